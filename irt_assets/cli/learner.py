@@ -3,6 +3,8 @@
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong, or runs are in progress.
 """
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,13 +23,17 @@ from irt_assets.cli.console import (
     print_json,
     say,
 )
+from irt_assets.cli.documents import write_document
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
 from irt_assets.common.wording import quantity
 from irt_assets.decisions import release
 from irt_assets.intake.pulling.erase import rows_left_at_sources
+from irt_assets.reports import transcript_blocks
 from irt_assets.responses.erased import Erasure, erasures
+from irt_assets.scores.issued import counting_scores
 from jobs.retention import erasure as erasing
 from resources.cluster.lake import lake_to_write
+from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -40,7 +46,7 @@ def erase(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Erase a learner: answers, verdicts, abilities, features, KPIs, reports and the learner's row.
+    """Erase a learner: answers, verdicts, abilities, scores, features, KPIs, reports and the learner's row.
 
     The command lists the data before it asks. Published parameters and the files
     of months do not change. If it is interrupted, run it again to finish.
@@ -92,6 +98,34 @@ def list_(as_json: AsJson = False) -> None:
         ]
         columns = ("erasure", "begun", "by", "reason", "removed")
         print_blocks(table(columns, rows, empty="no learner was erased"))
+
+
+@app.command(epilog="Example: irt learner scores u17 --to u17.pdf")
+def scores(
+    user: Annotated[str, typer.Argument(metavar="USER", help="Id of the learner.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Write the letter to the learner: NAME.pdf, NAME.docx or NAME.html.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the scores of a learner: the score that counts, every sitting, and the scores that were replaced.
+
+    The letter leaves out scores that are held or do not count.
+    """
+    with current_database().connect() as connection:
+        found = transcript_blocks.read_transcript(connection, user)
+    if not found.rows:
+        raise PermanentFailure(
+            f"no score of a learner {user!r} has been issued: ids are case-sensitive; `irt scores issue` issues scores"
+        )
+    zone = current_settings().irt_time_zone
+    if to is not None:
+        write_document(transcript_blocks.document(found, datetime.now(UTC), zone), to)
+    if as_json:
+        counting = counting_scores(found.rows, found.scales).values()
+        print_json([vars(row) | {"counts": row in counting} for row in found.rows])
+    elif to is None:
+        print_blocks(*transcript_blocks.transcript_blocks(found, zone))
 
 
 def _print_holdings(held: erasing.Holdings) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.blocks import html, pdf, word
 from irt_assets.cli.console import AsJson, Here, print_json, say
+from irt_assets.cli.documents import write_document
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.job_names import LEARNER_REPORT_JOB
 from irt_assets.common.partitions import WEEKS, parse_week
@@ -87,20 +87,12 @@ def form_report(
     scale: Annotated[str, typer.Option(help="Scale (items that measure one ability).")] = "default",
 ) -> None:
     """Write a form's scores, reliability, keys, items and precision for a committee."""
-    renderers = {".pdf": pdf.typeset, ".docx": word.write_docx, ".html": lambda document: html.page(document).encode()}
-    if to.suffix not in renderers:
-        raise PermanentFailure(f"{to} is neither .pdf, .docx nor .html: --to {to.stem or 'form'}.pdf")
     with current_database().connect() as connection:
         scales = read_scales(connection)
         if scale not in scales:
             raise PermanentFailure(f"there is no scale {scale}; there are: {', '.join(scales) or 'none'}")
         facts = form_facts(connection, scales[scale], form, month)
-    data = renderers[to.suffix](form_blocks.document(facts, datetime.now(UTC)))
-    try:
-        to.write_bytes(data)
-    except OSError as error:
-        raise PermanentFailure(f"{to} cannot be written: {error.strerror}") from error
-    say(f"{to} ({len(data) / 1024:.0f} KiB): {facts.name} in {facts.month}, {facts.form.n:,} learners")
+    write_document(form_blocks.document(facts, datetime.now(UTC)), to)
 
 
 @app.command(epilog="Example: irt report learner --week 2026-W46 --user u17")

@@ -20,13 +20,13 @@ from irt_assets.common.wording import quantity, sentence
 from irt_assets.decisions.exports import write_export
 from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.stored import analysed_months
+from irt_assets.reports.score_blocks import score_table
 from irt_assets.responses.scales import initialised_scale
 from irt_assets.scores import standards
 from irt_assets.scores.form_tables import (
     FormTable,
     as_rows,
     compute_month,
-    newest_tables,
     read_tables,
     tables_overview,
 )
@@ -49,15 +49,13 @@ Form = Annotated[str, typer.Argument(help="Form id.")]
 Users = Annotated[list[str], typer.Argument(metavar="USER…", help="Learners' ids.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 OfMonth = Annotated[datetime | None, typer.Option("--month", formats=["%Y-%m"], help="Month, YYYY-MM.")]
-SCORE_FORMATS = {"raw": ".0f", "θ": ".2f", "SE of θ": ".2f", "unrounded": ".2f", "scaled": ",.10g", "SE": ".1f"}
-SCORE_FORMATS |= {"percentile": ".1f"}
 
 
 @app.command("table", epilog="Example: irt scores table F1 --to f1.xlsx")
 def table_(
     form: Annotated[str | None, typer.Argument(help="Form id. Default: an overview of all forms.")] = None,
     month: OfMonth = None,
-    released: Annotated[bool, typer.Option("--released", help="The released table, not the newest one.")] = False,
+    released: Annotated[bool, typer.Option("--released", help="Released tables, not the newest ones.")] = False,
     to: Annotated[Path | None, typer.Option(help="File to write the scores to, .csv or .xlsx.")] = None,
     scale: ScaleId = "default",
     as_json: AsJson = False,
@@ -67,14 +65,14 @@ def table_(
     with current_database().connect() as connection:
         if form is None:
             of_scale = initialised_scale(connection, scale, datetime.now(UTC))
-            found = read_tables(connection, scale, month=named) if named else newest_tables(connection, scale).values()
-            listed = {each.form_id: each for each in found}
+            in_force = released_tables(connection, scale)
+            newest = {each.form_id: each for each in read_tables(connection, scale, month=named)}
+            listed = in_force if released else newest
             of = named or [month_of(datetime.now(UTC)), *analysed_months(connection, scale)][-1]
             made, without = compute_month(connection, of_scale, of)
             by_theta = of_scale.rules.scores.score_by == "theta"
             later = "scores are reported by θ" if by_theta else f"form_score_tables of {of} has not been materialised"
             without |= {each.form_id: later for each in made}
-            in_force = released_tables(connection, scale)
         else:
             listed = {form: find_table(connection, scale, form, month=named, released=released)}
             without, in_force = {}, {}
@@ -87,7 +85,8 @@ def table_(
     elif as_json:
         print_json({"tables": [*map(_as_dict, listed.values())], "without": missing})
     elif form is not None:
-        _print_table(listed[form])
+        print_blocks(score_table(listed[form]))
+        say(*map(sentence, [listed[form].passing_in_words, *listed[form].remarks]))
     else:
         numbers = [in_force[name].table_id if name in in_force else None for name in listed]
         print_blocks(tables_overview([*listed.values()]).with_column("released table", numbers))
@@ -101,16 +100,17 @@ def show(form: Form, scale: ScaleId = "default", as_json: AsJson = False) -> Non
     database = current_database()
     with database.connect() as connection:
         decisions = table_decisions(connection, scale, form)
-        found = find_table(connection, scale, form, released=bool(decisions and decisions[-1]["table_id"]))
         scores = current_scores(connection, scale_id=scale, form_id=form)
+        in_force = released_tables(connection, scale).get(form)
+        newest = None if scores else find_table(connection, scale, form)
     counts = Counter(score.status for score in scores)
-    in_force = found if decisions and decisions[-1]["table_id"] else None
     if as_json:
         print_json({"table": in_force and _as_dict(in_force), "decisions": decisions, "scores": counts})
         return
     zone = database.settings.irt_time_zone
     if in_force is None:
-        say(f"no score table of form {form} is released; the newest is table {found.table_id} of {found.month}")
+        other = f"; the newest is table {newest.table_id} of {newest.month}" if newest else ""
+        say(f"no score table of form {form} is released{other}")
     else:
         print_blocks(Section(f"Form {form} on scale {scale}", (pairs(_lineage(in_force, decisions[-1])),)))
         say(*map(sentence, in_force.remarks))
@@ -259,15 +259,6 @@ def standard(
 
 def _month(at: datetime | None) -> str | None:
     return None if at is None else month_of(at.replace(tzinfo=UTC))
-
-
-def _print_table(found: FormTable) -> None:
-    columns = ("raw", "theta", "se", "unrounded", "scaled", "scaled_se", "percentile")
-    scores = zip(*(getattr(found.table, name).tolist() for name in columns), found.passes_or_none, strict=True)
-    rows = [(*row, {True: "yes", False: "no"}.get(passes)) for *row, passes in scores]
-    say(f"form {found.form_id}, table {found.table_id} of {found.month} ({found.method}): {found.passing_in_words}")
-    print_blocks(table((*SCORE_FORMATS, "passes"), rows, numbers=SCORE_FORMATS))
-    say(*map(sentence, found.remarks))
 
 
 def _lineage(found: FormTable, decision: Mapping[str, Any]) -> dict[str, str]:

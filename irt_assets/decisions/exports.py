@@ -144,7 +144,7 @@ def _excel_value(value: Any) -> Any:
 
 _MEANINGS = {
     column.name: meaning(column)
-    for name in ("question", "mirt_ability", "item_drift", "item_parameter_publication")
+    for name in ("question", "mirt_ability", "item_drift", "item_parameter_publication", "score_table", "issued_score")
     for column in METADATA.tables[name].columns
 }
 """Descriptions of the columns of exports, by name."""

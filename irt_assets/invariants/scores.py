@@ -1,10 +1,10 @@
-"""The invariant of issued scores: what was handed out is what the score table says."""
+"""The invariant of issued scores: each equals the score in its score table."""
 
 from irt_assets.invariants.invariant import Findings, InvariantContext, Violation, invariant
 
 
 @invariant(
-    kind="issued scores",
+    kind="learners",
     protects="Every score that was handed out by a table is the table's score, and a pass is a pass everywhere.",
     fix="Find out who changed the row: scores and tables are only ever added. Restore it from a backup.",
     note="The raw score's scaled score and pass in the cited table are compared with the issued ones.",

@@ -92,6 +92,16 @@ class ItemRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SubscoreRow:
+    """PRMSE of the true subscore of a topic, by the subscore (Cronbach's α of its items) and by the total score."""
+
+    topic: str
+    n_items: int
+    by_subscore: float
+    by_total: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class FormRow:
     """A form, or all answers of a period (`form_id` is empty then).
 
@@ -100,6 +110,7 @@ class FormRow:
         statistics: statistics of the sum score, by their names in `irt_psychometrics.classical.FormStatistics`. Empty
             unless all learners have a score on all items.
         scores: number of learners with each sum score, from 0 to `max_score`; empty likewise.
+        subscores: the topics of a complete form; empty if there are no subscores, for the reason `no_subscores`.
     """
 
     form_id: str
@@ -109,6 +120,8 @@ class FormRow:
     source: str = ""
     statistics: Mapping[str, float | None] = field(default_factory=dict)
     scores: tuple[int, ...] = ()
+    subscores: tuple[SubscoreRow, ...] = ()
+    no_subscores: str = ""
 
 
 SUMMARY = ("mean", "sd", "alpha", "sem")

@@ -3,7 +3,7 @@
 The dashboard's page of a form and the document for a committee show them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -25,12 +25,13 @@ from irt_assets.blocks import (
     table,
     without_page_links,
 )
-from irt_assets.charts import ability_chart, add_points
+from irt_assets.charts import Floats, ability_chart, add_points
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import quantity, sentence
 from irt_assets.gates.misfit import misfit_in_words
 from irt_assets.item_analysis.stored import SUMMARY, FormRow, ItemRow
+from irt_assets.reports import score_blocks
 from irt_assets.reports.classical_blocks import discrimination, flags_in_words, key_warning
 from irt_assets.reports.form_facts import FormFacts
 from irt_assets.reports.item_blocks import abilities
@@ -62,6 +63,8 @@ def form_blocks(facts: FormFacts) -> Iterator[Block]:
     yield Section("Scores and items", (Figures(tuple(figures)), items_table(facts)), "items")
     if len(facts.published.item_ids):
         yield Section("Precision", tuple(precision(facts)), "precision")
+    yield from score_blocks.reported_scores(facts)
+    yield from score_blocks.subscores(facts.form)
     if facts.fit is not None:
         found = (f"marginal reliability {number(facts.fit.reliability)}", *misfit_in_words(facts.fit))
         caption = "All answers of the month's fit, of every form:"
@@ -193,19 +196,40 @@ def precision(facts: FormFacts) -> Iterator[Block]:
         f"θ = {number(theta[best], 1)}, with a standard error of {number(error[best])}. Grey: the middle 95 % of the "
         "population."
     )
-    yield Figures(tuple(map(Figure, charts)))
+    yield Figures((*map(Figure, charts), _reliability_by_ability(facts, theta, error)))
 
 
-def forms_table(forms: Sequence[FormRow], scale: str, month: str) -> Table:
-    """Return a table of a month's forms, with links to their pages."""
+def _reliability_by_ability(facts: FormFacts, theta: Floats, error: Floats) -> Figure:
+    """Draw 1 − SE²/σ² over θ, and the reliabilities that are one number as levels."""
+    chart = ability_chart(theta, "reliability 1 − SE²/σ²", "Reliability by ability, with the overall ones.", 1.0)
+    chart.line(theta, np.maximum(1 - (error / facts.scale.sigma) ** 2, 0.0))
+    named, overall = (
+        list[str](),
+        {"Cronbach's α": facts.form.statistics.get("alpha"), "ω": facts.form.statistics.get("omega")},
+    )
+    overall["marginal reliability"] = facts.fit.reliability if facts.fit else None
+    for k, (name, value) in enumerate(overall.items(), 1):
+        if value is not None and value > 0:
+            chart.line(chart.x, (value, value), Chart.SERIES[k], f"{name} {number(value)}", dash="dash", width=1.2)
+            named.append(f"{name} {number(value)}")
+    return Figure(
+        chart, "Reliability by ability." + (f" Dashed, for all learners: {', '.join(named)}." if named else "")
+    )
+
+
+def forms_table(forms: Sequence[FormRow], scale: str, month: str, released: Mapping[str, str] | None = None) -> Table:
+    """Return a table of a month's forms, with links to their pages. `released`: their released score tables in words,
+    on a scale with reported scores."""
     formats = {"learners": ",", "items": ",", "maximum": ",", "mean": ".2f", "SD": ".2f", "α": ".3f", "SEM": ".2f"}
     rows = [
         (
             page_link(form.form_id or "all answers", "form", scale=scale, month=month, form=form.form_id),
             *(form.n, form.n_items, form.max_score, *map(form.statistics.get, SUMMARY)),
             SOURCES.get(form.source),
+            *(() if released is None else (released.get(form.form_id),)),
         )
         for form in forms
     ]
+    columns = ("form", *formats, "source", *(() if released is None else ("released score table",)))
     caption = f"Forms of {month}; a form has no mean and no α if not all of its learners have a score on all items"
-    return table(("form", *formats, "source"), rows, numbers=formats, caption=caption)
+    return table(columns, rows, numbers=formats, caption=caption)

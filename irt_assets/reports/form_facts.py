@@ -11,8 +11,35 @@ from irt_assets.ledger.linked_windows import linked_origin, linkings_of
 from irt_assets.ledger.origin_fit import overlapping_origin
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.responses.scales import Scale
+from irt_assets.scores.form_tables import FormTable, compute_month, form_items, newest_tables
+from irt_assets.scores.issued import IssuedScore, current_scores
+from irt_assets.scores.releases import TableRelease, preview_release, released_tables
 from irt_psychometrics import ItemParameters
 from resources.failures import PermanentFailure
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedForm:
+    """The scores that a form's learners get.
+
+    Attributes:
+        released: the table in force, or None.
+        release: the release of the newest table, if it is not in force; or None.
+        why: the reason why the form has no table; empty if it has.
+        by_theta: whether scores are handed out by each learner's θ.
+        issued: the current scores of the month's sittings that were handed out.
+    """
+
+    released: FormTable | None = None
+    release: TableRelease | None = None
+    why: str = ""
+    by_theta: bool = False
+    issued: tuple[IssuedScore, ...] = ()
+
+    @property
+    def table(self) -> FormTable | None:
+        """The table in force, or else the newest one."""
+        return self.released or (self.release.table if self.release else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +51,7 @@ class FormFacts:
         items: its items in their order.
         published: the items whose values are in force at the month's end.
         fit: fit statistics of the month's fit, or of the origin window's fit, over all forms; or None.
+        reported: its reported scores; None for all answers, and on a scale without reported scores.
     """
 
     scale: Scale
@@ -32,6 +60,7 @@ class FormFacts:
     items: tuple[ItemRow, ...]
     published: ItemParameters
     fit: SetStatistics | None
+    reported: ReportedForm | None = None
 
     @property
     def name(self) -> str:
@@ -64,4 +93,26 @@ def form_facts(connection: psycopg.Connection, scale: Scale, form_id: str, month
         items=tuple(items),
         published=ItemParameters.from_rows([each.item_id for each in published], [each.values for each in published]),
         fit=linked.spec.fit_statistics if linked else None,
+        reported=_read_reported(connection, scale, form_id, chosen)
+        if form_id and scale.rules.scores.score_slope
+        else None,
     )
+
+
+def _read_reported(connection: psycopg.Connection, scale: Scale, form_id: str, month: str) -> ReportedForm:
+    start, end = Month(month).bounds
+    issued = tuple(
+        score
+        for score in current_scores(connection, scale_id=scale.scale_id, form_id=form_id)
+        if score.status == "issued" and start <= score.sat_at < end
+    )
+    if scale.rules.scores.score_by == "theta" or form_id not in form_items(connection, scale.scale_id):
+        return ReportedForm(by_theta=True, issued=issued)
+    released = released_tables(connection, scale.scale_id).get(form_id)
+    newest = newest_tables(connection, scale.scale_id).get(form_id)
+    if newest is None:
+        why = compute_month(connection, scale, month)[1].get(form_id, f"materialise form_score_tables of {month}")
+        return ReportedForm(why=why, issued=issued)
+    is_new = released is None or released.table_id != newest.table_id
+    release = preview_release(connection, scale.scale_id, form_id) if is_new else None
+    return ReportedForm(released=released, release=release, issued=issued)

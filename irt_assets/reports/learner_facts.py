@@ -8,12 +8,14 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 import psycopg
 import pyarrow as pa
 
+from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import week_bounds
 from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.kpis.ability import abilities
@@ -29,6 +31,8 @@ from irt_assets.reports.topic_differences import topic_differences
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import answers_to, responses_of, scored_answers
+from irt_assets.scores.issued import counting_scores, issued_scores
+from irt_assets.scores.reported import reported_scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.scoring import Curves
 from resources.cluster.relational import on_postgres
@@ -82,6 +86,7 @@ def load_facts(
         for user, scale in on_scale.items()
         if scale and (found := levels.get((user, scale.scale_id)))
     }
+    scores = _scores(connection, users, end, zone, scales)
     judged, topic_names = _judge_topics(connection, answers, end, scales, published, theta), _topic_names(connection)
     facts = []
     for user in users:
@@ -110,6 +115,7 @@ def load_facts(
                     for counted in counts[user]
                 ),
                 kpis=kpis.get(user, NO_KPIS),
+                scores=tuple(scores.get(user, ())),
             )
         )
     return facts
@@ -238,6 +244,28 @@ def _levels(
         earlier = [level for level in levels[user, scale] if level.day < monday]
         levels[user, scale] = [*earlier, Level(at.date(), theta, se)]
     return levels
+
+
+def _scores(
+    connection: psycopg.Connection, users: list[str], end: datetime, zone: str, scales: Scales
+) -> dict[str, list[dict[str, Any]]]:
+    """Read `Facts.scores` by learner: scores issued before `end`, on scales that report scores."""
+    reporting = {name: scale for name, scale in scales.items() if scale.rules.scores.score_slope}
+    rows = issued_scores(connection, user_id=users) if reporting else []
+    found = defaultdict(list)
+    counting = counting_scores([row for row in rows if row.issued_at and row.issued_at < end], reporting)
+    for (user, name), score in sorted(counting.items()):
+        ends = score.scaled + Z95 * score.scaled_se * np.array([-1, 1])
+        values = score.scaled, *reported_scale(reporting[name]).rounded(ends)
+        found[user].append(
+            dict(zip(("scaled", "low", "high"), [f"{value:.10g}" for value in values], strict=True))
+            | {"scale": name, "form": score.form_id, "sat_on": score.sat_at.astimezone(ZoneInfo(zone)).date()}
+            | {
+                "rank": None if score.percentile is None else min(99, max(1, round(score.percentile))),
+                "passes": score.passes,
+            }
+        )
+    return found
 
 
 def _judge_topics(

@@ -42,6 +42,8 @@ class Facts:
         levels: measurements on the scale, oldest first.
         topics: topics of the last eight weeks.
         kpis: the record of `weekly_kpi`.
+        scores: the issued score that counts on each scale at the week's end: scale, form, sat_on, scaled, low, high,
+            rank and passes (None if unknown).
     """
 
     user_id: str
@@ -61,6 +63,7 @@ class Facts:
     levels: tuple[Level, ...]
     topics: tuple[Topic, ...]
     kpis: Mapping[str, Any]
+    scores: tuple[Mapping[str, Any], ...] = ()
 
 
 def document(facts: Facts) -> Document:
@@ -83,6 +86,7 @@ def document(facts: Facts) -> Document:
             Paragraph(_headline(facts, words), "lead"),
             Section(words("steps.title"), (List(tuple(texts), numbered=True),)),
             Section(words("level.title"), (*map(Paragraph, _level(facts, words)), *_curve(facts, words))),
+            *([Section(words("score.title"), tuple(_scores(facts, words)))] if facts.scores else []),
             Section(words("topics.title"), (*(topics or [Paragraph(words("topics.none"))]), *note)),
             Section(words("kpis.title"), tuple(_kpi(facts.kpis, kpi, words) for kpi in KPIS)),
             Paragraph(f"{made} {words('foot.private')}", "quiet"),
@@ -128,6 +132,15 @@ def _curve(facts: Facts, words: Words) -> Iterator[Figure]:
     drawn = f"{words('level.caption_axis')} {drawn}"
     caption = drawn if facts.target is None else f"{drawn} {words('level.caption_goal')}"
     yield Figure(chart, caption, wide=True)
+
+
+def _scores(facts: Facts, words: Words) -> Iterator[Paragraph]:
+    for score in facts.scores:
+        texts = [f"{score['scale']}:"] if len(facts.scores) > 1 else []
+        texts.append(words("score.now", **score, date=words.in_full(score["sat_on"])))
+        texts += [words("score.rank", **score)] if score["rank"] is not None else []
+        texts += [words(f"score.{'passed' if score['passes'] else 'failed'}")] if score["passes"] is not None else []
+        yield Paragraph(" ".join(texts))
 
 
 def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:

@@ -9,8 +9,8 @@ from irt_assets.common.wording import some_of
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.scales import read_scales
-from irt_assets.scores.form_tables import make_month, read_tables, tables_overview
-from irt_assets.scores.releases import released_tables
+from irt_assets.scores.form_tables import make_month, tables_overview
+from irt_assets.scores.releases import moved_tables
 from resources import tables
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
 from resources.postgres.database import Database
@@ -68,20 +68,10 @@ def build_score_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefiniti
 def _judge(look: CheckInput) -> dg.AssetCheckResult:
     named, rows, fixes = [], [], []
     for scale_id, scale in read_scales(look.connection).items():
-        made = {found.form_id: found for found in read_tables(look.connection, scale_id, month=look.partition)}
-        for form_id, released in released_tables(look.connection, scale_id).items():
-            if (new := made.get(form_id)) is None or new.table_id == released.table_id:
-                continue
-            move, other_pass = new.largest_move(released), new.table.raw_cut != released.table.raw_cut
-            if move > scale.rules.scores.max_score_shift or other_pass:
-                why = f"moves by up to {move:.2f}" + (
-                    f"; raw scores pass from {new.table.raw_cut} on, not from {released.table.raw_cut}"
-                    if other_pass
-                    else ""
-                )
-                named.append(f"{form_id}: {why}")
-                rows.append((scale_id, form_id, released.table_id, new.table_id, why))
-                fixes.append(f"`irt scores release {form_id} --scale {scale_id} --dry-run`")
+        for released, new, why in moved_tables(look.connection, scale, look.partition):
+            named.append(f"{new.form_id}: {why}")
+            rows.append((scale_id, new.form_id, released.table_id, new.table_id, why))
+            fixes.append(f"`irt scores release {new.form_id} --scale {scale_id} --dry-run`")
     return dg.AssetCheckResult(
         passed=not named,
         severity=dg.AssetCheckSeverity.WARN,

@@ -120,7 +120,7 @@ def make_month(
 
 
 def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> tuple[list[FormTable], dict[str, str]]:
-    """The tables that `make_month` would store, and the reasons why other forms have none."""
+    """The tables that `make_month` would store, and the reasons why other forms have no table."""
     published = in_force(connection, scale.scale_id, Month(month).end)
     counts = {form.form_id: form.scores for form in read_forms(connection, scale.scale_id, month)}
     chosen = chosen_equatings(connection, scale.scale_id)

@@ -3,14 +3,16 @@
 Rows are only ever added. The newest row of a sitting is its current score; `issuing` adds rows.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal
 
 import psycopg
 
 from irt_assets.responses.eligibility.rules import RetestRule
+from irt_assets.responses.scales import Scale
 from resources.postgres.database import records
 
 Status = Literal["issued", "held", "invalid"]
@@ -54,20 +56,15 @@ def issued_scores(
     *,
     scale_id: str | None = None,
     form_id: str | None = None,
-    user_id: str | None = None,
+    user_id: str | list[str] | None = None,
 ) -> list[IssuedScore]:
     """All rows, in the order in which they were added. None: all scales, forms or learners."""
-    return records(
-        connection,
-        IssuedScore,
-        """SELECT user_id, scale_id, form_id, session_id, sat_at, raw, theta, theta_se, scaled, scaled_se, percentile,
-                  passes, pass_probability, table_id, set_hash, status, replaces, decided_by, reason, issued_id,
-                  issued_at
-           FROM issued_score
-           WHERE (%(scale)s::text IS NULL OR scale_id = %(scale)s) AND (%(form)s::text IS NULL OR form_id = %(form)s)
-             AND (%(user)s::text IS NULL OR user_id = %(user)s) ORDER BY issued_id""",
-        {"scale": scale_id, "form": form_id, "user": user_id},
-    )
+    wanted = {"scale_id": scale_id, "form_id": form_id, "user_id": user_id}
+    given = {name: [value] if isinstance(value, str) else value for name, value in wanted.items() if value is not None}
+    where = " AND ".join(f"{name} = ANY(%({name})s)" for name in given) or "true"  # no OR, so that an index is used
+    columns = ", ".join(column.name for column in fields(IssuedScore))
+    query = f"SELECT {columns} FROM issued_score WHERE {where} ORDER BY issued_id"
+    return records(connection, IssuedScore, query, given)
 
 
 def current_scores(
@@ -78,18 +75,33 @@ def current_scores(
     user_id: str | None = None,
 ) -> list[IssuedScore]:
     """The newest row of each sitting, by time of the sitting."""
-    newest = {
-        row.sitting: row for row in issued_scores(connection, scale_id=scale_id, form_id=form_id, user_id=user_id)
+    return newest_of_sittings(issued_scores(connection, scale_id=scale_id, form_id=form_id, user_id=user_id))
+
+
+def newest_of_sittings(rows: Iterable[IssuedScore]) -> list[IssuedScore]:
+    """The newest row of each sitting, by time of the sitting. `rows` are in the order in which they were added."""
+    return sorted({row.sitting: row for row in rows}.values(), key=lambda row: row.sat_at)
+
+
+def counting_scores(rows: Iterable[IssuedScore], scales: Mapping[str, Scale]) -> dict[tuple[str, str], IssuedScore]:
+    """The score that counts of each learner on each of the scales, by user_id and scale_id."""
+    found = defaultdict[tuple[str, str], list[IssuedScore]](list)
+    for row in newest_of_sittings(rows):
+        found[row.user_id, row.scale_id].append(row)
+    return {
+        (user, scale): score
+        for (user, scale), sittings in found.items()
+        if scale in scales and (score := score_that_counts(sittings, scales[scale].rules.scores.retest))
     }
-    return sorted(newest.values(), key=lambda row: row.sat_at)
 
 
 def score_that_counts(scores: Iterable[IssuedScore], retest: RetestRule) -> IssuedScore | None:
     """The score of a learner on a scale that counts among the current scores of the sittings: the last, or the best.
 
-    Returns None if no score is handed out.
+    The best is the highest scaled score; a score that passes is better than one that does not. Returns None if no score
+    is handed out.
     """
     issued = sorted((score for score in scores if score.status == "issued"), key=lambda score: score.sat_at)
     if retest == "best":
-        return max(issued, key=lambda score: score.scaled, default=None)
+        return max(issued, key=lambda score: (bool(score.passes), score.scaled), default=None)
     return issued[-1] if issued else None

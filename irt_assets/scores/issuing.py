@@ -6,6 +6,7 @@ Every change adds a row with the person and the reason, in one transaction, and 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,8 @@ def _plan(
     by_theta = scale.rules.scores.score_by == "theta" or items is None
     if not by_theta and table is None:
         raise PermanentFailure(
-            f"no score table of form {form_id} is released: `irt scores release {form_id} --scale {scale.scale_id}`"
+            f"no score table of form {form_id} is released: `irt scores release {quote(form_id)} --scale "
+            f"{quote(scale.scale_id)}`"
         )
     if answers.empty:
         raise PermanentFailure(
@@ -230,7 +232,7 @@ def _by_table(
         raise PermanentFailure(
             f"the released table of form {table.form_id} is for {quantity(len(table.spec['items']), 'item')}, and "
             f"{len(items)} or other items of the form are scored now: materialise form_score_tables of a month again, "
-            f"then `irt scores release {table.form_id} --scale {table.scale_id}`"
+            f"then `irt scores release {quote(table.form_id)} --scale {quote(table.scale_id)}`"
         )
     raw, sittings = raw_scores(answers, items), answers[answers["item_id"].isin(list(items))].groupby(SITTING)
     without |= {user: "an answer has no score" for user, _ in raw.index[raw.isna()]}

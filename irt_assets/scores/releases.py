@@ -7,7 +7,8 @@ handed out (see `issued`).
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from shlex import quote
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -16,6 +17,7 @@ from irt_assets.common.wording import quantity
 from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.stored import read_forms
 from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions
+from irt_assets.responses.scales import Scale
 from irt_assets.scores.form_tables import FormTable, read_tables
 from irt_assets.scores.issued import current_scores
 from resources.failures import PermanentFailure
@@ -86,7 +88,7 @@ class TableRelease:
         if self.before is None:
             lines = [f"{new}; no table was in force before"]
         elif not np.isfinite(move := self.table.largest_move(self.before)):
-            again = f"`irt scores issue {self.form_id} --again`"
+            again = f"`irt scores issue {quote(self.form_id)} --again --scale {quote(self.table.scale_id)}`"
             why = "the number of raw scores differs, because items were dropped or added"
             lines = [f"{new}; {why}; after the release, {again} lists the scores that change"]
         else:
@@ -128,6 +130,28 @@ def released_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, 
     return {found.form_id: found for found in read_tables(connection, scale_id) if found.table_id in wanted}
 
 
+class MovedTable(NamedTuple):
+    """A released table that does not hold, the table that shows it, and how scores and passes moved."""
+
+    released: FormTable
+    new: FormTable
+    why: str
+
+
+def moved_tables(connection: psycopg.Connection, scale: Scale, month: str | None = None) -> list[MovedTable]:
+    """The released tables of a scale that do not hold, by the tables of the month (None: the newest tables)."""
+    made = {found.form_id: found for found in read_tables(connection, scale.scale_id, month=month)}
+    moved = []
+    for form_id, released in released_tables(connection, scale.scale_id).items():
+        if (new := made.get(form_id)) is None or new.table_id == released.table_id:
+            continue
+        move, cuts = new.largest_move(released), (new.table.raw_cut, released.table.raw_cut)
+        if move > scale.rules.scores.max_score_shift or cuts[0] != cuts[1]:
+            other_pass = f"; raw scores pass from {cuts[0]} on, not from {cuts[1]}" if cuts[0] != cuts[1] else ""
+            moved.append(MovedTable(released, new, f"moves by up to {move:.2f}{other_pass}"))
+    return moved
+
+
 def find_table(
     connection: psycopg.Connection,
     scale_id: str,
@@ -148,7 +172,7 @@ def find_table(
         which = f" with the number {table_id}" * (table_id is not None) + f" of {month}" * (month is not None)
         raise PermanentFailure(
             f"scale {scale_id} has no {'released ' * released}score table{which} of a form {form_id}: "
-            f"`irt scores table --scale {scale_id}` lists the tables, and the forms without one"
+            f"`irt scores table --scale {quote(scale_id)}` lists the tables, and the forms without one"
         )
     return found[-1]
 

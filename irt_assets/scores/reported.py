@@ -47,7 +47,7 @@ def score_mark(scale: Scale) -> float | None:
     if theta is None:
         return None
     mark, rules = line.slope * theta + line.intercept, scale.rules.scores
-    if not rules.score_lowest < mark <= rules.score_highest:
+    if not rules.score_lowest < mark - SAME <= rules.score_highest:  # as scores are compared
         raise PermanentFailure(
             f"the pass mark of scale {scale.scale_id}, θ = {theta:g}, is the score {mark:g}, outside of score_lowest "
             f"{rules.score_lowest:g} and score_highest {rules.score_highest:g}: everybody or nobody would pass"

@@ -50,24 +50,22 @@ def read_answers(
     return found[(last >= start) & (last < end)]
 
 
-def _first_sessions(answers: pd.DataFrame) -> list[str]:
+def _first_sessions(answers: pd.DataFrame) -> pd.Index:
     """The first session of the sitting of each answer.
 
     A session continues the learner's sitting if it has none of its items, and begins within `MAX_LENGTH` of its start.
     """
-    columns = ["completed_at", "user_id", "session_id", "item_id"]
-    sessions: dict[tuple[str, str], tuple[datetime, set[str]]] = {}
-    for at, user, session, item in sorted(answers[columns].itertuples(index=False, name=None)):
-        sessions.setdefault((user, session), (at, set()))[1].add(item)
+    of_sessions = answers.groupby(SITTING, sort=False)
+    sessions = pd.DataFrame({"at": of_sessions["completed_at"].min(), "items": of_sessions["item_id"].agg(set)})
     first: dict[tuple[str, str], str] = {}
     open_sittings: dict[str, tuple[str, datetime, set[str]]] = {}
-    for (user, session), (at, items) in sessions.items():
+    for (user, session), at, items in sessions.sort_values("at", kind="stable").itertuples(name=None):
         began = open_sittings.get(user)
         if began is None or began[2] & items or at - began[1] > MAX_LENGTH:
             began = open_sittings[user] = session, at, set()
         began[2].update(items)
         first[user, session] = began[0]
-    return [first[sitting] for sitting in answers[SITTING].itertuples(index=False, name=None)]
+    return pd.Index([first[session] for session in sessions.index])[of_sessions.ngroup().to_numpy()]
 
 
 def raw_scores(answers: pd.DataFrame, items: Collection[str]) -> pd.Series:

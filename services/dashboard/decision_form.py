@@ -40,7 +40,10 @@ def form(
         return render_blocks(notice(reason, "neutral"))
     day, tomorrow = DECISIONS[kinds[0]].day, f"{request.reader.now() + timedelta(days=1):%Y-%m-%d}"
     by_hand = notice(
-        prose("Deciding here needs JavaScript. Without it, use `irt release`, `irt items` or `irt month`."), "warning"
+        prose(
+            "Deciding here needs JavaScript. Without it, use `irt release`, `irt items`, `irt month` or `irt scores`."
+        ),
+        "warning",
     )
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),

@@ -5,7 +5,7 @@ The decisions call the functions of `irt release`, with the name that the login 
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial, wraps
 from typing import Any, Literal, ParamSpec
@@ -20,6 +20,8 @@ from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.item_keys import Key
 from irt_assets.runs import queue
+from irt_assets.scores.issuing import Issue, issue_scores, preview_issue
+from irt_assets.scores.releases import TableRelease, preview_release, release_table
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import ViewRequest
 from services.jwt_verifier.tokens import Identity, Role, TokenRefused
@@ -28,9 +30,13 @@ LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 MAX_NAMED = 10
 """Number of proposals that are named one by one; the others are counted."""
-DecisionKind = Literal[
-    "accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen", "adopt", "rekey", "undo_key"
-]
+ScoreKind = Literal["release_table", "undo_table", "issue", "issue_again"]
+DecisionKind = (
+    Literal[
+        "accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen", "adopt", "rekey", "undo_key"
+    ]
+    | ScoreKind
+)
 SCORING_NOTE = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
 EFFECTS_OF_USE: Mapping[withdrawal.Use, str] = {
     "withdrawn": "{item} is out of use from {day:%Y-%m-%d} 00:00 UTC on: answers from then on count towards no "
@@ -59,8 +65,8 @@ class DecisionForm:
     Attributes:
         references: the proposals. For anchors: the first month that is linked with the change, and the item. For
             items that are withdrawn or restored: the item, without a window. For a month that is reopened: the month,
-            without an item.
-        scale_id: scale of the anchors, or of the movement that is adopted.
+            without an item. For scores: the month of the sittings, and the form as the item.
+        scale_id: scale of the anchors, of the movement that is adopted, or of the scores.
         since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.
         scoring, options: for a key: whether the `options` are right, all answers get credit, or the item is dropped.
@@ -103,6 +109,7 @@ class DecisionOutcome:
         seen: the proposals as they were when the sentences were written.
         stale: months to be materialised again.
         movement: the change of a scale's movement.
+        scores: the release of a score table, or the scores that are issued.
     """
 
     ok: bool
@@ -110,6 +117,7 @@ class DecisionOutcome:
     seen: tuple[Proposal, ...] = ()
     stale: tuple[str, ...] = ()
     movement: MovementChange | None = None
+    scores: TableRelease | Issue | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ def review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
 def decide(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome | None = None) -> DecisionOutcome:
     """Decide on all references or, on any error, on nothing.
 
-    `seen`: the outcome of the review. Nothing is decided if its proposals or its movement have changed.
+    `seen`: the outcome of the review. Nothing is decided if its proposals, movement or scores have changed.
     """
     _require_decider(request.identity)
     outcome = DECISIONS[form.kind].make(request, form, seen or _preview(request, form))
@@ -278,7 +286,7 @@ def _undo_from(request: ViewRequest, form: DecisionForm) -> dict[str, Any]:
     return {"effective_from": release.parse_start(form.since, now) if form.since else None, "now": now}
 
 
-# -- anchors, items, months and movement -------------------------------------------------------------
+# -- anchors, items, months, movement and scores -------------------------------------------------------------
 
 
 def _preview_anchors(
@@ -359,6 +367,46 @@ def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> D
     return _effect(accepted, *(again if done.stale else ()), stale=done.stale)
 
 
+def _preview_table(
+    undo: bool, connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
+) -> DecisionOutcome:
+    release = preview_release(connection, form.scale_id, form.items[0], undo=undo)
+    return _effect(*map(with_capital, release.sentences), scores=release)
+
+
+def _release_table(undo: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    assert isinstance(seen.scores, TableRelease)
+    signed = _signature(request, form)
+    done = release_table(request.reader.database, form.scale_id, form.items[0], undo=undo, **signed, seen=seen.scores)
+    return _effect("Undone" if undo else "Released", *map(with_capital, done.sentences))
+
+
+def _preview_issue(
+    again: bool, _connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
+) -> DecisionOutcome:
+    now = request.reader.now()
+    found = preview_issue(request.reader.database, form.scale_id, form.items[0], form.month, now=now)
+    lines = [f"Scores of the sittings of {form.month}", *map(with_capital, found.sentences)]
+    if again:
+        changed = sorted(found.changed, key=lambda pair: pair[0].passes == pair[1].passes)
+        lines += _shorten_list(
+            f"{new.user_id}: {old.scaled:,.10g} → {new.scaled:,.10g}"
+            + ("" if old.passes == new.passes else ", passes now" if new.passes else ", does not pass any more")
+            for old, new in changed
+        )
+    elif found.changed:
+        lines.append("The scores that differ stay as they were handed out, unless they are issued again")
+    outcome = _effect(*lines, scores=found)
+    return outcome if found.new or (again and found.changed) else replace(outcome, ok=False)
+
+
+def _issue(again: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    assert isinstance(seen.scores, Issue)
+    signed: dict[str, Any] = _signature(request, form) | {"now": request.reader.now(), "seen": seen.scores}
+    done = issue_scores(request.reader.database, form.scale_id, form.items[0], form.month, again=again, **signed)
+    return _effect("Issued", *map(with_capital, done.sentences))
+
+
 DECISIONS: Mapping[DecisionKind, DecisionType] = {
     "accept": DecisionType(
         "Accept …",
@@ -405,4 +453,16 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     "adopt": DecisionType("Accept the movement …", "Yes, accept", _preview_movement, _adopt),
     "rekey": DecisionType("Change the key …", "Yes, change the key", _preview_key, _change_key),
     "undo_key": DecisionType("Undo the last change …", "Yes, undo", _preview_key, _change_key),
+    "release_table": DecisionType(
+        "Release the newest table …", "Yes, release", partial(_preview_table, False), partial(_release_table, False)
+    ),
+    "undo_table": DecisionType(
+        "Undo the last release …", "Yes, undo", partial(_preview_table, True), partial(_release_table, True)
+    ),
+    "issue": DecisionType(
+        "Issue the month's scores …", "Yes, issue", partial(_preview_issue, False), partial(_issue, False)
+    ),
+    "issue_again": DecisionType(
+        "Issue changed scores again …", "Yes, issue again", partial(_preview_issue, True), partial(_issue, True)
+    ),
 }

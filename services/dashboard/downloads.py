@@ -7,6 +7,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
 from http import HTTPStatus
 from io import BufferedReader
 from pathlib import Path
@@ -21,11 +22,14 @@ from irt_assets.blocks import Document, excel, html, pdf, word
 from irt_assets.common.wording import sentence
 from irt_assets.decisions.exports import Kind, Subject, read_export, write_export
 from irt_assets.responses.scales import read_scales
+from irt_assets.scores.form_tables import as_rows
+from irt_assets.scores.issued import IssuedScore, issued_scores
+from irt_assets.scores.releases import released_tables
 from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
-from services.dashboard.page import NotFound, ViewRequest
-from services.dashboard.views import arrivals, bank, form, item, scale
+from services.dashboard.page import NotAllowed, NotFound, ViewRequest
+from services.dashboard.views import arrivals, bank, form, item, learner, scale
 from services.jwt_verifier.tokens import Role, TokenRefused
 from services.report_files import TYPES as REPORT_TYPES
 
@@ -93,6 +97,8 @@ def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[Path],
             opened, size = path.open("rb"), path.stat().st_size
     except NotFound as missing:
         return _error_page(404, str(missing))
+    except NotAllowed as refused:
+        return _error_page(403, str(refused))
     except PermanentFailure as failure:
         return _error_page(422, str(failure))
     except psycopg.errors.QueryCanceled:
@@ -135,29 +141,48 @@ def _bank(request: ViewRequest) -> pd.DataFrame:
     )
 
 
-def _export(table: Subject) -> Callable[[ViewRequest], pd.DataFrame]:
+def _export(read_frame: Callable[[psycopg.Connection, ViewRequest], pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Read a table of all scales, and keep the rows of the address's scale and form."""
+
     def read(request: ViewRequest) -> pd.DataFrame:
-        scale = request.field("scale")
         with request.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
-            if scale:
+            if scale := request.field("scale"):
                 require_known("scale", scale, read_scales(connection))
-            frame = read_export(connection, table, request.reader.now())
-        return frame[frame["scale_id"] == scale] if scale else frame
+            frame = read_frame(connection, request)
+        for name in ("scale", "form"):
+            if (chosen := request.field(name)) and f"{name}_id" in frame:
+                frame = frame[frame[f"{name}_id"] == chosen]
+        return frame
 
     return read
 
 
+def _subject(subject: Subject) -> Callable[..., pd.DataFrame]:
+    return _export(lambda connection, request: read_export(connection, subject, request.reader.now()))
+
+
+def _released(connection: psycopg.Connection, _request: ViewRequest) -> pd.DataFrame:
+    return as_rows(found for scale in read_scales(connection) for found in released_tables(connection, scale).values())
+
+
+def _issued(connection: psycopg.Connection, _request: ViewRequest) -> pd.DataFrame:
+    return pd.DataFrame(map(asdict, issued_scores(connection)), columns=[field.name for field in fields(IssuedScore)])
+
+
 DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
     "bank": (_bank, "viewer"),
-    "parameters": (_export("parameters"), "viewer"),
-    "flags": (_export("flags"), "viewer"),
-    "abilities": (_export("abilities"), "analyst"),
+    "parameters": (_subject("parameters"), "viewer"),
+    "flags": (_subject("flags"), "viewer"),
+    "abilities": (_subject("abilities"), "analyst"),
     "refused": (arrivals.refused_table, "analyst"),
+    "scores": (_export(_released), "viewer"),
+    "issued": (_export(_issued), "analyst"),
 }
 """The tables that can be downloaded, with the lowest role that may download them."""
 DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
     "form": form.document,
     "item": item.document,
+    "learner": learner.document,
     "scale": scale.document,
 }
 """The views whose pages can be written as files."""

@@ -94,10 +94,10 @@ def download_links(text: str, table: str, **fields: str | None) -> Tag:
     return _file_links(text, "download", {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}, what=table, **fields)
 
 
-def document_links(view: str, **fields: str | None) -> Tag:
+def document_links(view: str, text: str = "This page as a file:", **fields: str | None) -> Tag:
     """Links that download the page of a view."""
     kinds = {"pdf": "PDF", "docx": "Word", "xlsx": "Excel", "html": "HTML"}
-    return _file_links("This page as a file:", "document", kinds, view=view, **fields)
+    return _file_links(text, "document", kinds, view=view, **fields)
 
 
 def _file_links(text: str, path: str, kinds: Mapping[str, str], **fields: str | None) -> Tag:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import psycopg
@@ -39,6 +39,7 @@ from services.theta_api.schemas import (
     ThetaResponse,
     UserId,
 )
+from services.theta_api.scores import Scores, read_scores, utc_text
 
 LOG = logging.getLogger("services.theta_api")
 PREFIX = "/api/seedtest/analysis/irt"
@@ -152,14 +153,13 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
             _caller(request).require_update(theta_request.user_id)
             measures = _measures(ledger)
 
-            def measure(connection: psycopg.Connection) -> tuple[dict[str, Theta], online.Learner]:
-                updated = _update(connection, measures, theta_request, ledger.clock())
+            def measure(connection: psycopg.Connection) -> tuple[online.Learner, dict[str, Theta], Scores]:
+                learner, thetas = _update(connection, measures, theta_request, ledger.clock())
                 if request.headers.get("user-agent") == HOOK:
                     ledger.record_online_updates(connection)
-                return updated
+                return learner, thetas, read_scores(connection, measures, learner.user_id, thetas)
 
-            thetas, learner = await work(theta_request.user_id, measure)
-            answer = _answer(learner, thetas, measures)
+            answer = _answer(measures, *await work(theta_request.user_id, measure))
             result = "updated"
         except Problem as problem:
             result = problem.kind
@@ -181,8 +181,17 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
         """Return the latest θ and the earlier ones, as they are stored. Nothing is measured."""
         _caller(request).require(user_id)
         measures = _measures(ledger)
-        thetas, learner = await work(user_id, lambda connection: _stored_thetas(connection, user_id))
-        answer = _answer(learner, online.latest_by_scale(thetas), measures)
+
+        def read(
+            connection: psycopg.Connection,
+        ) -> tuple[list[Theta], online.Learner, dict[str, Theta], Scores]:
+            learner = _learner(connection, user_id)
+            thetas = online.read_thetas(connection, user_id)
+            latest = online.latest_by_scale(thetas)
+            return thetas, learner, latest, read_scores(connection, measures, user_id, latest)
+
+        thetas, *found = await work(user_id, read)
+        answer = _answer(measures, *found)
         history = [_ability_body(stored, measures) | {"scale_id": stored.scale_id} for stored in thetas]
         return JSONResponse(answer | {"history": history}, headers={"Cache-Control": "no-store"})
 
@@ -324,7 +333,7 @@ def _measures(ledger: Ledger) -> Measures:
 
 def _update(
     connection: psycopg.Connection, measures: Measures, theta_request: ThetaRequest, now: datetime
-) -> tuple[dict[str, Theta], online.Learner]:
+) -> tuple[online.Learner, dict[str, Theta]]:
     learner = _learner(connection, theta_request.user_id)
     if learner.is_test:
         raise Problem(422, "test_account", "The learner is a test account, whose answers are never scored.")
@@ -337,12 +346,7 @@ def _update(
             f"No item parameters are in force{location}: initialise the scale, and publish a month "
             "(`irt scale init`, `irt calibrate`), then try again.",
         )
-    return online.update(connection, measures, theta_request.user_id, theta_request.lookback_days, now), learner
-
-
-def _stored_thetas(connection: psycopg.Connection, user_id: str) -> tuple[list[Theta], online.Learner]:
-    learner = _learner(connection, user_id)
-    return online.read_thetas(connection, user_id), learner
+    return learner, online.update(connection, measures, theta_request.user_id, theta_request.lookback_days, now)
 
 
 def _learner(connection: psycopg.Connection, user_id: str) -> online.Learner:
@@ -356,12 +360,15 @@ def _learner(connection: psycopg.Connection, user_id: str) -> online.Learner:
     return learner
 
 
-def _answer(learner: online.Learner, thetas: dict[str, Theta], measures: Measures) -> dict[str, Any]:
-    """Response body with θ on the target scale or, without a target, on the scale with the most answers.
+def _answer(measures: Measures, learner: online.Learner, thetas: dict[str, Theta], scores: Scores) -> dict[str, Any]:
+    """Response body with θ and score on the target scale or, without a target, on the scale with the most answers.
 
     Raises Problem 422 if there is no θ on that scale.
     """
-    by_scale = {scale_id: _ability_body(theta, measures) for scale_id, theta in sorted(thetas.items())}
+    by_scale = {
+        scale_id: _ability_body(theta, measures) | {"score": scores.get(scale_id)}
+        for scale_id, theta in sorted(thetas.items())
+    }
     target = online.default_scale(learner, thetas)
     if target is None or target not in thetas:
         location = "" if target is None else f" on scale {target}, the learner's target"
@@ -382,18 +389,14 @@ def _ability_body(theta: Theta, measures: Measures) -> dict[str, Any]:
         "se": theta.se,
         "model": measure.scale.model.upper() if measure else None,
         "version": f"v{theta.scale_version}",
-        "updated_at": _utc_text(theta.fitted_at),
-        "as_of": _utc_text(theta.as_of) if theta.as_of else None,
+        "updated_at": utc_text(theta.fitted_at),
+        "as_of": utc_text(theta.as_of),
         "n_items": theta.n_items,
         "set_hash": theta.set_hash,
         "kind": theta.kind,
         "se_total": theta.se_total,
         "lookback_days": theta.lookback_days,
     }
-
-
-def _utc_text(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _faults(error: RequestValidationError) -> str:

@@ -58,8 +58,8 @@ class ThetaRequest(BaseModel):
     version: Annotated[Any, Field(description="ignored")] = None
 
 
-class ScaleTheta(BaseModel):
-    """A learner's θ on a scale."""
+class StoredTheta(BaseModel):
+    """A learner's θ on a scale, without a score."""
 
     theta: float
     se: float
@@ -82,6 +82,36 @@ class ScaleTheta(BaseModel):
     )
 
 
+class ReportedScore(BaseModel):
+    """The score of a learner on a scale that counts, by the scale's rule `retest`.
+
+    Without an issued score, a scale with `score_by=theta` gives the score of this θ, whose `issued_at` is null.
+    """
+
+    form_id: str | None = Field(description="form; null if the score is of this θ")
+    session_id: str | None = Field(description="session; null if the score is of this θ")
+    raw: int | None = Field(description="raw score; null if scored by θ")
+    scaled: float = Field(description="reported score")
+    scaled_se: float = Field(description="standard error of the reported score")
+    percentile: float | None = Field(description="percentile rank in the norm group; null without one")
+    passes: bool | None = Field(description="whether the learner passes; null without a pass mark")
+    pass_probability: float | None = Field(
+        description="probability that the learner's true θ reaches the pass mark; null without a pass mark"
+    )
+    table_id: int | None = Field(description="number of the score table; null if scored by θ")
+    sat_at: str | None = Field(description="time of the sitting's last answer")
+    issued_at: str | None = Field(description="time at which the score was issued; null if it is not issued")
+
+
+class ScaleTheta(StoredTheta):
+    """A learner's θ on a scale, with the score that counts."""
+
+    score: ReportedScore | None = Field(
+        description="null if the scale reports no scores, or if no score of the learner on the scale is issued; scores "
+        "that are held or invalid are not shown"
+    )
+
+
 class ThetaResponse(ScaleTheta):
     """θ on the learner's target scale or, without a target, on the scale with the most answers.
 
@@ -93,7 +123,7 @@ class ThetaResponse(ScaleTheta):
     by_scale: dict[str, ScaleTheta]
 
 
-class PastTheta(ScaleTheta):
+class PastTheta(StoredTheta):
     """A stored θ of a learner, with its scale."""
 
     scale_id: str

@@ -105,6 +105,13 @@ def everything_of_user(settings: Settings) -> Path:
         write_week(connection, WEEK, NOW)
         update(connection, read_measures(connection, NOW), USER, 365, NOW)
         connection.execute("INSERT INTO ability_state VALUES (%s, %s, 'x', now(), 'b', 1, '0', 1)", (USER, SCALE))
+        for status, replaces in (("issued", None), ("held", 1)):
+            connection.execute(
+                """INSERT INTO issued_score (user_id, scale_id, form_id, session_id, sat_at, theta, theta_se, scaled,
+                                             scaled_se, set_hash, status, replaces, decided_by, reason)
+                   VALUES (%s, %s, 'F', %s, %s, 0, 0.3, 500, 30, 'hash', %s, %s, 'Ann', %s)""",
+                (USER, SCALE, f"session of {USER}", NOW, status, replaces, f"as {USER} asked"),
+            )
     for kind in ("html", "pdf"):
         store_report(
             database,
@@ -139,8 +146,9 @@ def mention(settings: Settings) -> None:
         database,
         """INSERT INTO invariant_result (run, invariant, partition, subject, passed)
            VALUES ('r', 'kpis_are_whole', %s, %s, false),
+                  ('r', 'issued_scores_agree_with_their_tables', '', %s, false),
                   ('r', 'every_learner_with_answers_has_an_ability', '', %s, false)""",
-        (WEEK, USER, f"{SCALE}: {USER}"),
+        (WEEK, USER, USER, f"{SCALE}: {USER}"),
     )
     run_sql(
         database,

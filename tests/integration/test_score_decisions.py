@@ -356,10 +356,10 @@ def test_sitting_across_the_end_of_a_month_is_scored_as_a_whole_in_the_second(re
 
 
 def test_answers_of_a_sitting_are_those_of_its_scale_and_window(exam: Database) -> None:
-    found = call(exam, read_answers, SCALE, "F1", START, END)
+    found = call(exam, read_answers, SCALE, "F1", START, END, fixed=True)
     assert len(found) == 20 * N
-    assert call(exam, read_answers, "none", "F1", START, END).empty
-    assert call(exam, read_answers, SCALE, "F1", END, NOW).empty
+    assert call(exam, read_answers, "other", "F1", START, END, fixed=True).empty
+    assert call(exam, read_answers, SCALE, "F1", END, NOW, fixed=True).empty
     found.loc[found["user_id"] == "F1-u1", "points"] = float("nan")
     raw = raw_scores(found, ["i1", "i2"])
     assert raw[raw.isna()].index.get_level_values("user_id").tolist() == ["F1-u1"]
@@ -405,6 +405,16 @@ def test_form_with_an_unpublished_item_has_no_table_and_the_overview_says_why(ex
     shown = typed("scores", "table")
     assert not missing_sentences(shown.out, "F1", "F3", "no values are published of new")
     assert typed("scores", "table", "--json").json["without"] == {"F3": "no values are published of new"}
+
+
+def test_scores_by_theta_are_issued_and_shown_without_a_table(typed: Irt, exam: Database) -> None:
+    """The form P has no fixed items."""
+    sit(exam, "P", FORMS["F1"], ["p1", "p2"], day=8)
+    issued = typed("scores", "issue", "P", "--month", MONTH, "--yes", *BY)
+    assert not missing_sentences(issued.out, "form P: two new scores", "p1", "p2", "issued: two scores")
+    shown = typed("scores", "show", "P").out
+    assert not missing_sentences(shown, "no score table of form P is released", "current scores of sittings: 2 issued")
+    assert typed("scores", "table", "--released", "--json").json["tables"] == []
 
 
 def test_commands_show_release_issue_and_hold_the_scores_of_a_form(typed: Irt, exam: Database, tmp_path: Path) -> None:

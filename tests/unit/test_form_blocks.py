@@ -72,7 +72,7 @@ def test_charts_show_scores_discrimination_of_flagged_items_and_omissions_by_pos
 
 
 def test_precision_of_a_2pl_item_follows_birnbaums_formula() -> None:
-    curve, information, error = (
+    curve, information, error, reliability = (
         next(part for part in figure.chart.parts if isinstance(part, Line)) for figure in figures("Precision")
     )
     p = 1 / (1 + np.exp(-1.2 * (np.array(curve.xs) - 0.5)))
@@ -80,6 +80,7 @@ def test_precision_of_a_2pl_item_follows_birnbaums_formula() -> None:
     assert information.ys == pytest.approx(1.2**2 * p * (1 - p))
     known = 1 / np.sqrt(np.interp(error.xs, information.xs, information.ys))
     assert error.ys == pytest.approx(known)
+    assert reliability.ys == pytest.approx(np.maximum(1 - 1 / np.array(information.ys), 0))
 
 
 def test_document_for_a_committee_has_no_links_to_pages_of_the_dashboard() -> None:

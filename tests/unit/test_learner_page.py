@@ -261,3 +261,22 @@ def test_activity_does_not_claim_inactivity_if_features_have_not_been_computed_y
     last: datetime, sentence: str
 ) -> None:
     assert sentence in str(activity([], last, NOW))
+
+
+def test_report_has_the_score_in_words_of_its_language() -> None:
+    score = {"scale": "main", "form": "booklet-a", "sat_on": MONDAY, "scaled": "512.5", "low": "430", "high": "590"}
+    score |= {"rank": 63, "passes": True}
+    assert "Your score" not in page(FACTS)
+    english = text(page(replace(FACTS, scores=(score,))))
+    assert (
+        "Your score In the test booklet-a on 9 November 2026 you got a score of 512.5. Your true score is very likely "
+        "between 430 and 590. About 63 in 100 learners in the comparison group got a lower score. You passed."
+    ) in english
+    korean = text(page(replace(FACTS, lang="ko", scores=(score | {"rank": None, "passes": None},))))
+    assert "나의 점수" in korean
+    assert "512.5점" in korean
+    assert "합격" not in korean
+    other = score | {"scale": "second", "passes": False, "rank": 99}
+    both = text(page(replace(FACTS, scores=(score, other))))
+    assert "main: In the test" in both
+    assert "About 99 in 100 learners in the comparison group got a lower score. This is not yet enough to pass." in both

@@ -37,7 +37,7 @@ VIEWS: tuple[View, ...] = (
     View("rekey", rekey.page, server=rekey.server),
     View("scale", scale.page, menu="Scale", group="Bank", server=scale.server),
     View("forms", form.forms_page, menu="Forms", group="Bank"),
-    View("form", form.page),
+    View("form", form.page, server=form.server),
     View("learners", learners.page, menu="Learners", group="People"),
     View("learner", learner.page),
     View("kpis", kpis.page, menu="KPIs", group="People"),

@@ -1,11 +1,12 @@
 """Everything that waits for a decision, with the evidence in a line each, and the latest decisions."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import starmap
 
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.blocks import Block, Details, List, Paragraph, Span, Table, notice
+from irt_assets.blocks import Block, Details, List, Paragraph, Span, Table, Text, notice
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import join_names, quantity, with_capital
@@ -19,6 +20,7 @@ from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.reports.decision_blocks import decisions_table, moved_anchors_table, proposals_table
 from irt_assets.reports.scale_blocks import movement_in_short
 from irt_assets.responses.scales import read_scales
+from irt_assets.scores.releases import moved_tables
 from irt_psychometrics.linking import Suspect
 from services.dashboard.address_fields import BOX_PREFIX, paginate, require_known
 from services.dashboard.decisions import DECIDER, may_decide
@@ -57,6 +59,13 @@ def page(request: ViewRequest) -> Page:
             and (found := waiting_movement(connection, stored_scale))
             and month in ("", found.month)
         ]
+        moved = [
+            (name, new.form_id, why)
+            for name, stored_scale in scales.items()
+            if scale in ("", name)
+            for _, new, why in moved_tables(connection, stored_scale)
+            if month in ("", new.month)
+        ]
         decided = newest_decisions(connection, DECISIONS_SHOWN, month=month or None, scale_id=scale or None)
         dropped = {
             (scale_id, item)
@@ -66,7 +75,7 @@ def page(request: ViewRequest) -> Page:
     return Page(
         "What waits for a decision?",
         render_blocks(
-            Paragraph(_answer(waiting, anchors, movements, month), "lead"),
+            Paragraph(_answer(waiting, anchors, movements, len(moved), month), "lead"),
             query_form(
                 "decisions",
                 choice("Month", "month", {"": "all"} | {name: name for name in months}, month),
@@ -83,6 +92,7 @@ def page(request: ViewRequest) -> Page:
             if listed or settled
             else None,
             section("How abilities move", *map(_movement, movements)) if movements else None,
+            section("Score tables that have moved", List(tuple(starmap(_moved_table, moved)))) if moved else None,
             *(_anchors(of_month, of_scale, moved, request) for (of_month, of_scale), moved in anchors.items()),
             section("Decided last", _latest_decisions(decided, dropped, request.reader.settings.irt_time_zone))
             if decided
@@ -106,8 +116,13 @@ def _movement(proposal: MovementProposal) -> Paragraph:
     return Paragraph((f"Scale {shorten(proposal.scale_id)}: {movement_in_short(proposal)}. ", page, "."))
 
 
+def _moved_table(scale_id: str, form_id: str, why: str) -> Text:
+    page = page_link(form_id, "form", scale=scale_id, form=form_id)
+    return ("Form ", page, f" of scale {shorten(scale_id)}: by the newest table, its score {why}.")
+
+
 def _answer(
-    waiting: Sequence[Proposal], anchors: MovedAnchors, movements: Sequence[MovementProposal], month: str
+    waiting: Sequence[Proposal], anchors: MovedAnchors, movements: Sequence[MovementProposal], tables: int, month: str
 ) -> str:
     suffix = f" of {month}" if month else ""
     parts = [f"{quantity(len(waiting), 'proposal')}{suffix}"] if waiting else []
@@ -115,10 +130,11 @@ def _answer(
         f"{quantity(len(moved), 'anchor')} that moved in {held_month}" for (held_month, _), moved in anchors.items()
     ]
     parts += [f"the movement proposed for scale {shorten(movement.scale_id)}" for movement in movements]
+    parts += [quantity(tables, "score table")] if tables else []
     if not parts:
         return f"Nothing{suffix} waits for a decision."
     summary = join_names(parts)
-    is_single = len(waiting) + sum(map(len, anchors.values())) + len(movements) == 1
+    is_single = len(waiting) + sum(map(len, anchors.values())) + len(movements) + tables == 1
     return f"{with_capital(summary)} {'waits' if is_single else 'wait'} for a decision."
 
 

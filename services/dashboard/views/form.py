@@ -1,18 +1,28 @@
 """The forms of a scale in a month, and one form: its scores, reliability, keys, items and precision."""
 
+from collections.abc import Iterator
+
 from htmltools import TagChild
+from shiny import Inputs, Outputs, Session
 
 from irt_assets.blocks import Document, Paragraph
 from irt_assets.common.dashboard_pages import page_link
+from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import analysed_months, read_forms
 from irt_assets.reports import form_blocks
 from irt_assets.reports.form_facts import FormFacts, form_facts
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scores.releases import released_tables
+from services.dashboard import decision_form
 from services.dashboard.address_fields import require_known
-from services.dashboard.elements import choice, document_links, query_form
+from services.dashboard.decisions import DecisionKind
+from services.dashboard.elements import choice, document_links, download_links, query_form, section
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
+
+TABLE_KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table")
+ISSUE_KINDS: tuple[DecisionKind, ...] = ("issue", "issue_again")
 
 
 def forms_page(request: ViewRequest) -> Page:
@@ -22,7 +32,10 @@ def forms_page(request: ViewRequest) -> Page:
         return Page("Forms", render_blocks(query_form("forms", *choices), Paragraph(text)))
     with request.reader.connect() as connection:
         forms = read_forms(connection, scale.scale_id, month)
-    found = form_blocks.forms_table(forms, scale.scale_id, month)
+        tables = released_tables(connection, scale.scale_id)
+    released = {name: f"{each.table_id} of {each.month}" for name, each in tables.items()}
+    reports_scores = bool(scale.rules.scores.score_slope)
+    found = form_blocks.forms_table(forms, scale.scale_id, month, released if reports_scores else None)
     return Page(f"Forms of scale {scale.scale_id}", render_blocks(query_form("forms", *choices), found))
 
 
@@ -35,10 +48,29 @@ def page(request: ViewRequest) -> Page:
         render_blocks(
             query_form("form", *choices),
             *form_blocks.form_blocks(facts),
+            *_decide_on_scores(request, facts),
             document_links("form", scale=facts.scale.scale_id, month=facts.month, form=facts.form.form_id),
             Paragraph(all_forms),
         ),
     )
+
+
+def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    scale, month, _ = _choose(request)
+    references = [Reference(month, request.field("form"))]
+    decision_form.handle_events(request, inputs, TABLE_KINDS + ISSUE_KINDS, lambda: references, scale.scale_id)
+
+
+def _decide_on_scores(request: ViewRequest, facts: FormFacts) -> Iterator[TagChild]:
+    """The decisions on the form's scores, and its scores as files."""
+    if facts.reported is None:
+        return
+    kinds = (() if facts.reported.by_theta else TABLE_KINDS) + ISSUE_KINDS
+    yield section("Decide on the scores", decision_form.form(request, kinds))
+    fields = {"scale": facts.scale.scale_id, "form": facts.form.form_id}
+    if facts.reported.released:
+        yield download_links("The released score table:", "scores", **fields)
+    yield download_links("Scores that were handed out:", "issued", **fields)
 
 
 def document(request: ViewRequest) -> Document:

@@ -1,6 +1,6 @@
-"""One learner: θ on each scale and over time, weekly KPIs, activity, reports.
+"""One learner: θ on each scale and over time, weekly KPIs, activity, scores, reports.
 
-`reports.learner_blocks` lays out everything except the reports.
+`reports.learner_blocks` and `reports.transcript_blocks` lay out everything except the reports.
 """
 
 from datetime import timedelta
@@ -8,14 +8,15 @@ from datetime import timedelta
 from htmltools import TagChild, tags
 
 from irt_assets.abilities.online import find_learner, read_thetas
-from irt_assets.blocks import Moment, Paragraph, prose, table
+from irt_assets.blocks import Document, Moment, Paragraph, prose, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
-from irt_assets.reports import learner_blocks
+from irt_assets.reports import learner_blocks, transcript_blocks
 from irt_assets.reports.artifacts import ReportRow, reports_of_learner
+from irt_assets.reports.transcript_blocks import read_transcript
 from irt_assets.responses.learner_answers import last_live_answer
-from services.dashboard.elements import markup, section, shorten
+from services.dashboard.elements import document_links, markup, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.report_files import no_learner_reports, report_files
@@ -31,11 +32,8 @@ REPORTS_HINT = (
 
 
 def page(request: ViewRequest) -> Page:
-    refuse_below_analyst(request)
-    user = request.fields.get("user", "")
+    user = _user(request)
     now, zone = request.reader.now(), request.reader.settings.irt_time_zone
-    if not user or cannot_be_an_id(user):
-        raise NotFound("The address names no learner: search for one on the page Learners.")
     with request.reader.connect() as connection:
         learner = find_learner(connection, user)
         if learner is None:
@@ -48,16 +46,43 @@ def page(request: ViewRequest) -> Page:
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
         reports = reports_of_learner(connection, user)
+        transcript = read_transcript(connection, user)
     standing = learner_blocks.page_blocks(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shorten(user)} stand?",
         render_blocks(
             *standing,
             tags.p(f"θ older than the latest {MAX_THETAS:,} are not shown.") if len(thetas) == MAX_THETAS else None,
+            section(
+                "Scores",
+                render_blocks(*transcript_blocks.transcript_blocks(transcript, zone)),
+                document_links("learner", "As a letter, without scores that are not handed out:", user=user),
+            )
+            if transcript.rows
+            else None,
             _reports(request, reports, user),
             Paragraph((page_link("Other learners", "learners"), " · ", page_link("the KPIs of all", "kpis"))),
         ),
     )
+
+
+def document(request: ViewRequest) -> Document:
+    """The letter with the learner's scores."""
+    user = _user(request)
+    with request.reader.connect() as connection:
+        found = read_transcript(connection, user)
+    if not found.rows:
+        raise NotFound(f"No score of a learner {shorten(user)!r} has been issued: ids are case-sensitive.")
+    return transcript_blocks.document(found, request.reader.now(), request.reader.settings.irt_time_zone)
+
+
+def _user(request: ViewRequest) -> str:
+    """The learner of the address, which may be unknown."""
+    refuse_below_analyst(request)
+    user = request.field("user")
+    if not user or cannot_be_an_id(user):
+        raise NotFound("The address names no learner: search for one on the page Learners.")
+    return user
 
 
 def _reports(request: ViewRequest, reports: list[ReportRow], user: str) -> TagChild:
