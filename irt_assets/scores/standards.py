@@ -88,15 +88,11 @@ class Standard:
         mark = f"pass mark of scale {self.scale_id}: θ = {self.theta:.3f}, SE {self.se:.3f}, 95 % interval {low:.3f}"
         cut = f"expected raw score of form {self.form} at the mark: {self.cut_raw:.2f}, SE {self.cut_se:.2f}"
         at, below, above = self.passing
-        mean = (
-            "mean over judges of the sums of ratings"
-            if self.method == "angoff"
-            else "the mark: mean over judges of locations"
-        )
+        mean = "mean over judges of the sums of ratings" if self.method == "angoff" else "at the mean of the locations"
         passing = "no raw score passes" if self.raw_from is None else f"raw scores from {self.raw_from} on pass"
         learners = f"of {quantity(self.learners, 'learner')} of {self.month} with this form, {at:,} pass; {below:,}"
         return [
-            f"{mark} to {high:.3f}; it was {'none' if self.former is None else f'{self.former:.3f}'}",
+            f"{mark} to {high:.3f}; former mark: {'none' if self.former is None else f'{self.former:.3f}'}",
             f"{cut} ({mean})",
             f"by the form's next score table, {passing}",
             f"{learners} with the mark one SE lower and {above:,} with the mark one SE higher"
