@@ -191,7 +191,7 @@ def test_ratings_that_give_no_mark_are_refused(exam: Database, tmp_path: Path) -
 
     file = tmp_path / "all.csv"
     file.write_text("judge,item_id,rating\n" + "".join(f"{judge},{item},1\n" for judge in "AB" for item in ITEMS))
-    assert "no θ within 8 SD of the population has this cut on form F1" in refusal(file)
+    assert "no θ within 8 SD of the mean has this cut on form F1" in refusal(file)
     file.write_text("judge,item_id,rating\n" + "".join(f"{judge},{item},0.999\n" for judge in "AB" for item in ITEMS))
     assert "outside of score_lowest 200 and score_highest 800: everybody or nobody would pass" in refusal(file)
     assert "form F9 has no score table of 2026-07: the scale has no such form with fixed items" in refusal(
