@@ -51,7 +51,7 @@ class FormFacts:
         items: its items in their order.
         published: the items whose values are in force at the month's end.
         fit: fit statistics of the month's fit, or of the origin window's fit, over all forms; or None.
-        reported: its reported scores; None for all answers, and on a scale without reported scores.
+        reported: its reported scores, or None: all answers together, and some scales, report no scores.
     """
 
     scale: Scale

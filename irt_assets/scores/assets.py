@@ -59,8 +59,8 @@ def build_score_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefiniti
         months,
         SCORE_TABLES,
         TABLES_HOLD,
-        "No raw score of a form moves from its released table by more than `max_score_shift`, and none passes that "
-        "failed, or the other way round. The released table stays in force until a person releases another one.",
+        "No raw score of a form moves from its released table by more than `max_score_shift`, and the "
+        "same raw scores pass. The released table stays in force until a person releases another one.",
         _judge,
     )
 

@@ -78,7 +78,7 @@ def upgrade() -> None:
         COMMENT ON COLUMN issued_score.user_id IS 'learner';
         COMMENT ON COLUMN issued_score.scale_id IS 'scale';
         COMMENT ON COLUMN issued_score.form_id IS 'form';
-        COMMENT ON COLUMN issued_score.session_id IS 'session; empty: the log has none';
+        COMMENT ON COLUMN issued_score.session_id IS 'session; empty if the log has no session';
         COMMENT ON COLUMN issued_score.sat_at IS 'time of the sitting''s last answer';
         COMMENT ON COLUMN issued_score.raw IS 'raw score; null: scored by θ';
         COMMENT ON COLUMN issued_score.theta IS 'ability';
@@ -86,7 +86,7 @@ def upgrade() -> None:
             'standard error of θ, with the errors of the items if scored by θ';
         COMMENT ON COLUMN issued_score.scaled IS 'reported score';
         COMMENT ON COLUMN issued_score.scaled_se IS 'standard error of the reported score';
-        COMMENT ON COLUMN issued_score.percentile IS 'percentile rank in the norm group; null: there is none';
+        COMMENT ON COLUMN issued_score.percentile IS 'percentile rank in the norm group; null: there is no norm group';
         COMMENT ON COLUMN issued_score.passes IS 'whether the learner passes; null: no pass mark';
         COMMENT ON COLUMN issued_score.pass_probability IS
             'probability that the learner''s true θ reaches the pass mark';
