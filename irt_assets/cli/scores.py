@@ -239,7 +239,7 @@ def standard(
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     if undo:
         seen = database.call(standards.standard_to_undo, scale)[1]
-        lines = [f"the pass mark of scale {scale} is {'none' if seen.former is None else f'{seen.former:.3f}'} again"]
+        lines = [f"pass mark of scale {scale}: θ = {seen.theta:.3f} → {'–' if seen.former is None else seen.former}"]
     elif ratings is None or form is None:
         raise PermanentFailure("give the file of ratings and --form, or --undo to restore the former pass mark")
     else:

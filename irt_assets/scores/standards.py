@@ -92,7 +92,7 @@ class Standard:
         passing = "no raw score passes" if self.raw_from is None else f"raw scores from {self.raw_from} on pass"
         learners = f"of {quantity(self.learners, 'learner')} of {self.month} with this form, {at:,} pass; {below:,}"
         return [
-            f"{mark} to {high:.3f}; former mark: {'none' if self.former is None else f'{self.former:.3f}'}",
+            f"{mark} to {high:.3f}; former mark: {'–' if self.former is None else f'{self.former:.3f}'}",
             f"{cut} ({mean})",
             f"by the form's next score table, {passing}",
             f"{learners} with the mark one SE lower and {above:,} with the mark one SE higher"
@@ -232,7 +232,7 @@ def set_standard(
     ------
     PermanentFailure
         If a row of the file is at fault, a judge has not rated an item, there are fewer than two judges, no θ has the
-        cut, an item of the form is not published, or the scale reports no scores or none that the pass mark divides.
+        cut, an item of the form is not published, the scale reports no scores, or everybody or nobody would pass.
     """
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
