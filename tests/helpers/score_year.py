@@ -78,7 +78,7 @@ class Year:
         steps: the publication step of each month.
         failed: the forms that `released_tables_hold` named when it was last evaluated, by month.
         letters: the scores in force of the learners of form E in March, by time of reading.
-        previews: what would be issued, by time of reading.
+        previews: the scores that would be issued, by time of reading.
         tables: the released tables, by time of reading.
     """
 

@@ -107,8 +107,8 @@ def test_correcting_the_flagged_key_reopens_its_month_and_leaves_issued_scores(y
 
 
 def test_scores_to_issue_again_are_of_exactly_the_learners_concerned(year: Year) -> None:
-    """By the former table: learners whose answer to the item has another score. By the new table: learners whose scaled
-    score or pass differs."""
+    """The former table concerns learners whose answer to the item has another score; the new table, learners whose
+    scaled score or pass differs."""
     changed = {old.user_id for old, _ in year.previews["after the key"].changed}
     assert changed == {user for user in year.letters["as issued"] if year.options[user] in "AB"}
     assert 0 < len(changed) < LEARNERS
