@@ -20,9 +20,18 @@ from irt_assets.common.wording import quantity, sentence
 from irt_assets.decisions.exports import write_export
 from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.stored import analysed_months
+from irt_assets.reports.equating_blocks import equating_blocks
 from irt_assets.reports.score_blocks import score_table
 from irt_assets.responses.scales import initialised_scale
 from irt_assets.scores import standards
+from irt_assets.scores.equating import (
+    choice_in_words,
+    choose_equating,
+    compare_methods,
+    equating_in_force,
+    undo_equating,
+    undo_in_words,
+)
 from irt_assets.scores.form_tables import (
     FormTable,
     as_rows,
@@ -45,6 +54,8 @@ from resources.failures import PermanentFailure
 app = typer.Typer(no_args_is_help=True)
 
 MAX_LISTED = 30
+PAGE_ONLY = ("differences", "equivalents")
+"""Sections of a comparison of equatings that are too wide for a terminal; --json has their numbers."""
 Form = Annotated[str, typer.Argument(help="Form id.")]
 Users = Annotated[list[str], typer.Argument(metavar="USER…", help="Learners' ids.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
@@ -212,6 +223,47 @@ def hold(
     confirm(f"make {quantity(len(found), 'score')} of form {form} {status}?", yes)
     change_status(database, scale, form, users, status, by=by, reason=reason)
     out.print(f"{status}: {quantity(len(found), 'score')}")
+
+
+@app.command(epilog="Example: irt scores equate F2 F1")
+def equate(
+    new: Annotated[str, typer.Argument(help="The form that is equated.")],
+    old: Annotated[str, typer.Argument(help="The form with a released score table.")],
+    choose: Annotated[str | None, typer.Option("--choose", metavar="METHOD", help="Method to choose.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the choice of an equating of NEW.")] = False,
+    by: Annotated[str, typer.Option("--by", help="Name of the person who decides.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Reason, stored with the decision.")] = "",
+    scale: ScaleId = "default",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the methods of equating a new form to an old one.
+
+    With --choose, the next score table of the new form is made by that
+    method's numbers.
+    """
+    if undo and choose:
+        raise PermanentFailure("--choose and --undo contradict each other: give one of them")
+    database, now = current_database(), datetime.now(UTC)
+    if choose or undo:
+        by, reason = signature(by), require_text("reason", reason)
+    if undo:
+        say(sentence(undo_in_words(new, database.call(equating_in_force, scale, new))))
+        confirm(f"undo the equating of form {new}?", yes)
+        undo_equating(database, scale, new, by=by, reason=reason)
+        out.print("undone")
+        return
+    found = database.call(compare_methods, scale, new, old, now=now)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        print_blocks(*(block for block in equating_blocks(found) if getattr(block, "id", "") not in PAGE_ONLY))
+    if choose:
+        lines, chosen = choice_in_words(found, choose), found.method(choose).chosen
+        say(*([] if as_json else map(sentence, lines)))
+        confirm(f"equate form {new} by {choose}?", yes)
+        choose_equating(database, scale, new, old, choose, by=by, reason=reason, now=now, seen=chosen)
+        say(*([] if as_json else ["chosen"]))
 
 
 @app.command(epilog="Example: irt scores standard r.csv --form F1 --panel A --by Kim --reason June")

@@ -325,7 +325,7 @@ def _set_by(facts: ScaleFacts, name: str, zone: str) -> tuple[Text, Text | None]
 
 def _decisions(facts: ScaleFacts, zone: str, dashboard: str | None) -> Iterator[Block]:
     rows = [
-        (d.subject, d.value, d.decided_by, Moment(d.decided_at, zone), f"{d.effective_from:%Y-%m}", d.reason)
+        (d.subject, shorten(d.value), d.decided_by, Moment(d.decided_at, zone), f"{d.effective_from:%Y-%m}", d.reason)
         for d in reversed(facts.decisions)
     ]
     columns = ("on", "value", "by", "when", "for months from", "why")

@@ -11,7 +11,9 @@ from pydantic import TypeAdapter
 
 from irt_assets.common.arrays import Floats
 from irt_assets.responses.scale_decisions import EQUATING_OF
-from irt_psychometrics.scoring import ScoreScale, ScoreTable
+from irt_assets.responses.scales import Scale
+from irt_assets.scores.reported import reported_scale, score_mark
+from irt_psychometrics.scoring import ScoreTable
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,12 @@ class ChosenEquating:
     Attributes:
         old: the old form.
         table_id: its released table.
-        method: method and design, such as linear, tucker; common items.
+        method: method and design, such as linear-tucker, common items.
         equated, equated_se: raw scores of the old form, not rounded, with the errors of equating.
-        value: place on the reported scale before slope and intercept, from the old form's table.
-        theta, theta_se: θ of the old form's scores, and its error with the error of equating.
+        value, value_se: place on the reported scale before slope and intercept, from the old form's table, and its
+            error with the error of equating.
+        theta, theta_se: the same for θ.
+        mark: the old table's pass mark before slope and intercept, which normalised scores keep. None without a mark.
     """
 
     old: str
@@ -33,15 +37,20 @@ class ChosenEquating:
     equated: tuple[float, ...]
     equated_se: tuple[float, ...]
     value: tuple[float, ...]
+    value_se: tuple[float, ...]
     theta: tuple[float, ...]
     theta_se: tuple[float, ...]
+    mark: float | None = None
 
-    def convert(self, line: ScoreScale, norm_counts: tuple[int, ...] | None, mark: float | None) -> ScoreTable:
-        """The score table of the new form."""
-        theta, se = np.array(self.theta), np.array(self.theta_se)
+    def convert(self, scale: Scale, norm_counts: tuple[int, ...] | None) -> tuple[ScoreTable, float | None]:
+        """The score table of the new form, and the lowest unrounded score that passes."""
+        line, mark = reported_scale(scale), score_mark(scale)
+        if scale.rules.scores.score_by == "normalised":
+            mark = None if self.mark is None else line.slope * self.mark + line.intercept
+        value, value_se, theta, theta_se = map(np.array, (self.value, self.value_se, self.theta, self.theta_se))
         note = f"Raw scores are equated to {self.old} ({self.method}), whose table {self.table_id} gives the scores."
-        made = ScoreTable.from_values(np.array(self.value), se, line, norm_counts=norm_counts, mark=mark, notes=(note,))
-        return made.with_theta(theta, se)
+        made = ScoreTable.from_values(value, value_se, line, norm_counts=norm_counts, mark=mark, notes=(note,))
+        return made.with_theta(theta, theta_se), mark
 
 
 def chosen_equatings(connection: psycopg.Connection, scale_id: str) -> dict[str, ChosenEquating]:

@@ -144,30 +144,19 @@ def _make(
     counts: Sequence[int],
     equating: ChosenEquating | None,
 ) -> FormTable:
-    if missing := [item for item in items if item not in published.items]:
-        raise PsychometricsError(f"no values are published of {some_of(missing, MAX_NAMED)}")
-    known = ItemParameters.from_rows(list(items), [published.items[item] for item in items])
-    if wrong := [item for item, row in zip(items, known.curves.categories, strict=True) if row - 1 != items[item]]:
-        raise PsychometricsError(f"the published values have another maximum score than {some_of(wrong, MAX_NAMED)}")
     method: str = scale.rules.scores.score_by
-    line, mark = reported_scale(scale), score_mark(scale)
     n_scores = sum(items.values()) + 1
     norm = tuple(counts) if len(counts) == n_scores and any(counts) else None
-    table = ScoreTable.from_items(
-        known,
-        line,
-        theta="test-curve" if method == "test-curve" else "eap",
-        mean=scale.mu,
-        sd=scale.sigma,
-        norm_counts=norm,
-        mark=mark,
-    )
-    if equating is not None and len(equating.value) == n_scores:
-        method, table = f"equated to {equating.old}", equating.convert(line, norm, mark)
-    elif method == "normalised":
-        if norm is None:
-            raise PsychometricsError(f"no learner of {month} has a score on all items, so there is no norm group")
-        table, mark = _normalise(table, line, norm, has_mark=mark is not None)
+    if equating is None:
+        table, mark = _by_items(scale, month, published, items, norm)
+    elif len(equating.value) == n_scores:
+        method = f"equated to {equating.old}"
+        table, mark = equating.convert(scale, norm)
+    else:
+        raise PsychometricsError(
+            f"form {form_id} has {n_scores} raw scores, and its equating to {equating.old} was chosen for "
+            f"{len(equating.value)}: `irt scores equate {form_id} {equating.old} --scale {scale.scale_id}`"
+        )
     rules = {name: value for name, value in scale.rules.scores if name.startswith("score_")}
     spec = {"items": dict(items), "n": sum(norm or ()), "mark": mark, "pass_theta": scale.pass_theta, "rules": rules}
     spec["notes"] = list(table.notes)
@@ -180,6 +169,38 @@ def _make(
         spec=spec,
         table=table,
     )
+
+
+def _by_items(
+    scale: Scale, month: str, published: PublishedSet, items: Mapping[str, int], norm: tuple[int, ...] | None
+) -> tuple[ScoreTable, float | None]:
+    """The table by the published values of the items, and the lowest unrounded score that passes."""
+    known, method, mark = published_items(published, items), scale.rules.scores.score_by, score_mark(scale)
+    line = reported_scale(scale)
+    table = ScoreTable.from_items(
+        known,
+        line,
+        theta="test-curve" if method == "test-curve" else "eap",
+        mean=scale.mu,
+        sd=scale.sigma,
+        norm_counts=norm,
+        mark=mark,
+    )
+    if method != "normalised":
+        return table, mark
+    if norm is None:
+        raise PsychometricsError(f"no learner of {month} has a score on all items, so there is no norm group")
+    return _normalise(table, line, norm, has_mark=mark is not None)
+
+
+def published_items(published: PublishedSet, items: Mapping[str, int]) -> ItemParameters:
+    """The values of a form's items. Raises PsychometricsError if an item has no values, or another maximum score."""
+    if missing := [item for item in items if item not in published.items]:
+        raise PsychometricsError(f"no values are published of {some_of(missing, MAX_NAMED)}")
+    known = ItemParameters.from_rows(list(items), [published.items[item] for item in items])
+    if wrong := [item for item, row in zip(items, known.curves.categories, strict=True) if row - 1 != items[item]]:
+        raise PsychometricsError(f"the published values have another maximum score than {some_of(wrong, MAX_NAMED)}")
+    return known
 
 
 def _normalise(

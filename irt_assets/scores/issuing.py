@@ -25,7 +25,7 @@ from irt_assets.scores.form_tables import FormTable, form_items
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.releases import released_tables
 from irt_assets.scores.reported import SAME, pass_probability, report_thetas
-from irt_assets.scores.sittings import SITTING, raw_scores, read_answers
+from irt_assets.scores.sittings import SITTING, raw_scores, read_answers, unfinished_sittings
 from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
@@ -234,9 +234,8 @@ def _by_table(
             f"{len(items)} or other items of the form are scored now: materialise form_score_tables of a month again, "
             f"then `irt scores release {quote(table.form_id)} --scale {quote(table.scale_id)}`"
         )
-    raw, sittings = raw_scores(answers, items), answers[answers["item_id"].isin(list(items))].groupby(SITTING)
+    raw, unfinished = raw_scores(answers, items), unfinished_sittings(answers, items, unfinished_since)
     without |= {user: "an answer has no score" for user, _ in raw.index[raw.isna()]}
-    unfinished = (sittings.size() < len(items)) & (sittings["completed_at"].max() >= unfinished_since)
     without |= {user: "it has not been finished yet" for user, _ in raw.index[unfinished]}
     raw = raw[~unfinished].dropna().astype(int)
     k, scored = raw.to_numpy(), table.table

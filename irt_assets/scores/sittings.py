@@ -45,7 +45,9 @@ def read_answers(
     values = {"form": form_id, "scale": scale_id, "start": start - MAX_LENGTH, "end": end + MAX_LENGTH}
     found = read_frame(connection, _ANSWERS, values).astype({"points": float})
     if fixed:
-        found["session_id"] = _first_sessions(found)
+        sessions = found.drop_duplicates(SITTING)["user_id"]
+        several = found["user_id"].isin(sessions[sessions.duplicated()])
+        found.loc[several, "session_id"] = _first_sessions(found[several])
     last = found.groupby(SITTING)["completed_at"].transform("max")
     return found[(last >= start) & (last < end)]
 
@@ -75,3 +77,9 @@ def raw_scores(answers: pd.DataFrame, items: Collection[str]) -> pd.Series:
     """
     points = answers[answers["item_id"].isin(list(items))].groupby(SITTING)["points"]
     return points.sum().where(points.count() == points.size())
+
+
+def unfinished_sittings(answers: pd.DataFrame, items: Collection[str], since: datetime) -> pd.Series:
+    """Whether a sitting lacks one of the items and has answers since a time, by user_id and session_id."""
+    sittings = answers[answers["item_id"].isin(list(items))].groupby(SITTING)
+    return (sittings.size() < len(items)) & (sittings["completed_at"].max() >= since)

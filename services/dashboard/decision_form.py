@@ -100,6 +100,7 @@ def handle_events(
                 scale_id=scale_id,
                 scoring=_text(inputs, "scoring"),
                 options=tuple(_value(inputs, "options") or ()),
+                method=_text(inputs, "method"),
             )
             outcome = await asyncio.to_thread(review, request, filled)
             pending.set((filled, outcome) if outcome.ok else None)

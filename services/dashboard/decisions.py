@@ -20,6 +20,15 @@ from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.item_keys import Key
 from irt_assets.runs import queue
+from irt_assets.scores.chosen_equating import ChosenEquating
+from irt_assets.scores.equating import (
+    choice_in_words,
+    choose_equating,
+    compare_methods,
+    equating_in_force,
+    undo_equating,
+    undo_in_words,
+)
 from irt_assets.scores.issuing import Issue, issue_scores, preview_issue
 from irt_assets.scores.releases import TableRelease, preview_release, release_table
 from resources.failures import PermanentFailure, TransientFailure, explain
@@ -30,7 +39,7 @@ LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 MAX_NAMED = 10
 """Number of proposals that are named one by one; the others are counted."""
-ScoreKind = Literal["release_table", "undo_table", "issue", "issue_again"]
+ScoreKind = Literal["release_table", "undo_table", "issue", "issue_again", "equate", "undo_equating"]
 DecisionKind = (
     Literal[
         "accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen", "adopt", "rekey", "undo_key"
@@ -65,11 +74,13 @@ class DecisionForm:
     Attributes:
         references: the proposals. For anchors: the first month that is linked with the change, and the item. For
             items that are withdrawn or restored: the item, without a window. For a month that is reopened: the month,
-            without an item. For scores: the month of the sittings, and the form as the item.
+            without an item. For scores: the month of the sittings, and the form as the item. For an
+            equating: the old form as window, and the new form as item.
         scale_id: scale of the anchors, of the movement that is adopted, or of the scores.
         since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.
         scoring, options: for a key: whether the `options` are right, all answers get credit, or the item is dropped.
+        method: for an equating: the chosen method.
     """
 
     kind: DecisionKind
@@ -80,6 +91,7 @@ class DecisionForm:
     scale_id: str = ""
     scoring: str = "options"
     options: tuple[str, ...] = ()
+    method: str = ""
 
     @property
     def items(self) -> list[str]:
@@ -109,7 +121,7 @@ class DecisionOutcome:
         seen: the proposals as they were when the sentences were written.
         stale: months to be materialised again.
         movement: the change of a scale's movement.
-        scores: the release of a score table, or the scores that are issued.
+        scores: the release of a score table, the scores that are issued, or the equating that is chosen.
     """
 
     ok: bool
@@ -117,7 +129,7 @@ class DecisionOutcome:
     seen: tuple[Proposal, ...] = ()
     stale: tuple[str, ...] = ()
     movement: MovementChange | None = None
-    scores: TableRelease | Issue | None = None
+    scores: TableRelease | Issue | ChosenEquating | None = None
 
 
 @dataclass(frozen=True)
@@ -367,6 +379,38 @@ def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> D
     return _effect(accepted, *(again if done.stale else ()), stale=done.stale)
 
 
+def _preview_equating(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+    new, old = form.items[0], form.month
+    found = compare_methods(connection, form.scale_id, new, old, now=request.reader.now())
+    lines = choice_in_words(found, form.method)
+    return _effect(*map(with_capital, lines), scores=found.method(form.method).chosen)
+
+
+def _choose_equating(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    assert isinstance(seen.scores, ChosenEquating)
+    new, old, now = form.items[0], form.month, request.reader.now()
+    choose_equating(
+        request.reader.database,
+        *(form.scale_id, new, old, form.method),
+        **_signature(request, form),
+        now=now,
+        seen=seen.scores,
+    )
+    return _effect(f"Form {new} is equated to {old} by {form.method}")
+
+
+def _preview_undo_equating(
+    connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
+) -> DecisionOutcome:
+    former = equating_in_force(connection, form.scale_id, form.items[0])
+    return _effect(with_capital(undo_in_words(form.items[0], former)))
+
+
+def _undo_equating(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
+    former = undo_equating(request.reader.database, form.scale_id, form.items[0], **_signature(request, form))
+    return _effect(with_capital(undo_in_words(form.items[0], former)))
+
+
 def _preview_table(
     undo: bool, connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
@@ -465,4 +509,6 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     "issue_again": DecisionType(
         "Issue changed scores again …", "Yes, issue again", partial(_preview_issue, True), partial(_issue, True)
     ),
+    "equate": DecisionType("Choose the method …", "Yes, choose it", _preview_equating, _choose_equating),
+    "undo_equating": DecisionType("Undo the choice …", "Yes, undo", _preview_undo_equating, _undo_equating),
 }

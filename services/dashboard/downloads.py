@@ -29,7 +29,7 @@ from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
 from services.dashboard.page import NotAllowed, NotFound, ViewRequest
-from services.dashboard.views import arrivals, bank, form, item, learner, scale
+from services.dashboard.views import arrivals, bank, equate, form, item, learner, scale
 from services.jwt_verifier.tokens import Role, TokenRefused
 from services.report_files import TYPES as REPORT_TYPES
 
@@ -180,6 +180,7 @@ DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
 }
 """The tables that can be downloaded, with the lowest role that may download them."""
 DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
+    "equate": equate.document,
     "form": form.document,
     "item": item.document,
     "learner": learner.document,

@@ -46,8 +46,12 @@ def build_exam(
     forms: Mapping[str, Sequence[int]] = FORMS,
     pass_theta: float | None = 0.0,
     rules: Mapping[str, Any] = RULES,
+    shift: float = 0.0,
 ) -> None:
-    """Make the bank, the scale with reported scores, and sittings of every form in `MONTH`, analysed."""
+    """Make the bank, the scale with reported scores, and sittings of every form in `MONTH`, analysed.
+
+    The mean of θ rises by `shift` from each form's learners to the next form's.
+    """
     rooms.add_items(database, item_values())
     text = "form_id,item_id,position\n" + "".join(
         f"{form},i{k},{at}\n" for form, items in forms.items() for at, k in enumerate(items, 1)
@@ -56,7 +60,7 @@ def build_exam(
     (folder / "forms.csv").write_text(text)
     import_forms(database, folder / "forms.csv")
     for number, (form, items) in enumerate(forms.items()):
-        sit(database, form, items, [f"{form}-u{k}" for k in range(learners)], seed=number)
+        sit(database, form, items, [f"{form}-u{k}" for k in range(learners)], seed=number, shift=number * shift)
     initialise(database, rooms.SCALE, first_month=MONTH)
     change_rules(database, rooms.SCALE, rules)
     if pass_theta is not None:
@@ -112,7 +116,7 @@ def make_tables(database: Database, month: str = MONTH) -> dict[str, FormTable]:
     with database.connect() as connection:
         scale = read_scales(connection, Month(month).start)[rooms.SCALE]
         made, without = make_month(connection, scale, month)
-    assert without == {}
+    assert without == {}, without
     return {found.form_id: found for found in made}
 
 

@@ -41,7 +41,8 @@ def forms_page(request: ViewRequest) -> Page:
 
 def page(request: ViewRequest) -> Page:
     facts, choices = _read(request)
-    all_forms = page_link(f"All forms of {facts.month}", "forms", scale=facts.scale.scale_id, month=facts.month)
+    scale = facts.scale.scale_id
+    all_forms = page_link(f"All forms of {facts.month}", "forms", scale=scale, month=facts.month)
     title = f"Form {facts.name}" if facts.form.form_id else "All answers"
     return Page(
         f"{title}, {facts.month}",
@@ -50,7 +51,7 @@ def page(request: ViewRequest) -> Page:
             *form_blocks.form_blocks(facts),
             *_decide_on_scores(request, facts),
             document_links("form", scale=facts.scale.scale_id, month=facts.month, form=facts.form.form_id),
-            Paragraph(all_forms),
+            Paragraph((all_forms, " · ", page_link("Equating", "equate", scale=scale, new=facts.form.form_id))),
         ),
     )
 

@@ -69,7 +69,8 @@ def equate_by_items(
     Returns
     -------
     Equating
-        The equivalents, with errors by the delta method from the errors of both forms' items and of the link.
+        The equivalents, with errors by the delta method from the errors of both forms' items and of the link; NaN if
+        these are not known.
 
     Raises
     ------
@@ -102,7 +103,8 @@ def equate_by_items(
 
     grid = Grid.symmetric(nodes)
     equated = equivalents(estimate.value)
-    se = delta_errors(equivalents, [estimate], [SMALL_STEP])
+    known = np.isfinite(estimate.root).all()
+    se = delta_errors(equivalents, [estimate], [SMALL_STEP]) if known else np.full(equated.size, np.nan)
     return Equating("item parameters", method, np.arange(equated.size, dtype=float), equated, se, {})
 
 

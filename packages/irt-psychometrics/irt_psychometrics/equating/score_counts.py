@@ -181,7 +181,9 @@ class ScoreCounts:
         step = steps * self.error_root[:, column].reshape(self.counts.shape)
         if self.model is None:
             return self.probability + step
-        moved = self.probability * np.exp(step / self.probability)
+        p = self.probability
+        by = np.divide(step, p, out=np.zeros(p.shape), where=p > 0)
+        moved = p * np.exp(np.minimum(by, 1.0)) * np.maximum(by, 1.0)  # far cells would overflow, and get all learners
         return moved / moved.sum()
 
     @property

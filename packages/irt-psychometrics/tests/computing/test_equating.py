@@ -184,6 +184,16 @@ def test_scored_items_that_are_harder_by_a_constant_are_equated_to_higher_scores
     np.testing.assert_allclose(same.equated, same.scores, atol=1e-8)
 
 
+@pytest.mark.parametrize("method", ["true-score", "observed-score"])
+def test_errors_of_equating_by_items_are_unknown_if_an_error_of_an_item_is(method):
+    items = ItemParameters.from_frame({"item": ["a", "b", "c"], "a": [1.0, 1.2, 0.8], "b": [0.0, 0.5, -0.5]})
+    assert np.isnan(equate_by_items(items, items, method=method).se).all()
+    known = np.diag(np.full(20, 0.01))
+    assert equate_by_items(items, items, method=method, joint_cov=known).se[1] > 0
+    known[2, 2] = np.nan
+    assert np.isnan(equate_by_items(items, items, method=method, joint_cov=known).se).all()
+
+
 def test_lowest_scores_are_equated_by_a_line_if_items_can_be_guessed():
     form = ItemParameters.from_frame({"item": ["a", "b", "c"], "a": [1.0] * 3, "b": [-0.5, 0.0, 0.5], "c": [0.5] * 3})
     easier = ItemParameters.from_frame({"item": ["d", "e", "f"], "a": [1.0] * 3, "b": [-1.0] * 3, "c": [0.2] * 3})

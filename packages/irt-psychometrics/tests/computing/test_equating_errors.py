@@ -40,3 +40,16 @@ def test_delta_errors_of_common_items_are_those_of_bootstrap(method, adjustment)
     ratio = delta.se[middle] / bootstrap.se[middle]
     assert abs(ratio.mean() - 1) < 0.02  # one bootstrap SD from 2,000 samples has an error of 1.6 %
     assert (np.abs(ratio - 1) < 0.07).all()
+
+
+def test_delta_errors_stay_finite_if_learners_cannot_have_many_pairs_of_scores():
+    """Scores below the anchor's are impossible, and their smoothed shares have relative errors above e⁷⁰⁰."""
+    rng = np.random.default_rng(2)
+    theta = rng.normal(0, 1, 1500)[:, None]
+    right = rng.random((1500, 20)) < 1 / (1 + np.exp(-1.3 * (theta - np.linspace(-2, 2, 20))))
+    form = ScoreCounts.from_scores(right.sum(axis=1), right[:, ::2].sum(axis=1), max_score=20, max_second=10)
+    smooth = form.presmoothed(6, 4, 3)
+    for adjustment in ("frequency-estimation", "chained"):
+        how = {"method": "equipercentile", "adjustment": adjustment}
+        delta, bootstrap = equate(smooth, smooth, **how).se[3:18], equate(smooth, smooth, **how, bootstrap=300).se[3:18]
+        np.testing.assert_allclose(delta, bootstrap, rtol=0.25)
