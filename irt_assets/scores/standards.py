@@ -26,7 +26,7 @@ from irt_assets.item_analysis.forms import read_rows, require_sound_rows
 from irt_assets.item_analysis.stored import analysed_months, read_forms
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scale_decisions import STANDARD, ScaleDecision, read_decisions, record_decisions
-from irt_assets.responses.scales import initialised_scale, read_scales
+from irt_assets.responses.scales import initialised_scale, read_scales, write_pass_mark
 from irt_assets.scores.form_tables import compute_month
 from irt_assets.scores.reported import SAME, score_mark
 from irt_psychometrics.items import ItemParameters
@@ -279,6 +279,6 @@ def standard_in_force(
 
 def _record(connection: psycopg.Connection, scale_id: str, value: Mapping[str, Any], by: str, reason: str) -> None:
     by, reason, now = require_text("name", by), require_text("reason", reason), one_value(connection, "SELECT now()")
-    connection.execute("UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s", (value["theta"], scale_id))
+    write_pass_mark(connection, scale_id, value["theta"])
     decided = {STANDARD: json.dumps(value, ensure_ascii=False)}
     record_decisions(connection, scale_id, decided, now, by=by, reason=reason)
