@@ -62,8 +62,7 @@ def table_(
     with current_database().connect() as connection:
         in_force = released_tables(connection, scale)
         if form is not None:
-            listed = {form: find_table(connection, scale, form, month=named, released=released)}
-            without = dict[str, str]()
+            listed, missing = {form: find_table(connection, scale, form, month=named, released=released)}, {}
         else:
             of_scale = initialised_scale(connection, scale, now)
             listed = in_force if released else newest_tables(connection, scale, named)
@@ -72,7 +71,7 @@ def table_(
             by_theta = of_scale.rules.scores.score_by == "theta"
             later = "scores are reported by θ" if by_theta else f"form_score_tables of {of} has not been materialised"
             without |= {each.form_id: later for each in made}
-    missing = {name: why for name, why in without.items() if name not in listed}
+            missing = {name: why for name, why in without.items() if name not in listed}
     if to is not None:
         if to.suffix not in (".csv", ".xlsx"):
             raise PermanentFailure(f"--to takes a file named .csv or .xlsx, not {to}")

@@ -82,15 +82,15 @@ def record_decisions(
     connection: psycopg.Connection,
     scale_id: str,
     values: Mapping[Subject, str] | Mapping[str, str],
-    effective_from: datetime,
+    effective_from: datetime | None = None,
     *,
     by: str,
     reason: str,
 ) -> None:
-    """Append a decision on each subject, in the caller's transaction."""
+    """Append a decision on each subject, in the caller's transaction. By default it takes effect now."""
     connection.cursor().executemany(
         """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
-               VALUES (%s, %s, %s, %s, %s, %s)""",
+               VALUES (%s, %s, %s, coalesce(%s, now()), %s, %s)""",
         [(scale_id, subject, value, effective_from, by, reason) for subject, value in values.items()],
     )
 

@@ -161,13 +161,11 @@ def _make(
     counts: Sequence[int],
     equating: ChosenEquating | None,
 ) -> FormTable:
-    method: str = scale.rules.scores.score_by
     n_scores = sum(items.values()) + 1
     norm = tuple(counts) if len(counts) == n_scores and any(counts) else None
     if equating is None:
         table, mark = _by_items(scale, month, published, items, norm)
     elif len(equating.value) == n_scores:
-        method = f"equated to {equating.old}"
         table, mark = equating.convert(scale, norm)
     else:
         raise PsychometricsError(
@@ -178,7 +176,7 @@ def _make(
         scale_id=scale.scale_id,
         form_id=form_id,
         month=month,
-        method=method,
+        method=scale.rules.scores.score_by if equating is None else f"equated to {equating.old}",
         set_hash=published.set_hash,
         spec={
             "items": dict(items),
@@ -275,15 +273,18 @@ def as_rows(tables: Iterable[FormTable]) -> pd.DataFrame:
 
 def tables_overview(found: list[FormTable]) -> Table:
     """A table with one row per score table."""
-    rows = [
-        (
-            *(each.scale_id, each.form_id, each.month, each.table_id, each.method, each.table.raw.size - 1),
-            *(each.table.raw_cut, each.table.scaled[0], each.table.scaled[-1], each.spec["n"]),
-        )
-        for each in found
-    ]
     formats = {"maximum": ",", "passes from": ",", "lowest": ",.10g", "highest": ",.10g", "norm group": ","}
-    return table(("scale", "form", "month", "table", "method", *formats), rows, numbers=formats)
+    return table(
+        ("scale", "form", "month", "table", "method", *formats),
+        [
+            (
+                *(each.scale_id, each.form_id, each.month, each.table_id, each.method, each.table.raw.size - 1),
+                *(each.table.raw_cut, each.table.scaled[0], each.table.scaled[-1], each.spec["n"]),
+            )
+            for each in found
+        ],
+        numbers=formats,
+    )
 
 
 def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:

@@ -22,7 +22,7 @@ from irt_assets.scores.form_tables import FormTable, newest_tables, read_tables
 from irt_assets.scores.issued import current_scores
 from irt_psychometrics.scoring import ScoreTable
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, named_rows, one_value
+from resources.postgres.database import Database, advisory_lock, named_rows
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ def preview_release(
         return TableRelease(form_id, table, before, undoes=undoes)
     for form in read_forms(connection, scale_id, table.month):
         if before is not None and form.form_id == form_id and len(form.scores) == n_scores:
-            old, learners = before.table, np.array(form.scores)
-            of_month = ScoreChanges.count(learners, old.scaled, old.passes, table.table, np.arange(n_scores))
+            former = before.table.scaled, before.table.passes
+            of_month = ScoreChanges.count(np.array(form.scores), *former, table.table, np.arange(n_scores))
     issued = [
         (score.raw, score.scaled, bool(score.passes))
         for score in current_scores(connection, scale_id=scale_id, form_id=form_id)
@@ -246,10 +246,8 @@ def release_table(
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
         planned = preview_release(connection, scale_id, form_id, table_id, undo=undo)
-        table, former = planned.numbers
         if seen is not None and seen.numbers != planned.numbers:
             raise PermanentFailure("nothing was decided: another table has been made or released since. Look again")
-        value = {"table": table, "former": former, "undoes": planned.undoes}
-        now = one_value(connection, "SELECT now()")
-        record_decisions(connection, scale_id, {TABLE_OF + form_id: json.dumps(value)}, now, by=by, reason=reason)
+        value = dict(zip(("table", "former"), planned.numbers, strict=True)) | {"undoes": planned.undoes}
+        record_decisions(connection, scale_id, {TABLE_OF + form_id: json.dumps(value)}, by=by, reason=reason)
     return planned
