@@ -29,11 +29,12 @@ TIMEOUT_MS = 60_000
 def page(request: ViewRequest) -> Page:
     comparison, choices = _read(request)
     if comparison is None:
-        text = "Choose a new form, and an old form whose score table is released."
-        return Page("Equating", render_blocks(query_form("equate", *choices), Paragraph(text)))
-    fields = {"scale": comparison.scale.scale_id, "new": comparison.new.form_id, "old": comparison.old.form_id}
-    methods = {found.name: found.name for found in comparison.methods}
-    radio = ui.input_radio_buttons("method", "Method", methods, selected=comparison.baseline, width="100%")
+        text = Paragraph("Choose a new form, and an old form whose score table is released.")
+        return Page("Equating", render_blocks(query_form("equate", *choices), text))
+    fields = {"scale": comparison.old_table.scale_id, "new": comparison.new.form_id, "old": comparison.old.form_id}
+    radio = ui.input_radio_buttons(
+        "method", "Method", [*comparison.methods], selected=comparison.baseline, width="100%"
+    )
     return Page(
         f"Equating of {shorten(fields['new'])} to {shorten(fields['old'])}",
         render_blocks(
@@ -61,8 +62,8 @@ def document(request: ViewRequest) -> Document:
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     with request.reader.connect() as connection:
         scale, _ = choose_scale(request, read_scales(connection))
-    forms = [Reference(request.field("old"), request.field("new"))]
-    decision_form.handle_events(request, inputs, KINDS, lambda: forms, scale.scale_id)
+    forms = Reference(request.field("old"), request.field("new"))
+    decision_form.handle_events(request, inputs, KINDS, lambda: [forms], scale.scale_id)
 
 
 def _read(request: ViewRequest) -> tuple[EquatingComparison | None, list[TagChild]]:
