@@ -4,47 +4,28 @@ The dashboard's page, the document for a committee and `irt scores equate` show 
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 
 import numpy as np
 
 from irt_assets.blocks import (
     Block,
-    Document,
     Figure,
     Figures,
     List,
     Paragraph,
     Section,
-    Table,
     number,
     signed_number,
     table,
-    without_page_links,
 )
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import join_names, quantity, sentence
 from irt_assets.scores.equating import IDENTITY, MATTERS, MIN_ANCHORS, EquatingComparison
 from irt_psychometrics.plots import Chart
-from resources.version import code_version
 
 MAX_ITEMS_NAMED = 20
 COVERED = 0.01, 0.99
 """Shares of the new form's learners between whose raw scores differences are shown."""
-
-
-def document(comparison: EquatingComparison, at: datetime) -> Document:
-    """Return the page as a document without links, for a committee."""
-    title = f"Equating of {comparison.new.form_id} to {comparison.old.form_id}"
-    scale = f"scale {comparison.old_table.scale_id}"
-    return Document(
-        title=title,
-        subtitle=f"{scale} · written on {at:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
-        running=f"{title} · {scale}",
-        language="en",
-        kind="bank",
-        blocks=without_page_links(tuple(equating_blocks(comparison))),
-    )
 
 
 def equating_blocks(comparison: EquatingComparison) -> Iterator[Block]:
@@ -53,32 +34,24 @@ def equating_blocks(comparison: EquatingComparison) -> Iterator[Block]:
     lead = f"No equating of form {new} is chosen: its score table is made by its own items."
     yield Paragraph(f"Form {new} is equated to {chosen.old} by {chosen.method}." if chosen else lead, "lead")
     yield List(tuple(map(sentence, design_in_words(comparison))))
-    methods = (
-        f"Over {quantity(comparison.new.n, 'learner')} of {new}. Differences are from {comparison.baseline}, in raw "
-        f"points of {old}. Beyond ½: learners whose equivalent differs by more than half a point, the difference that "
-        "matters, because rounded scores then differ. Errors of the irt methods come from the items of both forms, "
-        "with the errors that items of one fit share."
-    )
-    unknown = [name for name, found in comparison.methods.items() if not np.isfinite(found.equating.se).all()]
-    missing = [
-        *(f"no {name}: {why}" for name, why in comparison.without.items()),
-        *([f"no errors of {join_names(unknown)}: errors of some published values are not known"] if unknown else []),
-    ]
-    lines = [List(tuple(map(sentence, missing)))] if missing else []
-    yield Section("Methods", (Paragraph(methods), methods_table(comparison), *lines), "methods")
+    yield methods(comparison)
     pictures = (
         f"Differences of the equivalents by each method from {comparison.baseline}, in raw points of {old}, by raw "
         f"score of {new}. Bands: 95 % intervals by the method's own error. Grey: ± ½ point."
     )
     yield Section("Differences", (Paragraph(pictures), Figures(tuple(differences(comparison)))), "differences")
-    yield Section("Equivalents", (equivalents_table(comparison),), "equivalents")
+    shown = {
+        name.replace("-", " ").replace("equipercentile", "equi-percentile"): found.equating.equated
+        for name, found in comparison.methods.items()
+        if name != IDENTITY
+    }
+    rows = zip(range(comparison.new.highest + 1), *shown.values(), strict=True)
+    caption, formats = f"Equivalents on {old} of raw scores of {new}", {"raw": ","} | dict.fromkeys(shown, ".2f")
+    yield Section(
+        "Equivalents", (table([*formats], rows, numbers=formats, caption=caption, small=True),), "equivalents"
+    )
     if any(comparison.smoothing.values()):
-        degrees = "the score" if comparison.design == "random groups" else "the score, the second score, their products"
-        models = (
-            f"Log-linear models of the scores, for equipercentile and kernel. Degrees: of {degrees}. Equating uses the "
-            "model with the smallest AIC."
-        )
-        yield Section("Smoothing", (Paragraph(models), smoothing_table(comparison)), "smoothing")
+        yield smoothing(comparison)
 
 
 def design_in_words(comparison: EquatingComparison) -> Iterator[str]:
@@ -128,8 +101,8 @@ def differences(comparison: EquatingComparison) -> Iterator[Figure]:
         yield Figure(chart.line(at, y, "blue", "", lower, upper), name)
 
 
-def methods_table(comparison: EquatingComparison) -> Table:
-    """Return a table with one row per method: differences, errors, and passes."""
+def methods(comparison: EquatingComparison) -> Section:
+    """Return a table with one row per method (differences, errors, and passes), and the methods without a result."""
     formats = {"mean difference": "+.2f", "largest": "+.2f", "mean SE": ".3f", "beyond ½": ",", "passes from": ","}
     formats |= {"pass": ",", "share": ".1%"}
     counts, n = comparison.new.counts, comparison.new.n
@@ -141,28 +114,37 @@ def methods_table(comparison: EquatingComparison) -> Table:
         )
         for name, found in comparison.methods.items()
     ]
-    return table(("method", *formats), rows, numbers=formats, caption="Methods of equating", small=True)
+    text = (
+        f"Over {quantity(n, 'learner')} of {comparison.new.form_id}. Differences are from {comparison.baseline}, in raw "
+        f"points of {comparison.old.form_id}. Beyond ½: learners whose equivalent differs by more than half a point, the "
+        "difference that matters, because rounded scores then differ. Errors of the irt methods come from the items of "
+        "both forms, with the errors that items of one fit share."
+    )
+    unknown = [name for name, found in comparison.methods.items() if not np.isfinite(found.equating.se).all()]
+    missing = [
+        *(f"no {name}: {why}" for name, why in comparison.without.items()),
+        *([f"no errors of {join_names(unknown)}: errors of some published values are not known"] if unknown else []),
+    ]
+    lines = [List(tuple(map(sentence, missing)))] if missing else []
+    found = table(("method", *formats), rows, numbers=formats, caption="Methods of equating", small=True)
+    return Section("Methods", (Paragraph(text), found, *lines), "methods")
 
 
-def equivalents_table(comparison: EquatingComparison) -> Table:
-    """Return the equivalents of each raw score by each method."""
-    shown = {
-        name.replace("-", " ").replace("equipercentile", "equi-percentile"): found.equating.equated
-        for name, found in comparison.methods.items()
-        if name != IDENTITY
-    }
-    rows = zip(range(comparison.new.highest + 1), *shown.values(), strict=True)
-    caption = f"Equivalents on {comparison.old.form_id} of raw scores of {comparison.new.form_id}"
-    return table(("raw", *shown), rows, numbers={"raw": ","} | dict.fromkeys(shown, ".2f"), caption=caption, small=True)
-
-
-def smoothing_table(comparison: EquatingComparison) -> Table:
-    """Return the log-linear models that were compared."""
+def smoothing(comparison: EquatingComparison) -> Section:
+    """Return a table of the log-linear models that were compared."""
+    degrees = "the score" if comparison.design == "random groups" else "the score, the second score, their products"
+    text = (
+        f"Log-linear models of the scores, for equipercentile and kernel. Degrees: of {degrees}. Equating uses the model "
+        "with the smallest AIC."
+    )
     formats = {"parameters": ",", "G²": ".1f", "AIC": ".1f"}
     rows = [
-        (form, " · ".join(str(degree) for degree in vars(model.model).values() if degree))
-        + (model.columns, model.deviance, model.aic, "used" if model is models[0] else "")
+        (
+            *(form, " · ".join(str(degree) for degree in vars(model.model).values() if degree)),
+            *(model.columns, model.deviance, model.aic, "used" if model is models[0] else ""),
+        )
         for form, models in comparison.smoothing.items()
         for model in models
     ]
-    return table(("form", "degrees", *formats, ""), rows, numbers=formats, caption="Log-linear models", small=True)
+    found = table(("form", "degrees", *formats, ""), rows, numbers=formats, caption="Log-linear models", small=True)
+    return Section("Smoothing", (Paragraph(text), found), "smoothing")

@@ -374,16 +374,15 @@ def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> D
 def _preview_equating(
     undo: bool, connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
-    address = form.scale_id, form.items[0], form.month, None if undo else form.method
-    choice = preview_choice(connection, *address, now=request.reader.now())
+    method, now = None if undo else form.method, request.reader.now()
+    choice = preview_choice(connection, form.scale_id, form.items[0], form.month, method, now=now)
     return _effect(*map(with_capital, choice.sentences), scores=choice)
 
 
 def _choose_equating(undo: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert isinstance(seen.scores, EquatingChoice)
-    address = form.scale_id, form.items[0], form.month, None if undo else form.method
-    signed: dict[str, Any] = _signature(request, form) | {"now": request.reader.now(), "seen": seen.scores}
-    done = choose_equating(request.reader.database, *address, **signed)
+    form_of = form.scale_id, form.items[0], form.month, None if undo else form.method
+    known = _signature(request, form) | {"now": request.reader.now(), "seen": seen.scores}
+    done = choose_equating(request.reader.database, *form_of, **known)
     return _effect("Undone" if undo else "Chosen", *map(with_capital, done.sentences))
 
 
