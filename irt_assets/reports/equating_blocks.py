@@ -115,10 +115,10 @@ def methods(comparison: EquatingComparison) -> Section:
         for name, found in comparison.methods.items()
     ]
     text = (
-        f"Over {quantity(n, 'learner')} of {comparison.new.form_id}. Differences are from {comparison.baseline}, in raw "
-        f"points of {comparison.old.form_id}. Beyond ½: learners whose equivalent differs by more than half a point, the "
-        "difference that matters, because rounded scores then differ. Errors of the irt methods come from the items of "
-        "both forms, with the errors that items of one fit share."
+        f"Over {quantity(n, 'learner')} of {comparison.new.form_id}. Differences are from {comparison.baseline}, in "
+        f"raw points of {comparison.old.form_id}. Beyond ½: learners whose equivalent differs by more than half a "
+        "point, the difference that matters, because rounded scores then differ. Errors of the irt methods come from "
+        "the items of both forms, with the errors that items of one fit share."
     )
     unknown = [name for name, found in comparison.methods.items() if not np.isfinite(found.equating.se).all()]
     missing = [
@@ -134,8 +134,8 @@ def smoothing(comparison: EquatingComparison) -> Section:
     """Return a table of the log-linear models that were compared."""
     degrees = "the score" if comparison.design == "random groups" else "the score, the second score, their products"
     text = (
-        f"Log-linear models of the scores, for equipercentile and kernel. Degrees: of {degrees}. Equating uses the model "
-        "with the smallest AIC."
+        f"Log-linear models of the scores, for equipercentile and kernel. Degrees: of {degrees}. Equating uses the "
+        "model with the smallest AIC."
     )
     formats = {"parameters": ",", "G²": ".1f", "AIC": ".1f"}
     rows = [

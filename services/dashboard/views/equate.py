@@ -57,11 +57,12 @@ def document(request: ViewRequest) -> Document:
     comparison, _ = _read(request)
     if comparison is None:
         raise NotFound("The address of an equating names two forms: new=…&old=….")
-    title, scale = f"Equating of {comparison.new.form_id} to {comparison.old.form_id}", comparison.old_table.scale_id
+    title, now = f"Equating of {comparison.new.form_id} to {comparison.old.form_id}", request.reader.now()
+    scale = f"scale {comparison.old_table.scale_id}"
     return Document(
         title=title,
-        subtitle=f"scale {scale} · written on {request.reader.now():%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
-        running=f"{title} · scale {scale}",
+        subtitle=f"{scale} · written on {now:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
+        running=f"{title} · {scale}",
         language="en",
         kind="bank",
         blocks=without_page_links(tuple(equating_blocks(comparison))),
