@@ -56,7 +56,7 @@ def equating_blocks(comparison: EquatingComparison) -> Iterator[Block]:
 
 def design_in_words(comparison: EquatingComparison) -> Iterator[str]:
     """Yield the design, the samples and the source of the scores."""
-    forms, anchor = (comparison.new, comparison.old), comparison.anchor
+    forms, anchor, released = (comparison.new, comparison.old), comparison.anchor, comparison.old_table
     names = f"{forms[0].form_id} and {forms[1].form_id}"
     if comparison.design == "single group":
         both = forms[0].scores.index.isin(forms[1].scores.index).sum()
@@ -80,7 +80,6 @@ def design_in_words(comparison: EquatingComparison) -> Iterator[str]:
         f"mean {number(form.scores['raw'].mean())} of {form.highest}, SD {number(form.scores['raw'].std())}"
         for form in forms
     )
-    released = comparison.old_table
     yield f"scores come from the released table {released.table_id} of {released.form_id}, of {released.month}"
 
 
@@ -103,13 +102,20 @@ def differences(comparison: EquatingComparison) -> Iterator[Figure]:
 
 def methods(comparison: EquatingComparison) -> Section:
     """Return a table with one row per method (differences, errors, and passes), and the methods without a result."""
-    formats = {"mean difference": "+.2f", "largest": "+.2f", "mean SE": ".3f", "beyond ½": ",", "passes from": ","}
-    formats |= {"pass": ",", "share": ".1%"}
+    formats = {
+        "mean difference": "+.2f",
+        "largest": "+.2f",
+        "mean SE": ".3f",
+        "beyond ½": ",",
+        "passes from": ",",
+        "pass": ",",
+        "share": ".1%",
+    }
     counts, n = comparison.new.counts, comparison.new.n
     rows = [
         (
             *(name, float(counts @ found.difference) / n, max(found.difference[counts > 0], key=abs)),
-            *(float(counts @ found.equating.se) / n, float(counts[np.abs(found.difference) > MATTERS].sum())),
+            *(float(counts @ found.equating.se) / n, int(counts[np.abs(found.difference) > MATTERS].sum())),
             *(found.raw_cut, found.passing, found.passing and found.passing / n),
         )
         for name, found in comparison.methods.items()
@@ -125,9 +131,9 @@ def methods(comparison: EquatingComparison) -> Section:
         *(f"no {name}: {why}" for name, why in comparison.without.items()),
         *([f"no errors of {join_names(unknown)}: errors of some published values are not known"] if unknown else []),
     ]
-    lines = [List(tuple(map(sentence, missing)))] if missing else []
     found = table(("method", *formats), rows, numbers=formats, caption="Methods of equating", small=True)
-    return Section("Methods", (Paragraph(text), found, *lines), "methods")
+    below = [List(tuple(map(sentence, missing)))] if missing else []
+    return Section("Methods", (Paragraph(text), found, *below), "methods")
 
 
 def smoothing(comparison: EquatingComparison) -> Section:

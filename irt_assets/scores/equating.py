@@ -182,7 +182,6 @@ def compare_methods(
         except PsychometricsError as error:
             without[key] = str(error)
     baseline = TRUE_SCORE if TRUE_SCORE in found else IDENTITY
-    n, base = samples[0].counts, found[baseline].equated
     return EquatingComparison(
         new=samples[0],
         old=samples[1],
@@ -190,7 +189,10 @@ def compare_methods(
         design=design,
         anchor=anchor,
         baseline=baseline,
-        methods={name: _compare(scale, name, one, base, n, old_table) for name, one in found.items()},
+        methods={
+            name: _compare(scale, name, one, found[baseline].equated, samples[0].counts, old_table)
+            for name, one in found.items()
+        },
         without=without,
         smoothing=smoothing,
         in_force=chosen_equatings(connection, scale_id).get(new),
@@ -205,8 +207,8 @@ def preview_choice(
     if method is None:
         if former is None:
             raise PermanentFailure(f"no equating of form {new} is chosen, so there is nothing to undo")
-        own = "its next score table is made by its own items"
-        return EquatingChoice(None, (f"form {new} is no longer equated to {former.old} ({former.method}): {own}",))
+        end = f"is no longer equated to {former.old} ({former.method}): its next score table is made by its own items"
+        return EquatingChoice(None, (f"form {new} {end}",))
     comparison = compare_methods(connection, scale_id, new, old, now=now)
     found = comparison.methods.get(method)
     if found is None:

@@ -380,9 +380,9 @@ def _preview_equating(
 
 
 def _choose_equating(undo: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    form_of = form.scale_id, form.items[0], form.month, None if undo else form.method
+    method = None if undo else form.method
     known = _signature(request, form) | {"now": request.reader.now(), "seen": seen.scores}
-    done = choose_equating(request.reader.database, *form_of, **known)
+    done = choose_equating(request.reader.database, form.scale_id, form.items[0], form.month, method, **known)
     return _effect("Undone" if undo else "Chosen", *map(with_capital, done.sentences))
 
 
