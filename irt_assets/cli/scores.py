@@ -15,6 +15,7 @@ import typer
 from irt_assets.blocks import Moment, Section, pairs, table
 from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, signature
+from irt_assets.common.arrays import finite
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import quantity, sentence
 from irt_assets.decisions.exports import write_export
@@ -24,14 +25,7 @@ from irt_assets.reports.equating_blocks import equating_blocks
 from irt_assets.reports.score_blocks import score_table
 from irt_assets.responses.scales import initialised_scale
 from irt_assets.scores import standards
-from irt_assets.scores.equating import (
-    choice_in_words,
-    choose_equating,
-    compare_methods,
-    equating_in_force,
-    undo_equating,
-    undo_in_words,
-)
+from irt_assets.scores.equating import choose_equating, compare_methods, preview_choice
 from irt_assets.scores.form_tables import FormTable, as_rows, compute_month, newest_tables, tables_overview
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.issuing import change_status, issue_scores, preview_issue, scores_to_change
@@ -238,23 +232,40 @@ def equate(
     database, now = current_database(), datetime.now(UTC)
     if choose or undo:
         by, reason = signature(by), require_text("reason", reason)
-    if undo:
-        say(sentence(undo_in_words(new, database.call(equating_in_force, scale, new))))
-        confirm(f"undo the equating of form {new}?", yes)
-        undo_equating(database, scale, new, by=by, reason=reason)
-        out.print("undone")
-        return
-    found = database.call(compare_methods, scale, new, old, now=now)
-    if as_json:
-        print_json(found.as_dict())
-    else:
-        print_blocks(*(block for block in equating_blocks(found) if getattr(block, "id", "") not in PAGE_ONLY))
-    if choose:
-        lines, chosen = choice_in_words(found, choose), found.method(choose).chosen
-        say(*([] if as_json else map(sentence, lines)))
-        confirm(f"equate form {new} by {choose}?", yes)
-        choose_equating(database, scale, new, old, choose, by=by, reason=reason, now=now, seen=chosen)
-        say(*([] if as_json else ["chosen"]))
+    if not undo:
+        found = database.call(compare_methods, scale, new, old, now=now)
+        if not as_json:
+            print_blocks(*(block for block in equating_blocks(found) if getattr(block, "id", "") not in PAGE_ONLY))
+        else:
+            print_json(
+                {
+                    "new": new,
+                    "old": old,
+                    "table": found.old_table.table_id,
+                    "design": found.design,
+                    "learners": [found.new.n, found.old.n],
+                    "common_items": list(found.anchor),
+                    "baseline": found.baseline,
+                    "methods": {
+                        name: {
+                            "equated": each.chosen.equated,
+                            "se": [finite(x) for x in each.chosen.equated_se],
+                            "difference": each.difference.tolist(),
+                            "raw_cut": each.raw_cut,
+                            "passing": each.passing,
+                        }
+                        for name, each in found.methods.items()
+                    },
+                    "without": found.without,
+                    "in_force": found.in_force and asdict(found.in_force),
+                }
+            )
+    if choose or undo:
+        seen = database.call(preview_choice, scale, new, old, choose, now=now)
+        say(*([] if as_json else map(sentence, seen.sentences)))
+        confirm(f"undo the equating of form {new}?" if undo else f"equate form {new} by {choose}?", yes)
+        choose_equating(database, scale, new, old, choose, by=by, reason=reason, now=now, seen=seen)
+        say(*([] if as_json else ["undone" if undo else "chosen"]))
 
 
 @app.command(epilog="Example: irt scores standard r.csv --form F1 --panel A --by Kim --reason June")

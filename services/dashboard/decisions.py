@@ -20,15 +20,7 @@ from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.item_keys import Key
 from irt_assets.runs import queue
-from irt_assets.scores.chosen_equating import ChosenEquating
-from irt_assets.scores.equating import (
-    choice_in_words,
-    choose_equating,
-    compare_methods,
-    equating_in_force,
-    undo_equating,
-    undo_in_words,
-)
+from irt_assets.scores.equating import EquatingChoice, choose_equating, preview_choice
 from irt_assets.scores.issuing import Issue, issue_scores, preview_issue
 from irt_assets.scores.releases import TableRelease, preview_release, release_table
 from resources.failures import PermanentFailure, TransientFailure, explain
@@ -121,7 +113,7 @@ class DecisionOutcome:
         seen: the proposals as they were when the sentences were written.
         stale: months to be materialised again.
         movement: the change of a scale's movement.
-        scores: the release of a score table, the scores that are issued, or the equating that is chosen.
+        scores: the release of a score table, the scores that are issued, or the choice of an equating.
     """
 
     ok: bool
@@ -129,7 +121,7 @@ class DecisionOutcome:
     seen: tuple[Proposal, ...] = ()
     stale: tuple[str, ...] = ()
     movement: MovementChange | None = None
-    scores: TableRelease | Issue | ChosenEquating | None = None
+    scores: TableRelease | Issue | EquatingChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -379,36 +371,19 @@ def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> D
     return _effect(accepted, *(again if done.stale else ()), stale=done.stale)
 
 
-def _preview_equating(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
-    new, old = form.items[0], form.month
-    found = compare_methods(connection, form.scale_id, new, old, now=request.reader.now())
-    lines = choice_in_words(found, form.method)
-    return _effect(*map(with_capital, lines), scores=found.method(form.method).chosen)
-
-
-def _choose_equating(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert isinstance(seen.scores, ChosenEquating)
-    new, old, now = form.items[0], form.month, request.reader.now()
-    choose_equating(
-        request.reader.database,
-        *(form.scale_id, new, old, form.method),
-        **_signature(request, form),
-        now=now,
-        seen=seen.scores,
-    )
-    return _effect(f"Form {new} is equated to {old} by {form.method}")
-
-
-def _preview_undo_equating(
-    connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
+def _preview_equating(
+    undo: bool, connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
-    former = equating_in_force(connection, form.scale_id, form.items[0])
-    return _effect(with_capital(undo_in_words(form.items[0], former)))
+    method, now = None if undo else form.method, request.reader.now()
+    choice = preview_choice(connection, form.scale_id, form.items[0], form.month, method, now=now)
+    return _effect(*map(with_capital, choice.sentences), scores=choice)
 
 
-def _undo_equating(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
-    former = undo_equating(request.reader.database, form.scale_id, form.items[0], **_signature(request, form))
-    return _effect(with_capital(undo_in_words(form.items[0], former)))
+def _choose_equating(undo: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    method = None if undo else form.method
+    known = _signature(request, form) | {"now": request.reader.now(), "seen": seen.scores}
+    done = choose_equating(request.reader.database, form.scale_id, form.items[0], form.month, method, **known)
+    return _effect("Undone" if undo else "Chosen", *map(with_capital, done.sentences))
 
 
 def _preview_table(
@@ -509,6 +484,13 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     "issue_again": DecisionType(
         "Issue changed scores again …", "Yes, issue again", partial(_preview_issue, True), partial(_issue, True)
     ),
-    "equate": DecisionType("Choose the method …", "Yes, choose it", _preview_equating, _choose_equating),
-    "undo_equating": DecisionType("Undo the choice …", "Yes, undo", _preview_undo_equating, _undo_equating),
+    "equate": DecisionType(
+        "Choose the method …",
+        "Yes, choose it",
+        partial(_preview_equating, False),
+        partial(_choose_equating, False),
+    ),
+    "undo_equating": DecisionType(
+        "Undo the choice …", "Yes, undo", partial(_preview_equating, True), partial(_choose_equating, True)
+    ),
 }
