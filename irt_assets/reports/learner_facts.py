@@ -255,12 +255,15 @@ def _scores(
     found = defaultdict(list)
     counting = counting_scores([row for row in rows if row.issued_at and row.issued_at < end], reporting)
     for (user, name), score in sorted(counting.items()):
-        ends = score.scaled + Z95 * score.scaled_se * np.array([-1, 1])
-        values = score.scaled, *reported_scale(reporting[name]).rounded(ends)
+        low, high = reported_scale(reporting[name]).rounded(score.scaled + Z95 * score.scaled_se * np.array([-1, 1]))
         found[user].append(
-            dict(zip(("scaled", "low", "high"), [f"{value:.10g}" for value in values], strict=True))
-            | {"scale": name, "form": score.form_id, "sat_on": score.sat_at.astimezone(ZoneInfo(zone)).date()}
-            | {
+            {
+                "scale": name,
+                "form": score.form_id,
+                "sat_on": score.sat_at.astimezone(ZoneInfo(zone)).date(),
+                "scaled": f"{score.scaled:.10g}",
+                "low": f"{low:.10g}",
+                "high": f"{high:.10g}",
                 "rank": None if score.percentile is None else min(99, max(1, round(score.percentile))),
                 "passes": score.passes,
             }

@@ -20,7 +20,6 @@ from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.item_keys import Key
 from irt_assets.runs import queue
-from irt_assets.scores.chosen_equating import ChosenEquating
 from irt_assets.scores.equating import (
     choice_in_words,
     choose_equating,
@@ -29,8 +28,8 @@ from irt_assets.scores.equating import (
     undo_equating,
     undo_in_words,
 )
-from irt_assets.scores.issuing import Issue, issue_scores, preview_issue
-from irt_assets.scores.releases import TableRelease, preview_release, release_table
+from irt_assets.scores.issuing import issue_scores, preview_issue
+from irt_assets.scores.releases import preview_release, release_table
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import ViewRequest
 from services.jwt_verifier.tokens import Identity, Role, TokenRefused
@@ -39,13 +38,25 @@ LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 MAX_NAMED = 10
 """Number of proposals that are named one by one; the others are counted."""
-ScoreKind = Literal["release_table", "undo_table", "issue", "issue_again", "equate", "undo_equating"]
-DecisionKind = (
-    Literal[
-        "accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen", "adopt", "rekey", "undo_key"
-    ]
-    | ScoreKind
-)
+DecisionKind = Literal[
+    "accept",
+    "reject",
+    "undo",
+    "drop",
+    "put_back",
+    "withdraw",
+    "restore",
+    "reopen",
+    "adopt",
+    "rekey",
+    "undo_key",
+    "release_table",
+    "undo_table",
+    "issue",
+    "issue_again",
+    "equate",
+    "undo_equating",
+]
 SCORING_NOTE = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
 EFFECTS_OF_USE: Mapping[withdrawal.Use, str] = {
     "withdrawn": "{item} is out of use from {day:%Y-%m-%d} 00:00 UTC on: answers from then on count towards no "
@@ -129,7 +140,7 @@ class DecisionOutcome:
     seen: tuple[Proposal, ...] = ()
     stale: tuple[str, ...] = ()
     movement: MovementChange | None = None
-    scores: TableRelease | Issue | ChosenEquating | None = None
+    scores: Any = None
 
 
 @dataclass(frozen=True)
@@ -387,7 +398,6 @@ def _preview_equating(connection: psycopg.Connection, request: ViewRequest, form
 
 
 def _choose_equating(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert isinstance(seen.scores, ChosenEquating)
     new, old, now = form.items[0], form.month, request.reader.now()
     choose_equating(
         request.reader.database,
@@ -414,22 +424,21 @@ def _undo_equating(request: ViewRequest, form: DecisionForm, _seen: DecisionOutc
 def _preview_table(
     undo: bool, connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
-    release = preview_release(connection, form.scale_id, form.items[0], undo=undo)
-    return _effect(*map(with_capital, release.sentences), scores=release)
+    found = preview_release(connection, form.scale_id, form.items[0], undo=undo)
+    return _effect(*map(with_capital, found.sentences), scores=found)
 
 
 def _release_table(undo: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert isinstance(seen.scores, TableRelease)
-    signed = _signature(request, form)
-    done = release_table(request.reader.database, form.scale_id, form.items[0], undo=undo, **signed, seen=seen.scores)
+    signed: dict[str, Any] = _signature(request, form) | {"undo": undo, "seen": seen.scores}
+    done = release_table(request.reader.database, form.scale_id, form.items[0], **signed)
     return _effect("Undone" if undo else "Released", *map(with_capital, done.sentences))
 
 
 def _preview_issue(
     again: bool, _connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
-    now = request.reader.now()
-    found = preview_issue(request.reader.database, form.scale_id, form.items[0], form.month, now=now)
+    reader = request.reader
+    found = preview_issue(reader.database, form.scale_id, form.items[0], form.month, now=reader.now())
     lines = [f"Scores of the sittings of {form.month}", *map(with_capital, found.sentences)]
     if again:
         changed = sorted(found.changed, key=lambda pair: pair[0].passes == pair[1].passes)
@@ -440,12 +449,10 @@ def _preview_issue(
         )
     elif found.changed:
         lines.append("The scores that differ stay as they were handed out, unless they are issued again")
-    outcome = _effect(*lines, scores=found)
-    return outcome if found.new or (again and found.changed) else replace(outcome, ok=False)
+    return replace(_effect(*lines, scores=found), ok=bool(found.new or (again and found.changed)))
 
 
 def _issue(again: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert isinstance(seen.scores, Issue)
     signed: dict[str, Any] = _signature(request, form) | {"now": request.reader.now(), "seen": seen.scores}
     done = issue_scores(request.reader.database, form.scale_id, form.items[0], form.month, again=again, **signed)
     return _effect("Issued", *map(with_capital, done.sentences))
