@@ -175,8 +175,8 @@ def _subscores(counted: pd.DataFrame, items: Sequence[str], topic_of: Mapping[st
         found = subscores(counted["score"].to_numpy().reshape(-1, len(items)), topics)
     except PsychometricsError as error:
         return {"no_subscores": str(error)}
-    columns = found.topics, found.n_items.tolist(), found.by_subscore.tolist(), found.by_total.tolist()
-    return {"subscores": tuple(map(SubscoreRow, *columns))}
+    columns = (found.n_items, found.by_subscore, found.by_total)
+    return {"subscores": tuple(map(SubscoreRow, found.topics, *(column.tolist() for column in columns)))}
 
 
 def _item_columns(shown: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:

@@ -78,7 +78,8 @@ def _analyse_scales(
     for scale_id, of_scale in answers.items():
         scale = scales[scale_id]
         in_use = in_force(connection, scale_id, start).items
-        topics = dict(connection.execute(TOPICS, (scale_id,)).fetchall())
+        with_topic = "SELECT item_id, topic_id FROM question WHERE scale_id = %s AND topic_id <> ''"
+        topics: dict[str, str] = dict(connection.execute(with_topic, (scale_id,)).fetchall())
         bank = Bank(read_keys(connection, scale_id), topics, in_use, scale.mu, scale.sigma, scale.rules.warnings)
         try:
             analysis = analyse(of_scale, bank, forms)

@@ -203,8 +203,11 @@ def _reliability_by_ability(facts: FormFacts, theta: Floats, error: Floats) -> F
     """Draw 1 − SE²/σ² over θ, and the reliabilities that are one number as levels."""
     chart = ability_chart(theta, "reliability 1 − SE²/σ²", "Reliability by ability, with the overall ones.", 1.0)
     chart.line(theta, np.maximum(1 - (error / facts.scale.sigma) ** 2, 0.0))
-    overall = {"Cronbach's α": facts.form.statistics.get("alpha"), "ω": facts.form.statistics.get("omega")}
-    overall["marginal reliability"] = facts.fit.reliability if facts.fit else None
+    overall = {
+        "Cronbach's α": facts.form.statistics.get("alpha"),
+        "ω": facts.form.statistics.get("omega"),
+        "marginal reliability": facts.fit.reliability if facts.fit else None,
+    }
     for colour, (name, value) in zip(Chart.SERIES[1:], overall.items(), strict=False):
         if value is not None and value > 0:
             chart.line(chart.x, (value, value), colour, f"{name} {number(value)}", dash="dash", width=1.2)

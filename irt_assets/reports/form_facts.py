@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from irt_assets.common.partitions import Month
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.item_analysis.stored import FormRow, ItemRow, analysed_months, read_forms, read_items
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.linked_windows import linked_origin, linkings_of
@@ -101,9 +101,8 @@ def form_facts(connection: psycopg.Connection, scale: Scale, form_id: str, month
 
 def _read_reported(connection: psycopg.Connection, scale: Scale, form_id: str, month: str) -> ReportedForm:
     if scale.rules.scores.score_by == "theta" or form_id not in form_items(connection, scale.scale_id):
-        start, end = Month(month).bounds
         current = current_scores(connection, scale_id=scale.scale_id, form_id=form_id)
-        issued = tuple(score for score in current if score.status == "issued" and start <= score.sat_at < end)
+        issued = tuple(score for score in current if score.status == "issued" and month_of(score.sat_at) == month)
         return ReportedForm(by_theta=True, issued=issued, why="its scores are handed out by each learner's θ")
     newest = newest_tables(connection, scale.scale_id).get(form_id)
     if newest is None:
@@ -111,6 +110,5 @@ def _read_reported(connection: psycopg.Connection, scale: Scale, form_id: str, m
         return ReportedForm(why=why)
     released = released_tables(connection, scale.scale_id).get(form_id)
     is_new = released is None or released.table_id != newest.table_id
-    return ReportedForm(
-        released=released, release=preview_release(connection, scale.scale_id, form_id) if is_new else None
-    )
+    release = preview_release(connection, scale.scale_id, form_id) if is_new else None
+    return ReportedForm(released=released, release=release)

@@ -251,10 +251,9 @@ def _scores(
 ) -> dict[str, list[dict[str, Any]]]:
     """Read `Facts.scores` by learner: scores issued before `end`, on scales that report scores."""
     reporting = {name: scale for name, scale in scales.items() if scale.rules.scores.score_slope}
-    rows = issued_scores(connection, user_id=users) if reporting else []
+    rows = [row for row in issued_scores(connection, user_id=users) if row.issued_at and row.issued_at < end]
     found = defaultdict(list)
-    counting = counting_scores([row for row in rows if row.issued_at and row.issued_at < end], reporting)
-    for (user, name), score in sorted(counting.items()):
+    for (user, name), score in sorted(counting_scores(rows, reporting).items()):
         low, high = reported_scale(reporting[name]).rounded(score.scaled + Z95 * score.scaled_se * np.array([-1, 1]))
         found[user].append(
             {

@@ -23,7 +23,7 @@ from irt_assets.common.wording import join_names, sentence
 from irt_assets.item_analysis.stored import FormRow
 from irt_assets.reports.form_facts import FormFacts, ReportedForm
 from irt_assets.responses.eligibility.rules import MAX_REPORTED
-from irt_assets.scores.form_tables import FormTable
+from irt_assets.scores.form_tables import COLUMNS, FormTable
 from irt_assets.scores.releases import TableRelease
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.plots import Chart
@@ -90,8 +90,7 @@ def _key_facts(found: FormTable) -> Block:
 
 def score_table(found: FormTable) -> Table:
     """Return the scores that each raw score gives."""
-    scores = found.table
-    columns = (scores.theta, scores.se, scores.unrounded, scores.scaled, scores.scaled_se, scores.percentile)
+    columns = [getattr(found.table, name) for name in COLUMNS if name != "passes"]
     formats = {
         "raw": "",
         "θ": ".2f",
@@ -101,7 +100,7 @@ def score_table(found: FormTable) -> Table:
         "SE of scaled": ",.2f",
         "percentile": ".1f",
     }
-    rows = zip(range(scores.raw.size), *columns, map(PASSED.get, found.passes_or_none), strict=True)
+    rows = zip(range(found.table.raw.size), *columns, map(PASSED.get, found.passes_or_none), strict=True)
     caption = f"Form {found.form_id}, table {found.table_id} of {found.month} ({found.method})"
     return table((*formats, "result"), rows, numbers=formats, caption=caption, small=True, sortable=True)
 
@@ -132,8 +131,13 @@ def _changes(release: TableRelease, facts: FormFacts) -> Iterator[Block]:
     ]
     columns = (old.table.scaled, new.table.scaled, new.table.unrounded - old.table.unrounded, results)
     rows = compress(zip(range(moved.size), counts, *columns, strict=True), moved)
-    tables = {f"table {found.table_id}": SCORE for found in (old, new)}
-    formats = {"raw": "", "learners": ",", **tables, "move, unrounded": "+,.2f"}
+    formats = {
+        "raw": "",
+        "learners": ",",
+        f"table {old.table_id}": SCORE,
+        f"table {new.table_id}": SCORE,
+        "move, unrounded": "+,.2f",
+    }
     caption = f"Raw scores with another scaled score or result; learners of {facts.month}"
     yield table((*formats, "result"), rows, numbers=formats, caption=caption, small=True, sortable=True)
 

@@ -61,8 +61,8 @@ def transcript_blocks(found: Transcript, zone: str, *, letter: bool = False) -> 
             f"The score of {score.user_id} on scale {score.scale_id} is {score.scaled:.10g}{VERDICTS[score.passes]}, "
             f"with a standard error of {score.scaled_se:.1f}. It is from form {score.form_id}, sat on "
         )
-        end = f". Of several scores, the {found.scales[score.scale_id].rules.scores.retest} one counts."
-        yield Paragraph((text, Moment(score.sat_at, zone), end), "lead")
+        rule = found.scales[score.scale_id].rules.scores.retest
+        yield Paragraph((text, Moment(score.sat_at, zone), f". Of several scores, the {rule} one counts."), "lead")
     if not counting:
         yield Paragraph("No score counts, because every score is held or invalid.", "lead")
     rows = [_cells(row, zone, letter, row in counting) for row in current]
@@ -75,16 +75,24 @@ def transcript_blocks(found: Transcript, zone: str, *, letter: bool = False) -> 
 
 def _cells(row: IssuedScore, zone: str, letter: bool, counts: bool) -> dict[str, Cell]:
     """Return the row of a sitting, by column."""
-    cells: dict[str, Cell] = {"sat": Moment(row.sat_at, zone), "form": row.form_id, "scale": row.scale_id}
-    scores = {
-        **dict(zip(NUMBERS, (row.raw, row.scaled, row.scaled_se, row.percentile, row.pass_probability), strict=True)),
+    scores: dict[str, Cell] = {
+        "raw": row.raw,
+        "score": row.scaled,
+        "SE": row.scaled_se,
+        "percentile": row.percentile,
+        "probability": row.pass_probability,
         "passes": {True: "yes", False: "no", None: None}[row.passes],
         "table": row.table_id or "by θ",
     }
-    cells |= dict.fromkeys(scores) if letter and row.status != "issued" else scores
-    cells["state"] = STATES[row.status] + (", counts" if counts else "")
-    cells["since"] = Moment(row.issued_at, zone) if row.issued_at else None
-    return cells if letter else cells | {"by": row.decided_by, "reason": row.reason}
+    return {
+        "sat": Moment(row.sat_at, zone),
+        "form": row.form_id,
+        "scale": row.scale_id,
+        **(dict.fromkeys(scores) if letter and row.status != "issued" else scores),
+        "state": STATES[row.status] + (", counts" if counts else ""),
+        "since": Moment(row.issued_at, zone) if row.issued_at else None,
+        **({} if letter else {"by": row.decided_by, "reason": row.reason}),
+    }
 
 
 def _replacements(rows: list[IssuedScore], zone: str, letter: bool) -> Iterator[Text]:

@@ -14,7 +14,7 @@ import psycopg
 
 from irt_assets.common.wording import join_names, quantity, sentence, with_capital, with_stop
 from irt_assets.decisions import anchor_versions, closing, rekey, release, release_undo, withdrawal
-from irt_assets.decisions.movement_change import MovementChange, decide_movement_change, preview_movement_change
+from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
 from irt_assets.decisions.movement_proposal import as_settings
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
@@ -131,16 +131,15 @@ class DecisionOutcome:
         sentences: the effect, or the reason if `ok` is false.
         seen: the proposals as they were when the sentences were written.
         stale: months to be materialised again.
-        movement: the change of a scale's movement.
-        scores: the release of a score table, the scores that are issued, or the equating that is chosen.
+        planned: the change of a scale's movement, the release of a score table, the scores that are issued, or the
+            equating that is chosen; its type is that of the decision's kind.
     """
 
     ok: bool
     sentences: tuple[str, ...]
     seen: tuple[Proposal, ...] = ()
     stale: tuple[str, ...] = ()
-    movement: MovementChange | None = None
-    scores: Any = None
+    planned: Any = None
 
 
 @dataclass(frozen=True)
@@ -379,12 +378,11 @@ def _preview_movement(connection: psycopg.Connection, request: ViewRequest, form
         raise PermanentFailure(f"no movement of scale {form.scale_id} is proposed")
     begin, values = request.reader.settings.irt_first_month, as_settings(proposal.movement)
     change = preview_movement_change(request.reader.database, form.scale_id, values, None, calibrations_begin=begin)
-    return DecisionOutcome(bool(change.values), tuple(map(sentence, change.lines)), movement=change)
+    return DecisionOutcome(bool(change.values), tuple(map(sentence, change.lines)), planned=change)
 
 
 def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert seen.movement is not None
-    done = decide_movement_change(request.reader.database, seen.movement, **_signature(request, form))
+    done = decide_movement_change(request.reader.database, seen.planned, **_signature(request, form))
     again = [f"{join_names(done.stale, MAX_NAMED)}: abilities are measured again while `irt serve` runs"]
     accepted = f"Accepted: the movement holds from {done.first_month} on"
     return _effect(accepted, *(again if done.stale else ()), stale=done.stale)
@@ -393,8 +391,8 @@ def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> D
 def _preview_equating(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     new, old = form.items[0], form.month
     found = compare_methods(connection, form.scale_id, new, old, now=request.reader.now())
-    lines = choice_in_words(found, form.method)
-    return _effect(*map(with_capital, lines), scores=found.method(form.method).chosen)
+    chosen = found.method(form.method).chosen
+    return _effect(*map(with_capital, choice_in_words(found, form.method)), planned=chosen)
 
 
 def _choose_equating(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
@@ -404,7 +402,7 @@ def _choose_equating(request: ViewRequest, form: DecisionForm, seen: DecisionOut
         *(form.scale_id, new, old, form.method),
         **_signature(request, form),
         now=now,
-        seen=seen.scores,
+        seen=seen.planned,
     )
     return _effect(f"Form {new} is equated to {old} by {form.method}")
 
@@ -425,12 +423,17 @@ def _preview_table(
     undo: bool, connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
     found = preview_release(connection, form.scale_id, form.items[0], undo=undo)
-    return _effect(*map(with_capital, found.sentences), scores=found)
+    return _effect(*map(with_capital, found.sentences), planned=found)
 
 
 def _release_table(undo: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    signed: dict[str, Any] = _signature(request, form) | {"undo": undo, "seen": seen.scores}
-    done = release_table(request.reader.database, form.scale_id, form.items[0], **signed)
+    done = release_table(
+        request.reader.database,
+        *(form.scale_id, form.items[0]),
+        **_signature(request, form),
+        undo=undo,
+        seen=seen.planned,
+    )
     return _effect("Undone" if undo else "Released", *map(with_capital, done.sentences))
 
 
@@ -449,12 +452,18 @@ def _preview_issue(
         )
     elif found.changed:
         lines.append("The scores that differ stay as they were handed out, unless they are issued again")
-    return replace(_effect(*lines, scores=found), ok=bool(found.new or (again and found.changed)))
+    return replace(_effect(*lines, planned=found), ok=bool(found.new or (again and found.changed)))
 
 
 def _issue(again: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    signed: dict[str, Any] = _signature(request, form) | {"now": request.reader.now(), "seen": seen.scores}
-    done = issue_scores(request.reader.database, form.scale_id, form.items[0], form.month, again=again, **signed)
+    done = issue_scores(
+        request.reader.database,
+        *(form.scale_id, form.items[0], form.month),
+        **_signature(request, form),
+        again=again,
+        now=request.reader.now(),
+        seen=seen.planned,
+    )
     return _effect("Issued", *map(with_capital, done.sentences))
 
 
