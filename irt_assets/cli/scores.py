@@ -23,6 +23,7 @@ from irt_assets.item_analysis.stored import analysed_months
 from irt_assets.reports.equating_blocks import equating_blocks
 from irt_assets.reports.score_blocks import score_table
 from irt_assets.responses.scales import initialised_scale
+from irt_assets.scores import standards
 from irt_assets.scores.equating import (
     choice_in_words,
     choose_equating,
@@ -173,7 +174,10 @@ def issue(
     reason: Reason,
     month: OfMonth = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Also issue scores again that differ by the present table and answers.")
+        bool,
+        typer.Option(
+            "--again", help="Also issue scores of the month again that differ by the present table and answers."
+        ),
     ] = False,
     scale: ScaleId = "default",
     dry_run: DryRun = False,
@@ -190,7 +194,7 @@ def issue(
     count = len(seen.new) + again * len(seen.changed)
     if not as_json:
         say(*seen.sentences)
-        say(*["--again issues them again"] if seen.changed and not again else [])
+        say(*["--again issues them again, with --month"] if seen.changed and not again else [])
         _print_changes([*((None, score) for score in seen.new), *seen.changed])
     if not dry_run and count:
         confirm(f"issue {quantity(count, 'score')} of form {form}?", yes)
@@ -263,6 +267,49 @@ def equate(
         confirm(f"equate form {new} by {choose}?", yes)
         choose_equating(database, scale, new, old, choose, by=by, reason=reason, now=now, seen=chosen)
         say(*([] if as_json else ["chosen"]))
+
+
+@app.command(epilog="Example: irt scores standard r.csv --form F1 --panel A --by Kim --reason June")
+def standard(
+    by: By,
+    reason: Reason,
+    ratings: Annotated[
+        Path | None,
+        typer.Argument(metavar="RATINGS", help="File with the columns judge, item_id and, for Angoff, rating."),
+    ] = None,
+    form: Annotated[str | None, typer.Option(help="Form whose items the panel has rated.")] = None,
+    method: Annotated[standards.Method, typer.Option(help="Method of standard setting.")] = "angoff",
+    panel: Annotated[str, typer.Option(help="Name of the panel, stored with the decision.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Restore the pass mark before the last standard.")] = False,
+    scale: ScaleId = "default",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set the pass mark of a scale by a panel's ratings of a form's items.
+
+    Prints the mark with its error, and how many learners would pass, before it
+    asks. The ratings' hash, the panel and the former mark stay on record.
+    """
+    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    if undo:
+        seen = database.call(standards.standard_to_undo, scale)[1]
+        lines = [f"pass mark of scale {scale}: θ = {seen.theta:.3f} → {'–' if seen.former is None else seen.former}"]
+    elif ratings is None or form is None:
+        raise PermanentFailure("give the file of ratings and --form, or --undo to restore the former pass mark")
+    else:
+        seen = database.call(standards.plan_standard, scale, form, ratings, method, panel, datetime.now(UTC))
+        lines = seen.sentences
+    if as_json:
+        print_json(asdict(seen))
+    say(*([] if as_json else lines))
+    if not dry_run:
+        confirm(f"change the pass mark of scale {scale}?", yes)
+    if undo and not dry_run:
+        standards.undo_standard(database, scale, by=by, reason=reason)
+    elif ratings and form and not dry_run:
+        now = datetime.now(UTC)
+        standards.set_standard(database, scale, form, ratings, method, panel, by=by, reason=reason, now=now)
 
 
 def _month(at: datetime | None) -> str | None:

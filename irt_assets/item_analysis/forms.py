@@ -5,7 +5,7 @@ max_score, and scored, which is whether the item counts towards the score of the
 replaced by the log.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 import psycopg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from irt_assets.common.wording import some_of
+from irt_assets.common.wording import join_names, some_of
 from irt_assets.intake.mapping import problems_of
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.sources import plain_rows
@@ -53,7 +53,7 @@ def import_forms(database: Database, file: Path, *, encoding: str | None = None,
     Returns the forms. Raises PermanentFailure that names the file and the row if a row is at fault; nothing is stored
     then.
     """
-    found = pd.DataFrame(_rows(file, encoding), columns=["line", *_Cells.model_fields])
+    found = pd.DataFrame(read_rows(file, _Cells, encoding), columns=["line", *_Cells.model_fields])
     found["first"] = found.groupby(["form_id", "position"])["item_id"].transform("first")
     with database.connect() as connection:
         maxima = dict(connection.execute("SELECT item_id, coalesce(max_score, 1) FROM question").fetchall())
@@ -64,31 +64,40 @@ def import_forms(database: Database, file: Path, *, encoding: str | None = None,
             "form {form_id} already has item {item_id}": found.duplicated(["form_id", "item_id"]),
             "form {form_id} already has item {first} in position {position}": found["item_id"] != found["first"],
         }
-        for message, at_fault in faults.items():
-            if at_fault.any():
-                row = found[at_fault].iloc[0]
-                raise PermanentFailure(f"{file}, row {row['line']}: {message.format(**row)}")
+        require_sound_rows(file, found, faults)
         found["max_score"] = found["max_score"].fillna(found["item_id"].map(maxima)).astype(int)
         if not dry_run:
             _store(connection, found, "file")
     return found
 
 
-def _rows(file: Path, encoding: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the file, each with its line."""
+def require_sound_rows(file: Path, found: pd.DataFrame, faults: Mapping[str, pd.Series]) -> None:
+    """Raise PermanentFailure that names the first row at fault. `faults`: message with columns in braces → its rows."""
+    for message, at_fault in faults.items():
+        if at_fault.any():
+            row = found[at_fault].iloc[0]
+            raise PermanentFailure(f"{file}, row {row['line']}: {message.format(**row)}")
+
+
+def read_rows(file: Path, cells_type: type[BaseModel], encoding: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the file, each with its `line` and the fields of `cells_type`.
+
+    Raises PermanentFailure that names the file and the row if a row is at fault.
+    """
     source = open_source(file, encoding)
-    required = [name for name, field in _Cells.model_fields.items() if field.is_required()]
+    required = [name for name, field in cells_type.model_fields.items() if field.is_required()]
+    others = join_names(name for name in cells_type.model_fields if name not in required)
     if missing := [name for name in required if name not in source.columns]:
         raise PermanentFailure(
-            f"{file} lacks the column {missing[0]}; it needs form_id, item_id and position, and may have max_score and "
-            f"scored; its columns are {some_of(source.columns, MAX_NAMED)}"
+            f"{file} lacks the column {missing[0]}; it needs {join_names(required)}"
+            f"{others and f', and may have {others}'}; its columns are {some_of(source.columns, MAX_NAMED)}"
         )
     for batch in source.batches():
         if batch.bad:
             raise PermanentFailure(f"{file}, row {batch.bad[0].line}: {batch.bad[0].reason.replace('_', ' ')}")
         for line, cells in zip(batch.lines.tolist(), plain_rows(batch.rows), strict=True):
             try:
-                found = _Cells.model_validate({name: cell for name, cell in cells.items() if cell})
+                found = cells_type.model_validate({name: cell for name, cell in cells.items() if cell})
                 yield {"line": line, **found.model_dump()}
             except ValidationError as error:
                 raise PermanentFailure(f"{file}, row {line}: {problems_of(error)}") from None

@@ -45,6 +45,7 @@ from irt_assets.reports import origin_report
 from irt_assets.reports.scale_facts import SHARES, MeasuredMonth, ScaleFacts
 from irt_assets.responses.eligibility.rules import STAGES
 from irt_assets.responses.scale_decisions import MOVEMENT, PRIORS, decision_in_force
+from irt_assets.scores.standards import standard_in_force
 from irt_psychometrics.items import item_model
 from irt_psychometrics.plots import Chart, wright_map
 from resources.version import code_version
@@ -242,7 +243,7 @@ def _identity(facts: ScaleFacts, zone: str) -> Iterator[Block]:
             "engine": scale.engine,
             "a person in a fit is": f"a learner's {scale.occasions}",
             "population": f"θ ~ N({number(scale.mu)}, {number(scale.sigma)}²)",
-            "pass mark": "none" if scale.pass_theta is None else f"θ = {number(scale.pass_theta)}",
+            "pass mark": _pass_mark(facts),
             "made": Moment(scale.since, zone) if scale.since else "not yet",
             "origin": _origin(facts),
             "anchors": _anchor_summary(facts),
@@ -259,6 +260,14 @@ def _identity(facts: ScaleFacts, zone: str) -> Iterator[Block]:
     formats = {"anchors": "", "mean of b": ".2f", "SD of b": ".2f"}
     caption = f"Anchors by topic, version {anchors.version} of the set"
     yield Details("Anchors by topic", (table(("topic", *formats), rows, numbers=formats, caption=caption),))
+
+
+def _pass_mark(facts: ScaleFacts) -> str:
+    """The pass mark, and who set it by which standard setting, if there was one."""
+    mark = facts.scale.pass_theta
+    found = standard_in_force(facts.decisions, mark)
+    origin = f": {found[1].in_short}; {found[0].decided_by}, {found[0].decided_at:%Y-%m-%d}" if found else ""
+    return "none" if mark is None else f"θ = {number(mark)}{origin}"
 
 
 def _origin(facts: ScaleFacts) -> str:
