@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import compress
+from typing import Any
 
 import numpy as np
 
 from irt_assets.blocks import (
     Block,
+    Cell,
     Figure,
     Figures,
     List,
@@ -38,7 +40,7 @@ METHODS = {
 SCORE = ",.10g"
 """Format of scaled scores."""
 PASSED: Mapping[bool | None, str | None] = {True: "pass", False: "fail", None: None}
-SHARES = ("accuracy", "consistency", "κ", "false pass", "false fail")
+SHARES = {"accuracy": "", "consistency": ".1%", "κ": ".2f", "false pass": ".1%", "false fail": ".1%"}
 
 
 def reported_scores(facts: FormFacts) -> Iterator[Block]:
@@ -144,7 +146,7 @@ def _changes(release: TableRelease, facts: FormFacts) -> Iterator[Block]:
 
 def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
     """Yield how often the decision is right, and how often it would be repeated, by each method."""
-    rows, reasons = list[list[str]](), list[str]()
+    rows, reasons = list[list[Any]](), list[str]()
     for names, classify in _methods(facts, reported):
         try:
             rows.append([*names, *_shares(classify())])
@@ -155,9 +157,10 @@ def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
         yield table(("method", "learners", "who should pass", *SHARES), rows, numbers=SHARES, small=True)
         yield Paragraph(
             f"How to read it: by {method}, {accuracy} of the learners get the result that their true score deserves. "
-            f"{false_pass} pass although they should fail, and {false_fail} fail although they should pass. "
-            f"{consistency} would get the same result on another form like this; κ is this agreement beyond chance. "
-            "In brackets are 95 % intervals: by the errors of the items' values (Lee), or of the sample (Rudner)."
+            f"{false_pass:.1%} pass although they should fail, and {false_fail:.1%} fail although they should pass. "
+            f"{consistency:.1%} would get the same result on another form like this; κ is this agreement beyond "
+            "chance. In brackets are 95 % intervals: by the errors of the items' values (Lee), or of the sample "
+            "(Rudner)."
         )
     elif not reasons:
         of_form = "nobody passes" if facts.form.scores else "not all learners have a score on all items"
@@ -173,8 +176,12 @@ def _methods(facts: FormFacts, reported: ReportedForm) -> list[tuple[list[str], 
         theta, se = (np.array([getattr(score, name) for score in reported.issued]) for name in ("theta", "theta_se"))
         if scale.pass_theta is None or not theta.size:
             return []
-        names = ["Rudner", f"{theta.size:,} scores of {facts.month}", f"θ from {number(scale.pass_theta)}"]
-        return [(names, partial(Classification.from_abilities, theta, se, [scale.pass_theta]))]
+        return [
+            (
+                ["Rudner", f"{theta.size:,} scores of {facts.month}", f"θ from {number(scale.pass_theta)}"],
+                partial(Classification.from_abilities, theta, se, [scale.pass_theta]),
+            )
+        ]
     scores, cut, pass_theta = found.table, found.table.raw_cut, found.spec["pass_theta"]
     if cut is None or not any(counts) or len(counts) != scores.raw.size:
         return []
@@ -197,13 +204,11 @@ def _methods(facts: FormFacts, reported: ReportedForm) -> list[tuple[list[str], 
     ]
 
 
-def _shares(found: Classification) -> list[str]:
-    accuracy, half = float(found.accuracy[0]), Z95 * float(found.accuracy_se[0])
+def _shares(found: Classification) -> list[Cell]:
+    accuracy, half = found.accuracy.item(), Z95 * found.accuracy_se.item()
     between = "" if np.isnan(half) else f" ({max(accuracy - half, 0):.1%} to {min(accuracy + half, 1):.1%})"
-    consistency, false_pass, false_fail = (
-        f"{share.item():.1%}" for share in (found.consistency, found.false_pass, found.false_fail)
-    )
-    return [f"{accuracy:.1%}{between}", consistency, number(found.kappa.item()), false_pass, false_fail]
+    others = (found.consistency, found.kappa, found.false_pass, found.false_fail)
+    return [f"{accuracy:.1%}{between}", *(share.item() for share in others)]
 
 
 def subscores(form: FormRow) -> Iterator[Section]:

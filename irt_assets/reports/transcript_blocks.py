@@ -61,8 +61,8 @@ def transcript_blocks(found: Transcript, zone: str, *, letter: bool = False) -> 
             f"The score of {score.user_id} on scale {score.scale_id} is {score.scaled:.10g}{VERDICTS[score.passes]}, "
             f"with a standard error of {score.scaled_se:.1f}. It is from form {score.form_id}, sat on "
         )
-        rule = found.scales[score.scale_id].rules.scores.retest
-        yield Paragraph((text, Moment(score.sat_at, zone), f". Of several scores, the {rule} one counts."), "lead")
+        end = f". Of several scores, the {found.scales[score.scale_id].rules.scores.retest} one counts."
+        yield Paragraph((text, Moment(score.sat_at, zone), end), "lead")
     if not counting:
         yield Paragraph("No score counts, because every score is held or invalid.", "lead")
     rows = [_cells(row, zone, letter, row in counting) for row in current]

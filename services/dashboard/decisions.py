@@ -389,8 +389,7 @@ def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> D
 
 
 def _preview_equating(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
-    new, old = form.items[0], form.month
-    found = compare_methods(connection, form.scale_id, new, old, now=request.reader.now())
+    found = compare_methods(connection, form.scale_id, form.items[0], form.month, now=request.reader.now())
     chosen = found.method(form.method).chosen
     return _effect(*map(with_capital, choice_in_words(found, form.method)), planned=chosen)
 
@@ -440,15 +439,13 @@ def _release_table(undo: bool, request: ViewRequest, form: DecisionForm, seen: D
 def _preview_issue(
     again: bool, _connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
-    reader = request.reader
-    found = preview_issue(reader.database, form.scale_id, form.items[0], form.month, now=reader.now())
+    found = preview_issue(request.reader.database, form.scale_id, form.items[0], form.month, now=request.reader.now())
     lines = [f"Scores of the sittings of {form.month}", *map(with_capital, found.sentences)]
     if again:
-        changed = sorted(found.changed, key=lambda pair: pair[0].passes == pair[1].passes)
         lines += _shorten_list(
             f"{new.user_id}: {old.scaled:,.10g} → {new.scaled:,.10g}"
             + ("" if old.passes == new.passes else ", passes now" if new.passes else ", does not pass any more")
-            for old, new in changed
+            for old, new in sorted(found.changed, key=lambda pair: pair[0].passes == pair[1].passes)
         )
     elif found.changed:
         lines.append("The scores that differ stay as they were handed out, unless they are issued again")

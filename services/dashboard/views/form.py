@@ -54,8 +54,9 @@ def page(request: ViewRequest) -> Page:
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     scale, month, _ = _choose(request)
-    references = [Reference(month, request.field("form"))]
-    decision_form.handle_events(request, inputs, KINDS, lambda: references, scale.scale_id)
+    decision_form.handle_events(
+        request, inputs, KINDS, lambda: [Reference(month, request.field("form"))], scale.scale_id
+    )
 
 
 def _decide_on_scores(request: ViewRequest, facts: FormFacts) -> list[TagChild]:
