@@ -116,7 +116,8 @@ def _error_by_score(found: FormTable) -> Figure:
     if mark is not None:
         chart.line((mark, mark), (0.0, top), "grey", f"pass mark {mark:,.10g}", dash="dash", width=1.2)
     chart.points(x, y, joined=True)
-    return Figure(chart, "Standard error of each scaled score (conditional SEM).")
+    dashed = "" if mark is None else f" Dashed: the pass mark {mark:,.10g}."
+    return Figure(chart, f"Standard error of each scaled score (conditional SEM).{dashed}")
 
 
 def _changes(release: TableRelease, facts: FormFacts) -> Iterator[Block]:
