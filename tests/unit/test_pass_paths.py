@@ -89,7 +89,7 @@ def sit(table: FormTable) -> list[IssuedScore]:
 
 
 def transcript_passes(row: IssuedScore, scale: Scale) -> bool:
-    found = Transcript([row], {"default": scale}, {})
+    found = Transcript([row], {"default": scale})
     texts = [plain(block.text) for block in transcript_blocks(found, "UTC") if hasattr(block, "text")]  # type: ignore[union-attr]
     passes, fails = (any(words in text for text in texts) for words in ("(passed)", "(not passed)"))
     assert passes != fails
