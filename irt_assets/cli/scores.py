@@ -322,7 +322,7 @@ def _print_changes(changes: Iterable[tuple[IssuedScore | None, IssuedScore]]) ->
         for old, new in changes
     ]
     print_blocks(*[table(("learner", "sat on", "before", "after"), rows[:MAX_LISTED])] if rows else [])
-    say(*[f"the first {MAX_LISTED} of {len(rows):,}; --dry-run --json lists all"] if len(rows) > MAX_LISTED else [])
+    say(*[f"the first {MAX_LISTED} of {len(rows):,}; --json lists all"] if len(rows) > MAX_LISTED else [])
 
 
 def _in_words(score: IssuedScore) -> str:
