@@ -23,6 +23,7 @@ from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rekey import rekey
 from irt_assets.intake.corrections import Rekeying
 from irt_assets.item_analysis.forms import import_forms
+from irt_assets.item_analysis.periods import analyse_month
 from irt_assets.item_analysis.stored import read_items
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import change_rules, read_scales
@@ -251,8 +252,8 @@ class Year:
 
     def calibrate(self, month: str) -> None:
         """Judge, calibrate and analyse the month, make its tables, and evaluate `released_tables_hold`."""
-        score_world.analyse(self.database, self.folder, month)
         self.steps[month] = rooms.calibrate(self.database.settings, month)
+        analyse_month(self.database, rooms.folder_store(self.database.settings), month)
         self.make_tables(month)
 
     def make_tables(self, month: str) -> dict[str, FormTable]:
