@@ -121,8 +121,11 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
     )
 
 
-def initialised_scale(connection: psycopg.Connection, scale_id: str, window_start: datetime) -> Scale:
-    """The scale as it applies to a window from `window_start` on. Raises PermanentFailure if it has no origin."""
+def initialised_scale(connection: psycopg.Connection, scale_id: str, window_start: datetime | None) -> Scale:
+    """The scale as it applies to a window from `window_start` on (None: by the newest decisions).
+
+    Raises PermanentFailure if it has no origin.
+    """
     scale = read_scales(connection, window_start).get(scale_id)
     if scale is None or not scale.initialised:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
