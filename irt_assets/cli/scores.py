@@ -174,7 +174,10 @@ def issue(
     reason: Reason,
     month: OfMonth = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Also issue scores again that differ by the present table and answers.")
+        bool,
+        typer.Option(
+            "--again", help="Also issue scores of the month again that differ by the present table and answers."
+        ),
     ] = False,
     scale: ScaleId = "default",
     dry_run: DryRun = False,
@@ -191,7 +194,7 @@ def issue(
     count = len(seen.new) + again * len(seen.changed)
     if not as_json:
         say(*seen.sentences)
-        say(*["--again issues them again"] if seen.changed and not again else [])
+        say(*["--again issues them again, with --month"] if seen.changed and not again else [])
         _print_changes([*((None, score) for score in seen.new), *seen.changed])
     if not dry_run and count:
         confirm(f"issue {quantity(count, 'score')} of form {form}?", yes)

@@ -265,14 +265,14 @@ def _identity(facts: ScaleFacts, zone: str) -> Iterator[Block]:
 def _pass_mark(facts: ScaleFacts) -> str:
     """The pass mark, and who set it by which standard setting, if there was one."""
     mark = facts.scale.pass_theta
-    if mark is None:
-        return "none"
-    if not (found := standard_in_force(facts.decisions, mark)):
-        return f"θ = {number(mark)}"
-    decision, standard = found
-    judges = f"{quantity(standard.judges, 'judge')}, SE {standard.se:.3f}, form {standard.form}"
-    signed = f"{decision.decided_by}, {decision.decided_at:%Y-%m-%d}"
-    return f"θ = {number(mark)}: {standard.method.capitalize()} by {standard.panel}, {judges}; {signed}"
+    found = standard_in_force(facts.decisions, mark)
+    if mark is None or found is None:
+        return "none" if mark is None else f"θ = {number(mark)}"
+    decision, made = found
+    return (
+        f"θ = {number(mark)}: {made.method.capitalize()} by {made.panel}, {quantity(made.judges, 'judge')}, SE "
+        f"{made.se:.3f}, form {made.form}; {decision.decided_by}, {decision.decided_at:%Y-%m-%d}"
+    )
 
 
 def _origin(facts: ScaleFacts) -> str:

@@ -157,11 +157,14 @@ def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
     if not math.isfinite(theta):
         raise PermanentFailure(f"the pass mark must be a finite θ of the scale, e.g. 0.5, got {theta}")
     with database.connect() as connection:
-        found = connection.execute(
-            "UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s", (theta, scale_id)
-        ).rowcount
-    if not found:
-        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+        if not write_pass_mark(connection, scale_id, theta):
+            raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+
+
+def write_pass_mark(connection: psycopg.Connection, scale_id: str, theta: float | None) -> int:
+    """Store the pass mark of a scale, or that there is none. Returns the number of scales, which is 0 or 1."""
+    statement = "UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s"
+    return connection.execute(statement, (theta, scale_id)).rowcount
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class EquatingComparison:
         baseline: the method from which differences are taken.
         methods: the methods in the order of the page.
         without: methods without a result, and why.
-        smoothing: the log-linear models, those of the new form first.
+        smoothing: the log-linear models of both forms, the new form's first.
         in_force: the equating of the new form that is chosen now, or None.
     """
 

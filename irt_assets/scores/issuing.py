@@ -117,10 +117,14 @@ def issue_scores(
     Raises
     ------
     PermanentFailure
-        If the scale reports no scores, the form has neither a released table nor sittings, its items differ from the
-        items of its table, or the scores differ from `seen`.
+        If `again` is set without a month, the scale reports no scores, the form has neither a released table nor
+        sittings, its items differ from the items of its table, or the scores differ from `seen`.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
+    if again and month is None:
+        raise PermanentFailure(
+            "name the month whose scores are issued again: scores of other months may be right by the former table"
+        )
     start, end = Month(month).bounds if month else (now - MAX_AGE, now)
     judge_until(database, now)
     with database.connect() as connection:

@@ -25,12 +25,12 @@ from irt_assets.item_analysis.forms import read_rows, require_sound_rows
 from irt_assets.item_analysis.stored import read_forms
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scale_decisions import STANDARD, ScaleDecision, read_decisions, record_decisions
-from irt_assets.responses.scales import initialised_scale
+from irt_assets.responses.scales import initialised_scale, write_pass_mark
 from irt_assets.scores.form_tables import FormTable, published_items, read_tables
 from irt_assets.scores.releases import find_table
 from irt_assets.scores.reported import SAME, score_mark
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database
+from resources.postgres.database import Database, advisory_lock, one_value
 
 Method = Literal["angoff", "bookmark"]
 RESPONSE_PROBABILITY = 0.67
@@ -166,10 +166,12 @@ def _effect(connection: psycopg.Connection, table: FormTable, mark: float, se: f
     passes = [table.table.theta >= at - SAME for at in (mark, mark - se, mark + se)]
     at, below, above = (f"{counts[those].sum():,}" for those in passes)
     cut = f"raw scores from {passes[0].argmax()} on pass" if passes[0].any() else "no raw score passes"
-    others = f"{below} with the mark one SE lower and {above} with the mark one SE higher"
-    learners = quantity(int(counts.sum()), "learner")
-    passing = f"of its {learners}, {at} pass; {others}" if counts.any() else "no learner has a raw score yet"
-    return f"by θ of the form's score table of {table.month}, {cut}; {passing}"
+    passing = (
+        f"of its {quantity(int(counts.sum()), 'learner')}, {at} pass; {below} with the mark one SE lower and {above} "
+        "with the mark one SE higher"
+    )
+    learners = passing if counts.any() else "no learner has a raw score yet"
+    return f"by θ of the form's score table of {table.month}, {cut}; {learners}"
 
 
 def _read_judgements(file: Path, form_id: str, items: Mapping[str, int], method: Method) -> pd.DataFrame:
@@ -199,26 +201,21 @@ def _read_judgements(file: Path, form_id: str, items: Mapping[str, int], method:
 def set_standard(
     database: Database, standard: Standard, *, undoes: ScaleDecision | None = None, by: str, reason: str
 ) -> None:
-    """Record that `by` sets the pass mark of a planned standard; or `undoes`, its decision, and the former mark is set.
+    """Record that `by` sets the pass mark of a standard, or restores its former mark if `undoes` is its decision.
 
     Raises PermanentFailure if the pass mark has changed since.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
+    by, reason, scale_id = require_text("name", by), require_text("reason", reason), standard.scale_id
     old, new, value = standard.former, standard.theta, asdict(standard)
     if undoes:
         old, new, value = new, old, {"theta": old, "undoes": undoes.decision_id}
     with database.connect() as connection:
-        changed = connection.execute(
-            """UPDATE calibration_scale SET pass_theta = %s
-               WHERE scale_id = %s AND pass_theta IS NOT DISTINCT FROM %s RETURNING now()""",
-            (new, standard.scale_id, old),
-        ).fetchone()
-        if changed is None:
-            raise PermanentFailure(
-                f"nothing was decided: the pass mark of scale {standard.scale_id} has changed since. Look again"
-            )
-        decided = {STANDARD: json.dumps(value, ensure_ascii=False)}
-        record_decisions(connection, standard.scale_id, decided, changed[0], by=by, reason=reason)
+        advisory_lock(connection, "scores", scale_id)
+        if initialised_scale(connection, scale_id, None).pass_theta != old:
+            raise PermanentFailure(f"nothing was decided: the pass mark of scale {scale_id} has changed. Look again")
+        write_pass_mark(connection, scale_id, new)
+        decided, now = {STANDARD: json.dumps(value, ensure_ascii=False)}, one_value(connection, "SELECT now()")
+        record_decisions(connection, scale_id, decided, now, by=by, reason=reason)
 
 
 def standard_to_undo(connection: psycopg.Connection, scale_id: str) -> tuple[ScaleDecision, Standard]:

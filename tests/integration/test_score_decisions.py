@@ -187,6 +187,10 @@ def test_scores_that_are_issued_twice_add_no_row(released: Database) -> None:
     assert {user: score.raw for user, score in current(released).items()} == right_answers(released)
 
 
+def test_scores_are_issued_again_only_for_a_named_month(exam: Database) -> None:
+    assert "name the month" in refusal(issue_scores, exam, SCALE, "F1", again=True, **SIGNED, now=NOW)
+
+
 def test_changed_key_leaves_issued_scores_until_they_are_issued_again(released: Database) -> None:
     issue(released)
     before = current(released)

@@ -162,7 +162,7 @@ def test_undo_is_refused_if_the_pass_mark_has_changed_since(exam: Database, tmp_
 def test_planned_standard_is_refused_if_the_pass_mark_has_changed_since(exam: Database, tmp_path: Path) -> None:
     planned = plan(exam, write_ratings(tmp_path))
     set_pass_mark(exam, rooms.SCALE, 0.1)
-    with pytest.raises(PermanentFailure, match="the pass mark of scale default has changed since"):
+    with pytest.raises(PermanentFailure, match="the pass mark of scale default has changed"):
         set_standard(exam, planned, **SIGNED)
     assert pass_mark(exam) == 0.1
 

@@ -41,7 +41,7 @@ class ReaderInJuly(Reader):
 
 @pytest.fixture
 def request_of(settings: Settings, database: Database, tmp_path: Path) -> Iterator[ViewRequest]:
-    """A request for the page of the form F2, whose learners are .3 SD above those of F1."""
+    """A request for the page of the form F2, whose learners are .3 SD above the learners of F1."""
     build_exam(database, tmp_path, learners=200, shift=0.3)
     make_tables(database)
     release_table(database, SCALE, "F1", **SIGNED)
