@@ -94,7 +94,7 @@ def plan_standard(
 ) -> Standard:
     """The standard by a panel's ratings of a form's items, for `set_standard`.
 
-    Items and published values are those of the form's newest score table whose month has raw scores of the form.
+    It uses the items and published values of the form's newest score table whose month has raw scores of the form.
 
     Parameters
     ----------
@@ -170,8 +170,8 @@ def _effect(connection: psycopg.Connection, table: FormTable, mark: float, se: f
         f"of its {quantity(int(counts.sum()), 'learner')}, {at} pass; {below} with the mark one SE lower and {above} "
         "with the mark one SE higher"
     )
-    learners = passing if counts.any() else "no learner has a raw score yet"
-    return f"by θ of the form's score table of {table.month}, {cut}; {learners}"
+    known = passing if counts.any() else "no learner has a raw score yet"
+    return f"by θ of the form's score table of {table.month}, {cut}; {known}"
 
 
 def _read_judgements(file: Path, form_id: str, items: Mapping[str, int], method: Method) -> pd.DataFrame:
