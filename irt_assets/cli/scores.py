@@ -134,7 +134,7 @@ def show(form: Form, scale: ScaleId = "default", as_json: AsJson = False) -> Non
     ]
     print_blocks(table(("table", "decision", "undoes", "by", "when", "why"), rows, empty="no decisions on it yet"))
     handed_out = ", ".join(f"{n:,} {status}" for status, n in counts.items())
-    say(f"current scores of sittings: {handed_out or 'no score'}")
+    say(f"current scores of sittings: {handed_out or 'none'}")
 
 
 @app.command(epilog='Example: irt scores release F1 --by Kim --reason "committee of 12 June"')

@@ -162,7 +162,7 @@ def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
 
 
 def write_pass_mark(connection: psycopg.Connection, scale_id: str, theta: float | None) -> int:
-    """Store the pass mark of a scale, or that there is none. Returns the number of scales, which is 0 or 1."""
+    """Store the pass mark of a scale; None removes the mark. Returns the number of scales, which is 0 or 1."""
     statement = "UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s"
     return connection.execute(statement, (theta, scale_id)).rowcount
 
