@@ -4,7 +4,7 @@ Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import typer
 from irt_assets.blocks import Moment, Section, pairs, table
 from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, signature
+from irt_assets.common.arrays import finite
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import quantity, sentence
 from irt_assets.decisions.exports import write_export
@@ -24,31 +25,11 @@ from irt_assets.reports.equating_blocks import equating_blocks
 from irt_assets.reports.score_blocks import score_table
 from irt_assets.responses.scales import initialised_scale
 from irt_assets.scores import standards
-from irt_assets.scores.equating import (
-    choice_in_words,
-    choose_equating,
-    compare_methods,
-    equating_in_force,
-    undo_equating,
-    undo_in_words,
-)
-from irt_assets.scores.form_tables import (
-    FormTable,
-    as_rows,
-    compute_month,
-    read_tables,
-    tables_overview,
-)
+from irt_assets.scores.equating import choose_equating, compare_methods, preview_choice
+from irt_assets.scores.form_tables import FormTable, as_rows, compute_month, newest_tables, tables_overview
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.issuing import change_status, issue_scores, preview_issue, scores_to_change
-from irt_assets.scores.releases import (
-    TableRelease,
-    find_table,
-    preview_release,
-    release_table,
-    released_tables,
-    table_decisions,
-)
+from irt_assets.scores.releases import find_table, preview_release, release_table, released_tables, table_decisions
 from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
@@ -57,7 +38,6 @@ MAX_LISTED = 30
 PAGE_ONLY = ("differences", "equivalents")
 """Sections of a comparison of equatings that are too wide for a terminal; --json has their numbers."""
 Form = Annotated[str, typer.Argument(help="Form id.")]
-Users = Annotated[list[str], typer.Argument(metavar="USER…", help="Learners' ids.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 OfMonth = Annotated[datetime | None, typer.Option("--month", formats=["%Y-%m"], help="Month, YYYY-MM.")]
 
@@ -72,22 +52,20 @@ def table_(
     as_json: AsJson = False,
 ) -> None:
     """Show the score table of a form, or list the tables of all forms."""
-    named = _month(month)
+    named, now = _month(month), datetime.now(UTC)
     with current_database().connect() as connection:
-        if form is None:
-            of_scale = initialised_scale(connection, scale, datetime.now(UTC))
-            in_force = released_tables(connection, scale)
-            newest = {each.form_id: each for each in read_tables(connection, scale, month=named)}
-            listed = in_force if released else newest
-            of = named or [month_of(datetime.now(UTC)), *analysed_months(connection, scale)][-1]
+        in_force = released_tables(connection, scale)
+        if form is not None:
+            listed, missing = {form: find_table(connection, scale, form, month=named, released=released)}, {}
+        else:
+            of_scale = initialised_scale(connection, scale, now)
+            listed = in_force if released else newest_tables(connection, scale, named)
+            of = named or [month_of(now), *analysed_months(connection, scale)][-1]
             made, without = compute_month(connection, of_scale, of)
             by_theta = of_scale.rules.scores.score_by == "theta"
             later = "scores are reported by θ" if by_theta else f"form_score_tables of {of} has not been materialised"
             without |= {each.form_id: later for each in made}
-        else:
-            listed = {form: find_table(connection, scale, form, month=named, released=released)}
-            without, in_force = {}, {}
-    missing = {name: why for name, why in without.items() if name not in listed}
+            missing = {name: why for name, why in without.items() if name not in listed}
     if to is not None:
         if to.suffix not in (".csv", ".xlsx"):
             raise PermanentFailure(f"--to takes a file named .csv or .xlsx, not {to}")
@@ -111,30 +89,39 @@ def show(form: Form, scale: ScaleId = "default", as_json: AsJson = False) -> Non
     database = current_database()
     with database.connect() as connection:
         decisions = table_decisions(connection, scale, form)
-        scores = current_scores(connection, scale_id=scale, form_id=form)
+        counts = Counter(score.status for score in current_scores(connection, scale_id=scale, form_id=form))
         in_force = released_tables(connection, scale).get(form)
-        newest = None if scores else find_table(connection, scale, form)
-    counts = Counter(score.status for score in scores)
+        newest = None if counts else find_table(connection, scale, form)
     if as_json:
         print_json({"table": in_force and _as_dict(in_force), "decisions": decisions, "scores": counts})
         return
-    zone = database.settings.irt_time_zone
     if in_force is None:
-        other = f"; the newest is table {newest.table_id} of {newest.month}" if newest else ""
-        say(f"no score table of form {form} is released{other}")
+        newer = f"; the newest is table {newest.table_id} of {newest.month}" if newest else ""
+        say(f"no score table of form {form} is released{newer}")
     else:
-        print_blocks(Section(f"Form {form} on scale {scale}", (pairs(_lineage(in_force, decisions[-1])),)))
+        last, n, made = decisions[-1], in_force.spec["n"], f"{in_force.made_at:%Y-%m-%d %H:%M} UTC"
+        facts = {
+            "released": f"on {last['decided_at']:%Y-%m-%d %H:%M} UTC by {last['decided_by']}: {last['reason']}",
+            "table": f"{in_force.table_id}, made on {made} by irt-assets {in_force.code_version}",
+            "passes": in_force.passing_in_words,
+            "method": in_force.method,
+            "month": in_force.month,
+            "published set": in_force.set_hash,
+            "items": f"{len(in_force.spec['items']):,}, maximum {in_force.table.raw.size - 1:,} points",
+            "norm group": f"{quantity(n, 'learner')} of {in_force.month}" if n else "none",
+            "reported scale": ", ".join(f"{name}={value}" for name, value in in_force.spec["rules"].items()),
+        }
+        print_blocks(Section(f"Form {form} on scale {scale}", (pairs(facts),)))
         say(*map(sentence, in_force.remarks))
     rows = [
         (
             *("none" if each["table_id"] is None else each["table_id"], each["decision_id"], each["undoes"]),
-            *(each["decided_by"], Moment(each["decided_at"], zone), each["reason"]),
+            *(each["decided_by"], Moment(each["decided_at"], database.settings.irt_time_zone), each["reason"]),
         )
         for each in reversed(decisions)
     ]
     print_blocks(table(("table", "decision", "undoes", "by", "when", "why"), rows, empty="no decisions on it yet"))
-    handed_out = ", ".join(f"{n:,} {status}" for status, n in counts.items())
-    say(f"current scores of sittings: {handed_out or 'none'}")
+    say(f"current scores of sittings: {', '.join(f'{n:,} {status}' for status, n in counts.items()) or 'none'}")
 
 
 @app.command(epilog='Example: irt scores release F1 --by Kim --reason "committee of 12 June"')
@@ -156,15 +143,13 @@ def release(
     """
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     seen = database.call(preview_release, scale, form, number, undo=undo)
-    if not as_json:
-        say(*seen.sentences)
+    say(*seen.sentences)
     if not dry_run:
         confirm(f"{'undo the release for' if undo else 'release this table of'} form {form}?", yes)
         release_table(database, scale, form, number, undo=undo, by=by, reason=reason, seen=seen)
-    if as_json:
-        print_json(_release_as_dict(seen))
-    elif not dry_run:
         out.print("undone" if undo else "released")
+    if as_json:
+        print_json(asdict(seen) | dict(zip(("table", "before"), seen.numbers, strict=True)))
 
 
 @app.command(epilog='Example: irt scores issue F1 --by Kim --reason "results of June"')
@@ -192,23 +177,20 @@ def issue(
     by, reason, database, now = signature(by), require_text("reason", reason), current_database(), datetime.now(UTC)
     seen = preview_issue(database, scale, form, _month(month), now=now)
     count = len(seen.new) + again * len(seen.changed)
-    if not as_json:
-        say(*seen.sentences)
-        say(*["--again issues them again, with --month"] if seen.changed and not again else [])
-        _print_changes([*((None, score) for score in seen.new), *seen.changed])
+    say(*seen.sentences, *["--again issues them again, with --month"] if seen.changed and not again else [])
+    _print_changes([*((None, score) for score in seen.new), *seen.changed])
     if not dry_run and count:
         confirm(f"issue {quantity(count, 'score')} of form {form}?", yes)
         issue_scores(database, scale, form, _month(month), again=again, by=by, reason=reason, now=now, seen=seen)
+        out.print(f"issued: {quantity(count, 'score')}")
     if as_json:
         print_json(asdict(seen))
-    elif not dry_run:
-        out.print(f"issued: {quantity(count, 'score')}")
 
 
 @app.command(epilog='Example: irt scores hold F1 u-17 --by Kim --reason "copied?"')
 def hold(
     form: Form,
-    users: Users,
+    users: Annotated[list[str], typer.Argument(metavar="USER…", help="Learners' ids.")],
     by: By,
     reason: Reason,
     invalid: Annotated[bool, typer.Option("--invalid", help="Invalidate the scores: they do not count.")] = False,
@@ -250,23 +232,40 @@ def equate(
     database, now = current_database(), datetime.now(UTC)
     if choose or undo:
         by, reason = signature(by), require_text("reason", reason)
-    if undo:
-        say(sentence(undo_in_words(new, database.call(equating_in_force, scale, new))))
-        confirm(f"undo the equating of form {new}?", yes)
-        undo_equating(database, scale, new, by=by, reason=reason)
-        out.print("undone")
-        return
-    found = database.call(compare_methods, scale, new, old, now=now)
-    if as_json:
-        print_json(found.as_dict())
-    else:
-        print_blocks(*(block for block in equating_blocks(found) if getattr(block, "id", "") not in PAGE_ONLY))
-    if choose:
-        lines, chosen = choice_in_words(found, choose), found.method(choose).chosen
-        say(*([] if as_json else map(sentence, lines)))
-        confirm(f"equate form {new} by {choose}?", yes)
-        choose_equating(database, scale, new, old, choose, by=by, reason=reason, now=now, seen=chosen)
-        say(*([] if as_json else ["chosen"]))
+    if not undo:
+        found = database.call(compare_methods, scale, new, old, now=now)
+        if not as_json:
+            print_blocks(*(block for block in equating_blocks(found) if getattr(block, "id", "") not in PAGE_ONLY))
+        else:
+            print_json(
+                {
+                    "new": new,
+                    "old": old,
+                    "table": found.old_table.table_id,
+                    "design": found.design,
+                    "learners": [found.new.n, found.old.n],
+                    "common_items": list(found.anchor),
+                    "baseline": found.baseline,
+                    "methods": {
+                        name: {
+                            "equated": each.chosen.equated,
+                            "se": [finite(x) for x in each.chosen.equated_se],
+                            "difference": each.difference.tolist(),
+                            "raw_cut": each.raw_cut,
+                            "passing": each.passing,
+                        }
+                        for name, each in found.methods.items()
+                    },
+                    "without": found.without,
+                    "in_force": found.in_force and asdict(found.in_force),
+                }
+            )
+    if choose or undo:
+        seen = database.call(preview_choice, scale, new, old, choose, now=now)
+        say(*([] if as_json else map(sentence, seen.sentences)))
+        confirm(f"undo the equating of form {new}?" if undo else f"equate form {new} by {choose}?", yes)
+        choose_equating(database, scale, new, old, choose, by=by, reason=reason, now=now, seen=seen)
+        say(*([] if as_json else ["undone" if undo else "chosen"]))
 
 
 @app.command(epilog="Example: irt scores standard r.csv --form F1 --panel A --by Kim --reason June")
@@ -313,21 +312,6 @@ def _month(at: datetime | None) -> str | None:
     return None if at is None else month_of(at.replace(tzinfo=UTC))
 
 
-def _lineage(found: FormTable, decision: Mapping[str, Any]) -> dict[str, str]:
-    n = found.spec["n"]
-    return {
-        "released": f"on {decision['decided_at']:%Y-%m-%d %H:%M} UTC by {decision['decided_by']}: {decision['reason']}",
-        "table": f"{found.table_id}, made on {found.made_at:%Y-%m-%d %H:%M} UTC by irt-assets {found.code_version}",
-        "passes": found.passing_in_words,
-        "method": found.method,
-        "month": found.month,
-        "published set": found.set_hash,
-        "items": f"{len(found.spec['items']):,}, maximum {found.table.raw.size - 1:,} points",
-        "norm group": f"{quantity(n, 'learner')} of {found.month}" if n else "none",
-        "reported scale": ", ".join(f"{name}={value}" for name, value in found.spec["rules"].items()),
-    }
-
-
 def _print_changes(changes: Iterable[tuple[IssuedScore | None, IssuedScore]]) -> None:
     """Print one row per sitting, with its score before and after a decision."""
     rows = [
@@ -347,8 +331,3 @@ def _as_dict(found: FormTable) -> dict[str, Any]:
     rows = as_rows([found]).drop(columns=["scale_id", "form_id", "month", "table_id", "method"]).astype(object)
     facts = {name: value for name, value in vars(found).items() if name != "table"}
     return facts | {"scores": rows.where(rows.notna(), None).to_dict("records")}
-
-
-def _release_as_dict(done: TableRelease) -> dict[str, Any]:
-    tables = {name: found and found.table_id for name, found in {"table": done.table, "before": done.before}.items()}
-    return asdict(done) | tables

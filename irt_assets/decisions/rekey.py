@@ -25,11 +25,11 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.item_keys import DROPPED, RIGHT, Key
-from irt_assets.responses.scale_decisions import KEY_OF, record_decisions
+from irt_assets.responses.scale_decisions import KEY_OF, record_decisions, standing_decision
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, first_column, named_rows, one_value
+from resources.postgres.database import Database, first_column, named_rows
 
 MAX_OPTIONS = 20
 SAME = 1e-9
@@ -159,7 +159,11 @@ def _decide(
     connection: psycopg.Connection, item_id: str, key: Key | None, by: str, reason: str, reopen: bool
 ) -> Rekeying:
     opens = partial(reopen_months, by=by, reason=reason) if reopen else None
-    undone = _standing_decision(connection, item_id) if key is None else {}
+    undone = (
+        standing_decision(key_decisions(connection, item_id), f"decision on the key of {item_id}")
+        if key is None
+        else {}
+    )
     key, undoes = undone.get("former", key), undone.get("decided_at")
     done = rekey_answers(connection, item_id, key, by=by, reason=reason, undoes=undoes, reopen=opens)
     if undone and done.former != undone["key"]:
@@ -170,19 +174,8 @@ def _decide(
         raise PermanentFailure(f"nothing to change: all answers to {item_id} are scored by this key already")
     value = {"former": done.former, "key": key, "change": done.change, "undoes": undone.get("decision_id")}
     decided: dict[Any, str] = {KEY_OF + item_id: json.dumps(value, ensure_ascii=False)}
-    now = one_value(connection, "SELECT now()")
-    record_decisions(connection, done.scale_id, decided, now, by=by, reason=reason)
+    record_decisions(connection, done.scale_id, decided, by=by, reason=reason)
     return done
-
-
-def _standing_decision(connection: psycopg.Connection, item_id: str) -> dict[str, Any]:
-    """The last decision on the item's key that is not undone. Raises PermanentFailure if no decision stands."""
-    decisions = key_decisions(connection, item_id)
-    over = {decision["undoes"] for decision in decisions}
-    standing = [d for d in decisions if d["undoes"] is None and d["decision_id"] not in over]
-    if not standing:
-        raise PermanentFailure(f"no decision on the key of {item_id} stands, so there is nothing to undo")
-    return standing[-1]
 
 
 def _thetas(connection: psycopg.Connection, scale: Scale, at: datetime) -> dict[str, float]:

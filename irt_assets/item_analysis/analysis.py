@@ -151,7 +151,6 @@ def _analyse_form(
     rows = columns.rename_axis("item_id").reset_index().to_dict("records")
     totals = counted.groupby("person")["score"].sum().astype(int)
     sums = asdict(found.forms[0]) if complete else {}
-    topics, no_subscores = _subscores(counted, responses.item_ids, bank.topics) if complete else ((), "")
     of_form = FormRow(
         form_id=form_id,
         n=counted["learner"].nunique(),
@@ -160,30 +159,24 @@ def _analyse_form(
         source="".join(form["source"][:1]),
         statistics={name: finite(x) for name, x in sums.items() if isinstance(x, float)},
         scores=tuple(np.bincount(totals, minlength=most.sum() + 1).tolist()) if complete else (),
-        subscores=topics,
-        no_subscores=no_subscores,
+        **(_subscores(counted, responses.item_ids, bank.topics) if complete else {}),
     )
     items = [ItemRow(form_id=form_id, rest=kind, **_without_nan(row)) for row in rows]
     return Analysis([of_form], items, counted.assign(rest=found.rest))
 
 
-def _subscores(
-    counted: pd.DataFrame, items: Sequence[str], topic_of: Mapping[str, str]
-) -> tuple[tuple[SubscoreRow, ...], str]:
-    """PRMSE of the topics of a complete form, or the reason why a form has no subscores. `counted` is sorted by
-    person and item."""
+def _subscores(counted: pd.DataFrame, items: Sequence[str], topic_of: Mapping[str, str]) -> dict[str, Any]:
+    """PRMSE of the topics of a complete form, or the reason why it has no subscores. `counted` is sorted by person and
+    item."""
     topics = [topic_of.get(item, "") for item in items]
     if "" in topics or len(set(topics)) < 2:
-        return (), "an item has no topic in the bank" if "" in topics else "all items have one topic"
+        return {"no_subscores": "an item has no topic in the bank" if "" in topics else "all items have one topic"}
     try:
         found = subscores(counted["score"].to_numpy().reshape(-1, len(items)), topics)
     except PsychometricsError as error:
-        return (), str(error)
-    columns = found.topics, found.n_items.tolist(), found.by_subscore.tolist(), found.by_total.tolist()
-    return tuple(
-        SubscoreRow(topic=topic, n_items=n, by_subscore=own, by_total=total)
-        for topic, n, own, total in zip(*columns, strict=True)
-    ), ""
+        return {"no_subscores": str(error)}
+    columns = (found.n_items, found.by_subscore, found.by_total)
+    return {"subscores": tuple(map(SubscoreRow, found.topics, *(column.tolist() for column in columns)))}
 
 
 def _item_columns(shown: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:

@@ -24,12 +24,6 @@ def read_keys(connection: psycopg.Connection, scale_id: str) -> dict[str, tuple[
     return {item: key for item, key in keys.items() if any(key)}
 
 
-def read_topics(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:
-    """Item → its topic, for the items of a scale with a topic."""
-    topics = "SELECT item_id, topic_id FROM question WHERE scale_id = %s AND topic_id <> ''"
-    return dict(connection.execute(topics, (scale_id,)).fetchall())
-
-
 def follow_keys(
     connection: psycopg.Connection, day: str, keys: Mapping[str, tuple[str, ...]], answers: pd.DataFrame
 ) -> None:

@@ -11,7 +11,7 @@ from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.item_analysis.analysis import Analysis, Bank, analyse
 from irt_assets.item_analysis.answers import COLUMNS, read_answers
 from irt_assets.item_analysis.forms import read_forms, take_from_log
-from irt_assets.item_analysis.key_evidence import follow_keys, read_keys, read_topics
+from irt_assets.item_analysis.key_evidence import follow_keys, read_keys
 from irt_assets.item_analysis.stored import write_analysis
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closed_months import scales_of_month
@@ -78,8 +78,9 @@ def _analyse_scales(
     for scale_id, of_scale in answers.items():
         scale = scales[scale_id]
         in_use = in_force(connection, scale_id, start).items
-        keys, topics = read_keys(connection, scale_id), read_topics(connection, scale_id)
-        bank = Bank(keys, topics, in_use, scale.mu, scale.sigma, scale.rules.warnings)
+        with_topic = "SELECT item_id, topic_id FROM question WHERE scale_id = %s AND topic_id <> ''"
+        topics: dict[str, str] = dict(connection.execute(with_topic, (scale_id,)).fetchall())
+        bank = Bank(read_keys(connection, scale_id), topics, in_use, scale.mu, scale.sigma, scale.rules.warnings)
         try:
             analysis = analyse(of_scale, bank, forms)
         except PsychometricsError as error:

@@ -91,7 +91,7 @@ class ItemRow:
     options: tuple[OptionRow, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SubscoreRow:
     """PRMSE of the true subscore of a topic, by the subscore (Cronbach's α of its items) and by the total score."""
 

@@ -203,18 +203,17 @@ def _reliability_by_ability(facts: FormFacts, theta: Floats, error: Floats) -> F
     """Draw 1 − SE²/σ² over θ, and the reliabilities that are one number as levels."""
     chart = ability_chart(theta, "reliability 1 − SE²/σ²", "Reliability by ability, with the overall ones.", 1.0)
     chart.line(theta, np.maximum(1 - (error / facts.scale.sigma) ** 2, 0.0))
-    named, overall = (
-        list[str](),
-        {"Cronbach's α": facts.form.statistics.get("alpha"), "ω": facts.form.statistics.get("omega")},
-    )
-    overall["marginal reliability"] = facts.fit.reliability if facts.fit else None
-    for k, (name, value) in enumerate(overall.items(), 1):
+    caption = "Reliability by ability."
+    overall = {
+        "Cronbach's α": facts.form.statistics.get("alpha"),
+        "ω": facts.form.statistics.get("omega"),
+        "marginal reliability": facts.fit.reliability if facts.fit else None,
+    }
+    for colour, (name, value) in zip(Chart.SERIES[1:], overall.items(), strict=False):
         if value is not None and value > 0:
-            chart.line(chart.x, (value, value), Chart.SERIES[k], f"{name} {number(value)}", dash="dash", width=1.2)
-            named.append(f"{name} {number(value)}")
-    return Figure(
-        chart, "Reliability by ability." + (f" Dashed, for all learners: {', '.join(named)}." if named else "")
-    )
+            caption += f" Dashed: {name} {number(value)}, for all learners."
+            chart.line(chart.x, (value, value), colour, f"{name} {number(value)}", dash="dash", width=1.2)
+    return Figure(chart, caption)
 
 
 def forms_table(forms: Sequence[FormRow], scale: str, month: str, released: Mapping[str, str] | None = None) -> Table:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from irt_assets.common.partitions import Month
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.item_analysis.stored import FormRow, ItemRow, analysed_months, read_forms, read_items
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.linked_windows import linked_origin, linkings_of
@@ -27,7 +27,7 @@ class ReportedForm:
         release: the release of the newest table, if it is not in force; or None.
         why: the reason why the form has no table; empty if it has.
         by_theta: whether scores are handed out by each learner's θ.
-        issued: the current scores of the month's sittings that were handed out.
+        issued: if so, the current scores of the month's sittings that were handed out.
     """
 
     released: FormTable | None = None
@@ -100,19 +100,15 @@ def form_facts(connection: psycopg.Connection, scale: Scale, form_id: str, month
 
 
 def _read_reported(connection: psycopg.Connection, scale: Scale, form_id: str, month: str) -> ReportedForm:
-    start, end = Month(month).bounds
-    issued = tuple(
-        score
-        for score in current_scores(connection, scale_id=scale.scale_id, form_id=form_id)
-        if score.status == "issued" and start <= score.sat_at < end
-    )
     if scale.rules.scores.score_by == "theta" or form_id not in form_items(connection, scale.scale_id):
-        return ReportedForm(by_theta=True, issued=issued)
-    released = released_tables(connection, scale.scale_id).get(form_id)
+        current = current_scores(connection, scale_id=scale.scale_id, form_id=form_id)
+        issued = tuple(score for score in current if score.status == "issued" and month_of(score.sat_at) == month)
+        return ReportedForm(by_theta=True, issued=issued, why="its scores are handed out by each learner's θ")
     newest = newest_tables(connection, scale.scale_id).get(form_id)
     if newest is None:
         why = compute_month(connection, scale, month)[1].get(form_id, f"materialise form_score_tables of {month}")
-        return ReportedForm(why=why, issued=issued)
+        return ReportedForm(why=why)
+    released = released_tables(connection, scale.scale_id).get(form_id)
     is_new = released is None or released.table_id != newest.table_id
     release = preview_release(connection, scale.scale_id, form_id) if is_new else None
-    return ReportedForm(released=released, release=release, issued=issued)
+    return ReportedForm(released=released, release=release)

@@ -251,16 +251,18 @@ def _scores(
 ) -> dict[str, list[dict[str, Any]]]:
     """Read `Facts.scores` by learner: scores issued before `end`, on scales that report scores."""
     reporting = {name: scale for name, scale in scales.items() if scale.rules.scores.score_slope}
-    rows = issued_scores(connection, user_id=users) if reporting else []
+    rows = [row for row in issued_scores(connection, user_id=users) if row.issued_at and row.issued_at < end]
     found = defaultdict(list)
-    counting = counting_scores([row for row in rows if row.issued_at and row.issued_at < end], reporting)
-    for (user, name), score in sorted(counting.items()):
-        ends = score.scaled + Z95 * score.scaled_se * np.array([-1, 1])
-        values = score.scaled, *reported_scale(reporting[name]).rounded(ends)
+    for (user, name), score in sorted(counting_scores(rows, reporting).items()):
+        low, high = reported_scale(reporting[name]).rounded(score.scaled + Z95 * score.scaled_se * np.array([-1, 1]))
         found[user].append(
-            dict(zip(("scaled", "low", "high"), [f"{value:.10g}" for value in values], strict=True))
-            | {"scale": name, "form": score.form_id, "sat_on": score.sat_at.astimezone(ZoneInfo(zone)).date()}
-            | {
+            {
+                "scale": name,
+                "form": score.form_id,
+                "sat_on": score.sat_at.astimezone(ZoneInfo(zone)).date(),
+                "scaled": f"{score.scaled:.10g}",
+                "low": f"{low:.10g}",
+                "high": f"{high:.10g}",
                 "rank": None if score.percentile is None else min(99, max(1, round(score.percentile))),
                 "passes": score.passes,
             }

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import compress
+from typing import Any
 
 import numpy as np
 
 from irt_assets.blocks import (
     Block,
+    Cell,
     Figure,
     Figures,
     List,
@@ -19,11 +21,11 @@ from irt_assets.blocks import (
     table,
 )
 from irt_assets.common.intervals import Z95
-from irt_assets.common.wording import join_names, sentence, with_capital
+from irt_assets.common.wording import join_names, sentence
 from irt_assets.item_analysis.stored import FormRow
 from irt_assets.reports.form_facts import FormFacts, ReportedForm
 from irt_assets.responses.eligibility.rules import MAX_REPORTED
-from irt_assets.scores.form_tables import FormTable
+from irt_assets.scores.form_tables import COLUMNS, FormTable
 from irt_assets.scores.releases import TableRelease
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.plots import Chart
@@ -38,7 +40,7 @@ METHODS = {
 SCORE = ",.10g"
 """Format of scaled scores."""
 PASSED: Mapping[bool | None, str | None] = {True: "pass", False: "fail", None: None}
-SHARES = ("accuracy", "consistency", "κ", "false pass", "false fail")
+SHARES = {"accuracy": "", "consistency": ".1%", "κ": ".2f", "false pass": ".1%", "false fail": ".1%"}
 
 
 def reported_scores(facts: FormFacts) -> Iterator[Block]:
@@ -50,86 +52,72 @@ def reported_scores(facts: FormFacts) -> Iterator[Block]:
     if reported is None:
         return
     found = reported.table
-    blocks: list[Block] = [Paragraph(_status(reported), "lead")]
-    if found is not None:
-        blocks += [
-            Paragraph(_pass_in_words(found)),
+    if found is None:
+        blocks: tuple[Block, ...] = (Paragraph(f"The form has no score table: {reported.why}.", "lead"),)
+    else:
+        unreleased = "the newest. No table is released yet, so no scores of the form can be handed out"
+        text = f"Score table {found.table_id} of {found.month} is {'released' if reported.released else unreleased}."
+        blocks = (
+            Paragraph(text, "lead"),
+            List(tuple(map(sentence, [found.passing_in_words, *found.remarks]))),
             _key_facts(found),
-            List(tuple(map(sentence, found.remarks))),
             score_table(found),
-        ]
-        blocks.append(Figures((_error_by_score(found),)))
-    yield Section("Scores", tuple(blocks), "scores")
+            Figures((_error_by_score(found),)),
+        )
+    yield Section("Scores", blocks, "scores")
     if reported.release and reported.released:
         yield Section("Changes by the newest table", tuple(_changes(reported.release, facts)), "changes")
     if (facts.scale.pass_theta if reported.by_theta else found and found.spec["pass_theta"]) is not None:
         yield Section("Pass and fail", tuple(pass_and_fail(facts, reported)), "pass-and-fail")
 
 
-def _status(reported: ReportedForm) -> str:
-    if reported.by_theta:
-        return "The form has no score table, because its scores are handed out by each learner's θ."
-    if reported.table is None:
-        return f"The form has no score table yet: {reported.why}."
-    name = f"Score table {reported.table.table_id} of {reported.table.month}"
-    if reported.released is None:
-        return f"{name} is the newest. No table is released yet, so no scores of the form can be handed out."
-    newer = f"; table {reported.release.table.table_id} is newer" if reported.release and reported.release.table else ""
-    return f"{name} is released{newer}."
-
-
-def _pass_in_words(found: FormTable) -> str:
-    mark, cut = found.spec["mark"], found.table.raw_cut
-    if mark is None or cut is None:
-        return sentence(found.passing_in_words)
-    return (
-        f"{with_capital(found.passing_in_words)}. {cut} is the lowest raw score whose scaled score, before rounding, "
-        f"reaches the mark of {mark:,.10g} (θ = {number(found.spec['pass_theta'])})."
-    )
-
-
 def _key_facts(found: FormTable) -> Block:
-    rules, n = found.spec["rules"], found.spec["n"]
-    unit = "deviate" if found.method == "normalised" else "θ"
-    limits = {"at least": rules["score_lowest"], "at most": rules["score_highest"]}
-    scale = [f"{rules['score_slope']:,.10g} · {unit} + {rules['score_intercept']:,.10g}".replace("+ -", "− ")]
-    scale += [f"rounded to multiples of {rules['score_step']:,.10g}"]
-    scale += [f"{word} {limit:,.10g}" for word, limit in limits.items() if abs(limit) < MAX_REPORTED]
-    known = {
-        "method": METHODS.get(found.method, f"raw scores are {found.method}"),
-        "scaled score": ", ".join(scale),
-        "norm group": f"learners of {found.month}, n = {n:,}" if n else "no learner, so there are no percentiles",
-        "items": f"{len(found.spec['items']):,}, by the values published at the end of {found.month}",
-    }
-    return pairs(known)
+    rules, n, mark = (found.spec[name] for name in ("rules", "n", "mark"))
+    line = f"{rules['score_slope']:,.10g} · {'deviate' if found.method == 'normalised' else 'θ'}"
+    return pairs(
+        {
+            "method": METHODS.get(found.method, f"raw scores are {found.method}"),
+            "scaled score": f"{line} + {rules['score_intercept']:,.10g}".replace("+ -", "− "),
+            "rounded to": f"multiples of {rules['score_step']:,.10g}",
+            "at least": f"{rules['score_lowest']:,.10g}" if rules["score_lowest"] > -MAX_REPORTED else None,
+            "at most": f"{rules['score_highest']:,.10g}" if rules["score_highest"] < MAX_REPORTED else None,
+            "pass mark": None
+            if mark is None
+            else f"{mark:,.10g} (θ = {number(found.spec['pass_theta'])}), for scores before rounding",
+            "norm group": f"learners of {found.month}, n = {n:,}" if n else "no learner, so there are no percentiles",
+            "items": f"{len(found.spec['items']):,}, by the values published at the end of {found.month}",
+        }
+    )
 
 
 def score_table(found: FormTable) -> Table:
     """Return the scores that each raw score gives."""
-    scores = found.table
-    formats = {"raw": "", "θ": ".2f", "SE of θ": ".2f", "unrounded": ",.2f", "scaled": SCORE, "SE of scaled": ",.2f"}
-    columns = (scores.theta, scores.se, scores.unrounded, scores.scaled, scores.scaled_se, scores.percentile)
-    rows = zip(range(scores.raw.size), *columns, map(PASSED.get, found.passes_or_none), strict=True)
-    names, caption = (
-        formats | {"percentile": ".1f"},
-        f"Form {found.form_id}, table {found.table_id} of {found.month} ({found.method})",
-    )
-    return table((*names, "result"), rows, numbers=names, caption=caption, small=True, sortable=True)
+    columns = [getattr(found.table, name) for name in COLUMNS if name != "passes"]
+    formats = {
+        "raw": "",
+        "θ": ".2f",
+        "SE of θ": ".2f",
+        "unrounded": ",.2f",
+        "scaled": SCORE,
+        "SE of scaled": ",.2f",
+        "percentile": ".1f",
+    }
+    rows = zip(range(found.table.raw.size), *columns, map(PASSED.get, found.passes_or_none), strict=True)
+    caption = f"Form {found.form_id}, table {found.table_id} of {found.month} ({found.method})"
+    return table((*formats, "result"), rows, numbers=formats, caption=caption, small=True, sortable=True)
 
 
 def _error_by_score(found: FormTable) -> Figure:
     """Draw the standard error of the scaled score over the scaled score, with the mark."""
     x, y, mark = found.table.scaled, found.table.scaled_se, found.spec["mark"]
-    described = f"Standard error of the scaled score: {number(y.min(), 1)} to {number(y.max(), 1)}."
     top = 1.15 * float(y.max())
+    described = f"Standard error of the scaled score: {number(y.min(), 1)} to {number(y.max(), 1)}."
     chart = Chart(Chart.ends_of(x), (0.0, top), "scaled score", "standard error", described, height=190)
-    caption = "Standard error of each scaled score (conditional SEM)."
     if mark is not None:
-        caption += f" Dashed: the pass mark {mark:,.10g}."
         chart.line((mark, mark), (0.0, top), "grey", f"pass mark {mark:,.10g}", dash="dash", width=1.2)
-    titles = [f"raw score {k}: {score:,.10g} ± {error:.1f}" for k, (score, error) in enumerate(zip(x, y, strict=True))]
-    chart.points(x, y, titles=titles, joined=True)
-    return Figure(chart, caption)
+    chart.points(x, y, joined=True)
+    dashed = "" if mark is None else f" Dashed: the pass mark {mark:,.10g}."
+    return Figure(chart, f"Standard error of each scaled score (conditional SEM).{dashed}")
 
 
 def _changes(release: TableRelease, facts: FormFacts) -> Iterator[Block]:
@@ -140,21 +128,26 @@ def _changes(release: TableRelease, facts: FormFacts) -> Iterator[Block]:
         return
     moved = (new.table.scaled != old.table.scaled) | (new.table.passes != old.table.passes)
     counts = facts.form.scores if len(facts.form.scores) == moved.size else [None] * moved.size
-    columns = (old.table.scaled, new.table.scaled, new.table.unrounded - old.table.unrounded)
     results = [
         PASSED[was] if was == now else f"{PASSED[was]} → {PASSED[now]}"
         for was, now in zip(old.passes_or_none, new.passes_or_none, strict=True)
     ]
-    rows = compress(zip(range(moved.size), counts, *columns, results, strict=True), moved)
-    before, after = f"table {old.table_id}", f"table {new.table_id}"
-    formats = {"raw": "", "learners": ",", before: SCORE, after: SCORE, "move, unrounded": "+,.2f"}
+    columns = (old.table.scaled, new.table.scaled, new.table.unrounded - old.table.unrounded, results)
+    rows = compress(zip(range(moved.size), counts, *columns, strict=True), moved)
+    formats = {
+        "raw": "",
+        "learners": ",",
+        f"table {old.table_id}": SCORE,
+        f"table {new.table_id}": SCORE,
+        "move, unrounded": "+,.2f",
+    }
     caption = f"Raw scores with another scaled score or result; learners of {facts.month}"
     yield table((*formats, "result"), rows, numbers=formats, caption=caption, small=True, sortable=True)
 
 
 def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
     """Yield how often the decision is right, and how often it would be repeated, by each method."""
-    rows, reasons = list[list[str]](), list[str]()
+    rows, reasons = list[list[Any]](), list[str]()
     for names, classify in _methods(facts, reported):
         try:
             rows.append([*names, *_shares(classify())])
@@ -165,68 +158,73 @@ def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
         yield table(("method", "learners", "who should pass", *SHARES), rows, numbers=SHARES, small=True)
         yield Paragraph(
             f"How to read it: by {method}, {accuracy} of the learners get the result that their true score deserves. "
-            f"{false_pass} pass although they should fail, and {false_fail} fail although they should pass. "
-            f"{consistency} would get the same result on another form like this; κ is this agreement beyond chance. "
-            "In brackets are 95 % intervals: by the errors of the items' values (Lee), or of the sample (Rudner)."
+            f"{false_pass:.1%} pass although they should fail, and {false_fail:.1%} fail although they should pass. "
+            f"{consistency:.1%} would get the same result on another form like this; κ is this agreement beyond "
+            "chance. In brackets are 95 % intervals: by the errors of the items' values (Lee), or of the sample "
+            "(Rudner)."
         )
     elif not reasons:
-        why = "nobody passes" if facts.form.scores else "not all learners have a score on all items"
-        why = f"no score of {facts.month} is handed out" if reported.by_theta else why
+        of_form = "nobody passes" if facts.form.scores else "not all learners have a score on all items"
+        why = "no score of the month is handed out" if reported.by_theta else of_form
         reasons.append(f"nothing can be said about the decisions of {facts.month}, because {why}")
     yield from (Paragraph(sentence(reason)) for reason in reasons)
 
 
-def _methods(facts: FormFacts, reported: ReportedForm) -> Iterator[tuple[list[str], Callable[[], Classification]]]:
-    """Yield the methods that apply: the name with the learners and who of them should pass, and the classification."""
+def _methods(facts: FormFacts, reported: ReportedForm) -> list[tuple[list[str], Callable[[], Classification]]]:
+    """The methods that apply: the name with the learners and who of them should pass, and the classification."""
     scale, found, counts = facts.scale, reported.table, facts.form.scores
     if found is None:
         theta, se = (np.array([getattr(score, name) for score in reported.issued]) for name in ("theta", "theta_se"))
-        if scale.pass_theta is not None and theta.size:
-            by_theta = partial(Classification.from_abilities, theta, se, [scale.pass_theta])
-            yield ["Rudner", f"{theta.size:,} scores of {facts.month}", f"θ from {number(scale.pass_theta)}"], by_theta
-        return
-    scores, cut = found.table, found.table.raw_cut
+        if scale.pass_theta is None or not theta.size:
+            return []
+        return [
+            (
+                ["Rudner", f"{theta.size:,} scores of {facts.month}", f"θ from {number(scale.pass_theta)}"],
+                partial(Classification.from_abilities, theta, se, [scale.pass_theta]),
+            )
+        ]
+    scores, cut, pass_theta = found.table, found.table.raw_cut, found.spec["pass_theta"]
     if cut is None or not any(counts) or len(counts) != scores.raw.size:
-        return
+        return []
     raw, alpha = np.repeat(np.arange(scores.raw.size), counts), facts.form.statistics.get("alpha") or 0.0
-    population, learners = f"θ ~ N({scale.mu:g}, {scale.sigma:g}²)", f"{facts.form.n:,} of {facts.month}"
-    of_raw, of_theta = f"expected raw score from {cut}", found.spec["pass_theta"]
+    learners, of_raw = f"{facts.form.n:,} of {facts.month}", f"expected raw score from {cut}"
     items = facts.published.among(list(found.spec["items"]))
-    by_items = partial(Classification.from_items, items, [cut], mean=scale.mu, sd=scale.sigma)
-    yield ["Lee", population, of_raw], by_items
-    by_theta = partial(Classification.from_abilities, scores.theta[raw], scores.se[raw], [of_theta])
-    yield ["Rudner", learners, f"θ from {number(of_theta)}"], by_theta
-    by_alpha = partial(Classification.from_reliability, raw, alpha, [cut], max_score=float(scores.raw[-1]))
-    yield [f"Livingston and Lewis (α {number(alpha)})", learners, of_raw], by_alpha
-
-
-def _shares(found: Classification) -> list[str]:
-    accuracy, half = float(found.accuracy[0]), Z95 * float(found.accuracy_se[0])
-    between = "" if np.isnan(half) else f" ({max(accuracy - half, 0):.1%} to {min(accuracy + half, 1):.1%})"
-    shares = [f"{float(x[0]):.1%}" for x in (found.consistency, found.false_pass, found.false_fail)]
-    return [f"{accuracy:.1%}{between}", shares[0], number(float(found.kappa[0])), *shares[1:]]
-
-
-def subscores(form: FormRow) -> Iterator[Block]:
-    """Yield the topics whose subscores say more than the total score, or why there are no subscores."""
-    adding = [row.topic for row in form.subscores if row.by_subscore > row.by_total]
-    if not form.subscores and not form.no_subscores:
-        return
-    if not adding:
-        why = form.no_subscores or (
-            "the total score predicts each topic's true score better than the topic's own score does (PRMSE; Haberman, "
-            "2008: "
-            + ", ".join(f"{row.topic} {row.by_total:.2f} against {row.by_subscore:.2f}" for row in form.subscores)
-            + ")"
-        )
-        yield Section("Subscores", (Paragraph(f"The form has no subscores: {why}."),), "subscores")
-        return
-    formats = {"items": ",", "by the subscore": ".3f", "by the total score": ".3f"}
-    rows = [
-        (row.topic, row.n_items, row.by_subscore, row.by_total, "yes" if row.topic in adding else "no")
-        for row in form.subscores
+    return [
+        (
+            ["Lee", f"θ ~ N({scale.mu:g}, {scale.sigma:g}²)", of_raw],
+            partial(Classification.from_items, items, [cut], mean=scale.mu, sd=scale.sigma),
+        ),
+        (
+            ["Rudner", learners, f"θ from {number(pass_theta)}"],
+            partial(Classification.from_abilities, scores.theta[raw], scores.se[raw], [pass_theta]),
+        ),
+        (
+            [f"Livingston and Lewis (α {number(alpha)})", learners, of_raw],
+            partial(Classification.from_reliability, raw, alpha, [cut], max_score=float(scores.raw[-1])),
+        ),
     ]
-    text = f"The scores on {join_names(adding)} predict the true score of their topic better than the total score does."
-    caption = "Share of the variance of true subscores that is predicted (PRMSE; Haberman, 2008)"
-    found = table(("topic", *formats, "subscore"), rows, numbers=formats, caption=caption, small=True)
-    yield Section("Subscores", (Paragraph(text), found), "subscores")
+
+
+def _shares(found: Classification) -> list[Cell]:
+    accuracy, half = found.accuracy.item(), Z95 * found.accuracy_se.item()
+    between = "" if np.isnan(half) else f" ({max(accuracy - half, 0):.1%} to {min(accuracy + half, 1):.1%})"
+    others = (found.consistency, found.kappa, found.false_pass, found.false_fail)
+    return [f"{accuracy:.1%}{between}", *(share.item() for share in others)]
+
+
+def subscores(form: FormRow) -> Iterator[Section]:
+    """Yield the topics with the share that their subscores predict, or why there are no subscores."""
+    if form.no_subscores:
+        yield Section("Subscores", (Paragraph(f"The form has no subscores: {form.no_subscores}."),), "subscores")
+    if form.subscores:
+        adding = [row.topic for row in form.subscores if row.by_subscore > row.by_total]
+        text = f"The scores on {join_names(adding)} predict the true score of their topic better than the total does."
+        if not adding:
+            text = (
+                "The form has no subscores: the total score predicts each topic's true score better than its own does."
+            )
+        formats = {"items": ",", "by the subscore": ".3f", "by the total score": ".3f"}
+        rows = [(*vars(row).values(), "yes" if row.topic in adding else "no") for row in form.subscores]
+        caption = "Share of the variance of true subscores that is predicted (PRMSE; Haberman, 2008)"
+        found = table(("topic", *formats, "subscore"), rows, numbers=formats, caption=caption, small=True)
+        yield Section("Subscores", (Paragraph(text), found), "subscores")

@@ -16,7 +16,7 @@ from resources.version import code_version
 
 LEGEND = (
     "SE: standard error of the score. Percentile: rank in the norm group. Probability: that the true score passes. "
-    "Table: number and month of the score table."
+    "Table: number of the score table."
 )
 STATES = {"issued": "handed out", "held": "held", "invalid": "does not count"}
 VERDICTS = {True: " (passed)", False: " (not passed)", None: ""}
@@ -30,19 +30,14 @@ class Transcript:
     Attributes:
         rows: the rows of `issued_score`, in the order in which they were added.
         scales: the scales, by id.
-        months: months of the score tables, by number.
     """
 
     rows: list[IssuedScore]
     scales: Mapping[str, Scale]
-    months: Mapping[int | None, str]
 
 
 def read_transcript(connection: psycopg.Connection, user_id: str) -> Transcript:
-    rows = issued_scores(connection, user_id=user_id)
-    query = "SELECT table_id, month FROM score_table WHERE table_id = ANY(%s)"
-    months = dict[int | None, str](connection.execute(query, ([row.table_id for row in rows],)).fetchall())
-    return Transcript(rows, read_scales(connection), months)
+    return Transcript(issued_scores(connection, user_id=user_id), read_scales(connection))
 
 
 def document(found: Transcript, at: datetime, zone: str) -> Document:
@@ -60,41 +55,44 @@ def document(found: Transcript, at: datetime, zone: str) -> Document:
 
 def transcript_blocks(found: Transcript, zone: str, *, letter: bool = False) -> Iterator[Block]:
     """Yield the blocks. `letter`: leave out the scores that are held or do not count, and who decided."""
-    current = newest_of_sittings(found.rows)
-    counting = [*counting_scores(found.rows, found.scales).values()]
+    current, counting = newest_of_sittings(found.rows), [*counting_scores(found.rows, found.scales).values()]
     for score in counting:
-        n = sum((row.status, row.scale_id) == ("issued", score.scale_id) for row in current)
-        retest = found.scales[score.scale_id].rules.scores.retest
         text = (
             f"The score of {score.user_id} on scale {score.scale_id} is {score.scaled:.10g}{VERDICTS[score.passes]}, "
             f"with a standard error of {score.scaled_se:.1f}. It is from form {score.form_id}, sat on "
         )
-        end = f". Of {n} scores that were handed out, the {retest} one counts." if n > 1 else "."
+        end = f". Of several scores, the {found.scales[score.scale_id].rules.scores.retest} one counts."
         yield Paragraph((text, Moment(score.sat_at, zone), end), "lead")
     if not counting:
         yield Paragraph("No score counts, because every score is held or invalid.", "lead")
-    columns = ("sat", "form", "scale", *NUMBERS, "passes", "table", "state", "since", "by", "reason")
-    rows = [_cells(row, found.months, zone, letter, row in counting) for row in current]
-    yield table(columns[:-2] if letter else columns, rows, numbers=NUMBERS, small=True)
+    rows = [_cells(row, zone, letter, row in counting) for row in current]
+    yield table(tuple(rows[0]), [(*row.values(),) for row in rows], numbers=NUMBERS, small=True)
     yield Paragraph(LEGEND, "quiet")
     hidden = {row.sitting for row in current if letter and row.status != "issued"}
     if lines := tuple(_replacements([row for row in found.rows if row.sitting not in hidden], zone, letter)):
         yield Section("Replaced scores", (List(lines),), together=True)
 
 
-def _cells(
-    row: IssuedScore, months: Mapping[int | None, str], zone: str, letter: bool, counts: bool
-) -> tuple[Cell, ...]:
-    form_table = f"{row.table_id} ({months.get(row.table_id, '')})" if row.table_id else "by θ"
-    passes = {True: "yes", False: "no", None: None}[row.passes]
-    scores = (row.raw, row.scaled, row.scaled_se, row.percentile, row.pass_probability, passes, form_table)
-    state = STATES[row.status] + (", counts" if counts else "")
-    decided = (Moment(row.issued_at, zone) if row.issued_at else None, row.decided_by, row.reason)
-    return (
-        *(Moment(row.sat_at, zone), row.form_id, row.scale_id),
-        *([None] * len(scores) if letter and row.status != "issued" else scores),
-        *(state, *(decided[:1] if letter else decided)),
-    )
+def _cells(row: IssuedScore, zone: str, letter: bool, counts: bool) -> dict[str, Cell]:
+    """Return the row of a sitting, by column."""
+    scores: dict[str, Cell] = {
+        "raw": row.raw,
+        "score": row.scaled,
+        "SE": row.scaled_se,
+        "percentile": row.percentile,
+        "probability": row.pass_probability,
+        "passes": {True: "yes", False: "no", None: None}[row.passes],
+        "table": row.table_id or "by θ",
+    }
+    return {
+        "sat": Moment(row.sat_at, zone),
+        "form": row.form_id,
+        "scale": row.scale_id,
+        **(dict.fromkeys(scores) if letter and row.status != "issued" else scores),
+        "state": STATES[row.status] + (", counts" if counts else ""),
+        "since": Moment(row.issued_at, zone) if row.issued_at else None,
+        **({} if letter else {"by": row.decided_by, "reason": row.reason}),
+    }
 
 
 def _replacements(rows: list[IssuedScore], zone: str, letter: bool) -> Iterator[Text]:
@@ -103,12 +101,11 @@ def _replacements(rows: list[IssuedScore], zone: str, letter: bool) -> Iterator[
     for row in rows:
         pair = [each for each in (row, numbered.get(row.replaces)) if each]
         states = [f"{r.scaled:.10g}{VERDICTS[r.passes]}{'' if letter else f', {STATES[r.status]},'}" for r in pair]
-        if len(set(states)) > 1:
-            reason = f". Reason: {row.reason}" if letter else f", by {row.decided_by}: {row.reason}"
-            since = (Moment(row.issued_at, zone), reason) if row.issued_at else (reason,)
+        if len(set(states)) > 1 and row.issued_at:
             yield (
                 f"Form {row.form_id}, sat on ",
                 Moment(row.sat_at, zone),
                 f": {' replaces '.join(states)} since ",
-                *since,
+                Moment(row.issued_at, zone),
+                f". Reason: {row.reason}" if letter else f", by {row.decided_by}: {row.reason}",
             )

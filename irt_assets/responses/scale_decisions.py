@@ -6,7 +6,7 @@ changed. Rules hold for all months: the scale has their values, and the decision
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import psycopg
 from irt_assets.common.wording import shorten
 from irt_psychometrics.items import Priors
 from irt_psychometrics.scoring import Movement
+from resources.failures import PermanentFailure
 from resources.postgres.database import records
 
 Subject = Literal[
@@ -42,12 +43,9 @@ MOVEMENT: Mapping[Subject, tuple[str, float, float]] = {
     "occasion_variance": ("occasion_variance", 0.0, 4.0),
 }
 """Subject → the field of `Movement` that it sets, and its minimum and maximum."""
-KEY_OF = "key:"
-"""Beginning of the subject of a decision on an item's key; the item's id follows (see `decisions.rekey`)."""
-TABLE_OF = "scores:"
-"""Beginning of the subject of a decision on a form's score table; the form follows (see `scores.releases`)."""
-EQUATING_OF = "equating:"
-"""Beginning of the subject of a choice of equating; the new form follows (see `scores.chosen_equating`)."""
+KEY_OF, TABLE_OF, EQUATING_OF = "key:", "scores:", "equating:"
+"""Beginnings of subjects: the key of the item that follows (`decisions.rekey`), or the score table (`scores.releases`)
+or equating (`scores.chosen_equating`) of the form that follows."""
 STANDARD = "standard"
 """Subject of a standard setting (see `scores.standards`)."""
 AUTO = "auto"
@@ -108,17 +106,29 @@ def record_decisions(
     connection: psycopg.Connection,
     scale_id: str,
     values: Mapping[Subject, str] | Mapping[str, str],
-    effective_from: datetime,
+    effective_from: datetime | None = None,
     *,
     by: str,
     reason: str,
 ) -> None:
-    """Append a decision on each subject, in the caller's transaction."""
+    """Append a decision on each subject, in the caller's transaction. By default it takes effect now."""
     connection.cursor().executemany(
         """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
-               VALUES (%s, %s, %s, %s, %s, %s)""",
+               VALUES (%s, %s, %s, coalesce(%s, now()), %s, %s)""",
         [(scale_id, subject, value, effective_from, by, reason) for subject, value in values.items()],
     )
+
+
+def standing_decision(decisions: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """The last of the decisions on one subject that neither undoes another one nor is undone, by their `undoes`.
+
+    Raises PermanentFailure if no decision, which is of this kind in words, stands.
+    """
+    undone = {decision["undoes"] for decision in decisions}
+    standing = [d for d in decisions if d["undoes"] is None and d["decision_id"] not in undone]
+    if not standing:
+        raise PermanentFailure(f"no {kind} stands, so there is nothing to undo")
+    return standing[-1]
 
 
 def decision_in_force(

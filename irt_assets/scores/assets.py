@@ -35,11 +35,11 @@ def build_score_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     def form_score_tables(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
-        month, made, without = context.partition_key, [], []
+        made, without = [], []
         with classify_failures(), database.connect() as connection:
-            for scale_id, scale in scales_of_month(connection, month).items():
+            for scale_id, scale in scales_of_month(connection, context.partition_key).items():
                 if scale.initialised and scale.rules.scores.score_slope and scale.rules.scores.score_by != "theta":
-                    found, reasons = make_month(connection, scale, month, context.run.run_id)
+                    found, reasons = make_month(connection, scale, context.partition_key, context.run.run_id)
                     made += found
                     without += [(scale_id, form_id, why) for form_id, why in reasons.items()]
         return dg.MaterializeResult(
@@ -66,18 +66,19 @@ def build_score_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefiniti
 
 
 def _judge(look: CheckInput) -> dg.AssetCheckResult:
-    named, rows, fixes = [], [], []
-    for scale_id, scale in read_scales(look.connection).items():
-        for released, new, why in moved_tables(look.connection, scale, look.partition):
-            named.append(f"{new.form_id}: {why}")
-            rows.append((scale_id, new.form_id, released.table_id, new.table_id, why))
-            fixes.append(f"`irt scores release {new.form_id} --scale {scale_id} --dry-run`")
+    moved = [
+        (scale_id, new.form_id, released.table_id, new.table_id, why)
+        for scale_id, scale in read_scales(look.connection).items()
+        for released, new, why in moved_tables(look.connection, scale, look.partition)
+    ]
+    named = [f"{form}: {why}" for _, form, *_, why in moved]
+    fixes = [f"`irt scores release {form} --scale {scale} --dry-run`" for scale, form, *_ in moved]
     return dg.AssetCheckResult(
-        passed=not named,
+        passed=not moved,
         severity=dg.AssetCheckSeverity.WARN,
-        description=some_of(named, MAX_NAMED, between="; ") if named else "released tables hold",
+        description=some_of(named, MAX_NAMED, between="; ") if moved else "released tables hold",
         metadata={
-            ITEMS: row_table(("scale", "form", "released", "new", "why"), rows),
-            **({HOW_TO_FIX: "Look at the changes, then decide: " + some_of(fixes, MAX_NAMED)} if fixes else {}),
+            ITEMS: row_table(("scale", "form", "released", "new", "why"), moved),
+            **({HOW_TO_FIX: "Look at the changes, then decide: " + some_of(fixes, MAX_NAMED)} if moved else {}),
         },
     )

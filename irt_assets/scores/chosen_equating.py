@@ -9,7 +9,6 @@ import numpy as np
 import psycopg
 from pydantic import TypeAdapter
 
-from irt_assets.common.arrays import Floats
 from irt_assets.responses.scale_decisions import EQUATING_OF
 from irt_assets.responses.scales import Scale
 from irt_assets.scores.reported import reported_scale, score_mark
@@ -60,13 +59,4 @@ def chosen_equatings(connection: psycopg.Connection, scale_id: str) -> dict[str,
            WHERE scale_id = %s AND starts_with(subject, %s) ORDER BY subject, decision_id DESC""",
         (len(EQUATING_OF) + 1, scale_id, EQUATING_OF),
     )
-    return {form: _parse(value) for form, value in newest if value != "null"}
-
-
-def _parse(value: str) -> ChosenEquating:
-    return TypeAdapter(ChosenEquating).validate_json(value)
-
-
-def as_floats(values: Floats) -> tuple[float, ...]:
-    """Numbers that JSON can hold."""
-    return tuple(map(float, values))
+    return {form: TypeAdapter(ChosenEquating).validate_json(value) for form, value in newest if value != "null"}

@@ -3,11 +3,10 @@
 The numbers come from `irt_psychometrics.equating`. `chosen_equating` has the choice by which score tables are made.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,20 +14,20 @@ import pandas as pd
 import psycopg
 from pydantic import TypeAdapter
 
-from irt_assets.common.arrays import Floats, finite
+from irt_assets.common.arrays import Floats
 from irt_assets.common.wording import quantity
 from irt_assets.decisions.release import require_text
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.responses.scale_decisions import EQUATING_OF, record_decisions
 from irt_assets.responses.scales import Scale, initialised_scale
-from irt_assets.scores.chosen_equating import ChosenEquating, as_floats, chosen_equatings
+from irt_assets.scores.chosen_equating import ChosenEquating, chosen_equatings
 from irt_assets.scores.form_tables import FormTable, form_items, published_items
 from irt_assets.scores.issuing import MAX_AGE
 from irt_assets.scores.releases import released_tables
 from irt_assets.scores.sittings import SITTING, raw_scores, read_answers, unfinished_sittings
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.equating import Equating, ScoreCounts, equate, equate_by_items
-from irt_psychometrics.scoring import ParameterErrors, ScoreTable
+from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
 
@@ -40,6 +39,7 @@ MATTERS = 0.5
 """Difference of two equivalents, in raw points, above which rounded raw scores differ."""
 BY_SCORES = ("identity", "mean", "linear", "circle-arc", "equipercentile", "kernel")
 BY_ANCHOR = (
+    "identity",
     "mean, tucker",
     "linear, tucker",
     "linear, levine",
@@ -51,9 +51,9 @@ BY_ANCHOR = (
     "kernel, frequency-estimation",
     "kernel, chained",
 )
-BY_ITEMS = ("true-score", "observed-score")
 SMOOTHED = ("equipercentile", "kernel")
 TRUE_SCORE = "irt-true-score"
+BY_ITEMS = (TRUE_SCORE, "irt-observed-score")
 IDENTITY = "identity"
 
 
@@ -80,38 +80,36 @@ class FormSample:
         return np.bincount(self.scores["raw"], minlength=self.highest + 1).astype(float)
 
 
-@dataclass(frozen=True)
-class Smoothing:
-    """A log-linear model of the scores of a form. The first one of a form has the smallest AIC, and is used."""
-
-    form_id: str
-    degrees: tuple[int, ...]
-    parameters: int
-    deviance: float
-    aic: float
-
-
 @dataclass(frozen=True, eq=False)
 class ComparedMethod:
     """The result of a method.
 
     Attributes:
-        name: its name, such as linear-tucker.
         equating: equivalents and standard errors.
         difference: shape (K + 1,), difference from the equivalents of the comparison's baseline.
-        affected: number of the new form's learners whose score differs by more than half a point from the baseline.
         chosen: the equating that is recorded if the method is chosen.
-        table: the score table that it makes.
+        raw_cut: the lowest raw score that passes by the score table that it makes. None if no raw score passes.
         passing: number of the new form's learners who pass. None without a pass mark.
     """
 
-    name: str
     equating: Equating
     difference: Floats
-    affected: int
     chosen: ChosenEquating
-    table: ScoreTable
+    raw_cut: int | None
     passing: int | None
+
+
+@dataclass(frozen=True)
+class EquatingChoice:
+    """A choice of an equating, made or previewed.
+
+    Attributes:
+        chosen: the equating. None: the form is no longer equated.
+        sentences: the effect, for the person who decides.
+    """
+
+    chosen: ChosenEquating | None
+    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -123,68 +121,22 @@ class EquatingComparison:
         design: single group, common items or random groups.
         anchor: the common items, with their highest score.
         baseline: the method from which differences are taken.
-        methods: the methods in the order of the page.
+        methods: the results by name, such as linear-tucker, in the order of the page.
         without: methods without a result, and why.
-        smoothing: the log-linear models of both forms, the new form's first.
+        smoothing: log-linear models of the scores by form, from the smallest AIC, which is used.
         in_force: the equating of the new form that is chosen now, or None.
     """
 
-    scale: Scale
     new: FormSample
     old: FormSample
     old_table: FormTable
     design: str
     anchor: Mapping[str, int]
     baseline: str
-    methods: tuple[ComparedMethod, ...]
+    methods: Mapping[str, ComparedMethod]
     without: Mapping[str, str]
-    smoothing: tuple[Smoothing, ...]
+    smoothing: Mapping[str, list[ScoreCounts]]
     in_force: ChosenEquating | None
-
-    @property
-    def n_of_both(self) -> int:
-        """The number of learners who took both forms."""
-        return len(self.new.scores.index.intersection(self.old.scores.index))
-
-    def as_dict(self) -> dict[str, Any]:
-        """The comparison as JSON; NaN becomes None."""
-        methods = {
-            found.name: {
-                "equated": found.chosen.equated,
-                "se": [finite(x) for x in found.chosen.equated_se],
-                "difference": found.difference.tolist(),
-                "affected": found.affected,
-                "raw_cut": found.table.raw_cut,
-                "passing": found.passing,
-            }
-            for found in self.methods
-        }
-        return {
-            "new": self.new.form_id,
-            "old": self.old.form_id,
-            "table": self.old_table.table_id,
-            "design": self.design,
-            "learners": [self.new.n, self.old.n],
-            "common_items": list(self.anchor),
-            "baseline": self.baseline,
-            "methods": methods,
-            "without": self.without,
-            "smoothing": [asdict(model) for model in self.smoothing],
-            "in_force": self.in_force and asdict(self.in_force),
-        }
-
-    def method(self, name: str) -> ComparedMethod:
-        """The result of a method. Raises PermanentFailure if it has no result, or no standard errors."""
-        known = {found.name: found for found in self.methods}
-        why = self.without.get(name, f"the methods are {', '.join(known)}")
-        if name not in known:
-            raise PermanentFailure(f"form {self.new.form_id} has no equating {name!r} to {self.old.form_id}: {why}")
-        if not np.isfinite(known[name].equating.se).all():
-            raise PermanentFailure(
-                f"the errors of equating {self.new.form_id} by {name} are not known, because the published values come "
-                "from fits without shared errors: choose a method by scores, or publish values of a later month"
-            )
-        return known[name]
 
 
 def compare_methods(
@@ -197,69 +149,86 @@ def compare_methods(
 
     Raises PermanentFailure if a form does not exist, if `old` has no released table, or if there are too few learners.
     """
-    scale, table = initialised_scale(connection, scale_id, now), released_tables(connection, scale_id).get(old)
+    scale, old_table = initialised_scale(connection, scale_id, now), released_tables(connection, scale_id).get(old)
     items = form_items(connection, scale_id).get(new)
     if items is None or new == old:
         why = "has no scored items on scale " + scale_id if items is None else "cannot be equated to itself"
         raise PermanentFailure(f"form {new} {why}: `irt scores equate NEW OLD`, and form ids are case-sensitive")
-    if table is None:
+    if old_table is None:
         raise PermanentFailure(
             f"no score table of form {old} is released, so there is nothing to equate {new} to: `irt scores release "
             f"{old} --scale {scale_id}`"
         )
-    of_old: Mapping[str, int] = table.spec["items"]
+    of_old: Mapping[str, int] = old_table.spec["items"]
     anchor = {item: most for item, most in items.items() if of_old.get(item) == most}
     samples = [_sample(connection, scale, form, of, anchor, now) for form, of in ((new, items), (old, of_old))]
-    counts, design = _count(samples[0], samples[1], anchor)
-    smoothing, smoothed = _presmooth(samples, counts)
-    runs: dict[str, Callable[[], Equating]] = {}
-    for name in (IDENTITY, *BY_ANCHOR) if design == "common items" else BY_SCORES:
-        method, _, adjustment = name.partition(", ")
-        known: Any = {"method": method, "adjustment": adjustment or None}
-        runs[name.replace(", ", "-")] = partial(_equate, smoothed if method in SMOOTHED else counts, **known)
-    for name in BY_ITEMS:
-        runs[f"irt-{name}"] = partial(_equate_by_items, connection, scale, items, of_old, name, now)
-    found, without = {}, {}
-    for name, run in runs.items():
+    try:
+        design, counts = _count(samples[0], samples[1], anchor)
+    except PsychometricsError as error:
+        raise PermanentFailure(f"the scores of forms {new} and {old} cannot be equated: {error}") from error
+    smoothing = {form: _presmooth(observed) for form, observed in zip((new, old), counts, strict=False)}
+    smoothed = [(models or [observed])[0] for models, observed in zip(smoothing.values(), counts, strict=True)]
+    found: dict[str, Equating] = {}
+    without = {}
+    for name in (*(BY_ANCHOR if design == "common items" else BY_SCORES), *BY_ITEMS):
+        key = name.replace(", ", "-")
+        how: Any = dict(zip(("method", "adjustment"), name.split(", "), strict=False))
         try:
-            found[name] = run()
+            found[key] = (
+                _equate_by_items(connection, scale, items, of_old, name, now)
+                if name in BY_ITEMS
+                else equate(*(smoothed if how["method"] in SMOOTHED else counts), **how)
+            )
         except PsychometricsError as error:
-            without[name] = str(error)
+            without[key] = str(error)
     baseline = TRUE_SCORE if TRUE_SCORE in found else IDENTITY
-    n = samples[0].counts
     return EquatingComparison(
-        scale=scale,
         new=samples[0],
         old=samples[1],
-        old_table=table,
+        old_table=old_table,
         design=design,
         anchor=anchor,
         baseline=baseline,
-        methods=tuple(_compare(scale, name, one, found[baseline].equated, n, table) for name, one in found.items()),
+        methods={
+            name: _compare(scale, name, one, found[baseline].equated, samples[0].counts, old_table)
+            for name, one in found.items()
+        },
         without=without,
         smoothing=smoothing,
         in_force=chosen_equatings(connection, scale_id).get(new),
     )
 
 
-def choice_in_words(comparison: EquatingComparison, name: str) -> list[str]:
-    """The effect of choosing a method, for the person who decides. Raises PermanentFailure as `method` does."""
-    new, found, former = comparison.new, comparison.method(name), comparison.in_force
-    passing = "no pass mark is set" if found.passing is None else f"{found.passing:,} of {new.n:,} learners pass"
-    if found.table.raw_cut is not None:
-        passing += f", from raw score {found.table.raw_cut} on"
-    lines = [
-        f"raw scores of form {new.form_id} are equated to {comparison.old.form_id} by {found.chosen.method}",
-        passing,
+def preview_choice(
+    connection: psycopg.Connection, scale_id: str, new: str, old: str, method: str | None, *, now: datetime
+) -> EquatingChoice:
+    """The effect of `choose_equating`. Changes nothing. Raises the same errors."""
+    former = chosen_equatings(connection, scale_id).get(new)
+    if method is None:
+        if former is None:
+            raise PermanentFailure(f"no equating of form {new} is chosen, so there is nothing to undo")
+        end = f"is no longer equated to {former.old} ({former.method}): its next score table is made by its own items"
+        return EquatingChoice(None, (f"form {new} {end}",))
+    comparison = compare_methods(connection, scale_id, new, old, now=now)
+    found = comparison.methods.get(method)
+    if found is None:
+        why = comparison.without.get(method, f"the methods are {', '.join(comparison.methods)}")
+        raise PermanentFailure(f"form {new} has no equating {method!r} to {old}: {why}")
+    if not np.isfinite(found.equating.se).all():
+        raise PermanentFailure(
+            f"the errors of equating {new} by {method} are not known, because the published values come from fits "
+            "without shared errors: choose a method by scores, or publish values of a later month"
+        )
+    start = "" if found.raw_cut is None else f", from raw score {found.raw_cut} on"
+    lines = (
+        f"raw scores of form {new} are equated to {old} by {found.chosen.method}",
+        "no pass mark is set"
+        if found.passing is None
+        else f"{found.passing:,} of {comparison.new.n:,} learners pass{start}",
         "its next score table is made by these numbers: materialise form_score_tables, then release the table",
-    ]
-    return lines if former is None else [*lines, f"the former choice was {former.method}, to {former.old}"]
-
-
-def undo_in_words(new: str, former: ChosenEquating) -> str:
-    """The effect of `undo_equating`, for the person who decides."""
-    made_by = "its next score table is made by its own items"
-    return f"form {new} is no longer equated to {former.old} ({former.method}): {made_by}"
+        *([f"the former choice was {former.method}, to {former.old}"] if former else []),
+    )
+    return EquatingChoice(found.chosen, lines)
 
 
 def choose_equating(
@@ -267,45 +236,33 @@ def choose_equating(
     scale_id: str,
     new: str,
     old: str,
-    method: str,
+    method: str | None,
     *,
     by: str,
     reason: str,
     now: datetime,
-    seen: ChosenEquating | None = None,
-) -> ChosenEquating:
-    """Record that `by` chooses a method of equating. The next score tables of the new form are made by its numbers.
+    seen: EquatingChoice | None = None,
+) -> EquatingChoice:
+    """Record that `by` chooses a method of equating, by whose numbers the next score tables of the new form are made.
 
-    Raises PermanentFailure as `compare_methods` does, for a method without a result, and if the numbers differ from
-    `seen`.
+    `method` None undoes the choice in force. The next tables are then made by the form's own items.
+
+    Raises PermanentFailure as `compare_methods` does, for a method without a result, if there is no choice to undo, and
+    if the effect differs from `seen`.
     """
+    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
-        chosen = compare_methods(connection, scale_id, new, old, now=now).method(method).chosen
-        if seen is not None and seen != chosen:
+        advisory_lock(connection, "scores", scale_id)
+        choice = preview_choice(connection, scale_id, new, old, method, now=now)
+        if seen is not None and seen != choice:
             raise PermanentFailure(
-                f"nothing was decided on form {new}: answers or published values have changed since. Look again"
+                f"nothing was decided on form {new}: answers, published values or its equating have changed since. "
+                "Look again"
             )
-        _record(connection, scale_id, new, TypeAdapter(ChosenEquating).dump_json(chosen).decode(), by, reason)
-    return chosen
-
-
-def undo_equating(database: Database, scale_id: str, new: str, *, by: str, reason: str) -> ChosenEquating:
-    """Record that `by` undoes the choice of a form's equating. The next tables are made by the form's own items.
-
-    Returns the equating that was chosen. Raises PermanentFailure if no choice is in force.
-    """
-    with database.connect() as connection:
-        former = equating_in_force(connection, scale_id, new)
-        _record(connection, scale_id, new, "null", by, reason)
-    return former
-
-
-def equating_in_force(connection: psycopg.Connection, scale_id: str, new: str) -> ChosenEquating:
-    """The equating that is chosen for a form. Raises PermanentFailure if no equating is chosen."""
-    former = chosen_equatings(connection, scale_id).get(new)
-    if former is None:
-        raise PermanentFailure(f"no equating of form {new} is chosen, so there is nothing to undo")
-    return former
+        value = TypeAdapter(ChosenEquating | None).dump_json(choice.chosen).decode()
+        at = one_value(connection, "SELECT now()")
+        record_decisions(connection, scale_id, {EQUATING_OF + new: value}, at, by=by, reason=reason)
+    return choice
 
 
 def joint_covariance(errors: ParameterErrors, forms: Iterable[Iterable[str]]) -> Floats:
@@ -319,15 +276,12 @@ def joint_covariance(errors: ParameterErrors, forms: Iterable[Iterable[str]]) ->
     own = items.cov_of_all[at]
     by = np.zeros((*own.shape[:2], 2))
     by[:, 0, 0], by[:, 1, 0], by[:, 1, 1] = -items.a[at], items.b[at], 1.0
-    known = (origin[:, None] >= 0) & (origin >= 0)
-    gamma = np.where(known[..., None, None], errors.shared, 0.0)
-    for fit, common in enumerate(errors.common):
-        gamma[np.ix_(origin == fit, origin == fit)] = common
+    fits = np.where(origin[:, None] == origin, origin, len(errors.common))
+    fits[(origin[:, None] < 0) | (origin < 0)] = -1
+    gamma = np.array([*errors.common, errors.shared, np.zeros((2, 2))])[fits]
     found = np.einsum("jxg,jkgh,kyh->jkxy", by, gamma, by)
-    j, k = np.nonzero(at[:, None] == at)
-    found[j, k] = own[j]
-    size = own.shape[0] * own.shape[1]
-    return found.transpose(0, 2, 1, 3).reshape(size, size)
+    found = np.where((at[:, None] == at)[..., None, None], own[:, None], found)
+    return found.transpose(0, 2, 1, 3).reshape(2 * [own[..., 0].size])
 
 
 def _sample(
@@ -339,74 +293,59 @@ def _sample(
     now: datetime,
 ) -> FormSample:
     answers = read_answers(connection, scale.scale_id, form_id, now - MAX_AGE, now, fixed=True)
-    since = now - timedelta(days=scale.rules.answers.late_days)
-    scores = pd.DataFrame({"raw": raw_scores(answers, items), "anchor": raw_scores(answers, anchor)})
-    scores["unfinished"] = unfinished_sittings(answers, items, since)
-    scores["at"] = answers.groupby(SITTING)["completed_at"].min()
+    scores = pd.DataFrame(
+        {
+            "raw": raw_scores(answers, items),
+            "anchor": raw_scores(answers, anchor),
+            "unfinished": unfinished_sittings(answers, items, now - timedelta(days=scale.rules.answers.late_days)),
+            "at": answers.groupby(SITTING)["completed_at"].min(),
+        }
+    ).dropna(subset="unfinished")
     first = scores.sort_values("at").groupby(level="user_id").head(1).droplevel("session_id")
-    known = first[first["raw"].notna() & ~first["unfinished"]].fillna({"anchor": 0})
+    known = first[first["raw"].notna() & ~first["unfinished"].astype(bool)].fillna({"anchor": 0})
+    if len(known) < MIN_LEARNERS:
+        raise PermanentFailure(
+            f"form {form_id} has {quantity(len(known), 'learner')} with a raw score in the last year, and equating "
+            f"needs at least {MIN_LEARNERS}"
+        )
     return FormSample(form_id, sum(items.values()), known[["raw", "anchor"]].astype(int))
 
 
-def _count(new: FormSample, old: FormSample, anchor: Mapping[str, int]) -> tuple[list[ScoreCounts], str]:
-    """The counts of scores that the design needs, and the design. Raises PermanentFailure if learners are too few."""
-    for form in (new, old):
-        if form.n < MIN_LEARNERS:
-            raise PermanentFailure(
-                f"form {form.form_id} has {quantity(form.n, 'learner')} with a raw score in the last year, and "
-                f"equating needs at least {MIN_LEARNERS}"
-            )
-    both = new.scores.index.intersection(old.scores.index)
-    if 2 * len(both) > new.n and len(both) >= MIN_LEARNERS:
-        return [_counts(new, new.scores.loc[both], old.scores.loc[both, "raw"], old.highest)], "single group"
-    if len(anchor) < MIN_ANCHORS:
-        return [_counts(form, form.scores) for form in (new, old)], "random groups"
-    most = sum(anchor.values())
-    return [_counts(form, form.scores, form.scores["anchor"], most) for form in (new, old)], "common items"
+def _count(new: FormSample, old: FormSample, anchor: Mapping[str, int]) -> tuple[str, list[ScoreCounts]]:
+    """The design, and the counts of scores that it needs."""
+    both = new.scores.join(old.scores["raw"].rename("old"), how="inner")
+    if len(both) >= max(MIN_LEARNERS, new.n // 2 + 1):
+        return "single group", [
+            ScoreCounts.from_scores(both["raw"], both["old"], max_score=new.highest, max_second=old.highest)
+        ]
+    common = len(anchor) >= MIN_ANCHORS
+    counts = [
+        ScoreCounts.from_scores(
+            form.scores["raw"],
+            form.scores["anchor"] if common else None,
+            max_score=form.highest,
+            max_second=sum(anchor.values()),
+        )
+        for form in (new, old)
+    ]
+    return "common items" if common else "random groups", counts
 
 
-def _counts(
-    form: FormSample, scores: pd.DataFrame, second: pd.Series | None = None, highest: int | None = None
-) -> ScoreCounts:
-    try:
-        return ScoreCounts.from_scores(scores["raw"], second, max_score=form.highest, max_second=highest)
-    except PsychometricsError as error:
-        raise PermanentFailure(f"the scores of form {form.form_id} cannot be equated: {error}") from error
+def _presmooth(observed: ScoreCounts) -> list[ScoreCounts]:
+    """The log-linear models that have a maximum of the likelihood, by AIC.
 
-
-def _presmooth(
-    samples: Iterable[FormSample], counts: Iterable[ScoreCounts]
-) -> tuple[tuple[Smoothing, ...], list[ScoreCounts]]:
-    """The log-linear models of each form by AIC, and the counts with the best ones, or as observed if no model fits.
-
-    Both scores of a form get the degree that is best for each alone. Then the cross moments are chosen.
+    Both of two scores get the degree that is best for each alone. Then the cross moments are chosen.
     """
-    tried: list[Smoothing] = []
-    best: list[ScoreCounts] = []
-    for form, observed in zip(samples, counts, strict=False):
-        n = observed.counts
-        margins = [n] if n.ndim == 1 else [n.sum(axis=1), n.sum(axis=0)]
-        each = [_models(ScoreCounts(one), [(k,) for k in range(1, MAX_DEGREE + 1)]) for one in margins]
-        found = each[0]
-        if n.ndim == 2 and all(each):
-            degrees = [one[0][0][0] for one in each]
-            found = _models(observed, [(*degrees, cross) for cross in range(1, min(MAX_CROSS, *degrees) + 1)])
-        tried += [Smoothing(form.form_id, of, one.columns, one.deviance, one.aic) for of, one in found]
-        best.append(found[0][1] if found else observed)
-    return tuple(tried), best
-
-
-def _models(counts: ScoreCounts, degrees: Iterable[tuple[int, ...]]) -> list[tuple[tuple[int, ...], ScoreCounts]]:
-    """The models that have a maximum of the likelihood, with their degrees, by AIC."""
-    found = []
-    for of in degrees:
+    n, found = observed.counts, []
+    tried: list[tuple[int, ...]] = [(degree,) for degree in range(1, MAX_DEGREE + 1)]
+    if n.ndim == 2:
+        alone = [_presmooth(ScoreCounts(n.sum(axis=axis))) for axis in (1, 0)]
+        degrees = [models[0].columns if models else 1 for models in alone]
+        tried = [(*degrees, cross) for cross in range(1, min(MAX_CROSS, *degrees) + 1)]
+    for degrees_of_all in tried:
         with suppress(PsychometricsError):
-            found.append((of, counts.presmoothed(*of)))
-    return sorted(found, key=lambda model: model[1].aic)
-
-
-def _equate(counts: list[ScoreCounts], **how: Any) -> Equating:
-    return equate(*counts, **how)
+            found.append(observed.presmoothed(*degrees_of_all))
+    return sorted(found, key=lambda model: model.aic)
 
 
 def _equate_by_items(
@@ -414,7 +353,7 @@ def _equate_by_items(
     scale: Scale,
     new: Mapping[str, int],
     old: Mapping[str, int],
-    method: Any,
+    name: str,
     now: datetime,
 ) -> Equating:
     """Equate by the published values, for abilities of the scale's population. Both forms are on one scale."""
@@ -423,48 +362,33 @@ def _equate_by_items(
         published_items(published, items)
     assert published.errors is not None
     known = published.errors.items.rescaled(1 / scale.sigma, -scale.mu / scale.sigma)
-    unit = np.ones((len(new) + len(old), 2 + known.n_further))
-    unit[:, :2] = scale.sigma, 1 / scale.sigma
+    unit = np.tile([scale.sigma, 1 / scale.sigma, *[1.0] * known.n_further], len(new) + len(old))
     cov = joint_covariance(published.errors, (new, old)) * np.outer(unit, unit)
-    forms = known.select(list(new)), known.select(list(old))
-    return equate_by_items(*forms, method=method, joint_cov=np.pad(cov, (0, 2)))
+    method: Any = name.removeprefix("irt-")
+    return equate_by_items(*map(known.select, (list(new), list(old))), method=method, joint_cov=np.pad(cov, (0, 2)))
 
 
 def _compare(
     scale: Scale, name: str, equating: Equating, baseline: Floats, n: Floats, table: FormTable
 ) -> ComparedMethod:
-    difference = equating.equated - baseline
-    chosen = _chosen(name, equating, table)
-    made, mark = chosen.convert(scale, None)
-    passing = None if mark is None else int(n[made.passes].sum())
-    affected = int(n[np.abs(difference) > MATTERS].sum())
-    return ComparedMethod(name, equating, difference, affected, chosen, made, passing)
-
-
-def _chosen(name: str, equating: Equating, table: FormTable) -> ChosenEquating:
     """The equivalents with their place on the reported scale and their θ, between the lines of the old form's table."""
     at, old, rules, mark = equating.equated, table.table, table.spec["rules"], table.spec["mark"]
     slope, intercept = rules["score_slope"], rules["score_intercept"]
 
     def place(column: Floats, se: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        steepness = np.interp(at, old.raw, np.gradient(column))
-        error = np.hypot(np.interp(at, old.raw, se), steepness * equating.se)
-        return as_floats(np.interp(at, old.raw, column)), as_floats(error)
+        value, own, steepness = (np.interp(at, old.raw, x) for x in (column, se, np.gradient(column)))
+        return tuple(value.tolist()), tuple(np.hypot(own, steepness * equating.se).tolist())
 
-    return ChosenEquating(
+    chosen = ChosenEquating(
         table.form_id,
         table.table_id or 0,
         f"{name}, {equating.design}",
-        as_floats(at),
-        as_floats(equating.se),
+        tuple(at.tolist()),
+        tuple(equating.se.tolist()),
         *place((old.unrounded - intercept) / slope, old.scaled_se / slope),
         *place(old.theta, old.se),
         None if mark is None else (mark - intercept) / slope,
     )
-
-
-def _record(connection: psycopg.Connection, scale_id: str, new: str, value: str, by: str, reason: str) -> None:
-    by, reason = require_text("name", by), require_text("reason", reason)
-    advisory_lock(connection, "scores", scale_id)
-    now = one_value(connection, "SELECT now()")
-    record_decisions(connection, scale_id, {EQUATING_OF + new: value}, now, by=by, reason=reason)
+    made, mark_of_new = chosen.convert(scale, None)
+    passing = None if mark_of_new is None else int(n[made.passes].sum())
+    return ComparedMethod(equating, at - baseline, chosen, made.raw_cut, passing)

@@ -6,7 +6,7 @@ A table is never changed. `releases` has the decisions on which table is in forc
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -24,14 +24,13 @@ from irt_assets.responses.scales import Scale
 from irt_assets.scores.chosen_equating import ChosenEquating, chosen_equatings
 from irt_assets.scores.reported import reported_scale, score_mark
 from irt_psychometrics import ItemParameters, PsychometricsError
-from irt_psychometrics.scoring import ScoreScale, ScoreTable, normal_deviates
+from irt_psychometrics.scoring import ScoreTable, normal_deviates
 from resources.postgres.database import named_rows
 from resources.version import code_version
 
 MAX_NAMED = 5
 COLUMNS = ("theta", "se", "unrounded", "scaled", "scaled_se", "percentile", "passes")
 """The stored columns of a table; its raw scores are 0 … K."""
-_DIGITS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class FormTable:
     @property
     def table_hash(self) -> str:
         """SHA-256 of the items, the specification and the scores, rounded to nine digits."""
-        content = [self.scale_id, self.form_id, self.method, self.spec, _as_json(self.table, _DIGITS)]
+        content = [self.scale_id, self.form_id, self.method, self.spec, _as_json(self.table, 9)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -81,15 +80,14 @@ class FormTable:
         """Sentences for the reader of the table: its notes, raw scores with one scaled score, and gaps."""
         ties = [f"{first} to {last}" for first, last in self.table.ties]
         gaps = [f"{low:.10g} and {high:.10g}" for low, high in self.table.gaps(self.spec["rules"]["score_step"])]
-        lines = [f"raw scores with one scaled score: {'; '.join(ties)}"] if ties else []
-        lines += [f"no raw score gives a scaled score between {some_of(gaps, MAX_NAMED, between='; ')}"] if gaps else []
-        return [*self.spec["notes"], *lines]
+        tied = [f"raw scores with one scaled score: {'; '.join(ties)}"] if ties else []
+        apart = [f"no raw score gives a scaled score between {some_of(gaps, MAX_NAMED, between='; ')}"] if gaps else []
+        return [*self.spec["notes"], *tied, *apart]
 
     def largest_move(self, before: "FormTable") -> float:
         """The largest difference between the unrounded scores of a raw score; infinite if the raw scores differ."""
-        if self.table.raw.size != before.table.raw.size:
-            return float("inf")
-        return float(np.abs(self.table.unrounded - before.table.unrounded).max())
+        now, then = self.table.unrounded, before.table.unrounded
+        return float(np.abs(now - then).max()) if now.size == then.size else float("inf")
 
 
 def form_items(connection: psycopg.Connection, scale_id: str) -> dict[str, dict[str, int]]:
@@ -97,14 +95,15 @@ def form_items(connection: psycopg.Connection, scale_id: str) -> dict[str, dict[
 
     Items that are dropped from scoring are left out.
     """
-    forms: dict[str, dict[str, int]] = {}
-    for form, item, most in connection.execute(
-        """SELECT form_id, item_id, f.max_score FROM form_item f JOIN question q USING (item_id)
-           WHERE q.scale_id = %s AND f.scored AND q.meta->'key' IS DISTINCT FROM '[]'::jsonb ORDER BY 1, position""",
-        (scale_id,),
-    ):
-        forms.setdefault(form, {})[item] = most
-    return forms
+    return dict(
+        connection.execute(
+            """SELECT form_id, json_object_agg(item_id, f.max_score ORDER BY position)
+               FROM form_item f JOIN question q USING (item_id)
+               WHERE q.scale_id = %s AND f.scored AND q.meta->'key' IS DISTINCT FROM '[]'::jsonb
+               GROUP BY 1 ORDER BY 1""",
+            (scale_id,),
+        ).fetchall()
+    )
 
 
 def make_month(
@@ -116,7 +115,27 @@ def make_month(
     the reasons why other forms have no table.
     """
     made, without = compute_month(connection, scale, month)
-    return [_store(connection, each, run_id) for each in made], without
+    for each in made:
+        values = vars(each) | {
+            "spec": Jsonb(each.spec),
+            "scores": Jsonb(_as_json(each.table)),
+            "table_hash": each.table_hash,
+            "code_version": code_version(),
+            "run_id": run_id,
+        }
+        connection.execute(
+            """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash,
+                                        code_version, run_id)
+               SELECT %(scale_id)s, %(form_id)s, %(month)s, %(method)s, %(set_hash)s, %(spec)s, %(scores)s,
+                      %(table_hash)s, %(code_version)s, %(run_id)s
+               WHERE %(table_hash)s IS DISTINCT FROM
+                     (SELECT table_hash FROM score_table
+                      WHERE (scale_id, form_id, month) = (%(scale_id)s, %(form_id)s, %(month)s)
+                      ORDER BY table_id DESC LIMIT 1)""",
+            values,
+        )
+    stored = newest_tables(connection, scale.scale_id, month)
+    return [stored[each.form_id] for each in made], without
 
 
 def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> tuple[list[FormTable], dict[str, str]]:
@@ -127,11 +146,9 @@ def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> t
     found, without = [], {}
     for form_id, items in form_items(connection, scale.scale_id).items():
         try:
-            table = _make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
+            found.append(_make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id)))
         except PsychometricsError as error:
             without[form_id] = str(error)
-        else:
-            found.append(table)
     return found, without
 
 
@@ -144,29 +161,31 @@ def _make(
     counts: Sequence[int],
     equating: ChosenEquating | None,
 ) -> FormTable:
-    method: str = scale.rules.scores.score_by
     n_scores = sum(items.values()) + 1
     norm = tuple(counts) if len(counts) == n_scores and any(counts) else None
     if equating is None:
         table, mark = _by_items(scale, month, published, items, norm)
     elif len(equating.value) == n_scores:
-        method = f"equated to {equating.old}"
         table, mark = equating.convert(scale, norm)
     else:
         raise PsychometricsError(
             f"form {form_id} has {n_scores} raw scores, and its equating to {equating.old} was chosen for "
             f"{len(equating.value)}: `irt scores equate {form_id} {equating.old} --scale {scale.scale_id}`"
         )
-    rules = {name: value for name, value in scale.rules.scores if name.startswith("score_")}
-    spec = {"items": dict(items), "n": sum(norm or ()), "mark": mark, "pass_theta": scale.pass_theta, "rules": rules}
-    spec["notes"] = list(table.notes)
     return FormTable(
         scale_id=scale.scale_id,
         form_id=form_id,
         month=month,
-        method=method,
+        method=scale.rules.scores.score_by if equating is None else f"equated to {equating.old}",
         set_hash=published.set_hash,
-        spec=spec,
+        spec={
+            "items": dict(items),
+            "n": sum(norm or ()),
+            "mark": mark,
+            "pass_theta": scale.pass_theta,
+            "rules": {name: value for name, value in scale.rules.scores if name.startswith("score_")},
+            "notes": list(table.notes),
+        },
         table=table,
     )
 
@@ -174,7 +193,11 @@ def _make(
 def _by_items(
     scale: Scale, month: str, published: PublishedSet, items: Mapping[str, int], norm: tuple[int, ...] | None
 ) -> tuple[ScoreTable, float | None]:
-    """The table by the published values of the items, and the lowest unrounded score that passes."""
+    """The table by the published values of the items, and the lowest unrounded score that passes.
+
+    A normalised table has percentile ranks in the norm group. Its mark is the score of the lowest raw score whose θ
+    passes, or a step above the highest score. The error of its scores follows from the error of θ.
+    """
     known, method, mark = published_items(published, items), scale.rules.scores.score_by, score_mark(scale)
     line = reported_scale(scale)
     table = ScoreTable.from_items(
@@ -190,7 +213,13 @@ def _by_items(
         return table, mark
     if norm is None:
         raise PsychometricsError(f"no learner of {month} has a score on all items, so there is no norm group")
-    return _normalise(table, line, norm, has_mark=mark is not None)
+    deviates = normal_deviates(norm)
+    if mark is not None:
+        scores, cut = line.unrounded(deviates), table.raw_cut
+        mark = float(scores[-1] + line.step if cut is None else scores[cut])
+    se = np.gradient(deviates, table.theta) * table.se
+    made = ScoreTable.from_values(deviates, se, line, norm_counts=norm, mark=mark)
+    return made.with_theta(table.theta, table.se), mark
 
 
 def published_items(published: PublishedSet, items: Mapping[str, int]) -> ItemParameters:
@@ -201,35 +230,6 @@ def published_items(published: PublishedSet, items: Mapping[str, int]) -> ItemPa
     if wrong := [item for item, row in zip(items, known.curves.categories, strict=True) if row - 1 != items[item]]:
         raise PsychometricsError(f"the published values have another maximum score than {some_of(wrong, MAX_NAMED)}")
     return known
-
-
-def _normalise(
-    table: ScoreTable, line: ScoreScale, norm: Sequence[int], *, has_mark: bool
-) -> tuple[ScoreTable, float | None]:
-    """The table by percentile ranks in the norm group, and its mark: the score of the lowest raw score whose θ passes.
-
-    The error of the scaled score follows from the error of θ.
-    """
-    deviates = normal_deviates(norm)
-    slope = np.gradient(deviates, table.theta)
-    mark = float(line.unrounded(deviates)[table.raw_cut]) if has_mark and table.raw_cut is not None else None
-    made = ScoreTable.from_values(deviates, slope * table.se, line, norm_counts=norm, mark=mark)
-    return made.with_theta(table.theta, table.se), mark
-
-
-def _store(connection: psycopg.Connection, made: FormTable, run_id: str | None) -> FormTable:
-    """Store the table, unless it equals the newest one of the form and month. Returns it as it is stored."""
-    newest = read_tables(connection, made.scale_id, form_id=made.form_id, month=made.month)
-    if newest and newest[-1].table_hash == made.table_hash:
-        return newest[-1]
-    [(table_id, made_at)] = connection.execute(
-        """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash, code_version,
-                                    run_id)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING table_id, made_at""",
-        (made.scale_id, made.form_id, made.month, made.method, made.set_hash, Jsonb(made.spec))
-        + (Jsonb(_as_json(made.table)), made.table_hash, code_version(), run_id),
-    ).fetchall()
-    return replace(made, table_id=table_id, made_at=made_at, code_version=code_version())
 
 
 def read_tables(
@@ -252,9 +252,9 @@ def read_tables(
     return [FormTable(table=_from_json(row.pop("scores"), row["spec"]), **row) for row in rows]
 
 
-def newest_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
-    """The newest table of each form."""
-    return {found.form_id: found for found in read_tables(connection, scale_id)}
+def newest_tables(connection: psycopg.Connection, scale_id: str, month: str | None = None) -> dict[str, FormTable]:
+    """The newest table of each form, of the month if it is given."""
+    return {found.form_id: found for found in read_tables(connection, scale_id, month=month)}
 
 
 def as_rows(tables: Iterable[FormTable]) -> pd.DataFrame:
@@ -273,23 +273,25 @@ def as_rows(tables: Iterable[FormTable]) -> pd.DataFrame:
 
 def tables_overview(found: list[FormTable]) -> Table:
     """A table with one row per score table."""
-    rows = [
-        (
-            *(each.scale_id, each.form_id, each.month, each.table_id, each.method, each.table.raw.size - 1),
-            *(each.table.raw_cut, each.table.scaled[0], each.table.scaled[-1], each.spec["n"]),
-        )
-        for each in found
-    ]
     formats = {"maximum": ",", "passes from": ",", "lowest": ",.10g", "highest": ",.10g", "norm group": ","}
-    return table(("scale", "form", "month", "table", "method", *formats), rows, numbers=formats)
+    return table(
+        ("scale", "form", "month", "table", "method", *formats),
+        [
+            (
+                *(each.scale_id, each.form_id, each.month, each.table_id, each.method, each.table.raw.size - 1),
+                *(each.table.raw_cut, each.table.scaled[0], each.table.scaled[-1], each.spec["n"]),
+            )
+            for each in found
+        ],
+        numbers=formats,
+    )
 
 
 def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:
     """The columns of the table; NaN becomes null."""
-    columns = {name: getattr(table, name).tolist() for name in COLUMNS}
     return {
-        name: [None if x != x else x if digits is None else round(x, digits) for x in values]
-        for name, values in columns.items()
+        name: [None if x != x else x if digits is None else round(x, digits) for x in getattr(table, name).tolist()]
+        for name in COLUMNS
     }
 
 

@@ -3,7 +3,6 @@
 Rows are only ever added. The newest row of a sitting is its current score; `issuing` adds rows.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -11,7 +10,6 @@ from typing import Literal
 
 import psycopg
 
-from irt_assets.responses.eligibility.rules import RetestRule
 from irt_assets.responses.scales import Scale
 from resources.postgres.database import records
 
@@ -63,8 +61,9 @@ def issued_scores(
     given = {name: [value] if isinstance(value, str) else value for name, value in wanted.items() if value is not None}
     where = " AND ".join(f"{name} = ANY(%({name})s)" for name in given) or "true"  # no OR, so that an index is used
     columns = ", ".join(column.name for column in fields(IssuedScore))
-    query = f"SELECT {columns} FROM issued_score WHERE {where} ORDER BY issued_id"
-    return records(connection, IssuedScore, query, given)
+    return records(
+        connection, IssuedScore, f"SELECT {columns} FROM issued_score WHERE {where} ORDER BY issued_id", given
+    )
 
 
 def current_scores(
@@ -84,24 +83,16 @@ def newest_of_sittings(rows: Iterable[IssuedScore]) -> list[IssuedScore]:
 
 
 def counting_scores(rows: Iterable[IssuedScore], scales: Mapping[str, Scale]) -> dict[tuple[str, str], IssuedScore]:
-    """The score that counts of each learner on each of the scales, by user_id and scale_id."""
-    found = defaultdict[tuple[str, str], list[IssuedScore]](list)
-    for row in newest_of_sittings(rows):
-        found[row.user_id, row.scale_id].append(row)
-    return {
-        (user, scale): score
-        for (user, scale), sittings in found.items()
-        if scale in scales and (score := score_that_counts(sittings, scales[scale].rules.scores.retest))
-    }
+    """The score that counts of each learner on each of the scales, by user_id and scale_id: the last, or the best.
 
-
-def score_that_counts(scores: Iterable[IssuedScore], retest: RetestRule) -> IssuedScore | None:
-    """The score of a learner on a scale that counts among the current scores of the sittings: the last, or the best.
-
-    The best is the highest scaled score; a score that passes is better than one that does not. Returns None if no score
-    is handed out.
+    Only scores that are handed out count. The best is the highest scaled score; a score that passes is better than one
+    that does not.
     """
-    issued = sorted((score for score in scores if score.status == "issued"), key=lambda score: score.sat_at)
-    if retest == "best":
-        return max(issued, key=lambda score: (bool(score.passes), score.scaled), default=None)
-    return issued[-1] if issued else None
+    found = dict[tuple[str, str], IssuedScore]()
+    for row in newest_of_sittings(rows):
+        if row.status == "issued" and row.scale_id in scales:
+            best = scales[row.scale_id].rules.scores.retest == "best"
+            former = found.setdefault((row.user_id, row.scale_id), row)
+            if not best or (bool(row.passes), row.scaled) > (bool(former.passes), former.scaled):
+                found[row.user_id, row.scale_id] = row
+    return found

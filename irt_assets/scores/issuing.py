@@ -21,7 +21,7 @@ from irt_assets.decisions.release import require_text
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.scored_answers import responses_of
-from irt_assets.scores.form_tables import FormTable, form_items
+from irt_assets.scores.form_tables import MAX_NAMED, FormTable, form_items
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.releases import released_tables
 from irt_assets.scores.reported import SAME, pass_probability, report_thetas
@@ -32,7 +32,6 @@ from resources.postgres.database import Database, advisory_lock
 
 MAX_AGE = timedelta(days=366)
 """Age of the sittings whose scores are issued, if no month is named."""
-MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,14 @@ class Issue:
 
     @property
     def sentences(self) -> list[str]:
+        """The scores in words, for the person who decides."""
         passed = sum(bool(score.passes) for score in self.new)
         newly = sum(bool(new.passes) and not old.passes for old, new in self.changed)
         lost = sum(bool(old.passes) and not new.passes for old, new in self.changed)
-        lines = [f"form {self.form_id}: {quantity(len(self.new), 'new score')}"]
-        lines[0] += f", {passed:,} of them pass" if self.new else ""
+        lines = [
+            f"form {self.form_id}: {quantity(len(self.new), 'new score')}"
+            + (f", {passed:,} of them pass" if self.new else "")
+        ]
         if self.changed:
             lines.append(
                 f"{quantity(len(self.changed), 'score')} that were handed out differ by the present table and answers: "
@@ -70,11 +72,8 @@ class Issue:
 
 def preview_issue(database: Database, scale_id: str, form_id: str, month: str | None = None, *, now: datetime) -> Issue:
     """The scores that `issue_scores` would issue. Judges answers that are not judged yet, and changes nothing else."""
-    start, end = Month(month).bounds if month else (now - MAX_AGE, now)
     judge_until(database, now)
-    with database.connect() as connection:
-        scale = initialised_scale(connection, scale_id, now)
-        return _plan(connection, scale, form_id, start, end, now)
+    return database.call(_plan, scale_id, form_id, month, now)
 
 
 def issue_scores(
@@ -120,17 +119,14 @@ def issue_scores(
         If `again` is set without a month, the scale reports no scores, the form has neither a released table nor
         sittings, its items differ from the items of its table, or the scores differ from `seen`.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     if again and month is None:
         raise PermanentFailure(
             "name the month whose scores are issued again: scores of other months may be right by the former table"
         )
-    start, end = Month(month).bounds if month else (now - MAX_AGE, now)
     judge_until(database, now)
     with database.connect() as connection:
-        scale = initialised_scale(connection, scale_id, now)
         advisory_lock(connection, "scores", scale_id)
-        planned = _plan(connection, scale, form_id, start, end, now)
+        planned = _plan(connection, scale_id, form_id, month, now)
         if seen is not None and (planned.new, planned.changed) != (seen.new, seen.changed):
             raise PermanentFailure("nothing was issued: answers, scores or the table have changed since. Look again")
         if not again:
@@ -155,7 +151,6 @@ def change_status(
 
     Raises PermanentFailure as `scores_to_change` does; nothing is changed then.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
         found = scores_to_change(connection, scale_id, form_id, users, status)
@@ -182,42 +177,36 @@ def scores_to_change(
     return other
 
 
-def _plan(
-    connection: psycopg.Connection, scale: Scale, form_id: str, start: datetime, end: datetime, now: datetime
-) -> Issue:
-    items = form_items(connection, scale.scale_id).get(form_id)
-    answers = read_answers(connection, scale.scale_id, form_id, start, end, fixed=items is not None)
-    table = released_tables(connection, scale.scale_id).get(form_id)
-    by_theta = scale.rules.scores.score_by == "theta" or items is None
-    if not by_theta and table is None:
-        raise PermanentFailure(
-            f"no score table of form {form_id} is released: `irt scores release {quote(form_id)} --scale "
-            f"{quote(scale.scale_id)}`"
-        )
+def _plan(connection: psycopg.Connection, scale_id: str, form_id: str, month: str | None, now: datetime) -> Issue:
+    start, end = Month(month).bounds if month else (now - MAX_AGE, now)
+    scale, items = initialised_scale(connection, scale_id, now), form_items(connection, scale_id).get(form_id)
+    table = released_tables(connection, scale_id).get(form_id)
+    answers = read_answers(connection, scale_id, form_id, start, end, fixed=items is not None)
     if answers.empty:
         raise PermanentFailure(
-            f"the log has no sitting of a form {form_id} on scale {scale.scale_id} from {start:%Y-%m-%d} to "
-            f"{end:%Y-%m-%d}: form ids are case-sensitive"
+            f"the log has no sitting of a form {form_id} on scale {scale_id} from {start:%Y-%m-%d} to {end:%Y-%m-%d}: "
+            "form ids are case-sensitive"
         )
     without: dict[str, str] = {}
-    if table is not None and not by_theta:
-        unfinished_since = now - timedelta(days=scale.rules.answers.late_days)
-        found = _by_table(table, answers, items or {}, unfinished_since, without)
-    else:
+    if items is None or scale.rules.scores.score_by == "theta":
         found = _by_theta(connection, scale, form_id, answers, now, without)
-    before = {row.sitting: row for row in current_scores(connection, scale_id=scale.scale_id, form_id=form_id)}
-    new = [score for score in found if score.sitting not in before]
-    changed = [
-        (old, replace(score, replaces=old.issued_id))
-        for score in found
-        if (old := before.get(score.sitting)) and old.status == "issued" and _differs(old, score)
-    ]
-    return Issue(form_id, tuple(new), tuple(changed), tuple(without.items()))
-
-
-def _differs(old: IssuedScore, new: IssuedScore) -> bool:
-    same_pass = (old.passes, old.raw) == (new.passes, new.raw)
-    return not same_pass or abs(old.scaled - new.scaled) > SAME
+    elif table is None:
+        raise PermanentFailure(
+            f"no score table of form {form_id} is released: `irt scores release {quote(form_id)} --scale "
+            f"{quote(scale_id)}`"
+        )
+    else:
+        found = _by_table(table, answers, items, now - timedelta(days=scale.rules.answers.late_days), without)
+    before = {row.sitting: row for row in current_scores(connection, scale_id=scale_id, form_id=form_id)}
+    changed = tuple(
+        (old, replace(new, replaces=old.issued_id))
+        for new in found
+        if (old := before.get(new.sitting))
+        and old.status == "issued"
+        and ((old.passes, old.raw) != (new.passes, new.raw) or abs(old.scaled - new.scaled) > SAME)
+    )
+    new = tuple(score for score in found if score.sitting not in before)
+    return Issue(form_id, new, changed, tuple(without.items()))
 
 
 def _by_table(
@@ -243,20 +232,19 @@ def _by_table(
     without |= {user: "it has not been finished yet" for user, _ in raw.index[unfinished]}
     raw = raw[~unfinished].dropna().astype(int)
     k, scored = raw.to_numpy(), table.table
-    se = scored.se[k]
     return _rows(
         table.scale_id,
         table.form_id,
         answers,
         raw.index,
-        table.spec["pass_theta"],
         raw=k,
         theta=scored.theta[k],
-        theta_se=se,
+        theta_se=scored.se[k],
         scaled=scored.scaled[k],
         scaled_se=scored.scaled_se[k],
         percentile=scored.percentile[k],
-        passes=scored.passes[k],
+        passes=np.array(table.passes_or_none, object)[k],
+        pass_probability=pass_probability(scored.theta[k], scored.se[k], table.spec["pass_theta"]),
         table_id=table.table_id,
         set_hash=table.set_hash,
     )
@@ -273,19 +261,16 @@ def _by_theta(
     """Scores by the θ of each sitting's answers that count, by the published set in force now."""
     published = set_with_errors(connection, scale.scale_id, now)
     counted = answers[answers["counts"].astype(bool) & answers["item_id"].isin(list(published.items))]
-    sittings = pd.MultiIndex.from_frame(answers[SITTING].drop_duplicates())
-    measured = pd.MultiIndex.from_frame(counted[SITTING].drop_duplicates())
+    of_sitting = counted.groupby(SITTING)
+    sittings, measured = answers.groupby(SITTING).size().index, of_sitting.size().index
     without |= {user: "no answer to a published item counts" for user, _ in sittings.difference(measured)}
     if counted.empty:
         return []
-    number = dict(zip(measured, range(len(measured)), strict=True))
     columns = counted[["item_id", "completed_at", "score", "max_score"]]
-    of_sitting = counted.set_index(SITTING).index.map(number).astype(str)
-    table = pa.Table.from_pandas(columns.assign(user_id=of_sitting), preserve_index=False)
+    table = pa.Table.from_pandas(columns.assign(user_id=of_sitting.ngroup().astype(str)), preserve_index=False)
     responses, numbers = responses_of(table, published.withdrawn)
     scores = estimate_with_errors(responses, published, replace(scale, movement=Movement()))
     se = scores.se if scores.se_total is None or np.isnan(scores.se_total).any() else scores.se_total
-    reported = report_thetas(scale, scores.theta, se)
     norm = np.sort(newest_thetas(connection, scale.scale_id))
     below = (np.searchsorted(norm, scores.theta) + np.searchsorted(norm, scores.theta, "right")) / 2
     return _rows(
@@ -293,26 +278,17 @@ def _by_theta(
         form_id,
         answers,
         measured[numbers.astype(int)],
-        scale.pass_theta,
         theta=scores.theta,
         theta_se=se,
-        scaled=reported.scaled,
-        scaled_se=reported.scaled_se,
-        percentile=100 * below / norm.size if norm.size else np.full(se.size, np.nan),
-        passes=reported.passes,
+        percentile=100 * below / norm.size if norm.size else None,
+        **report_thetas(scale, scores.theta, se)._asdict(),
         set_hash=published.set_hash,
     )
 
 
-def _rows(
-    scale_id: str, form_id: str, answers: pd.DataFrame, sittings: pd.Index, pass_theta: float | None, **columns: Any
-) -> list[IssuedScore]:
+def _rows(scale_id: str, form_id: str, answers: pd.DataFrame, sittings: pd.Index, **columns: Any) -> list[IssuedScore]:
     """The rows of these sittings (user_id, session_id). `columns` are arrays in their order, or one value for all."""
     last = answers.groupby(SITTING)["completed_at"].max()
-    if pass_theta is None:
-        columns |= {"passes": None, "pass_probability": None}
-    else:
-        columns["pass_probability"] = pass_probability(columns["theta"], columns["theta_se"], pass_theta)
     found = pd.DataFrame({"raw": None, "table_id": None} | columns, index=range(len(sittings))).astype(object)
     rows: list[dict[str, Any]] = found.where(found.notna(), None).to_dict("records")  # type: ignore[assignment]
     return [
@@ -332,6 +308,7 @@ def _rows(
 
 
 def _append(connection: psycopg.Connection, scores: Iterable[IssuedScore], by: str, reason: str) -> None:
+    by, reason = require_text("name", by), require_text("reason", reason)
     columns = [column.name for column in fields(IssuedScore) if column.name not in ("issued_id", "issued_at")]
     with connection.cursor().copy(f"COPY issued_score ({', '.join(columns)}) FROM STDIN") as copy:
         for score in scores:

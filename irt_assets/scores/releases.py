@@ -5,33 +5,34 @@ handed out (see `issued`).
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psycopg
 
+from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.common.wording import quantity
 from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.stored import read_forms
-from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions
+from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions, standing_decision
 from irt_assets.responses.scales import Scale
-from irt_assets.scores.form_tables import FormTable, read_tables
+from irt_assets.scores.form_tables import FormTable, newest_tables, read_tables
 from irt_assets.scores.issued import current_scores
+from irt_psychometrics.scoring import ScoreTable
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, named_rows, one_value
+from resources.postgres.database import Database, advisory_lock, named_rows
 
 
 @dataclass(frozen=True)
 class ScoreChanges:
-    """Learners whose reported score or pass differs between two tables.
+    """Learners whose reported score or pass differs by another table.
 
     Attributes:
         learners: number of learners.
         scaled: number of learners with another scaled score.
-        newly_passed, newly_failed: numbers of learners who pass by the second table only, or by the first only.
+        newly_passed, newly_failed: numbers of learners who pass by the other table only, or by the other table no more.
     """
 
     learners: int
@@ -40,16 +41,11 @@ class ScoreChanges:
     newly_failed: int
 
     @classmethod
-    def between(cls, before: FormTable, after: FormTable, counts: Sequence[int]) -> "ScoreChanges":
-        """Compare two tables of one form. `counts` are the numbers of learners with each raw score."""
-        n = np.array(counts)
-        old, new = before.table, after.table
-        return cls(
-            int(n.sum()),
-            int(n[old.scaled != new.scaled].sum()),
-            int(n[new.passes & ~old.passes].sum()),
-            int(n[old.passes & ~new.passes].sum()),
-        )
+    def count(cls, learners: Ints, scaled: Floats, passes: Mask, table: ScoreTable, raw: Ints) -> "ScoreChanges":
+        """Compare scores and passes with those of raw scores by `table`, for numbers of learners; all of one shape."""
+        newly_passed, newly_failed = table.passes[raw] & ~passes, passes & ~table.passes[raw]
+        groups = (scaled != table.scaled[raw], newly_passed, newly_failed)
+        return cls(int(learners.sum()), *(int(learners[group].sum()) for group in groups))
 
     @property
     def in_words(self) -> str:
@@ -68,6 +64,7 @@ class TableRelease:
         before: the table in force before, or None.
         of_month: changes among the learners of the table's month, or None if a table or the raw scores are missing.
         of_issued: changes among issued scores, if they were issued again.
+        undoes: number of the release that is undone, or None.
     """
 
     form_id: str
@@ -75,6 +72,12 @@ class TableRelease:
     before: FormTable | None
     of_month: ScoreChanges | None = None
     of_issued: ScoreChanges | None = None
+    undoes: int | None = None
+
+    @property
+    def numbers(self) -> tuple[int | None, int | None]:
+        """The numbers of the table in force afterwards and before."""
+        return self.table.table_id if self.table else None, self.before.table_id if self.before else None
 
     @property
     def sentences(self) -> list[str]:
@@ -87,23 +90,21 @@ class TableRelease:
         )
         if self.before is None:
             lines = [f"{new}; no table was in force before"]
-        elif not np.isfinite(move := self.table.largest_move(self.before)):
+        elif self.before.table.raw.size != self.table.table.raw.size:
             again = f"`irt scores issue {quote(self.form_id)} --again --scale {quote(self.table.scale_id)}`"
             why = "the number of raw scores differs, because items were dropped or added"
             lines = [f"{new}; {why}; after the release, {again} lists the scores that change"]
         else:
             lines = [
                 f"{new}; it replaces table {self.before.table_id} of {self.before.month}",
-                f"the unrounded score of a raw score moves by up to {move:.2f}",
+                f"the unrounded score of a raw score moves by up to {self.table.largest_move(self.before):.2f}",
             ]
-        if self.of_month is not None:
+        if found := self.of_month:
+            lines.append(f"of {quantity(found.learners, 'learner')} of {self.table.month}, {found.in_words}")
+        if found := self.of_issued:
             lines.append(
-                f"of {quantity(self.of_month.learners, 'learner')} of {self.table.month}, {self.of_month.in_words}"
-            )
-        if self.of_issued is not None:
-            lines.append(
-                f"of {quantity(self.of_issued.learners, 'score')} that were handed out, {self.of_issued.in_words}; "
-                "they stay as they are unless they are issued again"
+                f"of {quantity(found.learners, 'score')} that were handed out, {found.in_words}; they stay as they are "
+                "unless they are issued again"
             )
         return lines
 
@@ -126,29 +127,27 @@ def table_decisions(connection: psycopg.Connection, scale_id: str, form_id: str 
 def released_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
     """The released table of each form that has one."""
     newest = {decision["form_id"]: decision["table_id"] for decision in table_decisions(connection, scale_id)}
-    wanted = {table_id for table_id in newest.values() if table_id is not None}
-    return {found.form_id: found for found in read_tables(connection, scale_id) if found.table_id in wanted}
+    return {
+        found.form_id: found
+        for found in read_tables(connection, scale_id)
+        if found.table_id == newest.get(found.form_id)
+    }
 
 
-class MovedTable(NamedTuple):
-    """A released table that does not hold, the table that shows it, and how scores and passes moved."""
+def moved_tables(
+    connection: psycopg.Connection, scale: Scale, month: str | None = None
+) -> list[tuple[FormTable, FormTable, str]]:
+    """The released tables of a scale that do not hold, by the tables of the month (None: the newest tables).
 
-    released: FormTable
-    new: FormTable
-    why: str
-
-
-def moved_tables(connection: psycopg.Connection, scale: Scale, month: str | None = None) -> list[MovedTable]:
-    """The released tables of a scale that do not hold, by the tables of the month (None: the newest tables)."""
-    made = {found.form_id: found for found in read_tables(connection, scale.scale_id, month=month)}
-    moved = []
+    Each is given with the table that shows it, and how scores and passes moved.
+    """
+    made, moved = newest_tables(connection, scale.scale_id, month), []
     for form_id, released in released_tables(connection, scale.scale_id).items():
-        if (new := made.get(form_id)) is None or new.table_id == released.table_id:
-            continue
-        move, cuts = new.largest_move(released), (new.table.raw_cut, released.table.raw_cut)
-        if move > scale.rules.scores.max_score_shift or cuts[0] != cuts[1]:
-            other_pass = f"; raw scores pass from {cuts[0]} on, not from {cuts[1]}" if cuts[0] != cuts[1] else ""
-            moved.append(MovedTable(released, new, f"moves by up to {move:.2f}{other_pass}"))
+        new = made.get(form_id, released)
+        move, cut, former_cut = new.largest_move(released), new.table.raw_cut, released.table.raw_cut
+        other_pass = "" if cut == former_cut else f"; raw scores pass from {cut} on, not from {former_cut}"
+        if move > scale.rules.scores.max_score_shift or other_pass:
+            moved.append((released, new, f"moves by up to {move:.2f}{other_pass}"))
     return moved
 
 
@@ -167,7 +166,7 @@ def find_table(
     """
     found = read_tables(connection, scale_id, form_id=form_id, month=month, table_id=table_id)
     if released:
-        found = [*filter(None, [released_tables(connection, scale_id).get(form_id)])]
+        found = [table for form, table in released_tables(connection, scale_id).items() if form == form_id]
     if not found:
         which = f" with the number {table_id}" * (table_id is not None) + f" of {month}" * (month is not None)
         raise PermanentFailure(
@@ -181,7 +180,32 @@ def preview_release(
     connection: psycopg.Connection, scale_id: str, form_id: str, table_id: int | None = None, *, undo: bool = False
 ) -> TableRelease:
     """The effect of `release_table`. Changes nothing. Raises the same errors."""
-    return _plan(connection, scale_id, form_id, table_id, undo)[0]
+    before, undoes = released_tables(connection, scale_id).get(form_id), None
+    if undo:
+        decisions = table_decisions(connection, scale_id, form_id)
+        undone = standing_decision(decisions, f"release of a score table of form {form_id}")
+        undoes, table_id = undone["decision_id"], undone["former"]
+        if table_id is None:
+            return TableRelease(form_id, None, before, undoes=undoes)
+    table = find_table(connection, scale_id, form_id, table_id=table_id)
+    n_scores, of_month, of_issued = table.table.raw.size, None, None
+    if before is not None and before.table_id == table.table_id and not undo:
+        raise PermanentFailure(f"table {table.table_id} of form {form_id} is released already")
+    if before is not None and before.table.raw.size != n_scores:
+        return TableRelease(form_id, table, before, undoes=undoes)
+    for form in read_forms(connection, scale_id, table.month):
+        if before is not None and form.form_id == form_id and len(form.scores) == n_scores:
+            former = before.table.scaled, before.table.passes
+            of_month = ScoreChanges.count(np.array(form.scores), *former, table.table, np.arange(n_scores))
+    issued = [
+        (score.raw, score.scaled, bool(score.passes))
+        for score in current_scores(connection, scale_id=scale_id, form_id=form_id)
+        if score.status == "issued" and score.raw is not None and score.raw < n_scores
+    ]
+    if issued:
+        raw, scaled, passed = map(np.array, zip(*issued, strict=True))
+        of_issued = ScoreChanges.count(np.ones_like(raw), scaled, passed, table.table, raw)
+    return TableRelease(form_id, table, before, of_month, of_issued, undoes)
 
 
 def release_table(
@@ -221,62 +245,9 @@ def release_table(
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
-        planned, undoes = _plan(connection, scale_id, form_id, table_id, undo)
-        if seen is not None and (_number(seen.table), _number(seen.before)) != (
-            _number(planned.table),
-            _number(planned.before),
-        ):
+        planned = preview_release(connection, scale_id, form_id, table_id, undo=undo)
+        if seen is not None and seen.numbers != planned.numbers:
             raise PermanentFailure("nothing was decided: another table has been made or released since. Look again")
-        value = {"table": _number(planned.table), "former": _number(planned.before), "undoes": undoes}
-        now = one_value(connection, "SELECT now()")
-        record_decisions(connection, scale_id, {TABLE_OF + form_id: json.dumps(value)}, now, by=by, reason=reason)
+        value = dict(zip(("table", "former"), planned.numbers, strict=True)) | {"undoes": planned.undoes}
+        record_decisions(connection, scale_id, {TABLE_OF + form_id: json.dumps(value)}, by=by, reason=reason)
     return planned
-
-
-def _plan(
-    connection: psycopg.Connection, scale_id: str, form_id: str, table_id: int | None, undo: bool
-) -> tuple[TableRelease, int | None]:
-    """The release, and the number of the decision that it undoes."""
-    before = released_tables(connection, scale_id).get(form_id)
-    undone: dict[str, Any] = {}
-    if undo:
-        decisions = table_decisions(connection, scale_id, form_id)
-        over = {decision["undoes"] for decision in decisions}
-        standing = [d for d in decisions if d["undoes"] is None and d["decision_id"] not in over]
-        if not standing:
-            raise PermanentFailure(f"no release of a score table of form {form_id} stands, so there is nothing to undo")
-        undone = standing[-1]
-        table = find_table(connection, scale_id, form_id, table_id=undone["former"]) if undone["former"] else None
-    else:
-        table = find_table(connection, scale_id, form_id, table_id=table_id)
-    if not undo and before is not None and before.table_id == _number(table):
-        raise PermanentFailure(f"table {before.table_id} of form {form_id} is released already")
-    return _compare(connection, form_id, table, before), undone.get("decision_id")
-
-
-def _compare(
-    connection: psycopg.Connection, form_id: str, table: FormTable | None, before: FormTable | None
-) -> TableRelease:
-    if table is None or (before is not None and before.table.raw.size != table.table.raw.size):
-        return TableRelease(form_id, table, before)
-    forms = {form.form_id: form.scores for form in read_forms(connection, table.scale_id, table.month)}
-    counts = forms.get(form_id, ())
-    of_month = ScoreChanges.between(before, table, counts) if before and len(counts) == table.table.raw.size else None
-    issued = [
-        score
-        for score in current_scores(connection, scale_id=table.scale_id, form_id=form_id)
-        if score.status == "issued" and score.raw is not None and score.raw < table.table.raw.size
-    ]
-    raw = np.array([score.raw for score in issued], dtype=int)
-    passed, passes = np.array([bool(score.passes) for score in issued], dtype=bool), table.table.passes[raw]
-    of_issued = ScoreChanges(
-        len(issued),
-        int((np.array([score.scaled for score in issued]) != table.table.scaled[raw]).sum()),
-        int((passes & ~passed).sum()),
-        int((passed & ~passes).sum()),
-    )
-    return TableRelease(form_id, table, before, of_month, of_issued if issued else None)
-
-
-def _number(table: FormTable | None) -> int | None:
-    return table.table_id if table else None

@@ -17,7 +17,6 @@ SAME = 1e-9
 class ReportedScores(NamedTuple):
     """Reported scores, each of the shape of θ. `passes` and `pass_probability` are None if there is no pass mark."""
 
-    unrounded: Floats
     scaled: Floats
     scaled_se: Floats
     passes: Mask | None
@@ -68,10 +67,14 @@ def report_thetas(scale: Scale, theta: Floats, se: Floats) -> ReportedScores:
     line, mark = reported_scale(scale), score_mark(scale)
     unrounded = line.unrounded(theta)
     passes = None if mark is None else unrounded >= mark - SAME
-    probability = None if scale.pass_theta is None else pass_probability(theta, se, scale.pass_theta)
-    return ReportedScores(unrounded, line.rounded(unrounded), line.slope * se, passes, probability)
+    return ReportedScores(
+        line.rounded(unrounded), line.slope * se, passes, pass_probability(theta, se, scale.pass_theta)
+    )
 
 
-def pass_probability(theta: Floats, se: Floats, pass_theta: float) -> Floats:
-    """Probability that the true θ is at or above the pass mark, if it is normal around the estimate."""
-    return ndtr((theta - pass_theta) / se)
+def pass_probability(theta: Floats, se: Floats, pass_theta: float | None) -> Floats | None:
+    """Probability that the true θ is at or above the pass mark, if it is normal around the estimate.
+
+    Returns None if there is no pass mark.
+    """
+    return None if pass_theta is None else ndtr((theta - pass_theta) / se)

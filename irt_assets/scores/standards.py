@@ -30,7 +30,7 @@ from irt_assets.scores.form_tables import FormTable, published_items, read_table
 from irt_assets.scores.releases import find_table
 from irt_assets.scores.reported import SAME, score_mark
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, one_value
+from resources.postgres.database import Database, advisory_lock
 
 Method = Literal["angoff", "bookmark"]
 RESPONSE_PROBABILITY = 0.67
@@ -214,8 +214,8 @@ def set_standard(
         if initialised_scale(connection, scale_id, None).pass_theta != old:
             raise PermanentFailure(f"nothing was decided: the pass mark of scale {scale_id} has changed. Look again")
         write_pass_mark(connection, scale_id, new)
-        decided, now = {STANDARD: json.dumps(value, ensure_ascii=False)}, one_value(connection, "SELECT now()")
-        record_decisions(connection, scale_id, decided, now, by=by, reason=reason)
+        decided = {STANDARD: json.dumps(value, ensure_ascii=False)}
+        record_decisions(connection, scale_id, decided, by=by, reason=reason)
 
 
 def standard_to_undo(connection: psycopg.Connection, scale_id: str) -> tuple[ScaleDecision, Standard]:

@@ -14,23 +14,15 @@ import psycopg
 
 from irt_assets.common.wording import join_names, quantity, sentence, with_capital, with_stop
 from irt_assets.decisions import anchor_versions, closing, rekey, release, release_undo, withdrawal
-from irt_assets.decisions.movement_change import MovementChange, decide_movement_change, preview_movement_change
+from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
 from irt_assets.decisions.movement_proposal import as_settings
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.item_keys import Key
 from irt_assets.runs import queue
-from irt_assets.scores.chosen_equating import ChosenEquating
-from irt_assets.scores.equating import (
-    choice_in_words,
-    choose_equating,
-    compare_methods,
-    equating_in_force,
-    undo_equating,
-    undo_in_words,
-)
-from irt_assets.scores.issuing import Issue, issue_scores, preview_issue
-from irt_assets.scores.releases import TableRelease, preview_release, release_table
+from irt_assets.scores.equating import choose_equating, preview_choice
+from irt_assets.scores.issuing import issue_scores, preview_issue
+from irt_assets.scores.releases import preview_release, release_table
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import ViewRequest
 from services.jwt_verifier.tokens import Identity, Role, TokenRefused
@@ -39,13 +31,25 @@ LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 MAX_NAMED = 10
 """Number of proposals that are named one by one; the others are counted."""
-ScoreKind = Literal["release_table", "undo_table", "issue", "issue_again", "equate", "undo_equating"]
-DecisionKind = (
-    Literal[
-        "accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen", "adopt", "rekey", "undo_key"
-    ]
-    | ScoreKind
-)
+DecisionKind = Literal[
+    "accept",
+    "reject",
+    "undo",
+    "drop",
+    "put_back",
+    "withdraw",
+    "restore",
+    "reopen",
+    "adopt",
+    "rekey",
+    "undo_key",
+    "release_table",
+    "undo_table",
+    "issue",
+    "issue_again",
+    "equate",
+    "undo_equating",
+]
 SCORING_NOTE = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
 EFFECTS_OF_USE: Mapping[withdrawal.Use, str] = {
     "withdrawn": "{item} is out of use from {day:%Y-%m-%d} 00:00 UTC on: answers from then on count towards no "
@@ -120,16 +124,15 @@ class DecisionOutcome:
         sentences: the effect, or the reason if `ok` is false.
         seen: the proposals as they were when the sentences were written.
         stale: months to be materialised again.
-        movement: the change of a scale's movement.
-        scores: the release of a score table, the scores that are issued, or the equating that is chosen.
+        planned: the change of a scale's movement, the release of a score table, the scores that are issued, or the
+            choice of an equating; the kind of the decision determines its type.
     """
 
     ok: bool
     sentences: tuple[str, ...]
     seen: tuple[Proposal, ...] = ()
     stale: tuple[str, ...] = ()
-    movement: MovementChange | None = None
-    scores: TableRelease | Issue | ChosenEquating | None = None
+    planned: Any = None
 
 
 @dataclass(frozen=True)
@@ -368,86 +371,74 @@ def _preview_movement(connection: psycopg.Connection, request: ViewRequest, form
         raise PermanentFailure(f"no movement of scale {form.scale_id} is proposed")
     begin, values = request.reader.settings.irt_first_month, as_settings(proposal.movement)
     change = preview_movement_change(request.reader.database, form.scale_id, values, None, calibrations_begin=begin)
-    return DecisionOutcome(bool(change.values), tuple(map(sentence, change.lines)), movement=change)
+    return DecisionOutcome(bool(change.values), tuple(map(sentence, change.lines)), planned=change)
 
 
 def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert seen.movement is not None
-    done = decide_movement_change(request.reader.database, seen.movement, **_signature(request, form))
+    done = decide_movement_change(request.reader.database, seen.planned, **_signature(request, form))
     again = [f"{join_names(done.stale, MAX_NAMED)}: abilities are measured again while `irt serve` runs"]
     accepted = f"Accepted: the movement holds from {done.first_month} on"
     return _effect(accepted, *(again if done.stale else ()), stale=done.stale)
 
 
-def _preview_equating(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
-    new, old = form.items[0], form.month
-    found = compare_methods(connection, form.scale_id, new, old, now=request.reader.now())
-    lines = choice_in_words(found, form.method)
-    return _effect(*map(with_capital, lines), scores=found.method(form.method).chosen)
-
-
-def _choose_equating(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert isinstance(seen.scores, ChosenEquating)
-    new, old, now = form.items[0], form.month, request.reader.now()
-    choose_equating(
-        request.reader.database,
-        *(form.scale_id, new, old, form.method),
-        **_signature(request, form),
-        now=now,
-        seen=seen.scores,
-    )
-    return _effect(f"Form {new} is equated to {old} by {form.method}")
-
-
-def _preview_undo_equating(
-    connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
+def _preview_equating(
+    undo: bool, connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
-    former = equating_in_force(connection, form.scale_id, form.items[0])
-    return _effect(with_capital(undo_in_words(form.items[0], former)))
+    method, now = None if undo else form.method, request.reader.now()
+    choice = preview_choice(connection, form.scale_id, form.items[0], form.month, method, now=now)
+    return _effect(*map(with_capital, choice.sentences), planned=choice)
 
 
-def _undo_equating(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
-    former = undo_equating(request.reader.database, form.scale_id, form.items[0], **_signature(request, form))
-    return _effect(with_capital(undo_in_words(form.items[0], former)))
+def _choose_equating(undo: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    method = None if undo else form.method
+    known = _signature(request, form) | {"now": request.reader.now(), "seen": seen.planned}
+    done = choose_equating(request.reader.database, form.scale_id, form.items[0], form.month, method, **known)
+    return _effect("Undone" if undo else "Chosen", *map(with_capital, done.sentences))
 
 
 def _preview_table(
     undo: bool, connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
-    release = preview_release(connection, form.scale_id, form.items[0], undo=undo)
-    return _effect(*map(with_capital, release.sentences), scores=release)
+    found = preview_release(connection, form.scale_id, form.items[0], undo=undo)
+    return _effect(*map(with_capital, found.sentences), planned=found)
 
 
 def _release_table(undo: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert isinstance(seen.scores, TableRelease)
-    signed = _signature(request, form)
-    done = release_table(request.reader.database, form.scale_id, form.items[0], undo=undo, **signed, seen=seen.scores)
+    done = release_table(
+        request.reader.database,
+        *(form.scale_id, form.items[0]),
+        **_signature(request, form),
+        undo=undo,
+        seen=seen.planned,
+    )
     return _effect("Undone" if undo else "Released", *map(with_capital, done.sentences))
 
 
 def _preview_issue(
     again: bool, _connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
-    now = request.reader.now()
-    found = preview_issue(request.reader.database, form.scale_id, form.items[0], form.month, now=now)
+    found = preview_issue(request.reader.database, form.scale_id, form.items[0], form.month, now=request.reader.now())
     lines = [f"Scores of the sittings of {form.month}", *map(with_capital, found.sentences)]
     if again:
-        changed = sorted(found.changed, key=lambda pair: pair[0].passes == pair[1].passes)
         lines += _shorten_list(
             f"{new.user_id}: {old.scaled:,.10g} → {new.scaled:,.10g}"
             + ("" if old.passes == new.passes else ", passes now" if new.passes else ", does not pass any more")
-            for old, new in changed
+            for old, new in sorted(found.changed, key=lambda pair: pair[0].passes == pair[1].passes)
         )
     elif found.changed:
         lines.append("The scores that differ stay as they were handed out, unless they are issued again")
-    outcome = _effect(*lines, scores=found)
-    return outcome if found.new or (again and found.changed) else replace(outcome, ok=False)
+    return replace(_effect(*lines, planned=found), ok=bool(found.new or (again and found.changed)))
 
 
 def _issue(again: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    assert isinstance(seen.scores, Issue)
-    signed: dict[str, Any] = _signature(request, form) | {"now": request.reader.now(), "seen": seen.scores}
-    done = issue_scores(request.reader.database, form.scale_id, form.items[0], form.month, again=again, **signed)
+    done = issue_scores(
+        request.reader.database,
+        *(form.scale_id, form.items[0], form.month),
+        **_signature(request, form),
+        again=again,
+        now=request.reader.now(),
+        seen=seen.planned,
+    )
     return _effect("Issued", *map(with_capital, done.sentences))
 
 
@@ -509,6 +500,13 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     "issue_again": DecisionType(
         "Issue changed scores again …", "Yes, issue again", partial(_preview_issue, True), partial(_issue, True)
     ),
-    "equate": DecisionType("Choose the method …", "Yes, choose it", _preview_equating, _choose_equating),
-    "undo_equating": DecisionType("Undo the choice …", "Yes, undo", _preview_undo_equating, _undo_equating),
+    "equate": DecisionType(
+        "Choose the method …",
+        "Yes, choose it",
+        partial(_preview_equating, False),
+        partial(_choose_equating, False),
+    ),
+    "undo_equating": DecisionType(
+        "Undo the choice …", "Yes, undo", partial(_preview_equating, True), partial(_choose_equating, True)
+    ),
 }

@@ -7,7 +7,8 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from io import BufferedReader
 from pathlib import Path
@@ -20,12 +21,12 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from irt_assets.blocks import Document, excel, html, pdf, word
 from irt_assets.common.wording import sentence
-from irt_assets.decisions.exports import Kind, Subject, read_export, write_export
+from irt_assets.decisions.exports import Kind, read_export, write_export
 from irt_assets.responses.scales import read_scales
 from irt_assets.scores.form_tables import as_rows
-from irt_assets.scores.issued import IssuedScore, issued_scores
 from irt_assets.scores.releases import released_tables
 from resources.failures import PermanentFailure, explain
+from resources.postgres.warehouse import read_frame
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
 from services.dashboard.page import NotAllowed, NotFound, ViewRequest
@@ -141,14 +142,14 @@ def _bank(request: ViewRequest) -> pd.DataFrame:
     )
 
 
-def _export(read_frame: Callable[[psycopg.Connection, ViewRequest], pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """Read a table of all scales, and keep the rows of the address's scale and form."""
+def _export(read_all: Callable[..., pd.DataFrame]) -> Callable[[ViewRequest], pd.DataFrame]:
+    """Read a table of all scales at the current time, and keep the rows of the address's scale and form."""
 
     def read(request: ViewRequest) -> pd.DataFrame:
         with request.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
             if scale := request.field("scale"):
                 require_known("scale", scale, read_scales(connection))
-            frame = read_frame(connection, request)
+            frame = read_all(connection, at=request.reader.now())
         for name in ("scale", "form"):
             if (chosen := request.field(name)) and f"{name}_id" in frame:
                 frame = frame[frame[f"{name}_id"] == chosen]
@@ -157,26 +158,21 @@ def _export(read_frame: Callable[[psycopg.Connection, ViewRequest], pd.DataFrame
     return read
 
 
-def _subject(subject: Subject) -> Callable[..., pd.DataFrame]:
-    return _export(lambda connection, request: read_export(connection, subject, request.reader.now()))
-
-
-def _released(connection: psycopg.Connection, _request: ViewRequest) -> pd.DataFrame:
+def _released(connection: psycopg.Connection, **_at: datetime) -> pd.DataFrame:
     return as_rows(found for scale in read_scales(connection) for found in released_tables(connection, scale).values())
-
-
-def _issued(connection: psycopg.Connection, _request: ViewRequest) -> pd.DataFrame:
-    return pd.DataFrame(map(asdict, issued_scores(connection)), columns=[field.name for field in fields(IssuedScore)])
 
 
 DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
     "bank": (_bank, "viewer"),
-    "parameters": (_subject("parameters"), "viewer"),
-    "flags": (_subject("flags"), "viewer"),
-    "abilities": (_subject("abilities"), "analyst"),
+    "parameters": (_export(partial(read_export, subject="parameters")), "viewer"),
+    "flags": (_export(partial(read_export, subject="flags")), "viewer"),
+    "abilities": (_export(partial(read_export, subject="abilities")), "analyst"),
     "refused": (arrivals.refused_table, "analyst"),
     "scores": (_export(_released), "viewer"),
-    "issued": (_export(_issued), "analyst"),
+    "issued": (
+        _export(lambda connection, **_at: read_frame(connection, "SELECT * FROM issued_score ORDER BY issued_id")),
+        "analyst",
+    ),
 }
 """The tables that can be downloaded, with the lowest role that may download them."""
 DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {

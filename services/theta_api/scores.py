@@ -25,11 +25,18 @@ def read_scores(
 
     A learner whose sittings on a scale are all held or invalid has no score on it, not even the score of θ.
     """
-    scales = {name: measures.scales[name].scale for name in thetas.keys() & measures.scales}
-    scales = {name: scale for name, scale in scales.items() if scale.rules.scores.score_slope}
+    scales = {
+        name: measure.scale
+        for name, measure in measures.scales.items()
+        if name in thetas and measure.scale.rules.scores.score_slope
+    }
     rows = issued_scores(connection, user_id=user_id) if scales else []
-    by_theta = {name for name, scale in scales.items() if scale.rules.scores.score_by == "theta"}
-    found = {name: theta_body(scales[name], thetas[name]) for name in by_theta - {row.scale_id for row in rows}}
+    issued = {row.scale_id for row in rows}
+    found = {
+        name: theta_body(scale, thetas[name])
+        for name, scale in scales.items()
+        if scale.rules.scores.score_by == "theta" and name not in issued
+    }
     return found | {name: score_body(vars(score)) for (_, name), score in counting_scores(rows, scales).items()}
 
 

@@ -70,7 +70,7 @@ def test_method_is_chosen_on_the_page_and_its_choice_is_undone(database: Databas
     effect = text(review(request_of, CHOICE))
     assert not missing_sentences(effect, "Raw scores of form F2 are equated to F1 by linear-chained", "learners pass")
     assert call(database, chosen_equatings, SCALE) == {}
-    assert "Form F2 is equated to F1" in text(decide(request_of, CHOICE))
+    assert "Raw scores of form F2 are equated to F1" in text(decide(request_of, CHOICE))
     assert call(database, chosen_equatings, SCALE)["F2"].method == "linear-chained, common items"
     assert not missing_sentences(shown(request_of), "Form F2 is equated to F1 by linear-chained", "Undo the choice …")
     assert "no longer equated to F1" in text(review(request_of, UNDO))

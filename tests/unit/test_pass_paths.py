@@ -89,7 +89,7 @@ def sit(table: FormTable) -> list[IssuedScore]:
 
 
 def transcript_passes(row: IssuedScore, scale: Scale) -> bool:
-    found = Transcript([row], {"default": scale}, {})
+    found = Transcript([row], {"default": scale})
     texts = [plain(block.text) for block in transcript_blocks(found, "UTC") if hasattr(block, "text")]  # type: ignore[union-attr]
     passes, fails = (any(words in text for text in texts) for words in ("(passed)", "(not passed)"))
     assert passes != fails
@@ -108,6 +108,7 @@ def assert_paths_agree(scale: Scale, made: FormTable) -> None:
         passes = cut is not None and raw >= cut
         assert bool(table.passes[raw]) == row.passes == score_body(vars(row))["passes"] == passes
         assert transcript_passes(row, scale) == passes
+    assert made.passes_or_none == [row.passes for row in rows], "a mark that nobody reaches is a mark"
     event(f"cut: {'none' if cut is None else 'lowest' if cut == 0 else 'between'}")
 
 

@@ -1,12 +1,11 @@
 """Everything that waits for a decision, with the evidence in a line each, and the latest decisions."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import starmap
 
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.blocks import Block, Details, List, Paragraph, Span, Table, Text, notice
+from irt_assets.blocks import Block, Details, List, Paragraph, Span, Table, notice
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import join_names, quantity, with_capital
@@ -60,7 +59,10 @@ def page(request: ViewRequest) -> Page:
             and month in ("", found.month)
         ]
         moved = [
-            (name, new.form_id, why)
+            (
+                *("Form ", page_link(new.form_id, "form", scale=name, form=new.form_id)),
+                f" of scale {shorten(name)}: by the newest table, its score {why}.",
+            )
             for name, stored_scale in scales.items()
             if scale in ("", name)
             for _, new, why in moved_tables(connection, stored_scale)
@@ -92,7 +94,7 @@ def page(request: ViewRequest) -> Page:
             if listed or settled
             else None,
             section("How abilities move", *map(_movement, movements)) if movements else None,
-            section("Score tables that have moved", List(tuple(starmap(_moved_table, moved)))) if moved else None,
+            section("Score tables that have moved", List(tuple(moved))) if moved else None,
             *(_anchors(of_month, of_scale, moved, request) for (of_month, of_scale), moved in anchors.items()),
             section("Decided last", _latest_decisions(decided, dropped, request.reader.settings.irt_time_zone))
             if decided
@@ -114,11 +116,6 @@ def find_moved_anchors(connection: psycopg.Connection, month: str = "", scale_id
 def _movement(proposal: MovementProposal) -> Paragraph:
     page = page_link(f"Look at scale {proposal.scale_id}, and decide", "scale", scale=proposal.scale_id)
     return Paragraph((f"Scale {shorten(proposal.scale_id)}: {movement_in_short(proposal)}. ", page, "."))
-
-
-def _moved_table(scale_id: str, form_id: str, why: str) -> Text:
-    page = page_link(form_id, "form", scale=scale_id, form=form_id)
-    return ("Form ", page, f" of scale {shorten(scale_id)}: by the newest table, its score {why}.")
 
 
 def _answer(

@@ -1,7 +1,5 @@
 """The forms of a scale in a month, and one form: its scores, reliability, keys, items and precision."""
 
-from collections.abc import Iterator
-
 from htmltools import TagChild
 from shiny import Inputs, Outputs, Session
 
@@ -21,8 +19,7 @@ from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
 
-TABLE_KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table")
-ISSUE_KINDS: tuple[DecisionKind, ...] = ("issue", "issue_again")
+KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table", "issue", "issue_again")
 
 
 def forms_page(request: ViewRequest) -> Page:
@@ -34,8 +31,7 @@ def forms_page(request: ViewRequest) -> Page:
         forms = read_forms(connection, scale.scale_id, month)
         tables = released_tables(connection, scale.scale_id)
     released = {name: f"{each.table_id} of {each.month}" for name, each in tables.items()}
-    reports_scores = bool(scale.rules.scores.score_slope)
-    found = form_blocks.forms_table(forms, scale.scale_id, month, released if reports_scores else None)
+    found = form_blocks.forms_table(forms, scale.scale_id, month, released if scale.rules.scores.score_slope else None)
     return Page(f"Forms of scale {scale.scale_id}", render_blocks(query_form("forms", *choices), found))
 
 
@@ -58,20 +54,24 @@ def page(request: ViewRequest) -> Page:
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     scale, month, _ = _choose(request)
-    references = [Reference(month, request.field("form"))]
-    decision_form.handle_events(request, inputs, TABLE_KINDS + ISSUE_KINDS, lambda: references, scale.scale_id)
+    decision_form.handle_events(
+        request, inputs, KINDS, lambda: [Reference(month, request.field("form"))], scale.scale_id
+    )
 
 
-def _decide_on_scores(request: ViewRequest, facts: FormFacts) -> Iterator[TagChild]:
+def _decide_on_scores(request: ViewRequest, facts: FormFacts) -> list[TagChild]:
     """The decisions on the form's scores, and its scores as files."""
     if facts.reported is None:
-        return
-    kinds = (() if facts.reported.by_theta else TABLE_KINDS) + ISSUE_KINDS
-    yield section("Decide on the scores", decision_form.form(request, kinds))
-    fields = {"scale": facts.scale.scale_id, "form": facts.form.form_id}
-    if facts.reported.released:
-        yield download_links("The released score table:", "scores", **fields)
-    yield download_links("Scores that were handed out:", "issued", **fields)
+        return []
+    kinds, fields = (
+        KINDS[2:] if facts.reported.by_theta else KINDS,
+        {"scale": facts.scale.scale_id, "form": facts.form.form_id},
+    )
+    return [
+        section("Decide on the scores", decision_form.form(request, kinds)),
+        download_links("The released score table:", "scores", **fields) if facts.reported.released else None,
+        download_links("Scores that were handed out:", "issued", **fields),
+    ]
 
 
 def document(request: ViewRequest) -> Document:

@@ -14,7 +14,6 @@ from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
 from irt_assets.reports import learner_blocks, transcript_blocks
 from irt_assets.reports.artifacts import ReportRow, reports_of_learner
-from irt_assets.reports.transcript_blocks import read_transcript
 from irt_assets.responses.learner_answers import last_live_answer
 from services.dashboard.elements import document_links, markup, section, shorten
 from services.dashboard.figures import render_blocks
@@ -46,7 +45,7 @@ def page(request: ViewRequest) -> Page:
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
         reports = reports_of_learner(connection, user)
-        transcript = read_transcript(connection, user)
+        transcript = transcript_blocks.read_transcript(connection, user)
     standing = learner_blocks.page_blocks(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shorten(user)} stand?",
@@ -70,7 +69,7 @@ def document(request: ViewRequest) -> Document:
     """The letter with the learner's scores."""
     user = _user(request)
     with request.reader.connect() as connection:
-        found = read_transcript(connection, user)
+        found = transcript_blocks.read_transcript(connection, user)
     if not found.rows:
         raise NotFound(f"No score of a learner {shorten(user)!r} has been issued: ids are case-sensitive.")
     return transcript_blocks.document(found, request.reader.now(), request.reader.settings.irt_time_zone)
