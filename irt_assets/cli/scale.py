@@ -14,7 +14,6 @@ from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, out, print_
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import shorten
 from irt_assets.decisions import model_change, movement_change
 from irt_assets.decisions.days_to_judge import DaysToJudge, days_of_change, days_of_new_scale
 from irt_assets.decisions.movement_proposal import proposal_lines, propose_movement
@@ -304,7 +303,7 @@ def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
         print_json([asdict(decision) for decision in found])
         return
     for d in found:
-        value = f"{d.subject} {shorten(d.value)} from {d.effective_from:%Y-%m} on"
+        value = f"{d.subject} {d.in_short} from {d.effective_from:%Y-%m} on"
         say(f"{d.decided_at:%Y-%m-%d} {value}: {d.decided_by}: {d.reason}")
     if not found:
         say(f"scale {scale}: nothing has been decided since `irt scale init`")

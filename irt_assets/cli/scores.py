@@ -291,24 +291,21 @@ def standard(
     asks. The ratings' hash, the panel and the former mark stay on record.
     """
     by, reason, database = signature(by), require_text("reason", reason), current_database()
+    decision = None
     if undo:
-        seen = database.call(standards.standard_to_undo, scale)[1]
+        decision, seen = database.call(standards.standard_to_undo, scale)
         lines = [f"pass mark of scale {scale}: θ = {seen.theta:.3f} → {'–' if seen.former is None else seen.former}"]
-    elif ratings is None or form is None:
-        raise PermanentFailure("give the file of ratings and --form, or --undo to restore the former pass mark")
-    else:
-        seen = database.call(standards.plan_standard, scale, form, ratings, method, panel, datetime.now(UTC))
+    elif ratings and form:
+        seen = database.call(standards.plan_standard, scale, form, ratings, method, panel)
         lines = seen.sentences
+    else:
+        raise PermanentFailure("give the file of ratings and --form, or --undo to restore the former pass mark")
     if as_json:
         print_json(asdict(seen))
     say(*([] if as_json else lines))
     if not dry_run:
         confirm(f"change the pass mark of scale {scale}?", yes)
-    if undo and not dry_run:
-        standards.undo_standard(database, scale, by=by, reason=reason)
-    elif ratings and form and not dry_run:
-        now = datetime.now(UTC)
-        standards.set_standard(database, scale, form, ratings, method, panel, by=by, reason=reason, now=now)
+        standards.set_standard(database, seen, undoes=decision, by=by, reason=reason)
 
 
 def _month(at: datetime | None) -> str | None:

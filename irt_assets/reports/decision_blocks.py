@@ -46,6 +46,7 @@ DECISION_WORDS = {
     "equating": "equating chosen",
     "undo_equating": "choice of equating undone",
     "standard": "pass mark set",
+    "undo_standard": "former pass mark restored",
 }
 
 
@@ -125,7 +126,7 @@ def _subject(d: Decision, dashboard: str | None) -> Span:
         return page_link(d.subject, "proposal", dashboard=dashboard, proposal=d.subject)
     if d.kind.endswith(("scores", "equating")):
         return page_link(f"form {d.item_id}", "form", dashboard=dashboard, scale=d.scale_id, form=d.item_id)
-    if d.kind == "standard":
+    if d.kind.endswith("standard"):
         return page_link(f"scale {d.scale_id}", "scale", dashboard=dashboard, scale=d.scale_id)
     return page_link(d.subject, "item", dashboard=dashboard, scale=d.scale_id, item=d.item_id)
 

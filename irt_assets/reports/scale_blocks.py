@@ -266,8 +266,13 @@ def _pass_mark(facts: ScaleFacts) -> str:
     """The pass mark, and who set it by which standard setting, if there was one."""
     mark = facts.scale.pass_theta
     found = standard_in_force(facts.decisions, mark)
-    origin = f": {found[1].in_short}; {found[0].decided_by}, {found[0].decided_at:%Y-%m-%d}" if found else ""
-    return "none" if mark is None else f"θ = {number(mark)}{origin}"
+    if mark is None or found is None:
+        return "none" if mark is None else f"θ = {number(mark)}"
+    decision, made = found
+    return (
+        f"θ = {number(mark)}: {made.method.capitalize()} by {made.panel}, {quantity(made.judges, 'judge')}, SE "
+        f"{made.se:.3f}, form {made.form}; {decision.decided_by}, {decision.decided_at:%Y-%m-%d}"
+    )
 
 
 def _origin(facts: ScaleFacts) -> str:
@@ -325,7 +330,7 @@ def _set_by(facts: ScaleFacts, name: str, zone: str) -> tuple[Text, Text | None]
 
 def _decisions(facts: ScaleFacts, zone: str, dashboard: str | None) -> Iterator[Block]:
     rows = [
-        (d.subject, shorten(d.value), d.decided_by, Moment(d.decided_at, zone), f"{d.effective_from:%Y-%m}", d.reason)
+        (d.subject, d.in_short, d.decided_by, Moment(d.decided_at, zone), f"{d.effective_from:%Y-%m}", d.reason)
         for d in reversed(facts.decisions)
     ]
     columns = ("on", "value", "by", "when", "for months from", "why")

@@ -5,6 +5,7 @@ Without a decision, `irt scale init` has set the model, there is no prior, and a
 changed. Rules hold for all months: the scale has their values, and the decision has only the person and the reason.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 import psycopg
 
+from irt_assets.common.wording import shorten
 from irt_psychometrics.items import Priors
 from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure
@@ -52,6 +54,17 @@ ACCEPTED = "accepted"
 REFERENCE = "reference"
 """Value of the subject misfit: misfit is accepted, and later months are compared with the decision's first month."""
 
+_WORDS = {
+    "theta": "θ = ",
+    "method": "",
+    "panel": "",
+    "change": "",
+    "table": "table ",
+    "old": "to ",
+    "undoes": "undoes decision ",
+}
+"""Parts of a value in JSON that a list of decisions names, and the words before them."""
+
 
 @dataclass(frozen=True)
 class ScaleDecision:
@@ -65,6 +78,17 @@ class ScaleDecision:
     decided_by: str
     reason: str
     decided_at: datetime
+
+    @property
+    def in_short(self) -> str:
+        """The value in a few words, for a list of decisions."""
+        found = json.loads(self.value) if self.value.startswith("{") else {}
+        words = [
+            f"{word}{value:.4g}" if isinstance(value, float) else f"{word}{value}"
+            for name, word in _WORDS.items()
+            if (value := found.get(name)) is not None
+        ]
+        return shorten(", ".join(words) or self.value)
 
 
 def read_decisions(connection: psycopg.Connection, scale_id: str | None = None) -> list[ScaleDecision]:

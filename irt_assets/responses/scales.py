@@ -121,8 +121,11 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
     )
 
 
-def initialised_scale(connection: psycopg.Connection, scale_id: str, window_start: datetime) -> Scale:
-    """The scale as it applies to a window from `window_start` on. Raises PermanentFailure if it has no origin."""
+def initialised_scale(connection: psycopg.Connection, scale_id: str, window_start: datetime | None) -> Scale:
+    """The scale as it applies to a window from `window_start` on (None: by the newest decisions).
+
+    Raises PermanentFailure if it has no origin.
+    """
     scale = read_scales(connection, window_start).get(scale_id)
     if scale is None or not scale.initialised:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
@@ -159,7 +162,7 @@ def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
 
 
 def write_pass_mark(connection: psycopg.Connection, scale_id: str, theta: float | None) -> int:
-    """Store the pass mark of a scale, or that there is none. Returns the number of scales, which is 0 or 1."""
+    """Store the pass mark of a scale; None removes the mark. Returns the number of scales, which is 0 or 1."""
     statement = "UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s"
     return connection.execute(statement, (theta, scale_id)).rowcount
 

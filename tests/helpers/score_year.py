@@ -23,6 +23,7 @@ from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rekey import rekey
 from irt_assets.intake.corrections import Rekeying
 from irt_assets.item_analysis.forms import import_forms
+from irt_assets.item_analysis.periods import analyse_month
 from irt_assets.item_analysis.stored import read_items
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import change_rules, read_scales
@@ -31,7 +32,7 @@ from irt_assets.scores.form_tables import FormTable, make_month
 from irt_assets.scores.issued import IssuedScore, current_scores
 from irt_assets.scores.issuing import Issue, issue_scores, preview_issue
 from irt_assets.scores.releases import release_table, released_tables
-from irt_assets.scores.standards import Standard, set_standard
+from irt_assets.scores.standards import Standard, plan_standard, set_standard
 from resources.postgres.database import Database
 from tests.helpers import rooms, score_world
 
@@ -135,7 +136,9 @@ class Year:
         file = self.folder / "ratings.csv"
         file.write_text("\n".join(["judge,item_id,rating", *lines]) + "\n")
         panel = "panel of February"
-        return set_standard(self.database, rooms.SCALE, "A", file, "angoff", panel, **SIGNED, now=Month(MONTHS[0]).end)
+        planned = rooms.call(self.database, plan_standard, rooms.SCALE, "A", file, "angoff", panel)
+        set_standard(self.database, planned, **SIGNED)
+        return planned
 
     # -- the year -------------------------------------------------------------------------------------
 
@@ -251,8 +254,8 @@ class Year:
 
     def calibrate(self, month: str) -> None:
         """Judge, calibrate and analyse the month, make its tables, and evaluate `released_tables_hold`."""
-        score_world.analyse(self.database, self.folder, month)
         self.steps[month] = rooms.calibrate(self.database.settings, month)
+        analyse_month(self.database, rooms.folder_store(self.database.settings), month)
         self.make_tables(month)
 
     def make_tables(self, month: str) -> dict[str, FormTable]:

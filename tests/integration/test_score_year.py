@@ -7,11 +7,13 @@ tables that belong there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from irt_assets.ledger.linked_windows import latest_constants
+from irt_assets.responses import facts
 from irt_assets.scores.issued import issued_scores
 from irt_psychometrics.items import ItemParameters, ItemRow
 from irt_psychometrics.scoring import ScoreScale, ScoreTable
@@ -36,7 +38,9 @@ def year(
     folder = tmp_path_factory.mktemp("year")
     with template_copy(postgres, migrated_template, folder / "irt", irt_first_month=MONTHS[0]) as settings:
         year = Year(Database(settings), folder / "files")
-        year.run()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(facts, "LOOKBACK", timedelta(days=62))  # each issue of scores compares the log of this period
+            year.run()
         yield year
 
 

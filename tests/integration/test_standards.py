@@ -18,7 +18,8 @@ from irt_assets.reports.scale_facts import scale_facts
 from irt_assets.responses.scale_decisions import read_decisions
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from irt_assets.scores import standards
-from irt_assets.scores.standards import plan_standard, set_standard, undo_standard
+from irt_assets.scores.standards import plan_standard, set_standard, standard_to_undo
+from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -35,6 +36,7 @@ VALUES = [(item_values()[item]["a"], item_values()[item]["b"]) for item in ITEMS
 @pytest.fixture
 def exam(database: Database, tmp_path: Path) -> Database:
     build_exam(database, tmp_path / "exam", pass_theta=None)
+    make_tables(database)
     return database
 
 
@@ -67,11 +69,19 @@ def pass_mark(database: Database) -> float | None:
 
 
 def plan(database: Database, file: Path, method: standards.Method = "angoff", form: str = "F1") -> standards.Standard:
-    return call(database, plan_standard, rooms.SCALE, form, file, method, "Panel", NOW)
+    return call(database, plan_standard, rooms.SCALE, form, file, method, "Panel of May")
 
 
 def angoff(database: Database, file: Path) -> standards.Standard:
-    return set_standard(database, rooms.SCALE, "F1", file, "angoff", "Panel of May", **SIGNED, now=NOW)
+    planned = plan(database, file)
+    set_standard(database, planned, **SIGNED)
+    return planned
+
+
+def undo(database: Database) -> standards.Standard:
+    decision, standard = call(database, standard_to_undo, rooms.SCALE)
+    set_standard(database, standard, undoes=decision, **SIGNED)
+    return standard
 
 
 def test_angoff_cut_and_its_theta_equal_hand_calculation(exam: Database, tmp_path: Path) -> None:
@@ -111,15 +121,18 @@ def test_previewed_passes_are_the_passes_of_the_next_table(exam: Database, tmp_p
             (MONTH,),
         )
     ).ravel()
-    passing = []
+    passing, cuts = [], []
     for mark in (found.theta, found.theta - found.se, found.theta + found.se):
         set_pass_mark(exam, rooms.SCALE, mark)
         table = make_tables(exam)["F1"].table
         passing.append(int(table.passes[raw].sum()))
-        assert mark != found.theta or table.raw_cut == found.raw_from
-    assert (found.month, found.learners, found.passing) == (MONTH, 150, tuple(passing))
+        cuts.append(table.raw_cut)
+    assert found.effect == (
+        f"by θ of the form's score table of {MONTH}, raw scores from {cuts[0]} on pass; of its 150 learners, "
+        f"{passing[0]} pass; {passing[1]} with the mark one SE lower and {passing[2]} with the mark one SE higher"
+    )
     assert 0 < passing[2] < passing[1] < 150
-    assert any(f"{passing[0]} pass; {passing[1]} with the mark one SE lower" in line for line in found.sentences)
+    assert found.effect in found.sentences
 
 
 def test_standard_is_recorded_with_its_file_and_undone(exam: Database, tmp_path: Path) -> None:
@@ -132,17 +145,25 @@ def test_standard_is_recorded_with_its_file_and_undone(exam: Database, tmp_path:
     assert (value["sha256"], value["former"]) == (hashlib.sha256(file.read_bytes()).hexdigest(), -0.25)
     assert (value["method"], value["panel"], value["file"]) == ("angoff", "Panel of May", "ratings.csv")
     assert (decision.decided_by, decision.reason) == tuple(SIGNED.values())
-    assert undo_standard(exam, rooms.SCALE, **SIGNED) == done
+    assert undo(exam) == done
     assert pass_mark(exam) == -0.25
     with pytest.raises(PermanentFailure, match="nothing to undo"):
-        undo_standard(exam, rooms.SCALE, **SIGNED)
+        undo(exam)
 
 
 def test_undo_is_refused_if_the_pass_mark_has_changed_since(exam: Database, tmp_path: Path) -> None:
     angoff(exam, write_ratings(tmp_path))
     set_pass_mark(exam, rooms.SCALE, 0.1)
     with pytest.raises(PermanentFailure, match="nothing to undo"):
-        undo_standard(exam, rooms.SCALE, **SIGNED)
+        undo(exam)
+    assert pass_mark(exam) == 0.1
+
+
+def test_planned_standard_is_refused_if_the_pass_mark_has_changed_since(exam: Database, tmp_path: Path) -> None:
+    planned = plan(exam, write_ratings(tmp_path))
+    set_pass_mark(exam, rooms.SCALE, 0.1)
+    with pytest.raises(PermanentFailure, match="the pass mark of scale default has changed"):
+        set_standard(exam, planned, **SIGNED)
     assert pass_mark(exam) == 0.1
 
 
@@ -194,9 +215,7 @@ def test_ratings_that_give_no_mark_are_refused(exam: Database, tmp_path: Path) -
     assert "no θ within 8 SD of the mean has this cut on form F1" in refusal(file)
     file.write_text("judge,item_id,rating\n" + "".join(f"{judge},{item},0.999\n" for judge in "AB" for item in ITEMS))
     assert "outside of score_lowest 200 and score_highest 800: everybody or nobody would pass" in refusal(file)
-    assert "form F9 has no score table of 2026-07: the scale has no such form with fixed items" in refusal(
-        file, form="F9"
-    )
+    assert "has no score table of a form F9" in refusal(file, form="F9")
     file.write_text("judge,item\nA,i1\n")
     assert "lacks the column item_id; it needs judge and item_id, and may have rating" in refusal(file, "bookmark")
     file.write_text("judge,item_id\nA,i1\nB,i2\nA,i3\n")
@@ -204,7 +223,8 @@ def test_ratings_that_give_no_mark_are_refused(exam: Database, tmp_path: Path) -
     file.write_bytes(b"\xff\xfe\x00garbage")
     assert file.name in refusal(file)
     rooms.run_sql(exam, "DELETE FROM item_parameter_publication WHERE item_id = 'i7'")
-    assert "form F1 has no score table of 2026-06: no values are published of i7" in refusal(file)
+    with pytest.raises(PsychometricsError, match="no values are published of i7"):
+        plan(exam, write_ratings(tmp_path))
 
 
 @pytest.mark.ci
@@ -222,4 +242,11 @@ def test_command_previews_sets_and_undoes_the_standard(
     assert typed("scores", "standard", "--undo", "--yes", *signed).code == 0
     assert pass_mark(exam) is None
     assert "Panel of May, four judges" not in scale_page(exam)
+    [mark, restored] = [d.in_short for d in call(exam, read_decisions, rooms.SCALE) if d.subject == "standard"]
+    assert (mark, restored.partition("decision ")[0]) == ("θ = 0.3572, angoff, Panel of May", "undoes ")
+    listed = typed("scale", "decisions").out
+    assert mark in listed
+    assert restored in listed
+    assert mark in scale_page(exam)
+    assert '{"' not in listed + scale_page(exam)
     assert "give the file of ratings and --form" in typed("scores", "standard", "--yes", *signed).err
