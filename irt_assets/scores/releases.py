@@ -42,7 +42,7 @@ class ScoreChanges:
 
     @classmethod
     def count(cls, learners: Ints, scaled: Floats, passes: Mask, table: ScoreTable, raw: Ints) -> "ScoreChanges":
-        """Compare scores and passes with those of raw scores by `table`, for numbers of learners; all of one shape."""
+        """Compare scores and passes with the ones that `table` gives; all arrays have the shape of the raw scores."""
         newly_passed, newly_failed = table.passes[raw] & ~passes, passes & ~table.passes[raw]
         groups = (scaled != table.scaled[raw], newly_passed, newly_failed)
         return cls(int(learners.sum()), *(int(learners[group].sum()) for group in groups))
