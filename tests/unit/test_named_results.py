@@ -14,6 +14,7 @@ BY_POSITION = {
     "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
     "services/theta_api/app.py measure": "the arguments of `_answer`",
     "services/theta_api/app.py read": "the history and the arguments of `_answer`",
+    "irt_assets/scores/releases.py moved_tables": "unpacked at once by the check and the page",
     "irt_assets/scores/issued.py IssuedScore.sitting": "a key, compared as a whole",
     "irt_assets/decisions/rekey.py read_options": "rows of a table",
     "irt_assets/kpis/weekly.py _read_inputs": "the arguments of `kpi_parts`, in its order",
