@@ -42,7 +42,7 @@ class ScoreChanges:
 
     @classmethod
     def count(cls, learners: Ints, scaled: Floats, passes: Mask, table: ScoreTable, raw: Ints) -> "ScoreChanges":
-        """Compare groups of learners with a table. Numbers, scaled scores, passes and raw scores have the shape (G,)."""
+        """Compare groups of learners with a table. Numbers, scores, passes and raw scores have the shape (G,)."""
         newly_passed, newly_failed = table.passes[raw] & ~passes, passes & ~table.passes[raw]
         groups = (scaled != table.scaled[raw], newly_passed, newly_failed)
         return cls(int(learners.sum()), *(int(learners[group].sum()) for group in groups))
