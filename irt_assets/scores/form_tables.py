@@ -25,6 +25,7 @@ from irt_assets.scores.chosen_equating import ChosenEquating, chosen_equatings
 from irt_assets.scores.reported import reported_scale, score_mark
 from irt_psychometrics import ItemParameters, PsychometricsError
 from irt_psychometrics.scoring import ScoreTable, normal_deviates
+from resources.failures import PermanentFailure
 from resources.postgres.database import named_rows
 from resources.version import code_version
 
@@ -147,7 +148,7 @@ def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> t
     for form_id, items in form_items(connection, scale.scale_id).items():
         try:
             found.append(_make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id)))
-        except PsychometricsError as error:
+        except (PsychometricsError, PermanentFailure) as error:  # other forms and scales have their tables
             without[form_id] = str(error)
     return found, without
 
@@ -238,7 +239,7 @@ def read_tables(
     *,
     form_id: str | None = None,
     month: str | None = None,
-    table_id: int | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[FormTable]:
     """The stored tables of a scale, by month and number. None: all forms, months and numbers."""
     rows = named_rows(
@@ -246,8 +247,8 @@ def read_tables(
         """SELECT table_id, scale_id, form_id, month, method, set_hash, spec, scores, made_at, code_version
            FROM score_table
            WHERE scale_id = %s AND form_id = coalesce(%s, form_id) AND month = coalesce(%s, month)
-             AND table_id = coalesce(%s, table_id) ORDER BY month, table_id""",
-        (scale_id, form_id, month, table_id),
+             AND table_id = ANY(coalesce(%s, ARRAY[table_id])) ORDER BY month, table_id""",
+        (scale_id, form_id, month, numbers),
     )
     return [FormTable(table=_from_json(row.pop("scores"), row["spec"]), **row) for row in rows]
 

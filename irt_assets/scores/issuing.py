@@ -61,7 +61,7 @@ class Issue:
         ]
         if self.changed:
             lines.append(
-                f"{quantity(len(self.changed), 'score')} that were handed out differ by the present table and answers: "
+                f"scores that were handed out and differ by the present table and answers: {len(self.changed):,}; "
                 f"{newly:,} newly pass and {lost:,} newly fail"
             )
         if self.without:

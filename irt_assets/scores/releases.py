@@ -91,7 +91,7 @@ class TableRelease:
         if self.before is None:
             lines = [f"{new}; no table was in force before"]
         elif self.before.table.raw.size != self.table.table.raw.size:
-            again = f"`irt scores issue {quote(self.form_id)} --again --scale {quote(self.table.scale_id)}`"
+            again = f"`irt scores issue {quote(self.form_id)} --scale {quote(self.table.scale_id)} --dry-run`"
             why = "the number of raw scores differs, because items were dropped or added"
             lines = [f"{new}; {why}; after the release, {again} lists the scores that change"]
         else:
@@ -103,7 +103,7 @@ class TableRelease:
             lines.append(f"of {quantity(found.learners, 'learner')} of {self.table.month}, {found.in_words}")
         if found := self.of_issued:
             lines.append(
-                f"of {quantity(found.learners, 'score')} that were handed out, {found.in_words}; they stay as they are "
+                f"of the {found.learners:,} scores that were handed out, {found.in_words}; they stay as they are "
                 "unless they are issued again"
             )
         return lines
@@ -127,11 +127,8 @@ def table_decisions(connection: psycopg.Connection, scale_id: str, form_id: str 
 def released_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
     """The released table of each form that has one."""
     newest = {decision["form_id"]: decision["table_id"] for decision in table_decisions(connection, scale_id)}
-    return {
-        found.form_id: found
-        for found in read_tables(connection, scale_id)
-        if found.table_id == newest.get(found.form_id)
-    }
+    numbers = [number for number in newest.values() if number is not None]
+    return {found.form_id: found for found in read_tables(connection, scale_id, numbers=numbers)}
 
 
 def moved_tables(
@@ -164,7 +161,8 @@ def find_table(
 
     Raises PermanentFailure if the form has no such table.
     """
-    found = read_tables(connection, scale_id, form_id=form_id, month=month, table_id=table_id)
+    numbers = None if table_id is None else [table_id]
+    found = read_tables(connection, scale_id, form_id=form_id, month=month, numbers=numbers)
     if released:
         found = [table for form, table in released_tables(connection, scale_id).items() if form == form_id]
     if not found:

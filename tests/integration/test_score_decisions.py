@@ -204,7 +204,7 @@ def test_changed_key_leaves_issued_scores_until_they_are_issued_again(released: 
     assert (unsaid, current(released)) == (Issue("F1"), before)
     seen = preview_issue(released, SCALE, "F1", MONTH, now=NOW)
     assert {old.user_id for old, _ in seen.changed} == wrong
-    assert missing_sentences(" ".join(seen.sentences), f"{len(wrong)} scores that were handed out differ") == []
+    assert missing_sentences(" ".join(seen.sentences), f"differ by the present table and answers: {len(wrong)};") == []
     issue(released, again=True, seen=seen)
     after = current(released)
     for user, score in after.items():
