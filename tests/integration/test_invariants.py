@@ -277,6 +277,22 @@ fitted_before_and_linked_after_it_was_judged = sql(
 """The earlier fit was superseded when the later was linked."""
 
 
+def a_handed_out_score(world: World) -> None:
+    """One raw score of one by a table in which it passes with 300 points."""
+    world.sql(
+        """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash, code_version)
+           VALUES (%s, 'F1', '2026-06', 'eap', '', '{"mark": 250}',
+                   '{"scaled": [200, 300], "passes": [false, true]}', '', '')""",
+        SCALE,
+    )
+    world.sql(
+        """INSERT INTO issued_score (user_id, scale_id, form_id, session_id, sat_at, raw, theta, theta_se, scaled,
+             scaled_se, passes, table_id, set_hash, status, decided_by, reason)
+           SELECT 'eve', scale_id, form_id, 's1', '2026-06-02Z', 1, 0, 0.3, 300, 30, true, table_id, '', 'issued',
+                  'Ann', 'results of June' FROM score_table"""
+    )
+
+
 def july_was_never_judged(world: World) -> None:
     for made in world.made.values():
         del made[JULY]
@@ -660,6 +676,12 @@ CASES = [
         ),
         {SCALE},
         prepare=four_more_fits,
+    ),
+    Case(
+        "issued_scores_agree_with_their_tables",
+        sql("UPDATE issued_score SET scaled = 310"),
+        {"eve"},
+        prepare=a_handed_out_score,
     ),
     Case(
         "items_are_not_overexposed",
