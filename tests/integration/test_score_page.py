@@ -147,7 +147,7 @@ def test_scores_are_issued_and_issued_again_after_their_preview(exam: Database, 
     before = {score.user_id: score.scaled for score in call(exam, current_scores)}
     again = review(ann, on("issue_again"))
     assert not missing_sentences(text(again), ", does not pass any more.", "And 140 others likewise.")
-    assert "150 scores" in text(decide(ann, on("issue_again"), again))
+    assert "present table and answers: 150;" in text(decide(ann, on("issue_again"), again))
     after = call(exam, current_scores)
     assert {score.decided_by for score in after} == {"Ann"}
     assert all(abs(score.scaled - before[score.user_id] - 20) <= 1 for score in after)
