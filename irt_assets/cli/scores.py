@@ -25,7 +25,7 @@ from irt_assets.reports.equating_blocks import equating_blocks
 from irt_assets.reports.score_blocks import score_table
 from irt_assets.responses.scales import initialised_scale
 from irt_assets.scores import standards
-from irt_assets.scores.equating import choose_equating, compare_methods, preview_choice
+from irt_assets.scores.equating import choice_of_method, choose_equating, compare_methods, preview_choice
 from irt_assets.scores.form_tables import FormTable, as_rows, compute_month, newest_tables, tables_overview
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.issuing import change_status, issue_scores, preview_issue, scores_to_change
@@ -261,7 +261,9 @@ def equate(
                 }
             )
     if choose or undo:
-        seen = database.call(preview_choice, scale, new, old, choose, now=now)
+        seen = (
+            choice_of_method(found, choose) if choose else database.call(preview_choice, scale, new, old, None, now=now)
+        )
         say(*([] if as_json else map(sentence, seen.sentences)))
         confirm(f"undo the equating of form {new}?" if undo else f"equate form {new} by {choose}?", yes)
         choose_equating(database, scale, new, old, choose, by=by, reason=reason, now=now, seen=seen)

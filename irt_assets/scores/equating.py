@@ -29,7 +29,7 @@ from irt_psychometrics import PsychometricsError
 from irt_psychometrics.equating import Equating, ScoreCounts, equate, equate_by_items
 from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, one_value
+from resources.postgres.database import Database, advisory_lock
 
 MIN_LEARNERS = 30
 MIN_ANCHORS = 3
@@ -203,13 +203,21 @@ def preview_choice(
     connection: psycopg.Connection, scale_id: str, new: str, old: str, method: str | None, *, now: datetime
 ) -> EquatingChoice:
     """The effect of `choose_equating`. Changes nothing. Raises the same errors."""
+    if method is not None:
+        return choice_of_method(compare_methods(connection, scale_id, new, old, now=now), method)
     former = chosen_equatings(connection, scale_id).get(new)
-    if method is None:
-        if former is None:
-            raise PermanentFailure(f"no equating of form {new} is chosen, so there is nothing to undo")
-        end = f"is no longer equated to {former.old} ({former.method}): its next score table is made by its own items"
-        return EquatingChoice(None, (f"form {new} {end}",))
-    comparison = compare_methods(connection, scale_id, new, old, now=now)
+    if former is None:
+        raise PermanentFailure(f"no equating of form {new} is chosen, so there is nothing to undo")
+    end = f"is no longer equated to {former.old} ({former.method}): its next score table is made by its own items"
+    return EquatingChoice(None, (f"form {new} {end}",))
+
+
+def choice_of_method(comparison: EquatingComparison, method: str) -> EquatingChoice:
+    """The choice of one of the compared methods.
+
+    Raises PermanentFailure for a method without a result, and if the errors of its equivalents are not known.
+    """
+    new, old, former = comparison.new.form_id, comparison.old.form_id, comparison.in_force
     found = comparison.methods.get(method)
     if found is None:
         why = comparison.without.get(method, f"the methods are {', '.join(comparison.methods)}")
@@ -260,8 +268,7 @@ def choose_equating(
                 "Look again"
             )
         value = TypeAdapter(ChosenEquating | None).dump_json(choice.chosen).decode()
-        at = one_value(connection, "SELECT now()")
-        record_decisions(connection, scale_id, {EQUATING_OF + new: value}, at, by=by, reason=reason)
+        record_decisions(connection, scale_id, {EQUATING_OF + new: value}, by=by, reason=reason)
     return choice
 
 
