@@ -161,10 +161,11 @@ def find_table(
 
     Raises PermanentFailure if the form has no such table.
     """
-    numbers = None if table_id is None else [table_id]
-    found = read_tables(connection, scale_id, form_id=form_id, month=month, numbers=numbers)
     if released:
         found = [table for form, table in released_tables(connection, scale_id).items() if form == form_id]
+    else:
+        numbers = None if table_id is None else [table_id]
+        found = read_tables(connection, scale_id, form_id=form_id, month=month, numbers=numbers)
     if not found:
         which = f" with the number {table_id}" * (table_id is not None) + f" of {month}" * (month is not None)
         raise PermanentFailure(
