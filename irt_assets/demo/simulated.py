@@ -48,7 +48,6 @@ MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": 
 EXAM, EXAM_FORM = VocabularyScenario.scale_id, "V"
 """The scale with reported scores, and its form."""
 REPORTED = {"score_slope": 100.0, "score_intercept": 500.0, "score_lowest": 200.0, "score_highest": 800.0}
-PASS_THETA = 0.0
 SIGNED: dict[str, Any] = {"by": "demo", "reason": "the first scores of the exam"}
 KPI_WEEKS = 8
 """Number of weeks before the running one for which the demo computes KPIs."""
@@ -147,7 +146,7 @@ def _declare_exam(database: Database, questions: Path) -> None:
     forms.write_text("\n".join(["form_id,item_id,position", *lines]) + "\n", "utf-8")
     import_forms(database, forms)
     change_rules(database, EXAM, REPORTED)
-    set_pass_mark(database, EXAM, PASS_THETA)
+    set_pass_mark(database, EXAM, theta=0.0)
 
 
 def hand_out_scores(database: Database, month: str, now: datetime, say: Say) -> None:
