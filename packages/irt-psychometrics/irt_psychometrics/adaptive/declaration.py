@@ -1,0 +1,119 @@
+"""The declaration of an adaptive test: how items are chosen, when the test ends, and the limits on its content.
+
+How the rules are applied is in `plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from irt_psychometrics.core.errors import PsychometricsError
+
+Method = Literal[
+    "maximum-information", "expected-information", "kullback-leibler", "posterior-variance", "progressive"
+]
+Estimator = Literal["eap", "wle"]
+Content = Literal["priority", "shadow"]
+CutRule = Literal["sprt", "interval"]
+
+
+@dataclass(frozen=True)
+class ItemLimit:
+    """The numbers of items of a group that a test or form may have.
+
+    A topic has a minimum and a maximum, enemies are a group with a maximum of 1.
+
+    Attributes:
+        name: the group's name in messages.
+        items: ids of the items in the group.
+        least, most: the minimum and the maximum number; None: no maximum.
+    """
+
+    name: str
+    items: tuple[str, ...]
+    least: int = 0
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.least < 0 or (self.most is not None and self.most < self.least):
+            raise PsychometricsError(f"the limits of {self.name} must satisfy 0 ≤ {self.least} ≤ {self.most}")
+
+    @classmethod
+    def of_groups(
+        cls, groups: Sequence[str | None], item_ids: Sequence[str], limits: dict[str, tuple[int, int | None]]
+    ) -> tuple[ItemLimit, ...]:
+        """Make the limits of groups, such as topics, from the group of each item and the limits by group."""
+        return tuple(
+            cls(name, tuple(item for item, own in zip(item_ids, groups, strict=True) if own == name), *limit)
+            for name, limit in limits.items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveTest:
+    """The rules of an adaptive test.
+
+    Attributes:
+        method: the criterion by which the next item is chosen: Fisher information at the current θ; information of the
+            expected response function (Mislevy, Wingersky & Sheehan 1994), which uses the errors of the items;
+            Kullback-Leibler information weighted by the likelihood (Chang & Ying 1996); minimum expected posterior
+            variance (van der Linden 1998); or progressive, information with a random part that decreases over the test
+            (Revuelta & Ponsoda 1998).
+        estimator: the estimator of θ, "eap" or "wle".
+        min_items, max_items: the minimum and the maximum number of scored items.
+        max_se: the standard error at which the test ends; None: it does not end for this reason.
+        cut: θ of the pass mark by which the test classifies; None: it does not classify.
+        cut_rule: "sprt": Wald's sequential test of cut − indifference against cut + indifference (Eggen 1999);
+            "interval": the test ends if the interval of θ with this `confidence` does not contain the cut.
+        indifference: half the width of the indifference region, in units of θ.
+        false_pass, false_fail: error rates of the sequential test.
+        confidence: of the interval.
+        limits: limits on the content.
+        testlets: ids of items that are given together, in this order.
+        content: how the limits are met: by the maximum priority index (Cheng & Chang 2009) with a look-ahead, or by
+            shadow tests (van der Linden & Reese 1998).
+        max_exposure: the largest share of learners who may see an item, held by eligibility probabilities (van der
+            Linden & Veldkamp 2004); None: no limit.
+        exposure_cuts: θ between the intervals in each of which `max_exposure` holds; empty: over all θ.
+        randomesque: the next item is drawn at random from this many best items.
+        unscored: the number of additional places, at random positions, for unscored items.
+    """
+
+    method: Method = "maximum-information"
+    estimator: Estimator = "eap"
+    min_items: int = 1
+    max_items: int
+    max_se: float | None = None
+    cut: float | None = None
+    cut_rule: CutRule = "sprt"
+    indifference: float = 0.2
+    false_pass: float = 0.05
+    false_fail: float = 0.05
+    confidence: float = 0.95
+    limits: tuple[ItemLimit, ...] = ()
+    testlets: tuple[tuple[str, ...], ...] = ()
+    content: Content = "priority"
+    max_exposure: float | None = None
+    exposure_cuts: tuple[float, ...] = ()
+    randomesque: int = 1
+    unscored: int = 0
+
+    def __post_init__(self) -> None:
+        choices = {"method": Method, "estimator": Estimator, "content": Content, "cut_rule": CutRule}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in get_args(allowed):
+                raise PsychometricsError(f"{name} must be one of {', '.join(get_args(allowed))}")
+        shares = ("false_pass", "false_fail", "confidence", "max_exposure")
+        wrong = [name for name in shares if not 0 < (getattr(self, name) or 0.5) < 1 and getattr(self, name) != 1]
+        if wrong:
+            raise PsychometricsError(f"{wrong[0]} must be a share between 0 and 1, got {getattr(self, wrong[0])}")
+        if not 1 <= self.min_items <= self.max_items:
+            raise PsychometricsError(
+                f"a test needs 1 ≤ min_items ≤ max_items, got {self.min_items} and {self.max_items}"
+            )
+        if min(self.randomesque, self.indifference, self.max_se or 1) <= 0 or self.unscored < 0:
+            raise PsychometricsError("randomesque, indifference and max_se must be positive, and unscored at least 0")
+        if list(self.exposure_cuts) != sorted(set(self.exposure_cuts)):
+            raise PsychometricsError(f"exposure_cuts must increase, got {self.exposure_cuts}")
