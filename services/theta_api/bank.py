@@ -1,12 +1,12 @@
 """The bank over HTTP, read only: items and their history, curves, months with their findings, and score tables.
 
-The list of items is read when the published parameters have been read again. Requests for the bank take turns, so at
-most one of them uses a connection and θ keeps the others.
+Items and findings are read again when the published parameters have been read again. Requests for the bank take turns,
+so at most one of them uses a connection, and θ keeps the others.
 """
 
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from operator import attrgetter
@@ -24,29 +24,15 @@ from irt_assets.decisions.bank import bank_items
 from irt_assets.drift.rows import DifRow, read_compared_items, read_dif
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.publications import publications_of
-from irt_assets.ledger.steps import Step, last_done_month, step_of, steps
+from irt_assets.ledger.steps import last_done_month, step_of, steps
 from irt_assets.reports.artifacts import drift_reports, page_path
 from irt_assets.responses.closing_records import read_states
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.scores.form_tables import COLUMNS, FormTable
 from irt_assets.scores.releases import released_tables
 from irt_psychometrics import ItemParameters
-from services.theta_api.bank_schemas import (
-    EXAMPLES,
-    BankItemBody,
-    BankItemHistory,
-    Body,
-    CurveBody,
-    CurvesBody,
-    DifBody,
-    DifTest,
-    DriftBody,
-    FlagsBody,
-    MonthBody,
-    Page,
-    PublicationBody,
-    ScoreTableBody,
-)
+from services.theta_api import bank_schemas as schemas
+from services.theta_api.bank_schemas import EXAMPLES, Page
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses
 from services.theta_api.schemas import Id
@@ -56,8 +42,8 @@ TURN = "\0bank"
 """The turn of all requests for the bank. No learner's id contains NUL."""
 MAX_CURVES, MAX_THETAS = 50, 201
 NEWEST = "newest"
+Entry = TypeVar("Entry")
 Found = TypeVar("Found")
-Model = TypeVar("Model", bound=BaseModel)
 Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
 Limit = Annotated[int, Query(ge=1, le=500, description="number of entries of a page")]
 After = Annotated[Id | None, Query(description="the page begins after this id; use the path in `next`")]
@@ -75,22 +61,26 @@ Theta = Annotated[float, Query(ge=-10, le=10)]
 
 @dataclass(frozen=True)
 class Bank:
-    """The bank as of the measures with which it was read: all scales, and the items in the order of their ids."""
+    """The bank as of the measures with which it was read.
+
+    Attributes:
+        items: items of all scales, in the order of their ids.
+        months: findings of the months that have been requested, by scale and month.
+    """
 
     measures: Measures
     scales: Mapping[str, Scale]
-    items: Mapping[str, BankItemBody]
+    items: Mapping[str, schemas.ItemInBank]
+    months: dict[tuple[str, str], list[schemas.ItemInMonth]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, connection: psycopg.Connection, measures: Measures) -> Self:
         scales = read_scales(connection, measures.as_of)
         items = [
-            BankItemBody(
+            schemas.ItemInBank(
                 scale_id=scale.scale_id,
                 topic_id=item.topic,
-                parameters=item.values,  # type: ignore[arg-type]
-                effective_from=item.since,
-                **{name: getattr(item, name) for name in BankItemBody.model_fields if hasattr(item, name)},
+                **{name: getattr(item, name) for name in schemas.ItemInBank.model_fields if hasattr(item, name)},
             )
             for scale in scales.values()
             for item in bank_items(connection, scale, measures.as_of)
@@ -108,7 +98,7 @@ class Bank:
             raise Problem(404, "unknown_scale", f"The bank has no scale {scale_id or ''!r}: {what_to_do}.")
         return found
 
-    def item(self, item_id: str) -> BankItemBody:
+    def item(self, item_id: str) -> schemas.ItemInBank:
         """The item with this id. Raises Problem 404."""
         if item_id not in self.items:
             raise Problem(
@@ -145,21 +135,7 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
         found: Found = await work(TURN, in_turn)
         return found
 
-    async def read_month(
-        request: Request,
-        month: str,
-        scale_id: str | None,
-        after: str | None,
-        limit: int,
-        rows: Callable[[psycopg.Connection, Scale, str], Sequence[Body]],
-    ) -> Response:
-        def task(connection: psycopg.Connection, bank: Bank) -> Sequence[Body]:
-            scale = bank.scale(scale_id)
-            return rows(connection, scale, _settled_month(connection, scale, month))
-
-        return _respond(request, _page(request, await read(task), "item_id", after, limit))
-
-    @app.get(f"{BANK_PATH}/items", **_described(Page[BankItemBody]))
+    @app.get(f"{BANK_PATH}/items", **_described(Page[schemas.ItemInBank]))
     async def bank_list(
         request: Request,
         scale_id: Annotated[Id | None, Query(description="only items of this scale")] = None,
@@ -170,25 +146,24 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
     ) -> Response:
         """The items of the bank with their published values in force."""
 
-        def task(_connection: psycopg.Connection, bank: Bank) -> list[BankItemBody]:
-            wanted = {"topic_id": topic_id, "status": status}
-            wanted["scale_id"] = None if scale_id is None else bank.scale(scale_id).scale_id
+        def task(_connection: psycopg.Connection, bank: Bank) -> list[schemas.ItemInBank]:
+            wanted = {"scale_id": scale_id and bank.scale(scale_id).scale_id, "topic_id": topic_id, "status": status}
             chosen = {name: value for name, value in wanted.items() if value is not None}
-            return [item for item in bank.items.values() if chosen.items() <= vars(item).items()]
+            return [item for item in bank.items.values() if all(getattr(item, x) == y for x, y in chosen.items())]
 
         return _respond(request, _page(request, await read(task), "item_id", after, limit))
 
-    @app.get(f"{BANK_PATH}/item", **_described(BankItemHistory))
+    @app.get(f"{BANK_PATH}/item", **_described(schemas.ItemHistory))
     async def bank_item(request: Request, item_id: Annotated[Id, Query(examples=["q7"])]) -> Response:
         """An item with the history of its published values, and the values that come into force later."""
 
-        def task(connection: psycopg.Connection, bank: Bank) -> BankItemHistory:
+        def task(connection: psycopg.Connection, bank: Bank) -> schemas.ItemHistory:
             item = bank.item(item_id)
-            return BankItemHistory(**dict(item), publications=_history(connection, item, ledger.clock()))
+            return schemas.ItemHistory(**dict(item), publications=_history(connection, item, ledger.clock()))
 
         return _respond(request, await read(task))
 
-    @app.get(f"{BANK_PATH}/curves", **_described(CurvesBody, 409))
+    @app.get(f"{BANK_PATH}/curves", **_described(schemas.CurvesOfItems, 409))
     async def curves(
         request: Request,
         item_id: Annotated[list[Id], Query(min_length=1, max_length=MAX_CURVES, examples=[["q7"]])],
@@ -198,7 +173,7 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
         at = theta or np.arange(-4, 4.5, 0.5).tolist()
         return _respond(request, await read(lambda _connection, bank: _curves(bank, item_id, at)))
 
-    @app.get(f"{BANK_PATH}/months", **_described(Page[MonthBody]))
+    @app.get(f"{BANK_PATH}/months", **_described(Page[schemas.MonthOfScale]))
     async def bank_months(
         request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
     ) -> Response:
@@ -206,60 +181,37 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
         found = await read(lambda connection, bank: _months(connection, bank.scale(scale_id), ledger.settings.ui_url))
         return _respond(request, _page(request, found, "month", after, limit))
 
-    @app.get(f"{BANK_PATH}/months/{{month}}/flags", **_described(Page[FlagsBody], 409))
-    async def flags(
-        request: Request, month: Month, scale_id: OfScale = None, after: After = None, limit: Limit = 100
-    ) -> Response:
-        """The items on which the month has findings: of the estimate, of drift, of DIF, or reasons to hold it back."""
-
-        def rows(connection: psycopg.Connection, scale: Scale, month: str) -> list[FlagsBody]:
-            found = findings_of(connection, scale.scale_id, month)
-            return [FlagsBody(item_id=item, findings=findings) for item, findings in found.items()]
-
-        return await read_month(request, month, scale_id, after, limit, rows)
-
-    @app.get(f"{BANK_PATH}/months/{{month}}/drift", **_described(Page[DriftBody], 409))
-    async def drift(
-        request: Request, month: Month, scale_id: OfScale = None, after: After = None, limit: Limit = 100
-    ) -> Response:
-        """The comparison of each item's estimate of the month with its published values."""
-
-        def rows(connection: psycopg.Connection, scale: Scale, month: str) -> list[DriftBody]:
-            return [DriftBody.model_validate(row) for row in read_compared_items(connection, scale, month)]
-
-        return await read_month(request, month, scale_id, after, limit, rows)
-
-    @app.get(f"{BANK_PATH}/months/{{month}}/dif", **_described(Page[DifBody], 409))
-    async def dif(
+    @app.get(f"{BANK_PATH}/months/{{month}}/items", **_described(Page[schemas.ItemInMonth], 409))
+    async def bank_month(
         request: Request,
         month: Month,
         item_id: Annotated[Id | None, Query(description="only this item")] = None,
+        flagged: Annotated[bool, Query(description="only items with findings")] = False,
         scale_id: OfScale = None,
         after: After = None,
         limit: Limit = 100,
     ) -> Response:
-        """The month's DIF tests of items, or of one item."""
+        """The month's flags, drift and DIF by item, of the items that were compared, tested or flagged."""
 
-        def rows(connection: psycopg.Connection, scale: Scale, month: str) -> list[DifBody]:
-            by_item: dict[str, list[DifRow]] = {}
-            for row in read_dif(connection, scale, month):
-                by_item.setdefault(row.item_id, []).append(row)
-            return [
-                DifBody(item_id=item, tests=[DifTest.model_validate(test) for test in tests])
-                for item, tests in by_item.items()
-                if item and item_id in (None, item)
-            ]
+        def task(connection: psycopg.Connection, bank: Bank) -> list[schemas.ItemInMonth]:
+            scale = bank.scale(scale_id)
+            key = scale.scale_id, _settled_month(connection, scale, month)
+            if key not in bank.months:
+                bank.months[key] = _items_of_month(connection, scale, key[1])
+            chosen = item_id and bank.item(item_id).item_id
+            found = [item for item in bank.months[key] if chosen in (None, item.item_id)]
+            return [item for item in found if item.findings or not flagged]
 
-        return await read_month(request, month, scale_id, after, limit, rows)
+        return _respond(request, _page(request, await read(task), "item_id", after, limit))
 
-    @app.get(f"{BANK_PATH}/score-tables", **_described(Page[ScoreTableBody]))
+    @app.get(f"{BANK_PATH}/score-tables", **_described(Page[schemas.ReleasedTable]))
     async def score_tables(
         request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
     ) -> Response:
         """The released score tables of a scale, by form."""
 
-        def task(connection: psycopg.Connection, bank: Bank) -> list[ScoreTableBody]:
-            return [*map(_score_table, released_tables(connection, bank.scale(scale_id).scale_id).values())]
+        def task(connection: psycopg.Connection, bank: Bank) -> list[schemas.ReleasedTable]:
+            return [*map(_released_table, released_tables(connection, bank.scale(scale_id).scale_id).values())]
 
         return _respond(request, _page(request, await read(task), "form_id", after, limit))
 
@@ -289,14 +241,14 @@ def _respond(request: Request, body: BaseModel) -> Response:
     return Response(content, headers=headers, media_type="application/json")
 
 
-def _page(request: Request, rows: Sequence[Body], key: str, after: str | None, limit: int) -> Page[Body]:
-    """The `limit` rows that follow the id `after`, and the path of the page after them."""
+def _page(request: Request, entries: Sequence[Entry], key: str, after: str | None, limit: int) -> Page[Entry]:
+    """The `limit` entries that follow the id `after`, and the path of the page after them."""
     by_id = attrgetter(key)
-    rows = sorted(rows, key=by_id)
-    start = 0 if after is None else bisect_right(rows, after, key=by_id)
-    shown, follows = rows[start : start + limit], start + limit < len(rows)
+    entries = sorted(entries, key=by_id)
+    start = 0 if after is None else bisect_right(entries, after, key=by_id)
+    shown, is_last = entries[start : start + limit], start + limit >= len(entries)
     query = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
-    path = f"{request.url.path}?{urlencode([*query, ('after', by_id(shown[-1]))])}" if follows else None
+    path = None if is_last else f"{request.url.path}?{urlencode([*query, ('after', by_id(shown[-1]))])}"
     return Page(items=shown, next=path)
 
 
@@ -316,68 +268,74 @@ def _settled_month(connection: psycopg.Connection, scale: Scale, name: str) -> s
             409,
             "month_held",
             f"{step.month} of scale {scale.scale_id} is held, so its findings are not used: {step.why}. Choose another "
-            "month, or ask for this one again when it is settled (its page in the dashboard says how).",
+            "month, or send the request again when the month is done (its page in the dashboard says how).",
         )
     return step.month
 
 
-def _history(connection: psycopg.Connection, item: BankItemBody, now: datetime) -> list[PublicationBody]:
+def _items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> list[schemas.ItemInMonth]:
+    findings = findings_of(connection, scale.scale_id, month)
+    drift = {row.item_id: row for row in read_compared_items(connection, scale, month)}
+    dif: dict[str, list[DifRow]] = {}
+    for row in read_dif(connection, scale, month):
+        dif.setdefault(row.item_id, []).append(row)
+    return [
+        schemas.ItemInMonth(item_id=item, findings=findings.get(item, []), drift=drift.get(item), dif=dif.get(item, []))
+        for item in {*findings, *drift, *dif} - {""}  # "" is an attribute as a whole
+    ]
+
+
+def _history(connection: psycopg.Connection, item: schemas.ItemInBank, now: datetime) -> list[schemas.DatedPublication]:
     """All publications of the item, the latest effective_from first."""
     found = publications_of(connection, item.scale_id, item.item_id)
     found.sort(key=attrgetter("effective_from", "publication_id"), reverse=True)
     newest = next((each for each in found if each.effective_from <= now), None)
     return [
-        PublicationBody(
-            state="in force" if each is newest else "coming" if each.effective_from > now else "earlier",
-            **{name: getattr(each, name) for name in PublicationBody.model_fields if name != "state"},
+        schemas.DatedPublication(
+            **vars(each), state="in force" if each is newest else "coming" if each.effective_from > now else "earlier"
         )
         for each in found
     ]
 
 
-def _curves(bank: Bank, item_ids: Sequence[str], theta: list[float]) -> CurvesBody:
+def _curves(bank: Bank, item_ids: Sequence[str], theta: list[float]) -> schemas.CurvesOfItems:
     """Curves of the items at `theta`. Raises Problem 404 or 409 for items that are unknown or not published."""
-    items = [bank.item(item_id) for item_id in dict.fromkeys(item_ids)]
-    rows = {}
-    for item in items:
+    values = {}
+    for item in map(bank.item, item_ids):
         measure = bank.measures.scales.get(item.scale_id)
-        row = measure.published.items.get(item.item_id) if measure else None
-        if row is None:
+        if measure is None or item.item_id not in measure.published.items:
             raise Problem(
                 409,
                 "nothing_published",
                 f"No values of item {item.item_id!r} of scale {item.scale_id} are in force: omit the item, or try "
                 "again when a month has published it.",
             )
-        rows[item.item_id] = row
-    curves = ItemParameters.from_rows([*rows], rows.values()).curves
-    p, information = curves.probability(theta).T.tolist(), curves.information(theta).T.tolist()
-    return CurvesBody(
-        theta=theta,
-        items=[
-            CurveBody(item_id=item.item_id, scale_id=item.scale_id, probability=p[at], information=information[at])
-            for at, item in enumerate(items)
-        ],
-    )
+        values[item.item_id] = measure.published.items[item.item_id]
+    known = ItemParameters.from_rows([*values], values.values()).curves
+    columns = zip(values, known.probability(theta).T.tolist(), known.information(theta).T.tolist(), strict=True)
+    curves = [
+        schemas.ItemCurve(item_id=item, probability=p, information=information) for item, p, information in columns
+    ]
+    return schemas.CurvesOfItems(theta=theta, items=curves)
 
 
-def _months(connection: psycopg.Connection, scale: Scale, ui_url: str) -> list[MonthBody]:
+def _months(connection: psycopg.Connection, scale: Scale, ui_url: str) -> list[schemas.MonthOfScale]:
     answers = {known.month: known.state for known in read_states(connection) if known.scale_id == scale.scale_id}
     reports = {
         report.window: page_path(report.artifact_id, ui_url)
         for report in drift_reports(connection)
         if report.format == "html"
     }
+    return [
+        schemas.MonthOfScale(
+            **vars(step), answers=answers.get(month, "open"), report=reports.get(f"{month}/{scale.scale_id}")
+        )
+        for month, step in steps(connection, scale.scale_id).items()
+    ]
 
-    def body(step: Step) -> MonthBody:
-        report = reports.get(f"{step.month}/{scale.scale_id}")
-        return MonthBody.model_validate(vars(step) | {"answers": answers.get(step.month, "open"), "report": report})
 
-    return [body(step) for step in steps(connection, scale.scale_id).values()]
-
-
-def _score_table(found: FormTable) -> ScoreTableBody:
+def _released_table(found: FormTable) -> schemas.ReleasedTable:
     columns = {name: getattr(found.table, name).tolist() for name in ("raw", *COLUMNS)}
     columns["passes"] = found.passes_or_none
     scores = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return ScoreTableBody.model_validate(vars(found) | {"scores": scores})
+    return schemas.ReleasedTable(**vars(found) | {"scores": scores})
