@@ -11,9 +11,7 @@ from typing import Literal, get_args
 
 from irt_psychometrics.core.errors import PsychometricsError
 
-Method = Literal[
-    "maximum-information", "expected-information", "kullback-leibler", "posterior-variance", "progressive"
-]
+Method = Literal["maximum-information", "expected-information", "kullback-leibler", "posterior-variance", "progressive"]
 Estimator = Literal["eap", "wle"]
 Content = Literal["priority", "shadow"]
 CutRule = Literal["sprt", "interval"]
