@@ -280,7 +280,13 @@ def _items_of_month(connection: psycopg.Connection, scale: Scale, month: str) ->
     for row in read_dif(connection, scale, month):
         dif.setdefault(row.item_id, []).append(row)
     return [
-        schemas.ItemInMonth(item_id=item, findings=findings.get(item, []), drift=drift.get(item), dif=dif.get(item, []))
+        schemas.ItemInMonth(
+            item_id=item,
+            month=month,
+            findings=findings.get(item, []),
+            drift=drift.get(item),
+            dif=dif.get(item, []),
+        )
         for item in {*findings, *drift, *dif} - {""}  # "" is an attribute as a whole
     ]
 

@@ -81,6 +81,7 @@ class ItemInMonth(BaseModel):
     """A month's findings on an item, and the rows of item_drift and dif_analysis about it."""
 
     item_id: str
+    month: str
     findings: list[str] = Field(description="each as `source: finding`")
     drift: DriftRow | None = Field(description="comparison with the published values; null if it was not compared")
     dif: list[DifRow]
@@ -145,6 +146,7 @@ _STEP = {
 }
 _FINDING = {
     "item_id": "q7",
+    "month": "2026-10",
     "findings": ["drift: high easier"],
     "drift": {
         "item_id": "q7",
