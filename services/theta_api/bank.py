@@ -115,8 +115,11 @@ async def admit(
         str | None, Header(description="ETag of the response that you have; 304 if it is unchanged")
     ] = None,
 ) -> None:
-    """Refuse callers who may not read the bank. Raises Problem 403."""
+    """Raise Problem 403 for callers who may not read the bank, and 400 for parameters that the path does not have."""
     request.state.caller.require_bank()
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    if unknown := sorted(set(request.query_params).difference(known)):
+        raise Problem(400, "bad_request", f"There is no parameter {unknown[0]!r} here, only {', '.join(known)}.")
     request.state.known_tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
 
 

@@ -283,6 +283,7 @@ REFUSALS = {
     "curves": (400, "bad_request", "item_id"),
     "curves?item_id=i1&theta=nan": (400, "bad_request", "theta"),
     "curves?item_id=i1&theta=11": (400, "bad_request", "theta"),
+    "items?topic=other": (400, "bad_request", "only scale_id, topic_id, status, after, limit"),
     "items?limit=0": (400, "bad_request", "limit"),
     "items?limit=501": (400, "bad_request", "limit"),
     "item?item_id=%00": (400, "bad_request", "item_id"),

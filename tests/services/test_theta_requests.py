@@ -346,7 +346,7 @@ CONFIG = {
     "checks": {
         "not_a_server_error": {"expected-statuses": ["2xx", "4xx", "503"]},
         "negative_data_rejection": {"expected-statuses": ["4xx", "503"]},
-        "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "422", "503"]},
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "409", "422", "503"]},
     },
 }
 
