@@ -115,74 +115,108 @@ _ITEM = {
     "n": 1840,
     "problems": [],
 }
-_PUBLICATION = {
-    "publication_id": 81,
-    "scale_id": "default",
-    "item_id": "q7",
-    "state": "in force",
-    "values": _VALUES,
-    "effective_from": "2026-10-01T00:00:00Z",
-    "rule": "decision",
-    "reason": "easier since June",
-    "month": "2026-09",
-    "decided_by": "Ann",
-    "fit_id": "2026-09-em-1",
-    "anchor_hash": "9f…",
-    "data_hash": "5b…",
-    "replaces": 12,
-}
-_STEP = {
-    "month": "2026-10",
-    "scale_id": "default",
-    "state": "done",
-    "why": "",
-    "fit_id": "2026-10-em-1",
-    "n_published": 12,
-    "n_proposed": 3,
-    "n_held": 1,
-    "held": {"q9": ["few answers"]},
-    "settled_at": "2026-11-01T03:10:00Z",
-    "stepped_at": "2026-11-01T03:10:00Z",
-}
-_FINDING = {
-    "item_id": "q7",
-    "month": "2026-10",
-    "findings": ["drift: high easier"],
-    "drift": {
-        "item_id": "q7",
-        "month": "2026-10",
-        "severity": "high",
-        "delta_a": 0.02,
-        "delta_b": -0.61,
-        "q_value": 0.0004,
-        "wabc": 0.12,
-        "details": {},
-        "computed_at": "2026-11-01T03:10:00Z",
-    },
-    "dif": [
-        {
-            "item_id": "q7",
-            "attribute": "gender",
-            "reference_group": "m",
-            "focal_group": "f",
-            "q_value": 0.01,
-            "ets_class": "C",
-            "details": {"large": True},
-        }
-    ],
-}
-_SCORE = {"raw": 27, "theta": 0.85, "se": 0.12, "scaled": 585, "scaled_se": 12.7, "percentile": 78.4, "passes": True}
-_TABLE = {"form_id": "booklet-a", "table_id": 4, "month": "2026-10", "method": "eap", "made_at": "2026-11-01T03:10:00Z"}
-_CURVE = {"item_id": "q7", "probability": [0.505, 0.738], "information": [0.186, 0.227]}
 EXAMPLES: Mapping[type[BaseModel], Mapping[str, Any]] = {
-    ItemHistory: _ITEM | {"publications": [_PUBLICATION]},
-    CurvesOfItems: {"theta": [0.0, 1.0], "items": [_CURVE]},
+    ItemHistory: _ITEM
+    | {
+        "publications": [
+            {
+                "publication_id": 81,
+                "scale_id": "default",
+                "item_id": "q7",
+                "state": "in force",
+                "values": _VALUES,
+                "effective_from": "2026-10-01T00:00:00Z",
+                "rule": "decision",
+                "reason": "easier since June",
+                "month": "2026-09",
+                "decided_by": "Ann",
+                "fit_id": "2026-09-default-em-2fb50399",
+                "anchor_hash": "b46b…",
+                "data_hash": "5b0c…",
+                "replaces": 12,
+            }
+        ]
+    },
+    CurvesOfItems: {
+        "theta": [0.0, 1.0],
+        "items": [{"item_id": "q7", "probability": [0.506, 0.738], "information": [0.206, 0.231]}],
+    },
     Page[ItemInBank]: {"items": [_ITEM], "next": _NEXT},
     Page[MonthOfScale]: {
-        "items": [_STEP | {"answers": "open", "report": "https://irt.example.org/reports/17"}],
+        "items": [
+            {
+                "month": "2026-10",
+                "scale_id": "default",
+                "state": "done",
+                "why": "12 items first published, 3 proposed, one held back",
+                "fit_id": "2026-10-default-em-02cca182",
+                "n_published": 12,
+                "n_proposed": 3,
+                "n_held": 1,
+                "held": {"q9": ["few answers"]},
+                "settled_at": "2026-11-01T03:10:00Z",
+                "stepped_at": "2026-11-01T03:10:00Z",
+                "answers": "open",
+                "report": "https://irt.example.org/reports/17",
+            }
+        ],
         "next": _NEXT,
     },
-    Page[ItemInMonth]: {"items": [_FINDING], "next": _NEXT},
-    Page[ReleasedTable]: {"items": [_TABLE | {"scores": [_SCORE]}], "next": _NEXT},
+    Page[ItemInMonth]: {
+        "items": [
+            {
+                "item_id": "q7",
+                "month": "2026-10",
+                "findings": ["drift: high easier"],
+                "drift": {
+                    "item_id": "q7",
+                    "month": "2026-10",
+                    "severity": "high",
+                    "delta_a": 0.02,
+                    "delta_b": -0.61,
+                    "q_value": 0.0004,
+                    "wabc": 0.12,
+                    "details": {"change": {"kind": "easier"}},
+                    "computed_at": "2026-11-01T03:10:00Z",
+                },
+                "dif": [
+                    {
+                        "item_id": "q7",
+                        "attribute": "gender",
+                        "reference_group": "m",
+                        "focal_group": "f",
+                        "q_value": 0.01,
+                        "ets_class": "C",
+                        "details": {"large": True},
+                    }
+                ],
+            }
+        ],
+        "next": _NEXT,
+    },
+    Page[ReleasedTable]: {
+        "items": [
+            {
+                "form_id": "booklet-a",
+                "table_id": 4,
+                "month": "2026-10",
+                "method": "eap",
+                "made_at": "2026-11-01T03:10:00Z",
+                "scores": [
+                    {
+                        "raw": 27,
+                        "theta": 0.85,
+                        "se": 0.12,
+                        "unrounded": 585.0,
+                        "scaled": 585,
+                        "scaled_se": 12.7,
+                        "percentile": 78.4,
+                        "passes": True,
+                    }
+                ],
+            }
+        ],
+        "next": _NEXT,
+    },
 }
 """An example of each response."""
