@@ -234,6 +234,14 @@ class SelectionPlan:
             1.0, self.test.max_exposure * np.divide(eligible, given, out=np.full(given.shape, np.inf), where=given > 0)
         )
 
+    def draw_ineligible(self, probability: Floats, seed: int) -> dict[str, list[float]]:
+        """Draw the items that are not eligible in a test, in the form that `next` takes as `eligible`.
+
+        `probability` (S, J) is the result of `eligibility`. Items that are eligible in all intervals of θ are left out.
+        """
+        drawn = np.random.default_rng(seed).random(probability.shape) < probability
+        return {item: drawn[:, j].astype(float).tolist() for item, j in self.places.items() if not drawn[:, j].all()}
+
     def unscored_places(self, seed: int) -> tuple[int, ...]:
         """The positions, from 1, of the unscored items among all items of a test."""
         among = np.arange(self.test.max_items + self.test.unscored) + 1
