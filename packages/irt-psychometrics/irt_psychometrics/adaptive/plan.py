@@ -1,0 +1,406 @@
+"""Everything about an adaptive test that does not depend on the learner, and the choice of the next item.
+
+A `SelectionPlan` has the tables of a bank and the rules in the form that `kernels` uses. Simulated tests are in
+`simulation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.special import ndtri
+
+from irt_psychometrics.adaptive import kernels
+from irt_psychometrics.adaptive.declaration import AdaptiveTest
+from irt_psychometrics.adaptive.item_posterior import ItemPosterior
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import CountedScores, ItemCurves
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.kernels import cut, runner
+
+STOPS = (None, "max-items", "max-se", "classified", "no-item")
+"""Names of the kernels' reasons to stop."""
+METHODS = {
+    "kullback-leibler": kernels.KULLBACK_LEIBLER,
+    "posterior-variance": kernels.POSTERIOR_VARIANCE,
+    "progressive": kernels.PROGRESSIVE,
+}
+_LIMIT, _NODES, _FINE = 6.0, 121, 601
+"""SDs of the population on either side of its mean, and numbers of nodes of posteriors and of tables there."""
+_H = 1e-3
+"""Step of differences with respect to θ, whose error is h⁴/30 of the fifth derivative, 1e-13."""
+_NO_MAXIMUM = 1 << 40
+
+
+@dataclass(frozen=True)
+class Step:
+    """The next item of a learner's test, or the reason for which the test ends.
+
+    Attributes:
+        item: the next item; None if the test ends.
+        position: the number of the next item among the scored items of the test, from 1.
+        theta, se: the estimate from the answers of this test and the population, and its standard error.
+        stop: "max-items", "max-se", "classified" or "no-item" (no item can be given within the limits); None if the
+            test goes on.
+        passes: whether the learner passes; None if the test goes on or does not classify.
+    """
+
+    item: str | None
+    position: int
+    theta: float
+    se: float
+    stop: str | None
+    passes: bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class SelectionPlan:
+    """Chooses items of an adaptive test for any number of learners of a population N(mean, sd²).
+
+    Attributes:
+        test: the rules.
+        items: the J items of the bank, which all have parameters.
+        posterior: the posterior of the items, for the method "expected-information".
+        nodes: shape (Q,), equally spaced nodes of posteriors; None: 121 nodes on mean ± 6 sd.
+
+    Raises:
+        PsychometricsError: if an item has no parameters or a ≤ 0, if the method needs a posterior that is missing, or
+            if the limits on the content cannot be met.
+    """
+
+    test: AdaptiveTest
+    items: ItemParameters
+    mean: float = 0.0
+    sd: float = 1.0
+    posterior: ItemPosterior | None = field(default=None, kw_only=True)
+    nodes: Floats | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        known = self.items.curves.known & (self.items.a > 0)
+        if not known.all() or not known.size:
+            named = [item for item, is_known in zip(self.items.item_ids, known, strict=True) if not is_known]
+            raise PsychometricsError(
+                f"items without parameters or with a ≤ 0 cannot be chosen: {', '.join(named[:5]) or 'the bank is empty'}; "
+                "leave them out"
+            )
+        if self.test.method == "expected-information" and self.posterior is None:
+            raise PsychometricsError("the method expected-information needs the posterior of the items")
+        _ = self.content  # raises if the limits cannot be met
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each item among the J items."""
+        return {item: j for j, item in enumerate(self.items.item_ids)}
+
+    @cached_property
+    def fine_nodes(self) -> Floats:
+        return self.mean + self.sd * np.linspace(-_LIMIT, _LIMIT, _FINE)
+
+    @cached_property
+    def tables(self) -> kernels.Tables:
+        test, curves, fine = self.test, self.items.curves, self.fine_nodes
+        nodes = self.mean + self.sd * np.linspace(-_LIMIT, _LIMIT, _NODES) if self.nodes is None else self.nodes
+        p = score_probabilities(curves, nodes)
+        criterion = curves.information(fine)
+        if test.method == "expected-information" and self.posterior is not None:
+            criterion = _expected_information(self.posterior, fine)
+        log_ratio = np.zeros(p.shape[:2])
+        if test.cut is not None:
+            ends = np.array([test.cut - test.indifference, test.cut + test.indifference])
+            log_ratio = np.diff(np.log(np.maximum(score_probabilities(curves, ends), 1e-300)))[:, :, 0]
+        empty = np.zeros((0, 0, 0))
+        slopes, warm = _warm_tables(curves, fine) if test.estimator == "wle" else (empty, empty)
+        return kernels.Tables(
+            nodes,
+            np.exp(-0.5 * ((nodes - self.mean) / self.sd) ** 2),
+            p,
+            float(fine[0]),
+            float(fine[1] - fine[0]),
+            np.ascontiguousarray(criterion),
+            score_probabilities(curves, fine),
+            log_ratio,
+            slopes,
+            warm,
+        )
+
+    @cached_property
+    def rules(self) -> kernels.Rules:
+        test = self.test
+        classifies = test.cut is not None
+        sequential = classifies and test.cut_rule == "sprt"
+        return kernels.Rules(
+            METHODS.get(test.method, kernels.INFORMATION),
+            test.estimator == "wle",
+            test.min_items,
+            test.max_items,
+            test.max_se or 0.0,
+            np.nan if test.cut is None else test.cut,
+            float(np.log(test.false_fail / (1 - test.false_pass))) if sequential else -np.inf,
+            float(np.log((1 - test.false_fail) / test.false_pass)) if sequential else np.inf,
+            float(ndtri(0.5 + test.confidence / 2)) if classifies and not sequential else 0.0,
+            test.randomesque,
+        )
+
+    @cached_property
+    def content(self) -> kernels.Content:
+        """The groups and units of the items, and a test that meets all limits."""
+        J, limits = len(self.items.item_ids), self.test.limits
+        groups: list[list[int]] = [[] for _ in range(J)]
+        for g, limit in enumerate(limits):
+            for j in {self.places[item] for item in limit.items if item in self.places}:
+                groups[j].append(g)
+        testlets = [[self.places[item] for item in own if item in self.places] for own in self.test.testlets]
+        together = {j for own in testlets for j in own}
+        units = [*([j] for j in range(J) if j not in together), *(own for own in testlets if own)]
+        if len(together) != sum(map(len, testlets)):
+            raise PsychometricsError("an item is in two testlets; it can be given only once")
+        unit_of = np.empty(J, np.int64)
+        for u, own in enumerate(units):
+            unit_of[own] = u
+        kinds: dict[tuple[int, ...], int] = {}
+        kind = [kinds.setdefault((len(own), *sorted(g for j in own for g in groups[j])), len(kinds)) for own in units]
+        starts = [np.cumsum([0, *map(len, lists)]) for lists in (groups, units)]
+        return kernels.Content(
+            starts[0],
+            np.array([g for own in groups for g in own], np.int64),
+            np.array([limit.least for limit in limits], np.int64),
+            np.array([_NO_MAXIMUM if limit.most is None else limit.most for limit in limits], np.int64),
+            unit_of,
+            starts[1],
+            np.array([j for own in units for j in own], np.int64),
+            np.array(kind, np.int64),
+            self._first_test(groups, units),
+        )
+
+    def _first_test(self, groups: Sequence[Sequence[int]], units: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+        """Units of a test that meets all limits and has the most information at the population's mean."""
+        test = self.test
+        if not test.limits and len(units) == len(groups):
+            return np.zeros(0, np.int64)
+        counts = np.zeros((1 + len(test.limits), len(units)))
+        for u, own in enumerate(units):
+            counts[0, u] = len(own)
+            np.add.at(counts[:, u], [1 + g for j in own for g in groups[j]], 1)
+        low = np.array([test.min_items, *(limit.least for limit in test.limits)])
+        high = [test.max_items, *(test.max_items if limit.most is None else limit.most for limit in test.limits)]
+        information = self.items.curves.information([self.mean])[0]
+        found = milp(
+            -np.array([information[own].sum() for own in units]),
+            integrality=1,
+            bounds=Bounds(0, 1),
+            constraints=LinearConstraint(counts, low, high),
+            options={"mip_rel_gap": 0.05},
+        )
+        if found.x is None:
+            lacking = [
+                f"{limit.name} needs {limit.least} items and the bank has {available:.0f}"
+                for limit, available in zip(test.limits, counts[1:].sum(axis=1), strict=True)
+                if available < limit.least
+            ]
+            raise PsychometricsError(
+                f"no test of {test.min_items} to {test.max_items} items meets all limits: "
+                + ("; ".join(lacking) or "the minima and maxima of its groups conflict; relax one of them")
+            )
+        return np.flatnonzero(found.x > 0.5)
+
+    def eligibility(self, eligible: Floats, given: Floats) -> Floats:
+        """The probability that an item is eligible, so that at most `max_exposure` of learners are given it.
+
+        min(1, r·ε/α), with α the times that the item was given and ε the times that it was eligible (van der Linden &
+        Veldkamp 2004).
+
+        Parameters
+        ----------
+        eligible, given
+            Shape (S, J), the numbers of tests in which each item was eligible and given, in each interval of θ.
+
+        Returns
+        -------
+        array of shape (S, J)
+            Probabilities; 1 without a limit.
+        """
+        if self.test.max_exposure is None:
+            return np.ones(np.shape(given))
+        return np.minimum(1.0, self.test.max_exposure * np.divide(eligible, given, out=np.full(given.shape, np.inf), where=given > 0))
+
+    def unscored_places(self, seed: int) -> tuple[int, ...]:
+        """The positions, from 1, of the unscored items among all items of a test."""
+        among = np.arange(self.test.max_items + self.test.unscored) + 1
+        return tuple(sorted(np.random.default_rng(seed).permutation(among)[: self.test.unscored].tolist()))
+
+    def next(
+        self,
+        answered: Sequence[str],
+        scores: Sequence[int],
+        *,
+        seed: int,
+        start: tuple[float, float] | None = None,
+        excluded: Collection[str] = (),
+        eligible: Mapping[str, Sequence[float]] | None = None,
+    ) -> Step:
+        """Choose the next item of a test from the answers so far. The result depends on the arguments alone.
+
+        Parameters
+        ----------
+        answered
+            The scored items that were given so far, in order.
+        scores
+            The score of each answer.
+        seed
+            A number from 0 on by which random choices of this test are made.
+        start
+            Mean and SD of the prior by which items are chosen; None: the population. Estimates always use the
+            population.
+        excluded
+            Items that must not be given, such as items that the learner knows.
+        eligible
+            Probabilities with which items are eligible, in each interval of θ between the `exposure_cuts`; items that
+            are not named are eligible.
+
+        Returns
+        -------
+        Step
+            The next item, or the reason for which the test ends.
+
+        Raises
+        ------
+        PsychometricsError
+            For an answer to an unknown item, or two answers to an item.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
+        >>> items = irt.ItemParameters.from_frame({"item": ["easy", "hard"], "a": [1, 1], "b": [-1, 1.5]})
+        >>> plan = SelectionPlan(AdaptiveTest(max_items=2), items)
+        >>> plan.next([], [], seed=1).item
+        'easy'
+        >>> plan.next(["easy", "hard"], [1, 0], seed=1).stop
+        'max-items'
+        """
+        unknown = [item for item in answered if item not in self.places]
+        if unknown or len(set(answered)) < len(answered) or len(answered) > self.test.max_items:
+            raise PsychometricsError(
+                f"item {unknown[0]} is not in the bank of this test"
+                if unknown
+                else f"{len(answered)} answers to {len(set(answered))} items: a test has at most one answer to an item"
+                f" and at most {self.test.max_items} answers"
+            )
+        J, places = len(self.places), [self.places[item] for item in answered]
+        given = np.full((2, 1, self.test.max_items), -1)
+        given[0, 0, : len(places)] = places
+        own = CountedScores.from_curves(self.items.curves)
+        given[1, 0, : len(places)] = own.of_answers(np.array(places, np.int64), np.array(scores, np.int8), own.categories)
+        barred = np.isin(self.items.item_ids, list(excluded))[None]
+        probability = np.ones((len(self.test.exposure_cuts) + 1, J))
+        for item, p in (eligible or {}).items():
+            if item in self.places:
+                probability[:, self.places[item]] = p
+        prior = start or (self.mean, 0.0)
+        tests = run(self, np.zeros(1), np.array([seed], np.uint64), probability, prior=np.array([prior]), given=given, excluded=barred)
+        n, stop = int(tests.length[0]), STOPS[tests.stop[0]]
+        item = None if stop else self.items.item_ids[tests.item[0, n]]
+        passes = bool(tests.passes[0]) if stop and self.test.cut is not None else None
+        return Step(item, n + 1, float(tests.theta[0]), float(tests.se[0]), stop, passes)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Results of the kernel for N learners; see `kernels.run_tests`."""
+
+    theta: Floats
+    se: Floats
+    length: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int64]
+    score: npt.NDArray[np.int8]
+    stop: npt.NDArray[np.int8]
+    passes: npt.NDArray[np.bool_]
+    eligible: Floats
+    given: Floats
+
+
+def score_probabilities(curves: ItemCurves, nodes: Floats) -> Floats:
+    """P(score | θ) of J items at Q nodes, shape (J, C, Q); 0 for scores that an item does not have."""
+    counted = CountedScores.from_curves(curves)
+    given, lowest = curves.score_tables(nodes)
+    found = np.zeros((len(curves.a), int(counted.categories.max()), len(nodes)))
+    found[:, 0] = np.exp(lowest[counted.first_row])
+    item = counted.item_of_row
+    found[item, np.arange(len(item)) - counted.first_row[item] + 1] = np.exp(given)
+    return found
+
+
+def run(
+    plan: SelectionPlan,
+    theta: Floats,
+    seeds: npt.NDArray[np.uint64],
+    probability: Floats,
+    *,
+    prior: Floats,
+    truth: Floats | None = None,
+    given: npt.NDArray[np.int64] | None = None,
+    excluded: npt.NDArray[np.bool_] | None = None,
+    threads: int | None = 1,
+) -> Run:
+    """Run tests of N learners; see `kernels.run_tests`.
+
+    `prior` (N, 2) are the mean and SD of the priors by which items are chosen. The result does not depend on `threads`.
+    """
+    N, L, shape = len(theta), plan.test.max_items, probability.shape
+    into = (np.empty(N), np.empty(N), np.zeros(N, np.int64), np.full((N, L), -1), np.zeros((N, L), np.int8), np.zeros(N, np.int8), np.zeros(N, np.bool_))  # fmt: skip
+    nothing = np.full((2, 1, 0), -1)
+    items, scores = nothing if given is None else given
+    barred = np.zeros((1, shape[1]), np.bool_) if excluded is None else excluded
+    people = seeds, theta, np.ascontiguousarray(prior[:, 0]), np.ascontiguousarray(prior[:, 1]), barred
+
+    def part(first: int, last: int) -> tuple[Floats, Floats]:
+        counts = np.zeros(shape), np.zeros(shape)
+        kernels.run_tests(
+            first,
+            last,
+            plan.tables,
+            plan.content,
+            plan.rules,
+            np.zeros((0, 0, 0)) if truth is None else truth,
+            (np.array(plan.test.exposure_cuts, dtype=float), probability),
+            people,
+            (items, scores),
+            into,
+            counts,
+        )
+        return counts
+
+    with runner(threads) as each:
+        parts = each(part, cut(np.ones(N), 8))
+    eligible, given_counts = (np.sum(counts, axis=0) for counts in zip(*parts, strict=True))
+    return Run(*into, eligible, given_counts)
+
+
+def _expected_information(posterior: ItemPosterior, fine: Floats) -> Floats:
+    """Information of the expected response functions, Σ P'²/P, shape (F, J)."""
+    p = posterior.expected_probabilities(fine)
+    slope = np.gradient(p, fine, axis=2)
+    return (np.divide(slope**2, p, out=np.zeros_like(p), where=p > 0)).sum(axis=1).T
+
+
+def _warm_tables(curves: ItemCurves, fine: Floats) -> tuple[Floats, Floats]:
+    """∂ log P/∂θ, shape (J, C, F), and information and J = Σ P'P''/P, shape (2, J, F).
+
+    From I = Σ P'²/P follows J = (I' + Σ P'³/P²)/2.
+    """
+
+    def slope_of(function: Callable[[Floats], Floats]) -> Floats:
+        near, far = function(fine + _H) - function(fine - _H), function(fine + 2 * _H) - function(fine - 2 * _H)
+        return (8 * near - far) / (12 * _H)
+
+    p = score_probabilities(curves, fine)
+    slopes = slope_of(lambda nodes: np.log(np.maximum(score_probabilities(curves, nodes), 1e-300)))
+    information = curves.information(fine).T
+    bend = 0.5 * (slope_of(lambda nodes: curves.information(nodes).T) + (p * slopes**3).sum(axis=1))
+    return slopes, np.stack([information, bend])

@@ -1,0 +1,243 @@
+"""Simulated adaptive tests: their precision, length, exposure and content before any learner takes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.adaptive.declaration import AdaptiveTest
+from irt_psychometrics.adaptive.item_posterior import ItemPosterior
+from irt_psychometrics.adaptive.plan import STOPS, Run, SelectionPlan, run, score_probabilities
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.items import ItemParameters
+
+TRUE_BANKS = 25
+"""Number of banks that are drawn from the posterior of the items; each is used for an equal part of the tests."""
+_FIRST, _GROWTH, _MOST = 20, 20, 500
+"""Tests after which eligibility is computed again: each of the first tests, then 1 in this many, at most this many."""
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedTests:
+    """N simulated tests.
+
+    Attributes:
+        plan: the test and its bank of J items.
+        theta: shape (N,), true abilities.
+        estimate, se: shape (N,), estimates and their standard errors, as the test reports them.
+        length: shape (N,), numbers of scored items.
+        item: shape (N, L), places of the items that were given, −1 after the last one.
+        score: shape (N, L), the scores.
+        stopped: shape (N,), indices into `STOPS`.
+        passes: shape (N,), decisions of a test that classifies.
+        times_eligible, times_given: shape (S, J), tests in which an item was eligible and given, by interval of θ.
+    """
+
+    STOPS = STOPS
+    plan: SelectionPlan
+    theta: Floats
+    estimate: Floats
+    se: Floats
+    length: Ints
+    item: Ints
+    score: npt.NDArray[np.int8]
+    stopped: npt.NDArray[np.int8]
+    passes: Mask
+    times_eligible: Floats
+    times_given: Floats
+
+    @property
+    def bias(self) -> float:
+        """Mean of estimate − θ."""
+        return float(np.mean(self.estimate - self.theta))
+
+    @property
+    def rmse(self) -> float:
+        """Root mean square of estimate − θ."""
+        return float(np.sqrt(np.mean((self.estimate - self.theta) ** 2)))
+
+    @property
+    def mean_se(self) -> float:
+        """Root mean square of the standard errors: the precision that the test promises."""
+        return float(np.sqrt(np.mean(self.se**2)))
+
+    @property
+    def capitalisation(self) -> float:
+        """Promised precision divided by the real one. Below 1, errors of the items make tests look better than they
+        are (van der Linden & Glas 2000)."""
+        return self.mean_se / self.rmse
+
+    @property
+    def exposure(self) -> Floats:
+        """The share of tests in which each item was given, shape (J,)."""
+        return self.times_given.sum(axis=0) / len(self.theta)
+
+    @property
+    def overlap(self) -> float:
+        """The expected share of items that two tests have in common (Chen, Ankenmann & Spray 2003, eq. 4)."""
+        times, n = self.times_given.sum(axis=0), len(self.theta)
+        return float((times * (times - 1)).sum() / (n * (n - 1) * self.length.mean())) if n > 1 else float("nan")
+
+    @property
+    def stops(self) -> Mapping[str, float]:
+        """The share of tests that ended for each reason."""
+        shares = np.bincount(self.stopped, minlength=len(STOPS)) / len(self.theta)
+        return {str(name): float(share) for name, share in zip(STOPS, shares, strict=True) if share > 0}
+
+    @cached_property
+    def limits_met(self) -> Floats:
+        """The share of tests that meet each limit on the content, shape (K,)."""
+        members = np.zeros((len(self.plan.test.limits), len(self.plan.places) + 1), dtype=np.int64)
+        for row, limit in zip(members, self.plan.test.limits, strict=True):
+            row[[self.plan.places[item] for item in limit.items if item in self.plan.places]] = 1
+        counts = members[:, self.item].sum(axis=2)
+        met = [
+            ((own >= limit.least) & (own <= (np.inf if limit.most is None else limit.most))).mean()
+            for own, limit in zip(counts, self.plan.test.limits, strict=True)
+        ]
+        return np.array(met, dtype=float)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of learners whose pass or fail is right. Returns None if the test does not classify."""
+        cut = self.plan.test.cut
+        return None if cut is None else float(np.mean(self.passes == (self.theta >= cut)))
+
+    def by_theta(self, edges: npt.ArrayLike) -> dict[str, Floats]:
+        """Results by intervals of true θ.
+
+        Parameters
+        ----------
+        edges
+            Shape (E,), increasing edges of E − 1 intervals.
+
+        Returns
+        -------
+        dict
+            Columns n, theta (mean), bias, rmse, mean_se and length, shape (E − 1,) each; NaN for empty intervals.
+        """
+        edges = np.asarray(edges, dtype=float)
+        place, size = np.digitize(self.theta, edges), len(edges) - 1
+        n = np.bincount(place, minlength=size + 2)[1 : size + 1]
+
+        def mean_of(values: Floats | Ints) -> Floats:
+            total = np.bincount(place, values, minlength=size + 2)[1 : size + 1]
+            return np.divide(total, n, out=np.full(size, np.nan), where=n > 0)
+
+        error = self.estimate - self.theta
+        return {
+            "n": n.astype(float),
+            "theta": mean_of(self.theta),
+            "bias": mean_of(error),
+            "rmse": np.sqrt(mean_of(error**2)),
+            "mean_se": np.sqrt(mean_of(self.se**2)),
+            "length": mean_of(self.length),
+        }
+
+
+def simulate(
+    items: ItemParameters,
+    test: AdaptiveTest,
+    theta: npt.ArrayLike | int = 1000,
+    *,
+    errors: ItemPosterior | None = None,
+    truth: ItemParameters | None = None,
+    mean: float = 0.0,
+    sd: float = 1.0,
+    known_se: float | None = None,
+    counts: tuple[Floats, Floats] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> SimulatedTests:
+    """Simulate an adaptive test.
+
+    Items are chosen and θ is estimated by `items`, as in the real test. Answers are drawn by the true parameters.
+
+    Parameters
+    ----------
+    items
+        The J items of the bank, as they are known.
+    test
+        The rules of the test.
+    theta
+        Shape (N,), true abilities, or the number of learners to draw from the population.
+    errors
+        The posterior of the items, from which true parameters are drawn. Draws from the normal distribution around the
+        estimates would hide that the chosen items are those with favourable errors.
+    truth
+        True parameters of the same J items; None: `errors`, or else the parameters are without errors.
+    mean, sd
+        Mean and SD of the population, sd > 0.
+    known_se
+        Standard error of an estimate of θ from before the test, by which the first items are chosen; None: not used.
+    counts
+        Times that items were eligible and given in earlier tests, shape (S, J) each; None: there were no tests.
+    seed
+        Seed of the random numbers.
+    threads
+        Number of threads; None: all processors. The result does not depend on it.
+
+    Returns
+    -------
+    SimulatedTests
+        The tests in the order of `theta`.
+
+    Raises
+    ------
+    PsychometricsError
+        As `SelectionPlan`; also for abilities that are not finite numbers.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.adaptive import AdaptiveTest, simulate
+    >>> items = irt.ItemParameters.from_frame({"item": list("abc"), "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> tests = simulate(items, AdaptiveTest(max_items=2), [0.0, 1.0])
+    >>> tests.exposure.tolist()[1], tests.length.tolist()
+    (1.0, [2, 2])
+    """
+    plan = SelectionPlan(test, items, mean, sd, posterior=errors)
+    rng = np.random.default_rng(seed)
+    at = mean + sd * rng.standard_normal(theta) if isinstance(theta, int) else np.asarray(theta, dtype=float)
+    if at.ndim != 1 or not at.size or not np.isfinite(at).all():
+        raise PsychometricsError("theta must be finite numbers, one for each learner, or a number of learners")
+    prior = np.zeros((at.size, 2))
+    if known_se is not None:
+        weight = sd**2 / (sd**2 + known_se**2)
+        prior[:, 0] = mean + weight * (at + known_se * rng.standard_normal(at.size) - mean)
+        prior[:, 1] = known_se * np.sqrt(weight)
+    if truth is None and errors is not None:
+        banks = errors.draw(min(TRUE_BANKS, at.size), rng)
+    else:
+        banks = [truth or items]
+    seeds = rng.integers(0, 2**63, at.size, dtype=np.uint64)
+    shape = len(test.exposure_cuts) + 1, len(items.item_ids)
+    eligible, given = (np.zeros(shape), np.zeros(shape)) if counts is None else counts
+    found: list[Run] = []
+    for bank, rows in zip(banks, np.array_split(np.arange(at.size), len(banks)), strict=True):
+        probabilities = score_probabilities(bank.curves, plan.fine_nodes)
+        first, end = int(rows[0]), int(rows[-1]) + 1
+        while first < end:
+            size = end - first if test.max_exposure is None else max(1, min(first // _GROWTH, _MOST, end - first))
+            part = slice(first, first + size)
+            done = run(
+                plan,
+                at[part],
+                seeds[part],
+                plan.eligibility(eligible, given),
+                prior=prior[part],
+                truth=probabilities,
+                threads=threads,
+            )
+            eligible, given = eligible + done.eligible, given + done.given
+            found.append(done)
+            first += size
+    columns = ("theta", "se", "length", "item", "score", "stop", "passes")
+    joined = [np.concatenate([getattr(part, name) for part in found]) for name in columns]
+    own = [np.sum([getattr(part, name) for part in found], axis=0) for name in ("eligible", "given")]
+    return SimulatedTests(plan, at, *joined, *own)
