@@ -32,14 +32,16 @@ progressive selection. Answers have the numbers from 0 on."""
 class Tables(NamedTuple):
     """Tables of J items with up to C scores: at Q nodes of the posterior, and at F fine nodes `low` + f·`step`.
 
-    `weights` (Q,) is the prior, `p` (J, C, Q) the probabilities of scores, `criterion` (F, J) the information, `fine`
-    (J, C, F) the probabilities at the fine nodes, `log_ratio` (J, C) the log likelihood ratio of the sequential test.
-    For WLE, `slopes` (J, C, F) are ∂ log P/∂θ and `warm` (2, J, F) information and Warm's J.
+    `weights` (Q,) is the prior, `p` (J, C, Q) the probabilities of scores, `log_p` their logarithms (for
+    Kullback-Leibler information only), `criterion` (F, J) the information, `fine` (J, C, F) the probabilities at the
+    fine nodes, `log_ratio` (J, C) the log likelihood ratio of the sequential test. For WLE, `slopes` (J, C, F) are
+    ∂ log P/∂θ and `warm` (2, J, F) information and Warm's J.
     """
 
     nodes: np.ndarray
     weights: np.ndarray
     p: np.ndarray
+    log_p: np.ndarray
     low: float
     step: float
     criterion: np.ndarray
@@ -68,7 +70,7 @@ class State(NamedTuple):
     """Arrays of one test in progress.
 
     `used` (J,) marks items that were given or are excluded, `off` (S, J) items that are not eligible. `prior` (Q,) is
-    the prior by which items are chosen, `sums` (3, F) are the sums of WLE, `count` (K,) are the items of each group.
+    the prior by which items are chosen, `sums` (3, F) are the sums of WLE, `counted` (K,) are the items of each group.
     The other arrays are overwritten by the functions that use them.
     """
 
@@ -79,7 +81,7 @@ class State(NamedTuple):
     posterior: np.ndarray
     prior: np.ndarray
     sums: np.ndarray
-    count: np.ndarray
+    counted: np.ndarray
     spare: np.ndarray
     taken: np.ndarray
     failed: np.ndarray
@@ -195,6 +197,7 @@ def _set_values(theta, spread, n, seed, tables, rules, state):  # type: ignore[n
             for j in range(J):
                 out[j] = (1 - share) * top * _uniform(seed, _RANDOM_PART + n * J + j) + share * out[j]
         return
+    mass = likelihood.sum()
     for j in range(J):
         out[j] = 0.0
         if used[j]:
@@ -205,9 +208,10 @@ def _set_values(theta, spread, n, seed, tables, rules, state):  # type: ignore[n
             if here <= 0.0:
                 continue
             if rules.method == KULLBACK_LEIBLER:
-                total = 0.0
+                total = mass * np.log(here)
+                logs = tables.log_p[j, c]
                 for q in range(Q):
-                    total += likelihood[q] * np.log(here / max(own[q], 1e-300))
+                    total -= likelihood[q] * logs[q]
                 out[j] += here * total
             else:
                 total = 0.0
@@ -318,12 +322,12 @@ def _complete_after(unit, n, rules, content, state, n_completion):  # type: igno
         state.other[:n_completion] = state.completion[:n_completion]
         state.other[place] = state.completion[n_completion - 1]
         return n_completion - 1
-    n += _add(unit, content, state.count, 1)
+    n += _add(unit, content, state.counted, 1)
     found = complete(
-        content, state.count, rules.max_items - n, rules.min_items - n, state.used, state.completion,
+        content, state.counted, rules.max_items - n, rules.min_items - n, state.used, state.completion,
         max(n_completion, 0), unit, state.other, state.spare, state.taken,
     )  # fmt: skip
-    _add(unit, content, state.count, -1)
+    _add(unit, content, state.counted, -1)
     return found
 
 
@@ -336,7 +340,7 @@ def _worth(unit, content, state, interval):  # type: ignore[no-untyped-def]
         priority = 1.0
         for g in range(content.group_start[j], content.group_start[j + 1]):
             k = content.groups[g]
-            priority *= (content.most[k] - state.count[k]) / content.most[k]
+            priority *= (content.most[k] - state.counted[k]) / content.most[k]
         worth += (state.value[j] * priority - PENALTY * state.off[interval, j]) / (end - start)
     return worth
 
@@ -355,7 +359,7 @@ def _choose(n, interval, seed, rules, content, state, n_completion, plain):  # t
                 if state.used[u]:
                     continue
                 worth = state.value[u] - PENALTY * state.off[interval, u]
-            elif _fits(u, content, state.count, state.used, rules.max_items - n):
+            elif _fits(u, content, state.counted, state.used, rules.max_items - n):
                 worth = _worth(u, content, state, interval)
             else:
                 continue
@@ -419,23 +423,25 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
     into: (theta, se, length, items (N, L), scores (N, L), stop, passes).
     counts: (times eligible, times given), (S, J) each, to which is added.
     """
-    J, C, Q = tables.p.shape
+    J, Q = tables.criterion.shape[1], tables.nodes.size
     K, U, F = content.least.size, content.kind.size, tables.criterion.shape[0]
     cuts, probability = eligible
     seeds, thetas, prior_mean, prior_sd, excluded = people
     plain = K == 0 and U == J
     theta_out, se_out, length_out, items_out, scores_out, stop_out, passes_out = into
     state = State(
-        np.empty(J, np.bool_), np.zeros(probability.shape, np.bool_), np.empty(J), np.empty(Q), np.empty(Q), np.empty(Q),
-        np.empty((3, F)), np.empty(K, np.int64), np.empty(K, np.int64), np.empty(U, np.bool_), np.empty(U, np.bool_),
-        np.empty(U, np.int64), np.empty(U, np.int64), np.empty(rules.randomesque, np.int64),
+        np.empty(J, np.bool_), np.zeros(probability.shape, np.bool_), np.empty(J),
+        np.empty(Q), np.empty(Q), np.empty(Q), np.empty((3, F)), np.empty(K, np.int64), np.empty(K, np.int64),
+        np.empty(U, np.bool_), np.empty(U, np.bool_), np.empty(U, np.int64), np.empty(U, np.int64),
+        np.empty(rules.randomesque, np.int64),
     )  # fmt: skip
     for i in range(first, last):
         seed = seeds[i]
         state.used[:] = excluded[i if excluded.shape[0] > 1 else 0]
         state.likelihood[:] = 1.0
+        state.likelihood[0] = state.likelihood[-1] = 0.5  # trapezoidal rule
         state.sums[:] = 0.0
-        state.count[:] = 0
+        state.counted[:] = 0
         for s in range(probability.shape[0]):
             for j in range(J):
                 p = probability[s, j]
@@ -448,7 +454,7 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
         n_completion = 0
         if not plain:
             n_completion = complete(
-                content, state.count, rules.max_items, rules.min_items, state.used, content.first, content.first.size,
+                content, state.counted, rules.max_items, rules.min_items, state.used, content.first, content.first.size,
                 -1, state.completion, state.spare, state.taken,
             )  # fmt: skip
         ratio, n, stop, unit, within = 0.0, 0, NOT_STOPPED, -1, 0
@@ -476,7 +482,7 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
             if own != unit and not plain:
                 n_completion = _complete_after(own, n, rules, content, state, n_completion)
                 state.completion[: max(n_completion, 0)] = state.other[: max(n_completion, 0)]
-                _add(own, content, state.count, 1)
+                _add(own, content, state.counted, 1)
             unit, within = own, content.unit_start[own]
             while content.unit_items[within] != chosen:
                 within += 1
@@ -503,7 +509,7 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
             ratio += tables.log_ratio[chosen, score]
             complete_unit = within == content.unit_start[unit + 1]
             for g in range(K):
-                complete_unit &= state.count[g] >= content.least[g]
+                complete_unit &= state.counted[g] >= content.least[g]
             if complete_unit:
                 stop = _reason_to_stop(n, theta, se, ratio, rules)
             if n == rules.max_items and stop == NOT_STOPPED:

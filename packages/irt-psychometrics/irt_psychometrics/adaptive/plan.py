@@ -36,6 +36,7 @@ _LIMIT, _NODES, _FINE = 6.0, 121, 601
 _H = 1e-3
 """Step of differences with respect to θ, whose error is h⁴/30 of the fifth derivative, 1e-13."""
 _NO_MAXIMUM = 1 << 40
+_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ class SelectionPlan:
         if not known.all() or not known.size:
             named = [item for item, is_known in zip(self.items.item_ids, known, strict=True) if not is_known]
             raise PsychometricsError(
-                f"items without parameters or with a ≤ 0 cannot be chosen: {', '.join(named[:5]) or 'the bank is empty'}; "
-                "leave them out"
+                f"{len(named)} items have no parameters or a ≤ 0: {', '.join(named[:5])}; leave them out of the bank"
+                if named
+                else "the bank of an adaptive test has no items"
             )
         if self.test.method == "expected-information" and self.posterior is None:
             raise PsychometricsError("the method expected-information needs the posterior of the items")
@@ -113,13 +115,14 @@ class SelectionPlan:
         log_ratio = np.zeros(p.shape[:2])
         if test.cut is not None:
             ends = np.array([test.cut - test.indifference, test.cut + test.indifference])
-            log_ratio = np.diff(np.log(np.maximum(score_probabilities(curves, ends), 1e-300)))[:, :, 0]
+            log_ratio = np.diff(np.log(np.maximum(score_probabilities(curves, ends), _TINY)))[:, :, 0]
         empty = np.zeros((0, 0, 0))
         slopes, warm = _warm_tables(curves, fine) if test.estimator == "wle" else (empty, empty)
         return kernels.Tables(
             nodes,
             np.exp(-0.5 * ((nodes - self.mean) / self.sd) ** 2),
             p,
+            np.log(np.maximum(p, _TINY)) if test.method == "kullback-leibler" else empty,
             float(fine[0]),
             float(fine[1] - fine[0]),
             np.ascontiguousarray(criterion),
@@ -227,7 +230,17 @@ class SelectionPlan:
         """
         if self.test.max_exposure is None:
             return np.ones(np.shape(given))
-        return np.minimum(1.0, self.test.max_exposure * np.divide(eligible, given, out=np.full(given.shape, np.inf), where=given > 0))
+        return np.minimum(
+            1.0, self.test.max_exposure * np.divide(eligible, given, out=np.full(given.shape, np.inf), where=given > 0)
+        )
+
+    def draw_ineligible(self, probability: Floats, seed: int) -> dict[str, list[float]]:
+        """Draw the items that are not eligible in a test, in the form that `next` takes as `eligible`.
+
+        `probability` (S, J) is the result of `eligibility`. Items that are eligible in all intervals of θ are left out.
+        """
+        drawn = np.random.default_rng(seed).random(probability.shape) < probability
+        return {item: drawn[:, j].astype(float).tolist() for item, j in self.places.items() if not drawn[:, j].all()}
 
     def unscored_places(self, seed: int) -> tuple[int, ...]:
         """The positions, from 1, of the unscored items among all items of a test."""
@@ -296,18 +309,28 @@ class SelectionPlan:
         given = np.full((2, 1, self.test.max_items), -1)
         given[0, 0, : len(places)] = places
         own = CountedScores.from_curves(self.items.curves)
-        given[1, 0, : len(places)] = own.of_answers(np.array(places, np.int64), np.array(scores, np.int8), own.categories)
+        given[1, 0, : len(places)] = own.of_answers(
+            np.array(places, np.int64), np.array(scores, np.int8), own.categories
+        )
         barred = np.isin(self.items.item_ids, list(excluded))[None]
         probability = np.ones((len(self.test.exposure_cuts) + 1, J))
         for item, p in (eligible or {}).items():
             if item in self.places:
                 probability[:, self.places[item]] = p
         prior = start or (self.mean, 0.0)
-        tests = run(self, np.zeros(1), np.array([seed], np.uint64), probability, prior=np.array([prior]), given=given, excluded=barred)
+        tests = run(
+            self,
+            np.zeros(1),
+            np.array([seed], np.uint64),
+            probability,
+            prior=np.array([prior]),
+            given=given,
+            excluded=barred,
+        )
         n, stop = int(tests.length[0]), STOPS[tests.stop[0]]
-        item = None if stop else self.items.item_ids[tests.item[0, n]]
+        chosen = None if stop else self.items.item_ids[tests.item[0, n]]
         passes = bool(tests.passes[0]) if stop and self.test.cut is not None else None
-        return Step(item, n + 1, float(tests.theta[0]), float(tests.se[0]), stop, passes)
+        return Step(chosen, n + 1, float(tests.theta[0]), float(tests.se[0]), stop, passes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -353,7 +376,8 @@ def run(
     `prior` (N, 2) are the mean and SD of the priors by which items are chosen. The result does not depend on `threads`.
     """
     N, L, shape = len(theta), plan.test.max_items, probability.shape
-    into = (np.empty(N), np.empty(N), np.zeros(N, np.int64), np.full((N, L), -1), np.zeros((N, L), np.int8), np.zeros(N, np.int8), np.zeros(N, np.bool_))  # fmt: skip
+    scores_stop = np.zeros((N, L), np.int8), np.zeros(N, np.int8)
+    into = (np.empty(N), np.empty(N), np.zeros(N, np.int64), np.full((N, L), -1), *scores_stop, np.zeros(N, np.bool_))
     nothing = np.full((2, 1, 0), -1)
     items, scores = nothing if given is None else given
     barred = np.zeros((1, shape[1]), np.bool_) if excluded is None else excluded
@@ -400,7 +424,7 @@ def _warm_tables(curves: ItemCurves, fine: Floats) -> tuple[Floats, Floats]:
         return (8 * near - far) / (12 * _H)
 
     p = score_probabilities(curves, fine)
-    slopes = slope_of(lambda nodes: np.log(np.maximum(score_probabilities(curves, nodes), 1e-300)))
+    slopes = slope_of(lambda nodes: np.log(np.maximum(score_probabilities(curves, nodes), _TINY)))
     information = curves.information(fine).T
     bend = 0.5 * (slope_of(lambda nodes: curves.information(nodes).T) + (p * slopes**3).sum(axis=1))
     return slopes, np.stack([information, bend])

@@ -211,10 +211,8 @@ def simulate(
         weight = sd**2 / (sd**2 + known_se**2)
         prior[:, 0] = mean + weight * (at + known_se * rng.standard_normal(at.size) - mean)
         prior[:, 1] = known_se * np.sqrt(weight)
-    if truth is None and errors is not None:
-        banks = errors.draw(min(TRUE_BANKS, at.size), rng)
-    else:
-        banks = [truth or items]
+    drawn = truth is None and errors is not None
+    banks = errors.draw(min(TRUE_BANKS, at.size), rng) if drawn and errors else [truth or items]
     seeds = rng.integers(0, 2**63, at.size, dtype=np.uint64)
     shape = len(test.exposure_cuts) + 1, len(items.item_ids)
     eligible, given = (np.zeros(shape), np.zeros(shape)) if counts is None else counts
