@@ -1,13 +1,18 @@
 """Posterior distribution of the true parameters of a bank's items, given their estimates with errors.
 
-The true η_j = (ln a_j, b_j) of the bank are N(m, T), and their estimates are N(η, V), V by the delta method. T is
-estimated by restricted maximum likelihood and m is not known, so that with S_j = T + V_j and K_j = T S_j⁻¹
+The true η_j = (ln a_j, d_j), d = −ab, of the bank are N(m, T), and their estimates are N(η, V), V by the delta method.
+T is estimated by restricted maximum likelihood and m is not known, so that with S_j = T + V_j and K_j = T S_j⁻¹
 
     η̃_j = m̂ + K_j(η̂_j − m̂),    m̂ = (Σ S_j⁻¹)⁻¹ Σ S_j⁻¹ η̂_j.
 
-Errors in V may be common to all items, such as those of a linking. Because m is unknown, the bank as a whole contains
-no information about them, so K uses only the errors of each item, and the draws have the errors of η̃ with the joint V.
-Draws around the estimates themselves would hide that items chosen for their estimates look better than they are.
+Errors of d are nearly normal, and errors of b = −d/a are not if a is small. The errors of an estimate are smaller or
+larger than those at the true values, and with V at the estimates the posterior would follow the errors that seem small
+by chance. So V is computed again at a first η̃: each error is multiplied by the ratio of its assumed values
+(`core.assumed_errors`) there and at the estimates.
+
+Errors in V may be common to all items, such as those of a linking. The bank as a whole contains no information about
+them, so K uses only the errors of each item, and the draws have the errors of η̃ with the joint V. Draws around the
+estimates themselves would hide that items chosen for their estimates look better than they are.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import numpy as np
 from irt_psychometrics.core import covariances
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import CountedScores
+from irt_psychometrics.core.item_models import CountedScores, ItemCurves
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
 
@@ -37,8 +42,8 @@ class ItemPosterior:
 
     Attributes:
         items: the estimates.
-        errors: V, in the shape of `items.cov`.
-        prior_cov: T, covariance of (ln a, b) over the bank, shape (2, 2).
+        errors: V at the posterior means, in the shape of `items.cov`.
+        prior_cov: T, covariance of (ln a, d) over the bank, shape (2, 2).
         mean_cov: covariance of m̂, shape (2, 2).
         weight: S⁻¹ of each item, shape (J, 2, 2).
         location: η̃, shape (J, 2).
@@ -60,30 +65,22 @@ class ItemPosterior:
         _require(items, items.curves.known & (items.a > 0), "no positive slope a; leave them out of the bank")
         with_errors = np.isfinite(items.cov_of_each.sum(axis=(1, 2)))
         _require(items, with_errors, "no finite errors; use the errors of a fit, or `items.with_assumed_errors()`")
-        errors = covariances.scale(items.cov, np.column_stack([1 / items.a, np.ones(len(items.a))]).ravel())
-        errors = errors + NO_ERROR * np.eye(errors.shape[1])
-        own: Any = covariances.item_blocks(errors)
-        estimates, prior_cov = _locations(items), np.eye(2)
-        for _ in range(MAX_STEPS):
-            weight = np.linalg.inv(prior_cov + own)
-            mean_cov = np.linalg.inv(weight.sum(axis=0))
-            mean = mean_cov @ np.einsum("jxy,jy->x", weight, estimates)
-            gain = prior_cov @ weight
-            away = np.einsum("jxy,jy->jx", gain, estimates - mean)
-            within = gain @ own + gain @ mean_cov @ gain.swapaxes(1, 2)
-            last, prior_cov = prior_cov, (away.T @ away + within.sum(axis=0)) / len(away)
-            if np.abs(prior_cov - last).max() < TOLERANCE * last.max():
-                break
-        return cls(items, errors, last, mean_cov, weight, mean + away)
+        of_estimates, estimates = _errors(items), _locations(items)
+        location = estimates
+        for _ in range(2):
+            ratio = np.nan_to_num(_assumed(items, location) / _assumed(items, estimates), nan=1.0)
+            errors = covariances.scale(of_estimates, ratio.ravel()) + NO_ERROR * np.eye(of_estimates.shape[1])
+            prior_cov, mean_cov, weight, location = _fit_bank(estimates, covariances.item_blocks(errors))
+        return cls(items, errors, prior_cov, mean_cov, weight, location)
 
     @property
     def mean(self) -> ItemParameters:
-        """The items at the posterior mean of (ln a, b) and of the further parameters, without errors."""
+        """The items at the posterior mean of (ln a, d) and of the further parameters, without errors."""
         return self._bank(self.location)
 
     @property
     def cov(self) -> Floats:
-        """Posterior covariance of each item's (ln a, b), shape (J, 2, 2)."""
+        """Posterior covariance of each item's (ln a, d), shape (J, 2, 2)."""
         rest = np.eye(2) - self.prior_cov @ self.weight
         return rest @ self.prior_cov + rest @ self.mean_cov @ rest.swapaxes(1, 2)
 
@@ -108,12 +105,12 @@ class ItemPosterior:
     def expected_probabilities(self, nodes: Floats) -> Floats:
         """P(score | θ) of the expected response function, shape (J, C, Q); 0 for scores that an item does not have.
 
-        It is the mean over the posterior of (ln a, b), with further parameters at their conditional mean (Mislevy,
+        It is the mean over the posterior of (ln a, d), with further parameters at their conditional mean (Mislevy,
         Wingersky & Sheehan 1994; Lewis 2001).
         """
         root = np.linalg.cholesky(self.cov + NO_ERROR * np.eye(2))
         points = [
-            weight * other * score_probabilities(self._bank(self.location + root @ np.array([x, y])), nodes)
+            weight * other * score_probabilities(self._bank(self.location + root @ np.array([x, y])).curves, nodes)
             for x, weight in zip(*QUADRATURE, strict=True)
             for y, other in zip(*QUADRATURE, strict=True)
         ]
@@ -121,29 +118,64 @@ class ItemPosterior:
 
     @cached_property
     def _further_errors(self) -> tuple[Floats, Floats]:
-        """Errors of the further parameters: their regression on the errors of (ln a, b), shape (J, M, 2), and a root of
+        """Errors of the further parameters: their regression on the errors of (ln a, d), shape (J, M, 2), and a root of
         the remaining covariance, shape (J, M, M). Parameters without known errors are held."""
         cov = np.nan_to_num(self.items.cov_of_all[:, 2:])
-        cov[:, :, 0] /= self.items.a[:, None]
-        by = cov[:, :, :2] @ np.linalg.inv(covariances.item_blocks(self.errors))
-        values, vectors = np.linalg.eigh(cov[:, :, 2:] - by @ cov[:, :, :2].swapaxes(1, 2))
+        between = cov[:, :, :2] @ _jacobian(self.items).swapaxes(1, 2)
+        by = between @ np.linalg.inv(covariances.item_blocks(_errors(self.items)) + NO_ERROR * np.eye(2))
+        values, vectors = np.linalg.eigh(cov[:, :, 2:] - by @ between.swapaxes(1, 2))
         return by, vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
 
     def _bank(self, location: Floats, noise: Floats | float = 0.0) -> ItemParameters:
-        """The items with this (ln a, b), and further parameters at their conditional mean plus `noise` (J, M)."""
-        items, (a, b) = self.items, (np.exp(location[:, 0]), location[:, 1])
+        """The items with this (ln a, d), and further parameters at their conditional mean plus `noise` (J, M)."""
+        items, a = self.items, np.exp(location[:, 0])
         moved = noise - np.einsum("jmx,jx->jm", self._further_errors[0], _locations(items) - location)
         c = expit(logit(items.c) + moved[:, 0])
         others = []
         for some in items.others:
             c[some.at] = items.c[some.at]
             others.append(replace(some, further=some.further + moved[some.at, : len(some.further)].T))
-        return ItemParameters(items.item_ids, a, b, c, np.zeros((len(a), 2, 2)), others=tuple(others))
+        b, no_errors = -location[:, 1] / a, np.zeros((len(a), 2, 2))
+        return ItemParameters(items.item_ids, a, b, c, no_errors, others=tuple(others))
+
+
+def _fit_bank(estimates: Floats, errors: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """T, the covariance of m̂, S⁻¹ and η̃ by EM, from estimates (J, 2) with errors (J, 2, 2)."""
+    prior_cov = np.eye(2)
+    for _ in range(MAX_STEPS):
+        weight: Any = np.linalg.inv(prior_cov + errors)
+        mean_cov = np.linalg.inv(weight.sum(axis=0))
+        mean = mean_cov @ np.einsum("jxy,jy->x", weight, estimates)
+        gain = prior_cov @ weight
+        away = np.einsum("jxy,jy->jx", gain, estimates - mean)
+        within = gain @ errors + gain @ mean_cov @ gain.swapaxes(1, 2)
+        last, prior_cov = prior_cov, (away.T @ away + within.sum(axis=0)) / len(away)
+        if np.abs(prior_cov - last).max() < TOLERANCE * last.max():
+            break
+    return last, mean_cov, weight, mean + away
 
 
 def _locations(items: ItemParameters) -> Floats:
-    """(ln a, b), shape (J, 2)."""
-    return np.column_stack([np.log(items.a), items.b])
+    """(ln a, d), shape (J, 2)."""
+    return np.column_stack([np.log(items.a), items.d])
+
+
+def _jacobian(items: ItemParameters) -> Floats:
+    """∂(ln a, d)/∂(a, b), shape (J, 2, 2)."""
+    return np.stack([[1 / items.a, np.zeros(len(items.a))], [-items.b, -items.a]]).transpose(2, 0, 1)
+
+
+def _errors(items: ItemParameters) -> Floats:
+    """Covariance of the estimates of (ln a, d), in the shape of `items.cov`."""
+    return covariances.transform(items.cov, _jacobian(items))
+
+
+def _assumed(items: ItemParameters, location: Floats) -> Floats:
+    """Assumed standard errors of (ln a, d) if these are the parameters of the items, shape (J, 2)."""
+    a = np.exp(location[:, 0])
+    with np.errstate(invalid="ignore"):
+        errors = _errors(replace(items, a=a, b=-location[:, 1] / a).with_assumed_errors())
+    return np.sqrt(errors[:, [0, 1], [0, 1]])
 
 
 def _require(items: ItemParameters, satisfied: Mask, lack: str) -> None:
@@ -153,11 +185,11 @@ def _require(items: ItemParameters, satisfied: Mask, lack: str) -> None:
         raise PsychometricsError(f"{len(names)} items have {lack}: {', '.join(names[:5])}{', …' * (len(names) > 5)}")
 
 
-def score_probabilities(items: ItemParameters, nodes: Floats) -> Floats:
-    """P(score | θ) at Q nodes, shape (J, C, Q)."""
-    counted = CountedScores.from_curves(items.curves)
-    given, lowest = np.exp(items.curves.score_tables(nodes))
-    found = np.zeros((len(items.a), int(counted.categories.max()), len(nodes)))
+def score_probabilities(curves: ItemCurves, nodes: Floats) -> Floats:
+    """P(score | θ) of J items at Q nodes, shape (J, C, Q); 0 for scores that an item does not have."""
+    counted = CountedScores.from_curves(curves)
+    given, lowest = np.exp(curves.score_tables(nodes))
+    found = np.zeros((len(curves.a), int(counted.categories.max()), len(nodes)))
     found[:, 0] = lowest[counted.first_row]
     found[counted.item_of_row, np.arange(len(given)) - counted.first_row[counted.item_of_row] + 1] = given
     return found
