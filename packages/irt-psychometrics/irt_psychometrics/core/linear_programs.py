@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -79,18 +80,18 @@ class Program:
 
     def load(self, into: Any) -> None:
         """Pass the program to a solver."""
-        highspy = highs()
-        lp, kinds = highspy.HighsLp(), highspy.HighsVarType
-        lp.num_col_, lp.num_row_ = len(self.cost), len(self.rules)
-        lp.col_cost_, lp.col_upper_ = self.cost, self.upper
-        lp.col_lower_ = np.where(np.isfinite(self.upper), 0.0, -highspy.kHighsInf)
-        lp.row_lower_, lp.row_upper_ = (np.array([rule[k] for rule in self.rules], dtype=float) for k in (3, 4))
-        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        lp.a_matrix_.start_ = np.cumsum([0, *(len(rule.columns) for rule in self.rules)])
-        lp.a_matrix_.index_ = np.concatenate([rule.columns for rule in self.rules])
-        lp.a_matrix_.value_ = np.concatenate([rule.values for rule in self.rules])
-        lp.integrality_ = [kinds.kInteger if j < self.n_integer else kinds.kContinuous for j in range(len(self.cost))]
-        into.passModel(lp)
+        highspy, rules, columns = highs(), self.rules, len(self.cost)
+        least, most = (np.array([rule[k] for rule in rules], dtype=float) for k in (3, 4))
+        start = np.cumsum([0, *(len(rule.columns) for rule in rules)])
+        by_row, minimise = int(highspy.MatrixFormat.kRowwise), int(highspy.ObjSense.kMinimize)
+        lower = np.where(np.isfinite(self.upper), 0.0, -math.inf)
+        index, value = (np.concatenate([rule[k] for rule in rules]) for k in (1, 2))
+        is_whole = (np.arange(columns) < self.n_integer).astype(np.int32)
+        matrix = start.astype(np.int32), index.astype(np.int32), value
+        into.passModel(
+            *(columns, len(rules), len(index), by_row, minimise, 0.0),
+            *(self.cost, lower, self.upper, least, most, *matrix, is_whole),
+        )
 
     def solve(
         self, *, time_limit: float = 60.0, gap: float = 1e-4, absolute_gap: float = 0.0
@@ -101,41 +102,37 @@ class Program:
 
         Raises PsychometricsError if neither an x nor a conflict is found in this time.
         """
-        highspy, own = (
-            highs(),
-            solver(time_limit=max(time_limit, 0.01), mip_rel_gap=gap, mip_abs_gap=max(absolute_gap, 1e-6)),
-        )
+        own = solver(time_limit=max(time_limit, 0.01), mip_rel_gap=gap, mip_abs_gap=max(absolute_gap, 1e-6))
         self.load(own)
         own.run()
-        status, info = own.getModelStatus(), own.getInfo()
-        if status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
+        statuses, info = highs().HighsModelStatus, own.getInfo()
+        if own.getModelStatus() in (statuses.kInfeasible, statuses.kUnboundedOrInfeasible):
             return None
-        if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+        if info.primal_solution_status != highs().SolutionStatus.kSolutionStatusFeasible:
             raise PsychometricsError(
                 f"no solution was found in {time_limit:.0f} s, and no proof that there is none; raise the time limit"
             )
         return np.array(own.getSolution().col_value), info.objective_function_value, info.mip_dual_bound
 
-    def conflict(self, time_limit: float = 5.0) -> tuple[str, ...]:
+    def conflict(self, time_limit: float = 10.0) -> tuple[str, ...]:
         """The names of rules that cannot be met together. Without any one of them, the others can.
 
-        By QuickXplain (Junker 2004), over the rules in both orders; the smaller set is returned. A rule whose
-        necessity cannot be decided in `time_limit` seconds is kept.
+        By QuickXplain (Junker 2004), over the rules in both orders; the smaller set is returned. Rules whose
+        necessity is not decided within `time_limit` seconds are kept.
 
         References
         ----------
         Junker, U. (2004). QUICKXPLAIN: preferred explanations and relaxations for over-constrained problems.
         Proceedings of AAAI-04, 167-172.
         """
-        nothing = np.zeros(len(self.cost))
+        nothing, end = np.zeros(len(self.cost)), time.monotonic() + time_limit
 
         def conflicts(names: Sequence[str]) -> bool:
-            rules = tuple(rule for rule in self.rules if rule.name in names)
+            some = Program(
+                tuple(rule for rule in self.rules if rule.name in names), nothing, self.upper, self.n_integer
+            )
             try:
-                return (
-                    bool(rules)
-                    and Program(rules, nothing, self.upper, self.n_integer).solve(time_limit=time_limit) is None
-                )
+                return bool(names) and some.solve(time_limit=end - time.monotonic()) is None
             except PsychometricsError:
                 return False
 
