@@ -162,16 +162,18 @@ def _weighted_likelihood(sums, low, step):  # type: ignore[no-untyped-def]
             top, best = height, f
         before = now
     best = min(max(best, 1), sums.shape[1] - 2)
-    theta = low + best * step
-    for _ in range(20):  # Newton's method on the interpolated equation, whose slope is about −information
+    left, right = low + (best - 1) * step, low + (best + 1) * step
+    theta, known = 0.0, 1.0
+    for _ in range(40):  # bisection, because Newton's method does not always converge with guessing
+        theta = 0.5 * (left + right)
         k, w0, w1, w2, w3 = _place(theta, low, step, sums.shape[1])
         slope = w0 * sums[0, k] + w1 * sums[0, k + 1] + w2 * sums[0, k + 2] + w3 * sums[0, k + 3]
         known = w0 * sums[1, k] + w1 * sums[1, k + 1] + w2 * sums[1, k + 2] + w3 * sums[1, k + 3]
         bend = w0 * sums[2, k] + w1 * sums[2, k + 1] + w2 * sums[2, k + 2] + w3 * sums[2, k + 3]
-        move = min(max((slope + bend / (2 * known)) / known, -step), step)
-        theta = min(max(theta + move, low), low + step * (sums.shape[1] - 1))
-        if abs(move) < 1e-10:
-            break
+        if slope + bend / (2 * known) > 0:
+            left = theta
+        else:
+            right = theta
     return theta, 1 / np.sqrt(known)
 
 
