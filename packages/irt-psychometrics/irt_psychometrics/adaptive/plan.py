@@ -37,7 +37,8 @@ _H = 1e-3
 """Step of differences with respect to θ, whose error is h⁴/30 of the fifth derivative, 1e-13."""
 _NO_MAXIMUM = 1 << 40
 _TINY = 1e-300
-_FEEDBACK = float(__import__("os").environ.get("FB", "10"))
+_FEEDBACK = 10
+"""Power of allowed / given in the probability of an item to be eligible."""
 
 
 @dataclass(frozen=True)
@@ -245,8 +246,9 @@ class SelectionPlan:
     def eligibility(self, eligible: Floats, given: Floats) -> Floats:
         """The probability that an item is eligible, so that at most `max_exposure` of learners are given it.
 
-        min(1, r·ε/α), with α the times that the item was given and ε the times that it was eligible (van der Linden &
-        Veldkamp 2004).
+        min(1, r·ε/α·(r·n/α)¹⁰) after n tests, with α the times that the item was given and ε the times that it was
+        eligible. r·ε/α is the rule of van der Linden & Veldkamp (2004). The second factor corrects rates that chance
+        has led away from r, so that the limit is held from the first tests on.
 
         Parameters
         ----------

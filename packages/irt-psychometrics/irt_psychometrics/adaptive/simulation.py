@@ -18,8 +18,8 @@ from irt_psychometrics.core.items import ItemParameters
 
 TRUE_BANKS = 25
 """Number of banks that are drawn from the posterior of the items; each is used for an equal part of the tests."""
-_FIRST, _GROWTH, _MOST = 20, 20, 500
-"""Tests after which eligibility is computed again: each of the first tests, then 1 in this many, at most this many."""
+_GROWTH, _MOST = 20, 500
+"""Tests after which eligibility is computed again: one in this many of the tests so far, at most this many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,7 @@ class SimulatedTests:
         stopped: shape (N,), indices into `STOPS`.
         passes: shape (N,), decisions of a test that classifies.
         times_eligible, times_given: shape (S, J), tests in which an item was eligible and given, by interval of θ.
+        seed: shape (N,), the seed of each test for `SelectionPlan.next`.
     """
 
     STOPS = STOPS
@@ -50,6 +51,7 @@ class SimulatedTests:
     passes: Mask
     times_eligible: Floats
     times_given: Floats
+    seed: npt.NDArray[np.uint64]
 
     @property
     def bias(self) -> float:
@@ -238,4 +240,4 @@ def simulate(
     columns = ("theta", "se", "length", "item", "score", "stop", "passes")
     joined = [np.concatenate([getattr(part, name) for part in found]) for name in columns]
     own = [np.sum([getattr(part, name) for part in found], axis=0) for name in ("eligible", "given")]
-    return SimulatedTests(plan, at, *joined, *own)
+    return SimulatedTests(plan, at, *joined, *own, seed=seeds)
