@@ -29,6 +29,7 @@ class SimulatedTests:
     Attributes:
         plan: the test and its bank of J items.
         theta: shape (N,), true abilities.
+        seed: shape (N,), the seed of each test for `SelectionPlan.next`.
         estimate, se: shape (N,), estimates and their standard errors, as the test reports them.
         length: shape (N,), numbers of scored items.
         item: shape (N, L), places of the items that were given, −1 after the last one.
@@ -36,12 +37,12 @@ class SimulatedTests:
         stopped: shape (N,), indices into `STOPS`.
         passes: shape (N,), decisions of a test that classifies.
         times_eligible, times_given: shape (S, J), tests in which an item was eligible and given, by interval of θ.
-        seed: shape (N,), the seed of each test for `SelectionPlan.next`.
     """
 
     STOPS = STOPS
     plan: SelectionPlan
     theta: Floats
+    seed: npt.NDArray[np.uint64]
     estimate: Floats
     se: Floats
     length: Ints
@@ -51,7 +52,6 @@ class SimulatedTests:
     passes: Mask
     times_eligible: Floats
     times_given: Floats
-    seed: npt.NDArray[np.uint64]
 
     @property
     def bias(self) -> float:
@@ -240,4 +240,4 @@ def simulate(
     columns = ("theta", "se", "length", "item", "score", "stop", "passes")
     joined = [np.concatenate([getattr(part, name) for part in found]) for name in columns]
     own = [np.sum([getattr(part, name) for part in found], axis=0) for name in ("eligible", "given")]
-    return SimulatedTests(plan, at, *joined, *own, seed=seeds)
+    return SimulatedTests(plan, at, seeds, *joined, *own)
