@@ -576,6 +576,67 @@ issued_score = _table(
     Index("issued_score_form", "scale_id", "form_id", "issued_id"),
 )
 
+adaptive_test = _table(
+    "adaptive_test",
+    "Decisions on adaptive tests: each row is a version of the policy of a test. Append-only.",
+    Column("version", BigInteger, Identity(always=True), primary_key=True, comment="number of the version, in order"),
+    _req("test_id", Text, "test"),
+    _req("scale_id", Text, "scale"),
+    _opt("policy", JSONB, "the policy; null: the test is not offered"),
+    _opt("undoes", BigInteger, "version whose decision this one undoes"),
+    _req("effective_from", UTC, "time from which new sessions use this version"),
+    _req("decided_by", Text, "person who decided"),
+    _req("reason", Text, "reason"),
+    _req("decided_at", UTC, "time of the decision", NOW),
+    Index("adaptive_test_id", "test_id", "version"),
+)
+
+adaptive_session = _table(
+    "adaptive_session",
+    "Sessions of adaptive tests: everything that their first request fixed.",
+    _key("session_id", Text, "session"),
+    _req("user_id", Text, "learner"),
+    _req("test_id", Text, "test; the form_id of the session's answers"),
+    _req("version", BigInteger, "version of the policy"),
+    _req("scale_id", Text, "scale"),
+    _req("scale_version", Integer, "version of the scale's anchors"),
+    _req("set_hash", Text, "hash of the published set"),
+    _req("seed", BigInteger, "seed of the session's random choices", None, ge=0),
+    _opt("start_theta", Double, "θ from which items are chosen; null: the population", unit="θ"),
+    _opt("start_se", Double, "standard error of start_theta", unit="θ", ge=0),
+    _req("eligible", JSONB, "items that are not eligible in an interval of θ: for each interval, 0 or 1"),
+    _req("started_at", UTC, "time of the first request; the published set of this time is used", NOW),
+    Index("adaptive_session_started", "started_at"),
+    Index("adaptive_session_learner", "user_id"),
+)
+
+item_exposure = _table(
+    "item_exposure",
+    "How often items of adaptive tests were eligible and given, by day of the session's start.",
+    _key("day", Date, "day (UTC)"),
+    _key("version", BigInteger, "version of the policy"),
+    _key("theta_interval", Integer, "interval of θ, from 0; 0 if exposure is limited over all θ"),
+    _item(),
+    _req("sessions", Integer, "sessions of the version on this day, in this interval", None, ge=0),
+    _req("eligible", Integer, "sessions in which the item was eligible", None, ge=0),
+    _req("given", Integer, "sessions in which the item was given", None, ge=0),
+)
+
+adaptive_simulation = _table(
+    "adaptive_simulation",
+    "Simulations of the adaptive tests in force with the published set at a month's end.",
+    _month(),
+    _key("version", BigInteger, "version of the policy"),
+    _req("test_id", Text, "test"),
+    _req("scale_id", Text, "scale"),
+    _req("set_hash", Text, "hash of the published set"),
+    _req("summary", JSONB, "precision, length, exposure, content and classification, over all θ and by θ"),
+    _req("items", JSONB, "for each item, by interval of θ: tests in which it was eligible, and given"),
+    _req("code_version", Text, "version of this code"),
+    _opt("run_id", Text, "Dagster run that made it"),
+    _req("made_at", UTC, "time at which it was made", NOW),
+)
+
 item_parameter_publication = _table(
     "item_parameter_publication",
     "The ledger: published values, each with its start, its fit, the rule or person, and the reason. Append-only.",

@@ -1,0 +1,112 @@
+"""The bank of an adaptive test at a time: its items, their posterior distribution, and the plan that chooses them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from irt_assets.adaptive.policy import Policy
+from irt_assets.common.arrays import Mask
+from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.ledger.publications import PublishedSet, items_ever_published
+from irt_assets.responses.scales import Scale, initialised_scale
+from irt_assets.scores.equating import joint_covariance
+from irt_psychometrics import ItemParameters, PsychometricsError
+from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, SelectionPlan
+from irt_psychometrics.scoring import ParameterErrors
+from resources.failures import PermanentFailure
+from resources.postgres.database import named_rows
+
+
+@dataclass(frozen=True, eq=False)
+class TestBank:
+    """The items of an adaptive test.
+
+    Attributes:
+        policy, scale: the test's policy, and its scale.
+        published: the published set, with the errors of its items.
+        questions: topic, format and testlet of the scale's items that are in use.
+        unscored: items in use that have never been published.
+    """
+
+    __test__ = False
+
+    policy: Policy
+    scale: Scale
+    published: PublishedSet
+    questions: Mapping[str, Mapping[str, Any]]
+    unscored: tuple[str, ...]
+
+    @cached_property
+    def items(self) -> ItemParameters:
+        """The published items in use, with a > 0."""
+        usable = [item for item, own in self.published.items.items() if item in self.questions and own.a > 0]
+        return self._errors.items.select(usable)
+
+    @cached_property
+    def posterior(self) -> ItemPosterior:
+        """The posterior of the items by their errors, with those that the items of a fit share, and of the linking.
+
+        Items whose errors are not known have the errors that 500 answers would leave.
+        """
+        errors = self._errors.among(self.items.item_ids)
+        known: Mask = np.isfinite(errors.items.a_se + errors.items.b_se + errors.items.cov_ab)
+        own = np.where(known[:, None, None], errors.items.cov_of_each, errors.items.with_assumed_errors().cov)
+        errors = replace(errors, items=replace(errors.items, cov=own), origin=np.where(known, errors.origin, -1))
+        J = len(known)
+        joint = joint_covariance(errors, [errors.items.item_ids]).reshape(J, -1, J, errors.items.n_further + 2)
+        cov = np.nan_to_num(joint[:, :2, :, :2].reshape(1, 2 * J, 2 * J))  # errors that are shared may not be known
+        return ItemPosterior.from_items(replace(errors.items, cov=cov))
+
+    @cached_property
+    def test(self) -> AdaptiveTest:
+        """The rules for the library."""
+        try:
+            return self.policy.declaration(
+                {item: self.questions[item] for item in self.items.item_ids}, self.scale.pass_theta
+            )
+        except ValueError as error:
+            raise PermanentFailure(f"test {self.policy.test}: {error}") from None
+
+    @cached_property
+    def plan(self) -> SelectionPlan:
+        """The plan by which items are chosen.
+
+        Raises PermanentFailure if nothing is published, or if the limits cannot be met.
+        """
+        if not self.published.items:
+            raise PermanentFailure(f"nothing is published on scale {self.scale.scale_id} for test {self.policy.test}")
+        needs_errors = self.policy.method == "expected-information"
+        posterior = self.posterior if needs_errors else None
+        try:
+            return SelectionPlan(self.test, self.items, self.scale.mu, self.scale.sigma, posterior=posterior)
+        except PsychometricsError as error:
+            raise PermanentFailure(f"test {self.policy.test}: {error}") from None
+
+    @property
+    def _errors(self) -> ParameterErrors:
+        assert self.published.errors is not None
+        return self.published.errors
+
+
+def read_test_bank(connection: psycopg.Connection, policy: Policy, at: datetime) -> TestBank:
+    """Read the bank of a test at `at`. Raises PermanentFailure if its scale has no origin.
+
+    Items that are withdrawn at `at`, or dropped from scoring, are left out.
+    """
+    scale = initialised_scale(connection, policy.scale, at)
+    published = set_with_errors(connection, policy.scale, at)
+    rows = named_rows(
+        connection,
+        """SELECT item_id, topic_id AS topic, meta->>'format' AS format, testlet_id AS testlet FROM question
+           WHERE scale_id = %s AND meta->'key' IS DISTINCT FROM '[]'::jsonb ORDER BY item_id""",
+        (policy.scale,),
+    )
+    questions = {row.pop("item_id"): row for row in rows}
+    used = {item: own for item, own in questions.items() if not published.withdrawn.covers(item, at)}
+    known = items_ever_published(connection, policy.scale)
+    return TestBank(policy, scale, published, used, tuple(item for item in used if item not in known))

@@ -1,0 +1,173 @@
+"""The policy of an adaptive test, as people write it in YAML.
+
+`versions` stores policies as decisions. `banks` turns a policy and a published set into a plan.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit
+from resources.failures import PermanentFailure
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limits(_Part):
+    """The minimum and the maximum number of items of a group."""
+
+    min: Count = 0
+    max: Count | None = None
+
+
+class Length(_Part):
+    """The numbers of items, and the standard error at which a test ends."""
+
+    min: int = Field(default=1, ge=1)
+    max: int = Field(ge=1, le=200)
+    se: float | None = Field(default=None, gt=0)
+
+
+class Classification(_Part):
+    """The pass mark (by default the scale's), and the rule by which a test ends early."""
+
+    cut: float | None = None
+    rule: Literal["sprt", "interval"] = "sprt"
+    indifference: float = Field(default=0.2, gt=0)
+    false_pass: Share = 0.05
+    false_fail: Share = 0.05
+    confidence: Share = 0.95
+
+
+class Exposure(_Part):
+    """The largest share of learners who may see an item, over all θ or in intervals of θ, and random choice."""
+
+    max: Share | None = None
+    theta_cuts: tuple[float, ...] = ()
+    randomesque: int = Field(default=1, ge=1)
+
+
+class Policy(_Part):
+    """The policy of an adaptive test.
+
+    Attributes:
+        test, scale: the test, which is the form of its sessions, and its scale.
+        start: items are chosen from the population or from the learner's θ of now on. Estimates and the end of the
+            test use the population and the session's answers.
+        topics, formats: limits by `topic_id`, and by the format in `meta` of a question.
+        enemies: groups of items of which a test has at most one.
+        testlets: whether the items of a testlet are given together.
+        unscored: share of places for items without published values.
+        look_back_days: days for which an item is not given to a learner again.
+    """
+
+    test: str = Field(min_length=1)
+    scale: str = "default"
+    start: Literal["population", "theta-now"] = "population"
+    method: str = "maximum-information"
+    estimator: str = "eap"
+    length: Length
+    classify: Classification | None = None
+    topics: Mapping[str, Limits] = {}
+    formats: Mapping[str, Limits] = {}
+    enemies: tuple[tuple[str, ...], ...] = ()
+    testlets: bool = False
+    content: str = "priority"
+    exposure: Exposure = Exposure()
+    unscored: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    look_back_days: int = Field(default=365, ge=0, le=3650)
+
+    @model_validator(mode="after")
+    def _require_valid_rules(self) -> "Policy":
+        self.declaration({}, 0.0)
+        return self
+
+    def declaration(self, bank: Mapping[str, Mapping[str, Any]], pass_theta: float | None) -> AdaptiveTest:
+        """The rules for the library.
+
+        `bank` has `topic`, `format` and `testlet` of each item. Raises ValueError if the test classifies and there is
+        no pass mark.
+        """
+        cut = (self.classify.cut if self.classify.cut is not None else pass_theta) if self.classify else None
+        if self.classify and cut is None:
+            raise ValueError(f"scale {self.scale} has no pass mark: `irt scale set-pass`, or set classify.cut")
+        rules = self.classify or Classification()
+        testlets: dict[str, list[str]] = {}
+        for item, own in bank.items():
+            if self.testlets and own["testlet"] is not None:
+                testlets.setdefault(own["testlet"], []).append(item)
+        try:
+            return AdaptiveTest(
+                method=self.method,  # type: ignore[arg-type]
+                estimator=self.estimator,  # type: ignore[arg-type]
+                min_items=self.length.min,
+                max_items=self.length.max,
+                max_se=self.length.se,
+                cut=cut,
+                cut_rule=rules.rule,
+                indifference=rules.indifference,
+                false_pass=rules.false_pass,
+                false_fail=rules.false_fail,
+                confidence=rules.confidence,
+                limits=(
+                    *_limits("topic", self.topics, bank),
+                    *_limits("format", self.formats, bank),
+                    *(ItemLimit(f"enemies {', '.join(own)}", own, 0, 1) for own in self.enemies),
+                ),
+                testlets=tuple(tuple(own) for own in testlets.values()),
+                content=self.content,  # type: ignore[arg-type]
+                max_exposure=self.exposure.max,
+                exposure_cuts=self.exposure.theta_cuts,
+                randomesque=self.exposure.randomesque,
+                unscored=round(self.unscored * self.length.max / (1 - self.unscored)),
+            )
+        except PsychometricsError as error:
+            raise ValueError(str(error)) from None
+
+
+def _limits(kind: str, limits: Mapping[str, Limits], bank: Mapping[str, Mapping[str, Any]]) -> list[ItemLimit]:
+    return [
+        ItemLimit(f"{kind} {name}", tuple(item for item, own in bank.items() if own[kind] == name), own.min, own.max)
+        for name, own in limits.items()
+    ]
+
+
+def read_policy(text: str) -> Policy:
+    """Read a policy from YAML. Raises PermanentFailure, which names the lines that are wrong."""
+    try:
+        tree, content = yaml.compose(text), yaml.safe_load(text)
+        return Policy.model_validate(content if isinstance(content, dict) else {"": content})
+    except yaml.YAMLError as error:
+        raise PermanentFailure(f"this is not YAML: {error}") from None
+    except ValidationError as error:
+        faults = [f"line {_line(tree, fault['loc'])}: {_in_words(fault)}" for fault in error.errors()]
+        raise PermanentFailure("the policy is not valid; " + "; ".join(faults)) from None
+
+
+def _in_words(fault: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, fault["loc"]))
+    reason = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason
+
+
+def _line(node: yaml.Node | None, place: Sequence[Any]) -> int:
+    """The line of the deepest part of `place` that the document has, from 1."""
+    line = node.start_mark.line + 1 if node else 1
+    for name in place:
+        if isinstance(node, yaml.MappingNode):
+            found = {key.value: (key, value) for key, value in node.value}.get(str(name))
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(name, int):
+            node = node.value[name]
+            line = node.start_mark.line + 1
+    return line

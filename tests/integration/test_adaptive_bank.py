@@ -1,0 +1,47 @@
+"""Policies of adaptive tests as decisions, and the plans that they give with a published set."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from irt_assets.adaptive.banks import read_test_bank
+from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.versions import set_policy, undo_version, version_in_force, versions_in_force
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database
+from tests.helpers import rooms, score_world
+
+POLICY = f"test: placement\nscale: {rooms.SCALE}\nlength: {{max: 8}}\n"
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+SIGNED = {"by": "Ann", "reason": "committee of June"}
+
+
+def test_version_is_set_replaced_and_undone(database: Database) -> None:
+    first = set_policy(database, read_policy(POLICY), **SIGNED)
+    second = set_policy(database, read_policy(POLICY.replace("8", "9")), **SIGNED)
+    with database.connect() as connection:
+        assert version_in_force(connection, "placement", NOW).version == second
+    undo_version(database, "placement", **SIGNED)
+    with database.connect() as connection:
+        found = version_in_force(connection, "placement", NOW)
+        assert (found.policy.length.max, found.undoes) == (8, second)
+    undo_version(database, "placement", **SIGNED)
+    with database.connect() as connection:
+        assert versions_in_force(connection, NOW) == {}
+    with pytest.raises(PermanentFailure, match="nothing to undo"):
+        undo_version(database, "placement", **SIGNED)
+    assert first < second
+
+
+def test_plan_chooses_among_published_items(database: Database, tmp_path: Path) -> None:
+    score_world.build_exam(database, tmp_path)
+    with database.connect() as connection:
+        bank = read_test_bank(connection, read_policy(POLICY), NOW)
+    step = bank.plan.next([], [], seed=1)
+    items = bank.items
+    information = items.curves.information([bank.scale.mu])[0]
+    assert step.item == items.item_ids[information.argmax()]
+    assert bank.posterior.mean.item_ids == items.item_ids
