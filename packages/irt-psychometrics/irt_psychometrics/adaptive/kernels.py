@@ -405,6 +405,15 @@ def _interval_of(theta, cuts):  # type: ignore[no-untyped-def]
 
 
 @_inlined_kernel
+def _set_avoided(theta, spread, cuts, state):  # type: ignore[no-untyped-def]
+    """state.avoided (J,) = items that are not eligible in an interval that may contain the last estimate."""
+    state.avoided[:] = False
+    for s in range(_interval_of(theta - _REACH * spread, cuts), _interval_of(theta + _REACH * spread, cuts) + 1):
+        for j in range(state.avoided.size):
+            state.avoided[j] |= state.off[s, j]
+
+
+@_inlined_kernel
 def _reason_to_stop(n, theta, se, ratio, rules):  # type: ignore[no-untyped-def]
     """The reason for which the test ends after n items that meet all minima, or NOT_STOPPED."""
     if n >= rules.min_items:
@@ -477,12 +486,7 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
                 within += 1
             if chosen < 0 and n_completion >= 0:
                 _set_values(here, spread, n, seed, tables, rules, state)
-                state.avoided[:] = False
-                for s in range(
-                    _interval_of(here - _REACH * spread, cuts), _interval_of(here + _REACH * spread, cuts) + 1
-                ):
-                    for j in range(J):
-                        state.avoided[j] |= state.off[s, j]
+                _set_avoided(here, spread, cuts, state)
                 own = _choose(n, seed, rules, content, state, n_completion, plain)
                 if own >= 0:
                     chosen = content.unit_items[content.unit_start[own]]
