@@ -8,6 +8,7 @@ with values that are out of date.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -44,8 +45,8 @@ def effects_of_release(connection: psycopg.Connection, found: Sequence[Proposal]
     """The effect of accepting the open proposals from `since` on, a sentence for each test of their scales."""
     lines = []
     for scale_id in sorted({p.scale_id for p in found}):
-        changes = open_changes(p for p in found if p.scale_id == scale_id)
-        lines += compare_tests(connection, scale_id, since, lambda bank, own=changes: with_values(bank, own))  # type: ignore[misc]
+        if changes := open_changes(p for p in found if p.scale_id == scale_id):
+            lines += compare_tests(connection, scale_id, since, partial(with_values, changes))
     return lines
 
 
@@ -54,9 +55,8 @@ def effects_of_withdrawal(connection: psycopg.Connection, items: Collection[str]
     scales = first_column(
         connection, "SELECT DISTINCT scale_id FROM question WHERE item_id = ANY(%s) ORDER BY 1", ([*items],)
     )
-    return [
-        line for scale_id in scales for line in compare_tests(connection, scale_id, since, lambda b: _without(b, items))
-    ]
+    change = partial(_without, items)
+    return [line for scale_id in scales for line in compare_tests(connection, scale_id, since, change)]
 
 
 def effects_of_policy(connection: psycopg.Connection, policy: Policy, since: datetime) -> list[str]:
@@ -76,7 +76,7 @@ def compare_tests(connection: psycopg.Connection, scale_id: str, since: datetime
     return found
 
 
-def with_values(bank: TestBank, changes: Mapping[str, ItemRow]) -> TestBank:
+def with_values(changes: Mapping[str, ItemRow], bank: TestBank) -> TestBank:
     """The bank after values of items are published. The errors of these items are independent of all others."""
     published = bank.published
     rows = {**published.items, **changes}
@@ -93,7 +93,7 @@ def with_values(bank: TestBank, changes: Mapping[str, ItemRow]) -> TestBank:
     return replace(bank, published=replace(published, items=rows, errors=errors))
 
 
-def _without(bank: TestBank, items: Collection[str]) -> TestBank:
+def _without(items: Collection[str], bank: TestBank) -> TestBank:
     return replace(bank, questions={item: own for item, own in bank.questions.items() if item not in items})
 
 
