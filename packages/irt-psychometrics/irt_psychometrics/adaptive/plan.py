@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from irt_psychometrics.adaptive import kernels
 from irt_psychometrics.adaptive.declaration import AdaptiveTest
-from irt_psychometrics.adaptive.item_posterior import ItemPosterior
+from irt_psychometrics.adaptive.item_posterior import ItemPosterior, score_probabilities
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves
@@ -67,7 +67,8 @@ class SelectionPlan:
     Attributes:
         test: the rules.
         items: the J items of the bank, which all have parameters.
-        posterior: the posterior of the items, for the method "expected-information".
+        posterior: the posterior of the items, for the method "expected-information". By this method θ, too, is
+            estimated by the expected response functions, unless the estimator is "wle".
         nodes: shape (Q,), equally spaced nodes of posteriors; None: 121 nodes on mean ± 6 sd.
 
     Raises:
@@ -108,14 +109,16 @@ class SelectionPlan:
     def tables(self) -> kernels.Tables:
         test, curves, fine = self.test, self.items.curves, self.fine_nodes
         nodes = self.mean + self.sd * np.linspace(-_LIMIT, _LIMIT, _NODES) if self.nodes is None else self.nodes
-        p = score_probabilities(curves, nodes)
+        probabilities: Callable[[Floats], Floats] = partial(score_probabilities, curves)
         criterion = curves.information(fine)
         if test.method == "expected-information" and self.posterior is not None:
+            probabilities = self.posterior.expected_probabilities
             criterion = _expected_information(self.posterior, fine)
+        p = probabilities(nodes)
         log_ratio = np.zeros(p.shape[:2])
         if test.cut is not None:
             ends = np.array([test.cut - test.indifference, test.cut + test.indifference])
-            log_ratio = np.diff(np.log(np.maximum(score_probabilities(curves, ends), _TINY)))[:, :, 0]
+            log_ratio = np.diff(np.log(np.maximum(probabilities(ends), _TINY)))[:, :, 0]
         empty = np.zeros((0, 0, 0))
         slopes, warm = _warm_tables(curves, fine) if test.estimator == "wle" else (empty, empty)
         return kernels.Tables(
@@ -346,17 +349,6 @@ class Run:
     passes: npt.NDArray[np.bool_]
     eligible: Floats
     given: Floats
-
-
-def score_probabilities(curves: ItemCurves, nodes: Floats) -> Floats:
-    """P(score | θ) of J items at Q nodes, shape (J, C, Q); 0 for scores that an item does not have."""
-    counted = CountedScores.from_curves(curves)
-    given, lowest = curves.score_tables(nodes)
-    found = np.zeros((len(curves.a), int(counted.categories.max()), len(nodes)))
-    found[:, 0] = np.exp(lowest[counted.first_row])
-    item = counted.item_of_row
-    found[item, np.arange(len(item)) - counted.first_row[item] + 1] = np.exp(given)
-    return found
 
 
 def run(

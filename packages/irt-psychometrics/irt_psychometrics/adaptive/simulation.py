@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.adaptive.declaration import AdaptiveTest
-from irt_psychometrics.adaptive.item_posterior import ItemPosterior
-from irt_psychometrics.adaptive.plan import STOPS, Run, SelectionPlan, run, score_probabilities
+from irt_psychometrics.adaptive.item_posterior import ItemPosterior, score_probabilities
+from irt_psychometrics.adaptive.plan import STOPS, Run, SelectionPlan, run
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
