@@ -40,7 +40,7 @@ from irt_assets.blocks import (
 )
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import month_of
-from irt_assets.common.wording import quantity, sentence
+from irt_assets.common.wording import sentence
 from irt_psychometrics.plots import Chart
 from resources.failures import PermanentFailure
 from resources.version import code_version
@@ -133,8 +133,8 @@ def policy_in_words(policy: Policy) -> Iterator[str]:
         cut = "the scale's pass mark" if policy.classify.cut is None else f"θ = {policy.classify.cut:g}"
         rule = "a sequential test (SPRT)" if policy.classify.rule == "sprt" else "the interval of θ"
         yield f"it decides on pass or fail at {cut} by {rule}, and ends as soon as the decision is certain"
-    choice = f"one of the {exposure.randomesque} best at random" if exposure.randomesque > 1 else "the best one"
-    yield f"the next item is {METHODS[policy.method]} ({choice}); θ is estimated by {policy.estimator.upper()}"
+    choice = f", drawn from the best {exposure.randomesque}" if exposure.randomesque > 1 else ""
+    yield f"the next item is {METHODS[policy.method]}{choice}; θ is estimated by {policy.estimator.upper()}"
     start = "the population" if policy.start == "population" else "the learner's θ of now"
     yield f"the first items are chosen from {start}; the score uses the answers of the session and the population"
     groups = [f"{name} {own.min} to {own.max or length.max}" for name, own in _groups(policy)]
@@ -216,7 +216,7 @@ def _length(simulation: TestSimulation) -> Iterator[Block]:
 def _exposure(simulation: TestSimulation, policy: Policy) -> Iterator[Block]:
     shares = simulation.exposure
     values, most, unused = np.array([*shares.values()]), policy.exposure.max, sum(x == 0 for x in shares.values())
-    yield Paragraph(f"{quantity(unused, 'item')} of {len(shares)} are never given.")
+    yield Paragraph(f"Never given: {unused} of {len(shares)} items.")
     top = 1.08 * max(float(values.max()), most or 0.0)
     described = "Exposure by item."
     chart = Chart((0, len(values) + 1), (0, top), "items, the most exposed first", "share of the tests", described)
