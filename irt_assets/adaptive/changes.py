@@ -16,7 +16,7 @@ import psycopg
 
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.simulations import Simulees, draw_simulees, number_of_simulees, passed
+from irt_assets.adaptive.simulations import Simulees, draw_simulees, passed
 from irt_assets.adaptive.versions import versions_in_force
 from irt_assets.blocks import number, percent, signed_number
 from irt_assets.common.arrays import Floats
@@ -99,7 +99,8 @@ def _without(items: Collection[str], bank: TestBank) -> TestBank:
 
 def _compare(connection: psycopg.Connection, test_id: str, before: TestBank, after: TestBank, since: datetime) -> str:
     """The difference in words, with 95 % intervals of the simulation's error."""
-    simulees = draw_simulees(connection, after.scale, since, number_of_simulees(after.policy, SIMULEES))
+    n = SIMULEES if {before.policy.content, after.policy.content} == {"priority"} else SIMULEES // 20
+    simulees = draw_simulees(connection, after.scale, since, n)
     try:
         _ = after.plan, before.plan
         truth = max(after, before, key=lambda bank: len(bank.items.item_ids)).posterior

@@ -10,12 +10,11 @@ from datetime import datetime
 import numpy as np
 import psycopg
 
-from irt_assets.adaptive.blocks import precision
 from irt_assets.adaptive.policy import Limits, Policy
 from irt_assets.adaptive.simulations import (
     TestSimulation,
     broken_promises,
-    number_of_simulees,
+    precision,
     read_simulations,
     simulate_test,
 )
@@ -87,8 +86,7 @@ def adaptive_facts(connection: psycopg.Connection, test_id: str, at: datetime) -
         return AdaptiveFacts(own, versions, stored[-1], True)
     known = month_of(at), own.version, test_id, own.scale_id
     try:
-        n = number_of_simulees(own.policy, SIMULEES_FOR_A_PAGE)
-        bank, summary, items = simulate_test(connection, own.policy, at, n=n)
+        bank, summary, items = simulate_test(connection, own.policy, at, n=SIMULEES_FOR_A_PAGE)
         made = TestSimulation(*known, bank.published.set_hash, summary, items)
     except PermanentFailure as failure:
         made = TestSimulation(*known, "", {"why": str(failure)}, {})

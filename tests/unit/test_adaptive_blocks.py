@@ -55,8 +55,6 @@ SUMMARY: dict[str, Any] = {
     "max_rate": [0.27, "i2", 400.0],
     "limits": {"topic algebra": 1.0, "topic geometry": 1.0, "enemies i1, i2": 1.0},
     "pass_rate": 0.4,
-    "false_pass": [0.04, 300],
-    "false_fail": [0.05, 300],
     "by_theta": BY_THETA,
 }
 ITEMS = {f"i{k}": {"eligible": [500.0, 500.0], "given": [60.0 * k, 60.0 * k]} for k in range(4)}
@@ -88,7 +86,6 @@ def test_policy_in_words_contains_every_rule() -> None:
         ({"max_rate": [0.33, "i9", 400.0]}, "item i9 is given to 33 % of the learners"),
         ({"limits": {"topic algebra": 0.9}}, "topic algebra is met in 90 % of the tests"),
         ({"stops": {"no-item": 0.1}}, "10 % of the tests end because no item can be given"),
-        ({"false_pass": [0.12, 300]}, "12 % of passes are false, and at most 5 % are promised"),
         ({"why": "empty"}, "it cannot be given: empty"),
     ],
 )
