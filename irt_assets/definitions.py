@@ -9,6 +9,7 @@ from functools import partial
 
 import dagster as dg
 
+from irt_assets.adaptive.exposure_assets import build_exposure_asset
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
@@ -91,6 +92,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             build_score_asset(months),
         ],
         "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
+        "adaptive": [build_exposure_asset(days)],
         "kpis": [*build_kpi_assets(weeks, days)],
         "reports": [
             *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 from psycopg.types.json import Jsonb
 
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.exposure import count_exposure, exposure_counts
+from irt_assets.adaptive.exposure_assets import build_exposure_asset
 from irt_assets.adaptive.policy import read_policy
 from irt_assets.adaptive.versions import set_policy
+from irt_assets.common.partitions import daily
 from resources.postgres.database import Database
 from tests.helpers import rooms, score_world
 
@@ -122,3 +125,21 @@ def test_counts_of_a_plan_add_days_to_a_simulation_of_limited_weight(database: D
     assert eligible[:, [*at.values()]].T.tolist() == [[750, 266], [500, 0], [4, 0], [0, 0]]
     assert given[:, [*at.values()]].T.tolist() == [[375, 112], [1, 0], [3, 0], [0, 0]]
     assert np.shape(given) == (2, 30)
+
+
+def test_asset_replaces_the_rows_of_its_days(database: Database, bank: TestBank) -> None:
+    """A range of two days, made twice. The second time, a session of the first day has one more answer."""
+    add_session(database, "u1", {"i1": True}, {}, BEGAN)
+    add_session(database, "u2", {"i1": True}, {}, BEGAN + timedelta(minutes=10))
+    asset = build_exposure_asset(daily("2026-07"))
+    span = {"dagster/asset_partition_range_start": "2026-07-14", "dagster/asset_partition_range_end": "2026-07-15"}
+    given = "SELECT day::text, item_id FROM item_exposure WHERE given > 0 ORDER BY 1, 2"
+
+    assert dg.materialize([asset], resources={"database": database}, tags=span).success
+    assert rooms.rows(database, given) == [("2026-07-14", "i1"), ("2026-07-15", "i1")]
+    late = rooms.attempt(
+        "u1", "i2", BEGAN + timedelta(hours=2), session_id="s-u1", form_id="placement", position=2, correct=False
+    )
+    rooms.add_attempts(database, [late])
+    assert dg.materialize([asset], resources={"database": database}, tags=span).success
+    assert rooms.rows(database, given) == [("2026-07-14", "i1"), ("2026-07-14", "i2"), ("2026-07-15", "i1")]
