@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import MAX_RUNTIME_SECONDS_TAG
 
+from irt_assets.adaptive.assets import SIMULATION
 from irt_assets.adaptive.exposure_assets import ITEM_EXPOSURE
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
@@ -114,7 +115,7 @@ def build_jobs(
 
     `comparison_engines`: the assets that fit a month with engines other than the scales' own.
     """
-    ends = (ITEM_ANALYSIS, "abilities", "ability_movement", "engine_agreement", SCORE_TABLES)
+    ends = (ITEM_ANALYSIS, "abilities", "ability_movement", "engine_agreement", SCORE_TABLES, SIMULATION)
     month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, *ends)
     rows: list[tuple[str, dg.AssetSelection, dict[str, str], str]] = [
         (

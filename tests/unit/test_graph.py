@@ -19,10 +19,7 @@ from irt_assets.invariants.drift import ANALYSES
 from jobs.automation import AFTER_A_MONTH
 from resources.settings import Settings
 
-GROUPS = (
-    *("intake", "responses", "item_analysis", "features", "calibration", "drift", "adaptive"),
-    *("kpis", "reports", "invariants"),
-)
+GROUPS = ("intake", "responses", "item_analysis", "features", "calibration", "drift", "kpis", "reports", "invariants")
 """Names of the asset groups, in the order of data flow."""
 
 
@@ -82,7 +79,15 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return engines
 
 
-PLAIN = {*MONTHLY_ASSETS, "item_analysis", "abilities", "ability_movement", "engine_agreement", "form_score_tables"}
+PLAIN = {
+    *MONTHLY_ASSETS,
+    "item_analysis",
+    "abilities",
+    "ability_movement",
+    "engine_agreement",
+    "form_score_tables",
+    "adaptive_simulation",
+}
 
 
 @pytest.mark.parametrize(
