@@ -383,6 +383,7 @@ def declare_test(world: World, test: str) -> None:
 
 def exposure_of_adaptive_sessions(world: World) -> None:
     """78 of 200 sessions of the last days had an item, and 60 are allowed: the difference is 2.8 standard errors."""
+    many_casual_learners(world)
     declare_test(world, "placement")
     world.sql(
         """INSERT INTO item_exposure SELECT %s::date - n, max(version), 0, 'C03', 100, 100, 39
