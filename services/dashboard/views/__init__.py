@@ -23,6 +23,7 @@ from services.dashboard.views import (
     rekey,
     reports,
     scale,
+    test,
 )
 
 VIEWS: tuple[View, ...] = (
@@ -40,6 +41,7 @@ VIEWS: tuple[View, ...] = (
     View("forms", form.forms_page, menu="Forms", group="Bank"),
     View("form", form.page, server=form.server),
     View("equate", equate.page, server=equate.server),
+    View("test", test.page),
     View("learners", learners.page, menu="Learners", group="People"),
     View("learner", learner.page),
     View("kpis", kpis.page, menu="KPIs", group="People"),
