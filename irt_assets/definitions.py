@@ -10,6 +10,7 @@ from functools import partial
 import dagster as dg
 
 from irt_assets.adaptive.assets import build_promises_check, build_simulation_asset
+from irt_assets.adaptive.exposure_assets import build_exposure_asset
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
@@ -91,6 +92,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             build_movement_asset(months),
             build_score_asset(months),
             build_simulation_asset(months),
+            build_exposure_asset(days),
         ],
         "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
         "kpis": [*build_kpi_assets(weeks, days)],

@@ -7,6 +7,7 @@ import dagster as dg
 from dagster import MAX_RUNTIME_SECONDS_TAG
 
 from irt_assets.adaptive.assets import SIMULATION
+from irt_assets.adaptive.exposure_assets import ITEM_EXPOSURE
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
     ITEM_ANALYSIS_DAILY,
@@ -52,7 +53,12 @@ def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
 
 DAILY, MONTHLY, UPKEEP = _tags("daily", 2), _tags("monthly", 24, 0), _tags("upkeep", 2)
 REGULAR_JOBS = (
-    ("aggregate_features_daily", ("features_topic_daily",), DAILY, "A day's features of every learner and topic."),
+    (
+        "aggregate_features_daily",
+        ("features_topic_daily", ITEM_EXPOSURE),
+        DAILY,
+        "A day's features of every learner and topic, and the exposure of items in adaptive tests.",
+    ),
     (
         ITEM_ANALYSIS_JOB,
         (ITEM_ANALYSIS_DAILY,),

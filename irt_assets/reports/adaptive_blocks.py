@@ -4,7 +4,7 @@ The dashboard's page of a test and `irt tests show` show them.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -84,13 +84,20 @@ def adaptive_facts(connection: psycopg.Connection, test_id: str, at: datetime) -
     stored = read_simulations(connection, version=own.version)
     if stored:
         return AdaptiveFacts(own, versions, stored[-1], True)
-    known = month_of(at), own.version, test_id, own.scale_id
+    return replace(simulate_version(connection, own, at), versions=versions)
+
+
+def simulate_version(
+    connection: psycopg.Connection, own: TestVersion, at: datetime, n: int = SIMULEES_FOR_A_PAGE
+) -> AdaptiveFacts:
+    """Simulate a version with the set in force at `at`, without other versions. Stores nothing."""
+    known = month_of(at), own.version, own.test_id, own.scale_id
     try:
-        bank, summary, items = simulate_test(connection, own.policy, at, n=SIMULEES_FOR_A_PAGE)
+        bank, summary, items = simulate_test(connection, own.policy, at, n=n)
         made = TestSimulation(*known, bank.published.set_hash, summary, items)
     except PermanentFailure as failure:
         made = TestSimulation(*known, "", {"why": str(failure)}, {})
-    return AdaptiveFacts(own, versions, made, False)
+    return AdaptiveFacts(own, (), made, False)
 
 
 def document(facts: AdaptiveFacts, at: datetime, zone: str) -> Document:
@@ -118,7 +125,8 @@ def adaptive_blocks(facts: AdaptiveFacts, zone: str = "UTC") -> Iterator[Block]:
         yield Section("Exposure", tuple(_exposure(simulation, policy)), "exposure")
         if simulation.summary["limits"]:
             yield Section("Content", (_content(simulation, policy),), "content")
-    yield Section("Versions", (versions_table(facts.versions, zone),), "versions")
+    if facts.versions:
+        yield Section("Versions", (versions_table(facts.versions, zone),), "versions")
 
 
 def policy_in_words(policy: Policy) -> Iterator[str]:
