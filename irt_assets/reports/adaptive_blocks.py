@@ -38,6 +38,7 @@ from irt_assets.blocks import (
     without_page_links,
 )
 from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import sentence
 from irt_psychometrics.plots import Chart
@@ -197,14 +198,14 @@ def key_figures(facts: AdaptiveFacts) -> Block:
 
 def _precision(simulation: TestSimulation) -> Iterator[Block]:
     found = simulation.summary
-    ratio = found["capitalisation"]
-    larger = "an adaptive test prefers items whose values are too favourable by chance"
+    excess, noise = 1 / found["capitalisation"] - 1, Z95 / np.sqrt(2 * found["n"])
     verdict = (
-        f"It is {percent(1 / ratio - 1)} larger than the reported one: {larger}."
-        if ratio < 0.995
-        else "It is not larger than the reported one."
+        f"It is {percent(excess)} larger than the reported one: an adaptive test prefers items whose values are too "
+        "favourable by chance."
+        if excess > noise
+        else f"It is not larger than the reported one by more than the error of this simulation, {percent(noise)}."
     )
-    yield Paragraph(f"The real error is the difference from the true θ when the items' values have errors. {verdict}")
+    yield Paragraph(f"The real error is the difference from the true θ if the items' values have errors. {verdict}")
     yield precision(found)
 
 

@@ -446,7 +446,7 @@ def test_effect_of_a_proposal_includes_the_adaptive_tests_of_its_scale(bank: Dat
     policy = read_policy(f"test: placement\nscale: {scale_id}\nlength: {{max: 3}}\n")
     set_policy(bank, policy, by="Ann", reason="June", effective_from=NOW)
     learners, tests = proposal.impact_sentences(ask(), [MOVED])
-    assert "learners of" in learners
+    assert "learners" in learners
     assert tests.startswith("Test placement, 2,000 simulated tests of ")
     assert "RMSE of θ" in tests
 
