@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +14,11 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import versions_in_force
+from irt_assets.adaptive.versions import TestVersion, versions_in_force
 from irt_assets.blocks import Figure, Table, number, percent, table
 from irt_assets.common.arrays import Floats, Mask
-from irt_assets.common.partitions import Month
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.responses.scales import Scale
-from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import SimulatedTests, simulate
 from irt_psychometrics.plots import Chart
 from resources.failures import PermanentFailure
@@ -91,15 +90,19 @@ def draw_simulees(connection: psycopg.Connection, scale: Scale, at: datetime, n:
 
 
 def simulate_test(
-    connection: psycopg.Connection, policy: Policy, at: datetime, *, n: int = SIMULEES
-) -> tuple[TestBank, dict[str, Any], dict[str, dict[str, list[float]]]]:
+    connection: psycopg.Connection, version: TestVersion, at: datetime, *, n: int = SIMULEES
+) -> TestSimulation:
     """Simulate a test with the bank and the learners at `at`, and true parameters drawn from the bank's posterior.
 
-    Tests that are assembled by shadow tests take long, so a twentieth of the n tests is simulated.
-    Returns the bank, and `summary` and `items` of `TestSimulation`. Raises PermanentFailure if no test can be given.
+    Tests that are assembled by shadow tests take long, so a twentieth of the n tests is simulated. Stores nothing.
     """
-    bank = read_test_bank(connection, policy, at)
-    plan = bank.plan  # raises if the limits cannot be met
+    policy, month = version.policy, month_of(at - timedelta(microseconds=1))
+    known = month, version.version, version.test_id, version.scale_id
+    try:
+        bank = read_test_bank(connection, policy, at)
+        plan = bank.plan
+    except PermanentFailure as failure:
+        return TestSimulation(*known, "", {"why": str(failure)}, {})
     simulees = draw_simulees(connection, bank.scale, at, n if policy.content == "priority" else n // 20)
     tests = simulate(
         plan.items,
@@ -112,7 +115,8 @@ def simulate_test(
     )
     counts = zip(plan.items.item_ids, tests.times_eligible.T, tests.times_given.T, strict=True)
     items = {item: {"eligible": on.tolist(), "given": given.tolist()} for item, on, given in counts}
-    return bank, summarise(bank, tests) | {"learners": simulees.source}, items
+    summary = summarise(bank, tests) | {"learners": simulees.source}
+    return TestSimulation(*known, bank.published.set_hash, summary, items)
 
 
 def summarise(bank: TestBank, tests: SimulatedTests) -> dict[str, Any]:
@@ -184,19 +188,15 @@ def broken_promises(policy: Policy, summary: Mapping[str, Any]) -> list[str]:
 def make_month(connection: psycopg.Connection, month: str, run_id: str | None = None) -> list[TestSimulation]:
     """Simulate the tests in force at the month's end, and store the results instead of earlier ones of the month."""
     connection.execute("DELETE FROM adaptive_simulation WHERE month = %s", (month,))
-    for test_id, own in versions_in_force(connection, Month(month).end).items():
-        try:
-            bank, summary, items = simulate_test(connection, own.policy, Month(month).end)
-            set_hash = bank.published.set_hash
-        except (PermanentFailure, PsychometricsError) as error:  # other tests have their simulation
-            set_hash, summary, items = "", {"why": str(error)}, {}
+    for own in versions_in_force(connection, Month(month).end).values():
+        found = simulate_test(connection, own, Month(month).end)
         connection.execute(
             """INSERT INTO adaptive_simulation
                  (month, version, test_id, scale_id, set_hash, summary, items, code_version, run_id)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
             (
-                *(month, own.version, test_id, own.scale_id, set_hash, Jsonb(summary), Jsonb(items)),
-                *(code_version(), run_id),
+                *(month, found.version, found.test_id, found.scale_id, found.set_hash),
+                *(Jsonb(found.summary), Jsonb(found.items), code_version(), run_id),
             ),
         )
     return read_simulations(connection, month=month)

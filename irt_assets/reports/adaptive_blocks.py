@@ -39,10 +39,8 @@ from irt_assets.blocks import (
 )
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
-from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import sentence
 from irt_psychometrics.plots import Chart
-from resources.failures import PermanentFailure
 from resources.version import code_version
 
 SIMULEES_FOR_A_PAGE = 2_000
@@ -92,13 +90,7 @@ def simulate_version(
     connection: psycopg.Connection, own: TestVersion, at: datetime, n: int = SIMULEES_FOR_A_PAGE
 ) -> AdaptiveFacts:
     """Simulate a version with the set in force at `at`, without other versions. Stores nothing."""
-    known = month_of(at), own.version, own.test_id, own.scale_id
-    try:
-        bank, summary, items = simulate_test(connection, own.policy, at, n=n)
-        made = TestSimulation(*known, bank.published.set_hash, summary, items)
-    except PermanentFailure as failure:
-        made = TestSimulation(*known, "", {"why": str(failure)}, {})
-    return AdaptiveFacts(own, (), made, False)
+    return AdaptiveFacts(own, (), simulate_test(connection, own, at, n=n), False)
 
 
 def document(facts: AdaptiveFacts, at: datetime, zone: str) -> Document:

@@ -23,7 +23,7 @@ from irt_assets.adaptive.simulations import (
     read_simulations,
     simulate_test,
 )
-from irt_assets.adaptive.versions import set_policy
+from irt_assets.adaptive.versions import set_policy, version_in_force
 from irt_assets.common.partitions import Month, monthly
 from irt_assets.decisions.proposals import Reference
 from irt_assets.responses.scales import read_scales
@@ -117,14 +117,14 @@ def test_learners_are_drawn_with_the_spread_of_abilities_and_not_of_their_estima
 def test_promise_of_exposure_is_broken_if_the_pool_is_too_small(exam: Database) -> None:
     """Tests of 8 items from a pool of 10 give an item to 80 % of the learners on average."""
     offer(exam, EASY.replace("0.6", "0.3"))
-    policy = read_policy(EASY.replace("0.6", "0.3"))
     with exam.connect() as connection:
-        _, before, _ = simulate_test(connection, policy, END, n=2000)
+        own = version_in_force(connection, "placement", END)
+        before = simulate_test(connection, own, END, n=2000).summary
     run_sql(exam, "UPDATE question SET meta = '{\"key\": []}' WHERE item_id NOT LIKE 'i1_'")
     with exam.connect() as connection:
-        _, after, _ = simulate_test(connection, policy, END, n=2000)
-    assert not [line for line in broken_promises(policy, before) if "exposure.max" in line]
-    found = " ".join(broken_promises(policy, after))
+        after = simulate_test(connection, own, END, n=2000).summary
+    assert not [line for line in broken_promises(own.policy, before) if "exposure.max" in line]
+    found = " ".join(broken_promises(own.policy, after))
     assert "exposure.max is 30 %" in found or "no item can be given" in found
 
 
@@ -139,11 +139,12 @@ def test_test_that_cannot_be_given_is_stored_with_its_reason(exam: Database) -> 
 
 def test_real_error_is_larger_than_reported_if_item_errors_are_large(exam: Database) -> None:
     run_sql(exam, """UPDATE item_parameter_publication SET parameters = parameters || '{"a_se": 0.5, "b_se": 0.5}'""")
-    policy = read_policy(f"test: placement\nscale: {rooms.SCALE}\nlength: {{max: 20}}\n")
+    offer(exam, f"test: placement\nscale: {rooms.SCALE}\nlength: {{max: 20}}\n")
     with exam.connect() as connection:
-        _, found, _ = simulate_test(connection, policy, NOW)
+        own = version_in_force(connection, "placement", NOW)
+        found = simulate_test(connection, own, NOW).summary
     assert found["capitalisation"] < 0.95
-    assert any("is larger than the reported" in line for line in broken_promises(policy, found))
+    assert any("is larger than the reported" in line for line in broken_promises(own.policy, found))
 
 
 def test_release_of_a_drifted_item_improves_precision_beyond_the_simulation_error(exam: Database) -> None:
