@@ -65,13 +65,12 @@ class ItemPosterior:
         _require(items, items.curves.known & (items.a > 0), "no positive slope a; leave them out of the bank")
         with_errors = np.isfinite(items.cov_of_each.sum(axis=(1, 2)))
         _require(items, with_errors, "no finite errors; use the errors of a fit, or `items.with_assumed_errors()`")
-        of_estimates, estimates = _errors(items), _locations(items)
-        location = estimates
+        errors, estimates = _errors(items), _locations(items)
+        own, location = covariances.item_blocks(errors), estimates
         for _ in range(2):
-            ratio = np.nan_to_num(_assumed(items, location) / _assumed(items, estimates), nan=1.0)
-            errors = covariances.scale(of_estimates, ratio.ravel()) + NO_ERROR * np.eye(of_estimates.shape[1])
-            prior_cov, mean_cov, weight, location = _fit_bank(estimates, covariances.item_blocks(errors))
-        return cls(items, errors, prior_cov, mean_cov, weight, location)
+            ratio = np.nan_to_num(_assumed(items, location) / _assumed(items, estimates), nan=1.0).ravel()
+            prior_cov, mean_cov, weight, location = _fit_bank(estimates, covariances.scale(own, ratio))
+        return cls(items, covariances.scale(errors, ratio), prior_cov, mean_cov, weight, location)
 
     @property
     def mean(self) -> ItemParameters:
@@ -87,7 +86,7 @@ class ItemPosterior:
     def draw(self, n: int, rng: np.random.Generator) -> list[ItemParameters]:
         """Draw n banks of true parameters, without errors."""
         try:
-            root = np.linalg.cholesky(self.errors)
+            root = np.linalg.cholesky(self.errors + NO_ERROR * np.eye(self.errors.shape[1]))
         except np.linalg.LinAlgError:
             raise PsychometricsError(
                 "the joint covariance of the items has negative eigenvalues; `items.cov_of_each` as `cov` omits the "
@@ -95,7 +94,7 @@ class ItemPosterior:
             ) from None
         of_bank, of_further = np.linalg.cholesky(self.prior_cov + NO_ERROR * np.eye(2)), self._further_errors[1]
         away = of_bank @ rng.standard_normal((n, *self.location.shape, 1))
-        errors = (root @ rng.standard_normal((n, *root.shape[:2], 1))).reshape(away.shape)
+        errors = np.moveaxis(root @ rng.standard_normal((*root.shape[:2], n)), 2, 0).reshape(away.shape)
         mean_error = self.mean_cov @ (self.weight @ (errors + away)).sum(axis=1, keepdims=True)
         gain = self.prior_cov @ self.weight
         drawn = self.location - (mean_error - away + gain @ (errors + away - mean_error))[..., 0]
@@ -141,7 +140,7 @@ class ItemPosterior:
 
 def _fit_bank(estimates: Floats, errors: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """T, the covariance of m̂, S⁻¹ and η̃ by EM, from estimates (J, 2) with errors (J, 2, 2)."""
-    prior_cov = np.eye(2)
+    prior_cov, errors = np.eye(2), errors + NO_ERROR * np.eye(2)
     for _ in range(MAX_STEPS):
         weight: Any = np.linalg.inv(prior_cov + errors)
         mean_cov = np.linalg.inv(weight.sum(axis=0))
