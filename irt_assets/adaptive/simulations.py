@@ -144,7 +144,7 @@ def summarise(bank: TestBank, tests: SimulatedTests) -> dict[str, Any]:
 
 
 def passed(bank: TestBank, tests: SimulatedTests) -> Mask | None:
-    """Whether each simulee passes, by the test's decision or the scale's pass mark. Returns None without a mark."""
+    """Whether each simulee passes, by the test's decision or the scale's pass mark; not known without a mark."""
     if tests.plan.test.cut is not None:
         return tests.passes
     return None if bank.scale.pass_theta is None else tests.estimate >= bank.scale.pass_theta
@@ -180,8 +180,8 @@ def broken_promises(policy: Policy, summary: Mapping[str, Any]) -> list[str]:
     found += [
         f"{name} is met in {percent(share)} of the tests" for name, share in summary["limits"].items() if share < 1
     ]
-    if none := summary["stops"].get("no-item"):
-        found.append(f"{percent(none)} of the tests end because no item can be given; add items or relax the limits")
+    if lacking := summary["stops"].get("no-item"):
+        found.append(f"{percent(lacking)} of the tests end because no item can be given; add items or relax the limits")
     return found
 
 
@@ -205,7 +205,7 @@ def make_month(connection: psycopg.Connection, month: str, run_id: str | None = 
 def read_simulations(
     connection: psycopg.Connection, *, month: str | None = None, version: int | None = None
 ) -> list[TestSimulation]:
-    """The stored simulations of a month or a version (None: of all), by month and test."""
+    """The stored simulations by month and test, only of a month or version if it is given."""
     return records(
         connection,
         TestSimulation,

@@ -164,9 +164,9 @@ def promises(facts: AdaptiveFacts) -> Box:
     n = simulation.summary.get("n", 0)
     source = f"the set at the end of {simulation.month}" if facts.stored else "the set in force now"
     if found := broken_promises(policy, simulation.summary):
-        lead = Paragraph(f"By {source}, the tests do not keep what the policy promises:")
+        lead = Paragraph(f"By {source}, the tests do not keep all promises of the policy:")
         return Box((lead, List(tuple(map(sentence, found)))), "warning")
-    return notice(f"By {source}, {n:,} simulated tests keep what the policy promises.", "good")
+    return notice(f"By {source}, {n:,} simulated tests keep the promises of the policy.", "good")
 
 
 def key_figures(facts: AdaptiveFacts) -> Block:
