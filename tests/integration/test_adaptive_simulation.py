@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -114,7 +115,7 @@ def test_learners_are_drawn_with_the_spread_of_abilities_and_not_of_their_estima
     assert (found.source, earlier.source) == (f"the learners of {MONTH}", "the population")
 
 
-def test_promise_of_exposure_is_broken_if_the_pool_is_too_small(exam: Database) -> None:
+def test_test_whose_pool_becomes_too_small_for_its_exposure_cannot_be_given(exam: Database) -> None:
     """Tests of 8 items from a pool of 10 give an item to 80 % of the learners on average."""
     offer(exam, EASY.replace("0.6", "0.3"))
     with exam.connect() as connection:
@@ -124,8 +125,9 @@ def test_promise_of_exposure_is_broken_if_the_pool_is_too_small(exam: Database) 
     with exam.connect() as connection:
         after = simulate_test(connection, own, END, n=2000).summary
     assert not [line for line in broken_promises(own.policy, before) if "exposure.max" in line]
-    found = " ".join(broken_promises(own.policy, after))
-    assert "exposure.max is 30 %" in found or "no item can be given" in found
+    [found] = broken_promises(own.policy, after)
+    assert found.startswith("it cannot be given: test placement: max_exposure = 0.3 cannot be held")
+    assert "at least 0.8 of learners" in found
 
 
 def test_test_that_cannot_be_given_is_stored_with_its_reason(exam: Database) -> None:
@@ -157,7 +159,7 @@ def test_release_of_a_drifted_item_improves_precision_beyond_the_simulation_erro
         if item in strong
     }
     with exam.connect() as connection:
-        [line] = compare_tests(connection, rooms.SCALE, NOW, lambda bank: with_values(moved, bank))
+        [line] = compare_tests(connection, rooms.SCALE, NOW, partial(with_values, moved))
         [same] = compare_tests(connection, rooms.SCALE, NOW, lambda bank: bank)
     found = RMSE.search(line)
     assert found is not None, line
