@@ -9,6 +9,8 @@ from functools import partial
 
 import dagster as dg
 
+from irt_assets.adaptive.assets import build_promises_check, build_simulation_asset
+from irt_assets.adaptive.exposure_assets import build_exposure_asset
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
@@ -66,7 +68,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
     keys_of_month, keys_of_day = build_key_checks(months, days_running)
-    monthly_checks += [keys_of_month, build_score_check(months)]
+    monthly_checks += [keys_of_month, build_score_check(months), build_promises_check(months)]
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     must_be_fresh = {plan.asset for plan in PLANS if plan.is_daily and settings.irt_schedules != "stopped"}
 
@@ -89,6 +91,8 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             build_nightly_asset(build=make, days=days),
             build_movement_asset(months),
             build_score_asset(months),
+            build_simulation_asset(months),
+            build_exposure_asset(days),
         ],
         "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
         "kpis": [*build_kpi_assets(weeks, days)],

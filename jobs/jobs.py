@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import MAX_RUNTIME_SECONDS_TAG
 
+from irt_assets.adaptive.assets import SIMULATION
+from irt_assets.adaptive.exposure_assets import ITEM_EXPOSURE
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
     ITEM_ANALYSIS_DAILY,
@@ -51,7 +53,12 @@ def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
 
 DAILY, MONTHLY, UPKEEP = _tags("daily", 2), _tags("monthly", 24, 0), _tags("upkeep", 2)
 REGULAR_JOBS = (
-    ("aggregate_features_daily", ("features_topic_daily",), DAILY, "A day's features of every learner and topic."),
+    (
+        "aggregate_features_daily",
+        ("features_topic_daily", ITEM_EXPOSURE),
+        DAILY,
+        "A day's features of every learner and topic, and the exposure of items in adaptive tests.",
+    ),
     (
         ITEM_ANALYSIS_JOB,
         (ITEM_ANALYSIS_DAILY,),
@@ -108,7 +115,7 @@ def build_jobs(
 
     `comparison_engines`: the assets that fit a month with engines other than the scales' own.
     """
-    ends = (ITEM_ANALYSIS, "abilities", "ability_movement", "engine_agreement", SCORE_TABLES)
+    ends = (ITEM_ANALYSIS, "abilities", "ability_movement", "engine_agreement", SCORE_TABLES, SIMULATION)
     month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, *ends)
     rows: list[tuple[str, dg.AssetSelection, dict[str, str], str]] = [
         (

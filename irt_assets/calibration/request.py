@@ -16,7 +16,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
-from irt_assets.common.arrays import Floats, Ints, finite
+from irt_assets.common.arrays import Floats, Ints, Mask, finite
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
@@ -34,11 +34,15 @@ from irt_psychometrics.estimation import EarlierAnswers, Shape
 from irt_psychometrics.itemfit import FitSummary, Growth, ItemSums
 from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
+from resources.postgres.database import first_column
 
 PROVISIONAL_SLOPE = Priors.weakly_informative().a
 """Prior on the slope of an item with few answers."""
 MAX_SAMPLED_LEARNERS = 5_000
 """Learners sampled on a linear scale to correlate item difficulty with earlier θ (SE < 0.02)."""
+_SESSION_TESTS = """SELECT test_id FROM adaptive_test GROUP BY 1
+                    HAVING bool_and(policy IS NULL OR policy->>'start' = 'population')"""
+"""Query for the adaptive tests that choose items by the answers of the session alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,8 @@ class FitRequest:
         published: items whose published values are compared with this fit.
         in_bank: item → entries of the bank about its model, for items with such entries.
         learners: user id of each person, or None if a person is not one learner.
+        by_session: shape (R,), whether the item was chosen by the answers of its session alone, or None if no item
+            was. One distribution of θ is right for these responses (Rubin 1976).
     """
 
     scale: Scale
@@ -74,6 +80,7 @@ class FitRequest:
     published: frozenset[str] = frozenset()
     in_bank: Mapping[str, ModelInBank] = field(default_factory=dict)
     learners: Sequence[str] | None = None
+    by_session: Mask | None = None
 
     @property
     def by_level(self) -> bool:
@@ -191,7 +198,7 @@ def build_fit_request(
         everybody: counts of all attempts if `table` contains a random sample of learners, or None if it contains all.
         published: as in `FitRequest`.
     """
-    scored, days = timed_responses_of(table, scale.scale_id)
+    scored, days, by_session = timed_responses_of(table, scale.scale_id, first_column(connection, _SESSION_TESTS))
     responses, learners = scored.responses, user_ids_of(connection, scored.learners)
     drawn_from = None
     if everybody is None:
@@ -220,6 +227,7 @@ def build_fit_request(
         published=published,
         in_bank={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
         learners=learners,
+        by_session=by_session,
     )
 
 
@@ -439,7 +447,10 @@ def fit_spec_extras(request: FitRequest, made: CalibrationResult) -> StagedSpec:
     calibration = made.calibration
     correlation, learners = float("nan"), 0
     if request.earlier is not None and calibration.convergence.converged:
-        correlation, learners = EarlierAnswers(request.earlier).assignment_correlation(request.responses, calibration)
+        assigned = request.responses
+        if request.by_session is not None:
+            assigned = assigned.of_rows(~request.by_session)
+        correlation, learners = EarlierAnswers(request.earlier).assignment_correlation(assigned, calibration)
     return StagedSpec(
         provisional=request.provisional,
         left_out=request.left_out,

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from irt_assets.adaptive.changes import effects_of_withdrawal
 from irt_assets.blocks import table
 from irt_assets.cli.attempts import print_correction
 from irt_assets.cli.console import (
@@ -60,9 +61,11 @@ def withdraw(
     """
     by, reason, now = signature(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
+    database = current_database()
     say(f"from {begins:%Y-%m-%d} on answers to {join_names(items, MAX_NAMED)} do not count towards θ")
+    say(*database.call(effects_of_withdrawal, items, begins))
     confirm(f"withdraw {quantity(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
-    _print(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
+    _print(withdrawal.withdraw(database, items, since=begins, by=by, reason=reason, now=now))
 
 
 @app.command(epilog='Example: irt items restore A21 --by Kim --reason "not leaked"')
@@ -111,8 +114,10 @@ def rekey(
     new = decide_key.choose_key(options, every_answer=every_answer, drop=drop, undo=undo)
     if dry_run or not yes:
         done, shift = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
-        for line in [] if as_json else decide_key.effect_in_words(done, shift):
-            say(line)
+        lines = [] if as_json else decide_key.effect_in_words(done, shift)
+        if drop and not as_json:
+            lines += database.call(effects_of_withdrawal, [item], datetime.now(UTC))
+        say(*lines)
         if as_json and dry_run:
             print_json({"rekeying": asdict(done), "shift": shift.as_dict()})
     if not dry_run:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from irt_assets.adaptive.changes import effects_of_release
 from irt_assets.blocks import Section
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_store, signature
@@ -73,13 +74,15 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
     """Show the evidence on proposals, and the effect of accepting them on last month's learners."""
     with current_database().connect() as connection:
         found = find_proposals(connection, [parse_reference(name) for name in names])
-        effects = impacts(connection, found, release.parse_start(effective_from, datetime.now(UTC)))
+        since = release.parse_start(effective_from, datetime.now(UTC))
+        effects, of_tests = impacts(connection, found, since), effects_of_release(connection, found, since)
         changes = release.changes_of_answers(connection, found)
     if as_json:
         print_json(
             {
                 "proposals": [as_dict(p) for p in found],
                 "impact": [i.as_dict() for i in effects],
+                "tests": of_tests,
                 "changed_since": changes,
             }
         )
@@ -92,7 +95,7 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
             )
         )
     _print_cautions(changes)
-    say(*(effect.sentence for effect in effects))
+    say(*(effect.sentence for effect in effects), *of_tests)
 
 
 @app.command(epilog='Example: irt release accept 2026-09/A21 --by Kim --reason "reworded in August"')
@@ -109,6 +112,7 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
             _print_cautions(proposal.cautions, "  ")
         _print_cautions(release.changes_of_answers(connection, found))
         say(*(effect.sentence for effect in impacts(connection, found, since)))
+        say(*effects_of_release(connection, found, since))
     confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
     release.accept(
         database,

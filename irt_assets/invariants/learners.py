@@ -131,13 +131,15 @@ def _compare_nights_with_months(context: InvariantContext) -> Findings:
     protects="No item that is chosen freely is shown to so many learners that it becomes known.",
     fix="Show the item less often, or add items to its topic.",
     note="At most 30 % of a month's learners may have seen an item. On a scale with `assignment=by_level` every "
-    "attempt counts; on a linear one, only attempts outside forms count, because everyone who takes a form sees its "
-    "items and its anchors. It is not tested if learners see more than 15 % of the scale's items on average: in so "
-    "small a bank no item stays unknown.",
+    "attempt outside adaptive tests counts; on a linear one, only attempts outside forms count, because everyone who "
+    "takes a form sees its items and its anchors. It is not tested if learners see more than 15 % of the scale's items "
+    "on average: in so small a bank no item stays unknown. In an adaptive test, the limit is `exposure.max` of its "
+    "policy, and 3 standard errors more, for 100 sessions of the last 30 days or more.",
 )
 def items_are_not_overexposed(context: InvariantContext) -> Findings:
     for scale_id, scale in context.scales.items():
         subject = f"{scale_id}: "
+        yield from _overexposed_in_tests(context, scale_id)
         if not context.finished_months[scale_id]:
             yield no_finished_month(scale_id, subject)
             continue
@@ -149,7 +151,8 @@ def items_are_not_overexposed(context: InvariantContext) -> Findings:
                  LEFT JOIN learner l USING (user_id)
                  WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s AND a.mode = 'live'
                    AND NOT coalesce(l.is_test, false) AND q.scale_id = %(scale)s
-                   AND (%(forms_too)s OR a.form_id IS NULL))
+                   AND (a.form_id IS NULL
+                        OR (%(forms_too)s AND a.form_id NOT IN (SELECT test_id FROM adaptive_test))))
                SELECT item_id, count(*), (SELECT count(DISTINCT user_id) FROM seen),
                       (SELECT count(*) FROM question WHERE scale_id = %(scale)s)
                FROM seen GROUP BY 1 ORDER BY 1""",
@@ -171,11 +174,30 @@ def items_are_not_overexposed(context: InvariantContext) -> Findings:
                 yield Violation(f"{scale_id}: {item}", observed, f"at most {MAX_EXPOSURE:.0%}")
 
 
+def _overexposed_in_tests(context: InvariantContext, scale_id: str) -> Findings:
+    """Items of adaptive tests that were given to more learners than a policy allows, in the last 30 days."""
+    rows = context.connection.execute(
+        """SELECT test_id, item_id, max(given / sessions), max(allowed)
+           FROM (SELECT test_id, item_id, (policy->'exposure'->>'max')::float AS allowed,
+                        sum(given)::float AS given, sum(sessions)::float AS sessions
+                 FROM item_exposure JOIN adaptive_test USING (version)
+                 WHERE scale_id = %(scale)s AND day > (%(now)s - interval '30 days')::date
+                 GROUP BY adaptive_test.version, item_id, theta_interval) shown
+           WHERE sessions >= %(few)s AND given > allowed * sessions + 3 * sqrt(allowed * (1 - allowed) * sessions)
+           GROUP BY 1, 2 ORDER BY 1, 2""",
+        {"scale": scale_id, "now": context.now, "few": MIN_LEARNERS},
+    ).fetchall()
+    for test_id, item, share, allowed in rows:
+        observed = f"test {test_id} gave it to {share:.0%} of the learners in 30 days"
+        yield Violation(f"{scale_id}, test {test_id}: {item}", observed, f"at most {allowed:.0%}")
+
+
 @invariant(
     kind="scales",
     protects="An item is as hard at the end of a session as at its beginning, so that tiredness and haste do not bias "
     "its difficulty.",
     fix="Compare answers by position; shorten sessions, or let positions vary and leave late answers out.",
+    note="Answers in adaptive tests are left out: their items depend on the answers before them.",
 )
 def positions_do_not_change_difficulty(context: InvariantContext) -> Findings:
     for scale_id in context.scales:
@@ -219,6 +241,7 @@ def _residuals(
              ON s.user_id = a.user_id AND s.session_id = a.session_id
            WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s AND a.mode = 'live'
              AND a.position IS NOT NULL AND a.correct IS NOT NULL
+             AND (a.form_id IS NULL OR a.form_id NOT IN (SELECT test_id FROM adaptive_test))
              AND a.item_id = ANY(%(items)s) AND a.item_id NOT IN (SELECT item_id FROM question WHERE max_score > 1)""",
         context.window(month) | {"scale": scale_id, "items": list(published)},
     )

@@ -106,11 +106,12 @@ def read_rows(file: Path, cells_type: type[BaseModel], encoding: str | None = No
 def take_from_log(connection: psycopg.Connection, answers: pd.DataFrame, *, whole_month: bool) -> None:
     """Store the forms on whose items and positions all learners in `answers` agree.
 
-    `answers` has the columns of `answers.read_answers`, for all scales. Imported forms stay as they are. In a whole
+    `answers` has the columns of `answers.read_answers`, for all scales. Imported forms stay as they are. Adaptive tests
+    have no fixed items, even if all learners of a day got the same ones. In a whole
     month, an earlier form from the log on which its learners do not agree is deleted.
     """
-    imported = first_column(connection, "SELECT form_id FROM form WHERE source = 'file'")
-    answers = answers[(answers["form"] != "") & ~answers["form"].isin(imported)]
+    others = "SELECT form_id FROM form WHERE source = 'file' UNION SELECT test_id FROM adaptive_test"
+    answers = answers[(answers["form"] != "") & ~answers["form"].isin(first_column(connection, others))]
     answers = answers.rename(columns={"form": "form_id", "item": "item_id"})
     items = answers.groupby(["form_id", "item_id"], as_index=False).agg(
         position=("position", "first"),

@@ -81,12 +81,17 @@ def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.
     return scored.responses, scored.learners
 
 
-def timed_responses_of(table: pa.Table, scale_id: str) -> tuple[ScoredResponses, Floats]:
-    """The scored responses of one scale, and the days since the learner's first response, shape (R,)."""
-    found = _scored_rows(table, scale_id, "completed_at")
+def timed_responses_of(
+    table: pa.Table, scale_id: str, forms: Sequence[str]
+) -> tuple[ScoredResponses, Floats, npt.NDArray[np.bool_]]:
+    """The scored responses of one scale, the days since the learner's first response, shape (R,), and whether a
+    response belongs to one of `forms`, shape (R,)."""
+    found = _scored_rows(table, scale_id, "completed_at", "form_id")
     scored = _collect_rows(found)
     at = instants(found["completed_at"])[scored.rows]
-    return scored, replace(scored.responses, at=at).days_since_first
+    in_forms = pc.is_in(found["form_id"].cast(pa.string()), value_set=pa.array(forms, pa.string()))
+    among = in_forms.to_numpy(zero_copy_only=False)[scored.rows]
+    return scored, replace(scored.responses, at=at).days_since_first, among
 
 
 def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[ScoredResponses, npt.NDArray[np.object_]]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, ParamSpec
 
 import psycopg
 
+from irt_assets.adaptive.changes import effects_of_withdrawal
 from irt_assets.common.wording import join_names, quantity, sentence, with_capital, with_stop
 from irt_assets.decisions import anchor_versions, closing, rekey, release, release_undo, withdrawal
 from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
@@ -332,7 +333,10 @@ def _preview_use(
     use: withdrawal.Use, connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
     begins = withdrawal.preview(connection, form.items, use, since=form.day, now=request.reader.now())
-    return _effect(*_shorten_list(EFFECTS_OF_USE[use].format(item=item, day=day) for item, day in begins.items()))
+    lines = _shorten_list(EFFECTS_OF_USE[use].format(item=item, day=day) for item, day in begins.items())
+    if use == "withdrawn":
+        lines += map(with_capital, effects_of_withdrawal(connection, form.items, max(begins.values())))
+    return _effect(*lines)
 
 
 def _change_use(
@@ -344,9 +348,12 @@ def _change_use(
     return _effect(*_shorten_list(with_stop(f"{status.item_id} is {status.sentence}") for status in statuses))
 
 
-def _preview_key(_connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+def _preview_key(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     done, shift = rekey.preview(request.reader.database, form.items[0], form.key, now=request.reader.now())
-    return _effect(*map(with_capital, rekey.effect_in_words(done, shift)))
+    lines = rekey.effect_in_words(done, shift)
+    if form.key == []:  # the item is dropped
+        lines += effects_of_withdrawal(connection, form.items[:1], request.reader.now())
+    return _effect(*map(with_capital, lines))
 
 
 def _change_key(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:

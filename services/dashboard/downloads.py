@@ -30,7 +30,7 @@ from resources.postgres.warehouse import read_frame
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
 from services.dashboard.page import NotAllowed, NotFound, ViewRequest
-from services.dashboard.views import arrivals, bank, equate, form, item, learner, scale
+from services.dashboard.views import arrivals, bank, equate, form, item, learner, scale, test
 from services.jwt_verifier.tokens import Role, TokenRefused
 from services.report_files import TYPES as REPORT_TYPES
 
@@ -181,5 +181,6 @@ DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
     "item": item.document,
     "learner": learner.document,
     "scale": scale.document,
+    "test": test.document,
 }
 """The views whose pages can be written as files."""

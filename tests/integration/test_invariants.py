@@ -372,6 +372,26 @@ CHOICES = "UPDATE response_log SET response = CASE WHEN correct THEN 'B' ELSE 'C
 SCORES = "UPDATE response_log SET score = CASE WHEN correct THEN 2 ELSE 1 END WHERE item_id = 'A01'"
 
 
+def declare_test(world: World, test: str) -> None:
+    """Declare an adaptive test whose items are given to at most 30 % of the learners."""
+    world.sql(
+        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason)
+           VALUES (%s, 'default', '{"start": "population", "exposure": {"max": 0.3}}', '2026-07-01Z', 'Ann', 'June')""",
+        test,
+    )
+
+
+def exposure_of_adaptive_sessions(world: World) -> None:
+    """78 of 200 sessions of the last days had an item, and 60 are allowed: the difference is 2.8 standard errors."""
+    many_casual_learners(world)
+    declare_test(world, "placement")
+    world.sql(
+        """INSERT INTO item_exposure SELECT %s::date - n, max(version), 0, 'C03', 100, 100, 39
+           FROM adaptive_test, generate_series(1, 2) n GROUP BY n""",
+        NOW,
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     invariant: str
@@ -693,6 +713,12 @@ CASES = [
         prepare=many_casual_learners,
     ),
     Case(
+        "items_are_not_overexposed",
+        sql("UPDATE item_exposure SET given = 95 WHERE item_id = 'C03'"),
+        {f"{SCALE}, test placement: C03"},
+        prepare=exposure_of_adaptive_sessions,
+    ),
+    Case(
         "positions_do_not_change_difficulty",
         sql(
             """UPDATE response_log SET correct = false
@@ -759,6 +785,13 @@ def exam_of_everybody(world: World) -> None:
     )
 
 
+def exam_of_an_adaptive_test(world: World) -> None:
+    """The exam of everybody is an adaptive test, on a scale with items by level."""
+    exam_of_everybody(world)
+    world.sql("""UPDATE calibration_scale SET rules = rules || '{"assignment": "by_level"}'""")
+    declare_test(world, "X")
+
+
 def drift_of_a_year_ago(world: World) -> None:
     judged_months(world)
     world.sql("UPDATE drift_alerts SET opened_at = opened_at - interval '1 year'")
@@ -785,6 +818,13 @@ NEIGHBOURS = {
         """UPDATE calibration_scale SET rules = rules || '{"assignment": "by_level"}'""",
         "items_are_not_overexposed",
         {f"{SCALE}: C03"},
+    ),
+    "an item of an adaptive test": (exam_of_an_adaptive_test, "", "items_are_not_overexposed", set()),
+    "positions in an adaptive test": (
+        lambda world: declare_test(world, "AB"),
+        """UPDATE response_log SET correct = position <= 8 WHERE form_id = 'AB' AND completed_at >= '2026-07-01Z'""",
+        "positions_do_not_change_difficulty",
+        set(),
     ),
     "positions in practice": (
         nothing,

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.versions import set_policy
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.advisory_checks import items_are_assigned_as_the_scale_says
 from irt_assets.responses.scales import change_rules, read_scales
@@ -82,6 +84,17 @@ def test_month_assigned_by_level_is_warned_of_as_linear_and_unbiased_by_level(ad
     assert one < -0.08
     assert abs(by_level) < 0.06  # its standard error in one small month is about 0.02
     assert levelled["spec"]["fit_statistics"]["set"]["reliability"] > 0.5
+
+
+def test_items_chosen_by_the_answers_of_their_session_are_no_assignment_by_level(
+    adaptive: tuple[Settings, Truth],
+) -> None:
+    """The sessions after the first one are of an adaptive test that starts at the population."""
+    settings, _ = adaptive
+    policy = read_policy(f"{{test: adaptive, scale: {SCALE}, length: {{max: 24}}}}")
+    set_policy(Database(settings), policy, by="Ann", reason="June")
+    verdict = items_are_assigned_as_the_scale_says(calibrate(settings, max_rmsd=0.2)["evidence"])
+    assert verdict.passed, verdict.why
 
 
 def test_month_with_new_learners_states_that_assignment_cannot_be_tested(world: Settings) -> None:

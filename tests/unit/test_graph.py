@@ -79,7 +79,15 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return engines
 
 
-PLAIN = {*MONTHLY_ASSETS, "item_analysis", "abilities", "ability_movement", "engine_agreement", "form_score_tables"}
+PLAIN = {
+    *MONTHLY_ASSETS,
+    "item_analysis",
+    "abilities",
+    "ability_movement",
+    "engine_agreement",
+    "form_score_tables",
+    "adaptive_simulation",
+}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from services.dashboard.views import (
     rekey,
     reports,
     scale,
+    test,
 )
 
 VIEWS: tuple[View, ...] = (
@@ -37,6 +38,7 @@ VIEWS: tuple[View, ...] = (
     View("item", item.page, server=item.server),
     View("rekey", rekey.page, server=rekey.server),
     View("scale", scale.page, menu="Scale", group="Bank", server=scale.server),
+    View("test", test.page),
     View("forms", form.forms_page, menu="Forms", group="Bank"),
     View("form", form.page, server=form.server),
     View("equate", equate.page, server=equate.server),

@@ -11,6 +11,7 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
 
+from irt_assets.adaptive.changes import effects_of_release
 from irt_assets.blocks import Box, List, Paragraph, notice, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import quantity, sentence, with_capital
@@ -84,11 +85,12 @@ def references_in(request: ViewRequest) -> list[Reference]:
 
 
 def impact_sentences(request: ViewRequest, references: Sequence[Reference]) -> tuple[str, ...]:
-    """The effect on learners of accepting the proposals together, or why it is not known. Takes a while."""
+    """The effect on learners and adaptive tests of accepting all proposals, or why it is not known. Takes a while."""
     try:
         with request.reader.connect(IMPACT_TIMEOUT_MS) as connection:
             proposals = find_proposals(connection, references)
-            effects = impacts(connection, proposals, next_month(request.reader.now()))
+            since = next_month(request.reader.now())
+            effects, of_tests = impacts(connection, proposals, since), effects_of_release(connection, proposals, since)
     except psycopg.errors.QueryCanceled:
         return ("Reading the answers took too long: `irt release show` waits for it.",)
     except psycopg.OperationalError:
@@ -98,8 +100,9 @@ def impact_sentences(request: ViewRequest, references: Sequence[Reference]) -> t
     if not effects:
         return ("No proposal can be accepted now, so no θ would change.",)
     several = len(effects) > 1
-    return tuple(
-        (f"Scale {effect.scale_id}: " if several else "") + with_capital(effect.sentence) + "." for effect in effects
+    return (
+        *(f"Scale {effect.scale_id}: " * several + sentence(effect.sentence) for effect in effects),
+        *map(sentence, of_tests),
     )
 
 

@@ -6,8 +6,10 @@ import psycopg
 from htmltools import TagChild, tags
 from shiny import Inputs, Outputs, Session
 
+from irt_assets.adaptive.versions import versions_in_force
 from irt_assets.blocks import Block, Document, Paragraph
 from irt_assets.reports import scale_blocks
+from irt_assets.reports.adaptive_blocks import tests_table
 from irt_assets.reports.artifacts import drift_reports
 from irt_assets.reports.scale_facts import ScaleFacts, scale_facts
 from irt_assets.responses.scales import read_scales
@@ -32,6 +34,9 @@ def page(request: ViewRequest) -> Page:
         scale, scales = choose_scale(request, read_scales(connection))
         facts = scale_facts(connection, scale, request.reader.now())
         files = list(_files(connection, request, scale.scale_id))
+        tests = [
+            x for x in versions_in_force(connection, request.reader.now()).values() if x.scale_id == scale.scale_id
+        ]
     overview = request.reader.overview()
     return Page(
         f"Scale {shorten(scale.scale_id)}",
@@ -40,6 +45,7 @@ def page(request: ViewRequest) -> Page:
             query_form("scale", choice("Scale", "scale", scales, scale.scale_id)) if len(scales) > 1 else None,
             strip(overview, {scale.scale_id}.intersection(scales_of(overview))),
             *_sections(request, facts, zone),
+            section("Adaptive tests", tests_table(tests)) if tests else None,
             section("Files", document_links("scale", scale=scale.scale_id), *files),
             Paragraph(ANOTHER_SCALE, "quiet"),
         ),

@@ -1,0 +1,84 @@
+"""The asset `adaptive_simulation`, and the check of the policies' promises. Tests are simulated in `simulations`."""
+
+import dagster as dg
+
+from irt_assets.adaptive.simulations import (
+    broken_promises,
+    make_month,
+    precision,
+    read_simulations,
+    simulations_table,
+)
+from irt_assets.adaptive.versions import versions_in_force
+from irt_assets.common.metadata import md
+from irt_assets.common.partition_checks import CheckInput, partition_check
+from irt_assets.common.partitions import Month
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import some_of
+from irt_assets.engines.spec import LIGHT_POOL
+from resources import tables
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
+from resources.postgres.database import Database
+
+SIMULATION = "adaptive_simulation"
+PROMISES_KEPT = "adaptive_promises_kept"
+MAX_NAMED = 10
+
+
+def build_simulation_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`adaptive_simulation` of the months."""
+
+    @dg.asset(
+        name=SIMULATION,
+        partitions_def=months,
+        deps=["published_item_parameters", "abilities"],
+        description="One row per adaptive test in force at the month's end: its precision, length, exposure and "
+        "content, simulated with the set in force then and the month's abilities.",
+        metadata={"dagster/column_schema": column_schema(tables.adaptive_simulation)},
+        pool=LIGHT_POOL,
+    )
+    def adaptive_simulation(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        with classify_failures(), database.connect() as connection:
+            made = make_month(connection, context.partition_key, context.run.run_id)
+        given = {each.test_id: each.summary for each in made if "why" not in each.summary}
+        plots = {f"precision ({name})": md(precision(own)) for name, own in given.items()}
+        return dg.MaterializeResult(
+            metadata={"tests": md(simulations_table(made)), **plots, "dagster/row_count": len(made)}
+        )
+
+    return adaptive_simulation
+
+
+def build_promises_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    """`adaptive_promises_kept` of the months."""
+    return partition_check(
+        months,
+        SIMULATION,
+        PROMISES_KEPT,
+        "With the set in force at the month's end, the simulated tests reach their standard error, exposure stays "
+        "within its limit, and the content and the error rates of decisions are met.",
+        _judge,
+    )
+
+
+def _judge(look: CheckInput) -> dg.AssetCheckResult:
+    versions = versions_in_force(look.connection, Month(look.partition).end)
+    broken = [
+        (each.scale_id, each.test_id, why)
+        for each in read_simulations(look.connection, month=look.partition)
+        if each.test_id in versions
+        for why in broken_promises(versions[each.test_id].policy, each.summary)
+    ]
+    named = [f"test {test}: {why}" for _, test, why in broken]
+    kept = "the promises of the tests are kept" if versions else "there is no adaptive test"
+    return dg.AssetCheckResult(
+        passed=not broken,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=some_of(named, MAX_NAMED, between="; ") if broken else kept,
+        metadata={
+            ITEMS: row_table(("scale", "test", "why"), broken),
+            **({HOW_TO_FIX: "Change the bank, or the policy by `irt tests set`."} if broken else {}),
+        },
+    )

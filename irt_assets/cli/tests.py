@@ -1,0 +1,131 @@
+"""The commands of `irt tests`: declare adaptive tests, show and simulate them. Decisions are recorded after a
+confirmation."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from irt_assets.adaptive.policy import Policy, read_policy
+from irt_assets.adaptive.policy_changes import preview_policy
+from irt_assets.adaptive.simulations import broken_promises
+from irt_assets.adaptive.versions import (
+    TestVersion,
+    read_versions,
+    set_policy,
+    undo_version,
+    version_in_force,
+    versions_in_force,
+)
+from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, print_blocks, print_json, say
+from irt_assets.cli.installation import current_database, current_settings, signature
+from irt_assets.common.wording import sentence
+from irt_assets.decisions.release import midnight, require_text
+from irt_assets.reports.adaptive_blocks import (
+    AdaptiveFacts,
+    adaptive_blocks,
+    adaptive_facts,
+    simulate_version,
+    tests_table,
+)
+from resources.failures import PermanentFailure
+
+app = typer.Typer(no_args_is_help=True)
+Test = Annotated[str, typer.Argument(help="Test.")]
+
+
+@app.command("list", epilog="Example: irt tests list")
+def list_(as_json: AsJson = False) -> None:
+    """List the adaptive tests in force."""
+    found = [*current_database().call(versions_in_force, datetime.now(UTC)).values()]
+    if as_json:
+        print_json([asdict(each) for each in found])
+    elif found:
+        print_blocks(tests_table(found))
+    else:
+        say("no adaptive test is offered: `irt tests set FILE` declares one")
+
+
+@app.command(epilog="Example: irt tests show placement")
+def show(test: Test, as_json: AsJson = False) -> None:
+    """Show the policy of a test, whether it keeps its promises, and all versions."""
+    _print(current_database().call(adaptive_facts, test, datetime.now(UTC)), as_json)
+
+
+@app.command(epilog="Example: irt tests simulate placement new.yaml --n 5000")
+def simulate(
+    test: Test,
+    file: Annotated[Path | None, typer.Argument(help="Policy. Default: the version in force.")] = None,
+    n: Annotated[int, typer.Option("--n", min=100, max=100_000, help="Number of simulated tests.")] = 2_000,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a test with the set in force and the learners of the last month.
+
+    True parameters are drawn from the posterior of the items, so that the
+    real error includes the errors of the items. Stores nothing.
+    """
+    now = datetime.now(UTC)
+    with current_database().connect() as connection:
+        if file:
+            policy = _read(file)
+            if policy.test != test:
+                raise PermanentFailure(f"{file} is a policy of test {policy.test}, not of test {test}")
+            own = TestVersion(0, test, policy.scale, policy.model_dump(mode="json"), None, now, "", "", now)
+        else:
+            own = version_in_force(connection, test, now)
+        _print(simulate_version(connection, own, now, n), as_json)
+
+
+@app.command("set", epilog='Example: irt tests set placement.yaml --by Kim --reason "shorter"')
+def set_(
+    file: Annotated[Path, typer.Argument(help="Policy in YAML.")],
+    by: By,
+    reason: Reason,
+    begin: Annotated[str | None, typer.Option("--from", help="First day of the policy, UTC. Default: now.")] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Declare an adaptive test, or change its policy for sessions that begin later.
+
+    Before it asks, the command prints the differences from the policy in
+    force, and simulated tests before and after. It refuses policies that the
+    set in force cannot meet.
+    """
+    by, reason, policy, database = signature(by), require_text("reason", reason), _read(file), current_database()
+    since = midnight(begin, "--from") if begin else None
+    say(*database.call(preview_policy, policy, since or datetime.now(UTC)))
+    if not dry_run:
+        confirm(f"set the policy of test {policy.test}?", yes)
+        version = set_policy(database, policy, by=by, reason=reason, effective_from=since)
+        say(f"test {policy.test}: version {version}")
+
+
+@app.command(epilog='Example: irt tests undo placement --by Kim --reason "too short"')
+def undo(test: Test, by: By, reason: Reason, yes: Yes = False) -> None:
+    """Restore the policy before the last decision, for sessions that begin later."""
+    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    confirm(f"undo the last decision on test {test}?", yes)
+    version = undo_version(database, test, by=by, reason=reason)
+    [made] = [each for each in database.call(read_versions, test) if each.version == version]
+    say(f"test {test}: version {version}" + ("" if made.stored else "; it is not offered any more"))
+
+
+def _read(file: Path) -> Policy:
+    try:
+        return read_policy(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, PermanentFailure) as error:
+        raise PermanentFailure(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _print(facts: AdaptiveFacts, as_json: bool) -> None:
+    if as_json:
+        own, summary = facts.version, facts.simulation.summary
+        promises = broken_promises(own.policy, summary)
+        print_json(
+            asdict(own) | {"simulation": summary, "broken_promises": promises, "exposure": facts.simulation.exposure}
+        )
+    else:
+        say(sentence(f"Adaptive test {facts.version.test_id} of scale {facts.version.scale_id}"))
+        print_blocks(*adaptive_blocks(facts, current_settings().irt_time_zone))

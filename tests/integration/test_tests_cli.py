@@ -1,0 +1,86 @@
+"""`irt tests`: declaring, showing, simulating and undoing adaptive tests, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from irt_assets.responses.scales import change_rules
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers import rooms, score_world
+from tests.helpers.sentences import missing_sentences
+from tests.helpers.typed import Irt, IrtOf
+
+SIGNED = ("--by", "Ann", "--reason", "committee of June")
+POLICY = f"test: placement\nscale: {rooms.SCALE}\nlength: {{max: 8}}\n"
+
+
+@pytest.fixture
+def exam(database: Database, tmp_path: Path) -> Database:
+    """A bank of 30 published items, of which F1 has 20."""
+    score_world.build_exam(database, tmp_path / "exam", learners=60, forms={"F1": score_world.FORMS["F1"]})
+    return database
+
+
+@pytest.fixture
+def typed(exam: Database, settings: Settings, irt: IrtOf) -> Irt:
+    return irt(settings)
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "policy.yaml"
+    file.write_text(text, "utf-8")
+    return file
+
+
+def test_policy_is_set_changed_shown_and_undone(typed: Irt, tmp_path: Path) -> None:
+    first = typed("tests", "set", written(tmp_path, POLICY), *SIGNED, "--yes")
+    assert missing_sentences(first.out, "test placement is new, with 30 items", "test placement: version 1") == []
+    longer = written(tmp_path, POLICY.replace("max: 8", "max: 12, se: 0.5") + "topics: {algebra: {max: 4}}\n")
+
+    preview = typed("tests", "set", longer, *SIGNED, "--dry-run")
+    changes = "length.max: 8 → 12", "length.se: none → 0.5", "topics.algebra: none → {'min': 0, 'max': 4}"
+    no_items = "topic algebra: no item in use, so this limit has no effect"
+    assert missing_sentences(preview.out, *changes, no_items) == []
+    assert re.search(r"RMSE of θ 0\.\d+ → 0\.\d+ .* mean length 8\.0 → \d", preview.out)
+    assert typed("tests", "show", "placement", "--json").json["stored"]["length"]["max"] == 8
+
+    tried = typed("tests", "simulate", "placement", longer, "--n", "300", "--json").json
+    assert (tried["simulation"]["n"], tried["stored"]["length"]["se"]) == (300, 0.5)
+    assert tried["simulation"]["length"] < 12
+    assert typed("tests", "set", longer, *SIGNED, "--yes").code == 0
+    assert "1 to 12 items" in typed("tests", "list").out
+    shown = typed("tests", "show", "placement").out
+    assert missing_sentences(shown, "Adaptive test placement of scale default.", "Versions", "committee of June") == []
+
+    assert typed("tests", "undo", "placement", *SIGNED, "--yes").out == "test placement: version 3\n"
+    assert typed("tests", "list", "--json").json[0]["stored"]["length"]["max"] == 8
+    assert "not offered any more" in typed("tests", "undo", "placement", *SIGNED, "--yes").out
+    assert "no adaptive test is offered" in typed("tests", "list").out
+    assert "there is no test placement" in typed("tests", "simulate", "placement").err
+
+
+REFUSED = {
+    "a wrong line": (POLICY.replace("{max: 8}", "{max: 0}"), "line 3: length.max"),
+    "no file": ("", "policy.yaml: "),
+    "the name of a form": (POLICY.replace("placement", "F1"), "F1 is a form with fixed items"),
+    "a topic without items": (POLICY + "topics: {algebra: {min: 2}}\n", "topic algebra needs 2 items"),
+    "a scale without an origin": (POLICY.replace(rooms.SCALE, "other"), "other"),
+    "ability from before the month": (POLICY + "start: theta-now\n", "--set assignment=by_level`"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), REFUSED.values(), ids=REFUSED)
+def test_policy_that_cannot_be_met_is_refused(typed: Irt, tmp_path: Path, text: str, reason: str) -> None:
+    refused = typed("tests", "set", written(tmp_path, text), *SIGNED, "--yes")
+    assert (refused.code, reason in refused.err) == (2, True), refused.err
+    assert typed("tests", "list", "--json").json == []
+
+
+def test_test_may_start_at_theta_of_now_on_a_scale_fitted_by_level(exam: Database, typed: Irt, tmp_path: Path) -> None:
+    change_rules(exam, rooms.SCALE, {"assignment": "by_level"})
+    done = typed("tests", "set", written(tmp_path, POLICY + "start: theta-now\n"), *SIGNED, "--yes")
+    assert done.code == 0, done.err
