@@ -1,0 +1,81 @@
+"""How often the items of adaptive tests were eligible and given. The eligibility of items in the next sessions follows
+from these numbers."""
+
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pandas as pd
+import psycopg
+
+from irt_assets.adaptive.banks import read_test_bank
+from irt_assets.adaptive.versions import read_versions
+from irt_assets.common.arrays import Floats
+from irt_psychometrics.adaptive import SelectionPlan
+from resources.tables import item_exposure
+
+PRIOR_SESSIONS = 1_000
+"""Largest number of sessions as which a simulation counts."""
+_SESSIONS = """
+    SELECT version, set_hash, seed, eligible, started_at, array_agg(item_id),
+           array_agg(coalesce(score, correct::int, 0))
+    FROM (SELECT s.*, a.item_id, a.score, a.correct FROM adaptive_session s
+          JOIN attempt a ON a.user_id = s.user_id AND a.session_id = s.session_id AND a.form_id = s.test_id
+           AND a.completed_at BETWEEN %(start)s - interval '1 day' AND %(end)s + interval '7 days'
+          WHERE s.started_at >= %(start)s AND s.started_at < %(end)s
+          ORDER BY session_id, a.position, a.completed_at) given
+    GROUP BY session_id, version, set_hash, seed, eligible, started_at ORDER BY started_at"""
+
+
+def exposure_counts(connection: psycopg.Connection, version: int, plan: SelectionPlan) -> tuple[Floats, Floats]:
+    """The times that the items of a plan were eligible and given in tests of a version, shape (S, J) each.
+
+    The newest simulation of the version counts as at most `PRIOR_SESSIONS` sessions. The real sessions are those in
+    `item_exposure`.
+    """
+    found = np.zeros((2, len(plan.test.exposure_cuts) + 1, len(plan.places)))
+    simulated = connection.execute(
+        "SELECT items FROM adaptive_simulation WHERE version = %s ORDER BY made_at DESC LIMIT 1", (version,)
+    ).fetchone()
+    for item, own in (simulated[0] if simulated else {}).items():
+        if item in plan.places:
+            found[:, :, plan.places[item]] = own["eligible"], own["given"]
+    found *= min(1.0, PRIOR_SESSIONS / max(1.0, found[0].sum(axis=0).max()))
+    for item, interval, *own in connection.execute(
+        """SELECT item_id, theta_interval, sum(eligible)::float, sum(given)::float FROM item_exposure
+           WHERE version = %s GROUP BY 1, 2""",
+        (version,),
+    ):
+        if item in plan.places:
+            found[:, interval, plan.places[item]] += own
+    return found[0], found[1]
+
+
+def count_exposure(connection: psycopg.Connection, start: datetime, end: datetime) -> pd.DataFrame:
+    """The rows of `item_exposure` of the sessions that began in [start, end) and have answers.
+
+    A session is in the interval of θ after its last answer. Items without published values are not counted.
+    """
+    policies = {each.version: each for each in read_versions(connection)}
+    plans: dict[tuple[int, str], SelectionPlan] = {}
+    counts: dict[tuple[date, int, int], pd.DataFrame] = {}
+    rows = connection.execute(_SESSIONS, {"start": start, "end": end})
+    for version, set_hash, seed, off, began, items, scores in rows:
+        if (version, set_hash) not in plans:
+            plans[version, set_hash] = read_test_bank(connection, policies[version].policy, began).plan
+        plan = plans[version, set_hash]
+        known = {item: score for item, score in zip(items, scores, strict=True) if item in plan.places}
+        cuts = plan.test.exposure_cuts
+        theta = plan.next([*known], [*known.values()], seed=seed).theta if cuts else 0.0
+        interval = int(np.searchsorted(cuts, theta, side="right"))
+        given = np.isin(plan.items.item_ids, [*known])
+        eligible = given | [item not in off or off[item][interval] > 0 for item in plan.places]
+        own = pd.DataFrame({"sessions": 1, "eligible": eligible * 1, "given": given * 1}, [*plan.places])
+        key = began.astimezone(UTC).date(), version, interval
+        counts[key] = counts[key].add(own, fill_value=0) if key in counts else own
+    columns = [column.name for column in item_exposure.columns]
+    frames = [
+        own.reset_index(names="item_id").assign(day=day, version=version, theta_interval=interval)
+        for (day, version, interval), own in counts.items()
+    ]
+    kinds = dict.fromkeys(("sessions", "eligible", "given"), "int64")
+    return pd.concat(frames)[columns].astype(kinds) if frames else pd.DataFrame(columns=columns)
