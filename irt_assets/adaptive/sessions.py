@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import psycopg
 from psycopg.types.json import Jsonb
+from pydantic import BaseModel, Field
 
 from irt_assets.abilities.online import Measures, read_theta
 from irt_assets.adaptive.banks import TestBank, read_test_bank
@@ -72,24 +73,22 @@ class Session:
 _COLUMNS = ", ".join(field.name for field in fields(Session))
 
 
-@dataclass(frozen=True)
-class NextItem:
-    """The next item of a session, or the reason for which the session ends.
+class NextItem(BaseModel):
+    """The next item of a session, or the reason for which the session ends. Learners must not see it."""
 
-    Attributes:
-        position: the number of the item among all items of the session, from 1.
-        scored: whether the answer will be scored.
-        skipped: items that were withdrawn or dropped from scoring after the session's start.
-    """
-
-    item_id: str | None
-    position: int
-    scored: bool
-    theta: float
-    se: float
-    stop: str | None
-    passes: bool | None
-    skipped: list[str]
+    test: str
+    session_id: str
+    version: int = Field(description="version of the test's policy")
+    set_hash: str = Field(description="hash of the published parameters")
+    seed: int = Field(description="seed of the session's random choices")
+    item_id: str | None = Field(description="the next item; null if the session ends")
+    position: int = Field(description="number of the next item among all items of the session, from 1")
+    scored: bool = Field(description="whether the answer will be scored")
+    theta: float = Field(description="θ by the population and the scored answers of this session")
+    se: float = Field(description="standard error of θ")
+    stop: str | None = Field(description="max-items, max-se, classified or no-item; null if the session goes on")
+    passes: bool | None = Field(description="whether the learner passes; null before the end, or without a pass mark")
+    skipped: list[str] = Field(description="items of the test that were withdrawn after the session began")
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,8 @@ class Offer:
     """A test in force.
 
     Attributes:
-        counts: times that each item was eligible and given, (2, S, J).
-        finished: the part of `counts` from sessions that ended in this process.
+        counts: times that each item was eligible and given, (2, S, J), without `finished`.
+        finished: the same in sessions that ended in this process.
         unscored: items for unscored places.
         times: the number of sessions for which an unscored item was drawn.
     """
@@ -154,7 +153,7 @@ class Plans:
             drawn = """SELECT item FROM adaptive_session, jsonb_array_elements_text(unscored) item
                        WHERE test_id = %s AND started_at >= %s"""
             times = Counter(first_column(connection, drawn, (version.test_id, now - 90 * DAY)))
-        counts = np.array(exposure_counts(connection, version.version, bank.plan)) + finished
+        counts = np.array(exposure_counts(connection, version.version, bank.plan))
         return Offer(version, bank, counts, finished, read.unscored, times)
 
     def _keep(self, key: tuple[int, str], bank: TestBank) -> TestBank:
@@ -176,9 +175,7 @@ class Plans:
                 bank.plan.next([], [], seed=0)
             return self._keep(key, bank)
 
-    def next_item(
-        self, connection: psycopg.Connection, session: Session, answers: Answers, now: datetime
-    ) -> NextItem:
+    def next_item(self, connection: psycopg.Connection, session: Session, answers: Answers, now: datetime) -> NextItem:
         """The next item of a session. Raises PsychometricsError if answers do not belong to the session's test.
 
         Answers to items that are dropped from scoring count neither for θ nor for the length.
@@ -195,9 +192,7 @@ class Plans:
         withdrawn, dropped = self._withdrawn, self._dropped
         gone = {item for item in withdrawn.stretches if withdrawn.covers(item, now)} | dropped
         given = {
-            item: score
-            for item, score in answers
-            if item in plan.places and item not in dropped and score is not None
+            item: score for item, score in answers if item in plan.places and item not in dropped and score is not None
         }
         step = plan.next(
             [*given],
@@ -208,15 +203,27 @@ class Plans:
             eligible=session.eligible,
         )
         position, stop, item = len(answers) + 1, step.stop, step.item
-        unscored = [item for item in session.unscored if item not in answered and item not in gone]
-        is_unscored = bool(unscored) and stop in (None, "max-items") and position in plan.unscored_places(session.seed)
-        if is_unscored:
+        places = plan.unscored_places(session.seed) if stop in (None, "max-items") else ()
+        unscored = [own for own in session.unscored if position in places and own not in answered and own not in gone]
+        if unscored:
             item, stop = unscored[0], None
         elif stop:
             self._count(session, bank, step, given)
-        skipped = sorted(gone & (plan.places.keys() | {*session.unscored}))
-        passes = step.passes if stop else None
-        return NextItem(item, position, not is_unscored, step.theta, step.se, stop, passes, skipped)
+        return NextItem(
+            test=session.test_id,
+            session_id=session.session_id,
+            version=session.version,
+            set_hash=session.set_hash,
+            seed=session.seed,
+            item_id=item,
+            position=position,
+            scored=not unscored,
+            theta=step.theta,
+            se=step.se,
+            stop=stop,
+            passes=step.passes if stop else None,
+            skipped=sorted(gone & (plan.places.keys() | {*session.unscored})),
+        )
 
     def _count(self, session: Session, bank: TestBank, step: Step, given: Collection[str]) -> None:
         """Count the items of a finished session, for the eligibility of items in the next ones."""
@@ -225,16 +232,13 @@ class Plans:
             return
         interval = int(np.searchsorted(bank.test.exposure_cuts, step.theta, side="right"))
         off = {item for item, own in session.eligible.items() if not own[interval]} - {*given}
-        for counts in (offer.counts, offer.finished):
-            counts[0, interval] += ~np.isin(bank.items.item_ids, [*off])
-            counts[1, interval] += np.isin(bank.items.item_ids, [*given])
+        offer.finished[0, interval] += ~np.isin(bank.items.item_ids, [*off])
+        offer.finished[1, interval] += np.isin(bank.items.item_ids, [*given])
 
 
 def find_session(connection: psycopg.Connection, session_id: str) -> Session | None:
     """Find a session by its id."""
-    return record(
-        connection, Session, f"SELECT {_COLUMNS} FROM adaptive_session WHERE session_id = %s", (session_id,)
-    )
+    return record(connection, Session, f"SELECT {_COLUMNS} FROM adaptive_session WHERE session_id = %s", (session_id,))
 
 
 def begin_session(
@@ -246,7 +250,8 @@ def begin_session(
     theta = read_theta(connection, measures, policy.scale, user_id, now) if policy.start == "theta-now" else None
     answered = first_column(
         connection,
-        "SELECT DISTINCT item_id FROM attempt WHERE user_id = %s AND completed_at >= %s AND session_id IS DISTINCT FROM %s",
+        """SELECT DISTINCT item_id FROM attempt
+           WHERE user_id = %s AND completed_at >= %s AND session_id IS DISTINCT FROM %s""",
         (user_id, now - policy.look_back_days * DAY, session_id),
     )
     seen = {*answered} & {*plan.places, *offer.unscored}
@@ -264,7 +269,7 @@ def begin_session(
         "seed": seed,
         "start_theta": theta and theta.theta,
         "start_se": theta and theta.se,
-        "eligible": Jsonb(plan.draw_ineligible(plan.eligibility(*offer.counts), seed)),
+        "eligible": Jsonb(plan.draw_ineligible(plan.eligibility(*(offer.counts + offer.finished)), seed)),
         "unscored": Jsonb(unscored),
         "seen": Jsonb(sorted(seen)),
         "started_at": now,

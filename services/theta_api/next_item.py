@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import psycopg
@@ -50,24 +49,6 @@ class NextItemRequest(BaseModel):
     )
 
 
-class NextItemResponse(BaseModel):
-    """The next item of a session, or the reason for which the session ends. Learners must not see it."""
-
-    test: str
-    session_id: str
-    version: int = Field(description="version of the test's policy")
-    set_hash: str = Field(description="hash of the published parameters")
-    seed: int = Field(description="seed of the session's random choices")
-    item_id: str | None = Field(description="the next item; null if the session ends")
-    position: int = Field(description="number of the item in the session, from 1; of the last item plus 1 at the end")
-    scored: bool = Field(description="whether the answer will be scored")
-    theta: float = Field(description="θ by the population and the scored answers of this session")
-    se: float = Field(description="standard error of θ")
-    stop: str | None = Field(description="max-items, max-se, classified or no-item; null if the session goes on")
-    passes: bool | None = Field(description="whether the learner passes; null before the end, or without a pass mark")
-    skipped: list[str] = Field(description="items of the test that were withdrawn since the session began")
-
-
 def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
     """Add the endpoint for the next item of an adaptive test."""
     seconds = Histogram(
@@ -76,7 +57,7 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
     @app.post(
         NEXT_ITEM_PATH,
-        responses={200: {"model": NextItemResponse}, **problem_responses(400, 401, 403, 404, 409, 413, 422, 503)},
+        responses={200: {"model": NextItem}, **problem_responses(400, 401, 403, 404, 409, 413, 422, 503)},
         response_model=None,
         dependencies=[Security(HTTPBearer(auto_error=False))],
     )
@@ -85,7 +66,7 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
         began = time.perf_counter()
         request.state.caller.require_exam()
 
-        def choose(connection: psycopg.Connection) -> tuple[Session, NextItem]:
+        def choose(connection: psycopg.Connection) -> NextItem:
             session = find_session(connection, asked.session_id) or _begin(connection, ledger, test, asked)
             if (session.user_id, session.test_id) != (asked.user_id, test):
                 raise Problem(
@@ -98,16 +79,15 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
             else:
                 answers = [(a.item_id, int(bool(a.correct)) if a.score is None else a.score) for a in asked.answers]
             try:
-                return session, ledger.plans.next_item(connection, session, answers, ledger.clock())
+                return ledger.plans.next_item(connection, session, answers, ledger.clock())
             except PsychometricsError as error:
                 raise Problem(422, "bad_answers", f"The answers are not those of a session: {error}.") from None
 
-        session, chosen = await work(asked.user_id, choose)
-        fixed = {"test": test, **{name: getattr(session, name) for name in ("session_id", "version", "set_hash", "seed")}}
+        chosen: NextItem = await work(asked.user_id, choose)
         elapsed = time.perf_counter() - began
         seconds.observe(elapsed)
         LOG.info("next item: position %d in %.1f ms", chosen.position, 1000 * elapsed)
-        return JSONResponse(fixed | asdict(chosen), headers={"Cache-Control": "no-store"})
+        return JSONResponse(chosen.model_dump(), headers={"Cache-Control": "no-store"})
 
 
 def _begin(connection: psycopg.Connection, ledger: Ledger, test: str, asked: NextItemRequest) -> Session:
@@ -117,10 +97,10 @@ def _begin(connection: psycopg.Connection, ledger: Ledger, test: str, asked: Nex
     if test not in plans.offers:
         named = ", ".join(sorted(plans.offers)) or "none"
         raise Problem(
-            404, "unknown_test", f"No test of this name has a policy in force (`irt tests set`); the tests are: {named}."
+            404,
+            "unknown_test",
+            f"No test of this name has a policy in force (`irt tests set`). In force: {named}.",
         )
     if erasures_of(connection, asked.user_id):
         raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")
-    return begin_session(
-        connection, plans.offers[test], measures, asked.user_id, asked.session_id, ledger.clock()
-    )
+    return begin_session(connection, plans.offers[test], measures, asked.user_id, asked.session_id, ledger.clock())

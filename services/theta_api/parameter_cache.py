@@ -222,4 +222,5 @@ def _compile() -> None:
     made_up = Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",), at=zero.astype(np.int64))
     for movement in (Movement(), Movement(variance=0.01)):
         estimate(made_up, {"item": ItemRow(1.0, 0.0)}, Scale("warm", movement=movement))
-    SelectionPlan(AdaptiveTest(max_items=1), ItemParameters.from_rows(["item"], [ItemRow(1.0, 0.0)])).next([], [], seed=0)
+    items = ItemParameters.from_rows(["item"], [ItemRow(1.0, 0.0)])
+    SelectionPlan(AdaptiveTest(max_items=1), items).next([], [], seed=0)
