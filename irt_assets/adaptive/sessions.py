@@ -22,12 +22,12 @@ from pydantic import BaseModel, Field
 
 from irt_assets.abilities.online import Measures, read_theta
 from irt_assets.adaptive.banks import TestBank, read_test_bank
-from irt_assets.adaptive.exposure import exposure_counts
+from irt_assets.adaptive.exposure import PRIOR_SESSIONS, exposure_counts
 from irt_assets.adaptive.versions import TestVersion, read_versions, versions_in_force
 from irt_assets.common.arrays import Floats
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.adaptive import Step
+from irt_psychometrics.adaptive import Step, simulate
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, record
 
@@ -97,7 +97,7 @@ class Offer:
 
     Attributes:
         counts: times that each item was eligible and given, (2, S, J), without `finished`.
-        finished: the same in sessions that ended in this process.
+        finished: the same in sessions that ended in this process or, for a test without any counts, in simulated ones.
         unscored: items for unscored places.
         times: the number of sessions for which an unscored item was drawn.
     """
@@ -145,15 +145,26 @@ class Plans:
         if bank is None or not read.questions.items() <= bank.questions.items():
             read.plan.next([], [], seed=0)  # makes the tables
             bank = self._keep(key, read)
+        counts = np.array(exposure_counts(connection, version.version, bank.plan))
         former = self.offers.get(version.test_id)
         if former and former.bank is bank:
             finished, times = former.finished, former.times
         else:
-            finished = np.zeros((2, len(bank.test.exposure_cuts) + 1, len(bank.plan.places)))
+            finished = np.zeros_like(counts)
+            if bank.test.max_exposure is not None and not counts.any():
+                first = simulate(
+                    bank.items,
+                    bank.test,
+                    PRIOR_SESSIONS,
+                    errors=bank.plan.posterior,
+                    mean=bank.scale.mu,
+                    sd=bank.scale.sigma,
+                    threads=1,
+                )
+                finished += first.times_eligible, first.times_given
             drawn = """SELECT item FROM adaptive_session, jsonb_array_elements_text(unscored) item
                        WHERE test_id = %s AND started_at >= %s"""
             times = Counter(first_column(connection, drawn, (version.test_id, now - 90 * DAY)))
-        counts = np.array(exposure_counts(connection, version.version, bank.plan))
         return Offer(version, bank, counts, finished, read.unscored, times)
 
     def _keep(self, key: tuple[int, str], bank: TestBank) -> TestBank:
