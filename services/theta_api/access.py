@@ -59,6 +59,10 @@ class Caller:
                 403, "scope", f"To post answers the token needs the scope {POSTS}: request it from the login."
             )
 
+    def require_exam(self) -> None:
+        self.require_anyone()
+        self.require_update("")
+
     def require_bank(self) -> None:
         if not self.may_read_bank:
             raise Problem(

@@ -357,7 +357,8 @@ class SelectionPlan:
         given[1, 0, : len(places)] = own.of_answers(
             np.array(places, np.int64), np.array(scores, np.int8), own.categories
         )
-        barred = np.isin(self.items.item_ids, list(excluded))
+        barred = np.zeros(J, np.bool_)
+        barred[[self.places[item] for item in excluded if item in self.places]] = True
         barred[places] = False
         probability = np.ones((len(self.test.exposure_cuts) + 1, J))
         for item, p in (eligible or {}).items():
