@@ -605,6 +605,8 @@ adaptive_session = _table(
     _opt("start_theta", Double, "θ from which items are chosen; null: the population", unit="θ"),
     _opt("start_se", Double, "standard error of start_theta", unit="θ", ge=0),
     _req("eligible", JSONB, "items that are not eligible in an interval of θ: for each interval, 0 or 1"),
+    _req("unscored", JSONB, "items drawn for the unscored places, in order"),
+    _req("seen", JSONB, "items of the test that the learner had seen within the look-back before the start"),
     _req("started_at", UTC, "time of the first request; the published set of this time is used", NOW),
     Index("adaptive_session_started", "started_at"),
     Index("adaptive_session_learner", "user_id"),

@@ -56,6 +56,10 @@ class Caller:
                 403, "scope", f"To post answers the token needs the scope {POSTS}: request it from the login."
             )
 
+    def require_exam(self) -> None:
+        self.require_anyone()
+        self.require_update("")
+
     def require_anyone(self) -> None:
         if self.only is not None:
             raise Problem(403, "role", "This needs a role of this platform (viewer or above), or the service's token.")

@@ -28,6 +28,7 @@ from irt_assets.invariants.results import history_of_invariants, latest_invarian
 from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, require_caller
+from services.theta_api.next_item import add_next_item
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import MAX_POST_BYTES, POSTS_PATH, add_posts
 from services.theta_api.problems import Problem, problem_responses, unavailable
@@ -127,6 +128,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
             raise unavailable(f"The database does not answer: try again soon. ({error})", "database_away") from None
 
     _add_theta(app, ledger, work)
+    add_next_item(app, ledger, work)
     add_posts(app, ledger, lambda turn, task: admitted(to_post, turn, task))
     _add_status(app, ledger, work)
     _add_problems(app)

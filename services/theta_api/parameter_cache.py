@@ -15,8 +15,10 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from irt_assets.abilities.batch import estimate
 from irt_assets.abilities.online import Measures, read_measures
 from irt_assets.abilities.sweep import record_online_updates
+from irt_assets.adaptive.sessions import Plans
 from irt_assets.responses.scales import Scale
-from irt_psychometrics import Responses
+from irt_psychometrics import ItemParameters, Responses
+from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
@@ -68,6 +70,7 @@ class Ledger:
     ) -> None:
         self.clock = clock or (lambda: datetime.now(UTC))
         self.settings = database.settings
+        self.plans = Plans()
         self._database, self._connections, self._posts = database, connections, posts
         self._pool: ConnectionPool[Connection] | None = None
         self._post_pool: ConnectionPool[Connection] | None = None
@@ -148,6 +151,8 @@ class Ledger:
                 record_online_updates(connection, self._online_updates)
         if self._measures is None:
             _compile()
+        with self._database.connect() as connection:
+            self.plans.refresh(connection, measures.as_of)
         if self._pool is None:
             self._post_pool = self._open(POST_OPTIONS, self._posts, "irt posts")
             self._pool = self._open(OPTIONS, self._connections, "irt theta-api")
@@ -212,8 +217,10 @@ class Ledger:
 
 
 def _compile() -> None:
-    """Score a made-up learner, so that the first request does not wait for the compiler."""
+    """Score a made-up learner and choose an item, so that the first request does not wait for the compiler."""
     zero = np.zeros(1, dtype=np.int32)
     made_up = Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",), at=zero.astype(np.int64))
     for movement in (Movement(), Movement(variance=0.01)):
         estimate(made_up, {"item": ItemRow(1.0, 0.0)}, Scale("warm", movement=movement))
+    items = ItemParameters.from_rows(["item"], [ItemRow(1.0, 0.0)])
+    SelectionPlan(AdaptiveTest(max_items=1), items).next([], [], seed=0)

@@ -2,7 +2,7 @@
 
 The exam service calls `on_session_complete` when a session is over; the learner's θ is then updated in the background.
 It may also send its answers: `send_attempts` waits until they are stored, an `AttemptSpool` until they are on this
-machine's disk.
+machine's disk. `next_item` requests the next item of an adaptive test.
 
 Standard library only, Python 3.9 or newer: this runs inside another program's process and must never harm it. The
 sensor `theta_sweep` makes up for updates lost here. See docs/how-to/session-hook.md.
@@ -18,10 +18,19 @@ from uuid import UUID
 
 from .api import update_theta
 from .attempts import AttemptsNotSent, send_attempts
+from .next_item import NextItemFailed, next_item
 from .spool import AttemptSpool
 from .updates import Updates
 
-__all__ = ["AttemptSpool", "AttemptsNotSent", "counters", "on_session_complete", "send_attempts"]
+__all__ = [
+    "AttemptSpool",
+    "AttemptsNotSent",
+    "NextItemFailed",
+    "counters",
+    "next_item",
+    "on_session_complete",
+    "send_attempts",
+]
 
 TRUE_VALUES = {"1", "true", "t", "yes", "y", "on"}
 MAX_ID_LENGTH = 1000  # characters; no learner has a longer id, and thousands of longer ids would fill the memory

@@ -46,6 +46,8 @@ def upgrade() -> None:
             start_theta DOUBLE PRECISION,
             start_se DOUBLE PRECISION,
             eligible JSONB NOT NULL,
+            unscored JSONB NOT NULL,
+            seen JSONB NOT NULL,
             started_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
             PRIMARY KEY (session_id)
         );
@@ -64,6 +66,9 @@ def upgrade() -> None:
         COMMENT ON COLUMN adaptive_session.start_se IS 'standard error of start_theta';
         COMMENT ON COLUMN adaptive_session.eligible IS
             'items that are not eligible in an interval of θ: for each interval, 0 or 1';
+        COMMENT ON COLUMN adaptive_session.unscored IS 'items drawn for the unscored places, in order';
+        COMMENT ON COLUMN adaptive_session.seen IS
+            'items of the test that the learner had seen within the look-back before the start';
         COMMENT ON COLUMN adaptive_session.started_at IS
             'time of the first request; the published set of this time is used';
         CREATE TABLE item_exposure (

@@ -1,0 +1,309 @@
+"""Sessions of adaptive tests: what their first request fixes, and the next item by the answers so far.
+
+A session's row in `adaptive_session` and its answers determine the next item. `Plans` keeps the tables of the tests in
+force and of the sessions under way in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg.types.json import Jsonb
+from pydantic import BaseModel, Field
+
+from irt_assets.abilities.online import Measures, read_theta
+from irt_assets.adaptive.banks import TestBank, read_test_bank
+from irt_assets.adaptive.exposure import PRIOR_SESSIONS, exposure_counts
+from irt_assets.adaptive.versions import TestVersion, read_versions, versions_in_force
+from irt_assets.common.arrays import Floats
+from irt_assets.responses.item_status import Withdrawals, read_withdrawals
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.adaptive import Step, simulate
+from resources.failures import PermanentFailure
+from resources.postgres.database import first_column, record
+
+LOG = logging.getLogger(__name__)
+MAX_FORMER_BANKS = 8
+"""Largest number of banks in memory besides those of the tests in force. The tables of 2,000 items take 35 MB."""
+DAY = timedelta(days=1)
+Answers = Sequence[tuple[str, int | None]]
+"""Items and scores in the order of the session; None: the answer is not scored."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A row of `adaptive_session`.
+
+    Attributes:
+        start_theta, start_se: the learner's θ of the start by which items are chosen; None: the population.
+        eligible: items that are avoided because of their exposure, by interval of θ.
+        unscored: items for the unscored places, in order.
+        seen: items that the learner had seen within the look-back before the start.
+    """
+
+    session_id: str
+    user_id: str
+    test_id: str
+    version: int
+    scale_id: str
+    scale_version: int
+    set_hash: str
+    seed: int
+    start_theta: float | None
+    start_se: float | None
+    eligible: Mapping[str, Sequence[float]]
+    unscored: Sequence[str]
+    seen: Sequence[str]
+    started_at: datetime
+
+    @property
+    def start(self) -> tuple[float, float] | None:
+        return None if self.start_theta is None or self.start_se is None else (self.start_theta, self.start_se)
+
+
+_COLUMNS = ", ".join(field.name for field in fields(Session))
+
+
+class NextItem(BaseModel):
+    """The next item of a session, or the reason for which the session ends. Learners must not see it."""
+
+    test: str
+    session_id: str
+    version: int = Field(description="version of the test's policy")
+    set_hash: str = Field(description="hash of the published parameters")
+    seed: int = Field(description="seed of the session's random choices")
+    item_id: str | None = Field(description="the next item; null if the session ends")
+    position: int = Field(description="number of the next item among all items of the session, from 1")
+    scored: bool = Field(description="whether the answer will be scored")
+    theta: float = Field(description="θ by the population and the scored answers of this session")
+    se: float = Field(description="standard error of θ")
+    stop: str | None = Field(description="max-items, max-se, classified or no-item; null if the session goes on")
+    passes: bool | None = Field(description="whether the learner passes; null before the end, or without a pass mark")
+    skipped: list[str] = Field(description="items of the test that were withdrawn after the session began")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A test in force.
+
+    Attributes:
+        counts: times that each item was eligible and given, (2, S, J), without `finished`.
+        finished: the same in sessions that ended in this process or, for a test without any counts, in simulated ones.
+        unscored: items for unscored places.
+        times: the number of sessions for which an unscored item was drawn.
+    """
+
+    version: TestVersion
+    bank: TestBank
+    counts: Floats
+    finished: Floats
+    unscored: Sequence[str]
+    times: Counter[str]
+
+
+class Plans:
+    """The tests in force, and the banks of their sessions.
+
+    Attributes:
+        offers: the tests in force.
+        faults: the reasons for which other tests in force cannot be given.
+    """
+
+    def __init__(self) -> None:
+        self.offers: dict[str, Offer] = {}
+        self.faults: dict[str, str] = {}
+        self._banks: dict[tuple[int, str], TestBank] = {}
+        self._withdrawn, self._dropped = Withdrawals(), set[str]()
+        self._lock = threading.RLock()
+
+    def refresh(self, connection: psycopg.Connection, now: datetime) -> None:
+        """Read the tests in force and the items withdrawn, and make the tables of new plans."""
+        self._withdrawn = read_withdrawals(connection)
+        self._dropped = set(first_column(connection, "SELECT item_id FROM question WHERE meta->'key' = '[]'::jsonb"))
+        offers, faults = {}, dict[str, str]()
+        for test_id, version in versions_in_force(connection, now).items():
+            try:
+                offers[test_id] = self._offer(connection, version, now)
+            except PermanentFailure as error:
+                faults[test_id] = str(error)
+                LOG.warning("test %s cannot be given: %s", test_id, error)
+        self.offers, self.faults = offers, faults
+
+    def _offer(self, connection: psycopg.Connection, version: TestVersion, now: datetime) -> Offer:
+        read = read_test_bank(connection, version.policy, now)
+        key = version.version, read.published.set_hash
+        bank = self._banks.get(key)
+        if bank is None or not read.questions.items() <= bank.questions.items():
+            read.plan.next([], [], seed=0)  # makes the tables
+            bank = self._keep(key, read)
+        counts = np.array(exposure_counts(connection, version.version, bank.plan))
+        former = self.offers.get(version.test_id)
+        if former and former.bank is bank:
+            finished, times = former.finished, former.times
+        else:
+            finished = np.zeros_like(counts)
+            if bank.test.max_exposure is not None and not counts.any():
+                first = simulate(
+                    bank.items,
+                    bank.test,
+                    PRIOR_SESSIONS,
+                    errors=bank.plan.posterior,
+                    mean=bank.scale.mu,
+                    sd=bank.scale.sigma,
+                    threads=1,
+                )
+                finished += first.times_eligible, first.times_given
+            drawn = """SELECT item FROM adaptive_session, jsonb_array_elements_text(unscored) item
+                       WHERE test_id = %s AND started_at >= %s"""
+            times = Counter(first_column(connection, drawn, (version.test_id, now - 90 * DAY)))
+        return Offer(version, bank, counts, finished, read.unscored, times)
+
+    def _keep(self, key: tuple[int, str], bank: TestBank) -> TestBank:
+        with self._lock:
+            self._banks.pop(key, None)
+            self._banks[key] = bank
+            while len(self._banks) > MAX_FORMER_BANKS + len(self.offers):
+                del self._banks[next(iter(self._banks))]
+        return bank
+
+    def bank_of(self, connection: psycopg.Connection, session: Session) -> TestBank:
+        """The bank of a session. It is read again as of the session's start if it is not in memory."""
+        key = session.version, session.set_hash
+        with self._lock:
+            bank = self._banks.get(key)
+            if bank is None:
+                [version] = [v for v in read_versions(connection, session.test_id) if v.version == session.version]
+                bank = read_test_bank(connection, version.policy, session.started_at)
+                bank.plan.next([], [], seed=0)
+            return self._keep(key, bank)
+
+    def next_item(self, connection: psycopg.Connection, session: Session, answers: Answers, now: datetime) -> NextItem:
+        """The next item of a session. Raises PsychometricsError if answers do not belong to the session's test.
+
+        Answers to items that are dropped from scoring count neither for θ nor for the length.
+        """
+        bank, answered = self.bank_of(connection, session), dict(answers)
+        plan = bank.plan
+        foreign = answered.keys() - plan.places.keys() - bank.published.items.keys() - {*session.unscored}
+        if foreign or len(answered) < len(answers):
+            raise PsychometricsError(
+                f"item {min(foreign)} is not in the bank of test {session.test_id}"
+                if foreign
+                else f"{len(answers)} answers to {len(answered)} items: a session has one answer to an item"
+            )
+        withdrawn, dropped = self._withdrawn, self._dropped
+        gone = {item for item in withdrawn.stretches if withdrawn.covers(item, now)} | dropped
+        given = {
+            item: score for item, score in answers if item in plan.places and item not in dropped and score is not None
+        }
+        step = plan.next(
+            [*given],
+            [*given.values()],
+            seed=session.seed,
+            start=session.start,
+            excluded=(gone | answered.keys() | {*session.seen}) - given.keys(),
+            eligible=session.eligible,
+        )
+        position, stop, item = len(answers) + 1, step.stop, step.item
+        places = plan.unscored_places(session.seed) if stop in (None, "max-items") else ()
+        unscored = [own for own in session.unscored if position in places and own not in answered and own not in gone]
+        if unscored:
+            item, stop = unscored[0], None
+        elif stop:
+            self._count(session, bank, step, given)
+        return NextItem(
+            test=session.test_id,
+            session_id=session.session_id,
+            version=session.version,
+            set_hash=session.set_hash,
+            seed=session.seed,
+            item_id=item,
+            position=position,
+            scored=not unscored,
+            theta=step.theta,
+            se=step.se,
+            stop=stop,
+            passes=step.passes if stop else None,
+            skipped=sorted(gone & (plan.places.keys() | {*session.unscored})),
+        )
+
+    def _count(self, session: Session, bank: TestBank, step: Step, given: Collection[str]) -> None:
+        """Count the items of a finished session, for the eligibility of items in the next ones."""
+        offer = self.offers.get(session.test_id)
+        if offer is None or offer.bank is not bank:
+            return
+        interval = int(np.searchsorted(bank.test.exposure_cuts, step.theta, side="right"))
+        off = {item for item, own in session.eligible.items() if not own[interval]} - {*given}
+        offer.finished[0, interval] += ~np.isin(bank.items.item_ids, [*off])
+        offer.finished[1, interval] += np.isin(bank.items.item_ids, [*given])
+
+
+def find_session(connection: psycopg.Connection, session_id: str) -> Session | None:
+    """Find a session by its id."""
+    return record(connection, Session, f"SELECT {_COLUMNS} FROM adaptive_session WHERE session_id = %s", (session_id,))
+
+
+def begin_session(
+    connection: psycopg.Connection, offer: Offer, measures: Measures, user_id: str, session_id: str, now: datetime
+) -> Session:
+    """Begin a session, unless a simultaneous request has begun it. Returns the session as stored."""
+    policy, bank, plan = offer.bank.policy, offer.bank, offer.bank.plan
+    seed = secrets.randbits(53)  # JavaScript's integers have 53 bits
+    theta = read_theta(connection, measures, policy.scale, user_id, now) if policy.start == "theta-now" else None
+    answered = first_column(
+        connection,
+        """SELECT DISTINCT item_id FROM attempt
+           WHERE user_id = %s AND completed_at >= %s AND session_id IS DISTINCT FROM %s""",
+        (user_id, now - policy.look_back_days * DAY, session_id),
+    )
+    seen = {*answered} & {*plan.places, *offer.unscored}
+    fresh = [item for item in offer.unscored if item not in seen]
+    waits = np.random.default_rng([seed, 1]).exponential(1.0 + np.array([offer.times[item] for item in fresh]))
+    unscored = [fresh[k] for k in np.argsort(waits)[: bank.test.unscored]]
+    values: dict[str, Any] = {
+        "session_id": session_id,
+        "user_id": user_id,
+        "test_id": policy.test,
+        "version": offer.version.version,
+        "scale_id": policy.scale,
+        "scale_version": bank.scale.anchor_version,
+        "set_hash": bank.published.set_hash,
+        "seed": seed,
+        "start_theta": theta and theta.theta,
+        "start_se": theta and theta.se,
+        "eligible": Jsonb(plan.draw_ineligible(plan.eligibility(*(offer.counts + offer.finished)), seed)),
+        "unscored": Jsonb(unscored),
+        "seen": Jsonb(sorted(seen)),
+        "started_at": now,
+    }
+    connection.execute(
+        f"""INSERT INTO adaptive_session ({", ".join(values)}) VALUES ({", ".join(f"%({name})s" for name in values)})
+            ON CONFLICT DO NOTHING""",
+        values,
+    )
+    offer.times.update(unscored)
+    session = find_session(connection, session_id)
+    assert session is not None
+    return session
+
+
+def read_answers(connection: psycopg.Connection, session: Session) -> Answers:
+    """The session's answers in the log, in order: the first answer to each item. An omission has score 0."""
+    answers: dict[str, int | None] = {}
+    for item, score in connection.execute(
+        """SELECT item_id, CASE WHEN mode <> 'dropped' THEN coalesce(score, correct::int, 0) END FROM attempt
+           WHERE user_id = %s AND completed_at >= %s AND (session_id, form_id) = (%s, %s)
+           ORDER BY position, completed_at""",
+        (session.user_id, session.started_at - DAY, session.session_id, session.test_id),
+    ):
+        answers.setdefault(item, score)
+    return [*answers.items()]

@@ -1,0 +1,106 @@
+"""The next item of an adaptive test over HTTP. `irt_assets.adaptive.sessions` chooses it."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import psycopg
+from fastapi import FastAPI, Request, Response, Security
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from prometheus_client import Histogram
+from pydantic import BaseModel, ConfigDict, Field
+
+from irt_assets.adaptive.sessions import NextItem, Session, begin_session, find_session, read_answers
+from irt_assets.responses.erased import erasures_of
+from irt_psychometrics import PsychometricsError
+from services.theta_api.parameter_cache import Ledger
+from services.theta_api.problems import Problem, problem_responses
+from services.theta_api.schemas import MAX_ID_LENGTH, UserId
+
+LOG = logging.getLogger("services.theta_api")
+NEXT_ITEM_PATH = "/api/seedtest/tests/{test}/next-item"
+SECONDS = (0.002, 0.005, 0.01, 0.015, 0.03, 0.06, 0.1, 0.25, 0.4, 1.0, 2.5, 5.0)
+Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
+
+
+class SessionAnswer(BaseModel):
+    """An answer of the session. An answer with neither `correct` nor `score` is an omission, which scores 0."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    item_id: Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+    correct: bool | None = Field(None, description="whether the answer is right")
+    score: Annotated[int, Field(ge=0, le=100)] | None = Field(None, description="points, if the item gives several")
+
+
+class NextItemRequest(BaseModel):
+    """A request for the next item of a session."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    user_id: UserId
+    session_id: Annotated[UserId, Field(description="the session; another session has another id")]
+    answers: list[SessionAnswer] | None = Field(
+        None,
+        description="all answers of the session so far in order, including those to items that are not scored. "
+        "Default: the answers in the log with this session_id and with the test as form_id",
+    )
+
+
+def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
+    """Add the endpoint for the next item of an adaptive test."""
+    seconds = Histogram(
+        "irt_next_item_seconds", "From request to next item", buckets=SECONDS, registry=app.state.registry
+    )
+
+    @app.post(
+        NEXT_ITEM_PATH,
+        responses={200: {"model": NextItem}, **problem_responses(400, 401, 403, 404, 409, 413, 422, 503)},
+        response_model=None,
+        dependencies=[Security(HTTPBearer(auto_error=False))],
+    )
+    async def next_item(test: str, asked: NextItemRequest, request: Request) -> Response:
+        """Choose the next item of a learner's session by the answers so far. The same answers give the same item."""
+        began = time.perf_counter()
+        request.state.caller.require_exam()
+
+        def choose(connection: psycopg.Connection) -> NextItem:
+            session = find_session(connection, asked.session_id) or _begin(connection, ledger, test, asked)
+            if (session.user_id, session.test_id) != (asked.user_id, test):
+                raise Problem(
+                    409,
+                    "other_session",
+                    f"The session belongs to another learner or to another test than {test}: a session has its own id.",
+                )
+            if asked.answers is None:
+                answers = read_answers(connection, session)
+            else:
+                answers = [(a.item_id, int(bool(a.correct)) if a.score is None else a.score) for a in asked.answers]
+            try:
+                return ledger.plans.next_item(connection, session, answers, ledger.clock())
+            except PsychometricsError as error:
+                raise Problem(422, "bad_answers", f"The answers are not those of a session: {error}.") from None
+
+        chosen: NextItem = await work(asked.user_id, choose)
+        elapsed = time.perf_counter() - began
+        seconds.observe(elapsed)
+        LOG.info("next item: position %d in %.1f ms", chosen.position, 1000 * elapsed)
+        return JSONResponse(chosen.model_dump(), headers={"Cache-Control": "no-store"})
+
+
+def _begin(connection: psycopg.Connection, ledger: Ledger, test: str, asked: NextItemRequest) -> Session:
+    measures, plans = ledger.measures(), ledger.plans
+    if test in plans.faults:
+        raise Problem(409, "nothing_published", f"The test cannot be given at the moment: {plans.faults[test]}.")
+    if test not in plans.offers:
+        named = ", ".join(sorted(plans.offers)) or "none"
+        raise Problem(
+            404,
+            "unknown_test",
+            f"No test of this name has a policy in force (`irt tests set`). In force: {named}.",
+        )
+    if erasures_of(connection, asked.user_id):
+        raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")
+    return begin_session(connection, plans.offers[test], measures, asked.user_id, asked.session_id, ledger.clock())

@@ -1,0 +1,271 @@
+"""Sessions of adaptive tests over HTTP: the same answers give the same item, whatever happens in between."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.versions import set_policy, undo_version
+from irt_assets.decisions.origin import initialise
+from irt_assets.ledger.publications import Publication, publish
+from irt_psychometrics.items import ItemRow
+from resources.postgres.database import Database
+from services.theta_api.access import Access
+from services.theta_api.app import build_app
+from services.theta_api.next_item import NEXT_ITEM_PATH
+from services.theta_api.parameter_cache import Ledger
+from tests.helpers.asking import kind, unless_busy
+from tests.helpers.door import serve_in_thread
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers.score_world import item_values
+from tests.testbed.stack_harness import wait_for
+
+pytestmark = pytest.mark.xdist_group("theta api")
+TOKEN = "a-service-token-of-32-characters"
+NOW = datetime(2026, 8, 20, 9, tzinfo=UTC)
+PLACEMENT = f"test: placement\nscale: {SCALE}\nlength: {{max: 8}}\n"
+EASIEST, RIGHT = "i1", {"correct": True}
+SIGNED = {"by": "Ann", "reason": "committee of June"}
+
+
+class Exam:
+    """An exam service: it requests items and answers them."""
+
+    def __init__(self, url: str, ledger: Ledger, database: Database) -> None:
+        self.url, self.ledger, self.database = url, ledger, database
+
+    def ask(
+        self,
+        session: str,
+        answers: list[Mapping[str, Any]] | None = None,
+        *,
+        user: str = "ann",
+        test: str = "placement",
+    ) -> requests.Response:
+        content = {"user_id": user, "session_id": session} | ({} if answers is None else {"answers": answers})
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        url = self.url + NEXT_ITEM_PATH.format(test=test)
+        return unless_busy(lambda: requests.post(url, json=content, headers=headers, timeout=30))
+
+    def next(self, session: str, answers: list[Mapping[str, Any]] | None = None, **others: str) -> dict[str, Any]:
+        answer = self.ask(session, answers, **others)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def sit(
+        self, session: str, is_right: Callable[[str, int], bool] = lambda _item, n: n % 2 == 0, **others: str
+    ) -> list[dict[str, Any]]:
+        """Answer until the session ends, by default every second item right. Returns the API's responses."""
+        steps = [self.next(session, [], **others)]
+        answers: list[Mapping[str, Any]] = []
+        while not steps[-1]["stop"]:
+            item = steps[-1]["item_id"]
+            answers.append({"item_id": item, "correct": is_right(item, len(answers))})
+            steps.append(self.next(session, answers, **others))
+        return steps
+
+
+@pytest.fixture
+def bank(database: Database) -> Database:
+    """Thirty published items, and four items u1 … u4 that have never been published."""
+    add_items(database, item_values())
+    initialise(database, SCALE, first_month=MONTHS[0])
+    add_items(database, dict.fromkeys(("u1", "u2", "u3", "u4")))
+    return database
+
+
+@contextmanager
+def running(database: Database, *policies: str) -> Iterator[Exam]:
+    for policy in policies:
+        set_policy(database, read_policy(policy), effective_from=NOW - timedelta(days=1), **SIGNED)
+    ledger = Ledger(database, 2, clock=lambda: NOW)
+    listening = socket.create_server(("127.0.0.1", 0))
+    with serve_in_thread(build_app(Access(TOKEN, None), ledger, 2), [listening]):
+        wait_for("it to be ready", lambda: ledger.ready, pause=0.02)
+        yield Exam(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, database)
+
+
+def test_session_gives_items_by_the_answers_until_its_maximum(bank: Database) -> None:
+    with running(bank, PLACEMENT) as exam:
+        steps = exam.sit("s1")
+        assert [step["position"] for step in steps] == [*range(1, 10)]
+        assert len({step["item_id"] for step in steps[:-1]}) == 8
+        assert (steps[-1]["stop"], steps[-1]["item_id"]) == ("max-items", None)
+        # N(0, 1) before the first answer, trapezoidal rule
+        assert (steps[0]["theta"], steps[0]["se"]) == pytest.approx((0.0, 1.0), abs=1e-6)
+        assert steps[-1]["se"] < 0.6
+        assert {(step["version"], step["seed"], step["set_hash"]) for step in steps} == {
+            (1, steps[0]["seed"], steps[0]["set_hash"])
+        }
+        assert exam.next("s1", []) == steps[0], "an item whose answer is lost is given again"
+        fresh = exam.next("s1", [{"item_id": steps[0]["item_id"]}])
+        assert fresh["theta"] == exam.next("s1", [{"item_id": steps[0]["item_id"], "score": 0}])["theta"]
+
+
+def test_answers_in_the_log_give_the_item_of_sent_answers(bank: Database) -> None:
+    with running(bank, PLACEMENT) as exam:
+        sent: list[Mapping[str, Any]] = []
+        for position in range(1, 4):
+            step = exam.next("s1")
+            assert step == exam.next("s1", sent)
+            sent.append({"item_id": step["item_id"], "correct": position == 1})
+            about = {"session_id": "s1", "form_id": "placement", "position": position, "correct": position == 1}
+            at = NOW + timedelta(minutes=position)
+            add_attempts(bank, [attempt("ann", step["item_id"], at, **about)])
+        add_attempts(bank, [attempt("ann", "i1", NOW, session_id="s1")])  # practice, not of the test
+        assert exam.next("s1") == exam.next("s1", sent)
+
+
+def test_simultaneous_first_requests_begin_a_single_session(bank: Database) -> None:
+    with running(bank, PLACEMENT + "exposure: {randomesque: 5}") as exam, running(bank) as replica:
+        for k in range(5):
+            with ThreadPoolExecutor(8) as threads:
+                asked = [threads.submit((exam, replica)[i % 2].next, f"s{k}") for i in range(8)]
+                assert len({str(each.result()) for each in asked}) == 1
+    assert rows(bank, "SELECT count(*) FROM adaptive_session") == [(5,)]
+
+
+def test_release_between_two_requests_leaves_the_session_unchanged(bank: Database) -> None:
+    with running(bank, PLACEMENT) as exam:
+        first = exam.next("s1")
+        answers = [{"item_id": first["item_id"], **RIGHT}]
+        second = exam.next("s1", answers)
+        changed = Publication(
+            SCALE, second["item_id"], ItemRow(0.1, 3.0), NOW + timedelta(hours=1), "decided", "", "", None
+        )
+        with bank.connect() as connection:
+            publish(connection, [changed])
+        exam.ledger.clock = lambda: NOW + timedelta(hours=2)
+        set_policy(bank, read_policy(PLACEMENT.replace("8", "2")), effective_from=NOW, **SIGNED)
+        exam.ledger.refresh()
+        assert exam.next("s1", answers) == second
+        later = exam.next("s2", answers)
+        assert later["set_hash"] != second["set_hash"]
+        assert later["version"] == 2
+        undo_version(bank, "placement", **SIGNED)
+        undo_version(bank, "placement", **SIGNED)
+    with running(bank) as restarted:
+        restarted.ledger.clock = lambda: datetime.now(UTC) + timedelta(days=1)
+        restarted.ledger.refresh()
+        assert restarted.ledger.plans.offers == {}
+        assert restarted.next("s1", answers) == second
+
+
+def test_withdrawn_and_dropped_items_are_skipped_and_named(bank: Database) -> None:
+    with running(bank, PLACEMENT) as exam:
+        first = exam.next("s1")
+        gone = first["item_id"]
+        run_sql(
+            bank,
+            "INSERT INTO item_status (item_id, state, effective_from, reason, decided_by) "
+            "VALUES (%s, 'withdrawn', %s, 'leaked', 'Ann')",
+            (gone, NOW + timedelta(minutes=1)),
+        )
+        exam.ledger.refresh()
+        assert exam.next("s1") == first, "the withdrawal takes effect in a minute"
+        exam.ledger.clock = lambda: NOW + timedelta(hours=1)
+        second = exam.next("s1")
+        assert second["item_id"] != gone
+        assert (second["position"], second["skipped"]) == (1, [gone])
+        run_sql(
+            bank,
+            """UPDATE question SET meta = jsonb_set(meta, '{key}', '[]') WHERE item_id = %s""",
+            (second["item_id"],),
+        )
+        exam.ledger.refresh()
+        third = exam.next("s1", [{"item_id": second["item_id"], **RIGHT}])
+        assert third["item_id"] not in (gone, second["item_id"])
+        assert (third["position"], third["theta"]) == (2, first["theta"]), "an answer to a dropped item is not scored"
+        assert third["skipped"] == sorted([gone, second["item_id"]])
+
+
+def test_items_seen_within_the_look_back_are_not_given(bank: Database) -> None:
+    best = [f"i{k}" for k in range(1, 31) if k not in (4, 5, 6)]
+    add_attempts(bank, [attempt("ann", item, NOW - timedelta(days=20)) for item in best])
+    policy = f"test: placement\nscale: {SCALE}\nlength: {{max: 3}}\nlook_back_days: "
+    with running(bank, policy + "30", policy.replace("placement", "short") + "10") as exam:
+        assert {step["item_id"] for step in exam.sit("s1")[:-1]} == {"i4", "i5", "i6"}
+        assert exam.next("s2", test="short")["item_id"] == exam.next("s3", user="bob", test="short")["item_id"]
+
+
+def test_unscored_items_fill_their_places_and_change_no_estimate(bank: Database) -> None:
+    policy = PLACEMENT + "unscored: 0.2\n"  # 2 of 10 places
+    with running(bank, policy) as exam:
+        steps = exam.sit("s1")
+        unscored = [step for step in steps if not step["scored"]]
+        assert len(steps) == 11
+        assert len(unscored) == 2
+        assert {step["item_id"] for step in unscored} <= {"u1", "u2", "u3", "u4"}
+        for before, step in pairwise(steps):
+            assert (before["theta"] == step["theta"]) == (not before["scored"])
+        given = Counter(
+            step["item_id"] for k in range(40) for step in exam.sit(f"t{k}", user=f"u{k}") if not step["scored"]
+        )
+        places = {exam.ledger.plans.offers["placement"].bank.plan.unscored_places(k) for k in range(40)}
+    assert len(places) > 20
+    assert sum(given.values()) == 80
+    assert min(given[f"u{k}"] for k in range(1, 5)) >= 12, "items that were given less often are more likely"
+
+
+def test_learners_theta_of_the_start_chooses_items_and_changes_no_estimate(bank: Database) -> None:
+    able = [attempt("ann", f"i{k}", NOW - timedelta(days=1, minutes=k)) for k in range(1, 21)]
+    add_attempts(bank, able)
+    with running(bank, PLACEMENT + "start: theta-now\nlook_back_days: 0\n") as exam:
+        step, new = exam.next("s1"), exam.next("s2", user="bob")
+    values = item_values()
+    assert values[step["item_id"]]["b"] > values[new["item_id"]]["b"]
+    assert (step["theta"], step["se"]) == (new["theta"], new["se"])
+    stored = rows(bank, "SELECT start_theta > 0.5, start_se < 0.6 FROM adaptive_session ORDER BY session_id")
+    assert stored == [(True, True), (None, None)]
+
+
+def answering(
+    values: Mapping[str, Mapping[str, float]], theta: float, rng: np.random.Generator
+) -> Callable[[str, int], bool]:
+    """Answers of a learner by the 2PL model."""
+    return lambda item, _n: bool(rng.random() < 1 / (1 + np.exp(-values[item]["a"] * (theta - values[item]["b"]))))
+
+
+def test_exposure_of_an_item_stays_near_its_limit_from_the_first_session_on(bank: Database) -> None:
+    policy = f"test: placement\nscale: {SCALE}\nlength: {{max: 3}}\nexposure: {{max: 0.25}}\n"
+    n, rng, values = 200, np.random.default_rng(5), item_values()
+    with running(bank, policy) as exam:
+        given = Counter[str]()
+        for k, theta in enumerate(rng.normal(size=n)):
+            steps = exam.sit(f"s{k}", answering(values, theta, rng), user=f"u{k}")
+            given.update(step["item_id"] for step in steps[:-1])
+    assert max(given.values()) / n <= 0.25 + 3 * np.sqrt(0.25 * 0.75 / n)
+    assert rows(bank, "SELECT count(*) FROM adaptive_session WHERE eligible <> '{}'")[0][0] > n / 2
+
+
+def test_requests_without_an_item_are_refused_with_the_reason(bank: Database) -> None:
+    impossible = PLACEMENT.replace("placement", "impossible") + "topics: {nowhere: {min: 1}}\n"
+    with running(bank, PLACEMENT, impossible) as exam:
+        unknown = exam.ask("s1", test="plaecment")
+        assert kind(unknown) == (404, "unknown_test")
+        assert "placement" in unknown.json()["detail"]
+        assert kind(exam.ask("s1", test="impossible")) == (409, "nothing_published")
+        item = exam.next("s1")["item_id"]
+        assert kind(exam.ask("s1", user="bob")) == (409, "other_session")
+        assert kind(exam.ask("s1", test="other")) == (409, "other_session")
+        for answers in ([{"item_id": "nobody", **RIGHT}], [{"item_id": item, **RIGHT}] * 2):
+            assert kind(exam.ask("s1", answers)) == (422, "bad_answers")
+        assert kind(exam.ask("s1", [{"item_id": "u1", **RIGHT}])) == (422, "bad_answers"), "it was not given"
+        run_sql(
+            bank,
+            "INSERT INTO erasure (learner_hash, salt, erased_by, reason) VALUES "
+            "(encode(sha256('\\x00'::bytea || 'gone'), 'hex'), '\\x00', 'Ann', 'asked')",
+        )
+        assert kind(exam.ask("s9", user="gone")) == (409, "erased")
+    assert rows(bank, "SELECT session_id FROM adaptive_session") == [("s1",)]
