@@ -47,7 +47,8 @@ def add_session(
     rooms.run_sql(
         database,
         """INSERT INTO adaptive_session (session_id, user_id, test_id, version, scale_id, scale_version, set_hash, seed,
-             eligible, started_at) VALUES (%s, %s, 'placement', 1, %s, 1, 'set', 5, %s, %s)""",
+             eligible, unscored, seen, started_at)
+           VALUES (%s, %s, 'placement', 1, %s, 1, 'set', 5, %s, '[]', '[]', %s)""",
         (f"s-{user}", user, rooms.SCALE, Jsonb(off), began),
     )
     rooms.add_attempts(
