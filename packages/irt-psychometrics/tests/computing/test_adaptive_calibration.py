@@ -21,7 +21,8 @@ def test_year_of_adaptive_months_gives_unbiased_items_and_honest_errors() -> Non
     """Each month's tests choose items by the estimates of the month before. The first estimates have errors of .12.
 
     The truth is standardised by the month's learners, in whose unit a month is fitted. Items have 500 answers or more.
-    The standard error of a mean over the 780 items and months is below .008. The standard error of a coverage is 0.9 points.
+    The standard error of a mean over the 780 items and months is below .008, and a
+    coverage has one of 0.9 points.
     """
     rng = np.random.default_rng(1)
     a, b = np.exp(rng.normal(0.2, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
