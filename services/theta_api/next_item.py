@@ -10,14 +10,14 @@ from fastapi import FastAPI, Request, Response, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import Histogram
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from irt_assets.adaptive.sessions import NextItem, Session, begin_session, find_session, read_answers
 from irt_assets.responses.erased import erasures_of
 from irt_psychometrics import PsychometricsError
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses
-from services.theta_api.schemas import MAX_ID_LENGTH, UserId
+from services.theta_api.schemas import UserId, to_integer
 
 LOG = logging.getLogger("services.theta_api")
 NEXT_ITEM_PATH = "/api/seedtest/tests/{test}/next-item"
@@ -30,9 +30,13 @@ class SessionAnswer(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    item_id: Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+    item_id: Annotated[UserId, Field(description="the item", examples=["q7"])]
     correct: bool | None = Field(None, description="whether the answer is right")
-    score: Annotated[int, Field(ge=0, le=100)] | None = Field(None, description="points, if the item gives several")
+    score: Annotated[
+        Annotated[int, Field(ge=0, le=100)] | None,
+        Field(description="points, if the item gives several"),
+        BeforeValidator(to_integer),
+    ] = None
 
 
 class NextItemRequest(BaseModel):
@@ -41,7 +45,7 @@ class NextItemRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     user_id: UserId
-    session_id: Annotated[UserId, Field(description="the session; another session has another id")]
+    session_id: Annotated[UserId, Field(description="the session; every session has its own id", examples=["s-81"])]
     answers: list[SessionAnswer] | None = Field(
         None,
         description="all answers of the session so far in order, including those to items that are not scored. "

@@ -21,7 +21,7 @@ def _require_storable(text: str) -> str:
     return text
 
 
-def _to_integer(number: object) -> object:
+def to_integer(number: object) -> object:
     """Convert a whole float to an int, because 30.0 is an integer in JSON Schema."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
@@ -51,7 +51,7 @@ class ThetaRequest(BaseModel):
             description="number of days whose answers count. Default: 30, or all of a year if ability moves. If "
             "ability moves and a number is given, the θ of these days is returned and the θ of all answers is stored"
         ),
-        BeforeValidator(_to_integer),
+        BeforeValidator(to_integer),
     ] = None
     session_id: Annotated[Any, Field(description="ignored")] = None
     model: Annotated[Any, Field(description="ignored")] = None

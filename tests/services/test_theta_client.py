@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import theta_client
-from services.theta_client import api, counters, on_session_complete, updates
+from services.theta_client import NextItemFailed, api, counters, next_item, on_session_complete, updates
 from services.theta_client.api import PATH, SECONDS, UpdateFailed, read_address, update_theta
 from services.theta_client.updates import MAX_WAITING, Updates
 from tests.helpers.sentences import missing_sentences
@@ -517,6 +518,45 @@ print('parent', counters())
     assert server.learners() == ["parent", "child", "waits", "again"]
 
 
+# --- the next item of an adaptive test
+
+NEXT = {"session_id": "s/1", "item_id": "q7", "position": 2, "stop": None}
+
+
+def test_next_item_sends_the_answers_and_returns_the_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_api(says(200, json.dumps(NEXT).encode())) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url)
+        assert next_item("place/ment ü", "ann", "s/1", [{"item_id": "q1", "correct": True}]) == NEXT
+    head, _, body = server.requests[0].decode().partition("\r\n\r\n")
+    assert head.startswith("POST /api/seedtest/tests/place%2Fment%20%C3%BC/next-item HTTP/1.1\r\n")
+    assert json.loads(body) == {
+        "user_id": "ann",
+        "session_id": "s/1",
+        "answers": [{"item_id": "q1", "correct": True}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("behave", "status", "pause", "reason"),
+    [
+        (says(503, b'{"detail": "too many"}', "Retry-After: 3"), 503, 3.0, "too many"),
+        (says(500), 500, 1.0, "500"),
+        (says(404, b'{"detail": "no such test"}'), 404, 0.0, "no such test"),
+        (says(200, b"hello"), 200, 0.0, "not the θ API"),
+        (says(200, json.dumps(NEXT | {"session_id": "s2"}).encode()), 200, 0.0, "not the θ API"),
+        (sends(b"nonsense\r\n\r\n"), 0, 1.0, "127.0.0.1"),
+    ],
+)
+def test_next_item_fails_with_reason_and_pause(
+    behave: Any, status: int, pause: float, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_api(behave) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url)
+        with pytest.raises(NextItemFailed, match=reason) as raised:
+            next_item("placement", "ann", "s/1")
+    assert (raised.value.status, raised.value.pause) == (status, pause)
+
+
 # --- the installed package
 
 
@@ -539,7 +579,7 @@ def test_the_wheel_has_no_dependencies_and_runs_the_documented_module(tmp_path: 
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
-    files = ("__init__.py", "api.py", "attempts.py", "spool.py", "updates.py", "py.typed")
+    files = ("__init__.py", "api.py", "attempts.py", "next_item.py", "spool.py", "updates.py", "py.typed")
     modules = {f"irt_theta_client/{name}" for name in files}
     assert {name for name in names if ".dist-info/" not in name} == modules
     assert missing_sentences(metadata, "Requires-Python: >=3.9", "Requires-Dist") == ["Requires-Dist"]

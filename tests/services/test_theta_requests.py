@@ -21,12 +21,15 @@ from pydantic import SecretStr
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    positive_data_acceptance,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
 
 from irt_assets.abilities.online import Measures
+from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.responses.learner_answers import Judging
@@ -37,6 +40,7 @@ from resources.settings import Settings
 from services.theta_api import app
 from services.theta_api.access import Access, build_access
 from services.theta_api.app import build_app
+from services.theta_api.next_item import NEXT_ITEM_PATH
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import EXAMPLE, POSTS_PATH
 from services.theta_client.api import PATH
@@ -251,6 +255,26 @@ def test_posting_answers_requires_a_role_and_the_scope(who: str, url: str, ledge
     assert requests.post(url + POSTS_PATH, json=[EXAMPLE], timeout=10).status_code == 401
 
 
+EXAM_SERVICES = {
+    "a service": ({"sub": "exam", "roles": ["viewer"], "scope": "exam:write"}, 503),
+    "a role without the scope": ({"sub": "eve", "roles": ["admin"], "scope": "attempts:write"}, 403),
+    "a learner for herself": ({"sub": "ann", "roles": [], "scope": "exam:write"}, 403),
+    "a scope that only begins so": ({"sub": "exam", "roles": ["viewer"], "scope": "exam:writer"}, 403),
+}
+
+
+@pytest.mark.xdist_group("theta requests")
+@pytest.mark.parametrize("who", EXAM_SERVICES)
+def test_next_items_require_a_role_and_the_scope(who: str, url: str, ledger: UnusedLedger) -> None:
+    """A 503 means that the caller was admitted, as the database is unreachable in this test."""
+    claims, status = EXAM_SERVICES[who]
+    headers = {"Authorization": f"Bearer {Issuer().token(**claims)}"}
+    content = {"user_id": "ann", "session_id": "s1"}
+    answer = requests.post(url + NEXT_ITEM_PATH.format(test="t"), json=content, headers=headers, timeout=10)
+    assert answer.status_code == status
+    assert ledger.asked == (status == 503)
+
+
 @pytest.mark.xdist_group("theta requests")
 def test_learners_may_not_read_invariants(url: str) -> None:
     for roles, status in (([], 403), (["viewer"], 503)):
@@ -265,7 +289,7 @@ def test_probes_metrics_and_the_openapi_page_respond_and_unknown_pages_return_40
     is_problem(requests.get(url + "/ready", timeout=10), 503, "not_ready")
     assert "irt_theta_updates_total" in requests.get(url + "/metrics", timeout=10).text
     described = requests.get(url + "/openapi.json", timeout=10).json()
-    assert {PATH, HISTORY, "/ready", "/invariants/latest"} <= set(described["paths"])
+    assert {PATH, HISTORY, NEXT_ITEM_PATH, "/ready", "/invariants/latest"} <= set(described["paths"])
     is_problem(requests.get(url + "/nowhere", timeout=10), 404, "no_such_page")
     is_problem(requests.put(url + "/health", timeout=10), 405, "wrong_method")
 
@@ -335,6 +359,7 @@ ODD = UNFIT | {
 DECLARED = [
     status_code_conformance,
     content_type_conformance,
+    positive_data_acceptance,
     response_schema_conformance,
     response_headers_conformance,
 ]
@@ -379,6 +404,8 @@ def database_of_it(
             database, [rooms.attempt(ANSWERED, item, when) for item, when in zip(items, at, strict=True)]
         )
         initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+        policy = read_policy(f"test: t1\nscale: {rooms.SCALE}\nlength: {{max: 2}}\n")
+        set_policy(database, policy, by="Ann", reason="trial", effective_from=END - timedelta(days=1))
         yield database
 
 
@@ -421,6 +448,31 @@ def test_responses_of_every_status_match_the_description(user_id: str, status: i
     shown = SCHEMA[HISTORY]["GET"].Case(query={"user_id": user_id})
     stored = {200: 200, 404: 404}.get(status, 422)
     assert shown.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == stored
+
+
+@pytest.mark.xdist_group("theta contract")
+@pytest.mark.parametrize(
+    ("test", "user_id", "items", "status"),
+    [
+        ("t1", "ann", [], 200),
+        ("t1", "ann", ["i0", "i1"], 200),
+        ("t1", "bob", [], 409),
+        ("t1", "ann", ["nobody"], 422),
+        ("t2", "ann", [], 409),
+    ],
+)
+def test_next_items_of_every_status_match_the_description(
+    test: str, user_id: str, items: list[str], status: int, contract_url: str
+) -> None:
+    def answer(test: str, user_id: str, items: list[str]) -> int:
+        body = {"user_id": user_id, "session_id": "s1", "answers": [{"item_id": i, "correct": True} for i in items]}
+        case = SCHEMA[NEXT_ITEM_PATH]["POST"].Case(path_parameters={"test": test}, body=body)
+        excluded = [positive_data_acceptance]
+        response = case.call_and_validate(base_url=contract_url, headers=HEADERS, excluded_checks=excluded)
+        return int(response.status_code)
+
+    assert answer("t1", "ann", []) == 200
+    assert answer(test, user_id, items) == status
 
 
 @pytest.mark.xdist_group("theta contract")

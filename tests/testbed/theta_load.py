@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -203,7 +204,7 @@ class Client:
             list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]](),
         )
 
-    async def post(self, user_id: str) -> tuple[int, str, bytes]:
+    async def post(self, user_id: str, **more: Any) -> tuple[int, str, bytes]:
         """Returns status, lower-case headers and body."""
         while self._free and time.monotonic() - self._free[0][0] > 60:
             self._free.pop(0)[2].close()
@@ -211,7 +212,7 @@ class Client:
             _, reader, writer = self._free.pop()
         else:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        body = json.dumps({"user_id": user_id, **self._asked}).encode()
+        body = json.dumps({"user_id": user_id, **self._asked, **more}).encode()
         head = (
             f"POST {self._path} HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -312,7 +312,8 @@ class SelectionPlan:
         given[1, 0, : len(places)] = own.of_answers(
             np.array(places, np.int64), np.array(scores, np.int8), own.categories
         )
-        barred = np.isin(self.items.item_ids, list(excluded))[None]
+        barred = np.zeros((1, J), np.bool_)
+        barred[0, [self.places[item] for item in excluded if item in self.places]] = True
         probability = np.ones((len(self.test.exposure_cuts) + 1, J))
         for item, p in (eligible or {}).items():
             if item in self.places:
