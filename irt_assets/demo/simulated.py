@@ -297,7 +297,8 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
             """SELECT DISTINCT ON (lang) user_id FROM (
                  SELECT l.attributes->>'lang' AS lang, user_id, sum(attempts) AS answers
                  FROM features_topic_daily f JOIN learner l USING (user_id)
-                 WHERE NOT is_test AND l.attributes ? 'lang' AND date >= %(monday)s AND date < %(monday)s + 7 GROUP BY 1, 2) practised
+                 WHERE NOT is_test AND l.attributes ? 'lang'
+                   AND date >= %(monday)s AND date < %(monday)s + 7 GROUP BY 1, 2) practised
                ORDER BY lang, answers DESC, user_id""",
             {"monday": date.fromisoformat(week)},
         )
