@@ -60,7 +60,7 @@ TEST, SITTINGS = "placement", 40
 """The adaptive test of the first scale, and the number of new learners who take it."""
 POLICY = f"""
 test: {TEST}
-length: {{min: 8, max: 20, se: 0.35}}
+length: {{min: 8, max: 24, se: 0.42}}
 exposure: {{max: 0.4}}
 """
 KPI_WEEKS = 8
