@@ -2,8 +2,13 @@
 
 import dagster as dg
 
-from irt_assets.adaptive.blocks import precision, simulations_table
-from irt_assets.adaptive.simulations import broken_promises, make_month, read_simulations
+from irt_assets.adaptive.simulations import (
+    broken_promises,
+    make_month,
+    precision,
+    read_simulations,
+    simulations_table,
+)
 from irt_assets.adaptive.versions import versions_in_force
 from irt_assets.common.metadata import md
 from irt_assets.common.partition_checks import CheckInput, partition_check

@@ -16,7 +16,7 @@ import psycopg
 
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.simulations import Simulees, draw_simulees, number_of_simulees, passed
+from irt_assets.adaptive.simulations import Simulees, draw_simulees, passed
 from irt_assets.adaptive.versions import versions_in_force
 from irt_assets.blocks import number, percent, signed_number
 from irt_assets.common.arrays import Floats
@@ -25,11 +25,11 @@ from irt_assets.decisions.proposals import Proposal, open_changes
 from irt_psychometrics import ItemParameters, PsychometricsError
 from irt_psychometrics.adaptive import simulate
 from irt_psychometrics.items import ItemRow
+from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column
 
 SIMULEES, TRUE_BANKS = 2_000, 5
-Change = Callable[[TestBank], TestBank]
 
 
 class _Results(NamedTuple):
@@ -66,7 +66,9 @@ def effects_of_policy(connection: psycopg.Connection, policy: Policy, since: dat
     return [_compare(connection, policy.test, before, after, since)]
 
 
-def compare_tests(connection: psycopg.Connection, scale_id: str, since: datetime, change: Change) -> list[str]:
+def compare_tests(
+    connection: psycopg.Connection, scale_id: str, since: datetime, change: Callable[[TestBank], TestBank]
+) -> list[str]:
     """Compare each test of a scale in force at `since` without and with a change of its bank, a sentence for each."""
     found = []
     for test_id, own in versions_in_force(connection, since).items():
@@ -77,20 +79,11 @@ def compare_tests(connection: psycopg.Connection, scale_id: str, since: datetime
 
 
 def with_values(changes: Mapping[str, ItemRow], bank: TestBank) -> TestBank:
-    """The bank after values of items are published. The errors of these items are independent of all others."""
-    published = bank.published
-    rows = {**published.items, **changes}
-    own = ItemParameters.from_rows(list(rows), rows.values())
-    if published.errors is None:
-        return bank
-    errors = published.errors.among(own.item_ids)
-    changed = np.array([item in changes for item in own.item_ids])
-    cov = np.where(changed[:, None, None], own.cov_of_each, errors.items.cov_of_each)
-    further_cov = errors.items.further_cov if own.n_further == errors.items.n_further else None
-    errors = replace(
-        errors, items=replace(own, cov=cov, further_cov=further_cov), origin=np.where(changed, -1, errors.origin)
-    )
-    return replace(bank, published=replace(published, items=rows, errors=errors))
+    """The bank after values of items are published, without errors that items share: they change no comparison."""
+    rows = {**bank.published.items, **changes}
+    items = ItemParameters.from_rows(list(rows), rows.values())
+    errors = ParameterErrors(items, np.full(len(rows), -1), (), np.zeros((2, 2)))
+    return replace(bank, published=replace(bank.published, items=rows, errors=errors))
 
 
 def _without(items: Collection[str], bank: TestBank) -> TestBank:
@@ -99,7 +92,8 @@ def _without(items: Collection[str], bank: TestBank) -> TestBank:
 
 def _compare(connection: psycopg.Connection, test_id: str, before: TestBank, after: TestBank, since: datetime) -> str:
     """The difference in words, with 95 % intervals of the simulation's error."""
-    simulees = draw_simulees(connection, after.scale, since, number_of_simulees(after.policy, SIMULEES))
+    n = SIMULEES if {before.policy.content, after.policy.content} == {"priority"} else SIMULEES // 20
+    simulees = draw_simulees(connection, after.scale, since, n)
     try:
         _ = after.plan, before.plan
         truth = max(after, before, key=lambda bank: len(bank.items.item_ids)).posterior

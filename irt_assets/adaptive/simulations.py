@@ -3,9 +3,9 @@
 `assets` stores the simulations of each month. `changes` compares tests before and after a decision.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,18 +14,18 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import versions_in_force
-from irt_assets.blocks import number, percent
+from irt_assets.adaptive.versions import TestVersion, versions_in_force
+from irt_assets.blocks import Figure, Table, number, percent, table
 from irt_assets.common.arrays import Floats, Mask
-from irt_assets.common.partitions import Month
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.responses.scales import Scale
-from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import SimulatedTests, simulate
+from irt_psychometrics.plots import Chart
 from resources.failures import PermanentFailure
 from resources.postgres.database import records
 from resources.version import code_version
 
-SIMULEES, SIMULEES_WITH_SHADOW_TESTS = 5_000, 250
+SIMULEES = 5_000
 MIN_LEARNERS = 30
 """Least number of measured learners from whose abilities simulees are drawn."""
 MIN_PRECISE, MAX_EXCESS, SDS = 0.95, 0.05, 3.0
@@ -67,12 +67,12 @@ class TestSimulation:
         return dict(sorted(shares.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
-def draw_simulees(connection: psycopg.Connection, scale: Scale, at: datetime, n: int, seed: int = 0) -> Simulees:
+def draw_simulees(connection: psycopg.Connection, scale: Scale, at: datetime, n: int) -> Simulees:
     """Draw n abilities from the posteriors of the learners of the last month measured by `at`, or the population.
 
     The estimates themselves vary less than abilities do.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows = connection.execute(
         """SELECT theta, se, to_char(window_end - interval '1 us', 'YYYY-MM') FROM mirt_ability
            WHERE (kind, scale_id) = ('monthly', %(scale)s) AND window_end =
@@ -89,21 +89,21 @@ def draw_simulees(connection: psycopg.Connection, scale: Scale, at: datetime, n:
     return Simulees(theta + se * rng.standard_normal(n), f"the learners of {rows[0][2]}", known_se)
 
 
-def number_of_simulees(policy: Policy, n: int = SIMULEES) -> int:
-    """n, or the same share of `SIMULEES_WITH_SHADOW_TESTS`, which take long."""
-    return n if policy.content == "priority" else n * SIMULEES_WITH_SHADOW_TESTS // SIMULEES
-
-
 def simulate_test(
-    connection: psycopg.Connection, policy: Policy, at: datetime, *, n: int | None = None, seed: int = 0
-) -> tuple[TestBank, dict[str, Any], dict[str, dict[str, list[float]]]]:
+    connection: psycopg.Connection, version: TestVersion, at: datetime, *, n: int = SIMULEES
+) -> TestSimulation:
     """Simulate a test with the bank and the learners at `at`, and true parameters drawn from the bank's posterior.
 
-    Returns the bank, and `summary` and `items` of `TestSimulation`. Raises PermanentFailure if no test can be given.
+    Tests that are assembled by shadow tests take long, so a twentieth of the n tests is simulated. Stores nothing.
     """
-    bank = read_test_bank(connection, policy, at)
-    plan = bank.plan  # raises if the limits cannot be met
-    simulees = draw_simulees(connection, bank.scale, at, n or number_of_simulees(policy), seed)
+    policy, month = version.policy, month_of(at - timedelta(microseconds=1))
+    known = month, version.version, version.test_id, version.scale_id
+    try:
+        bank = read_test_bank(connection, policy, at)
+        plan = bank.plan
+    except PermanentFailure as failure:
+        return TestSimulation(*known, "", {"why": str(failure)}, {})
+    simulees = draw_simulees(connection, bank.scale, at, n if policy.content == "priority" else n // 20)
     tests = simulate(
         plan.items,
         plan.test,
@@ -112,11 +112,11 @@ def simulate_test(
         mean=plan.mean,
         sd=plan.sd,
         known_se=simulees.known_se if policy.start == "theta-now" else None,
-        seed=seed,
     )
     counts = zip(plan.items.item_ids, tests.times_eligible.T, tests.times_given.T, strict=True)
     items = {item: {"eligible": on.tolist(), "given": given.tolist()} for item, on, given in counts}
-    return bank, summarise(bank, tests) | {"learners": simulees.source}, items
+    summary = summarise(bank, tests) | {"learners": simulees.source}
+    return TestSimulation(*known, bank.published.set_hash, summary, items)
 
 
 def summarise(bank: TestBank, tests: SimulatedTests) -> dict[str, Any]:
@@ -128,8 +128,6 @@ def summarise(bank: TestBank, tests: SimulatedTests) -> dict[str, Any]:
     n_tests = np.maximum(tests.times_eligible.max(axis=1), 1.0)  # some item is eligible in all tests of an interval
     rates = tests.times_given / n_tests[:, None]
     interval, most = np.unravel_index(int(rates.argmax()), rates.shape)
-    cut = np.inf if test.cut is None else test.cut
-    low, high = (theta <= cut - test.indifference), (theta >= cut + test.indifference)
     return {name: _known(getattr(tests, name)) for name in names} | {
         "n": theta.size,
         "length": float(tests.length.mean()),
@@ -141,14 +139,12 @@ def summarise(bank: TestBank, tests: SimulatedTests) -> dict[str, Any]:
         "max_rate": [float(rates.max()), tests.plan.items.item_ids[most], float(n_tests[interval])],
         "limits": dict(zip((limit.name for limit in test.limits), tests.limits_met.tolist(), strict=True)),
         "pass_rate": None if passes is None else float(passes.mean()),
-        "false_pass": _share(tests.passes[low]) if test.cut is not None else None,
-        "false_fail": _share(~tests.passes[high]) if test.cut is not None else None,
         "by_theta": {name: [_known(x) for x in own.tolist()] for name, own in tests.by_theta(edges).items()},
     }
 
 
 def passed(bank: TestBank, tests: SimulatedTests) -> Mask | None:
-    """Whether each simulee passes, by the test's decision or the scale's pass mark. Returns None without a mark."""
+    """Whether each simulee passes, by the test's decision or the scale's pass mark; not known without a mark."""
     if tests.plan.test.cut is not None:
         return tests.passes
     return None if bank.scale.pass_theta is None else tests.estimate >= bank.scale.pass_theta
@@ -156,11 +152,6 @@ def passed(bank: TestBank, tests: SimulatedTests) -> Mask | None:
 
 def _known(value: float | None) -> float | None:
     return value if value is not None and np.isfinite(value) else None
-
-
-def _share(found: Any) -> list[float] | None:
-    """A share, and the number of tests."""
-    return [float(found.mean()), int(found.size)] if found.size else None
 
 
 def broken_promises(policy: Policy, summary: Mapping[str, Any]) -> list[str]:
@@ -189,32 +180,23 @@ def broken_promises(policy: Policy, summary: Mapping[str, Any]) -> list[str]:
     found += [
         f"{name} is met in {percent(share)} of the tests" for name, share in summary["limits"].items() if share < 1
     ]
-    if none := summary["stops"].get("no-item"):
-        found.append(f"{percent(none)} of the tests end because no item can be given; add items or relax the limits")
-    errors = {"false_pass": "passes", "false_fail": "fails"}
-    for name, word in errors.items() if policy.classify and policy.classify.rule == "sprt" else ():
-        promised, real = getattr(policy.classify, name), summary[name]
-        if real and real[0] > promised + SDS * np.sqrt(promised * (1 - promised) / real[1]):
-            found.append(f"{percent(real[0])} of {word} are false, and at most {percent(promised)} are promised")
+    if lacking := summary["stops"].get("no-item"):
+        found.append(f"{percent(lacking)} of the tests end because no item can be given; add items or relax the limits")
     return found
 
 
 def make_month(connection: psycopg.Connection, month: str, run_id: str | None = None) -> list[TestSimulation]:
     """Simulate the tests in force at the month's end, and store the results instead of earlier ones of the month."""
     connection.execute("DELETE FROM adaptive_simulation WHERE month = %s", (month,))
-    for test_id, own in versions_in_force(connection, Month(month).end).items():
-        try:
-            bank, summary, items = simulate_test(connection, own.policy, Month(month).end)
-            set_hash = bank.published.set_hash
-        except (PermanentFailure, PsychometricsError) as error:  # other tests have their simulation
-            set_hash, summary, items = "", {"why": str(error)}, {}
+    for own in versions_in_force(connection, Month(month).end).values():
+        found = simulate_test(connection, own, Month(month).end)
         connection.execute(
             """INSERT INTO adaptive_simulation
                  (month, version, test_id, scale_id, set_hash, summary, items, code_version, run_id)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
             (
-                *(month, own.version, test_id, own.scale_id, set_hash, Jsonb(summary), Jsonb(items)),
-                *(code_version(), run_id),
+                *(month, found.version, found.test_id, found.scale_id, found.set_hash),
+                *(Jsonb(found.summary), Jsonb(found.items), code_version(), run_id),
             ),
         )
     return read_simulations(connection, month=month)
@@ -223,7 +205,7 @@ def make_month(connection: psycopg.Connection, month: str, run_id: str | None = 
 def read_simulations(
     connection: psycopg.Connection, *, month: str | None = None, version: int | None = None
 ) -> list[TestSimulation]:
-    """The stored simulations of a month or a version (None: of all), by month and test."""
+    """The stored simulations by month and test, only of a month or version if it is given."""
     return records(
         connection,
         TestSimulation,
@@ -231,3 +213,31 @@ def read_simulations(
            WHERE month = coalesce(%s, month) AND version = coalesce(%s, version) ORDER BY month, test_id""",
         (month, version),
     )
+
+
+def simulations_table(made: Sequence[TestSimulation]) -> Table:
+    """Return a table with one row per simulated test."""
+    formats = {"version": "", "RMSE": ".3f", "SE": ".3f", "length": ".1f", "largest exposure": ".0%", "passes": ".1%"}
+    names = "rmse", "mean_se", "length", "max_exposure", "pass_rate"
+    rows = [
+        (each.scale_id, each.test_id, each.version, *map(each.summary.get, names), each.summary.get("why"))
+        for each in made
+    ]
+    return table(("scale", "test", *formats, "why it cannot be given"), rows, numbers=formats)
+
+
+def precision(summary: Mapping[str, Any]) -> Figure:
+    """Draw the real and the reported error of θ, and the bias, by true θ."""
+    found = summary["by_theta"]
+    names = {"rmse": "real error (RMSE)", "mean_se": "reported standard error", "bias": "bias"}
+    ends = Chart.ends_of(*(found[name] for name in names), [0.0])
+    x = found["theta"]
+    chart = Chart((x[0], x[-1]), ends, "true ability θ", "in units of θ", "Errors of θ by true ability.").level(0)
+    for colour, (name, label) in zip(Chart.SERIES, names.items(), strict=False):
+        chart.points(x, found[name], colour, label, joined=True)
+    formats = {"simulated tests": ",", "θ": ".2f", **dict.fromkeys(names.values(), ".3f"), "items": ".1f"}
+    columns = (found[name] for name in ("n", "theta", *names, "length"))
+    numbers = table(
+        [*formats], zip(*columns, strict=True), numbers=formats, caption="Tenths of the learners", small=True
+    )
+    return Figure(chart, "Errors of θ by true ability, in tenths of the simulated learners.", numbers=numbers)

@@ -10,12 +10,11 @@ from datetime import datetime
 import numpy as np
 import psycopg
 
-from irt_assets.adaptive.blocks import precision
 from irt_assets.adaptive.policy import Limits, Policy
 from irt_assets.adaptive.simulations import (
     TestSimulation,
     broken_promises,
-    number_of_simulees,
+    precision,
     read_simulations,
     simulate_test,
 )
@@ -39,10 +38,9 @@ from irt_assets.blocks import (
     without_page_links,
 )
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.partitions import month_of
-from irt_assets.common.wording import quantity, sentence
+from irt_assets.common.intervals import Z95
+from irt_assets.common.wording import sentence
 from irt_psychometrics.plots import Chart
-from resources.failures import PermanentFailure
 from resources.version import code_version
 
 SIMULEES_FOR_A_PAGE = 2_000
@@ -92,13 +90,7 @@ def simulate_version(
     connection: psycopg.Connection, own: TestVersion, at: datetime, n: int = SIMULEES_FOR_A_PAGE
 ) -> AdaptiveFacts:
     """Simulate a version with the set in force at `at`, without other versions. Stores nothing."""
-    known = month_of(at), own.version, own.test_id, own.scale_id
-    try:
-        bank, summary, items = simulate_test(connection, own.policy, at, n=number_of_simulees(own.policy, n))
-        made = TestSimulation(*known, bank.published.set_hash, summary, items)
-    except PermanentFailure as failure:
-        made = TestSimulation(*known, "", {"why": str(failure)}, {})
-    return AdaptiveFacts(own, (), made, False)
+    return AdaptiveFacts(own, (), simulate_test(connection, own, at, n=n), False)
 
 
 def document(facts: AdaptiveFacts, at: datetime, zone: str) -> Document:
@@ -140,8 +132,8 @@ def policy_in_words(policy: Policy) -> Iterator[str]:
         cut = "the scale's pass mark" if policy.classify.cut is None else f"θ = {policy.classify.cut:g}"
         rule = "a sequential test (SPRT)" if policy.classify.rule == "sprt" else "the interval of θ"
         yield f"it decides on pass or fail at {cut} by {rule}, and ends as soon as the decision is certain"
-    choice = f"one of the {exposure.randomesque} best at random" if exposure.randomesque > 1 else "the best one"
-    yield f"the next item is {METHODS[policy.method]} ({choice}); θ is estimated by {policy.estimator.upper()}"
+    choice = f", drawn from the best {exposure.randomesque}" if exposure.randomesque > 1 else ""
+    yield f"the next item is {METHODS[policy.method]}{choice}; θ is estimated by {policy.estimator.upper()}"
     start = "the population" if policy.start == "population" else "the learner's θ of now"
     yield f"the first items are chosen from {start}; the score uses the answers of the session and the population"
     groups = [f"{name} {own.min} to {own.max or length.max}" for name, own in _groups(policy)]
@@ -172,9 +164,9 @@ def promises(facts: AdaptiveFacts) -> Box:
     n = simulation.summary.get("n", 0)
     source = f"the set at the end of {simulation.month}" if facts.stored else "the set in force now"
     if found := broken_promises(policy, simulation.summary):
-        lead = Paragraph(f"By {source}, the tests do not keep what the policy promises:")
+        lead = Paragraph(f"By {source}, the tests do not keep all promises of the policy:")
         return Box((lead, List(tuple(map(sentence, found)))), "warning")
-    return notice(f"By {source}, {n:,} simulated tests keep what the policy promises.", "good")
+    return notice(f"By {source}, {n:,} simulated tests keep the promises of the policy.", "good")
 
 
 def key_figures(facts: AdaptiveFacts) -> Block:
@@ -198,14 +190,14 @@ def key_figures(facts: AdaptiveFacts) -> Block:
 
 def _precision(simulation: TestSimulation) -> Iterator[Block]:
     found = simulation.summary
-    ratio = found["capitalisation"]
-    larger = "an adaptive test prefers items whose values are too favourable by chance"
+    excess, noise = 1 / found["capitalisation"] - 1, Z95 / np.sqrt(2 * found["n"])
     verdict = (
-        f"It is {percent(1 / ratio - 1)} larger than the reported one: {larger}."
-        if ratio < 0.995
-        else "It is not larger than the reported one."
+        f"It is {percent(excess)} larger than the reported one: an adaptive test prefers items whose values are too "
+        "favourable by chance."
+        if excess > noise
+        else f"It is not larger than the reported one by more than the error of this simulation, {percent(noise)}."
     )
-    yield Paragraph(f"The real error is the difference from the true θ when the items' values have errors. {verdict}")
+    yield Paragraph(f"The real error is the difference from the true θ if the items' values have errors. {verdict}")
     yield precision(found)
 
 
@@ -223,7 +215,7 @@ def _length(simulation: TestSimulation) -> Iterator[Block]:
 def _exposure(simulation: TestSimulation, policy: Policy) -> Iterator[Block]:
     shares = simulation.exposure
     values, most, unused = np.array([*shares.values()]), policy.exposure.max, sum(x == 0 for x in shares.values())
-    yield Paragraph(f"{quantity(unused, 'item')} of {len(shares)} are never given.")
+    yield Paragraph(f"Never given: {unused} of {len(shares)} items.")
     top = 1.08 * max(float(values.max()), most or 0.0)
     described = "Exposure by item."
     chart = Chart((0, len(values) + 1), (0, top), "items, the most exposed first", "share of the tests", described)

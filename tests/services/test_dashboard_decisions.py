@@ -17,6 +17,8 @@ import pytest
 from htmltools import TagList
 from pydantic import SecretStr
 
+from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.versions import set_policy
 from irt_assets.blocks import html, plain
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import moved_anchors
@@ -437,6 +439,16 @@ def test_unknown_proposals_return_404(bank: Database, page: Page) -> None:
     for name in names:
         text = page("proposal", {"proposal": name}, status=404)
         assert ("Decisions" in text, len(text) < 5_000) == (True, True), name[:50]
+
+
+def test_effect_of_a_proposal_includes_the_adaptive_tests_of_its_scale(bank: Database, ask: Ask) -> None:
+    scale_id = call(bank, find_proposals, [MOVED])[0].scale_id
+    policy = read_policy(f"test: placement\nscale: {scale_id}\nlength: {{max: 3}}\n")
+    set_policy(bank, policy, by="Ann", reason="June", effective_from=NOW)
+    learners, tests = proposal.impact_sentences(ask(), [MOVED])
+    assert "learners" in learners
+    assert tests.startswith("Test placement, 2,000 simulated tests of ")
+    assert "RMSE of θ" in tests
 
 
 def test_effect_on_learners_equals_the_computed_release_impact(bank: Database, ask: Ask) -> None:

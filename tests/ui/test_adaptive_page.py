@@ -41,8 +41,7 @@ def test_page_of_a_test_shows_promises_exposure_and_content_on_any_screen(
         dg.DagsterInstance.ephemeral() as instance,
         serve_in_thread(build_app(Reader(settings, instance), None, settings), [own]),
     ):
-        page.goto(f"http://localhost:{port_of(own)}/?view=scale&scale={rooms.SCALE}")
-        page.get_by_role("link", name="placement").click()
+        page.goto(f"http://localhost:{port_of(own)}/?view=test&test=placement")
         expect(page.get_by_role("heading", name="Adaptive test placement")).to_be_visible()
         for title in ("Precision", "Length", "Exposure", "Content", "Versions"):
             expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "packages/irt-psychometrics/irt_psychometrics"
 PUBLIC = (
     "responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif",
-    "information", "equating", "simulation", "plots", "commands",
+    "information", "equating", "adaptive", "simulation", "plots", "commands",
 )  # fmt: skip
 NEEDED = {"narwhals", "numba", "numpy", "scipy"}
 OF_THE_CALLER = {"plotly", "sklearn", "tqdm"}

@@ -66,6 +66,7 @@ READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/explanation/information.md": a_month_compared,
     "docs/how-to/answers-by-http.md": dict,
     "docs/how-to/session-hook.md": dict,
+    "docs/library/adaptive.md": dict,
     "docs/library/equating.md": dict,
     PYMC: a_short_chain,
 }
