@@ -1,7 +1,5 @@
 """The next item of an adaptive test over HTTP. `irt_assets.adaptive.sessions` chooses it."""
 
-import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -19,7 +17,6 @@ from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses
 from services.theta_api.schemas import UserId, to_integer
 
-LOG = logging.getLogger("services.theta_api")
 NEXT_ITEM_PATH = "/api/seedtest/tests/{test}/next-item"
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.03, 0.06, 0.1, 0.25, 0.4, 1.0, 2.5, 5.0)
 Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
@@ -67,7 +64,6 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
     )
     async def next_item(test: str, asked: NextItemRequest, request: Request) -> Response:
         """Choose the next item of a learner's session by the answers so far. The same answers give the same item."""
-        began = time.perf_counter()
         request.state.caller.require_exam()
 
         def choose(connection: psycopg.Connection) -> NextItem:
@@ -87,10 +83,8 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
             except PsychometricsError as error:
                 raise Problem(422, "bad_answers", f"The answers are not those of a session: {error}.") from None
 
-        chosen: NextItem = await work(asked.user_id, choose)
-        elapsed = time.perf_counter() - began
-        seconds.observe(elapsed)
-        LOG.info("next item: position %d in %.1f ms", chosen.position, 1000 * elapsed)
+        with seconds.time():
+            chosen: NextItem = await work(asked.user_id, choose)
         return JSONResponse(chosen.model_dump(), headers={"Cache-Control": "no-store"})
 
 

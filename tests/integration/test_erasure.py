@@ -104,6 +104,11 @@ def everything_of_user(settings: Settings) -> Path:
         write_features(connection, Month(MONTHS[0]).start, Month(NEXT).end)
         write_week(connection, WEEK, NOW)
         update(connection, read_measures(connection, NOW), USER, 365, NOW)
+        connection.execute(
+            """INSERT INTO adaptive_session (session_id, user_id, test_id, version, scale_id, scale_version, set_hash,
+                 seed, eligible, unscored, seen) VALUES ('adaptive', %s, 't', 1, %s, 1, '', 1, '{}', '[]', '[]')""",
+            (USER, SCALE),
+        )
         connection.execute("INSERT INTO ability_state VALUES (%s, %s, 'x', now(), 'b', 1, '0', 1)", (USER, SCALE))
         for status, replaces in (("issued", None), ("held", 1)):
             connection.execute(
