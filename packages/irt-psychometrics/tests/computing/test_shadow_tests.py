@@ -101,6 +101,7 @@ def test_next_item_of_a_replayed_session_is_the_simulated_one_with_any_number_of
         assert step.item == items.item_ids[one.item[0, n]]
 
 
+@pytest.mark.ci
 def test_shadow_tests_measure_better_than_the_priority_index() -> None:
     items, test = exam()
     theta = np.random.default_rng(1).normal(size=1500)
@@ -110,6 +111,7 @@ def test_shadow_tests_measure_better_than_the_priority_index() -> None:
     assert shadow.rmse < priority.rmse + 0.005
 
 
+@pytest.mark.ci
 def test_exposure_of_items_is_limited_and_limits_on_content_are_met() -> None:
     items, test = exam(max_exposure=0.3)
     found = simulate(items, test, 600, seed=5)
