@@ -17,7 +17,7 @@ from resources.postgres.database import one_value
 def preview_policy(connection: psycopg.Connection, policy: Policy, since: datetime) -> list[str]:
     """The changes against the version in force at `since`, warnings, and the simulated effect, in words.
 
-    Raises PermanentFailure if the test cannot be given by the set in force then, if its name is that of a form, or if
+    Raises PermanentFailure if the test cannot be given by the set in force then, if a form has the same name, or if
     it starts at θ of now on a scale that is not fitted by level.
     """
     test, former = policy.test, versions_in_force(connection, since).get(policy.test)

@@ -7,10 +7,16 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dagster import DagsterInstance
 
+from irt_assets.abilities.online import read_measures
+from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.sessions import Plans, begin_session
+from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.job_names import INVARIANTS_JOB, ITEM_ANALYSIS_JOB, KPI_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
 from irt_assets.decisions.origin import initialise
@@ -36,6 +42,7 @@ from irt_assets.scores.releases import release_table, released_tables
 from irt_assets.simulation.files import SimulatedFiles, write
 from irt_assets.simulation.response_log import simulate
 from irt_assets.simulation.scenario import VocabularyScenario, demo_scenario
+from irt_psychometrics import simulate_responses
 from resources.failures import PermanentFailure
 from resources.files.inbox_files import FolderInbox, inbox_of
 from resources.files.object_store import object_store
@@ -49,6 +56,13 @@ EXAM, EXAM_FORM = VocabularyScenario.scale_id, "V"
 """The scale with reported scores, and its form."""
 REPORTED = {"score_slope": 100.0, "score_intercept": 500.0, "score_lowest": 200.0, "score_highest": 800.0}
 SIGNED: dict[str, Any] = {"by": "demo", "reason": "the first scores of the exam"}
+TEST, SITTINGS = "placement", 40
+"""The adaptive test of the first scale, and the number of new learners who take it."""
+POLICY = f"""
+test: {TEST}
+length: {{min: 8, max: 24, se: 0.42}}
+exposure: {{max: 0.4}}
+"""
 KPI_WEEKS = 8
 """Number of weeks before the running one for which the demo computes KPIs."""
 ITEM_DAYS = 5
@@ -75,6 +89,7 @@ def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> 
     with open_instance(settings, database) as instance:
         again, states = run_months(database, instance, settings, months, say)
         jobs = Jobs(instance, settings, say, again)
+        take_adaptive_test(database, files[0].truth.parent, datetime.now(UTC), say)
         say("looking for drift and DIF …")
         for month in dict.fromkeys(state.month for state in states if state.state is State.GREEN):
             jobs.run(DRIFT_JOB, month)
@@ -136,6 +151,8 @@ def load(database: Database, scales: list[SimulatedFiles], settings: Settings, s
             record_decisions(connection, scale_id, MOVES, start, by="demo", reason="its learners learn")
         if scale_id == EXAM:
             _declare_exam(database, scales[-1].questions)
+    last_month = Month(month_of(Month(month_of(datetime.now(UTC))).start - timedelta(days=1)))
+    set_policy(database, read_policy(POLICY), by="demo", reason="places new learners", effective_from=last_month.start)
 
 
 def _declare_exam(database: Database, questions: Path) -> None:
@@ -147,6 +164,35 @@ def _declare_exam(database: Database, questions: Path) -> None:
     import_forms(database, forms)
     change_rules(database, EXAM, REPORTED)
     set_pass_mark(database, EXAM, theta=0.0)
+
+
+def take_adaptive_test(database: Database, folder: Path, now: datetime, say: Say) -> None:
+    """Let new learners take the adaptive test, yesterday or, on the first day of a month, today.
+
+    θ of the learners is normal, and their answers follow the published values.
+    """
+    file = folder / "sittings.csv"
+    if file.exists():
+        return
+    say(f"{SITTINGS} new learners take the adaptive test {TEST} …")
+    began, plans, rows = max(now - timedelta(days=1), Month(month_of(now)).start), Plans(), []
+    with database.connect() as connection:
+        plans.refresh(connection, began)
+        offer, measures = plans.offers[TEST], read_measures(connection, began)
+        places = offer.bank.plan.places
+        drawn = simulate_responses(offer.bank.items, np.random.default_rng(1).standard_normal(SITTINGS), random_state=1)
+        scores = drawn.score.reshape(SITTINGS, len(places))
+        for k in range(SITTINGS):
+            session = begin_session(connection, offer, measures, f"{TEST}-{k + 1:02d}", f"{TEST}-{k + 1:02d}", began)
+            answers: list[tuple[str, int | None]] = []
+            while item := plans.next_item(connection, session, answers, began).item_id:
+                answers.append((item, int(scores[k, places[item]])))
+            rows += [(session.user_id, *answer, at) for at, answer in enumerate(answers, 1)]
+    answered = pd.DataFrame(rows, columns=["user_id", "item_id", "score", "position"])
+    answered["attempt_id"] = answered["user_id"] + "-" + answered["position"].astype(str)
+    answered["completed_at"] = began + answered["position"] * timedelta(seconds=40)
+    answered.assign(session_id=answered["user_id"], form_id=TEST).to_csv(file, index=False)
+    import_attempts(database, [file], first_month=database.settings.irt_first_month)
 
 
 def hand_out_scores(database: Database, month: str, now: datetime, say: Say) -> None:
@@ -251,7 +297,8 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
             """SELECT DISTINCT ON (lang) user_id FROM (
                  SELECT l.attributes->>'lang' AS lang, user_id, sum(attempts) AS answers
                  FROM features_topic_daily f JOIN learner l USING (user_id)
-                 WHERE NOT is_test AND date >= %(monday)s AND date < %(monday)s + 7 GROUP BY 1, 2) practised
+                 WHERE NOT is_test AND l.attributes ? 'lang'
+                   AND date >= %(monday)s AND date < %(monday)s + 7 GROUP BY 1, 2) practised
                ORDER BY lang, answers DESC, user_id""",
             {"monday": date.fromisoformat(week)},
         )

@@ -109,7 +109,10 @@ def patterns_are_likely(evidence: Evidence) -> GateResult:
 
 
 def items_are_assigned_as_the_scale_says(evidence: Evidence) -> GateResult:
-    """On a linear scale, item difficulty is unrelated to the learner's earlier θ."""
+    """On a linear scale, item difficulty is unrelated to the learner's earlier θ.
+
+    Answers in adaptive tests that start at the population are left out.
+    """
     found = evidence.staged.spec.assignment if evidence.staged else None
     scale = evidence.scale
     if found is None or found.correlation is None or found.learners < MIN_LEARNERS:

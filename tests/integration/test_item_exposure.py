@@ -17,6 +17,8 @@ from irt_assets.adaptive.exposure_assets import build_exposure_asset
 from irt_assets.adaptive.policy import read_policy
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import daily
+from irt_assets.responses.scales import change_rules
+from irt_assets.scores.issuing import issue_scores
 from resources.postgres.database import Database
 from tests.helpers import rooms, score_world
 
@@ -45,7 +47,8 @@ def add_session(
     rooms.run_sql(
         database,
         """INSERT INTO adaptive_session (session_id, user_id, test_id, version, scale_id, scale_version, set_hash, seed,
-             eligible, started_at) VALUES (%s, %s, 'placement', 1, %s, 1, 'set', 5, %s, %s)""",
+             eligible, unscored, seen, started_at)
+           VALUES (%s, %s, 'placement', 1, %s, 1, 'set', 5, %s, '[]', '[]', %s)""",
         (f"s-{user}", user, rooms.SCALE, Jsonb(off), began),
     )
     rooms.add_attempts(
@@ -143,3 +146,19 @@ def test_asset_replaces_the_rows_of_its_days(database: Database, bank: TestBank)
     rooms.add_attempts(database, [late])
     assert dg.materialize([asset], resources={"database": database}, tags=span).success
     assert rooms.rows(database, given) == [("2026-07-14", "i1"), ("2026-07-14", "i2"), ("2026-07-15", "i1")]
+
+
+def test_sitting_of_an_adaptive_test_is_no_fixed_form_and_has_a_score_by_theta(
+    database: Database, bank: TestBank, tmp_path: Path
+) -> None:
+    """A single learner: the log alone would make a fixed form of the session's items."""
+    del bank
+    add_session(database, "u1", {"i1": True, "i2": False, "i3": True, "i4": True}, {}, BEGAN)
+    change_rules(database, rooms.SCALE, {"score_by": "theta"})
+    score_world.analyse(database, tmp_path, f"{BEGAN:%Y-%m}")
+    assert rooms.rows(database, "SELECT form_id FROM form ORDER BY 1") == [("F1",), ("F2",)]
+
+    now = BEGAN + timedelta(days=20)
+    issued = issue_scores(database, rooms.SCALE, "placement", f"{BEGAN:%Y-%m}", by="Ann", reason="July", now=now)
+    assert [(score.user_id, score.status) for score in issued.new] == [("u1", "issued")]
+    assert issued.without == ()

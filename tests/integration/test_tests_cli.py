@@ -1,4 +1,4 @@
-"""`irt tests`: declaring, showing, simulating and undoing adaptive tests, and what is refused."""
+"""`irt tests`: declaring, showing, simulating and undoing adaptive tests, and refusals."""
 
 from __future__ import annotations
 
