@@ -24,13 +24,13 @@ from irt_assets.adaptive.forms import (
     release_sentences,
     store_drafts,
 )
-from irt_assets.blocks import Section
+from irt_assets.blocks import Paragraph, Section
 from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity, sentence
 from irt_assets.decisions.exports import write_export
 from irt_assets.decisions.release import require_text
-from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks
+from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks, content, key_figures
 from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
@@ -59,7 +59,8 @@ def assemble_(
     if as_json:
         print_json([asdict(draft) | {"blueprint": rules.model_dump(mode="json")} for draft in found])
     for draft in [] if as_json else found:
-        print_blocks(Section(f"Form {draft.form_id}", tuple(assembly_blocks(draft, found))))
+        print_blocks(Section(f"Form {draft.form_id}", (key_figures(draft), Paragraph(join_names(draft.items)))))
+    print_blocks(*([] if as_json else content(found)))
     if not dry_run:
         confirm(f"store {quantity(len(found), 'draft')}?", yes)
         store_drafts(database, found, by=by, reason=reason)

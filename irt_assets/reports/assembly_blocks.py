@@ -24,18 +24,23 @@ def assembly_blocks(draft: FormDraft, assembly: Sequence[FormDraft]) -> Iterator
     """Yield all blocks about a form. `assembly`: the forms that were assembled together, this one included."""
     yield key_figures(draft)
     yield Section("Information", (information(draft, assembly),), "information")
-    columns = {form.form_id: form.rules for form in assembly}
-    rows = ((rule, *(dict(rules).get(rule) for rules in columns.values())) for rule, _ in draft.rules)
+    yield from content(assembly)
+    links = [page_link(item, "item", scale=draft.blueprint.scale, item=item) for item in draft.items]
+    yield Section("Items", (table(("place", "item"), enumerate(links, 1), small=True),), "items-of-form")
+
+
+def content(assembly: Sequence[FormDraft]) -> Iterator[Block]:
+    """Yield the rules with the numbers in each form, the overlap of the forms, and the items that were left out."""
+    first, columns = assembly[0], {form.form_id: dict(form.rules) for form in assembly}
+    rows = ((rule, *(rules.get(rule) for rules in columns.values())) for rule, _ in first.rules)
     formats = dict.fromkeys(columns, ",.10g")
     found = table(("rule", *columns), rows, numbers=formats, caption="Rules, and the number in each form", small=True)
     yield Section("Blueprint", (found,), "blueprint")
     if len(assembly) > 1:
         yield Section("Overlap", (overlap(assembly),), "overlap")
-    if draft.left_out:
-        reasons = [f"{reason}: {join_names(items, MAX_NAMED)}" for reason, items in draft.left_out.items()]
+    if first.left_out:
+        reasons = [f"{reason}: {join_names(items, MAX_NAMED)}" for reason, items in first.left_out.items()]
         yield Section("Items that could not be chosen", (List(tuple(map(sentence, reasons))),), "left-out")
-    links = [page_link(item, "item", scale=draft.blueprint.scale, item=item) for item in draft.items]
-    yield Section("Items", (table(("at", "item"), enumerate(links, 1), numbers=("at",), small=True),), "items-of-form")
 
 
 def key_figures(draft: FormDraft) -> Pairs:
@@ -43,7 +48,9 @@ def key_figures(draft: FormDraft) -> Pairs:
     wanted = draft.blueprint.objective
     at = [f"θ = {number(theta, 1)}" for theta in draft.points]
     gap = None if draft.bound is None else abs(draft.bound - draft.objective) / max(abs(draft.objective), 1e-9)
-    certain = draft.reached is not None and f"{percent(draft.reached)} of true banks give the form at least this"
+    what = "the target" if wanted.target else "this value"
+    certain = draft.reached is not None and f"{percent(draft.reached)} of true banks give the form {what}"
+    target = wanted.target or (None,) * len(at)
     known = {
         "items": f"{len(draft.items):,}",
         "objective": OBJECTIVES[wanted.kind].format(points=join_names(at)),
@@ -51,7 +58,8 @@ def key_figures(draft: FormDraft) -> Pairs:
         if gap is not None
         else number(draft.objective, 3),
         "information": join_names(
-            f"{number(found)} at {point}" for found, point in zip(draft.at_points, at, strict=False)
+            f"{number(found)} at {point}" + ("" if least is None else f" (target {number(least)})")
+            for found, point, least in zip(draft.at_points, at, target, strict=False)
         ),
         "certainty": certain or None,
         "published set": draft.set_hash[:12],

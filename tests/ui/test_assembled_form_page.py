@@ -44,6 +44,7 @@ def test_draft_is_released_and_its_release_undone_in_the_browser(
             page.goto(f"http://localhost:{port_of(own)}/?view=forms&scale={SCALE}")
             page.get_by_role("link", name="mock-2").click()
             expect(page.get_by_role("heading", name="Overlap")).to_be_visible()
+            expect(page.locator(".figure .main-svg").first).to_be_visible()
             picture(page, "draft-of-a-form", full_page=True)
             for button, confirm, state, words in (
                 ("Release the form", "Yes, release", "released", "released"),
