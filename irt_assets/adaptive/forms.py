@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from irt_assets.adaptive.banks import ItemBank, read_item_bank
 from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.common.arrays import Floats, finite
-from irt_assets.common.wording import join_names, quantity, some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.forms import store_forms
 from irt_assets.responses.scale_decisions import FORM_OF, record_decisions
@@ -313,11 +313,10 @@ def release_forms(
 
 def release_sentences(forms: Sequence[StoredForm], *, undo: bool) -> list[str]:
     """The effect of `release_forms` in words."""
-    names = join_names(form.draft.form_id for form in forms)
     if undo:
-        return [f"{names}: learners cannot sit it any more; it is a draft again"]
-    counts = join_names(quantity(len(form.draft.items), "item") for form in forms)
-    return [f"{names}: a form with {counts}; its score table is made with the next form_score_tables"]
+        return [f"form {form.draft.form_id} is a draft again, so no more score tables of it are made" for form in forms]
+    effect = "{} with {}: the next item_analysis and form_score_tables contain it"
+    return [effect.format(f"form {form.draft.form_id}", quantity(len(form.draft.items), "item")) for form in forms]
 
 
 def form_rows(connection: psycopg.Connection, drafts: Iterable[FormDraft]) -> pd.DataFrame:
@@ -330,7 +329,7 @@ def form_rows(connection: psycopg.Connection, drafts: Iterable[FormDraft]) -> pd
     )
 
 
-def as_qti(draft: FormDraft) -> str:
+def as_qti(draft: FormDraft) -> bytes:
     """The form as an assessmentTest of QTI 2.2, which refers to a file `items/ID.xml` for each item.
 
     The identifier of an item is its id or, if QTI does not allow the id, its place in the form.
@@ -342,7 +341,7 @@ def as_qti(draft: FormDraft) -> str:
         reference = {"identifier": _identifier(item, f"item-{at}"), "href": f"items/{quote(item, safe='')}.xml"}
         SubElement(section, "assessmentItemRef", reference)
     indent(root)
-    return tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    return tostring(root, encoding="utf-8", xml_declaration=True)
 
 
 def _identifier(name: str, otherwise: str) -> str:

@@ -82,7 +82,7 @@ def show(
     if to.suffix not in (".csv", ".xlsx", ".xml"):
         raise PermanentFailure(f"--to takes a file named .csv, .xlsx or .xml, not {to}")
     if to.suffix == ".xml":
-        to.write_text(as_qti(stored.draft), encoding="utf-8")
+        to.write_bytes(as_qti(stored.draft))
     else:
         write_export(rows, "csv" if to.suffix == ".csv" else "xlsx", to, f"form {form}")
     say(f"{quantity(len(rows), 'item')} in {to}")
