@@ -1,5 +1,6 @@
 """The blueprint of forms, as people write it in YAML. `forms` assembles it."""
 
+import math
 from collections.abc import Mapping
 from itertools import chain
 from typing import Annotated, Any, Literal, Self
@@ -10,15 +11,9 @@ from irt_assets.adaptive.yaml_lines import Count, Limits, Part, Share, limits_of
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import ItemLimit
 from irt_psychometrics.assembly import FormDesign, SumLimit
+from resources.failures import PermanentFailure
 
 ANCHORS = "anchors"
-
-
-class FormLength(Part):
-    """The minimum (by default the maximum) and the maximum number of items of a form."""
-
-    min: int | None = Field(default=None, ge=1)
-    max: int = Field(ge=1, le=1000)
 
 
 class Objective(Part):
@@ -30,26 +25,13 @@ class Objective(Part):
     certainty: Share | None = 0.95
 
 
-class SumLimits(Part):
-    """The minimum and the maximum of the sum of a numeric column over the items of a form."""
-
-    min: float | None = None
-    max: float | None = None
-
-
 class Anchors(Part):
-    """The number of anchors in a form, and where they come from: a form, or a list of items."""
+    """The number of anchors in a form, and where they come from: a form, a list of items, or both."""
 
     n: int = Field(ge=1)
     form: str | None = None
     items: tuple[str, ...] = ()
     bands: int = Field(default=3, ge=1, le=10)
-
-    @model_validator(mode="after")
-    def _require_source(self) -> Self:
-        if (self.form is None) == (not self.items):
-            raise ValueError("anchors come from a form or from items: give one of them")
-        return self
 
 
 class Blueprint(Part):
@@ -57,6 +39,7 @@ class Blueprint(Part):
 
     Attributes:
         name, forms: the name and the number of the forms. With several, the forms are NAME-1, NAME-2 and so on.
+        length: the minimum (by default the maximum) and the maximum number of items.
         topics, formats: limits by `topic_id`, and by the format in `meta` of a question.
         columns: limits on sums of numbers in `meta` of a question, such as words.
         enemies: groups of items of which a form has at most one.
@@ -72,11 +55,11 @@ class Blueprint(Part):
     name: str = Field(min_length=1)
     scale: str = "default"
     forms: int = Field(default=1, ge=1, le=100)
-    length: FormLength
+    length: Limits
     objective: Objective = Objective()
     topics: Mapping[str, Limits] = {}
     formats: Mapping[str, Limits] = {}
-    columns: Mapping[str, SumLimits] = {}
+    columns: Mapping[str, Mapping[Literal["min", "max"], float]] = {}
     enemies: tuple[tuple[str, ...], ...] = ()
     testlets: Limits | None = None
     anchors: Anchors | None = None
@@ -123,7 +106,7 @@ class Blueprint(Part):
         left_out
             Items that are in no form, by the reason.
 
-        Raises ValueError if the rules contradict each other, or if an item has no number in a column.
+        Raises ValueError if the rules contradict each other, and PermanentFailure if an item has no number in a column.
         """
         testlets: dict[str, list[str]] = {}
         free = {item: own for item, own in bank.items() if item not in {*chain(*left_out.values())}}
@@ -134,8 +117,8 @@ class Blueprint(Part):
         try:
             return FormDesign(
                 forms=self.forms,
-                min_items=self.length.min or self.length.max,
-                max_items=self.length.max,
+                min_items=self.length.min or self.length.max or 0,
+                max_items=self.length.max or 0,
                 objective=wanted.kind,
                 theta=wanted.theta or (theta,),
                 target=wanted.target,
@@ -165,16 +148,14 @@ class Blueprint(Part):
             raise ValueError(str(error)) from None
 
 
-def _sum_limit(column: str, limits: SumLimits, bank: Mapping[str, Mapping[str, Any]]) -> SumLimit:
+def _sum_limit(column: str, ends: Mapping[Any, float], bank: Mapping[str, Mapping[str, Any]]) -> SumLimit:
     values = {item: own["meta"].get(column) for item, own in bank.items()}
-    wrong = [item for item, value in values.items() if isinstance(value, bool) or not isinstance(value, int | float)]
-    if wrong:
-        raise ValueError(
+    if wrong := [item for item, value in values.items() if not isinstance(value, int | float)]:
+        raise PermanentFailure(
             f"{len(wrong)} items have no number {column} in `meta`, such as {wrong[0]}: add it with `irt import "
             "questions`, or exclude the items"
         )
-    ends = {"least": limits.min, "most": limits.max}
-    return SumLimit(column, values, **{name: end for name, end in ends.items() if end is not None})
+    return SumLimit(column, values, ends.get("min", -math.inf), ends.get("max", math.inf))
 
 
 def read_blueprint(text: str) -> Blueprint:

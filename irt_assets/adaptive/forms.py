@@ -5,7 +5,6 @@ table. A release stores the form with its items, and can be undone while the log
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,9 +52,8 @@ class FormDraft:
     Attributes:
         assembly: names of the forms that were assembled together, this one included.
         items: its items in their order.
-        theta: points within which its information is known, and `information` at them: the 2.5 % quantile, the mean and
-            the 97.5 % quantile over true banks.
-        points: θ at which information counts, `at_points`: the form's information there, `target`: the target there.
+        curve: its information over θ: θ, and the 2.5 % quantile, the mean and the 97.5 % quantile over true banks.
+        points: the θ at which information counts, each with the form's information.
         reached: share of true banks in which the form has the target or the objective; None without certainty.
         objective, bound: the objective of the assembly, and its best value that can be.
         rules: each rule on the content in words, and the number in this form.
@@ -67,10 +65,8 @@ class FormDraft:
     blueprint: Blueprint
     assembly: tuple[str, ...]
     items: tuple[str, ...]
-    theta: tuple[float, ...]
-    information: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
-    points: tuple[float, ...]
-    at_points: tuple[float, ...]
+    curve: tuple[tuple[float, float, float, float], ...]
+    points: tuple[tuple[float, float], ...]
     reached: float | None
     objective: float
     bound: float | None
@@ -97,11 +93,12 @@ class StoredForm:
 
     @property
     def sentence(self) -> str:
-        made = f"{self.decided_at:%Y-%m-%d %H:%M} UTC by {self.decided_by}: {self.reason}"
-        return f"form {self.draft.form_id} is {STATES[self.state]} since {made}"
+        return (
+            f"form {self.draft.form_id}: {self.state} since {self.decided_at:%Y-%m-%d %H:%M} UTC by {self.decided_by}: "
+            f"{self.reason}"
+        )
 
 
-STATES = {"draft": "a draft", "released": "released"}
 _DRAFT = TypeAdapter(FormDraft)
 
 
@@ -118,8 +115,6 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
     )
     if unknown := sorted(blueprint.items - {*meta}):
         raise PermanentFailure(f"scale {blueprint.scale} has no items {some_of(unknown, MAX_NAMED)}")
-    if unusable := sorted({*blueprint.included} - {*items}):
-        raise PermanentFailure(f"{some_of(unusable, MAX_NAMED)} cannot be included: withdrawn, or without values")
     _require_new(connection, blueprint.names)
     left_out, anchors = items_left_out(connection, blueprint, bank, at), tuple[str, ...]()
     if blueprint.anchors:
@@ -130,11 +125,8 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
         anchors = tuple(item for item in items if item in candidates)
     theta = bank.scale.mu if bank.scale.pass_theta is None else bank.scale.pass_theta
     questions = {item: {**bank.questions[item], "meta": meta[item]} for item in items}
-    try:
-        design = blueprint.design(questions, theta, anchors, left_out)
-    except ValueError as error:
-        raise PermanentFailure(f"blueprint {blueprint.name}: {error}") from None
-    posterior = bank.posterior if blueprint.objective.certainty else None
+    design = blueprint.design(questions, theta, anchors, left_out)
+    posterior = bank.posterior if design.certainty else None
     found = assemble(bank.items, design, posterior=posterior, time_limit=blueprint.seconds)
     return [*_drafts(blueprint, bank, found, left_out)]
 
@@ -147,10 +139,9 @@ def items_left_out(
         "items that may have leaked": leaked_items(connection, blueprint.scale),
         "items that the blueprint excludes": blueprint.excluded,
     }
-    if blueprint.max_exposure:
-        values = {"scale": blueprint.scale, "at": at, "share": blueprint.max_exposure}
-        seen = f"items that more than {blueprint.max_exposure:.0%} of a month's learners saw"
-        reasons[seen] = [item for [item] in connection.execute(_SEEN, values)]
+    if share := blueprint.max_exposure:
+        seen = first_column(connection, _SEEN, {"scale": blueprint.scale, "at": at, "share": share})
+        reasons[f"items that more than {share:.0%} of a month's learners saw"] = seen
     known = {*bank.items.item_ids}
     found = {reason: tuple(sorted(known.intersection(items))) for reason, items in reasons.items()}
     return {reason: group for reason, group in found.items() if group}
@@ -180,10 +171,8 @@ def _drafts(
             blueprint=blueprint,
             assembly=tuple(blueprint.names),
             items=tuple(_in_order(items, bank.questions)),
-            theta=_rounded(theta),
-            information=(_rounded(low[:, k]), _rounded(information.mean(axis=0)[:, k]), _rounded(high[:, k])),
-            points=_rounded(found.theta),
-            at_points=_rounded(found.information[k]),
+            curve=_rounded(theta, low[:, k], information[:, :, k].mean(axis=0), high[:, k]),
+            points=_rounded(found.theta, found.information[k]),
             reached=None if found.reached is None else float(found.reached[k]),
             objective=found.objective,
             bound=finite(found.bound),
@@ -193,17 +182,15 @@ def _drafts(
         )
 
 
-def _rounded(values: Floats) -> tuple[float, ...]:
-    return tuple(np.round(values, 4).ravel().tolist())
+def _rounded(*columns: Floats) -> Any:
+    return tuple(map(tuple, np.round(np.column_stack(columns), 4).tolist()))
 
 
 def _in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The items in the order of the bank, with the items of a testlet together, at the place of the first."""
-    groups: dict[str, list[str]] = {}
-    for item in items:
-        testlet = questions[item]["testlet"]
-        groups.setdefault(f"item {item}" if testlet is None else f"testlet {testlet}", []).append(item)
-    return [item for group in groups.values() for item in group]
+    place: dict[tuple[bool, str], int] = {}
+    groups = {item: (own["testlet"] is None, own["testlet"] or item) for item, own in questions.items()}
+    return sorted(items, key=lambda item: place.setdefault(groups[item], len(place)))
 
 
 def read_drafts(connection: psycopg.Connection, scale_id: str | None = None) -> dict[str, StoredForm]:
@@ -249,7 +236,8 @@ def store_drafts(database: Database, drafts: Sequence[FormDraft], *, by: str, re
         _require_new(connection, [draft.form_id for draft in drafts])
         for draft in drafts:
             value = {"state": "draft", "draft": _DRAFT.dump_python(draft, mode="json")}
-            _record(connection, draft, value, by, reason)
+            subject = {FORM_OF + draft.form_id: json.dumps(value)}
+            record_decisions(connection, draft.blueprint.scale, subject, by=by, reason=reason)
 
 
 def plan_release(
@@ -260,8 +248,7 @@ def plan_release(
     for form in found:
         name, scale_id = form.draft.form_id, form.draft.blueprint.scale
         if (form.state == "released") != undo:
-            wanted = "release can be undone" if undo else "draft can be released"
-            raise PermanentFailure(f"form {name} is {STATES[form.state]}; only a {wanted}")
+            raise PermanentFailure(f"form {name} is {'not released' if undo else 'released already'}")
         if not undo:
             usable = {*read_item_bank(connection, scale_id, at).items.item_ids} - {*leaked_items(connection, scale_id)}
             if gone := sorted({*form.draft.items} - usable):
@@ -302,7 +289,8 @@ def release_forms(
             raise PermanentFailure("nothing was decided: a form has been assembled or released since. Look again")
         for form in planned:
             value = {"state": "draft", "undoes": form.decision_id} if undo else {"state": "released"}
-            _record(connection, form.draft, value, by, reason)
+            subject = {FORM_OF + form.draft.form_id: json.dumps(value)}
+            record_decisions(connection, form.draft.blueprint.scale, subject, by=by, reason=reason)
         if undo:
             for table in ("form_item", "form"):
                 connection.execute(f"DELETE FROM {table} WHERE form_id = ANY(%s)", ([*names],))
@@ -330,29 +318,17 @@ def form_rows(connection: psycopg.Connection, drafts: Iterable[FormDraft]) -> pd
 
 
 def as_qti(draft: FormDraft) -> bytes:
-    """The form as an assessmentTest of QTI 2.2, which refers to a file `items/ID.xml` for each item.
-
-    The identifier of an item is its id or, if QTI does not allow the id, its place in the form.
-    """
-    root = Element("assessmentTest", xmlns=QTI, identifier=_identifier(draft.form_id, "form"), title=draft.form_id)
+    """The form as an assessmentTest of QTI 2.2, which refers to a file `items/ID.xml` for each item."""
+    root = Element("assessmentTest", xmlns=QTI, identifier="form", title=draft.form_id)
     part = SubElement(root, "testPart", identifier="part", navigationMode="nonlinear", submissionMode="simultaneous")
     section = SubElement(part, "assessmentSection", identifier="section", title=draft.form_id, visible="true")
     for at, item in enumerate(draft.items, 1):
-        reference = {"identifier": _identifier(item, f"item-{at}"), "href": f"items/{quote(item, safe='')}.xml"}
-        SubElement(section, "assessmentItemRef", reference)
+        href = f"items/{quote(item, safe='')}.xml"  # an id may be no identifier of QTI
+        SubElement(section, "assessmentItemRef", identifier=f"item-{at}", href=href)
     indent(root)
     return tostring(root, encoding="utf-8", xml_declaration=True)
-
-
-def _identifier(name: str, otherwise: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z_][\w.-]*", name, re.ASCII) else otherwise
 
 
 def _require_new(connection: psycopg.Connection, names: Sequence[str]) -> None:
     if known := first_column(connection, "SELECT form_id FROM form WHERE form_id = ANY(%s)", ([*names],)):
         raise PermanentFailure(f"form {known[0]} exists already; give the blueprint another name")
-
-
-def _record(connection: psycopg.Connection, draft: FormDraft, value: Mapping[str, Any], by: str, reason: str) -> None:
-    subject, scale_id = FORM_OF + draft.form_id, draft.blueprint.scale
-    record_decisions(connection, scale_id, {subject: json.dumps(value)}, by=by, reason=reason)

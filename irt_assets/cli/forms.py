@@ -6,13 +6,12 @@ Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from irt_assets.adaptive.blueprint import read_blueprint
 from irt_assets.adaptive.forms import (
-    StoredForm,
     as_qti,
     assemble_forms,
     find_draft,
@@ -89,13 +88,9 @@ def show(
 
 
 @app.command("list", epilog="Example: irt forms list")
-def list_(as_json: AsJson = False) -> None:
+def list_() -> None:
     """List the forms that were assembled: drafts and released forms."""
-    found = [*current_database().call(read_drafts).values()]
-    if as_json:
-        print_json([{"form": each.draft.form_id, "items": each.draft.items} | _decision(each) for each in found])
-    else:
-        print_blocks(assembled_forms(found))
+    print_blocks(assembled_forms([*current_database().call(read_drafts).values()]))
 
 
 @app.command(epilog='Example: irt forms release exam-1 exam-2 --by Kim --reason "exam of June"')
@@ -118,7 +113,3 @@ def release(
         confirm(f"{'undo the release of' if undo else 'release'} {quantity(len(forms), 'form')}?", yes)
         release_forms(database, forms, undo=undo, by=by, reason=reason, at=now, seen=seen)
         out.print("undone" if undo else "released")
-
-
-def _decision(stored: StoredForm) -> dict[str, Any]:
-    return {name: value for name, value in vars(stored).items() if name != "draft"}

@@ -46,7 +46,7 @@ def content(assembly: Sequence[FormDraft]) -> Iterator[Block]:
 def key_figures(draft: FormDraft) -> Pairs:
     """Return the size of the form, the objective and its proof, and the information with its certainty."""
     wanted = draft.blueprint.objective
-    at = [f"θ = {number(theta, 1)}" for theta in draft.points]
+    at = [f"θ = {number(theta, 1)}" for theta, _ in draft.points]
     gap = None if draft.bound is None else abs(draft.bound - draft.objective) / max(abs(draft.objective), 1e-9)
     what = "the target" if wanted.target else "this value"
     certain = draft.reached is not None and f"{percent(draft.reached)} of true banks give the form {what}"
@@ -59,7 +59,7 @@ def key_figures(draft: FormDraft) -> Pairs:
         else number(draft.objective, 3),
         "information": join_names(
             f"{number(found)} at {point}" + ("" if least is None else f" (target {number(least)})")
-            for found, point, least in zip(draft.at_points, at, target, strict=False)
+            for (_, found), point, least in zip(draft.points, at, target, strict=False)
         ),
         "certainty": certain or None,
         "published set": draft.set_hash[:12],
@@ -69,15 +69,15 @@ def key_figures(draft: FormDraft) -> Pairs:
 
 def information(draft: FormDraft, assembly: Sequence[FormDraft]) -> Figure:
     """Draw the form's information with its 95 % interval, the other forms, and the target."""
-    low, mean, high = draft.information
-    wanted, top = draft.blueprint.objective, 1.08 * max(max(form.information[2]) for form in assembly)
-    chart = ability_chart(draft.theta, "information", f"Information of form {draft.form_id} by ability.", top)
+    theta, low, mean, high = zip(*draft.curve, strict=True)
+    top = 1.08 * max(point[-1] for form in assembly for point in form.curve)
+    chart = ability_chart(theta, "information", f"Information of form {draft.form_id} by ability.", top)
     for form in assembly:
         if form.form_id != draft.form_id:
-            chart.line(form.theta, form.information[1], "grey", width=1.0)
-    chart.line(draft.theta, mean, "blue", draft.form_id, low, high)
-    if wanted.target and len(wanted.target) == len(draft.points):
-        chart.points(draft.points, wanted.target, "orange", "target", shape="diamond")
+            chart.line([point[0] for point in form.curve], [point[2] for point in form.curve], "grey", width=1.0)
+    chart.line(theta, mean, "blue", draft.form_id, low, high)
+    if target := draft.blueprint.objective.target:
+        chart.points([theta for theta, _ in draft.points], target, "orange", "target", shape="diamond")
     others = " Grey: the forms that were assembled with it." if len(assembly) > 1 else ""
     return Figure(chart, f"Information by ability. Band: 95 % interval over the errors of the items.{others}")
 

@@ -24,7 +24,7 @@ BANK: dict[str, dict[str, Any]] = {
         (RULES + "lenght: 3\n", "line 3: lenght: Extra inputs are not permitted"),
         ("name: exam\nlength:\n  min: 3\n  max: none\n", "line 4: length.max: Input should be a valid integer"),
         (RULES + "topics:\n  algebra: {min: 3, max: 2}\n", "line 4: topics.algebra: min 3 is larger than max 2"),
-        (RULES + "anchors: {n: 3}\n", "line 3: anchors: anchors come from a form or from items"),
+        (RULES + "columns: {words: {most: 3}}\n", "line 3: columns.words.most"),
         (RULES + "objective: {kind: best}\n", "line 3: objective.kind: Input should be 'maximum', 'maximin'"),
         (RULES + "objective:\n  kind: target\n", "needs a target"),
         (RULES + "uses: {min: 2, max: 1}\n", "line 3: uses: min 2 is larger than max 1"),
@@ -69,5 +69,5 @@ def test_testlets_are_given_with_the_numbers_of_their_items(rule: str, limits: t
 
 def test_item_without_a_number_in_a_column_is_named() -> None:
     blueprint = read_blueprint(RULES + "columns: {minutes: {max: 30}}\n")
-    with pytest.raises(ValueError, match="4 items have no number minutes in `meta`, such as a1"):
+    with pytest.raises(PermanentFailure, match="4 items have no number minutes in `meta`, such as a1"):
         blueprint.design(BANK, 0.0)
