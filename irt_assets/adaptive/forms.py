@@ -55,7 +55,8 @@ class FormDraft:
         curve: its information over θ: θ, and the 2.5 % quantile, the mean and the 97.5 % quantile over true banks.
         points: the θ at which information counts, each with the form's information.
         reached: share of true banks in which the form has the target or the objective; None without certainty.
-        objective, bound: the objective of the assembly, and its best value that can be.
+        objective, gap: the value of the objective, and its relative distance from the best value that can be, or None
+            if the time was too short to know.
         rules: each rule on the content in words, and the number in this form.
         left_out: the reasons why items of the bank could not be chosen, with the items.
         set_hash: hash of the published set.
@@ -69,7 +70,7 @@ class FormDraft:
     points: tuple[tuple[float, float], ...]
     reached: float | None
     objective: float
-    bound: float | None
+    gap: float | None
     rules: tuple[tuple[str, float], ...]
     left_out: Mapping[str, tuple[str, ...]]
     set_hash: str
@@ -175,7 +176,7 @@ def _drafts(
             points=_rounded(found.theta, found.information[k]),
             reached=None if found.reached is None else float(found.reached[k]),
             objective=found.objective,
-            bound=finite(found.bound),
+            gap=finite(found.gap),
             rules=tuple((rule, numbers[k]) for rule, _, _, numbers in found.rules),
             left_out=left_out,
             set_hash=bank.published.set_hash,

@@ -47,16 +47,14 @@ def key_figures(draft: FormDraft) -> Pairs:
     """Return the size of the form, the objective and its proof, and the information with its certainty."""
     wanted = draft.blueprint.objective
     at = [f"θ = {number(theta, 1)}" for theta, _ in draft.points]
-    gap = None if draft.bound is None else abs(draft.bound - draft.objective) / max(abs(draft.objective), 1e-9)
+    proof = "" if draft.gap is None else f", proven within {draft.gap:.1%} of the best"
     what = "the target" if wanted.target else "this value"
     certain = draft.reached is not None and f"{percent(draft.reached)} of true banks give the form {what}"
     target = wanted.target or (None,) * len(at)
     known = {
         "items": f"{len(draft.items):,}",
         "objective": OBJECTIVES[wanted.kind].format(points=join_names(at)),
-        "value": f"{number(draft.objective, 3)}, proven within {percent(gap)} of the best"
-        if gap is not None
-        else number(draft.objective, 3),
+        "value": f"{number(draft.objective, 3)}{proof}",
         "information": join_names(
             f"{number(found)} at {point}" + ("" if least is None else f" (target {number(least)})")
             for (_, found), point, least in zip(draft.points, at, target, strict=False)
