@@ -11,7 +11,7 @@ import typer
 
 from irt_assets.cli.console import say
 from irt_assets.cli.installation import current_database, current_store
-from irt_assets.decisions.exports import Kind, Subject, read_export, write_export
+from irt_assets.decisions.exports import Kind, Subject, read_export, update_statement, write_export
 from irt_assets.decisions.month_export import write_month
 from irt_psychometrics.items import ProgramForm
 from resources.failures import PermanentFailure
@@ -26,7 +26,7 @@ To = Annotated[Kind, typer.Option(help="File format.")]
 OutFile = Annotated[Path | None, typer.Option("--out", help="File to write. Default: WHAT_DATE.FORMAT in this folder.")]
 
 
-@app.command(epilog="Example: irt export parameters --as-of 2026-10-01 --to xlsx")
+@app.command(epilog="Example: irt export parameters --since 2026-10-01 --to xlsx")
 def parameters(
     as_of: AsOf = None,
     to: To = "csv",
@@ -35,12 +35,32 @@ def parameters(
         typer.Option(help="Parameters in the columns of another program; steps: a, b1, b2, … of each item."),
     ] = None,
     metric_d: Annotated[float, typer.Option(help="D of that program, 1 or 1.7. Slopes are divided by it.")] = 1.0,
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="Time (UTC): only values that have been published or have come into force after it."),
+    ] = None,
+    sql: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Instead of a file, print the SQL with which an administrator writes the values into your own table "
+            "of items. Nothing is run.",
+        ),
+    ] = None,
     out_file: OutFile = None,
 ) -> None:
     """Write the published parameters, as of a day."""
     if metric_d != 1.0 and (form is None or metric_d <= 0):
         raise PermanentFailure("--metric-d is the D of a program, above 0, and needs --form")
-    _export("parameters", as_of, to, out_file, form, metric_d)
+    since = since and since.replace(tzinfo=UTC)
+    if sql is None:
+        _export("parameters", as_of, to, out_file, form, metric_d, since)
+        return
+    if form or out_file:
+        raise PermanentFailure("--sql prints a, b and c for a table of items: omit --form and --out")
+    at = as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC)
+    with current_database().connect() as connection:
+        print(update_statement(connection, sql, at, since))  # noqa: T201 - for psql, untouched by any formatting
 
 
 @app.command(epilog="Example: irt export abilities --as-of 2026-10-01 --to parquet")
@@ -79,10 +99,12 @@ def _export(
     out_file: Path | None,
     form: ProgramForm | None = None,
     metric_d: float = 1.0,
+    since: datetime | None = None,
 ) -> None:
     at = as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC)
     path = out_file or Path(f"{what}_{at:%Y-%m-%d}.{to}")
     with current_database().connect() as connection:
-        frame = read_export(connection, what, at, form, metric_d)
+        frame = read_export(connection, what, at, form, metric_d, since)
     write_export(frame, to, path, f"{what}, as of {at:%Y-%m-%d}")
-    say(f"{len(frame):,} rows in {path}" + ("" if len(frame) else f": no {what} existed at {at:%Y-%m-%d %H:%M} UTC"))
+    why = f"have changed since {since:%Y-%m-%d %H:%M}" if since else f"existed at {at:%Y-%m-%d %H:%M}"
+    say(f"{len(frame):,} rows in {path}" + ("" if len(frame) else f": no {what} {why} UTC"))

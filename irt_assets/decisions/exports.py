@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import psycopg
+from psycopg import sql
 
 from irt_assets.blocks import Column
 from irt_assets.blocks.excel import write_workbook
@@ -31,6 +32,13 @@ Kind = Literal["csv", "xlsx", "parquet"]
 MAX_EXCEL_ROWS = 2**20 - 1
 """A sheet of Excel has 2²⁰ rows; the first is the header."""
 
+_UPDATE = sql.SQL("""UPDATE {table} AS q SET meta = coalesce(q.meta, '{{}}') || jsonb_build_object('irt', (
+  SELECT coalesce(jsonb_object_agg(key, value), '{{}}') FROM jsonb_each(q.meta->'irt')
+  WHERE key IN ('model', 'max_score', 'block')) || p.irt)
+FROM (VALUES
+{rows}
+) AS p (item_id, irt)
+WHERE q.item_id::text = p.item_id;""")
 _ABILITIES = """
 SELECT DISTINCT ON (scale_id, user_id)
   scale_id, user_id, theta, se, se_total, method, n_items, kind, as_of, window_end, set_hash
@@ -45,15 +53,17 @@ def read_export(
     at: datetime,
     form: ProgramForm | None = None,
     metric_d: float = 1.0,
+    since: datetime | None = None,
 ) -> pd.DataFrame:
     """Read the rows to export.
 
-    `parameters`: parameters in force at `at`, one row per item; with `form`, in the columns of another program, whose
-    scaling constant D is `metric_d`. `abilities`: each learner's newest ability from answers before `at`. `flags`:
-    findings of the newest month that was over at `at`, one row per finding.
+    `parameters`: parameters in force at `at`, one row per item; with `since`, only values that have been published or
+    have come into force after this time; with `form`, in the columns of another program, whose scaling constant D is
+    `metric_d`. `abilities`: each learner's newest ability from answers before `at`. `flags`: findings of the newest
+    month that was over at `at`, one row per finding.
     """
     if subject == "parameters":
-        frame = parameters_of_every_scale(connection, at)
+        frame = parameters_of_every_scale(connection, at, since)
         return _add_steps(frame) if form is None else _convert(frame, form, metric_d)
     if subject == "flags":
         return findings_of_every_scale(connection, at)
@@ -86,6 +96,21 @@ def _convert(frame: pd.DataFrame, form: ProgramForm, metric_d: float) -> pd.Data
             raise PermanentFailure(f"item {row['item_id']}: {error}") from None
         rows.append({"item_id": row["item_id"], "scale_id": row["scale_id"]} | found)
     return pd.DataFrame(rows).assign(D=metric_d)
+
+
+def update_statement(connection: psycopg.Connection, table: str, at: datetime, since: datetime | None = None) -> str:
+    """SQL that writes the parameters in force at `at` into a company's own table of the form of `question`.
+
+    As in an import, new parameters replace all former ones, but the item's model, maximum score and block stay.
+    """
+    rows = []
+    for row in parameters_of_every_scale(connection, at, since).to_dict("records"):
+        known = {name: row[name] for name in ("a", "b", "c", "a_se", "b_se", "c_se") if not pd.isna(row[name])}
+        values = sql.Literal(json.dumps(known | _parse_further(row.get("further"))))
+        rows.append(sql.SQL("  ({}, {}::jsonb)").format(sql.Literal(row["item_id"]), values))
+    if not rows:
+        return f"-- no parameters have changed since {since:%Y-%m-%d %H:%M} UTC" if since else "-- nothing is published"
+    return _UPDATE.format(table=sql.Identifier(*table.split(".")), rows=sql.SQL(",\n").join(rows)).as_string()
 
 
 def write_export(frame: pd.DataFrame, kind: Kind, path: Path, title: str) -> None:

@@ -131,12 +131,17 @@ def bank_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -
     )
 
 
-def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> pd.DataFrame:
+def parameters_of_every_scale(
+    connection: psycopg.Connection, at: datetime, since: datetime | None = None
+) -> pd.DataFrame:
     """Parameters in force at `at` by scale and item, with the person who decided and whether the item was in use.
 
-    The column `further` has the parameters beyond a, b and c as JSON. It is left out if no item has any.
+    `since`: only values that have been published or have come into force after this time. The column `further` has the
+    parameters beyond a, b and c as JSON. It is left out if no item has any.
     """
-    published = in_force_query(f"{item_columns('p')}, effective_from, rule, month, decided_by, reason, fit_id")
+    published = in_force_query(
+        f"{item_columns('p')}, effective_from, published_at, rule, month, decided_by, reason, fit_id"
+    )
     found = read_frame(
         connection,
         f"""SELECT scale_id, p.item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, p.decided_by, p.reason,
@@ -145,8 +150,9 @@ def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> p
             FROM ({published}) p
             LEFT JOIN item_withdrawal w
               ON w.item_id = p.item_id AND w.since <= %(at)s AND (w.until IS NULL OR w.until > %(at)s)
+            WHERE %(since)s::timestamptz IS NULL OR greatest(effective_from, published_at) > %(since)s
             ORDER BY scale_id, item_id""",
-        {"at": at},
+        {"at": at, "since": since},
     )
     return found if found["further"].notna().any() else found.drop(columns="further")
 

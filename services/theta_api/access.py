@@ -3,7 +3,8 @@
 A service has the static token (IRT_THETA_TOKEN). Everybody else has a JWT of the company's login: people and services
 with a role of this platform may request any learner's θ, a learner only the θ of their own `sub`; updating needs the
 scope `exam:write`. Answers are posted with the static token, or with a role and the scope `attempts:write`: nobody
-grades themselves. `services.jwt_verifier` verifies the JWTs.
+grades themselves. The bank is read with the static token, with a role, or with the scope `bank:read`, which the login
+must give to services only. `services.jwt_verifier` verifies the JWTs.
 """
 
 import hmac
@@ -20,6 +21,7 @@ from services.theta_api.problems import Problem, unavailable
 
 SCOPE = "exam:write"
 POSTS = "attempts:write"
+BANK = "bank:read"
 STATIC_TOKEN = re.compile(r"[!-~]{16,}")
 
 
@@ -31,6 +33,7 @@ class Caller:
     only: str | None
     may_update: bool
     may_post: bool = False
+    may_read_bank: bool = False
 
     def require(self, user_id: str) -> None:
         if self.only is not None and self.only != user_id:
@@ -54,6 +57,15 @@ class Caller:
         if not self.may_post:
             raise Problem(
                 403, "scope", f"To post answers the token needs the scope {POSTS}: request it from the login."
+            )
+
+    def require_bank(self) -> None:
+        if not self.may_read_bank:
+            raise Problem(
+                403,
+                "role",
+                "A learner's own token cannot read the bank: use a token with a role of this platform (viewer or "
+                f"above) or with the scope {BANK}, or the service's token.",
             )
 
     def require_anyone(self) -> None:
@@ -85,7 +97,7 @@ class Access:
         try:
             token = sent_token(authorization, (), "")
             if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
-                return Caller("service", None, may_update=True, may_post=True)
+                return Caller("service", None, may_update=True, may_post=True, may_read_bank=True)
             if self.verifier is None:
                 raise Problem(401, "bad_token", "The token is not the one in IRT_THETA_TOKEN of the API.")
             identity = await run_in_threadpool(self.verifier.verify, token)
@@ -93,8 +105,8 @@ class Access:
             if refused.reason == "keys_unavailable":
                 raise unavailable(f"{refused} Try again soon.", refused.reason) from None
             raise Problem(refused.status, refused.reason, str(refused)) from None
-        only = None if identity.roles else identity.sub
-        return Caller(identity.sub, only, SCOPE in identity.scope, POSTS in identity.scope)
+        only, may_read_bank = None if identity.roles else identity.sub, bool(identity.roles) or BANK in identity.scope
+        return Caller(identity.sub, only, SCOPE in identity.scope, POSTS in identity.scope, may_read_bank)
 
 
 def build_access(settings: Settings) -> Access:

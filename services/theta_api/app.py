@@ -28,6 +28,7 @@ from irt_assets.invariants.results import history_of_invariants, latest_invarian
 from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, require_caller
+from services.theta_api.bank import add_bank
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import MAX_POST_BYTES, POSTS_PATH, add_posts
 from services.theta_api.problems import Problem, problem_responses, unavailable
@@ -58,6 +59,7 @@ LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
 """A function that runs a task for a learner on a connection, in a thread."""
+SEND_JSON = 'Send JSON such as {"user_id": "…"}.'
 TOKEN_REQUIRED = [
     Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))
 ]
@@ -128,6 +130,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
 
     _add_theta(app, ledger, work)
     add_posts(app, ledger, lambda turn, task: admitted(to_post, turn, task))
+    add_bank(app, ledger, work)
     _add_status(app, ledger, work)
     _add_problems(app)
     return app
@@ -242,13 +245,14 @@ def _add_problems(app: FastAPI) -> None:
         return problem.response()
 
     @app.exception_handler(RequestValidationError)
-    async def unfit(_request: Request, error: RequestValidationError) -> Response:
-        return Problem(400, "bad_request", _faults(error)).response()
+    async def unfit(request: Request, error: RequestValidationError) -> Response:
+        remedy = SEND_JSON if request.method == "POST" else "See /openapi.json for the parameters."
+        return Problem(400, "bad_request", f"{_faults(error)}. {remedy}").response()
 
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:
-            return Problem(400, "bad_request", f'Send JSON such as {{"user_id": "…"}}: {error.detail}').response()
+            return Problem(400, "bad_request", f"{error.detail}. {SEND_JSON}").response()
         code = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
         problem = Problem(error.status_code, code, f"{error.detail}: see /openapi.json for the endpoints.")
         return problem.response(error.headers)
@@ -405,4 +409,4 @@ def _faults(error: RequestValidationError) -> str:
     for fault in error.errors()[:5]:
         field = ".".join(str(part) for part in fault["loc"][1:])
         faults.append(f"{field[:64]!a}: {fault['msg']}" if field else str(fault["msg"]))
-    return f'{"; ".join(faults)}. Send JSON such as {{"user_id": "…"}}.'
+    return "; ".join(faults)

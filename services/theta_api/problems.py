@@ -12,7 +12,7 @@ TITLES = {
     400: "The request cannot be read",
     401: "The caller is unknown",
     403: "This is not allowed",
-    404: "There is no such learner or page",
+    404: "There is no such learner, item, month or page",
     405: "The page does not accept this method",
     409: "Nothing is published",
     413: "The request is too large",

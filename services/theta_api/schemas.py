@@ -26,17 +26,17 @@ def _to_integer(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-UserId = Annotated[
+Id = Annotated[
     str,
     Field(
         min_length=1,
         max_length=MAX_ID_LENGTH,
-        description=f"the learner; at most {MAX_ID_LENGTH} bytes",
-        examples=["test-user-123"],
+        description=f"at most {MAX_ID_LENGTH} bytes",
         json_schema_extra={"pattern": "^[^\\x00]*$"},
     ),
     AfterValidator(_require_storable),
 ]
+UserId = Annotated[Id, Field(description=f"the learner; at most {MAX_ID_LENGTH} bytes", examples=["test-user-123"])]
 
 
 class ThetaRequest(BaseModel):

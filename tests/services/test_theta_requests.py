@@ -304,10 +304,10 @@ def test_requests_are_shed_before_authentication_if_the_queue_is_full() -> None:
     """Requests without a token or valid JSON are shed too, as checking them costs more than shedding."""
     counted: list[None] = []
     full = {"refusal": lambda _path: app._overload_problem().response(), "shed": lambda: counted.append(None)}
-    for path in (PATH, HISTORY, "/invariants/latest"):
+    for path in (PATH, HISTORY, "/api/seedtest/bank/items", "/invariants/latest"):
         status, headers, kind = refuse_at_door(path, **full)
         assert (status, kind, (b"retry-after", b"1") in headers) == (503, "urn:irt:problem:shed", True)
-    assert len(counted) == 3
+    assert len(counted) == 4
 
 
 @pytest.mark.xdist_group("theta requests")
@@ -346,7 +346,7 @@ CONFIG = {
     "checks": {
         "not_a_server_error": {"expected-statuses": ["2xx", "4xx", "503"]},
         "negative_data_rejection": {"expected-statuses": ["4xx", "503"]},
-        "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "422", "503"]},
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "409", "422", "503"]},
     },
 }
 

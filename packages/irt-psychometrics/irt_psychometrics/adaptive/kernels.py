@@ -24,6 +24,9 @@ NOT_STOPPED, MAX_ITEMS, MAX_SE, CLASSIFIED, NO_ITEM = range(5)
 PENALTY = 1e6
 """Subtracted from the value of items that are not eligible, so that they are chosen only if the limits require them
 (big M; Choi & Lim 2021)."""
+_REACH = 2.0
+"""An item must be eligible in all intervals of θ within this many SDs of the estimate, because exposure is counted in
+the interval of the last estimate."""
 _AMONG_BEST, _ELIGIBLE, _RANDOM_PART = 1 << 20, 1 << 30, 1 << 40
 """First numbers of the draws for the choice among the best items, for eligibility and for the random part of
 progressive selection. Answers have the numbers from 0 on."""
@@ -69,13 +72,15 @@ class Content(NamedTuple):
 class State(NamedTuple):
     """Arrays of one test in progress.
 
-    `used` (J,) marks items that were given or are excluded, `off` (S, J) items that are not eligible. `prior` (Q,) is
-    the prior by which items are chosen, `sums` (3, F) are the sums of WLE, `counted` (K,) are the items of each group.
-    The other arrays are overwritten by the functions that use them.
+    `used` (J,) marks items that were given or are excluded, `off` (S, J) items that are not eligible in an interval of
+    θ, and `avoided` (J,) items that are not eligible now. `prior` (Q,) is the prior by which items are chosen, `sums`
+    (3, F) are the sums of WLE, `counted` (K,) are the items of each group. The other arrays are overwritten by the
+    functions that use them.
     """
 
     used: np.ndarray
     off: np.ndarray
+    avoided: np.ndarray
     value: np.ndarray
     likelihood: np.ndarray
     posterior: np.ndarray
@@ -162,16 +167,18 @@ def _weighted_likelihood(sums, low, step):  # type: ignore[no-untyped-def]
             top, best = height, f
         before = now
     best = min(max(best, 1), sums.shape[1] - 2)
-    theta = low + best * step
-    for _ in range(20):  # Newton's method on the interpolated equation, whose slope is about −information
+    left, right = low + (best - 1) * step, low + (best + 1) * step
+    theta, known = 0.0, 1.0
+    for _ in range(40):  # bisection, because Newton's method does not always converge with guessing
+        theta = 0.5 * (left + right)
         k, w0, w1, w2, w3 = _place(theta, low, step, sums.shape[1])
         slope = w0 * sums[0, k] + w1 * sums[0, k + 1] + w2 * sums[0, k + 2] + w3 * sums[0, k + 3]
         known = w0 * sums[1, k] + w1 * sums[1, k + 1] + w2 * sums[1, k + 2] + w3 * sums[1, k + 3]
         bend = w0 * sums[2, k] + w1 * sums[2, k + 1] + w2 * sums[2, k + 2] + w3 * sums[2, k + 3]
-        move = min(max((slope + bend / (2 * known)) / known, -step), step)
-        theta = min(max(theta + move, low), low + step * (sums.shape[1] - 1))
-        if abs(move) < 1e-10:
-            break
+        if slope + bend / (2 * known) > 0:
+            left = theta
+        else:
+            right = theta
     return theta, 1 / np.sqrt(known)
 
 
@@ -332,7 +339,7 @@ def _complete_after(unit, n, rules, content, state, n_completion):  # type: igno
 
 
 @_inlined_kernel
-def _worth(unit, content, state, interval):  # type: ignore[no-untyped-def]
+def _worth(unit, content, state):  # type: ignore[no-untyped-def]
     """Priority index of a unit, per item: value × Π (maximum − count)/maximum over the groups (Cheng & Chang 2009)."""
     worth, start, end = 0.0, content.unit_start[unit], content.unit_start[unit + 1]
     for r in range(start, end):
@@ -341,12 +348,12 @@ def _worth(unit, content, state, interval):  # type: ignore[no-untyped-def]
         for g in range(content.group_start[j], content.group_start[j + 1]):
             k = content.groups[g]
             priority *= (content.most[k] - state.counted[k]) / content.most[k]
-        worth += (state.value[j] * priority - PENALTY * state.off[interval, j]) / (end - start)
+        worth += (state.value[j] * priority - PENALTY * state.avoided[j]) / (end - start)
     return worth
 
 
 @_inlined_kernel
-def _choose(n, interval, seed, rules, content, state, n_completion, plain):  # type: ignore[no-untyped-def]
+def _choose(n, seed, rules, content, state, n_completion, plain):  # type: ignore[no-untyped-def]
     """The unit that comes next after n items, or −1. Its item or items can be given within all limits."""
     U, n_best = content.kind.size, 0
     state.failed[:] = False
@@ -358,9 +365,9 @@ def _choose(n, interval, seed, rules, content, state, n_completion, plain):  # t
             if plain:
                 if state.used[u]:
                     continue
-                worth = state.value[u] - PENALTY * state.off[interval, u]
+                worth = state.value[u] - PENALTY * state.avoided[u]
             elif _fits(u, content, state.counted, state.used, rules.max_items - n):
-                worth = _worth(u, content, state, interval)
+                worth = _worth(u, content, state)
             else:
                 continue
             if worth > top_worth:
@@ -398,6 +405,15 @@ def _interval_of(theta, cuts):  # type: ignore[no-untyped-def]
 
 
 @_inlined_kernel
+def _set_avoided(theta, spread, cuts, state):  # type: ignore[no-untyped-def]
+    """state.avoided (J,) = items that are not eligible in an interval that may contain the last estimate."""
+    state.avoided[:] = False
+    for s in range(_interval_of(theta - _REACH * spread, cuts), _interval_of(theta + _REACH * spread, cuts) + 1):
+        for j in range(state.avoided.size):
+            state.avoided[j] |= state.off[s, j]
+
+
+@_inlined_kernel
 def _reason_to_stop(n, theta, se, ratio, rules):  # type: ignore[no-untyped-def]
     """The reason for which the test ends after n items that meet all minima, or NOT_STOPPED."""
     if n >= rules.min_items:
@@ -430,7 +446,7 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
     plain = K == 0 and U == J
     theta_out, se_out, length_out, items_out, scores_out, stop_out, passes_out = into
     state = State(
-        np.empty(J, np.bool_), np.zeros(probability.shape, np.bool_), np.empty(J),
+        np.empty(J, np.bool_), np.zeros(probability.shape, np.bool_), np.empty(J, np.bool_), np.empty(J),
         np.empty(Q), np.empty(Q), np.empty(Q), np.empty((3, F)), np.empty(K, np.int64), np.empty(K, np.int64),
         np.empty(U, np.bool_), np.empty(U, np.bool_), np.empty(U, np.int64), np.empty(U, np.int64),
         np.empty(rules.randomesque, np.int64),
@@ -445,14 +461,17 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
         for s in range(probability.shape[0]):
             for j in range(J):
                 p = probability[s, j]
-                state.off[s, j] = p < 1.0 and _uniform(seed, _ELIGIBLE + s * J + j) >= p
+                state.off[s, j] = p < 1.0 and _uniform(seed, _ELIGIBLE + j) >= p
         for q in range(Q):
             off = (tables.nodes[q] - prior_mean[i]) / max(prior_sd[i], 1e-9)
             state.prior[q] = np.exp(-0.5 * off**2) if prior_sd[i] > 0 else tables.weights[q]
         theta, se = _mean_sd(state.likelihood, tables.weights, tables.nodes, state.posterior)
         here, spread = _mean_sd(state.likelihood, state.prior, tables.nodes, state.posterior)
-        n_completion = 0
-        if not plain:
+        n_completion, valid = content.first.size, True
+        state.completion[:n_completion] = content.first
+        for u in content.first:
+            valid &= _fits(u, content, state.counted, state.used, rules.max_items)
+        if not valid:
             n_completion = complete(
                 content, state.counted, rules.max_items, rules.min_items, state.used, content.first, content.first.size,
                 -1, state.completion, state.spare, state.taken,
@@ -467,7 +486,8 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
                 within += 1
             if chosen < 0 and n_completion >= 0:
                 _set_values(here, spread, n, seed, tables, rules, state)
-                own = _choose(n, _interval_of(here, cuts), seed, rules, content, state, n_completion, plain)
+                _set_avoided(here, spread, cuts, state)
+                own = _choose(n, seed, rules, content, state, n_completion, plain)
                 if own >= 0:
                     chosen = content.unit_items[content.unit_start[own]]
             if chosen < 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from irt_psychometrics.adaptive import kernels
 from irt_psychometrics.adaptive.declaration import AdaptiveTest
-from irt_psychometrics.adaptive.item_posterior import ItemPosterior
+from irt_psychometrics.adaptive.item_posterior import ItemPosterior, score_probabilities
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves
@@ -37,6 +37,8 @@ _H = 1e-3
 """Step of differences with respect to θ, whose error is h⁴/30 of the fifth derivative, 1e-13."""
 _NO_MAXIMUM = 1 << 40
 _TINY = 1e-300
+_FEEDBACK = 10
+"""Power of allowed / given in the probability of an item to be eligible."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class SelectionPlan:
     Attributes:
         test: the rules.
         items: the J items of the bank, which all have parameters.
-        posterior: the posterior of the items, for the method "expected-information".
+        posterior: the posterior of the items, for the method "expected-information". By this method θ, too, is
+            estimated by the expected response functions, unless the estimator is "wle".
         nodes: shape (Q,), equally spaced nodes of posteriors; None: 121 nodes on mean ± 6 sd.
 
     Raises:
@@ -93,7 +96,7 @@ class SelectionPlan:
             )
         if self.test.method == "expected-information" and self.posterior is None:
             raise PsychometricsError("the method expected-information needs the posterior of the items")
-        _ = self.content  # raises if the limits cannot be met
+        self._require_exposure(self.content)  # also raises if the limits cannot be met
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -108,14 +111,16 @@ class SelectionPlan:
     def tables(self) -> kernels.Tables:
         test, curves, fine = self.test, self.items.curves, self.fine_nodes
         nodes = self.mean + self.sd * np.linspace(-_LIMIT, _LIMIT, _NODES) if self.nodes is None else self.nodes
-        p = score_probabilities(curves, nodes)
+        probabilities: Callable[[Floats], Floats] = partial(score_probabilities, curves)
         criterion = curves.information(fine)
         if test.method == "expected-information" and self.posterior is not None:
+            probabilities = self.posterior.expected_probabilities
             criterion = _expected_information(self.posterior, fine)
+        p = probabilities(nodes)
         log_ratio = np.zeros(p.shape[:2])
         if test.cut is not None:
             ends = np.array([test.cut - test.indifference, test.cut + test.indifference])
-            log_ratio = np.diff(np.log(np.maximum(score_probabilities(curves, ends), _TINY)))[:, :, 0]
+            log_ratio = np.diff(np.log(np.maximum(probabilities(ends), _TINY)))[:, :, 0]
         empty = np.zeros((0, 0, 0))
         slopes, warm = _warm_tables(curves, fine) if test.estimator == "wle" else (empty, empty)
         return kernels.Tables(
@@ -169,7 +174,7 @@ class SelectionPlan:
         kinds: dict[tuple[int, ...], int] = {}
         kind = [kinds.setdefault((len(own), *sorted(g for j in own for g in groups[j])), len(kinds)) for own in units]
         starts = [np.cumsum([0, *map(len, lists)]) for lists in (groups, units)]
-        return kernels.Content(
+        found = kernels.Content(
             starts[0],
             np.array([g for own in groups for g in own], np.int64),
             np.array([limit.least for limit in limits], np.int64),
@@ -178,45 +183,75 @@ class SelectionPlan:
             starts[1],
             np.array([j for own in units for j in own], np.int64),
             np.array(kind, np.int64),
-            self._first_test(groups, units),
+            np.zeros(0, np.int64),
         )
+        return found._replace(first=self._first_test(found)) if limits or testlets else found
 
-    def _first_test(self, groups: Sequence[Sequence[int]], units: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    def _first_test(self, content: kernels.Content) -> npt.NDArray[np.int64]:
         """Units of a test that meets all limits and has the most information at the population's mean."""
-        test = self.test
-        if not test.limits and len(units) == len(groups):
-            return np.zeros(0, np.int64)
-        counts = np.zeros((1 + len(test.limits), len(units)))
-        for u, own in enumerate(units):
-            counts[0, u] = len(own)
-            np.add.at(counts[:, u], [1 + g for j in own for g in groups[j]], 1)
-        low = np.array([test.min_items, *(limit.least for limit in test.limits)])
-        high = [test.max_items, *(test.max_items if limit.most is None else limit.most for limit in test.limits)]
-        information = self.items.curves.information([self.mean])[0]
-        found = milp(
-            -np.array([information[own].sum() for own in units]),
-            integrality=1,
-            bounds=Bounds(0, 1),
-            constraints=LinearConstraint(counts, low, high),
-            options={"mip_rel_gap": 0.05},
-        )
-        if found.x is None:
+        found, test = self._solve(content, np.zeros(len(content.kind)), 1.0), self.test
+        if found is None:
+            in_bank = np.bincount(content.groups, minlength=len(test.limits))
             lacking = [
-                f"{limit.name} needs {limit.least} items and the bank has {available:.0f}"
-                for limit, available in zip(test.limits, counts[1:].sum(axis=1), strict=True)
+                f"{limit.name} needs {limit.least} items and the bank has {available}"
+                for limit, available in zip(test.limits, in_bank, strict=True)
                 if available < limit.least
             ]
             raise PsychometricsError(
                 f"no test of {test.min_items} to {test.max_items} items meets all limits: "
                 + ("; ".join(lacking) or "the minima and maxima of its groups conflict; relax one of them")
             )
-        return np.flatnonzero(found.x > 0.5)
+        return np.flatnonzero(found > 0.5)
+
+    def _solve(
+        self, content: kernels.Content, low: Floats, high: Floats | float, *, whole: bool = True
+    ) -> Floats | None:
+        """The share of each unit, between `low` and `high` (0 or 1 if `whole`), with which a test meets all limits and
+        has the most information at the population's mean. Returns None if no test meets them."""
+        test, unit = self.test, content.unit_of.repeat(np.diff(content.group_start))
+        counts = np.zeros((1 + len(test.limits), len(content.kind)))
+        counts[0] = np.diff(content.unit_start)
+        np.add.at(counts, (1 + content.groups, unit), 1)
+        information = np.bincount(content.unit_of, self.items.curves.information([self.mean])[0])
+        found = milp(
+            -information,
+            integrality=int(whole),
+            bounds=Bounds(low, high),
+            constraints=LinearConstraint(
+                counts, [test.min_items, *content.least], [test.max_items, *np.minimum(content.most, test.max_items)]
+            ),
+            options={"mip_rel_gap": 0.05},
+        )
+        return None if found.x is None else np.asarray(found.x, dtype=float)
+
+    def _require_exposure(self, content: kernels.Content) -> None:
+        test = self.test
+        if (most := test.max_exposure) is None:
+            return
+        length = test.max_items if test.max_se is None and test.cut is None else test.min_items
+        in_bank = np.bincount(content.groups, minlength=len(test.limits))
+        needs = [
+            ("the test", length, len(self.places)),
+            *((limit.name, limit.least, int(n)) for limit, n in zip(test.limits, in_bank, strict=True)),
+        ]
+        name, least, n = max(needs, key=lambda need: need[1] / max(need[2], 1))
+        if least > most * n:
+            raise PsychometricsError(
+                f"max_exposure = {most:g} cannot be held: {name} needs {least} items and the bank has {n}, so that "
+                f"some item is given to at least {least / n:.3g} of learners; raise max_exposure or add items"
+            )
+        if test.limits and self._solve(content, np.zeros(len(content.kind)), most, whole=False) is None:
+            raise PsychometricsError(
+                f"max_exposure = {most:g} cannot be held: the limits together need some items more often; raise "
+                "max_exposure, relax a limit or add items"
+            )
 
     def eligibility(self, eligible: Floats, given: Floats) -> Floats:
         """The probability that an item is eligible, so that at most `max_exposure` of learners are given it.
 
-        min(1, r·ε/α), with α the times that the item was given and ε the times that it was eligible (van der Linden &
-        Veldkamp 2004).
+        min(1, r·ε/α·(r·n/α)¹⁰) after n tests, with α the times that the item was given and ε the times that it was
+        eligible. r·ε/α is the rule of van der Linden & Veldkamp (2004). The second factor corrects rates that chance
+        has led away from r, so that the limit is held from the first tests on.
 
         Parameters
         ----------
@@ -230,9 +265,11 @@ class SelectionPlan:
         """
         if self.test.max_exposure is None:
             return np.ones(np.shape(given))
-        return np.minimum(
-            1.0, self.test.max_exposure * np.divide(eligible, given, out=np.full(given.shape, np.inf), where=given > 0)
-        )
+        tests = np.maximum(given.sum(axis=1) / self.test.max_items, eligible.max(axis=1))[:, None]
+        allowed = np.maximum(self.test.max_exposure * tests, _TINY)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = self.test.max_exposure * eligible / given * (allowed / given) ** _FEEDBACK
+        return np.where(given > 0, np.minimum(found, 1.0), 1.0)
 
     def draw_ineligible(self, probability: Floats, seed: int) -> dict[str, list[float]]:
         """Draw the items that are not eligible in a test, in the form that `next` takes as `eligible`.
@@ -312,21 +349,30 @@ class SelectionPlan:
         given[1, 0, : len(places)] = own.of_answers(
             np.array(places, np.int64), np.array(scores, np.int8), own.categories
         )
-        barred = np.isin(self.items.item_ids, list(excluded))[None]
+        barred = np.isin(self.items.item_ids, list(excluded))
+        barred[places] = False
         probability = np.ones((len(self.test.exposure_cuts) + 1, J))
         for item, p in (eligible or {}).items():
             if item in self.places:
                 probability[:, self.places[item]] = p
-        prior = start or (self.mean, 0.0)
-        tests = run(
+        replay = partial(
+            run,
             self,
             np.zeros(1),
             np.array([seed], np.uint64),
             probability,
-            prior=np.array([prior]),
+            prior=np.array([start or (self.mean, 0.0)]),
             given=given,
-            excluded=barred,
+            excluded=barred[None],
         )
+        tests, content = replay(), self.content
+        if STOPS[tests.stop[0]] == "no-item" and content.first.size:  # the kernel's search for a test may miss tests
+            low, high = np.zeros((2, len(content.kind)))
+            high[content.unit_of[~barred]] = 1.0
+            high[content.unit_of[barred]] = 0.0
+            low[content.unit_of[places]] = high[content.unit_of[places]] = 1.0
+            if (found := self._solve(content, low, high)) is not None:
+                tests = replay(content=content._replace(first=np.flatnonzero(found > 0.5)))
         n, stop = int(tests.length[0]), STOPS[tests.stop[0]]
         chosen = None if stop else self.items.item_ids[tests.item[0, n]]
         passes = bool(tests.passes[0]) if stop and self.test.cut is not None else None
@@ -348,17 +394,6 @@ class Run:
     given: Floats
 
 
-def score_probabilities(curves: ItemCurves, nodes: Floats) -> Floats:
-    """P(score | θ) of J items at Q nodes, shape (J, C, Q); 0 for scores that an item does not have."""
-    counted = CountedScores.from_curves(curves)
-    given, lowest = curves.score_tables(nodes)
-    found = np.zeros((len(curves.a), int(counted.categories.max()), len(nodes)))
-    found[:, 0] = np.exp(lowest[counted.first_row])
-    item = counted.item_of_row
-    found[item, np.arange(len(item)) - counted.first_row[item] + 1] = np.exp(given)
-    return found
-
-
 def run(
     plan: SelectionPlan,
     theta: Floats,
@@ -369,9 +404,10 @@ def run(
     truth: Floats | None = None,
     given: npt.NDArray[np.int64] | None = None,
     excluded: npt.NDArray[np.bool_] | None = None,
+    content: kernels.Content | None = None,
     threads: int | None = 1,
 ) -> Run:
-    """Run tests of N learners; see `kernels.run_tests`.
+    """Run tests of N learners; see `kernels.run_tests`. `content` replaces the plan's.
 
     `prior` (N, 2) are the mean and SD of the priors by which items are chosen. The result does not depend on `threads`.
     """
@@ -389,7 +425,7 @@ def run(
             first,
             last,
             plan.tables,
-            plan.content,
+            content or plan.content,
             plan.rules,
             np.zeros((0, 0, 0)) if truth is None else truth,
             (np.array(plan.test.exposure_cuts, dtype=float), probability),

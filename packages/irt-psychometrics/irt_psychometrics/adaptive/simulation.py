@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.adaptive.declaration import AdaptiveTest
-from irt_psychometrics.adaptive.item_posterior import ItemPosterior
-from irt_psychometrics.adaptive.plan import STOPS, Run, SelectionPlan, run, score_probabilities
+from irt_psychometrics.adaptive.item_posterior import ItemPosterior, score_probabilities
+from irt_psychometrics.adaptive.plan import STOPS, Run, SelectionPlan, run
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 
 TRUE_BANKS = 25
 """Number of banks that are drawn from the posterior of the items; each is used for an equal part of the tests."""
-_FIRST, _GROWTH, _MOST = 20, 20, 500
-"""Tests after which eligibility is computed again: each of the first tests, then 1 in this many, at most this many."""
+_GROWTH, _MOST = 20, 500
+"""Tests after which eligibility is computed again: one in this many of the tests so far, at most this many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,7 @@ class SimulatedTests:
     Attributes:
         plan: the test and its bank of J items.
         theta: shape (N,), true abilities.
+        seed: shape (N,), the seed of each test for `SelectionPlan.next`.
         estimate, se: shape (N,), estimates and their standard errors, as the test reports them.
         length: shape (N,), numbers of scored items.
         item: shape (N, L), places of the items that were given, −1 after the last one.
@@ -41,6 +42,7 @@ class SimulatedTests:
     STOPS = STOPS
     plan: SelectionPlan
     theta: Floats
+    seed: npt.NDArray[np.uint64]
     estimate: Floats
     se: Floats
     length: Ints
@@ -238,4 +240,4 @@ def simulate(
     columns = ("theta", "se", "length", "item", "score", "stop", "passes")
     joined = [np.concatenate([getattr(part, name) for part in found]) for name in columns]
     own = [np.sum([getattr(part, name) for part in found], axis=0) for name in ("eligible", "given")]
-    return SimulatedTests(plan, at, *joined, *own)
+    return SimulatedTests(plan, at, seeds, *joined, *own)

@@ -1,0 +1,350 @@
+"""The bank over HTTP, read only: items and their history, curves, months with their findings, and score tables.
+
+Items and findings are read again when the published parameters have been read again. Requests for the bank take turns,
+so at most one of them uses a connection, and θ keeps the others.
+"""
+
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from operator import attrgetter
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlencode
+
+import numpy as np
+import psycopg
+from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response, Security
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+
+from irt_assets.abilities.online import Measures
+from irt_assets.decisions.bank import bank_items
+from irt_assets.drift.rows import DifRow, read_compared_items, read_dif
+from irt_assets.ledger.findings import findings_of
+from irt_assets.ledger.publications import publications_of
+from irt_assets.ledger.steps import last_done_month, step_of, steps
+from irt_assets.reports.artifacts import drift_reports, page_path
+from irt_assets.responses.closing_records import read_states
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scores.form_tables import COLUMNS, FormTable
+from irt_assets.scores.releases import released_tables
+from irt_psychometrics import ItemParameters
+from services.theta_api import bank_schemas as schemas
+from services.theta_api.bank_schemas import EXAMPLES, Page
+from services.theta_api.parameter_cache import Ledger
+from services.theta_api.problems import Problem, problem_responses
+from services.theta_api.schemas import Id
+
+BANK_PATH = "/api/seedtest/bank"
+TURN = "\0bank"
+"""The turn of all requests for the bank. No learner's id contains NUL."""
+MAX_CURVES, MAX_THETAS = 50, 201
+NEWEST = "newest"
+Entry = TypeVar("Entry")
+Found = TypeVar("Found")
+Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
+Limit = Annotated[int, Query(ge=1, le=500, description="number of entries of a page")]
+After = Annotated[Id | None, Query(description="the page begins after this id; use the path in `next`")]
+OfScale = Annotated[Id | None, Query(description="the scale; may be omitted if the bank has a single scale")]
+Month = Annotated[
+    str,
+    Path(
+        pattern=rf"^(2\d{{3}}-(0[1-9]|1[0-2])|{NEWEST})$",
+        description=f"month, or `{NEWEST}`: the newest month whose publication step is done",
+        examples=["2026-10"],
+    ),
+]
+Theta = Annotated[float, Query(ge=-10, le=10)]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The bank as of the measures with which it was read.
+
+    Attributes:
+        items: items of all scales, in the order of their ids.
+        months: findings of the months that have been requested, by scale and month.
+    """
+
+    measures: Measures
+    scales: Mapping[str, Scale]
+    items: Mapping[str, schemas.ItemInBank]
+    months: dict[tuple[str, str], list[schemas.ItemInMonth]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, connection: psycopg.Connection, measures: Measures) -> Self:
+        scales = read_scales(connection, measures.as_of)
+        items = [
+            schemas.ItemInBank(
+                scale_id=scale.scale_id,
+                topic_id=item.topic,
+                **{name: getattr(item, name) for name in schemas.ItemInBank.model_fields if hasattr(item, name)},
+            )
+            for scale in scales.values()
+            for item in bank_items(connection, scale, measures.as_of)
+        ]
+        return cls(measures, scales, {item.item_id: item for item in sorted(items, key=attrgetter("item_id"))})
+
+    def scale(self, scale_id: str | None) -> Scale:
+        """The scale with this id, or the only scale. Raises Problem 400 or 404."""
+        names = ", ".join(self.scales)
+        if scale_id is None and len(self.scales) > 1:
+            raise Problem(400, "bad_request", f"Name the scale in scale_id: {names}.")
+        found = self.scales.get(scale_id or names)
+        if found is None:
+            what_to_do = f"choose one of {names}" if names else "import the bank with `irt import questions FILE`"
+            raise Problem(404, "unknown_scale", f"The bank has no scale {scale_id or ''!r}: {what_to_do}.")
+        return found
+
+    def item(self, item_id: str) -> schemas.ItemInBank:
+        """The item with this id. Raises Problem 404."""
+        if item_id not in self.items:
+            raise Problem(
+                404,
+                "unknown_item",
+                f"The bank has no item {item_id!r}: ids are case-sensitive, and {BANK_PATH}/items lists them.",
+            )
+        return self.items[item_id]
+
+
+async def admit(
+    request: Request,
+    if_none_match: Annotated[
+        str | None, Header(description="ETag of the response that you have; 304 if it is unchanged")
+    ] = None,
+) -> None:
+    """Raise Problem 403 for callers who may not read the bank, and 400 for parameters that the path does not have."""
+    request.state.caller.require_bank()
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    if unknown := sorted(set(request.query_params).difference(known)):
+        raise Problem(400, "bad_request", f"There is no parameter {unknown[0]!r} here, only {', '.join(known)}.")
+    request.state.known_tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+
+
+def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
+    """Add the endpoints that read the bank."""
+    known: Bank | None = None
+
+    async def read(task: Callable[[psycopg.Connection, Bank], Found]) -> Found:
+        def in_turn(connection: psycopg.Connection) -> Found:
+            nonlocal known
+            measures = ledger.measures()
+            if known is None or known.measures is not measures:
+                known = Bank.read(connection, measures)
+            return task(connection, known)
+
+        found: Found = await work(TURN, in_turn)
+        return found
+
+    @app.get(f"{BANK_PATH}/items", **_described(Page[schemas.ItemInBank]))
+    async def bank_list(
+        request: Request,
+        scale_id: Annotated[Id | None, Query(description="only items of this scale")] = None,
+        topic_id: Annotated[Id | None, Query(description="only items of this topic")] = None,
+        status: Annotated[Literal["in use", "not published", "withdrawn"] | None, Query()] = None,
+        after: After = None,
+        limit: Limit = 100,
+    ) -> Response:
+        """The items of the bank with their published values in force."""
+
+        def task(_connection: psycopg.Connection, bank: Bank) -> list[schemas.ItemInBank]:
+            wanted = {"scale_id": scale_id and bank.scale(scale_id).scale_id, "topic_id": topic_id, "status": status}
+            chosen = {name: value for name, value in wanted.items() if value is not None}
+            return [item for item in bank.items.values() if all(getattr(item, x) == y for x, y in chosen.items())]
+
+        return _respond(request, _page(request, await read(task), "item_id", after, limit))
+
+    @app.get(f"{BANK_PATH}/item", **_described(schemas.ItemHistory))
+    async def bank_item(request: Request, item_id: Annotated[Id, Query(examples=["q7"])]) -> Response:
+        """An item with the history of its published values, and the values that come into force later."""
+
+        def task(connection: psycopg.Connection, bank: Bank) -> schemas.ItemHistory:
+            item = bank.item(item_id)
+            return schemas.ItemHistory(**dict(item), publications=_history(connection, item, ledger.clock()))
+
+        return _respond(request, await read(task))
+
+    @app.get(f"{BANK_PATH}/curves", **_described(schemas.CurvesOfItems, 409))
+    async def curves(
+        request: Request,
+        item_id: Annotated[list[Id], Query(min_length=1, max_length=MAX_CURVES, examples=[["q7"]])],
+        theta: Annotated[list[Theta] | None, Query(max_length=MAX_THETAS, description="default: −4, −3.5, … 4")] = None,
+    ) -> Response:
+        """Curves and information of items at given values of θ, by the published values in force."""
+        at = theta or np.arange(-4, 4.5, 0.5).tolist()
+        return _respond(request, await read(lambda _connection, bank: _curves(bank, item_id, at)))
+
+    @app.get(f"{BANK_PATH}/months", **_described(Page[schemas.MonthOfScale]))
+    async def bank_months(
+        request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
+    ) -> Response:
+        """The months of a scale that have reached publication, with their reports."""
+        found = await read(lambda connection, bank: _months(connection, bank.scale(scale_id), ledger.settings.ui_url))
+        return _respond(request, _page(request, found, "month", after, limit))
+
+    @app.get(f"{BANK_PATH}/months/{{month}}/items", **_described(Page[schemas.ItemInMonth], 409))
+    async def bank_month(
+        request: Request,
+        month: Month,
+        item_id: Annotated[Id | None, Query(description="only this item")] = None,
+        flagged: Annotated[bool, Query(description="only items with findings")] = False,
+        scale_id: OfScale = None,
+        after: After = None,
+        limit: Limit = 100,
+    ) -> Response:
+        """The month's flags, drift and DIF by item, of the items that were compared, tested or flagged."""
+
+        def task(connection: psycopg.Connection, bank: Bank) -> list[schemas.ItemInMonth]:
+            scale = bank.scale(scale_id)
+            key = scale.scale_id, _settled_month(connection, scale, month)
+            if key not in bank.months:
+                bank.months[key] = _items_of_month(connection, scale, key[1])
+            chosen = item_id and bank.item(item_id).item_id
+            found = [item for item in bank.months[key] if chosen in (None, item.item_id)]
+            return [item for item in found if item.findings or not flagged]
+
+        return _respond(request, _page(request, await read(task), "item_id", after, limit))
+
+    @app.get(f"{BANK_PATH}/score-tables", **_described(Page[schemas.ReleasedTable]))
+    async def score_tables(
+        request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
+    ) -> Response:
+        """The released score tables of a scale, by form."""
+
+        def task(connection: psycopg.Connection, bank: Bank) -> list[schemas.ReleasedTable]:
+            return [*map(_released_table, released_tables(connection, bank.scale(scale_id).scale_id).values())]
+
+        return _respond(request, _page(request, await read(task), "form_id", after, limit))
+
+
+def _described(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
+    """The arguments of a route that returns `model`, or a problem with one of `statuses` besides the usual ones."""
+    headers = {"ETag": {"required": True, "schema": {"type": "string"}}}
+    content = {"application/json": {"example": EXAMPLES[model]}}
+    return {
+        "responses": {
+            200: {"model": model, "content": content, "headers": headers},
+            304: {"description": "The response with this ETag is unchanged", "headers": headers},
+            **problem_responses(400, 401, 403, 404, 413, 503, *statuses),
+        },
+        "response_model": None,
+        "dependencies": [Security(HTTPBearer(auto_error=False)), Depends(admit)],
+    }
+
+
+def _respond(request: Request, body: BaseModel) -> Response:
+    """The body with its ETag, or 304 without a body if the caller has it."""
+    content = body.model_dump_json().encode()
+    tag = f'"{sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if {tag, "*"}.intersection(request.state.known_tags):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type="application/json")
+
+
+def _page(request: Request, entries: Sequence[Entry], key: str, after: str | None, limit: int) -> Page[Entry]:
+    """The `limit` entries that follow the id `after`, and the path of the page after them."""
+    by_id = attrgetter(key)
+    entries = sorted(entries, key=by_id)
+    start = 0 if after is None else bisect_right(entries, after, key=by_id)
+    shown, is_last = entries[start : start + limit], start + limit >= len(entries)
+    query = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
+    path = None if is_last else f"{request.url.path}?{urlencode([*query, ('after', by_id(shown[-1]))])}"
+    return Page(items=shown, next=path)
+
+
+def _settled_month(connection: psycopg.Connection, scale: Scale, name: str) -> str:
+    """The month with this name. Raises Problem 404 if it has not reached publication, and 409 if it is held."""
+    month = last_done_month(connection, scale.scale_id) if name == NEWEST else name
+    step = step_of(connection, scale.scale_id, month) if month else None
+    if step is None:
+        raise Problem(
+            404,
+            "unknown_month",
+            f"Scale {scale.scale_id} has no {'month' if name == NEWEST else name} that has reached publication: "
+            f"{BANK_PATH}/months lists its months, and `irt calibrate` computes one.",
+        )
+    if step.state == "held":
+        raise Problem(
+            409,
+            "month_held",
+            f"{step.month} of scale {scale.scale_id} is held, so its findings are not used: {step.why}. Choose another "
+            "month, or send the request again when the month is done (its page in the dashboard says how).",
+        )
+    return step.month
+
+
+def _items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> list[schemas.ItemInMonth]:
+    findings = findings_of(connection, scale.scale_id, month)
+    drift = {row.item_id: row for row in read_compared_items(connection, scale, month)}
+    dif: dict[str, list[DifRow]] = {}
+    for row in read_dif(connection, scale, month):
+        dif.setdefault(row.item_id, []).append(row)
+    return [
+        schemas.ItemInMonth(
+            item_id=item,
+            month=month,
+            findings=findings.get(item, []),
+            drift=drift.get(item),
+            dif=dif.get(item, []),
+        )
+        for item in {*findings, *drift, *dif} - {""}  # "" is an attribute as a whole
+    ]
+
+
+def _history(connection: psycopg.Connection, item: schemas.ItemInBank, now: datetime) -> list[schemas.DatedPublication]:
+    """All publications of the item, the latest effective_from first."""
+    found = publications_of(connection, item.scale_id, item.item_id)
+    found.sort(key=attrgetter("effective_from", "publication_id"), reverse=True)
+    newest = next((each for each in found if each.effective_from <= now), None)
+    return [
+        schemas.DatedPublication(
+            **vars(each), state="in force" if each is newest else "coming" if each.effective_from > now else "earlier"
+        )
+        for each in found
+    ]
+
+
+def _curves(bank: Bank, item_ids: Sequence[str], theta: list[float]) -> schemas.CurvesOfItems:
+    """Curves of the items at `theta`. Raises Problem 404 or 409 for items that are unknown or not published."""
+    values = {}
+    for item in map(bank.item, item_ids):
+        measure = bank.measures.scales.get(item.scale_id)
+        if measure is None or item.item_id not in measure.published.items:
+            raise Problem(
+                409,
+                "nothing_published",
+                f"No values of item {item.item_id!r} of scale {item.scale_id} are in force: omit the item, or try "
+                "again when a month has published it.",
+            )
+        values[item.item_id] = measure.published.items[item.item_id]
+    known = ItemParameters.from_rows([*values], values.values()).curves
+    columns = zip(values, known.probability(theta).T.tolist(), known.information(theta).T.tolist(), strict=True)
+    curves = [
+        schemas.ItemCurve(item_id=item, probability=p, information=information) for item, p, information in columns
+    ]
+    return schemas.CurvesOfItems(theta=theta, items=curves)
+
+
+def _months(connection: psycopg.Connection, scale: Scale, ui_url: str) -> list[schemas.MonthOfScale]:
+    answers = {known.month: known.state for known in read_states(connection) if known.scale_id == scale.scale_id}
+    reports = {
+        report.window: page_path(report.artifact_id, ui_url)
+        for report in drift_reports(connection)
+        if report.format == "html"
+    }
+    return [
+        schemas.MonthOfScale(
+            **vars(step), answers=answers.get(month, "open"), report=reports.get(f"{month}/{scale.scale_id}")
+        )
+        for month, step in steps(connection, scale.scale_id).items()
+    ]
+
+
+def _released_table(found: FormTable) -> schemas.ReleasedTable:
+    columns = {name: getattr(found.table, name).tolist() for name in ("raw", *COLUMNS)}
+    columns["passes"] = found.passes_or_none
+    scores = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return schemas.ReleasedTable(**vars(found) | {"scores": scores})
