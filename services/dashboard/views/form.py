@@ -3,8 +3,8 @@
 from htmltools import TagChild
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.adaptive.forms import StoredForm, read_assembly, read_drafts
-from irt_assets.blocks import Block, Document, Paragraph
+from irt_assets.adaptive.forms import read_assembly, read_drafts
+from irt_assets.blocks import Document, Paragraph
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
 from irt_assets.decisions.proposals import Reference
@@ -42,8 +42,12 @@ def forms_page(request: ViewRequest) -> Page:
 
 
 def page(request: ViewRequest) -> Page:
-    stored, assembled, analysed = _read_assembled(request)
-    if stored and not analysed:
+    chosen, month, _ = _choose(request)
+    with request.reader.connect() as connection:
+        stored = read_drafts(connection, chosen.scale_id).get(request.field("form"))
+        assembled = [*assembly_blocks(stored.draft, read_assembly(connection, stored.draft))] if stored else []
+        analysed = {form.form_id for form in read_forms(connection, chosen.scale_id, month)}
+    if stored and stored.draft.form_id not in analysed:
         kinds = KINDS_OF_DRAFT[:1] if stored.state == "draft" else KINDS_OF_DRAFT[1:]
         return Page(
             f"Form {stored.draft.form_id}",
@@ -107,16 +111,6 @@ def _read(request: ViewRequest) -> tuple[FormFacts, list[TagChild]]:
         if name:
             require_known("form", name, [*filter(None, forms)])
         return form_facts(connection, scale, name, month), [*choices, choice("Form", "form", forms, name)]
-
-
-def _read_assembled(request: ViewRequest) -> tuple[StoredForm | None, list[Block], bool]:
-    """The draft of the address's form, or None; its blocks; and whether the month has an analysis of the form."""
-    scale, month, _ = _choose(request)
-    with request.reader.connect() as connection:
-        stored = read_drafts(connection, scale.scale_id).get(request.field("form"))
-        assembled = [*assembly_blocks(stored.draft, read_assembly(connection, stored.draft))] if stored else []
-        analysed = {form.form_id for form in read_forms(connection, scale.scale_id, month)}
-    return stored, assembled, request.field("form") in analysed
 
 
 def _choose(request: ViewRequest) -> tuple[Scale, str, list[TagChild]]:
