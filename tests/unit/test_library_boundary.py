@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "packages/irt-psychometrics/irt_psychometrics"
 PUBLIC = (
     "responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif",
-    "information", "equating", "simulation", "plots", "commands",
+    "information", "equating", "adaptive", "assembly", "simulation", "plots", "commands",
 )  # fmt: skip
 NEEDED = {"narwhals", "numba", "numpy", "scipy"}
-OF_THE_CALLER = {"plotly", "sklearn", "tqdm"}
+OF_THE_CALLER = {"highspy", "plotly", "sklearn", "tqdm"}
 """Optional packages, each imported only in the function that needs it."""
 
 

@@ -1,8 +1,8 @@
 """Item response theory: calibration with planned missing data, errors, anchors, linking, drift and DIF.
 
 The public names are those in `__all__` of this package and of its modules responses, items, estimation, scoring,
-alignment, linking, itemfit, classical, drift, dif, equating, information, simulation and plots. No module needs a
-database.
+alignment, linking, itemfit, classical, drift, dif, equating, assembly, information, simulation and plots. No module
+needs a database.
 """
 
 from typing import TYPE_CHECKING

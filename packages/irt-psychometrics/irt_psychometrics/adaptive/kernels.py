@@ -427,7 +427,7 @@ def _reason_to_stop(n, theta, se, ratio, rules):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def run_tests(first, last, tables, content, rules, truth, eligible, people, given, into, counts):  # type: ignore[no-untyped-def]
+def run_tests(first, last, tables, content, rules, truth, eligible, people, given, into, counts, values):  # type: ignore[no-untyped-def]
     """Run the tests of persons first … last − 1.
 
     truth: probabilities of scores by which answers are drawn, (J, C, F); (0, 0, 0): nothing is drawn, and the test ends
@@ -435,15 +435,17 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
     eligible: (cuts, probability (S, J) of each item to be eligible in the intervals of θ between the cuts).
     people: (seed, theta, prior mean, prior sd, excluded (N, J)) of each person; prior SD 0: the population; excluded
         may be (1, J) for all.
-    given: (items, scores) that are known, (N, L), −1 after the last one.
+    given: (items, scores) that are known, (N, L), −1 after the last one, and for scores that are drawn.
     into: (theta, se, length, items (N, L), scores (N, L), stop, passes).
     counts: (times eligible, times given), (S, J) each, to which is added.
+    values: (N, J), into which the values of the items after the given ones are written, to be chosen by a shadow test;
+        −∞ for items that are used. (0, J): items are chosen here.
     """
     J, Q = tables.criterion.shape[1], tables.nodes.size
     K, U, F = content.least.size, content.kind.size, tables.criterion.shape[0]
     cuts, probability = eligible
     seeds, thetas, prior_mean, prior_sd, excluded = people
-    plain = K == 0 and U == J
+    plain, shadow = K == 0 and U == J, values.shape[0] > 0
     theta_out, se_out, length_out, items_out, scores_out, stop_out, passes_out = into
     state = State(
         np.empty(J, np.bool_), np.zeros(probability.shape, np.bool_), np.empty(J, np.bool_), np.empty(J),
@@ -471,7 +473,7 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
         state.completion[:n_completion] = content.first
         for u in content.first:
             valid &= _fits(u, content, state.counted, state.used, rules.max_items)
-        if not valid:
+        if not valid and not shadow:
             n_completion = complete(
                 content, state.counted, rules.max_items, rules.min_items, state.used, content.first, content.first.size,
                 -1, state.completion, state.spare, state.taken,
@@ -484,6 +486,14 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
                 if not state.used[content.unit_items[within]]:
                     chosen = content.unit_items[within]
                 within += 1
+            if shadow and not is_given:
+                items_out[i, n] = chosen
+                if chosen < 0:
+                    _set_values(here, spread, n, seed, tables, rules, state)
+                    _set_avoided(here, spread, cuts, state)
+                    for j in range(J):
+                        values[i, j] = -np.inf if state.used[j] else state.value[j] - PENALTY * state.avoided[j]
+                break
             if chosen < 0 and n_completion >= 0:
                 _set_values(here, spread, n, seed, tables, rules, state)
                 _set_avoided(here, spread, cuts, state)
@@ -496,12 +506,14 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
             items_out[i, n] = chosen
             if not is_given and truth.shape[0] == 0:
                 break
-            score = given[1][i, n] if is_given else _draw_score(truth[chosen], thetas[i], tables, _uniform(seed, n))
+            is_scored = is_given and given[1][i, n] >= 0
+            score = given[1][i, n] if is_scored else _draw_score(truth[chosen], thetas[i], tables, _uniform(seed, n))
             scores_out[i, n] = score
             own = content.unit_of[chosen]
             if own != unit and not plain:
-                n_completion = _complete_after(own, n, rules, content, state, n_completion)
-                state.completion[: max(n_completion, 0)] = state.other[: max(n_completion, 0)]
+                if not shadow:
+                    n_completion = _complete_after(own, n, rules, content, state, n_completion)
+                    state.completion[: max(n_completion, 0)] = state.other[: max(n_completion, 0)]
                 _add(own, content, state.counted, 1)
             unit, within = own, content.unit_start[own]
             while content.unit_items[within] != chosen:

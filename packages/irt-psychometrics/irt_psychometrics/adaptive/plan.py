@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from scipy.special import ndtri
 from irt_psychometrics.adaptive import kernels
 from irt_psychometrics.adaptive.declaration import AdaptiveTest
 from irt_psychometrics.adaptive.item_posterior import ItemPosterior, score_probabilities
+from irt_psychometrics.adaptive.shadow import ShadowTests
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves
@@ -136,6 +138,12 @@ class SelectionPlan:
             slopes,
             warm,
         )
+
+    @cached_property
+    def shadow(self) -> ShadowTests | None:
+        """The shadow tests of the plan. Returns None if the priority index holds the content."""
+        information = self.items.curves.information([self.mean])[0]
+        return ShadowTests(self.test, self.content, information) if self.test.content == "shadow" else None
 
     @cached_property
     def rules(self) -> kernels.Rules:
@@ -400,12 +408,38 @@ def run(
     seeds: npt.NDArray[np.uint64],
     probability: Floats,
     *,
+    given: npt.NDArray[np.int64] | None = None,
+    threads: int | None = 1,
+    **others: Any,
+) -> Run:
+    """Run tests of N learners by `run_kernel`, which has the arguments, and by shadow tests if the plan has them."""
+    shadow, truth = plan.shadow, others.get("truth")
+    if shadow is None:
+        return run_kernel(plan, theta, seeds, probability, given=given, threads=threads, **others)
+    given = np.full((2, len(theta), plan.test.max_items), -1) if given is None else given
+    while True:
+        values = np.zeros((len(theta), len(plan.places)))
+        tests = run_kernel(plan, theta, seeds, probability, given=given, threads=threads, values=values, **others)
+        with runner(threads) as each:
+            shadow.choose_next((tests.item, tests.length, tests.stop), values, seeds, each)
+        if truth is None or not (tests.stop == kernels.NOT_STOPPED).any():
+            return tests
+        given[0] = tests.item
+
+
+def run_kernel(
+    plan: SelectionPlan,
+    theta: Floats,
+    seeds: npt.NDArray[np.uint64],
+    probability: Floats,
+    *,
     prior: Floats,
     truth: Floats | None = None,
     given: npt.NDArray[np.int64] | None = None,
     excluded: npt.NDArray[np.bool_] | None = None,
     content: kernels.Content | None = None,
     threads: int | None = 1,
+    values: Floats | None = None,
 ) -> Run:
     """Run tests of N learners; see `kernels.run_tests`. `content` replaces the plan's.
 
@@ -433,6 +467,7 @@ def run(
             (items, scores),
             into,
             counts,
+            np.zeros((0, shape[1])) if values is None else values,
         )
         return counts
 

@@ -12,7 +12,7 @@ import irt_psychometrics
 
 MODULES = (
     *("responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif"),
-    *("equating", "information", "simulation", "plots"),
+    *("equating", "assembly", "information", "simulation", "plots"),
 )
 IN_RANDOM_ORDER = """
 import importlib, types

@@ -1,0 +1,110 @@
+"""The declaration of forms: their number and length, the rules of their content, and the objective.
+
+How forms are assembled is in `forms`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from irt_psychometrics.adaptive.declaration import ItemLimit
+from irt_psychometrics.core.errors import PsychometricsError
+
+Objective = Literal["maximum", "maximin", "target", "shortest"]
+
+
+@dataclass(frozen=True)
+class SumLimit:
+    """Limits on the sum of a numeric column over the items of a form, such as words or minutes.
+
+    Attributes:
+        name: the column's name in messages.
+        values: the column's value by item; 0 for items that are not in it.
+        least, most: the minimum and the maximum of the sum.
+    """
+
+    name: str
+    values: Mapping[str, float]
+    least: float = -math.inf
+    most: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormDesign:
+    """The rules of one or more forms, and the objective (van der Linden 2005).
+
+    Attributes:
+        forms: the number of forms.
+        min_items, max_items: the length of a form.
+        objective: "maximum": maximise the sum of the information at the points `theta`; "maximin": maximise the
+            smallest information at a point, relative to `target` if it is given; "target": minimise the greatest
+            distance to `target`; "shortest": minimise the number of items of a form that reaches `target`. With several
+            forms, the worst form counts.
+        theta: the points at which information counts.
+        target: the information at each point.
+        values: a value of each item that takes the place of its information, such as minutes; `target` then has one
+            number, the sum.
+        certainty: the probability, over the errors of the items, with which a form has its information at all points
+            together. "target" and "shortest" reach the target with this probability; "maximum" and "maximin" maximise
+            the information that is reached with it. None: the estimates count as the truth.
+        limits: limits on the content of each form.
+        sums: limits on sums of numeric columns in each form.
+        testlets: items that belong together; a form has none of a testlet's items, or from `least` to `most` of them.
+        anchors: the candidates for anchor items, and the number of them in a form. They may be in all forms, whatever
+            `max_uses` and `max_overlap` are. They are a small copy of the form: in each group of `limits` and in each
+            band of b their number differs from the proportional number by at most 1.
+        anchor_bands: the number of bands of b with equal numbers of the bank's items.
+        min_uses, max_uses: the number of forms that an item is in; `min_uses=1`: every item is used.
+        max_overlap: the maximum number of items that two forms have in common; None: no maximum.
+        included: ids of items that are in each form.
+        excluded: ids of items that are in no form, such as leaked or withdrawn items.
+
+    References
+    ----------
+    van der Linden, W. J. (2005). Linear models for optimal test design. New York: Springer.
+    """
+
+    forms: int = 1
+    min_items: int
+    max_items: int
+    objective: Objective = "maximum"
+    theta: tuple[float, ...] = (0.0,)
+    target: tuple[float, ...] | None = None
+    values: Mapping[str, float] | None = None
+    certainty: float | None = None
+    limits: tuple[ItemLimit, ...] = ()
+    sums: tuple[SumLimit, ...] = ()
+    testlets: tuple[ItemLimit, ...] = ()
+    anchors: ItemLimit | None = None
+    anchor_bands: int = 3
+    min_uses: int = 0
+    max_uses: int = 1
+    max_overlap: int | None = None
+    included: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.objective not in get_args(Objective):
+            raise PsychometricsError(f"objective must be one of {', '.join(get_args(Objective))}")
+        if not 1 <= self.min_items <= self.max_items or self.forms < 1:
+            raise PsychometricsError(
+                f"forms need 1 ≤ min_items ≤ max_items and forms ≥ 1, got {self.min_items}, {self.max_items} and "
+                f"{self.forms}"
+            )
+        points = 1 if self.values is not None else len(self.theta)
+        if self.target is None and self.objective in ("target", "shortest"):
+            raise PsychometricsError(f'objective "{self.objective}" needs a target: the information at each θ')
+        if not points or (self.target is not None and (len(self.target) != points or min(self.target) <= 0)):
+            raise PsychometricsError(
+                f"target must have a positive number for each of the {points} points, got {self.target}"
+            )
+        if not 0 < (self.certainty or 0.5) < 1 or (self.certainty is not None and self.values is not None):
+            raise PsychometricsError("certainty must be between 0 and 1, and belongs to information, not to `values`")
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether a form must reach the target, rather than have as much information as possible."""
+        return self.objective in ("target", "shortest")

@@ -1,0 +1,343 @@
+"""Assemble forms: the rules of a `FormDesign` as a program, its solution, and information reached with certainty."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from irt_psychometrics.adaptive.declaration import ItemLimit
+from irt_psychometrics.assembly.design import FormDesign
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.linear_programs import InfeasibleError, Program, Rule
+from irt_psychometrics.core.wording import some_of
+from irt_psychometrics.scoring.form_scores import require_curves
+
+if TYPE_CHECKING:
+    from irt_psychometrics.adaptive.item_posterior import ItemPosterior
+
+_DRAWS = 1000
+_PROGRESS = 1e-3
+"""Relative gain of a certain information below which it is not improved further."""
+_CLOSE = 0.005
+"""Share of the target by which the greatest distance to it may exceed the smallest possible one."""
+
+
+@dataclass(frozen=True)
+class AssembledForms:
+    """Forms that meet a design, and the proof of how good they are.
+
+    Attributes:
+        forms: ids of the items of each form, in the order of the bank.
+        objective, bound: the value of the objective, and the best value that any forms could have.
+        theta: shape (K,), the points.
+        information: shape (F, K), information of each form at each point; with `certainty`, its mean over true banks.
+        reached: shape (F,), the share of true banks, newly drawn from the posterior, in which a form reaches the target
+            at all points, or the value of the objective if it is maximised. None without `certainty`.
+        rules: each rule on the content of a form: its name, minimum, maximum, and the number in each form.
+    """
+
+    forms: tuple[tuple[str, ...], ...]
+    objective: float
+    bound: float
+    theta: Floats
+    information: Floats
+    reached: Floats | None
+    rules: tuple[tuple[str, float, float, tuple[float, ...]], ...]
+
+    @property
+    def gap(self) -> float:
+        """Relative distance of `objective` from `bound`. The forms are proven the best if it is 0."""
+        return abs(self.bound - self.objective) / max(abs(self.objective), 1e-9)
+
+    @property
+    def overlap(self) -> Ints:
+        """The number of items that two forms have in common, shape (F, F)."""
+        return np.array([[len(set(one) & set(other)) for other in self.forms] for one in self.forms])
+
+
+def assemble(
+    items: ItemParameters,
+    design: FormDesign,
+    *,
+    posterior: ItemPosterior | None = None,
+    time_limit: float = 60.0,
+    gap: float = 1e-4,
+    seed: int = 0,
+) -> AssembledForms:
+    """Choose the items of forms by mixed integer programming with HiGHS.
+
+    With `certainty`, the information that a form has with this probability is its mean minus z standard deviations over
+    true banks, with z and SD from the form's own distribution over drawn banks. Near a form this is nearly linear in
+    the items, which gives the rule for the next forms, until other banks confirm the promise of the rule (cf.
+    Spaccapanico Proietti, Matteucci, Mignani & Veldkamp 2023). The bound is then the bound of the last program.
+
+    Parameters
+    ----------
+    items
+        The bank.
+    design
+        The rules and the objective.
+    posterior
+        Posterior of the bank's true parameters, for `design.certainty`.
+    time_limit
+        Seconds after which the best forms that were found are returned.
+    gap
+        The relative distance from the best possible objective at which the search ends; for "target", 0.5 % of the
+        target is enough.
+    seed
+        Seed of the drawn banks.
+
+    Returns
+    -------
+    AssembledForms
+        The forms, the proven bound of the objective, and the numbers found for each rule.
+
+    Raises
+    ------
+    InfeasibleError
+        If no forms meet the rules. The message names a smallest set of rules that conflict.
+    PsychometricsError
+        If `highspy` is not installed, a rule names an item that the bank does not have, an item has no parameters, or
+        no form is found within the time limit.
+
+    References
+    ----------
+    Spaccapanico Proietti, G., Matteucci, M., Mignani, S. & Veldkamp, B. P. (2023). Chance-constrained automated test
+    assembly. Journal of Educational and Behavioral Statistics, 48.
+    van der Linden, W. J. (2005). Linear models for optimal test design. New York: Springer.
+    """
+    if design.certainty is not None and posterior is None:
+        raise PsychometricsError("certainty needs the posterior of the items: give ItemPosterior.from_items(items)")
+    if design.values is None:
+        require_curves(items, "the bank")
+    content, width = content_rules(items, design)
+    rules, binary, step = [*_all_forms(items, design, content, width)], design.forms * width, _step(design)
+    sign, end = 1.0 if design.has_floor else -1.0, time.monotonic() + time_limit
+
+    def solve(worth: Floats, certain: Floats, less: Floats) -> tuple[Mask, float, float]:
+        """The forms, shape (F, J), the objective and its bound, if a form surely has its sum of `certain` − `less`."""
+        whole = (*rules, *_promises(design, worth, certain, less, width))
+        upper = np.ones(1 + max(binary, *(rule.columns.max(initial=0) for rule in whole)))
+        cost = np.zeros_like(upper)
+        upper[binary], cost[binary] = math.inf, sign * (step or 1.0)
+        program = Program(whole, cost, upper, binary + (step > 0))
+        absolute = _CLOSE * max(design.target or [0.0]) if design.has_floor else 0.0
+        found = program.solve(time_limit=end - time.monotonic(), gap=gap, absolute_gap=absolute)
+        if found is None:
+            raise InfeasibleError(program.conflict())
+        x, value, bound = found
+        return x[:binary].reshape(design.forms, width)[:, : len(worth)] > 0.5, sign * value, sign * bound
+
+    if posterior is not None and design.certainty is not None:
+        rng = np.random.default_rng(seed)
+        drawn, fresh = (np.stack([_worth(bank, design) for bank in posterior.draw(_DRAWS, rng)]) for _ in range(2))
+        worth = drawn.mean(axis=0)
+        drawn, fresh = _criterion(drawn, design), _criterion(fresh, design)
+        forms, objective, bound, reached = _with_certainty(design, solve, drawn, fresh, end)
+    else:
+        worth = _worth(items, design)
+        criterion = _criterion(worth, design)
+        (forms, objective, bound), reached = solve(criterion, criterion, np.zeros(criterion.shape[1])), None
+    ids = np.array(items.item_ids)
+    return AssembledForms(
+        forms=tuple(tuple(ids[form].tolist()) for form in forms),
+        objective=objective,
+        bound=bound,
+        theta=np.array(design.theta),
+        information=forms @ worth,
+        reached=reached,
+        rules=tuple(
+            (rule.name, rule.least, rule.most, tuple((forms[:, rule.columns] @ rule.values).tolist()))
+            for rule in content
+            if (rule.columns < len(worth)).all()
+        ),
+    )
+
+
+def _with_certainty(
+    design: FormDesign, solve: Callable[..., tuple[Mask, float, float]], drawn: Floats, fresh: Floats, end: float
+) -> tuple[Mask, float, float, Floats]:
+    """The forms, the objective, its bound, and the share of banks in which each form has the information.
+
+    The rules that lead to the forms come from the banks `drawn`, and the forms are judged by the banks `fresh`, shape
+    (S, J, K) each.
+    """
+    mean, shape, margin = drawn.mean(axis=0), np.array(design.target or np.ones(drawn.shape[2])), 0.0
+    worst = solve(mean, mean, np.zeros(len(shape)))[0][0]
+    best, most = worst[None], 0.0
+    while True:
+        _, certain, less = _certain(drawn, worst, design)
+        forms, value, bound = solve(mean, certain, less + margin * shape)
+        least = [float((_certain(fresh, form, design)[0] / shape).min()) for form in forms]
+        worst = forms[np.argmin(least)]
+        if design.has_floor and min(least) < 1:
+            margin += 1 - min(least)
+        elif not design.has_floor and min(least) > most * (1 + _PROGRESS):
+            best, most = forms, min(least)
+        else:
+            break
+        if not design.has_floor and time.monotonic() > end:
+            break
+    if not design.has_floor:
+        forms, value, bound = best, most, max(most, bound)
+    needed = shape * (1.0 if design.has_floor else value)
+    return forms, value, bound, np.array([(fresh[:, form].sum(axis=1) >= needed).all(axis=1).mean() for form in forms])
+
+
+def content_rules(items: ItemParameters, design: FormDesign) -> tuple[list[Rule], int]:
+    """The rules on the content of one form, and its number of columns: one for each item, then one for each testlet."""
+    place = {item: j for j, item in enumerate(items.item_ids)}
+
+    def places(name: str, ids: Iterable[str]) -> Ints:
+        if unknown := [item for item in ids if item not in place]:
+            raise PsychometricsError(f"{name} names items that the bank does not have: {some_of(unknown)}")
+        return np.array([place[item] for item in dict.fromkeys(ids)], dtype=int)
+
+    limits = [ItemLimit("length", items.item_ids, design.min_items, design.max_items), *design.limits]
+    if design.included:
+        n = len(set(design.included))
+        limits.append(ItemLimit(f"included {some_of(design.included)}", tuple(set(design.included)), n, n))
+    if design.excluded:
+        limits.append(ItemLimit(f"excluded {some_of(design.excluded)}", design.excluded, 0, 0))
+    rules = []
+    for limit in limits if design.anchors is None else [*limits, design.anchors]:
+        most = math.inf if limit.most is None else limit.most
+        name = f"{limit.name}: {_amount(limit.least, most)}"
+        rules.append(Rule.on_sum(name, places(limit.name, limit.items), limit.least, most))
+    for total in design.sums:
+        name, values = (
+            f"sum of {total.name}: {_amount(total.least, total.most, '')}",
+            np.array([*total.values.values()], dtype=float),
+        )
+        rules.append(Rule(name, places(total.name, total.values), values, total.least, total.most))
+    if design.anchors:
+        rules += _spread(design, items, design.anchors, places)
+    for column, testlet in enumerate(design.testlets, start=len(place)):
+        least, most = max(testlet.least, 1), len(testlet.items) if testlet.most is None else testlet.most
+        at = np.append(places(testlet.name, testlet.items), column)
+        for k, low, high in ((least, 0.0, math.inf), (most, -math.inf, 0.0)):
+            values = np.append(np.ones(len(at) - 1), -k)
+            rules.append(Rule(f"testlet {testlet.name}: {_amount(least, most)}, or 0", at, values, low, high))
+    return rules, len(place) + len(design.testlets)
+
+
+def _spread(
+    design: FormDesign, items: ItemParameters, anchors: ItemLimit, places: Callable[[str, Iterable[str]], Ints]
+) -> Iterator[Rule]:
+    """Rules by which the share of anchors in each group and band of b is near their share of the form."""
+    candidates = places(anchors.name, anchors.items)
+    share = (anchors.most or anchors.least) / design.max_items
+    edges = np.quantile(items.b, np.linspace(0, 1, design.anchor_bands + 1)[1:-1])
+    band = np.searchsorted(edges, items.b)
+    groups = [(limit.name, places(limit.name, limit.items)) for limit in design.limits]
+    groups += [(f"band {k + 1} of b", np.flatnonzero(band == k)) for k in range(design.anchor_bands)]
+    for name, group in groups:
+        values = np.isin(group, candidates).astype(np.float64) - share
+        yield Rule(f"{anchors.name} in proportion in {name}", group, values, -1.0, 1.0)
+
+
+def _all_forms(items: ItemParameters, design: FormDesign, content: Sequence[Rule], width: int) -> Iterator[Rule]:
+    """The rules on the content of every form, on the uses of items, and on the items that two forms share.
+
+    Columns of the forms are followed by the column of the objective, then by a column for each item of two forms.
+    """
+    starts, n = width * np.arange(design.forms), len(items.item_ids)
+    for start in starts:
+        yield from (rule._replace(columns=rule.columns + start) for rule in content)
+    common = {*design.included, *(design.anchors.items if design.anchors else ())}
+    free = [j for j, item in enumerate(items.item_ids) if item not in common.union(design.excluded)]
+    if design.min_uses > 0 or design.max_uses < design.forms:
+        name = f"each item: {_amount(design.min_uses, design.max_uses, 'form')}"
+        yield from (Rule.on_sum(name, starts + j, design.min_uses, design.max_uses) for j in free)
+    if design.max_overlap is not None and design.max_uses > 1:
+        name = f"two forms share {_amount(0, design.max_overlap)}"
+        for pair, (one, other) in enumerate(combinations(starts, 2)):
+            shared = design.forms * width + 1 + pair * n + np.array(free)
+            yield Rule.on_sum(name, shared, most=design.max_overlap)
+            for j, both in zip(free, shared, strict=True):
+                yield Rule(name, np.array([one + j, other + j, both]), np.array([1.0, 1.0, -1.0]), -math.inf, 1.0)
+
+
+def _promises(design: FormDesign, worth: Floats, certain: Floats, less: Floats, width: int) -> Iterator[Rule]:
+    """The rules on the information of each form and on the column of the objective.
+
+    `worth` is the information of each item at each point, (J, K); a form surely has its sum of `certain` − `less`.
+    """
+    objective, n, step = design.forms * width, len(worth), _step(design) or 1.0
+    points = ["the sum"] if design.values is not None else [f"information at θ = {theta:g}" for theta in design.theta]
+    surely = "" if design.certainty is None else f" with a certainty of {design.certainty:.0%}"
+    for start in range(0, objective, width):
+        form = np.arange(start, start + n)
+        with_objective = np.append(form, objective)
+        if design.objective == "shortest":
+            yield Rule("the objective", with_objective, np.append(np.ones(n), -step), -math.inf, 0.0)
+        for k, least in enumerate(less):
+            target = design.target[k] if design.target else 1.0
+            if not design.has_floor:
+                yield Rule("the objective", with_objective, np.append(certain[:, k], -target), least, math.inf)
+            elif design.objective == "shortest" or design.certainty is not None:
+                yield Rule(f"{points[k]} at least {target:g}{surely}", form, certain[:, k], target + least, math.inf)
+            else:
+                yield Rule("the objective", with_objective, np.append(worth[:, k], step), target, math.inf)
+            if design.objective == "target":
+                yield Rule("the objective", with_objective, np.append(worth[:, k], -step), -math.inf, target)
+
+
+def _worth(items: ItemParameters, design: FormDesign) -> Floats:
+    """The information of each item at each point, or its value, shape (J, K)."""
+    if design.values is not None:
+        return np.array([[design.values.get(item, 0.0)] for item in items.item_ids], dtype=float)
+    return items.curves.information(design.theta).T
+
+
+def _criterion(worth: Floats, design: FormDesign) -> Floats:
+    """The numbers of which a form's sums determine the objective, shape (…, K), or (…, 1) if the points add up."""
+    return worth.sum(axis=-1, keepdims=True) if design.objective == "maximum" else worth
+
+
+def _step(design: FormDesign) -> float:
+    """The number of which the objective is a multiple, whatever the forms are; 0 if no such number is known.
+
+    With a whole number as the objective, the solver needs far less time for the proof that there is no better form.
+    """
+    if design.objective == "shortest":
+        return 1.0
+    if design.objective != "target" or design.values is None:
+        return 0.0
+    thousandths = 1000 * np.array([*design.values.values(), *(design.target or ())])
+    whole = np.round(thousandths).astype(int)
+    return float(np.gcd.reduce(whole)) / 1000 if np.allclose(whole, thousandths, rtol=0, atol=1e-6) else 0.0
+
+
+def _certain(drawn: Floats, form: Mask, design: FormDesign) -> tuple[Floats, Floats, Floats]:
+    """The information that a form surely has in S banks at all points together, shape (K,); and values of items, (J,
+    K), and a constant, (K,), by which similar forms surely have their sum of values less the constant.
+
+    The variance of a form is a sum over its items if their errors are independent, and it is linearised in the items
+    otherwise. Its root is linearised at this form.
+    """
+    totals, mean = drawn[:, form].sum(axis=1), drawn.mean(axis=0)
+    away, sd = totals - totals.mean(axis=0), np.maximum(totals.std(axis=0), 1e-12)
+    z = float(np.quantile((-away / sd).max(axis=1), design.certainty or 0.5))
+    with_form, own = 2 * np.einsum("sjk,sk->jk", drawn, away) / len(drawn), drawn.var(axis=0)
+    slope = z * np.where(form[:, None], with_form - own, with_form + own) / (2 * sd)
+    return totals.mean(axis=0) - z * sd, mean - slope, z * sd - slope[form].sum(axis=0)
+
+
+def _amount(least: float, most: float, unit: str = "item") -> str:
+    """Limits in words, such as “2 to 4 items”."""
+    last = least if most == math.inf else most
+    of = f" {unit}{'s' * (last != 1)}" if unit else ""
+    if least == most:
+        return f"{least:g}{of}"
+    if most == math.inf:
+        return f"at least {least:g}{of}"
+    return f"{least:g} to {most:g}{of}" if least and math.isfinite(least) else f"at most {most:g}{of}"
