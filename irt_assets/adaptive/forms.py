@@ -54,7 +54,7 @@ class FormDraft:
         items: its items in their order.
         curve: its information over θ: θ, and the 2.5 % quantile, the mean and the 97.5 % quantile over true banks.
         points: the θ at which information counts, each with the form's information.
-        reached: share of true banks in which the form has the target or the objective; None without certainty.
+        reached: share of true banks in which the form has the target or the objective, or None without certainty.
         objective, gap: the value of the objective, and its relative distance from the best value that can be, or None
             if the time was too short to know.
         rules: each rule on the content in words, and the number in this form.

@@ -48,8 +48,8 @@ def key_figures(draft: FormDraft) -> Pairs:
     wanted = draft.blueprint.objective
     at = [f"θ = {number(theta, 1)}" for theta, _ in draft.points]
     proof = "" if draft.gap is None else f", proven within {draft.gap:.1%} of the best"
-    what = "the target" if wanted.target else "this value"
-    certain = draft.reached is not None and f"{percent(draft.reached)} of true banks give the form {what}"
+    goal = "the target" if wanted.target else "this value"
+    certain = draft.reached is not None and f"{percent(draft.reached)} of true banks give the form {goal}"
     target = wanted.target or (None,) * len(at)
     known = {
         "items": f"{len(draft.items):,}",
