@@ -100,7 +100,7 @@ class Blueprint(Part):
         bank
             `topic`, `format`, `testlet` and `meta` of each item.
         theta
-            The point of the information if the blueprint has none.
+            The point of the information if the blueprint has no point.
         anchors
             The candidates for anchors.
         left_out
