@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from irt_assets.adaptive.yaml_lines import Limits, Part, Share, limits_of_groups, read_yaml
-from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit
 
 
@@ -78,44 +77,38 @@ class Policy(Part):
     def declaration(self, bank: Mapping[str, Mapping[str, Any]], pass_theta: float | None) -> AdaptiveTest:
         """The rules for the library.
 
-        `bank` has `topic`, `format` and `testlet` of each item. Raises ValueError if the test classifies and there is
-        no pass mark.
+        `bank` has `topic`, `format` and `testlet` of each item. Raises ValueError if the rules are not possible, or
+        if the test classifies and there is no pass mark.
         """
         cut = (self.classify.cut if self.classify.cut is not None else pass_theta) if self.classify else None
         if self.classify and cut is None:
             raise ValueError(f"scale {self.scale} has no pass mark: `irt scale set-pass`, or set classify.cut")
         rules = self.classify or Classification()
-        testlets: dict[str, list[str]] = {}
-        for item, own in bank.items():
-            if self.testlets and own["testlet"] is not None:
-                testlets.setdefault(own["testlet"], []).append(item)
-        try:
-            return AdaptiveTest(
-                method=self.method,  # type: ignore[arg-type]
-                estimator=self.estimator,  # type: ignore[arg-type]
-                min_items=self.length.min,
-                max_items=self.length.max,
-                max_se=self.length.se,
-                cut=cut,
-                cut_rule=rules.rule,
-                indifference=rules.indifference,
-                false_pass=rules.false_pass,
-                false_fail=rules.false_fail,
-                confidence=rules.confidence,
-                limits=(
-                    *limits_of_groups("topic", self.topics, bank),
-                    *limits_of_groups("format", self.formats, bank),
-                    *(ItemLimit(f"enemies {', '.join(own)}", own, 0, 1) for own in self.enemies),
-                ),
-                testlets=tuple(tuple(own) for own in testlets.values()),
-                content=self.content,  # type: ignore[arg-type]
-                max_exposure=self.exposure.max,
-                exposure_cuts=self.exposure.theta_cuts,
-                randomesque=self.exposure.randomesque,
-                unscored=round(self.unscored * self.length.max / (1 - self.unscored)),
-            )
-        except PsychometricsError as error:
-            raise ValueError(str(error)) from None
+        testlets = dict.fromkeys(own["testlet"] for own in bank.values() if self.testlets and own["testlet"])
+        return AdaptiveTest(
+            method=self.method,  # type: ignore[arg-type]
+            estimator=self.estimator,  # type: ignore[arg-type]
+            min_items=self.length.min,
+            max_items=self.length.max,
+            max_se=self.length.se,
+            cut=cut,
+            cut_rule=rules.rule,
+            indifference=rules.indifference,
+            false_pass=rules.false_pass,
+            false_fail=rules.false_fail,
+            confidence=rules.confidence,
+            limits=(
+                *limits_of_groups("topic", self.topics, bank),
+                *limits_of_groups("format", self.formats, bank),
+                *(ItemLimit(f"enemies {', '.join(own)}", own, 0, 1) for own in self.enemies),
+            ),
+            testlets=tuple(tuple(x for x, own in bank.items() if own["testlet"] == name) for name in testlets),
+            content=self.content,  # type: ignore[arg-type]
+            max_exposure=self.exposure.max,
+            exposure_cuts=self.exposure.theta_cuts,
+            randomesque=self.exposure.randomesque,
+            unscored=round(self.unscored * self.length.max / (1 - self.unscored)),
+        )
 
 
 def read_policy(text: str) -> Policy:
