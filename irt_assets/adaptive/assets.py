@@ -71,11 +71,10 @@ def _judge(look: CheckInput) -> dg.AssetCheckResult:
         for why in broken_promises(versions[each.test_id].policy, each.summary)
     ]
     named = [f"test {test}: {why}" for _, test, why in broken]
-    kept = "the promises of the tests are kept" if versions else "there is no adaptive test"
     return dg.AssetCheckResult(
         passed=not broken,
         severity=dg.AssetCheckSeverity.WARN,
-        description=some_of(named, MAX_NAMED, between="; ") if broken else kept,
+        description=some_of(named, MAX_NAMED, between="; ") or "the promises of all adaptive tests are kept",
         metadata={
             ITEMS: row_table(("scale", "test", "why"), broken),
             **({HOW_TO_FIX: "Change the bank, or the policy by `irt tests set`."} if broken else {}),

@@ -129,24 +129,23 @@ def simulate_bank(bank: TestBank, simulees: Simulees, truth: Sequence[ItemParame
 
 def summarise(bank: TestBank, tests: SimulatedTests) -> dict[str, Any]:
     """The results of simulated tests as JSON values."""
-    test, theta, exposure = tests.plan.test, tests.theta, tests.exposure
-    names = ("bias", "rmse", "mean_se", "capitalisation", "overlap")
-    edges = np.array([-np.inf, *np.quantile(theta, np.arange(0.1, 1, 0.1)), np.inf])
-    passes = passed(bank, tests)
+    plan, passes, exposure = tests.plan, passed(bank, tests), tests.exposure
+    edges = np.array([-np.inf, *np.quantile(tests.theta, np.arange(0.1, 1, 0.1)), np.inf])
     n_tests = np.maximum(tests.times_eligible.max(axis=1), 1.0)  # some item is eligible in all tests of an interval
     rates = tests.times_given / n_tests[:, None]
     interval, most = np.unravel_index(int(rates.argmax()), rates.shape)
-    return {name: finite(getattr(tests, name)) for name in names} | {
+    return {
+        **{name: finite(getattr(tests, name)) for name in ("bias", "rmse", "mean_se", "capitalisation", "overlap")},
         "accuracy": tests.accuracy,
-        "n": theta.size,
+        "n": tests.theta.size,
         "length": float(tests.length.mean()),
         "lengths": {str(n): int(count) for n, count in zip(*np.unique(tests.length, return_counts=True), strict=True)},
         "stops": dict(tests.stops),
-        "precise": None if test.max_se is None else float((tests.se <= test.max_se + 1e-9).mean()),
+        "precise": None if plan.test.max_se is None else float((tests.se <= plan.test.max_se + 1e-9).mean()),
         "max_exposure": float(exposure.max()),
-        "max_item": tests.plan.items.item_ids[int(exposure.argmax())],
-        "max_rate": [float(rates.max()), tests.plan.items.item_ids[most], float(n_tests[interval])],
-        "limits": dict(zip((limit.name for limit in test.limits), tests.limits_met.tolist(), strict=True)),
+        "max_item": plan.items.item_ids[int(exposure.argmax())],
+        "max_rate": [float(rates.max()), plan.items.item_ids[most], float(n_tests[interval])],
+        "limits": dict(zip((limit.name for limit in plan.test.limits), tests.limits_met.tolist(), strict=True)),
         "pass_rate": None if passes is None else float(passes.mean()),
         "by_theta": {name: [*map(finite, own)] for name, own in tests.by_theta(edges).items()},
     }

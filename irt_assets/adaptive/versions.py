@@ -56,7 +56,7 @@ def versions_in_force(connection: psycopg.Connection, at: datetime) -> dict[str,
 
 
 def version_in_force(connection: psycopg.Connection, test_id: str, at: datetime) -> TestVersion:
-    """The version of a test in force at `at`. Raises PermanentFailure, which names the tests, if there is none."""
+    """The version of a test in force at `at`. Raises PermanentFailure, which names the tests in force, without it."""
     known = versions_in_force(connection, at)
     if test_id not in known:
         raise PermanentFailure(f"there is no test {test_id}; the tests are: {', '.join(known) or 'none'}")

@@ -3,9 +3,10 @@
 The dashboard's page of a test and `irt tests show` show them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
@@ -91,10 +92,10 @@ def adaptive_facts(
 
 def document(facts: AdaptiveFacts, at: datetime, zone: str) -> Document:
     """Return the test's page as a document."""
-    title, scale = f"Adaptive test {facts.version.test_id}", facts.version.scale_id
+    own, title = facts.version, f"Adaptive test {facts.version.test_id}"
     return Document(
         title=title,
-        subtitle=f"scale {scale} · written on {at:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
+        subtitle=f"scale {own.scale_id} · written on {at:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
         running=title,
         language="en",
         kind="bank",
@@ -104,17 +105,20 @@ def document(facts: AdaptiveFacts, at: datetime, zone: str) -> Document:
 
 def adaptive_blocks(facts: AdaptiveFacts, zone: str = "UTC") -> Iterator[Block]:
     """Yield all blocks about the test."""
-    policy, simulation = facts.version.policy, facts.simulation
+    policy, simulation, summary = facts.version.policy, facts.simulation, facts.simulation.summary
     yield policy_in_words(policy)
     yield promises(facts)
-    if "why" not in simulation.summary:
-        yield key_figures(facts)
-        yield Section("Precision", (Paragraph(REAL_ERROR), precision(simulation.summary)), "precision")
-        stops = [f"{STOPS[name]}: {percent(share)}" for name, share in simulation.summary["stops"].items()]
+    if "why" not in summary:
+        yield key_figures(summary)
+        yield Section("Precision", (Paragraph(REAL_ERROR), precision(summary)), "precision")
+        stops = [f"{STOPS[name]}: {percent(share)}" for name, share in summary["stops"].items()]
         yield Section("Length", (List(tuple(map(sentence, stops))),), "length")
         yield Section("Exposure", tuple(_exposure(simulation, policy.exposure.max)), "exposure")
-        if simulation.summary["limits"]:
-            yield Section("Content", (_content(simulation, policy),), "content")
+    if met := summary.get("limits"):
+        rows = [(own.name, own.least, own.most, met[own.name]) for own in policy.declaration({}, 0.0).limits]
+        formats = {"min": ",", "max": ",", "met in": ".1%"}
+        content = table(("group", *formats), rows, numbers=formats, caption="Items of each group in a test")
+        yield Section("Content", (content,), "content")
     if facts.versions:  # a policy that is tried may be new
         yield Section("Versions", (versions_table(facts.versions, zone),), "versions")
 
@@ -126,6 +130,7 @@ def policy_in_words(policy: Policy) -> Block:
     by = "the interval of θ" if rules and rules.rule == "interval" else "a sequential test (SPRT)"
     cuts = ", ".join(f"{cut:g}" for cut in exposure.theta_cuts)
     groups = [f"{own.name}: {own.least} to {own.most or most}" for own in policy.declaration({}, 0.0).limits]
+    content = "; ".join(groups + ["items of a testlet together"] * policy.testlets)
     return pairs(
         {
             "length": _length(policy),
@@ -134,11 +139,11 @@ def policy_in_words(policy: Policy) -> Block:
             "drawn from the best": f"{exposure.randomesque} items" if exposure.randomesque > 1 else None,
             "first items by": "the population" if policy.start == "population" else "the learner's θ of now",
             "score": f"{policy.estimator.upper()} from the answers of the session and the population",
-            "content": "; ".join(groups + ["items of a testlet together"] * policy.testlets),
-            "content held by": "shadow tests" if policy.content == "shadow" else "priority",
+            "content": content,
+            "content held by": content and ("shadow tests" if policy.content == "shadow" else "priority"),
             "largest exposure": f"{percent(exposure.max)} of the learners" if exposure.max else None,
             "in each interval of θ between": cuts,
-            "unscored places": f"{percent(policy.unscored)}, for items without published values",
+            "places without a score": f"{percent(policy.unscored)}, for items without published values",
             "no item again within": f"{policy.look_back_days} days",
         },
         small=True,
@@ -161,9 +166,8 @@ def promises(facts: AdaptiveFacts) -> Box:
     return notice(f"{tests} keep the promises of the policy.", "good")
 
 
-def key_figures(facts: AdaptiveFacts) -> Block:
+def key_figures(found: Mapping[str, Any]) -> Block:
     """Return the results over all learners."""
-    found = facts.simulation.summary
     return pairs(
         {
             "simulated learners": f"{found['n']:,} of {found['learners']}",
@@ -195,13 +199,6 @@ def _exposure(simulation: TestSimulation, limit: float | None) -> Iterator[Block
         for item, share in [*shares.items()][:ITEMS_SHOWN]
     ]
     yield table(("item", "exposure"), most, numbers={"exposure": ".1%"}, caption="The most exposed items")
-
-
-def _content(simulation: TestSimulation, policy: Policy) -> Table:
-    met = simulation.summary["limits"]
-    rows = [(own.name, own.least, own.most, met[own.name]) for own in policy.declaration({}, 0.0).limits]
-    formats = {"min": ",", "max": ",", "met in": ".1%"}
-    return table(("group", *formats), rows, numbers=formats, caption="Items of each group in a test")
 
 
 def versions_table(versions: Sequence[TestVersion], zone: str) -> Table:

@@ -74,7 +74,7 @@ def test_policy_in_words_contains_every_rule() -> None:
     for part in (
         *("5 to 20 items", "standard error is 0.3", "θ = 0.5", "(SPRT)", "drawn from the best 5", "score EAP"),
         *("the learner's θ of now", "topic algebra: 2 to 20", "topic geometry: 0 to 4", "enemies i1, i2: 0 to 1"),
-        *("testlet together", "exposure 25 %", "between -1, 1", "places 10 %", "within 365 days"),
+        *("testlet together", "exposure 25 %", "between -1, 1", "places without a score 10 %", "within 365 days"),
     ):
         assert part in found, part
 
