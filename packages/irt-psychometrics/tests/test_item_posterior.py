@@ -140,7 +140,7 @@ def test_expected_response_function_is_the_mean_curve_of_draws() -> None:
 
 
 def test_draws_of_guessing_have_the_joint_errors_of_the_fit() -> None:
-    """The errors are small compared with the spread of the bank, so that they have the posterior covariance. Every other item has c = 0, which is held."""
+    """The errors are so small that they are the posterior errors, too. Every other item has c = 0, which is held."""
     rng, J = np.random.default_rng(10), 60
     joint = 0.02**2 * np.array([[1.0, 0.4, 0.5], [0.4, 1.0, 0.6], [0.5, 0.6, 2.0]])
     eta = rng.multivariate_normal(MEAN, SPREAD, J)
