@@ -261,7 +261,7 @@ def _fits(unit, content, count, used, left):  # type: ignore[no-untyped-def]
 
 @_kernel
 def complete(content, counted, left, at_least, used, old, n_old, leaving, new, count, taken):  # type: ignore[no-untyped-def]
-    """Write to `new` units with which the test can be completed, and return their number, or −1 if the search finds no such units.
+    """Write to `new` units with which the test can be completed, and return their number; −1 if the search fails.
 
     Units that lower most deficits of minima come first, and units of the completion `old` before others. Then the test
     is filled up. `counted` (K,) are the items of each group so far, `left` is the number of places, and at least
