@@ -14,18 +14,11 @@ PATH = "/api/seedtest/tests/{}/next-item"
 SECONDS = 5.0
 
 
-class NextItemFailed(Exception):
+class NextItemFailed(UpdateFailed):
     """The API has returned no next item; the message is the reason.
 
-    Attributes:
-        status: the API's status; 0: it did not answer.
-        pause: seconds after which the same request should be sent again. If 0, a setting or the request is wrong.
+    `pause`: seconds after which the same request should be sent again. If 0, a setting or the request is wrong.
     """
-
-    def __init__(self, reason: str, status: int = 0, pause: float = 0.0) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.pause = pause
 
 
 def next_item(test: str, user_id: str, session_id: str, answers: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -48,7 +41,7 @@ def next_item(test: str, user_id: str, session_id: str, answers: list[dict[str, 
         raise NextItemFailed(f"{host}: {ascii(error)[:200]}", pause=1.0) from None
     if status != 200:
         pause = float(requested_pause) if requested_pause.isdigit() else float(status >= 500)
-        raise NextItemFailed(f"{host} answered {status}: {found.get('detail', '')}", status, pause)
+        raise NextItemFailed(f"{host} answered {status}: {found.get('detail', '')}", pause)
     if found.get("session_id") != session_id or "item_id" not in found:
-        raise NextItemFailed(f"{host} is not the θ API", status)
+        raise NextItemFailed(f"{host} is not the θ API")
     return found

@@ -275,7 +275,7 @@ def test_etag_changes_if_the_response_changes(api: BankApi) -> None:
 REFUSALS = {
     "item?item_id=nope": (404, "unknown_item", "lists them"),
     f"months/{MONTH}/items?item_id=nope": (404, "unknown_item", "lists them"),
-    "items?scale_id=nope": (404, "unknown_scale", f"choose one of {rooms.SCALE}"),
+    "items?scale_id=nope": (404, "unknown_scale", f"The bank has {rooms.SCALE}"),
     "months/2031-01/items": (404, "unknown_month", "/months lists"),
     f"months/{HELD}/items": (409, "month_held", "Choose another month"),
     f"curves?item_id={quote(ODD, safe='')}": (409, "nothing_published", "omit the item"),
