@@ -118,7 +118,7 @@ class Plans:
         self.faults: dict[str, str] = {}
         self._banks: dict[tuple[int, str], TestBank] = {}
         self._withdrawn, self._dropped = Withdrawals(), set[str]()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def refresh(self, connection: psycopg.Connection, now: datetime) -> None:
         """Read the tests in force and the items withdrawn, and make the tables of new plans."""
@@ -132,6 +132,11 @@ class Plans:
                 faults[test_id] = str(error)
                 LOG.warning("test %s cannot be given: %s", test_id, error)
         self.offers, self.faults = offers, faults
+        with self._lock:
+            in_force = [offer.bank for offer in offers.values()]
+            former = [key for key, bank in self._banks.items() if bank not in in_force]
+            for key in former[:-MAX_FORMER_BANKS]:
+                del self._banks[key]
 
     def _offer(self, connection: psycopg.Connection, version: TestVersion, now: datetime) -> Offer:
         read = read_test_bank(connection, version.policy, now)
@@ -139,7 +144,7 @@ class Plans:
         bank = self._banks.get(key)
         if bank is None or not read.questions.items() <= bank.questions.items():
             read.plan.next([], [], seed=0)  # makes the tables
-            bank = self._keep(key, read)
+            bank = self._banks[key] = read
         counts = exposure_counts(connection, version.version, bank.plan)
         former = self.offers.get(version.test_id)
         if former and former.bank is bank:
@@ -161,23 +166,14 @@ class Plans:
             )
         return Offer(version, bank, counts, finished, Counter({item: drawn[item] for item in read.unscored}))
 
-    def _keep(self, key: tuple[int, str], bank: TestBank) -> TestBank:
-        with self._lock:
-            self._banks.pop(key, None)
-            self._banks[key] = bank
-            while len(self._banks) > MAX_FORMER_BANKS + len(self.offers):
-                del self._banks[next(iter(self._banks))]
-        return bank
-
     def bank_of(self, connection: psycopg.Connection, session: Session) -> TestBank:
         """The bank of a session. It is read again as of the session's start if it is not in memory."""
         key = session.version, session.set_hash
         with self._lock:
-            bank = self._banks.get(key)
-            if bank is None:
+            if key not in self._banks:
                 [version] = [v for v in read_versions(connection, session.test_id) if v.version == session.version]
-                bank = read_test_bank(connection, version.policy, session.started_at)
-            return self._keep(key, bank)
+                self._banks[key] = read_test_bank(connection, version.policy, session.started_at)
+            return self._banks[key]
 
     def next_item(self, connection: psycopg.Connection, session: Session, answers: Answers, now: datetime) -> NextItem:
         """The next item of a session. Raises PsychometricsError if answers do not belong to the session's test.
@@ -187,7 +183,7 @@ class Plans:
         bank, offer = self.bank_of(connection, session), self.offers.get(session.test_id)
         plan, published, answered = bank.plan, bank.published.items, {item for item, _ in answers}
         gone = {item for item in self._withdrawn.stretches if self._withdrawn.covers(item, now)} | self._dropped
-        uncounted = self._dropped | {*session.unscored} | (published.keys() - plan.places.keys())
+        uncounted = self._dropped | {*session.unscored} | (answered.difference(plan.places) & published.keys())
         given = [(item, score) for item, score in answers if item not in uncounted and score is not None]
         scored = [item for item, _ in given]
         step = plan.next(
@@ -262,14 +258,15 @@ def begin_session(
         "seen": Jsonb(sorted(seen & plan.places.keys())),
         "started_at": now,
     }
-    connection.execute(
+    session = record(
+        connection,
+        Session,
         f"""INSERT INTO adaptive_session ({", ".join(values)}) VALUES ({", ".join(f"%({name})s" for name in values)})
-            ON CONFLICT DO NOTHING""",
+            ON CONFLICT (session_id) DO UPDATE SET session_id = excluded.session_id RETURNING {_COLUMNS}""",
         values,
     )
-    offer.drawn.update(unscored)
-    session = find_session(connection, session_id)
     assert session is not None
+    offer.drawn.update(unscored)
     return session
 
 

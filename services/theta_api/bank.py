@@ -4,13 +4,12 @@ Items and findings are read again when the published parameters have been read a
 so at most one of them uses a connection, and θ keeps the others.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import psycopg
 from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response, Security
@@ -26,7 +25,7 @@ from irt_assets.ledger.steps import last_done_month, step_of, steps
 from irt_assets.reports.artifacts import drift_reports, page_path
 from irt_assets.responses.closing_records import read_states
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.scores.form_tables import COLUMNS, FormTable
+from irt_assets.scores.form_tables import COLUMNS
 from irt_assets.scores.releases import released_tables
 from irt_psychometrics import ItemParameters
 from services.theta_api import bank_schemas as schemas
@@ -106,11 +105,8 @@ async def admit(
         str | None, Header(description="ETag of the response that you have; 304 if it is unchanged")
     ] = None,
 ) -> None:
-    """Raise Problem 403 for callers who may not read the bank, and 400 for parameters that the path does not have."""
+    """Raise Problem 403 for callers who may not read the bank."""
     request.state.caller.require_bank()
-    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
-    if unknown := sorted(set(request.query_params).difference(known)):
-        raise Problem(400, "bad_request", f"There is no parameter {unknown[0]!r} here, only {', '.join(known)}.")
     request.state.known_tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
 
 
@@ -119,7 +115,10 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
     known: Bank | None = None
 
     async def respond(request: Request, task: Callable[[psycopg.Connection, Bank], Any], *paging: Any) -> Response:
-        """The result of a task; with `paging` (name of the id, after, limit), a page of a list."""
+        """Run a task and respond with its result or, with `paging` (name of the id, after, limit), with a page of it.
+
+        The response has an ETag. It is 304 without a body if the caller has it.
+        """
 
         def in_turn(connection: psycopg.Connection) -> Response:
             nonlocal known
@@ -127,10 +126,14 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
             if known is None or known.measures is not measures:
                 known = Bank.read(connection, measures)
             found = task(connection, known)
-            return _respond(request, _page(request, found, *paging) if paging else found)
+            content = (_page(request, found, *paging) if paging else found).model_dump_json().encode()
+            tag = f'"{sha256(content).hexdigest()[:32]}"'
+            headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+            if {tag, "*"}.intersection(request.state.known_tags):
+                return Response(status_code=304, headers=headers)
+            return Response(content, headers=headers, media_type="application/json")
 
-        response: Response = await work(TURN, in_turn)
-        return response
+        return cast(Response, await work(TURN, in_turn))
 
     @app.get(f"{BANK_PATH}/items", **_described(Page[schemas.ItemInBank]))
     async def bank_list(
@@ -158,7 +161,7 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
     @app.get(f"{BANK_PATH}/item", **_described(schemas.ItemHistory))
     async def bank_item(request: Request, item_id: Annotated[Id, Query(examples=["q7"])]) -> Response:
         """An item with the history of its published values, and the values that come into force later."""
-        return await respond(request, lambda connection, bank: _history(connection, bank.item(item_id), ledger.clock()))
+        return await respond(request, lambda connection, bank: _history(connection, bank.item(item_id)))
 
     @app.get(f"{BANK_PATH}/curves", **_described(schemas.CurvesOfItems, 409))
     async def curves(
@@ -170,17 +173,22 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
         ] = None,
     ) -> Response:
         """Curves and information of items at given values of θ, by the published values in force."""
-        at = theta or [half / 2 for half in range(-8, 9)]
-        return await respond(request, lambda _connection, bank: _curves([*map(bank.item, item_id)], at))
+        return await respond(
+            request,
+            lambda _connection, bank: _curves([*map(bank.item, item_id)], theta or [k / 2 for k in range(-8, 9)]),
+        )
 
     @app.get(f"{BANK_PATH}/months", **_described(Page[schemas.MonthOfScale]))
     async def bank_months(
         request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
     ) -> Response:
         """The months of a scale that have reached publication, with their reports."""
-        ui_url = ledger.settings.ui_url
         return await respond(
-            request, lambda connection, bank: _months(connection, bank.scale(scale_id), ui_url), "month", after, limit
+            request,
+            lambda connection, bank: _months(connection, bank.scale(scale_id), ledger.settings.ui_url),
+            "month",
+            after,
+            limit,
         )
 
     @app.get(f"{BANK_PATH}/months/{{month}}/items", **_described(Page[schemas.ItemInMonth], 409))
@@ -211,11 +219,13 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
         request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
     ) -> Response:
         """The released score tables of a scale, by form."""
-
-        def task(connection: psycopg.Connection, bank: Bank) -> list[schemas.ReleasedTable]:
-            return [*map(_released_table, released_tables(connection, bank.scale(scale_id).scale_id).values())]
-
-        return await respond(request, task, "form_id", after, limit)
+        return await respond(
+            request,
+            lambda connection, bank: _released_tables(connection, bank.scale(scale_id).scale_id),
+            "form_id",
+            after,
+            limit,
+        )
 
 
 def _described(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
@@ -234,16 +244,6 @@ def _described(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
         "response_model": None,
         "dependencies": [Security(HTTPBearer(auto_error=False)), Depends(admit)],
     }
-
-
-def _respond(request: Request, body: BaseModel) -> Response:
-    """The body with its ETag, or 304 without a body if the caller has it."""
-    content = body.model_dump_json().encode()
-    tag = f'"{sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if {tag, "*"}.intersection(request.state.known_tags):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type="application/json")
 
 
 def _page(request: Request, entries: Iterable[Entry], key: str, after: str | None, limit: int) -> Page[Entry]:
@@ -293,18 +293,10 @@ def _items_of_month(connection: psycopg.Connection, scale: Scale, month: str) ->
     ]
 
 
-def _history(connection: psycopg.Connection, item: schemas.ItemInBank, now: datetime) -> schemas.ItemHistory:
-    """The item with all its publications, the latest effective_from first."""
+def _history(connection: psycopg.Connection, item: schemas.ItemInBank) -> schemas.ItemHistory:
     found = publications_of(connection, item.scale_id, item.item_id)
-    found.sort(key=attrgetter("effective_from", "publication_id"), reverse=True)
-    newest = next((each for each in found if each.effective_from <= now), None)
-    publications = [
-        schemas.DatedPublication(
-            **vars(each), state="in force" if each is newest else "coming" if each.effective_from > now else "earlier"
-        )
-        for each in found
-    ]
-    return schemas.ItemHistory(**dict(item), publications=publications)
+    latest_first = sorted(found, key=attrgetter("effective_from", "publication_id"), reverse=True)
+    return schemas.ItemHistory(**dict(item), publications=latest_first)
 
 
 def _curves(items: Sequence[schemas.ItemInBank], theta: list[float]) -> schemas.CurvesOfItems:
@@ -337,8 +329,9 @@ def _months(connection: psycopg.Connection, scale: Scale, ui_url: str) -> list[s
     ]
 
 
-def _released_table(found: FormTable) -> schemas.ReleasedTable:
-    columns = {name: getattr(found.table, name).tolist() for name in ("raw", *COLUMNS)}
-    columns["passes"] = found.passes_or_none  # not False without a pass mark
-    scores = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return schemas.ReleasedTable(**vars(found) | {"scores": scores})
+def _released_tables(connection: psycopg.Connection, scale_id: str) -> Iterator[schemas.ReleasedTable]:
+    for found in released_tables(connection, scale_id).values():
+        columns = {name: getattr(found.table, name).tolist() for name in ("raw", *COLUMNS)}
+        columns["passes"] = found.passes_or_none
+        scores = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        yield schemas.ReleasedTable(**vars(found) | {"scores": scores})

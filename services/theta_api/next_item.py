@@ -92,9 +92,9 @@ def _begin(connection: psycopg.Connection, ledger: Ledger, test: str, asked: Nex
     measures, plans = ledger.measures(), ledger.plans
     if test in plans.faults:
         raise Problem(409, "nothing_published", f"The test cannot be given at the moment: {plans.faults[test]}.")
-    if test not in plans.offers:
+    if (offer := plans.offers.get(test)) is None:
         named = ", ".join(sorted(plans.offers))
         raise Problem(404, "unknown_test", f"No policy of this test is in force (`irt tests set`), only of: {named}.")
     if erasures_of(connection, asked.user_id):
         raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")
-    return begin_session(connection, plans.offers[test], measures, asked.user_id, asked.session_id, ledger.clock())
+    return begin_session(connection, offer, measures, asked.user_id, asked.session_id, ledger.clock())

@@ -10,9 +10,6 @@ from urllib.parse import quote
 from .api import UpdateFailed, post_json, read_address
 from .attempts import parse_object
 
-PATH = "/api/seedtest/tests/{}/next-item"
-SECONDS = 5.0
-
 
 class NextItemFailed(UpdateFailed):
     """The API has returned no next item; the message is the reason.
@@ -32,9 +29,10 @@ def next_item(test: str, user_id: str, session_id: str, answers: list[dict[str, 
     except UpdateFailed as error:
         raise NextItemFailed(str(error)) from None
     body = json.dumps({"user_id": user_id, "session_id": session_id, "answers": answers}).encode()
+    path = f"/api/seedtest/tests/{quote(test, safe='')}/next-item"
     host = f"{address.host}:{address.port}"
     try:
-        with post_json(address, PATH.format(quote(test, safe="")), body, SECONDS) as response:
+        with post_json(address, path, body, timeout=5.0) as response:
             status, requested_pause = response.status, response.getheader("Retry-After") or ""
             found = parse_object(response.read()) or {}
     except (OSError, HTTPException) as error:
