@@ -1,4 +1,4 @@
-"""Sessions of adaptive tests: what their first request fixes, and the next item by the answers so far.
+"""Sessions of adaptive tests: the values that their first request fixes, and the next item by the answers.
 
 A session's row in `adaptive_session` and its answers determine the next item. `Plans` keeps the tables of the tests in
 force and of the sessions under way in memory.

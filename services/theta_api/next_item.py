@@ -44,7 +44,7 @@ class NextItemRequest(BaseModel):
     session_id: Annotated[UserId, Field(description="the session; every session has its own id", examples=["s-81"])]
     answers: list[SessionAnswer] | None = Field(
         None,
-        description="all answers of the session so far in order, including those to items that are not scored. "
+        description="all answers of the session in order, including those to items that are not scored. "
         "Default: the answers in the log with this session_id and with the test as form_id",
     )
 
@@ -62,7 +62,7 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
         dependencies=[Security(HTTPBearer(auto_error=False))],
     )
     async def next_item(test: str, asked: NextItemRequest, request: Request) -> Response:
-        """Choose the next item of a learner's session by the answers so far. The same answers give the same item."""
+        """Choose the next item of a learner's session by the answers. The same answers give the same item."""
         request.state.caller.require_exam()
 
         def choose(connection: psycopg.Connection) -> NextItem:
@@ -81,7 +81,7 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
             try:
                 return ledger.plans.next_item(connection, session, answers, ledger.clock())
             except PsychometricsError as error:
-                raise Problem(422, "bad_answers", f"The answers are not those of a session: {error}.") from None
+                raise Problem(422, "bad_answers", f"The answers cannot belong to a session of this test: {error}.") from None
 
         with seconds.time():
             chosen: NextItem = await work(asked.user_id, choose)
