@@ -486,8 +486,12 @@ form = _table(
     "form",
     "Forms of tests: fixed lists of items in a fixed order.",
     _key("form_id", Text, "form"),
-    _req("source", Text, "file: imported; log: all sessions of the form in the log agree on it"),
-    _req("recorded_at", UTC, "time at which it was imported or last read from the log", NOW),
+    _req(
+        "source",
+        Text,
+        "file: imported; assembled: from a blueprint; log: all sessions of the form in the log agree on it",
+    ),
+    _req("recorded_at", UTC, "time at which it was imported, released or last read from the log", NOW),
 )
 
 form_item = _table(

@@ -21,6 +21,8 @@ import pypdfium2
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
+from irt_assets.adaptive.blueprint import read_blueprint
+from irt_assets.adaptive.forms import assemble_forms, store_drafts
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.reports import drift_month
@@ -56,6 +58,7 @@ def main(folder: Path) -> None:
         "item.png": (f"?view=item&item={DRIFTED}", 1470),
         "learner.png": (f"?view=learner&user={most_measured_learner(database)}", 1030),
         "arrivals.png": ("?view=arrivals", 620),
+        "assembled-form.png": (f"?view=form&form={assemble_drafts(database)}", 1000),
     }
     with browser() as chromium:
         for name, (query, height) in views.items():
@@ -65,6 +68,15 @@ def main(folder: Path) -> None:
         save_in_few_colours(Image.open(folder / "asset-graph.png"), folder / "asset-graph.png")
         if settings.irt_spark is not None:
             photograph_month_of_answers(chromium, settings, last, folder / "spark-month.png")
+
+
+def assemble_drafts(database: Database) -> str:
+    """Store the drafts of the blueprint on the page about it. Returns the name of the first."""
+    page = Path(__file__).parents[1] / "how-to/assemble-forms.md"
+    blueprint = page.read_text("utf-8").split("```yaml\n")[1].split("```")[0]
+    drafts = database.call(assemble_forms, read_blueprint(blueprint), datetime.now(UTC))
+    store_drafts(database, drafts, by="Kim", reason="assembled from midterm.yaml")
+    return drafts[0].form_id
 
 
 def save_in_few_colours(image: Image.Image, picture: Path) -> None:

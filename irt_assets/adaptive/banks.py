@@ -22,20 +22,17 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import named_rows
 
 
-@dataclass(frozen=True, eq=False)
-class TestBank:
-    """The items of an adaptive test.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ItemBank:
+    """The items of a scale that tests and forms may have.
 
     Attributes:
-        policy, scale: the test's policy, and its scale.
+        scale: the scale.
         published: the published set, with the errors of its items.
         questions: topic, format and testlet of the scale's items that are in use.
         unscored: items in use that have never been published.
     """
 
-    __test__ = False
-
-    policy: Policy
     scale: Scale
     published: PublishedSet
     questions: Mapping[str, Mapping[str, Any]]
@@ -62,6 +59,20 @@ class TestBank:
         cov = np.nan_to_num(joint[:, :2, :, :2].reshape(1, 2 * J, 2 * J))  # errors that are shared may not be known
         return ItemPosterior.from_items(replace(errors.items, cov=cov))
 
+    @property
+    def _errors(self) -> ParameterErrors:
+        assert self.published.errors is not None
+        return self.published.errors
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TestBank(ItemBank):
+    """The bank of an adaptive test with this policy."""
+
+    __test__ = False
+
+    policy: Policy
+
     @cached_property
     def test(self) -> AdaptiveTest:
         """The rules for the library."""
@@ -87,26 +98,27 @@ class TestBank:
         except PsychometricsError as error:
             raise PermanentFailure(f"test {self.policy.test}: {error}") from None
 
-    @property
-    def _errors(self) -> ParameterErrors:
-        assert self.published.errors is not None
-        return self.published.errors
-
 
 def read_test_bank(connection: psycopg.Connection, policy: Policy, at: datetime) -> TestBank:
-    """Read the bank of a test at `at`. Raises PermanentFailure if its scale has no origin.
+    """Read the bank of a test at `at`. Raises PermanentFailure if its scale has no origin."""
+    return TestBank(**vars(read_item_bank(connection, policy.scale, at)), policy=policy)
+
+
+def read_item_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> ItemBank:
+    """Read the bank of a scale at `at`. Raises PermanentFailure if the scale has no origin.
 
     Items that are withdrawn at `at`, or dropped from scoring, are left out.
     """
-    scale = initialised_scale(connection, policy.scale, at)
-    published = set_with_errors(connection, policy.scale, at)
+    scale = initialised_scale(connection, scale_id, at)
+    published = set_with_errors(connection, scale_id, at)
     rows = named_rows(
         connection,
         """SELECT item_id, topic_id AS topic, meta->>'format' AS format, testlet_id AS testlet FROM question
            WHERE scale_id = %s AND meta->'key' IS DISTINCT FROM '[]'::jsonb ORDER BY item_id""",
-        (policy.scale,),
+        (scale_id,),
     )
     questions = {row.pop("item_id"): row for row in rows}
     used = {item: own for item, own in questions.items() if not published.withdrawn.covers(item, at)}
-    known = items_ever_published(connection, policy.scale)
-    return TestBank(policy, scale, published, used, tuple(item for item in used if item not in known))
+    known = items_ever_published(connection, scale_id)
+    unscored = tuple(item for item in used if item not in known)
+    return ItemBank(scale=scale, published=published, questions=used, unscored=unscored)

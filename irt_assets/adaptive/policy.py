@@ -3,32 +3,17 @@
 `versions` stores policies as decisions. `banks` turns a policy and a published set into a plan.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from irt_assets.adaptive.yaml_lines import Limits, Part, Share, limits_of_groups, read_yaml
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit
-from resources.failures import PermanentFailure
-
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Limits(_Part):
-    """The minimum and the maximum number of items of a group."""
-
-    min: Count = 0
-    max: Count | None = None
-
-
-class Length(_Part):
+class Length(Part):
     """The numbers of items, and the standard error at which a test ends."""
 
     min: int = Field(default=1, ge=1)
@@ -36,7 +21,7 @@ class Length(_Part):
     se: float | None = Field(default=None, gt=0)
 
 
-class Classification(_Part):
+class Classification(Part):
     """The pass mark (by default the scale's), and the rule by which a test ends early."""
 
     cut: float | None = None
@@ -47,7 +32,7 @@ class Classification(_Part):
     confidence: Share = 0.95
 
 
-class Exposure(_Part):
+class Exposure(Part):
     """The largest share of learners who may see an item, over all θ or in intervals of θ, and random choice."""
 
     max: Share | None = None
@@ -55,7 +40,7 @@ class Exposure(_Part):
     randomesque: int = Field(default=1, ge=1)
 
 
-class Policy(_Part):
+class Policy(Part):
     """The policy of an adaptive test.
 
     Attributes:
@@ -118,8 +103,8 @@ class Policy(_Part):
                 false_fail=rules.false_fail,
                 confidence=rules.confidence,
                 limits=(
-                    *_limits("topic", self.topics, bank),
-                    *_limits("format", self.formats, bank),
+                    *limits_of_groups("topic", self.topics, bank),
+                    *limits_of_groups("format", self.formats, bank),
                     *(ItemLimit(f"enemies {', '.join(own)}", own, 0, 1) for own in self.enemies),
                 ),
                 testlets=tuple(tuple(own) for own in testlets.values()),
@@ -133,41 +118,6 @@ class Policy(_Part):
             raise ValueError(str(error)) from None
 
 
-def _limits(kind: str, limits: Mapping[str, Limits], bank: Mapping[str, Mapping[str, Any]]) -> list[ItemLimit]:
-    return [
-        ItemLimit(f"{kind} {name}", tuple(item for item, own in bank.items() if own[kind] == name), own.min, own.max)
-        for name, own in limits.items()
-    ]
-
-
 def read_policy(text: str) -> Policy:
     """Read a policy from YAML. Raises PermanentFailure, which names the lines that are wrong."""
-    try:
-        tree, content = yaml.compose(text), yaml.safe_load(text)
-        return Policy.model_validate(content if isinstance(content, dict) else {"": content})
-    except yaml.YAMLError as error:
-        raise PermanentFailure(f"this is not YAML: {error}") from None
-    except ValidationError as error:
-        faults = [f"line {_line(tree, fault['loc'])}: {_in_words(fault)}" for fault in error.errors()]
-        raise PermanentFailure("the policy is not valid; " + "; ".join(faults)) from None
-
-
-def _in_words(fault: Mapping[str, Any]) -> str:
-    place = ".".join(map(str, fault["loc"]))
-    reason = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {reason}" if place else reason
-
-
-def _line(node: yaml.Node | None, place: Sequence[Any]) -> int:
-    """The line of the deepest part of `place` that the document has, from 1."""
-    line = node.start_mark.line + 1 if node else 1
-    for name in place:
-        if isinstance(node, yaml.MappingNode):
-            found = {key.value: (key, value) for key, value in node.value}.get(str(name))
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(name, int):
-            node = node.value[name]
-            line = node.start_mark.line + 1
-    return line
+    return read_yaml(text, Policy, "policy")

@@ -53,6 +53,7 @@ NOUNS = {
         Noun("release", "Decide on the item parameters that months propose."),
         Noun("items", "Analyse a file of answers; list items, withdraw them from use, and restore them."),
         Noun("tests", "Declare adaptive tests, and show and simulate them."),
+        Noun("forms", "Assemble forms from a blueprint, and release them."),
         Noun("scores", "Release score tables, equate forms, set pass marks, and hand out scores."),
         Noun("month", "Reopen closed months."),
         Noun("report", "Write drift reports of months and weekly reports of learners."),

@@ -1,8 +1,8 @@
 """Forms of tests and their items: import from a file, and reading them off the log.
 
-Forms are data frames with a row for each item: form_id, source (file: imported; or log), item_id, position (from 1),
-max_score, and scored, which is whether the item counts towards the score of the form. An imported form is never
-replaced by the log.
+Forms are data frames with a row for each item: form_id, source (file: imported; assembled; or log), item_id, position
+(from 1), max_score, and scored, which is whether the item counts towards the score of the form. The log replaces only
+forms from the log.
 """
 
 from collections.abc import Iterator, Mapping
@@ -67,7 +67,7 @@ def import_forms(database: Database, file: Path, *, encoding: str | None = None,
         require_sound_rows(file, found, faults)
         found["max_score"] = found["max_score"].fillna(found["item_id"].map(maxima)).astype(int)
         if not dry_run:
-            _store(connection, found, "file")
+            store_forms(connection, found, "file")
     return found
 
 
@@ -106,11 +106,11 @@ def read_rows(file: Path, cells_type: type[BaseModel], encoding: str | None = No
 def take_from_log(connection: psycopg.Connection, answers: pd.DataFrame, *, whole_month: bool) -> None:
     """Store the forms on whose items and positions all learners in `answers` agree.
 
-    `answers` has the columns of `answers.read_answers`, for all scales. Imported forms stay as they are. Adaptive tests
-    have no fixed items, even if all learners of a day got the same ones. In a whole
-    month, an earlier form from the log on which its learners do not agree is deleted.
+    `answers` has the columns of `answers.read_answers`, for all scales. Imported and assembled forms stay as they are.
+    Adaptive tests have no fixed items, even if all learners of a day got the same ones. In a whole month, an earlier
+    form from the log on which its learners do not agree is deleted.
     """
-    others = "SELECT form_id FROM form WHERE source = 'file' UNION SELECT test_id FROM adaptive_test"
+    others = "SELECT form_id FROM form WHERE source <> 'log' UNION SELECT test_id FROM adaptive_test"
     answers = answers[(answers["form"] != "") & ~answers["form"].isin(first_column(connection, others))]
     answers = answers.rename(columns={"form": "form_id", "item": "item_id"})
     items = answers.groupby(["form_id", "item_id"], as_index=False).agg(
@@ -125,11 +125,11 @@ def take_from_log(connection: psycopg.Connection, answers: pd.DataFrame, *, whol
     if whole_month:
         for table in ("form_item", "form"):
             connection.execute(f"DELETE FROM {table} WHERE form_id = ANY(%s)", (unclear,))
-    _store(connection, items[~items["form_id"].isin(unclear)].assign(scored=True), "log")
+    store_forms(connection, items[~items["form_id"].isin(unclear)].assign(scored=True), "log")
 
 
-def _store(connection: psycopg.Connection, found: pd.DataFrame, source: str) -> None:
-    """Replace these forms in the transaction of `connection`."""
+def store_forms(connection: psycopg.Connection, found: pd.DataFrame, source: str) -> None:
+    """Replace these forms in the transaction of `connection`. `found` has the columns that `read_forms` returns."""
     forms = found["form_id"].unique().tolist()
     connection.execute("DELETE FROM form_item WHERE form_id = ANY(%s)", (forms,))
     connection.execute(

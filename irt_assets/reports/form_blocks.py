@@ -38,7 +38,7 @@ from irt_assets.reports.item_blocks import abilities
 from irt_psychometrics.plots import Chart
 from resources.version import code_version
 
-SOURCES = {"file": "imported", "log": "taken from the log"}
+SOURCES = {"file": "imported", "assembled": "assembled", "log": "taken from the log"}
 
 
 def document(facts: FormFacts, at: datetime) -> Document:

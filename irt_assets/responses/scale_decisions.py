@@ -1,4 +1,4 @@
-"""Decisions on a scale: model, priors, rules, movement of abilities, keys of items, score tables, and pass mark.
+"""Decisions on a scale: model, priors, rules, movement of abilities, keys of items, forms, and pass mark.
 
 A decision applies to windows that begin at its `effective_from` or later, until a later decision on the same subject.
 Without a decision, `irt scale init` has set the model, there is no prior, and abilities do not move. Rows are never
@@ -43,9 +43,9 @@ MOVEMENT: Mapping[Subject, tuple[str, float, float]] = {
     "occasion_variance": ("occasion_variance", 0.0, 4.0),
 }
 """Subject → the field of `Movement` that it sets, and its minimum and maximum."""
-KEY_OF, TABLE_OF, EQUATING_OF = "key:", "scores:", "equating:"
-"""Beginnings of subjects: the key of the item that follows (`decisions.rekey`), or the score table (`scores.releases`)
-or equating (`scores.chosen_equating`) of the form that follows."""
+KEY_OF, TABLE_OF, EQUATING_OF, FORM_OF = "key:", "scores:", "equating:", "form:"
+"""Beginnings of subjects: the key of the item that follows (`decisions.rekey`), or the score table (`scores.releases`),
+equating (`scores.chosen_equating`) or items (`adaptive.forms`) of the form that follows."""
 STANDARD = "standard"
 """Subject of a standard setting (see `scores.standards`)."""
 AUTO = "auto"
@@ -59,6 +59,7 @@ _WORDS = {
     "method": "",
     "panel": "",
     "change": "",
+    "state": "",
     "table": "table ",
     "old": "to ",
     "undoes": "undoes decision ",

@@ -13,6 +13,7 @@ from typing import Any, Literal, ParamSpec
 import psycopg
 
 from irt_assets.adaptive.changes import effects_of_withdrawal
+from irt_assets.adaptive.forms import plan_release, release_forms, release_sentences
 from irt_assets.common.wording import join_names, quantity, sentence, with_capital, with_stop
 from irt_assets.decisions import anchor_versions, closing, rekey, release, release_undo, withdrawal
 from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
@@ -50,6 +51,8 @@ DecisionKind = Literal[
     "issue_again",
     "equate",
     "undo_equating",
+    "release_form",
+    "undo_form",
 ]
 SCORING_NOTE = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
 EFFECTS_OF_USE: Mapping[withdrawal.Use, str] = {
@@ -125,8 +128,8 @@ class DecisionOutcome:
         sentences: the effect, or the reason if `ok` is false.
         seen: the proposals as they were when the sentences were written.
         stale: months to be materialised again.
-        planned: the change of a scale's movement, the release of a score table, the scores that are issued, or the
-            choice of an equating; the kind of the decision determines its type.
+        planned: the change of a scale's movement, the release of a score table or of forms, the scores that are
+            issued, or the choice of an equating; the kind of the decision determines its type.
     """
 
     ok: bool
@@ -449,6 +452,19 @@ def _issue(again: bool, request: ViewRequest, form: DecisionForm, seen: Decision
     return _effect("Issued", *map(with_capital, done.sentences))
 
 
+def _preview_form(
+    undo: bool, connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
+) -> DecisionOutcome:
+    planned = plan_release(connection, form.items, request.reader.now(), undo=undo)
+    return _effect(*map(with_capital, release_sentences(planned, undo=undo)), planned=planned)
+
+
+def _release_form(undo: bool, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    known = _signature(request, form) | {"at": request.reader.now(), "seen": seen.planned}
+    done = release_forms(request.reader.database, form.items, undo=undo, **known)
+    return _effect("Undone" if undo else "Released", *map(with_capital, release_sentences(done, undo=undo)))
+
+
 DECISIONS: Mapping[DecisionKind, DecisionType] = {
     "accept": DecisionType(
         "Accept …",
@@ -515,5 +531,11 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     ),
     "undo_equating": DecisionType(
         "Undo the choice …", "Yes, undo", partial(_preview_equating, True), partial(_choose_equating, True)
+    ),
+    "release_form": DecisionType(
+        "Release the form …", "Yes, release", partial(_preview_form, False), partial(_release_form, False)
+    ),
+    "undo_form": DecisionType(
+        "Undo the release …", "Yes, undo", partial(_preview_form, True), partial(_release_form, True)
     ),
 }

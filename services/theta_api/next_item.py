@@ -81,7 +81,7 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
             try:
                 return ledger.plans.next_item(connection, session, answers, ledger.clock())
             except PsychometricsError as error:
-                raise Problem(422, "bad_answers", f"The answers cannot belong to a session of this test: {error}.") from None
+                raise Problem(422, "bad_answers", f"These cannot be answers of the session: {error}.") from None
 
         with seconds.time():
             chosen: NextItem = await work(asked.user_id, choose)
@@ -93,7 +93,7 @@ def _begin(connection: psycopg.Connection, ledger: Ledger, test: str, asked: Nex
     if test in plans.faults:
         raise Problem(409, "nothing_published", f"The test cannot be given at the moment: {plans.faults[test]}.")
     if (offer := plans.offers.get(test)) is None:
-        named = ", ".join(sorted(plans.offers))
+        named = ", ".join(sorted(plans.offers)) or "no test"
         raise Problem(404, "unknown_test", f"No policy of this test is in force (`irt tests set`), only of: {named}.")
     if erasures_of(connection, asked.user_id):
         raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")

@@ -21,7 +21,7 @@ class NextItemFailed(UpdateFailed):
 def next_item(test: str, user_id: str, session_id: str, answers: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """Return the next item of a session as the API describes it; its `stop` is the reason if the session ends.
 
-    `answers` are all answers of the session in order, such as {"item_id": "q7", "correct": True}, or with a
+    `answers` are all earlier answers of the session in order, such as {"item_id": "q7", "correct": True}, or with a
     `score` instead of `correct`. If None, the answers in the log are used. Raises `NextItemFailed` otherwise.
     """
     try:

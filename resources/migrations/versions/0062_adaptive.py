@@ -117,6 +117,9 @@ def upgrade() -> None:
         COMMENT ON COLUMN adaptive_simulation.code_version IS 'version of this code';
         COMMENT ON COLUMN adaptive_simulation.run_id IS 'Dagster run that made it';
         COMMENT ON COLUMN adaptive_simulation.made_at IS 'time at which it was made';
+        COMMENT ON COLUMN form.source IS
+            'file: imported; assembled: from a blueprint; log: all sessions of the form in the log agree on it';
+        COMMENT ON COLUMN form.recorded_at IS 'time at which it was imported, released or last read from the log';
         """
     )
 

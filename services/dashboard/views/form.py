@@ -3,11 +3,14 @@
 from htmltools import TagChild
 from shiny import Inputs, Outputs, Session
 
+from irt_assets.adaptive.forms import read_assembly, read_drafts
 from irt_assets.blocks import Document, Paragraph
 from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.wording import sentence
 from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import analysed_months, read_forms
 from irt_assets.reports import form_blocks
+from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks
 from irt_assets.reports.form_facts import FormFacts, form_facts
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.scores.releases import released_tables
@@ -20,22 +23,41 @@ from services.dashboard.page import Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
 
 KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table", "issue", "issue_again")
+KINDS_OF_DRAFT: tuple[DecisionKind, ...] = ("release_form", "undo_form")
 
 
 def forms_page(request: ViewRequest) -> Page:
     scale, month, choices = _choose(request)
-    if not month:
-        text = f"No answers of scale {scale.scale_id} have been analysed yet: materialise item_analysis of a month."
-        return Page("Forms", render_blocks(query_form("forms", *choices), Paragraph(text)))
     with request.reader.connect() as connection:
+        drafts = [*read_drafts(connection, scale.scale_id).values()]
+        assembled = [section("Assembled forms", assembled_forms(drafts))] if drafts else []
+        if not month:
+            text = f"No answers of scale {scale.scale_id} have been analysed yet: materialise item_analysis of a month."
+            return Page("Forms", render_blocks(query_form("forms", *choices), Paragraph(text), *assembled))
         forms = read_forms(connection, scale.scale_id, month)
         tables = released_tables(connection, scale.scale_id)
     released = {name: f"{each.table_id} of {each.month}" for name, each in tables.items()}
     found = form_blocks.forms_table(forms, scale.scale_id, month, released if scale.rules.scores.score_slope else None)
-    return Page(f"Forms of scale {scale.scale_id}", render_blocks(query_form("forms", *choices), found))
+    return Page(f"Forms of scale {scale.scale_id}", render_blocks(query_form("forms", *choices), found, *assembled))
 
 
 def page(request: ViewRequest) -> Page:
+    chosen, month, _ = _choose(request)
+    with request.reader.connect() as connection:
+        stored = read_drafts(connection, chosen.scale_id).get(request.field("form"))
+        assembled = [*assembly_blocks(stored.draft, read_assembly(connection, stored.draft))] if stored else []
+        analysed = {form.form_id for form in read_forms(connection, chosen.scale_id, month)}
+    if stored and stored.draft.form_id not in analysed:
+        kinds = KINDS_OF_DRAFT[:1] if stored.state == "draft" else KINDS_OF_DRAFT[1:]
+        return Page(
+            f"Form {stored.draft.form_id}",
+            render_blocks(
+                Paragraph(sentence(stored.sentence), "lead"),
+                *assembled,
+                section("Decide on the form", decision_form.form(request, kinds)),
+                Paragraph(page_link("All forms", "forms", scale=stored.draft.blueprint.scale)),
+            ),
+        )
     facts, choices = _read(request)
     scale = facts.scale.scale_id
     all_forms = page_link(f"All forms of {facts.month}", "forms", scale=scale, month=facts.month)
@@ -45,6 +67,7 @@ def page(request: ViewRequest) -> Page:
         render_blocks(
             query_form("form", *choices),
             *form_blocks.form_blocks(facts),
+            section("Assembly", *assembled) if assembled else None,
             *_decide_on_scores(request, facts),
             document_links("form", scale=facts.scale.scale_id, month=facts.month, form=facts.form.form_id),
             Paragraph((all_forms, " · ", page_link("Equating", "equate", scale=scale, new=facts.form.form_id))),
@@ -55,7 +78,7 @@ def page(request: ViewRequest) -> Page:
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     scale, month, _ = _choose(request)
     decision_form.handle_events(
-        request, inputs, KINDS, lambda: [Reference(month, request.field("form"))], scale.scale_id
+        request, inputs, KINDS + KINDS_OF_DRAFT, lambda: [Reference(month, request.field("form"))], scale.scale_id
     )
 
 

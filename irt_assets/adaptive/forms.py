@@ -1,0 +1,335 @@
+"""Assemble forms from a blueprint, keep them as drafts, and release them.
+
+Each step is a decision on the form. A draft is not a form of the platform: nobody can sit it, and it has no score
+table. A release stores the form with its items, and can be undone while the log has no answer to the form.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+import numpy as np
+import pandas as pd
+import psycopg
+from pydantic import TypeAdapter
+
+from irt_assets.adaptive.banks import ItemBank, read_item_bank
+from irt_assets.adaptive.blueprint import Blueprint
+from irt_assets.common.arrays import Floats, finite
+from irt_assets.common.wording import quantity, some_of
+from irt_assets.decisions.release import require_text
+from irt_assets.item_analysis.forms import store_forms
+from irt_assets.responses.scale_decisions import FORM_OF, record_decisions
+from irt_assets.scores.releases import released_tables
+from irt_psychometrics.assembly import AssembledForms, assemble
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock, first_column, named_rows
+
+MAX_NAMED = 5
+BANKS = 500
+"""Number of true banks that the interval of the information comes from."""
+QTI = "http://www.imsglobal.org/xsd/imsqti_v2p2"
+SDS, POINTS = 3.0, 41
+"""The information of a form is stored within this many SDs of the population's mean, at this many points."""
+_SEEN = """
+SELECT i.item_id FROM item_analysis i
+JOIN item_analysis f ON (f.scale_id, f.period, f.form_id, f.item_id) = (i.scale_id, i.period, '', '')
+WHERE i.scale_id = %(scale)s AND i.form_id = '' AND i.item_id <> '' AND length(i.period) = 7
+  AND i.period >= to_char(%(at)s::timestamptz - interval '1 year', 'YYYY-MM')
+GROUP BY 1 HAVING max((i.statistics->>'presented')::float / greatest(f.n, (i.statistics->>'presented')::int, 1))
+  > %(share)s
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormDraft:
+    """A form that was assembled.
+
+    Attributes:
+        assembly: names of the forms that were assembled together, this one included.
+        items: its items in their order.
+        curve: its information over θ: θ, and the 2.5 % quantile, the mean and the 97.5 % quantile over true banks.
+        points: the θ at which information counts, each with the form's information.
+        reached: share of true banks in which the form has the target or the objective, or None without certainty.
+        objective, gap: the value of the objective, and its relative distance from the best value that can be, or None
+            if the time was too short to know.
+        rules: each rule on the content in words, and the number in this form.
+        left_out: the reasons why items of the bank could not be chosen, with the items.
+        set_hash: hash of the published set.
+    """
+
+    form_id: str
+    blueprint: Blueprint
+    assembly: tuple[str, ...]
+    items: tuple[str, ...]
+    curve: tuple[tuple[float, float, float, float], ...]
+    points: tuple[tuple[float, float], ...]
+    reached: float | None
+    objective: float
+    gap: float | None
+    rules: tuple[tuple[str, float], ...]
+    left_out: Mapping[str, tuple[str, ...]]
+    set_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredForm:
+    """A draft, and the last decision on it.
+
+    Attributes:
+        state: draft, also after a release was undone; or released.
+        decision_id: number of the last decision.
+    """
+
+    draft: FormDraft
+    state: str
+    decision_id: int
+    decided_by: str
+    reason: str
+    decided_at: datetime
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"form {self.draft.form_id}: {self.state} since {self.decided_at:%Y-%m-%d %H:%M} UTC by {self.decided_by}: "
+            f"{self.reason}"
+        )
+
+
+_DRAFT = TypeAdapter(FormDraft)
+
+
+def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: datetime) -> list[FormDraft]:
+    """Assemble the forms of a blueprint by the published values at `at`. Nothing is stored.
+
+    Raises PermanentFailure if the blueprint names an item that cannot be used or a form that exists, and
+    InfeasibleError, which names the rules that conflict, if no forms meet the rules.
+    """
+    bank = read_item_bank(connection, blueprint.scale, at)
+    items = bank.items.item_ids
+    meta: dict[str, dict[str, Any]] = dict(
+        connection.execute("SELECT item_id, meta FROM question WHERE scale_id = %s", (blueprint.scale,)).fetchall()
+    )
+    if unknown := sorted(blueprint.items - {*meta}):
+        raise PermanentFailure(f"scale {blueprint.scale} has no items {some_of(unknown, MAX_NAMED)}")
+    _require_new(connection, blueprint.names)
+    left_out, anchors = items_left_out(connection, blueprint, bank, at), tuple[str, ...]()
+    if blueprint.anchors:
+        of_form = first_column(
+            connection, "SELECT item_id FROM form_item WHERE form_id = %s", (blueprint.anchors.form,)
+        )
+        candidates = {*blueprint.anchors.items, *of_form}.difference(*left_out.values())
+        anchors = tuple(item for item in items if item in candidates)
+    theta = bank.scale.mu if bank.scale.pass_theta is None else bank.scale.pass_theta
+    questions = {item: {**bank.questions[item], "meta": meta[item]} for item in items}
+    design = blueprint.design(questions, theta, anchors, left_out)
+    posterior = bank.posterior if design.certainty else None
+    found = assemble(bank.items, design, posterior=posterior, time_limit=blueprint.seconds)
+    return [*_drafts(blueprint, bank, found, left_out)]
+
+
+def items_left_out(
+    connection: psycopg.Connection, blueprint: Blueprint, bank: ItemBank, at: datetime
+) -> dict[str, tuple[str, ...]]:
+    """Items of the bank that no form may have, by the reason. Reasons without an item are left out."""
+    reasons: dict[str, Iterable[str]] = {
+        "items that may have leaked": leaked_items(connection, blueprint.scale),
+        "items that the blueprint excludes": blueprint.excluded,
+    }
+    if share := blueprint.max_exposure:
+        seen = first_column(connection, _SEEN, {"scale": blueprint.scale, "at": at, "share": share})
+        reasons[f"items that more than {share:.0%} of a month's learners saw"] = seen
+    known = {*bank.items.item_ids}
+    found = {reason: tuple(sorted(known.intersection(items))) for reason, items in reasons.items()}
+    return {reason: group for reason, group in found.items() if group}
+
+
+def leaked_items(connection: psycopg.Connection, scale_id: str) -> list[str]:
+    """Items of a scale with an open alert that they leaked."""
+    return first_column(
+        connection,
+        "SELECT item_id FROM drift_alerts WHERE scale_id = %s AND kind = 'leak' AND closed_month IS NULL",
+        (scale_id,),
+    )
+
+
+def _drafts(
+    blueprint: Blueprint, bank: ItemBank, found: AssembledForms, left_out: Mapping[str, tuple[str, ...]]
+) -> Iterable[FormDraft]:
+    scale, ids = bank.scale, bank.items.item_ids
+    theta = np.linspace(scale.mu - SDS * scale.sigma, scale.mu + SDS * scale.sigma, POINTS)
+    chosen: Floats = np.array([np.isin(ids, form) for form in found.forms], dtype=float).T
+    banks = bank.posterior.draw(BANKS, np.random.default_rng(0))
+    information = np.array([each.curves.information(theta) @ chosen for each in banks])
+    low, high = np.quantile(information, (0.025, 0.975), axis=0)
+    for k, (name, items) in enumerate(zip(blueprint.names, found.forms, strict=True)):
+        yield FormDraft(
+            form_id=name,
+            blueprint=blueprint,
+            assembly=tuple(blueprint.names),
+            items=tuple(_in_order(items, bank.questions)),
+            curve=_rounded(theta, low[:, k], information[:, :, k].mean(axis=0), high[:, k]),
+            points=_rounded(found.theta, found.information[k]),
+            reached=None if found.reached is None else float(found.reached[k]),
+            objective=found.objective,
+            gap=finite(found.gap),
+            rules=tuple((rule, numbers[k]) for rule, _, _, numbers in found.rules),
+            left_out=left_out,
+            set_hash=bank.published.set_hash,
+        )
+
+
+def _rounded(*columns: Floats) -> Any:
+    return tuple(map(tuple, np.round(np.column_stack(columns), 4).tolist()))
+
+
+def _in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The items in the order of the bank, with the items of a testlet together, at the place of the first."""
+    place: dict[tuple[bool, str], int] = {}
+    groups = {item: (own["testlet"] is None, own["testlet"] or item) for item, own in questions.items()}
+    return sorted(items, key=lambda item: place.setdefault(groups[item], len(place)))
+
+
+def read_drafts(connection: psycopg.Connection, scale_id: str | None = None) -> dict[str, StoredForm]:
+    """The newest draft of each form that was assembled on a scale (None: any scale), with the last decision on it."""
+    rows = named_rows(
+        connection,
+        """SELECT substr(subject, %s) AS form_id, decision_id, value, decided_by, reason, decided_at FROM scale_decision
+           WHERE starts_with(subject, %s) AND scale_id = coalesce(%s, scale_id) ORDER BY decision_id""",
+        (len(FORM_OF) + 1, FORM_OF, scale_id),
+    )
+    found: dict[str, StoredForm] = {}
+    for row in rows:
+        form_id, value = row.pop("form_id"), json.loads(row.pop("value"))
+        draft = _DRAFT.validate_python(value["draft"]) if "draft" in value else found[form_id].draft
+        found[form_id] = StoredForm(draft=draft, state=value["state"], **row)
+    return found
+
+
+def find_draft(connection: psycopg.Connection, form_id: str) -> StoredForm:
+    """The newest draft of a form. Raises PermanentFailure, which names the assembled forms, if there is none."""
+    known = read_drafts(connection)
+    if form_id not in known:
+        raise PermanentFailure(
+            f"form {form_id} was not assembled; assembled forms: {some_of([*known], MAX_NAMED) or 'none'}"
+        )
+    return known[form_id]
+
+
+def read_assembly(connection: psycopg.Connection, draft: FormDraft) -> list[FormDraft]:
+    """The newest drafts of the forms that were assembled together with a form, itself included."""
+    known = read_drafts(connection, draft.blueprint.scale)
+    return [known[name].draft for name in draft.assembly]
+
+
+def store_drafts(database: Database, drafts: Sequence[FormDraft], *, by: str, reason: str) -> None:
+    """Record that `by` has assembled forms. A draft replaces the former draft of its name.
+
+    Raises PermanentFailure if a form of this name exists, which may have been released since.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    with database.connect() as connection, connection.transaction():
+        advisory_lock(connection, "forms", "")
+        _require_new(connection, [draft.form_id for draft in drafts])
+        for draft in drafts:
+            value = {"state": "draft", "draft": _DRAFT.dump_python(draft, mode="json")}
+            subject = {FORM_OF + draft.form_id: json.dumps(value)}
+            record_decisions(connection, draft.blueprint.scale, subject, by=by, reason=reason)
+
+
+def plan_release(
+    connection: psycopg.Connection, names: Sequence[str], at: datetime, *, undo: bool = False
+) -> list[StoredForm]:
+    """The drafts that `release_forms` would release, or whose release it would undo. Raises the same errors."""
+    found = [find_draft(connection, name) for name in names]
+    for form in found:
+        name, scale_id = form.draft.form_id, form.draft.blueprint.scale
+        if (form.state == "released") != undo:
+            raise PermanentFailure(f"form {name} is {'not released' if undo else 'released already'}")
+        if not undo:
+            usable = {*read_item_bank(connection, scale_id, at).items.item_ids} - {*leaked_items(connection, scale_id)}
+            if gone := sorted({*form.draft.items} - usable):
+                raise PermanentFailure(
+                    f"form {name} has items that were withdrawn or may have leaked since: {some_of(gone, MAX_NAMED)}. "
+                    "Assemble it again"
+                )
+        elif connection.execute("SELECT 1 FROM response_log WHERE form_id = %s LIMIT 1", (name,)).fetchone():
+            raise PermanentFailure(f"form {name} has answers, so its release stays; withdraw its items if need be")
+        elif name in released_tables(connection, scale_id):
+            raise PermanentFailure(f"form {name} has a released score table: `irt scores release {name} --undo` first")
+    if not undo:
+        _require_new(connection, names)
+    return found
+
+
+def release_forms(
+    database: Database,
+    names: Sequence[str],
+    *,
+    undo: bool = False,
+    by: str,
+    reason: str,
+    at: datetime,
+    seen: Sequence[StoredForm] | None = None,
+) -> list[StoredForm]:
+    """Release drafts as forms, or undo their release. Returns them as they were before.
+
+    Raises PermanentFailure if a draft was not assembled or has been released already, if an item was withdrawn or may
+    have leaked since, if a form of the name exists, or if a draft differs from `seen`. A release of a form with answers
+    or a released score table cannot be undone.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    with database.connect() as connection, connection.transaction():
+        advisory_lock(connection, "forms", "")
+        planned = plan_release(connection, names, at, undo=undo)
+        if seen is not None and [form.decision_id for form in seen] != [form.decision_id for form in planned]:
+            raise PermanentFailure("nothing was decided: a form has been assembled or released since. Look again")
+        for form in planned:
+            value = {"state": "draft", "undoes": form.decision_id} if undo else {"state": "released"}
+            subject = {FORM_OF + form.draft.form_id: json.dumps(value)}
+            record_decisions(connection, form.draft.blueprint.scale, subject, by=by, reason=reason)
+        if undo:
+            for table in ("form_item", "form"):
+                connection.execute(f"DELETE FROM {table} WHERE form_id = ANY(%s)", ([*names],))
+        else:
+            store_forms(connection, form_rows(connection, [form.draft for form in planned]), "assembled")
+    return planned
+
+
+def release_sentences(forms: Sequence[StoredForm], *, undo: bool) -> list[str]:
+    """The effect of `release_forms` in words."""
+    if undo:
+        return [f"form {form.draft.form_id} is a draft again, so no more score tables of it are made" for form in forms]
+    effect = "{} with {}: the next item_analysis and form_score_tables contain it"
+    return [effect.format(f"form {form.draft.form_id}", quantity(len(form.draft.items), "item")) for form in forms]
+
+
+def form_rows(connection: psycopg.Connection, drafts: Iterable[FormDraft]) -> pd.DataFrame:
+    """One row per form and item, with the columns of a file for `irt import forms`."""
+    maxima: dict[str, int] = dict(connection.execute("SELECT item_id, coalesce(max_score, 1) FROM question").fetchall())
+    return pd.DataFrame(
+        {"form_id": draft.form_id, "item_id": item, "position": at, "max_score": maxima[item], "scored": True}
+        for draft in drafts
+        for at, item in enumerate(draft.items, 1)
+    )
+
+
+def as_qti(draft: FormDraft) -> bytes:
+    """The form as an assessmentTest of QTI 2.2, which refers to a file `items/ID.xml` for each item."""
+    root = Element("assessmentTest", xmlns=QTI, identifier="form", title=draft.form_id)
+    part = SubElement(root, "testPart", identifier="part", navigationMode="nonlinear", submissionMode="simultaneous")
+    section = SubElement(part, "assessmentSection", identifier="section", title=draft.form_id, visible="true")
+    for at, item in enumerate(draft.items, 1):
+        href = f"items/{quote(item, safe='')}.xml"  # an id may be no identifier of QTI
+        SubElement(section, "assessmentItemRef", identifier=f"item-{at}", href=href)
+    indent(root)
+    return tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _require_new(connection: psycopg.Connection, names: Sequence[str]) -> None:
+    if known := first_column(connection, "SELECT form_id FROM form WHERE form_id = ANY(%s)", ([*names],)):
+        raise PermanentFailure(f"form {known[0]} exists already; give the blueprint another name")

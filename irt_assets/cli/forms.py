@@ -1,0 +1,115 @@
+"""The commands of `irt forms`. Decisions are recorded after a confirmation.
+
+Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
+"""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from irt_assets.adaptive.blueprint import read_blueprint
+from irt_assets.adaptive.forms import (
+    as_qti,
+    assemble_forms,
+    find_draft,
+    form_rows,
+    plan_release,
+    read_assembly,
+    read_drafts,
+    release_forms,
+    release_sentences,
+    store_drafts,
+)
+from irt_assets.blocks import Paragraph, Section
+from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
+from irt_assets.cli.installation import current_database, signature
+from irt_assets.common.wording import join_names, quantity, sentence
+from irt_assets.decisions.exports import write_export
+from irt_assets.decisions.release import require_text
+from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks, content, key_figures
+from resources.failures import PermanentFailure
+
+app = typer.Typer(no_args_is_help=True)
+
+Form = Annotated[str, typer.Argument(help="Form id.")]
+
+
+@app.command("assemble", epilog="Example: irt forms assemble exam.yaml --by Kim")
+def assemble_(
+    blueprint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File with the rules, YAML.")],
+    by: Annotated[str, typer.Option("--by", help="Name of the person who assembles.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Reason, stored with the drafts.")] = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the items of forms by a blueprint, and store the forms as drafts.
+
+    Prints the information, the content and the overlap of the forms before it
+    asks. If the rules conflict, prints a smallest set of rules that conflict.
+    """
+    rules, database = read_blueprint(blueprint.read_text(encoding="utf-8")), current_database()
+    if not dry_run:
+        by, reason = signature(by), require_text("reason", reason or f"assembled from {blueprint.name}")
+    found = database.call(assemble_forms, rules, datetime.now(UTC))
+    if as_json:
+        print_json([asdict(draft) | {"blueprint": rules.model_dump(mode="json")} for draft in found])
+    for draft in [] if as_json else found:
+        print_blocks(Section(f"Form {draft.form_id}", (key_figures(draft), Paragraph(join_names(draft.items)))))
+    print_blocks(*([] if as_json else content(found)))
+    if not dry_run:
+        confirm(f"store {quantity(len(found), 'draft')}?", yes)
+        store_drafts(database, found, by=by, reason=reason)
+        say(*([] if as_json else [f"stored as drafts: {join_names(rules.names)}"]))
+
+
+@app.command(epilog="Example: irt forms show exam-1 --to exam-1.csv")
+def show(
+    form: Form,
+    to: Annotated[Path | None, typer.Option(help="File for the items: .csv, .xlsx, or .xml (QTI 2.2).")] = None,
+) -> None:
+    """Show a form that was assembled, or write its items to a file."""
+    with current_database().connect() as connection:
+        stored = find_draft(connection, form)
+        assembly, rows = read_assembly(connection, stored.draft), form_rows(connection, [stored.draft])
+    if to is None:
+        print_blocks(Section(sentence(stored.sentence), tuple(assembly_blocks(stored.draft, assembly))))
+        return
+    if to.suffix not in (".csv", ".xlsx", ".xml"):
+        raise PermanentFailure(f"--to takes a file named .csv, .xlsx or .xml, not {to}")
+    if to.suffix == ".xml":
+        to.write_bytes(as_qti(stored.draft))
+    else:
+        write_export(rows, "csv" if to.suffix == ".csv" else "xlsx", to, f"form {form}")
+    say(f"{quantity(len(rows), 'item')} in {to}")
+
+
+@app.command("list", epilog="Example: irt forms list")
+def list_() -> None:
+    """List the forms that were assembled: drafts and released forms."""
+    print_blocks(assembled_forms([*current_database().call(read_drafts).values()]))
+
+
+@app.command(epilog='Example: irt forms release exam-1 exam-2 --by Kim --reason "exam of June"')
+def release(
+    forms: Annotated[list[str], typer.Argument(metavar="FORM…", help="Form ids.")],
+    by: By,
+    reason: Reason,
+    undo: Annotated[bool, typer.Option("--undo", help="Make them drafts again.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Release drafts as forms that learners can sit.
+
+    A release can be undone while nobody has answered the form.
+    """
+    by, reason, now, database = signature(by), require_text("reason", reason), datetime.now(UTC), current_database()
+    seen = database.call(plan_release, forms, now, undo=undo)
+    say(*release_sentences(seen, undo=undo))
+    if not dry_run:
+        confirm(f"{'undo the release of' if undo else 'release'} {quantity(len(forms), 'form')}?", yes)
+        release_forms(database, forms, undo=undo, by=by, reason=reason, at=now, seen=seen)
+        out.print("undone" if undo else "released")
