@@ -177,7 +177,7 @@ def _drafts(
             reached=None if found.reached is None else float(found.reached[k]),
             objective=found.objective,
             gap=finite(found.gap),
-            rules=tuple((rule, numbers[k]) for rule, _, _, numbers in found.rules),
+            rules=tuple((rule, numbers[k]) for rule, numbers in found.rules),
             left_out=left_out,
             set_hash=bank.published.set_hash,
         )
