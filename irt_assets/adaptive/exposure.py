@@ -3,6 +3,7 @@ from these numbers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,9 @@ def count_exposure(connection: psycopg.Connection, start: datetime, end: datetim
         if (version, set_hash) not in plans:
             plans[version, set_hash] = read_test_bank(connection, policies[version].policy, began).plan
         plan = plans[version, set_hash]
-        known = {item: score for item, score in zip(items, scores, strict=True) if item in plan.places}
+        known = dict(
+            islice(((x, n) for x, n in zip(items, scores, strict=True) if x in plan.places), plan.test.max_items)
+        )
         theta = plan.next([*known], [*known.values()], seed=seed).theta if plan.test.exposure_cuts else 0.0
         interval, (eligible, given) = counts_of_session(plan, off, [*known], theta)
         own = pd.DataFrame({"sessions": 1, "eligible": eligible * 1, "given": given * 1}, [*plan.places])

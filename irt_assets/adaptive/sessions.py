@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from irt_assets.common.arrays import Floats
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from irt_psychometrics.adaptive import simulate
 from resources.failures import PermanentFailure
-from resources.postgres.database import first_column, record
+from resources.postgres.database import first_column, one_value, record
 
 LOG = logging.getLogger(__name__)
 MAX_FORMER_BANKS = 8
@@ -94,14 +94,17 @@ class Offer:
 
     Attributes:
         counts: `exposure_counts` of the test.
-        finished: the same in sessions that ended in this process or, for a test without any counts, in simulated ones.
+        finished: the same in sessions that ended in this process, by day of their start, until the day is counted; for
+            a test without any counts also in simulated sessions, under None.
+        ended: the sessions that `finished` includes.
         drawn: for each item for unscored places, the number of sessions for which it was drawn.
     """
 
     version: TestVersion
     bank: TestBank
     counts: Floats
-    finished: Floats
+    finished: dict[date | None, Floats]
+    ended: set[str]
     drawn: Counter[str]
 
 
@@ -148,14 +151,17 @@ class Plans:
         counts = exposure_counts(connection, version.version, bank.plan)
         former = self.offers.get(version.test_id)
         if former and former.bank is bank:
-            finished, drawn = former.finished, former.drawn
+            counted = one_value(connection, "SELECT max(day) FROM item_exposure WHERE version = %s", (version.version,))
+            finished, ended, drawn = former.finished, former.ended, former.drawn
+            for day in [day for day in finished if (counts.any() if day is None else counted and day <= counted)]:
+                del finished[day]
         else:
-            finished = np.zeros_like(counts)
+            finished, ended = {}, set()
             if bank.test.max_exposure is not None and not counts.any():
                 n = PRIOR_SESSIONS if bank.policy.content == "priority" else PRIOR_SESSIONS // 20
                 errors, scale = bank.plan.posterior, bank.scale
                 first = simulate(bank.items, bank.test, n, errors=errors, mean=scale.mu, sd=scale.sigma, threads=1)
-                finished += first.times_eligible, first.times_given
+                finished[None] = np.array([first.times_eligible, first.times_given])
             drawn = Counter(
                 first_column(
                     connection,
@@ -164,7 +170,7 @@ class Plans:
                     (version.test_id, now - 90 * DAY),
                 )
             )
-        return Offer(version, bank, counts, finished, Counter({item: drawn[item] for item in read.unscored}))
+        return Offer(version, bank, counts, finished, ended, Counter({item: drawn[item] for item in read.unscored}))
 
     def bank_of(self, connection: psycopg.Connection, session: Session) -> TestBank:
         """The bank of a session. It is read again as of the session's start if it is not in memory."""
@@ -199,9 +205,11 @@ class Plans:
         unscored = [own for own in session.unscored if position in places and own not in answered and own not in gone]
         if unscored:
             item, stop = unscored[0], None
-        elif stop and offer and offer.bank is bank:
+        elif stop and offer and offer.bank is bank and session.session_id not in offer.ended:
             interval, own = counts_of_session(plan, session.eligible, scored, step.theta)
-            offer.finished[:, interval] += own
+            day = session.started_at.astimezone(UTC).date()
+            offer.finished.setdefault(day, np.zeros_like(offer.counts))[:, interval] += own
+            offer.ended.add(session.session_id)
         return NextItem(
             test=session.test_id,
             session_id=session.session_id,
@@ -253,7 +261,7 @@ def begin_session(
         "seed": seed,
         "start_theta": theta and theta.theta,
         "start_se": theta and theta.se,
-        "eligible": Jsonb(plan.draw_ineligible(plan.eligibility(*(offer.counts + offer.finished)), seed)),
+        "eligible": Jsonb(plan.draw_ineligible(plan.eligibility(*sum(offer.finished.values(), offer.counts)), seed)),
         "unscored": Jsonb(unscored),
         "seen": Jsonb(sorted(seen & plan.places.keys())),
         "started_at": now,
