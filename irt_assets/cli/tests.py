@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.adaptive.policy import Policy, read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.policy_changes import preview_policy
 from irt_assets.adaptive.simulations import broken_promises
 from irt_assets.adaptive.versions import (
@@ -114,7 +114,7 @@ def undo(test: Test, by: By, reason: Reason, yes: Yes = False) -> None:
 
 def _read(file: Path) -> Policy:
     try:
-        return read_policy(file.read_text("utf-8"))
+        return Policy.from_yaml(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, PermanentFailure) as error:
         raise PermanentFailure(f"{file}: {getattr(error, 'strerror', None) or error}") from None
 

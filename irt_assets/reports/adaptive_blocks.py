@@ -10,7 +10,7 @@ from datetime import datetime
 import numpy as np
 import psycopg
 
-from irt_assets.adaptive.policy import Limits, Policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.simulations import (
     TestSimulation,
     broken_promises,
@@ -19,6 +19,7 @@ from irt_assets.adaptive.simulations import (
     simulate_test,
 )
 from irt_assets.adaptive.versions import TestVersion, read_versions, version_in_force
+from irt_assets.adaptive.yaml_lines import Limits
 from irt_assets.blocks import (
     Block,
     Box,
