@@ -46,7 +46,7 @@ class ItemBank:
 
     @cached_property
     def posterior(self) -> ItemPosterior:
-        """The posterior of the items by their errors, with those that the items of a fit share, and of the linking.
+        """The posterior of the items by their errors, with the errors that the items of a fit share, and of the linking.
 
         Items whose errors are not known have the errors that 500 answers would leave.
         """
@@ -61,7 +61,8 @@ class ItemBank:
 
     @property
     def _errors(self) -> ParameterErrors:
-        assert self.published.errors is not None
+        if self.published.errors is None:
+            raise PermanentFailure(f"nothing is published on scale {self.scale.scale_id}, so no item can be chosen")
         return self.published.errors
 
 

@@ -23,7 +23,7 @@ class Objective(Part):
 
 
 class Anchors(Part):
-    """The number of anchors in a form, and where they come from: a form, a list of items, or both."""
+    """The number of anchors in a form, and their source: a form, a list of items, or both."""
 
     n: int = Field(ge=1)
     form: str | None = None
@@ -44,7 +44,7 @@ class Blueprint(ContentRules):
         overlap: the maximum number of items that two forms have in common, apart from anchors.
         max_exposure: items that a larger share of a month's learners saw in the last year are in no form.
         included, excluded: items that are in every form, or in no form.
-        seconds: the time after which the best forms found so far are taken.
+        seconds: the time limit of the search, after which the best forms found are taken.
     """
 
     name: str = Field(min_length=1)

@@ -5,7 +5,7 @@ table. A release stores the form with its items, and can be undone while the log
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.forms import store_forms
 from irt_assets.responses.scale_decisions import FORM_OF, record_decisions
 from irt_assets.scores.releases import released_tables
-from irt_psychometrics.assembly import AssembledForms, assemble
+from irt_psychometrics.assembly import assemble
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows
 
@@ -42,6 +42,7 @@ QTI = """<?xml version="1.0" encoding="utf-8"?>
 """
 SDS, POINTS = 3.0, 41
 """The information of a form is stored within this many SDs of the population's mean, at this many points."""
+_LEAKED = "SELECT item_id FROM drift_alerts WHERE scale_id = %s AND kind = 'leak' AND closed_month IS NULL"
 _SEEN = """
 SELECT i.item_id FROM item_analysis i
 JOIN item_analysis f ON (f.scale_id, f.period, f.form_id, f.item_id) = (i.scale_id, i.period, '', '')
@@ -120,50 +121,17 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
     questions = {item: bank.questions[item] for item in bank.items.item_ids}
     design = blueprint.design(questions, theta, anchors, left_out)
     found = assemble(bank.items, design, posterior=bank.posterior, time_limit=blueprint.seconds)
-    return [*_drafts(blueprint, bank, found, left_out)]
-
-
-def items_left_out(
-    connection: psycopg.Connection, blueprint: Blueprint, bank: ItemBank, at: datetime
-) -> dict[str, tuple[str, ...]]:
-    """Items of the bank that no form may have, by the reason. Reasons without an item are left out."""
-    share = blueprint.max_exposure or 1.0
-    reasons = {
-        "items that may have leaked": leaked_items(connection, blueprint.scale),
-        "items that the blueprint excludes": blueprint.excluded,
-        f"items that more than {share:.0%} of a month's learners saw": first_column(
-            connection, _SEEN, {"scale": blueprint.scale, "at": at, "share": share}
-        ),
-    }
-    known = {*bank.items.item_ids}
-    found = {reason: tuple(sorted(known.intersection(items))) for reason, items in reasons.items()}
-    return {reason: group for reason, group in found.items() if group}
-
-
-def leaked_items(connection: psycopg.Connection, scale_id: str) -> list[str]:
-    """Items of a scale with an open alert that they leaked."""
-    return first_column(
-        connection,
-        "SELECT item_id FROM drift_alerts WHERE scale_id = %s AND kind = 'leak' AND closed_month IS NULL",
-        (scale_id,),
-    )
-
-
-def _drafts(
-    blueprint: Blueprint, bank: ItemBank, found: AssembledForms, left_out: Mapping[str, tuple[str, ...]]
-) -> Iterable[FormDraft]:
-    scale, ids = bank.scale, bank.items.item_ids
-    theta = np.linspace(scale.mu - SDS * scale.sigma, scale.mu + SDS * scale.sigma, POINTS)
-    chosen: Floats = np.array([np.isin(ids, form) for form in found.forms], dtype=float).T
+    chosen: Floats = np.array([np.isin(bank.items.item_ids, form) for form in found.forms], dtype=float).T
+    grid = bank.scale.mu + bank.scale.sigma * np.linspace(-SDS, SDS, POINTS)
     banks = bank.posterior.draw(BANKS, np.random.default_rng(0))
-    information = np.array([each.curves.information(theta) @ chosen for each in banks])
+    information = np.array([each.curves.information(grid) @ chosen for each in banks])
     low, high = np.quantile(information, (0.025, 0.975), axis=0)
-    curves = np.stack([np.broadcast_to(theta[:, None], low.shape), low, information.mean(axis=0), high], axis=-1)
-    for k, (name, items) in enumerate(zip(blueprint.names, found.forms, strict=True)):
-        yield FormDraft(
+    curves = np.stack([np.broadcast_to(grid[:, None], low.shape), low, information.mean(axis=0), high], axis=-1)
+    return [
+        FormDraft(
             form_id=name,
             blueprint=blueprint,
-            items=_in_order(items, bank.questions),
+            items=_in_order(items, questions),
             curve=curves[:, k].round(4).tolist(),
             points=np.column_stack([found.theta, found.information[k]]).round(4).tolist(),
             reached=None if found.reached is None else float(found.reached[k]),
@@ -173,6 +141,25 @@ def _drafts(
             left_out=left_out,
             set_hash=bank.published.set_hash,
         )
+        for k, (name, items) in enumerate(zip(blueprint.names, found.forms, strict=True))
+    ]
+
+
+def items_left_out(
+    connection: psycopg.Connection, blueprint: Blueprint, bank: ItemBank, at: datetime
+) -> dict[str, tuple[str, ...]]:
+    """Items of the bank that no form may have, by the reason. Reasons without an item are left out."""
+    share = blueprint.max_exposure or 1.0
+    reasons = {
+        "items that may have leaked": first_column(connection, _LEAKED, (blueprint.scale,)),
+        "items that the blueprint excludes": blueprint.excluded,
+        f"items that more than {share:.0%} of a month's learners saw": first_column(
+            connection, _SEEN, {"scale": blueprint.scale, "at": at, "share": share}
+        ),
+    }
+    known = {*bank.items.item_ids}
+    found = {reason: tuple(sorted(known.intersection(items))) for reason, items in reasons.items()}
+    return {reason: group for reason, group in found.items() if group}
 
 
 def _in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
@@ -231,11 +218,12 @@ def plan_release(
         if (form.state == "released") != undo:
             raise PermanentFailure(f"form {name} is {'not released' if undo else 'released already'}")
         if not undo:
-            usable = {*read_item_bank(connection, scale_id, at).items.item_ids} - {*leaked_items(connection, scale_id)}
+            bank = read_item_bank(connection, scale_id, at)
+            usable = {*bank.items.item_ids}.difference(*items_left_out(connection, form.blueprint, bank, at).values())
             if gone := sorted({*form.items} - usable):
                 raise PermanentFailure(
-                    f"form {name} has items that were withdrawn or may have leaked since: {some_of(gone, MAX_NAMED)}. "
-                    "Assemble it again"
+                    f"form {name} has items that were withdrawn, may have leaked or were seen by too many learners "
+                    f"since: {some_of(gone, MAX_NAMED)}. Assemble it again"
                 )
         elif connection.execute("SELECT 1 FROM response_log WHERE form_id = %s LIMIT 1", (name,)).fetchone():
             raise PermanentFailure(f"form {name} has answers, so its release stays; withdraw its items if need be")
@@ -258,9 +246,9 @@ def release_forms(
 ) -> list[StoredForm]:
     """Release drafts as forms, or undo their release. Returns them as they were before.
 
-    Raises PermanentFailure if a draft was not assembled or has been released already, if an item was withdrawn or may
-    have leaked since, if a form of the name exists, or if a draft differs from `seen`. A release of a form with answers
-    or a released score table cannot be undone.
+    Raises PermanentFailure if a form was not assembled or is released already, if an item can no longer be in it, if
+    an imported form has its name, or if a draft differs from `seen`. The release of a form with answers or a released
+    score table cannot be undone.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection, connection.transaction():

@@ -49,9 +49,8 @@ def assemble_(
     by, database = "" if dry_run else signature(by), current_database()
     rules = Blueprint.from_yaml(blueprint.read_text(encoding="utf-8"))
     found = database.call(assemble_forms, rules, datetime.now(UTC))
-    for draft in found:
-        print_blocks(Section(f"Form {draft.form_id}", (key_figures(draft), Paragraph(join_names(draft.items)))))
-    print_blocks(*content(found))
+    drafts = [Section(f"Form {own.form_id}", (key_figures(own), Paragraph(join_names(own.items)))) for own in found]
+    print_blocks(*drafts, *content(found))
     if not dry_run:
         confirm(f"store {quantity(len(found), 'draft')}?", yes)
         store_drafts(database, found, by=by, reason=reason or f"assembled from {blueprint.name}")
