@@ -100,10 +100,11 @@ class Blueprint(ContentRules):
         Raises PermanentFailure if an item has no number in a column.
         """
         wanted, length, taken, anchors = self.objective, self.length.max or 0, self.testlets or Limits(), None
-        free = {item: own for item, own in bank.items() if item not in {*chain(*left_out.values())}}
+        gone = {*chain(*left_out.values())}
+        free = {item: own for item, own in bank.items() if item not in gone}
         if self.anchors:
-            candidates = {*self.anchors.items, *anchor_form}
-            anchors = ItemLimit("anchors", tuple(filter(candidates.__contains__, free)), self.anchors.n, self.anchors.n)
+            candidates = tuple(item for item in free if item in self.anchors.items or item in anchor_form)
+            anchors = ItemLimit("anchors", candidates, self.anchors.n, self.anchors.n)
         return FormDesign(
             forms=self.forms,
             min_items=self.length.min or length,
