@@ -311,7 +311,7 @@ def test_examples_of_the_description_are_complete_valid_responses() -> None:
 def test_statement_writes_the_changed_values_into_a_table_of_the_company(
     database: Database, irt: Any, tmp_path: Path
 ) -> None:
-    """Keys of the item that are not parameters stay; former parameters, also those that are not published, go."""
+    """Keys of the item that are not parameters stay; former parameters go, also if they are not published."""
     rooms.add_items(database, score_world.item_values())
     rooms.run_sql(database, "INSERT INTO question (item_id, scale_id) VALUES (%s, %s)", (ODD, rooms.SCALE))
     initialise(database, rooms.SCALE, first_month=MONTH)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/reference/sources.md"
-SURNAME = r"(?:(?:van der|von|de|De) )?[A-ZÅÉÖÜ][\w\-]*[a-zé](?: Falcón)?"
+SURNAME = r"(?:(?:van der|von|de|De) )?[A-ZÅÉÖÜ][\w\-]*[a-zé](?: Falcón| Proietti)?"
 YEARS = r"(?:19|20)\d\d(?:(?:, | and )(?:19|20)\d\d)*"
 CITED = re.compile(rf"({SURNAME})((?:,? (?:& |and )?{SURNAME})*)(?: et al\.)?(?:'s?|’s)?,? \(?({YEARS})(?![-–\d/:])")
 NO_AUTHORS = re.compile(

@@ -56,7 +56,7 @@ def information(p: np.ndarray) -> np.ndarray:
 
 
 def test_posterior_means_have_the_error_that_theory_gives_and_draws_cover_the_truth() -> None:
-    """Errors are those of a calibration at the true values, and the estimates come with those at the estimates. The
+    """A calibration at the true values gives the errors. The estimates come with errors computed at the estimates. The
     mean square of J errors of equal variance has the relative error √(2/J), and errors of d are unequal."""
     rng, J, factor = np.random.default_rng(5), 3000, 3.0
     eta = rng.multivariate_normal(MEAN, SPREAD, J)
@@ -140,8 +140,7 @@ def test_expected_response_function_is_the_mean_curve_of_draws() -> None:
 
 
 def test_draws_of_guessing_have_the_joint_errors_of_the_fit() -> None:
-    """The errors are small compared with the spread of the bank, so that the posterior covariance is that of the
-    errors. Every other item has c = 0, which is held."""
+    """The errors are so small that they are the posterior errors, too. Every other item has c = 0, which is held."""
     rng, J = np.random.default_rng(10), 60
     joint = 0.02**2 * np.array([[1.0, 0.4, 0.5], [0.4, 1.0, 0.6], [0.5, 0.6, 2.0]])
     eta = rng.multivariate_normal(MEAN, SPREAD, J)

@@ -8,7 +8,7 @@ below 1e-8 of the information.
 Content: every limit is a *group* of items with a minimum and a maximum. A *unit* is an item, or a testlet whose items
 are given together. Units of one *kind* have the same size and groups. `completion` holds units with which the test can
 be completed within all limits. A unit is chosen only if a completion exists after it, and a completion always contains
-the next choice, so the limits are met in every test. What does not belong here: how tables are made (`plan`).
+the next choice, so the limits are met in every test. The module `plan` makes the tables.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def _fits(unit, content, count, used, left):  # type: ignore[no-untyped-def]
 
 @_kernel
 def complete(content, counted, left, at_least, used, old, n_old, leaving, new, count, taken):  # type: ignore[no-untyped-def]
-    """Write to `new` units with which the test can be completed, and return their number; −1 if none were found.
+    """Write to `new` units with which the test can be completed, and return their number; −1 if the search fails.
 
     Units that lower most deficits of minima come first, and units of the completion `old` before others. Then the test
     is filled up. `counted` (K,) are the items of each group so far, `left` is the number of places, and at least
@@ -310,7 +310,7 @@ def complete(content, counted, left, at_least, used, old, n_old, leaving, new, c
 
 @_inlined_kernel
 def _place_in(unit, content, completion, n):  # type: ignore[no-untyped-def]
-    """The place of a unit in a completion of n units, or else of a unit of its kind; −1 if it has none."""
+    """The place of a unit in a completion of n units, or else of a unit of its kind; −1 if there is no such unit."""
     found = -1
     for k in range(n):
         if completion[k] == unit:
@@ -322,8 +322,8 @@ def _place_in(unit, content, completion, n):  # type: ignore[no-untyped-def]
 
 @_inlined_kernel
 def _complete_after(unit, n, rules, content, state, n_completion):  # type: ignore[no-untyped-def]
-    """Write to `state.other` a completion of the test of n items after a unit, and return its size; −1 if none was
-    found."""
+    """Write to `state.other` a completion of the test of n items after a unit, and return its size, or −1 if the
+    search finds no completion."""
     place = _place_in(unit, content, state.completion, n_completion)
     if place >= 0:
         state.other[:n_completion] = state.completion[:n_completion]

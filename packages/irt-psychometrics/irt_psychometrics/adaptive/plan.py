@@ -48,12 +48,12 @@ class Step:
     """The next item of a learner's test, or the reason for which the test ends.
 
     Attributes:
-        item: the next item; None if the test ends.
+        item: the next item, or None if the test ends.
         position: the number of the next item among the scored items of the test, from 1.
         theta, se: the estimate from the answers of this test and the population, and its standard error.
-        stop: "max-items", "max-se", "classified" or "no-item" (no item can be given within the limits); None if the
-            test goes on.
-        passes: whether the learner passes; None if the test goes on or does not classify.
+        stop: "max-items", "max-se", "classified" or "no-item" (no item can be given within the limits), or None if
+            the test goes on.
+        passes: whether the learner passes, or None if the test goes on or does not classify.
     """
 
     item: str | None

@@ -18,7 +18,7 @@ MONTHS, LEARNERS, ITEMS, LENGTH, MIN_ANSWERS = 12, 4_000, 120, 20, 500
 @pytest.mark.ci
 @pytest.mark.filterwarnings("ignore::irt_psychometrics.ItemWarning")
 def test_year_of_adaptive_months_gives_unbiased_items_and_honest_errors() -> None:
-    """Each month's tests choose items by the estimates of the month before. The first estimates have errors of .12.
+    """Items are chosen by the estimates of the month before. The first estimates have errors of .12.
 
     The truth is standardised by the month's learners, in whose unit a month is fitted. Items have 500 answers or more.
     The standard error of a mean over the 780 items and months is below .008, and a

@@ -28,7 +28,7 @@ def allowed(most: float, n: np.ndarray) -> np.ndarray:
 def test_no_item_is_given_too_often_from_first_learner_on(most):
     """20 of 20 replications, after every number of learners from 20 on.
 
-    The loss of precision is that of a bank whose slopes differ little (SD of ln a .1). It increases with their SD.
+    The bank's slopes differ little (SD of ln a .1). The loss of precision increases with their SD.
     """
     losses = []
     for seed in range(20):

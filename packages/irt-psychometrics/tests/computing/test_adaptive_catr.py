@@ -17,7 +17,7 @@ from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
 from irt_psychometrics.items import ItemParameters, ItemRow
 from irt_psychometrics.scoring import score
 
-CATR: dict[str, Any] = json.loads((Path(__file__).parent / "reference" / "catr.json").read_text())
+CATR: dict[str, Any] = json.loads((Path(__file__).parents[1] / "reference" / "catr.json").read_text())
 METHODS = {
     "MFI": "maximum-information",
     "KL": "kullback-leibler",
