@@ -7,7 +7,6 @@ from irt_assets.adaptive.simulations import (
     make_month,
     precision,
     read_simulations,
-    simulations_table,
 )
 from irt_assets.adaptive.versions import versions_in_force
 from irt_assets.common.metadata import md
@@ -42,11 +41,11 @@ def build_simulation_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefiniti
     ) -> dg.MaterializeResult:
         with classify_failures(), database.connect() as connection:
             made = make_month(connection, context.partition_key, context.run.run_id)
-        given = {each.test_id: each.summary for each in made if "why" not in each.summary}
-        plots = {f"precision ({name})": md(precision(own)) for name, own in given.items()}
-        return dg.MaterializeResult(
-            metadata={"tests": md(simulations_table(made)), **plots, "dagster/row_count": len(made)}
-        )
+        plots = {f"precision ({own.test_id})": md(precision(own.summary)) for own in made if "why" not in own.summary}
+        names = "rmse", "mean_se", "length", "max_exposure", "pass_rate", "why"
+        tests = [(own.scale_id, own.test_id, own.version, *map(own.summary.get, names)) for own in made]
+        table = row_table(("scale", "test", "version", *names), tests)
+        return dg.MaterializeResult(metadata={"tests": table, **plots, "dagster/row_count": len(made)})
 
     return adaptive_simulation
 
@@ -72,11 +71,10 @@ def _judge(look: CheckInput) -> dg.AssetCheckResult:
         for why in broken_promises(versions[each.test_id].policy, each.summary)
     ]
     named = [f"test {test}: {why}" for _, test, why in broken]
-    kept = "the promises of the tests are kept" if versions else "there is no adaptive test"
     return dg.AssetCheckResult(
         passed=not broken,
         severity=dg.AssetCheckSeverity.WARN,
-        description=some_of(named, MAX_NAMED, between="; ") if broken else kept,
+        description=some_of(named, MAX_NAMED, between="; ") or "the promises of all adaptive tests are kept",
         metadata={
             ITEMS: row_table(("scale", "test", "why"), broken),
             **({HOW_TO_FIX: "Change the bank, or the policy by `irt tests set`."} if broken else {}),

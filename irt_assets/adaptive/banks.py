@@ -15,7 +15,7 @@ from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, items_ever_published
 from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.scores.equating import joint_covariance
-from irt_psychometrics import ItemParameters, PsychometricsError
+from irt_psychometrics import ItemParameters
 from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, SelectionPlan
 from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
@@ -74,15 +74,10 @@ class TestBank(ItemBank):
 
     policy: Policy
 
-    @cached_property
+    @property
     def test(self) -> AdaptiveTest:
         """The rules for the library."""
-        try:
-            return self.policy.declaration(
-                {item: self.questions[item] for item in self.items.item_ids}, self.scale.pass_theta
-            )
-        except ValueError as error:
-            raise PermanentFailure(f"test {self.policy.test}: {error}") from None
+        return self.plan.test
 
     @cached_property
     def plan(self) -> SelectionPlan:
@@ -92,11 +87,12 @@ class TestBank(ItemBank):
         """
         if not self.published.items:
             raise PermanentFailure(f"nothing is published on scale {self.scale.scale_id} for test {self.policy.test}")
-        needs_errors = self.policy.method == "expected-information"
-        posterior = self.posterior if needs_errors else None
+        questions = {item: self.questions[item] for item in self.items.item_ids}
+        posterior = self.posterior if self.policy.method == "expected-information" else None
         try:
-            return SelectionPlan(self.test, self.items, self.scale.mu, self.scale.sigma, posterior=posterior)
-        except PsychometricsError as error:
+            test = self.policy.declaration(questions, self.scale.pass_theta)
+            return SelectionPlan(test, self.items, self.scale.mu, self.scale.sigma, posterior=posterior)
+        except ValueError as error:  # a PsychometricsError, or no pass mark
             raise PermanentFailure(f"test {self.policy.test}: {error}") from None
 
 

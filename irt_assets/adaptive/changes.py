@@ -8,74 +8,94 @@ with values that are out of date.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
-from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import psycopg
 
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.simulations import Simulees, draw_simulees, passed
+from irt_assets.adaptive.simulations import draw_simulees, passed, simulate_bank
 from irt_assets.adaptive.versions import versions_in_force
 from irt_assets.blocks import number, percent, signed_number
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
 from irt_assets.decisions.proposals import Proposal, open_changes
 from irt_psychometrics import ItemParameters, PsychometricsError
-from irt_psychometrics.adaptive import simulate
+from irt_psychometrics.adaptive import SimulatedTests
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
-from resources.postgres.database import first_column
+from resources.postgres.database import first_column, one_value
 
 SIMULEES, TRUE_BANKS = 2_000, 5
 
 
-class _Results(NamedTuple):
-    """Errors of θ, lengths and passes of simulated tests, shape (N,) each, and the exposure of each item."""
-
-    error: Floats
-    length: Floats
-    passes: Floats | None
-    exposure: dict[str, float]
-
-
 def effects_of_release(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[str]:
     """The effect of accepting the open proposals from `since` on, a sentence for each test of their scales."""
-    lines = []
-    for scale_id in sorted({p.scale_id for p in found}):
-        if changes := open_changes(p for p in found if p.scale_id == scale_id):
-            lines += compare_tests(connection, scale_id, since, partial(with_values, changes))
-    return lines
+    scales = {p.scale_id for p in found}
+    changes = {scale_id: open_changes(p for p in found if p.scale_id == scale_id) for scale_id in scales}
+    changed = [scale_id for scale_id in scales if changes[scale_id]]
+    return compare_tests(connection, changed, since, lambda bank: with_values(changes[bank.scale.scale_id], bank))
 
 
 def effects_of_withdrawal(connection: psycopg.Connection, items: Collection[str], since: datetime) -> list[str]:
     """The effect of taking items out of use from `since` on, a sentence for each test of their scales."""
-    scales = first_column(
-        connection, "SELECT DISTINCT scale_id FROM question WHERE item_id = ANY(%s) ORDER BY 1", ([*items],)
+    scales = first_column(connection, "SELECT DISTINCT scale_id FROM question WHERE item_id = ANY(%s)", ([*items],))
+    return compare_tests(
+        connection,
+        scales,
+        since,
+        lambda bank: replace(bank, questions={x: own for x, own in bank.questions.items() if x not in items}),
     )
-    change = partial(_without, items)
-    return [line for scale_id in scales for line in compare_tests(connection, scale_id, since, change)]
 
 
-def effects_of_policy(connection: psycopg.Connection, policy: Policy, since: datetime) -> list[str]:
-    """The effect of a new version of a test from `since` on, or the properties of a test that is not offered yet."""
-    former, after = versions_in_force(connection, since).get(policy.test), read_test_bank(connection, policy, since)
-    before = after if former is None else replace(after, policy=former.policy)
-    return [_compare(connection, policy.test, before, after, since)]
+def preview_policy(connection: psycopg.Connection, policy: Policy, since: datetime) -> list[str]:
+    """The changes against the version in force at `since`, warnings, and simulated tests before and after.
+
+    Raises PermanentFailure if the test cannot be given by the set in force then, if a form has the same name, or if
+    it starts at θ of now on a scale that is not fitted by level.
+    """
+    test, former = policy.test, versions_in_force(connection, since).get(policy.test)
+    if one_value(connection, "SELECT EXISTS (SELECT FROM form WHERE form_id = %s)", (test,)):
+        raise PermanentFailure(f"{test} is a form with fixed items; give the adaptive test another name")
+    bank = read_test_bank(connection, policy, since)
+    places = bank.plan.places  # raises if the limits cannot be met
+    if policy.start == "theta-now" and bank.scale.rules.fit.assignment != "by_level":
+        raise PermanentFailure(
+            f"test {test} starts at θ of now: its items depend on ability from before the month, which makes slopes "
+            f"too small on the linear scale {policy.scale}. Set `start: population`, or fit the scale by level: "
+            f"`irt calibrate --month MONTH --scale {policy.scale} --set assignment=by_level`"
+        )
+    if former is None:
+        lines, before = [f"test {test} is new, with {len(places):,} items"], bank
+    else:
+        lines, before = _changed_rules(former.policy, policy), replace(bank, policy=former.policy)
+        lines = lines or [f"the policy of test {test} is the one in force, version {former.version}"]
+    lines += [
+        f"{limit.name}: no item in use, so this limit has no effect"
+        for limit in bank.test.limits
+        if places.keys().isdisjoint(limit.items)
+    ]
+    if policy.unscored and not bank.unscored:
+        lines.append("every item in use has published values, so there are no unscored items to give")
+    return [*lines, _compare(connection, before, bank, since)]
+
+
+def _changed_rules(before: Policy, after: Policy) -> list[str]:
+    """The rules that differ, by their names in YAML, such as length.max."""
+    old, new = (pd.json_normalize(own.model_dump(mode="json", exclude_none=True)).iloc[0] for own in (before, after))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [f"{name}: {old.get(name, 'none')} → {new.get(name, 'none')}" for name in names]
 
 
 def compare_tests(
-    connection: psycopg.Connection, scale_id: str, since: datetime, change: Callable[[TestBank], TestBank]
+    connection: psycopg.Connection, scales: Collection[str], since: datetime, change: Callable[[TestBank], TestBank]
 ) -> list[str]:
-    """Compare each test of a scale in force at `since` without and with a change of its bank, a sentence for each."""
-    found = []
-    for test_id, own in versions_in_force(connection, since).items():
-        if own.scale_id == scale_id:
-            bank = read_test_bank(connection, own.policy, since)
-            found.append(_compare(connection, test_id, bank, change(bank), since))
-    return found
+    """Compare each test of these scales in force at `since` without and with a change of its bank, in a sentence."""
+    tests = [own for own in versions_in_force(connection, since).values() if own.scale_id in scales]
+    banks = [read_test_bank(connection, own.policy, since) for own in tests]
+    return [_compare(connection, bank, change(bank), since) for bank in banks]
 
 
 def with_values(changes: Mapping[str, ItemRow], bank: TestBank) -> TestBank:
@@ -86,76 +106,38 @@ def with_values(changes: Mapping[str, ItemRow], bank: TestBank) -> TestBank:
     return replace(bank, published=replace(bank.published, items=rows, errors=errors))
 
 
-def _without(items: Collection[str], bank: TestBank) -> TestBank:
-    return replace(bank, questions={item: own for item, own in bank.questions.items() if item not in items})
-
-
-def _compare(connection: psycopg.Connection, test_id: str, before: TestBank, after: TestBank, since: datetime) -> str:
+def _compare(connection: psycopg.Connection, before: TestBank, after: TestBank, since: datetime) -> str:
     """The difference in words, with 95 % intervals of the simulation's error."""
-    n = SIMULEES if {before.policy.content, after.policy.content} == {"priority"} else SIMULEES // 20
+    test_id, banks = after.policy.test, (before, after)
+    n = SIMULEES if {bank.policy.content for bank in banks} == {"priority"} else SIMULEES // 20
     simulees = draw_simulees(connection, after.scale, since, n)
     try:
-        _ = after.plan, before.plan
-        truth = max(after, before, key=lambda bank: len(bank.items.item_ids)).posterior
-        banks = truth.draw(TRUE_BANKS, np.random.default_rng(0))
-        new = _simulate(after, banks, simulees)
-        old = new if before is after else _simulate(before, banks, simulees)
+        most = max(after, before, key=lambda bank: len(bank.plan.places))
+        truth = most.posterior.draw(TRUE_BANKS, np.random.default_rng(0))
+        tests = [simulate_bank(bank, simulees, truth) for bank in banks]
     except (PermanentFailure, PsychometricsError) as error:
         return f"test {test_id} cannot be given: {str(error).removeprefix(f'test {test_id}: ')}"
     learners = f"{simulees.theta.size:,} simulated tests of {simulees.source}"
-    return f"test {test_id}, {learners}: {'; '.join(_differences(old, new))}"
+    return f"test {test_id}, {learners}: {'; '.join(_differences(banks, tests))}"
 
 
-def _simulate(bank: TestBank, banks: Sequence[ItemParameters], simulees: Simulees) -> _Results:
-    """Simulate an equal part of the tests with each true bank. Exposure is counted over all parts."""
-    plan, shape = bank.plan, (len(bank.test.exposure_cuts) + 1, len(bank.items.item_ids))
-    parts, counts = [], (np.zeros(shape), np.zeros(shape))
-    for seed, (truth, theta) in enumerate(zip(banks, np.array_split(simulees.theta, len(banks)), strict=True)):
-        part = simulate(
-            plan.items,
-            plan.test,
-            theta,
-            errors=plan.posterior,
-            truth=truth.select(plan.items.item_ids),
-            mean=plan.mean,
-            sd=plan.sd,
-            known_se=simulees.known_se if bank.policy.start == "theta-now" else None,
-            counts=counts,
-            seed=seed,
-        )
-        counts = counts[0] + part.times_eligible, counts[1] + part.times_given
-        parts.append((part.estimate - part.theta, part.length, passed(bank, part)))
-    error, length, passes = ([own for own in column if own is not None] for column in zip(*parts, strict=True))
-    return _Results(
-        np.concatenate(error),
-        np.concatenate(length).astype(float),
-        np.concatenate(passes).astype(float) if passes else None,
-        dict(zip(plan.items.item_ids, counts[1].sum(axis=0) / simulees.theta.size, strict=True)),
-    )
+def _differences(banks: Sequence[TestBank], tests: Sequence[SimulatedTests]) -> Iterator[str]:
+    """The precision, the length, the pass rate and the largest exposure of the tests before and after, in words."""
+    old, new = tests
+    squares = (new.estimate - new.theta) ** 2 - (old.estimate - old.theta) ** 2
+    yield f"RMSE of θ {_change(old.rmse, new.rmse, 3, squares / (old.rmse + new.rmse))}"
+    yield f"mean length {_change(old.length.mean(), new.length.mean(), 1, new.length.astype(float) - old.length)} items"
+    before, now = map(passed, banks, tests)
+    if before is not None and now is not None:
+        yield f"pass rate {_change(100 * before.mean(), 100 * now.mean(), 1, 100.0 * now - 100.0 * before)} %"
+    tops = [(own.exposure.max(), own.plan.items.item_ids[own.exposure.argmax()]) for own in tests]
+    yield f"largest exposure {' → '.join(dict.fromkeys(f'{percent(share)} ({item})' for share, item in tops))}"
 
 
-def _differences(old: _Results, new: _Results) -> Iterator[str]:
-    """The precision, the length, the pass rate and the largest exposure of the tests, in words."""
-    before, now = (float(np.sqrt(np.mean(own.error**2))) for own in (old, new))
-    yield f"RMSE of θ {_change(before, now, 3, _half(new.error**2 - old.error**2) / (before + now))}"
-    means = float(old.length.mean()), float(new.length.mean())
-    yield f"mean length {_change(*means, 1, _half(new.length - old.length))} items"
-    if old.passes is not None and new.passes is not None:
-        shares = 100 * float(old.passes.mean()), 100 * float(new.passes.mean())
-        yield f"pass rate {_change(*shares, 1, _half(100 * (new.passes - old.passes)))} %"
-    tops = [max(own.exposure, key=own.exposure.__getitem__) for own in (old, new)]
-    most = [f"{percent(own.exposure[item])} ({item})" for own, item in zip((old, new), tops, strict=True)]
-    yield f"largest exposure {' → '.join(dict.fromkeys(most))}"
-
-
-def _change(old: float, new: float, digits: int, half: float) -> str:
-    """Two values and their difference with its interval; one value if both are the same."""
+def _change(old: float, new: float, digits: int, differences: Floats) -> str:
+    """Two values and their difference with the 95 % interval of its mean; one value if both are the same."""
     if old == new:
         return number(old, digits)
+    half = float(Z95 * differences.std() / np.sqrt(differences.size))
     shift = f"{signed_number(new - old, digits + 1)} ± {number(half, digits + 1)}"
     return f"{number(old, digits)} → {number(new, digits)} ({shift})"
-
-
-def _half(differences: Floats) -> float:
-    """Half the 95 % interval of a mean."""
-    return float(Z95 * differences.std() / np.sqrt(differences.size))

@@ -71,8 +71,8 @@ class Policy(ContentRules):
     def declaration(self, bank: Mapping[str, Mapping[str, Any]], pass_theta: float | None) -> AdaptiveTest:
         """The rules for the library.
 
-        `bank` has `topic`, `format` and `testlet` of each item. Raises ValueError if the test classifies and there is
-        no pass mark.
+        `bank` has `topic`, `format` and `testlet` of each item. Raises ValueError if the rules are not possible, or
+        if the test classifies and there is no pass mark.
         """
         cut = (self.classify.cut if self.classify.cut is not None else pass_theta) if self.classify else None
         if self.classify and cut is None:

@@ -15,10 +15,11 @@ from psycopg.types.json import Jsonb
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import TestVersion, versions_in_force
-from irt_assets.blocks import Figure, Table, number, percent, table
-from irt_assets.common.arrays import Floats, Mask
+from irt_assets.blocks import Figure, number, percent, table
+from irt_assets.common.arrays import Floats, Mask, finite
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.responses.scales import Scale
+from irt_psychometrics import ItemParameters
 from irt_psychometrics.adaptive import SimulatedTests, simulate
 from irt_psychometrics.plots import Chart
 from resources.failures import PermanentFailure
@@ -104,42 +105,49 @@ def simulate_test(
     except PermanentFailure as failure:
         return TestSimulation(*known, "", {"why": str(failure)}, {})
     simulees = draw_simulees(connection, bank.scale, at, n if policy.content == "priority" else n // 20)
-    tests = simulate(
-        plan.items,
-        plan.test,
-        simulees.theta,
-        errors=bank.posterior,
-        mean=plan.mean,
-        sd=plan.sd,
-        known_se=simulees.known_se if policy.start == "theta-now" else None,
-    )
+    tests = simulate_bank(bank, simulees)
     counts = zip(plan.items.item_ids, tests.times_eligible.T, tests.times_given.T, strict=True)
     items = {item: {"eligible": on.tolist(), "given": given.tolist()} for item, on, given in counts}
     summary = summarise(bank, tests) | {"learners": simulees.source}
     return TestSimulation(*known, bank.published.set_hash, summary, items)
 
 
+def simulate_bank(bank: TestBank, simulees: Simulees, truth: Sequence[ItemParameters] | None = None) -> SimulatedTests:
+    """Simulate a test with true parameters from several banks with its items. None: banks drawn from its posterior."""
+    plan = bank.plan
+    return simulate(
+        plan.items,
+        plan.test,
+        simulees.theta,
+        errors=bank.posterior,
+        truth=truth and [each.select(plan.items.item_ids) for each in truth],
+        mean=plan.mean,
+        sd=plan.sd,
+        known_se=simulees.known_se if bank.policy.start == "theta-now" else None,
+    )
+
+
 def summarise(bank: TestBank, tests: SimulatedTests) -> dict[str, Any]:
     """The results of simulated tests as JSON values."""
-    test, theta, exposure = tests.plan.test, tests.theta, tests.exposure
-    names = ("bias", "rmse", "mean_se", "capitalisation", "overlap", "accuracy")
-    edges = np.array([-np.inf, *np.quantile(theta, np.arange(0.1, 1, 0.1)), np.inf])
-    passes = passed(bank, tests)
+    plan, passes, exposure = tests.plan, passed(bank, tests), tests.exposure
+    edges = np.array([-np.inf, *np.quantile(tests.theta, np.arange(0.1, 1, 0.1)), np.inf])
     n_tests = np.maximum(tests.times_eligible.max(axis=1), 1.0)  # some item is eligible in all tests of an interval
     rates = tests.times_given / n_tests[:, None]
     interval, most = np.unravel_index(int(rates.argmax()), rates.shape)
-    return {name: _known(getattr(tests, name)) for name in names} | {
-        "n": theta.size,
+    return {
+        **{name: finite(getattr(tests, name)) for name in ("bias", "rmse", "mean_se", "capitalisation", "overlap")},
+        "accuracy": tests.accuracy,
+        "n": tests.theta.size,
         "length": float(tests.length.mean()),
         "lengths": {str(n): int(count) for n, count in zip(*np.unique(tests.length, return_counts=True), strict=True)},
         "stops": dict(tests.stops),
-        "precise": None if test.max_se is None else float((tests.se <= test.max_se + 1e-9).mean()),
+        "precise": None if plan.test.max_se is None else float((tests.se <= plan.test.max_se + 1e-9).mean()),
         "max_exposure": float(exposure.max()),
-        "max_item": tests.plan.items.item_ids[int(exposure.argmax())],
-        "max_rate": [float(rates.max()), tests.plan.items.item_ids[most], float(n_tests[interval])],
-        "limits": dict(zip((limit.name for limit in test.limits), tests.limits_met.tolist(), strict=True)),
+        "max_item": plan.items.item_ids[int(exposure.argmax())],
+        "max_rate": [float(rates.max()), plan.items.item_ids[most], float(n_tests[interval])],
+        "limits": dict(zip((limit.name for limit in plan.test.limits), tests.limits_met.tolist(), strict=True)),
         "pass_rate": None if passes is None else float(passes.mean()),
-        "by_theta": {name: [_known(x) for x in own.tolist()] for name, own in tests.by_theta(edges).items()},
+        "by_theta": {name: [*map(finite, own)] for name, own in tests.by_theta(edges).items()},
     }
 
 
@@ -148,10 +156,6 @@ def passed(bank: TestBank, tests: SimulatedTests) -> Mask | None:
     if tests.plan.test.cut is not None:
         return tests.passes
     return None if bank.scale.pass_theta is None else tests.estimate >= bank.scale.pass_theta
-
-
-def _known(value: float | None) -> float | None:
-    return value if value is not None and np.isfinite(value) else None
 
 
 def broken_promises(policy: Policy, summary: Mapping[str, Any]) -> list[str]:
@@ -215,29 +219,16 @@ def read_simulations(
     )
 
 
-def simulations_table(made: Sequence[TestSimulation]) -> Table:
-    """Return a table with one row per simulated test."""
-    formats = {"version": "", "RMSE": ".3f", "SE": ".3f", "length": ".1f", "largest exposure": ".0%", "passes": ".1%"}
-    names = "rmse", "mean_se", "length", "max_exposure", "pass_rate"
-    rows = [
-        (each.scale_id, each.test_id, each.version, *map(each.summary.get, names), each.summary.get("why"))
-        for each in made
-    ]
-    return table(("scale", "test", *formats, "why it cannot be given"), rows, numbers=formats)
-
-
 def precision(summary: Mapping[str, Any]) -> Figure:
     """Draw the real and the reported error of θ, and the bias, by true θ."""
     found = summary["by_theta"]
     names = {"rmse": "real error (RMSE)", "mean_se": "reported standard error", "bias": "bias"}
+    x, described = found["theta"], "Errors of θ by true ability, in tenths of the simulated learners."
     ends = Chart.ends_of(*(found[name] for name in names), [0.0])
-    x = found["theta"]
-    chart = Chart((x[0], x[-1]), ends, "true ability θ", "in units of θ", "Errors of θ by true ability.").level(0)
+    chart = Chart((x[0], x[-1]), ends, "true ability θ", "in units of θ", described).level(0)
     for colour, (name, label) in zip(Chart.SERIES, names.items(), strict=False):
         chart.points(x, found[name], colour, label, joined=True)
     formats = {"simulated tests": ",", "θ": ".2f", **dict.fromkeys(names.values(), ".3f"), "items": ".1f"}
-    columns = (found[name] for name in ("n", "theta", *names, "length"))
-    numbers = table(
-        [*formats], zip(*columns, strict=True), numbers=formats, caption="Tenths of the learners", small=True
-    )
-    return Figure(chart, "Errors of θ by true ability, in tenths of the simulated learners.", numbers=numbers)
+    rows = zip(*(found[name] for name in ("n", "theta", *names, "length")), strict=True)
+    numbers = table([*formats], rows, numbers=formats, caption="Tenths of the learners", small=True)
+    return Figure(chart, described, numbers=numbers)

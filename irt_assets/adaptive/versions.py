@@ -3,6 +3,7 @@
 A session keeps the version that was in force when it began.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from psycopg.types.json import Jsonb
 from irt_assets.adaptive.policy import Policy
 from irt_assets.decisions.release import require_text
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, records
+from resources.postgres.database import Database, advisory_lock, one_value, records
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class TestVersion:
 
     @property
     def policy(self) -> Policy:
-        """The policy. Raises PermanentFailure if the test is not offered."""
-        if self.stored is None:
-            raise PermanentFailure(f"test {self.test_id} is not offered since {self.effective_from:%Y-%m-%d}")
+        """The policy of a test that is offered."""
         return Policy.model_validate(self.stored)
 
 
@@ -57,7 +56,7 @@ def versions_in_force(connection: psycopg.Connection, at: datetime) -> dict[str,
 
 
 def version_in_force(connection: psycopg.Connection, test_id: str, at: datetime) -> TestVersion:
-    """The version of a test in force at `at`. Raises PermanentFailure, which names the tests, if there is none."""
+    """The version of a test in force at `at`. Raises PermanentFailure, which names the tests in force, without it."""
     known = versions_in_force(connection, at)
     if test_id not in known:
         raise PermanentFailure(f"there is no test {test_id}; the tests are: {', '.join(known) or 'none'}")
@@ -78,7 +77,8 @@ def set_policy(
             raise PermanentFailure(
                 f"test {policy.test} is of scale {former[-1].scale_id}; give the new test its own name"
             )
-        return _store(connection, policy.test, policy.scale, policy, by, reason, effective_from)
+        stored = policy.model_dump(mode="json")
+        return _store(connection, policy.test, policy.scale, stored, None, effective_from, by, reason)
 
 
 def undo_version(database: Database, test_id: str, *, by: str, reason: str) -> int:
@@ -93,25 +93,26 @@ def undo_version(database: Database, test_id: str, *, by: str, reason: str) -> i
         standing = [each for each in versions if each.undoes is None and each.version not in undone]
         if not standing:
             raise PermanentFailure(f"no decision on test {test_id} stands, so there is nothing to undo")
-        before = standing[-2].policy if len(standing) > 1 else None
-        return _store(connection, test_id, standing[-1].scale_id, before, by, reason, None, standing[-1].version)
+        last, before = standing[-1], standing[-2].stored if len(standing) > 1 else None
+        return _store(connection, test_id, last.scale_id, before, last.version, None, by, reason)
 
 
 def _store(
     connection: psycopg.Connection,
     test_id: str,
     scale_id: str,
-    policy: Policy | None,
+    policy: Mapping[str, object] | None,
+    undoes: int | None,
+    effective_from: datetime | None,
     by: str,
     reason: str,
-    effective_from: datetime | None,
-    undoes: int | None = None,
 ) -> int:
-    by, reason = require_text("person", by), require_text("reason", reason)
-    stored = None if policy is None else Jsonb(policy.model_dump(mode="json"))
-    [[version]] = connection.execute(
+    return one_value(
+        connection,
         """INSERT INTO adaptive_test (test_id, scale_id, policy, undoes, effective_from, decided_by, reason)
            VALUES (%s, %s, %s, %s, coalesce(%s, now()), %s, %s) RETURNING version""",
-        (test_id, scale_id, stored, undoes, effective_from, by, reason),
-    ).fetchall()
-    return int(version)
+        (
+            *(test_id, scale_id, policy and Jsonb(policy), undoes, effective_from),
+            *(require_text("person", by), require_text("reason", reason)),
+        ),
+    )

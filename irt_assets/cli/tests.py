@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
+from irt_assets.adaptive.changes import preview_policy
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.policy_changes import preview_policy
 from irt_assets.adaptive.simulations import broken_promises
 from irt_assets.adaptive.versions import (
     TestVersion,
-    read_versions,
     set_policy,
     undo_version,
     version_in_force,
@@ -21,13 +20,11 @@ from irt_assets.adaptive.versions import (
 )
 from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, signature
-from irt_assets.common.wording import sentence
 from irt_assets.decisions.release import midnight, require_text
 from irt_assets.reports.adaptive_blocks import (
     AdaptiveFacts,
     adaptive_blocks,
     adaptive_facts,
-    simulate_version,
     tests_table,
 )
 from resources.failures import PermanentFailure
@@ -51,13 +48,17 @@ def list_(as_json: AsJson = False) -> None:
 @app.command(epilog="Example: irt tests show placement")
 def show(test: Test, as_json: AsJson = False) -> None:
     """Show the policy of a test, whether it keeps its promises, and all versions."""
-    _print(current_database().call(adaptive_facts, test, datetime.now(UTC)), as_json)
+    now = datetime.now(UTC)
+    with current_database().connect() as connection:
+        _print(adaptive_facts(connection, version_in_force(connection, test, now), now), as_json)
 
 
 @app.command(epilog="Example: irt tests simulate placement new.yaml --n 5000")
 def simulate(
     test: Test,
-    file: Annotated[Path | None, typer.Argument(help="Policy. Default: the version in force.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="Policy. Default: the version in force.")
+    ] = None,
     n: Annotated[int, typer.Option("--n", min=100, max=100_000, help="Number of simulated tests.")] = 2_000,
     as_json: AsJson = False,
 ) -> None:
@@ -69,18 +70,18 @@ def simulate(
     now = datetime.now(UTC)
     with current_database().connect() as connection:
         if file:
-            policy = _read(file)
+            policy = Policy.from_yaml(file.read_text("utf-8"))
             if policy.test != test:
                 raise PermanentFailure(f"{file} is a policy of test {policy.test}, not of test {test}")
             own = TestVersion(0, test, policy.scale, policy.model_dump(mode="json"), None, now, "", "", now)
         else:
             own = version_in_force(connection, test, now)
-        _print(simulate_version(connection, own, now, n), as_json)
+        _print(adaptive_facts(connection, own, now, n), as_json)
 
 
 @app.command("set", epilog='Example: irt tests set placement.yaml --by Kim --reason "shorter"')
 def set_(
-    file: Annotated[Path, typer.Argument(help="Policy in YAML.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Policy in YAML.")],
     by: By,
     reason: Reason,
     begin: Annotated[str | None, typer.Option("--from", help="First day of the policy, UTC. Default: now.")] = None,
@@ -93,8 +94,8 @@ def set_(
     force, and simulated tests before and after. It refuses policies that the
     set in force cannot meet.
     """
-    by, reason, policy, database = signature(by), require_text("reason", reason), _read(file), current_database()
-    since = midnight(begin, "--from") if begin else None
+    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    policy, since = Policy.from_yaml(file.read_text("utf-8")), midnight(begin, "--from") if begin else None
     say(*database.call(preview_policy, policy, since or datetime.now(UTC)))
     if not dry_run:
         confirm(f"set the policy of test {policy.test}?", yes)
@@ -108,24 +109,15 @@ def undo(test: Test, by: By, reason: Reason, yes: Yes = False) -> None:
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     confirm(f"undo the last decision on test {test}?", yes)
     version = undo_version(database, test, by=by, reason=reason)
-    [made] = [each for each in database.call(read_versions, test) if each.version == version]
-    say(f"test {test}: version {version}" + ("" if made.stored else "; it is not offered any more"))
-
-
-def _read(file: Path) -> Policy:
-    try:
-        return Policy.from_yaml(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, PermanentFailure) as error:
-        raise PermanentFailure(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    offered = test in database.call(versions_in_force, datetime.now(UTC))
+    say(f"test {test}: version {version}" + ("" if offered else "; it is not offered any more"))
 
 
 def _print(facts: AdaptiveFacts, as_json: bool) -> None:
+    own, found = facts.version, facts.simulation
     if as_json:
-        own, summary = facts.version, facts.simulation.summary
-        promises = broken_promises(own.policy, summary)
-        print_json(
-            asdict(own) | {"simulation": summary, "broken_promises": promises, "exposure": facts.simulation.exposure}
-        )
+        promises = broken_promises(own.policy, found.summary)
+        print_json(asdict(own) | {"simulation": found.summary, "broken_promises": promises, "exposure": found.exposure})
     else:
-        say(sentence(f"Adaptive test {facts.version.test_id} of scale {facts.version.scale_id}"))
+        say(f"Adaptive test {own.test_id} of scale {own.scale_id}.")
         print_blocks(*adaptive_blocks(facts, current_settings().irt_time_zone))

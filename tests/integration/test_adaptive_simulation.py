@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from irt_assets.adaptive.assets import SIMULATION, build_promises_check, build_simulation_asset
-from irt_assets.adaptive.changes import compare_tests, effects_of_policy, effects_of_withdrawal, with_values
+from irt_assets.adaptive.changes import compare_tests, effects_of_withdrawal, preview_policy, with_values
 from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.simulations import (
     broken_promises,
@@ -73,7 +73,8 @@ def test_month_run_twice_stores_one_row_and_warns_only_of_the_test_whose_error_i
 ) -> None:
     version = offer(exam)
     hard = offer(exam, HARD.replace("placement", "precise"))
-    set_policy(
+    later = Policy.from_yaml(EASY.replace("placement", "later"))
+    set_policy(exam, later, **SIGNED, effective_from=END + timedelta(days=1))
         exam, Policy.from_yaml(EASY.replace("placement", "later")), **SIGNED, effective_from=END + timedelta(days=1)
     )
     months = monthly(MONTH)
@@ -161,8 +162,8 @@ def test_release_of_a_drifted_item_improves_precision_beyond_the_simulation_erro
         if item in strong
     }
     with exam.connect() as connection:
-        [line] = compare_tests(connection, rooms.SCALE, NOW, partial(with_values, moved))
-        [same] = compare_tests(connection, rooms.SCALE, NOW, lambda bank: bank)
+        [line] = compare_tests(connection, [rooms.SCALE], NOW, partial(with_values, moved))
+        [same] = compare_tests(connection, [rooms.SCALE], NOW, lambda bank: bank)
     found = RMSE.search(line)
     assert found is not None, line
     before, after, shift, half = (float(x.replace("−", "-")) for x in found.groups())
@@ -176,8 +177,8 @@ def test_withdrawn_items_and_a_new_policy_are_compared_and_other_scales_are_left
     offer(exam)
     with exam.connect() as connection:
         [line] = effects_of_withdrawal(connection, ["i1", "i2"], NOW)
-        [longer] = effects_of_policy(connection, Policy.from_yaml(EASY.replace("8", "12")), NOW)
-        [new] = effects_of_policy(connection, Policy.from_yaml(EASY.replace("placement", "new")), NOW)
+        [*_, longer] = preview_policy(connection, Policy.from_yaml(EASY.replace("8", "12")), NOW)
+        [*_, new] = preview_policy(connection, Policy.from_yaml(EASY.replace("placement", "new")), NOW)
     assert line.startswith("test placement, 2,000 simulated tests of the population: RMSE of θ 0.")
     assert "mean length 8.0 → 12.0 (+4.00 ± 0.00) items" in longer
     assert "→" not in new

@@ -42,7 +42,7 @@ def test_policy_is_set_changed_shown_and_undone(typed: Irt, tmp_path: Path) -> N
     longer = written(tmp_path, POLICY.replace("max: 8", "max: 12, se: 0.5") + "topics: {algebra: {max: 4}}\n")
 
     preview = typed("tests", "set", longer, *SIGNED, "--dry-run")
-    changes = "length.max: 8 → 12", "length.se: none → 0.5", "topics.algebra: none → {'min': 0, 'max': 4}"
+    changes = "length.max: 8 → 12", "length.se: none → 0.5", "topics.algebra.max: none → 4"
     no_items = "topic algebra: no item in use, so this limit has no effect"
     assert missing_sentences(preview.out, *changes, no_items) == []
     assert re.search(r"RMSE of θ 0\.\d+ → 0\.\d+ .* mean length 8\.0 → \d", preview.out)
@@ -65,7 +65,7 @@ def test_policy_is_set_changed_shown_and_undone(typed: Irt, tmp_path: Path) -> N
 
 REFUSED = {
     "a wrong line": (POLICY.replace("{max: 8}", "{max: 0}"), "line 3: length.max"),
-    "no file": ("", "policy.yaml: "),
+    "an empty file": ("", "the policy is not valid; line 1: test: Field required"),
     "the name of a form": (POLICY.replace("placement", "F1"), "F1 is a form with fixed items"),
     "a topic without items": (POLICY + "topics: {algebra: {min: 2}}\n", "topic algebra needs 2 items"),
     "a scale without an origin": (POLICY.replace(rooms.SCALE, "other"), "other"),

@@ -11,7 +11,7 @@ import pytest
 from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.simulations import TestSimulation, broken_promises
 from irt_assets.adaptive.versions import TestVersion
-from irt_assets.blocks import Box, List, Section, Table, html, plain, walk
+from irt_assets.blocks import Box, List, Pairs, Section, Table, html, plain, walk
 from irt_assets.reports import adaptive_blocks
 from irt_psychometrics.adaptive import SimulatedTests
 from irt_psychometrics.adaptive.declaration import Method
@@ -65,15 +65,16 @@ def facts(**changes: Any) -> adaptive_blocks.AdaptiveFacts:
     version = TestVersion(3, "exam", "default", stored, None, AT, "Ann", "June", AT)
     undone = replace(version, version=4, undoes=3, stored=None)
     simulation = TestSimulation("2026-10", 3, "exam", "default", "hash", SUMMARY | changes, ITEMS)
-    return adaptive_blocks.AdaptiveFacts(version, (version, undone), simulation, True)
+    return adaptive_blocks.AdaptiveFacts(version, (version, undone), simulation)
 
 
 def test_policy_in_words_contains_every_rule() -> None:
-    found = " ".join(adaptive_blocks.policy_in_words(Policy.from_yaml(POLICY)))
+    [block] = [block for block in adaptive_blocks.adaptive_blocks(facts()) if isinstance(block, Pairs)][:1]
+    found = "; ".join(f"{name} {plain(value)}" for name, value in block.rows)
     for part in (
-        *("5 to 20 items", "standard error of 0.3", "θ = 0.5", "(SPRT)", "drawn from the best 5", "by EAP"),
-        *("the learner's θ of now", "topic algebra 2 to 20", "topic geometry 0 to 4", "at most one of i1, i2"),
-        *("testlet together", "At most 25 %".lower(), "between -1, 1", "10 % of the places", "within 365 days"),
+        *("5 to 20 items", "standard error is 0.3", "θ = 0.5", "(SPRT)", "drawn from the best 5", "score EAP"),
+        *("the learner's θ of now", "topic algebra: 2 to 20", "topic geometry: 0 to 4", "enemies i1, i2: 0 to 1"),
+        *("testlet together", "exposure 25 %", "between -1, 1", "places without a score 10 %", "within 365 days"),
     ):
         assert part in found, part
 
@@ -135,7 +136,7 @@ def test_list_of_tests_links_to_their_pages() -> None:
     assert isinstance(found, Table)
     [(name, version, length)] = found.rows
     assert (name.link, version) == ("?view=test&test=exam", 3)
-    assert plain(length) == "The test has 5 to 20 items, and it ends at a standard error of 0.3."
+    assert plain(length) == "5 to 20 items, until the standard error is 0.3"
 
 
 def test_every_method_and_stop_has_words() -> None:

@@ -31,8 +31,9 @@ def document(request: ViewRequest) -> Document:
 
 def _read(request: ViewRequest) -> tuple[adaptive_blocks.AdaptiveFacts, list[str]]:
     """The test of the address (default: the first one), and all tests. Raises NotFound for an unknown test."""
+    now = request.reader.now()
     with request.reader.connect() as connection:
-        tests = [*versions_in_force(connection, request.reader.now())]
+        tests = versions_in_force(connection, now)
         name = request.field("test", next(iter(tests), ""))
         require_known("adaptive test", name, tests)
-        return adaptive_blocks.adaptive_facts(connection, name, request.reader.now()), tests
+        return adaptive_blocks.adaptive_facts(connection, tests[name], now), [*tests]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -148,7 +148,7 @@ def simulate(
     theta: npt.ArrayLike | int = 1000,
     *,
     errors: ItemPosterior | None = None,
-    truth: ItemParameters | None = None,
+    truth: ItemParameters | Sequence[ItemParameters] | None = None,
     mean: float = 0.0,
     sd: float = 1.0,
     known_se: float | None = None,
@@ -172,7 +172,8 @@ def simulate(
         The posterior of the items, from which true parameters are drawn. Draws from the normal distribution around the
         estimates would hide that the chosen items are those with favourable errors.
     truth
-        True parameters of the same J items; None: `errors`, or else the parameters are without errors.
+        True parameters of the same J items, or several such banks, each for an equal part of the tests; None: those
+        of `errors`, or else the parameters are without errors.
     mean, sd
         Mean and SD of the population, sd > 0.
     known_se
@@ -213,8 +214,9 @@ def simulate(
         weight = sd**2 / (sd**2 + known_se**2)
         prior[:, 0] = mean + weight * (at + known_se * rng.standard_normal(at.size) - mean)
         prior[:, 1] = known_se * np.sqrt(weight)
-    drawn = truth is None and errors is not None
-    banks = errors.draw(min(TRUE_BANKS, at.size), rng) if drawn and errors else [truth or items]
+    if truth is None:
+        truth = items if errors is None else errors.draw(min(TRUE_BANKS, at.size), rng)
+    banks = [truth] if isinstance(truth, ItemParameters) else truth
     seeds = rng.integers(0, 2**63, at.size, dtype=np.uint64)
     shape = len(test.exposure_cuts) + 1, len(items.item_ids)
     eligible, given = (np.zeros(shape), np.zeros(shape)) if counts is None else counts
