@@ -75,8 +75,6 @@ def test_month_run_twice_stores_one_row_and_warns_only_of_the_test_whose_error_i
     hard = offer(exam, HARD.replace("placement", "precise"))
     later = Policy.from_yaml(EASY.replace("placement", "later"))
     set_policy(exam, later, **SIGNED, effective_from=END + timedelta(days=1))
-        exam, Policy.from_yaml(EASY.replace("placement", "later")), **SIGNED, effective_from=END + timedelta(days=1)
-    )
     months = monthly(MONTH)
     graph = dg.Definitions(
         assets=[build_simulation_asset(months)],
