@@ -137,7 +137,7 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
             reached=None if found.reached is None else float(found.reached[k]),
             objective=found.objective,
             gap=finite(found.gap),
-            rules=tuple((rule, numbers[k]) for rule, _, _, numbers in found.rules),
+            rules=tuple((rule, numbers[k]) for rule, numbers in found.rules),
             left_out=left_out,
             set_hash=bank.published.set_hash,
         )

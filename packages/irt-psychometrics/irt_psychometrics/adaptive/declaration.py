@@ -17,6 +17,12 @@ Content = Literal["priority", "shadow"]
 CutRule = Literal["sprt", "interval"]
 
 
+def require(*rules: tuple[bool, str]) -> None:
+    """Raise PsychometricsError with the message of the first rule that does not hold."""
+    if broken := [message for holds, message in rules if not holds]:
+        raise PsychometricsError(broken[0])
+
+
 @dataclass(frozen=True)
 class ItemLimit:
     """The numbers of items of a group that a test or form may have.
@@ -35,8 +41,8 @@ class ItemLimit:
     most: int | None = None
 
     def __post_init__(self) -> None:
-        if self.least < 0 or (self.most is not None and self.most < self.least):
-            raise PsychometricsError(f"the limits of {self.name} must satisfy 0 ≤ {self.least} ≤ {self.most}")
+        is_range = self.least >= 0 and (self.most is None or self.least <= self.most)
+        require((is_range, f"the limits of {self.name} must satisfy 0 ≤ {self.least} ≤ {self.most}"))
 
     @classmethod
     def of_groups(
@@ -100,18 +106,27 @@ class AdaptiveTest:
 
     def __post_init__(self) -> None:
         choices = {"method": Method, "estimator": Estimator, "content": Content, "cut_rule": CutRule}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in get_args(allowed):
-                raise PsychometricsError(f"{name} must be one of {', '.join(get_args(allowed))}")
-        shares = ("false_pass", "false_fail", "confidence", "max_exposure")
-        wrong = [name for name in shares if not 0 < (getattr(self, name) or 0.5) < 1 and getattr(self, name) != 1]
-        if wrong:
-            raise PsychometricsError(f"{wrong[0]} must be a share between 0 and 1, got {getattr(self, wrong[0])}")
-        if not 1 <= self.min_items <= self.max_items:
-            raise PsychometricsError(
-                f"a test needs 1 ≤ min_items ≤ max_items, got {self.min_items} and {self.max_items}"
-            )
-        if min(self.randomesque, self.indifference, self.max_se or 1) <= 0 or self.unscored < 0:
-            raise PsychometricsError("randomesque, indifference and max_se must be positive, and unscored at least 0")
-        if list(self.exposure_cuts) != sorted(set(self.exposure_cuts)):
-            raise PsychometricsError(f"exposure_cuts must increase, got {self.exposure_cuts}")
+        shares = {name: getattr(self, name) for name in ("false_pass", "false_fail", "confidence", "max_exposure")}
+        require(
+            *(
+                (getattr(self, name) in get_args(allowed), f"{name} must be one of {', '.join(get_args(allowed))}")
+                for name, allowed in choices.items()
+            ),
+            *(
+                (share is None or 0 < share <= 1, f"{name} must be a share between 0 and 1, got {share}")
+                for name, share in shares.items()
+            ),
+            (self.false_pass + self.false_fail < 1, "false_pass and false_fail must have a sum below 1"),
+            (
+                1 <= self.min_items <= self.max_items,
+                f"a test needs 1 ≤ min_items ≤ max_items, got {self.min_items} and {self.max_items}",
+            ),
+            (
+                min(self.randomesque, self.indifference, self.max_se or 1) > 0 and self.unscored >= 0,
+                "randomesque, indifference and max_se must be positive, and unscored at least 0",
+            ),
+            (
+                list(self.exposure_cuts) == sorted(set(self.exposure_cuts)),
+                f"exposure_cuts must increase, got {self.exposure_cuts}",
+            ),
+        )

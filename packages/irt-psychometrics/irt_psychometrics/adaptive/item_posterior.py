@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 
 from irt_psychometrics.core import covariances
-from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
+from irt_psychometrics.core.wording import some_of
+from irt_psychometrics.scoring.form_scores import require_curves
 
 MAX_STEPS, TOLERANCE = 300, 1e-5
 NO_ERROR = 1e-10
@@ -62,9 +64,13 @@ class ItemPosterior:
 
         Raises PsychometricsError, which names the items, if items have a ≤ 0 or no finite errors.
         """
-        _require(items, items.curves.known & (items.a > 0), "no positive slope a; leave them out of the bank")
+        require_curves(items, "the bank")
         with_errors = np.isfinite(items.cov_of_each.sum(axis=(1, 2)))
-        _require(items, with_errors, "no finite errors; use the errors of a fit, or `items.with_assumed_errors()`")
+        if not with_errors.all():
+            raise PsychometricsError(
+                f"the bank has no finite errors of {some_of(np.array(items.item_ids)[~with_errors])}; use the errors "
+                "of a fit, or `items.with_assumed_errors()`"
+            )
         errors, estimates = _errors(items), _locations(items)
         own, location = covariances.item_blocks(errors), estimates
         for _ in range(2):
@@ -134,8 +140,8 @@ class ItemPosterior:
         for some in items.others:
             c[some.at] = items.c[some.at]
             others.append(replace(some, further=some.further + moved[some.at, : len(some.further)].T))
-        b, no_errors = -location[:, 1] / a, np.zeros((len(a), 2, 2))
-        return ItemParameters(items.item_ids, a, b, c, no_errors, others=tuple(others))
+        no_errors = np.zeros((len(a), 2, 2))
+        return ItemParameters(items.item_ids, a, -location[:, 1] / a, c, no_errors, others=tuple(others))
 
 
 def _fit_bank(estimates: Floats, errors: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -175,13 +181,6 @@ def _assumed(items: ItemParameters, location: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         errors = _errors(replace(items, a=a, b=-location[:, 1] / a).with_assumed_errors())
     return np.sqrt(errors[:, [0, 1], [0, 1]])
-
-
-def _require(items: ItemParameters, satisfied: Mask, lack: str) -> None:
-    """Raise PsychometricsError if the mask `satisfied` (J,) is not True for all items."""
-    names = [items.item_ids[j] for j in np.flatnonzero(~satisfied)]
-    if names:
-        raise PsychometricsError(f"{len(names)} items have {lack}: {', '.join(names[:5])}{', …' * (len(names) > 5)}")
 
 
 def score_probabilities(curves: ItemCurves, nodes: Floats) -> Floats:

@@ -6,6 +6,7 @@ within milliseconds. Otherwise the integer program is solved.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from irt_psychometrics.adaptive.declaration import AdaptiveTest
 from irt_psychometrics.adaptive.kernels import NO_ITEM, NOT_STOPPED, PENALTY, Content
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.kernels import Run, cut
-from irt_psychometrics.core.linear_programs import Program, Rule, highs, solver
+from irt_psychometrics.core.linear_programs import Program, Rule, highs
 
 _GAP, _WHOLE = 0.01, 1e-6
 """The relative distance of a shadow test from the best one, and of a solution from whole numbers."""
@@ -34,16 +35,15 @@ class ShadowTests:
 
     def __init__(self, test: AdaptiveTest, content: Content, information: Floats) -> None:
         """`information` (J,) makes the first test, from whose basis all others are solved."""
-        self.content, self.size, self.longest = content, np.diff(content.unit_start), test.max_items
+        self.content, self.size, self.test = content, np.diff(content.unit_start), test
         counts = np.zeros((1 + len(content.least), len(self.size)))
         counts[0] = self.size
-        member = np.repeat(np.arange(len(content.unit_of)), np.diff(content.group_start))
-        np.add.at(counts, (1 + content.groups, content.unit_of[member]), 1)
+        np.add.at(counts, (1 + content.groups, content.unit_of.repeat(np.diff(content.group_start))), 1)
         least, most = [test.min_items, *content.least], [test.max_items, *content.most]
-        all_units = np.arange(len(self.size))
-        self.rules = tuple(Rule("", all_units, own, *ends) for own, *ends in zip(counts, least, most, strict=True))
-        self.first_worth = self._by_unit(information)
-        self.among, self.idle = test.randomesque, list[tuple[Any, Any, Any]]()
+        all_units, first_worth = np.arange(len(self.size)), np.bincount(content.unit_of, information).astype(float)
+        rules = tuple(Rule("", all_units, low, high, own) for own, low, high in zip(counts, least, most, strict=True))
+        self.program = Program(rules, -first_worth, np.ones(len(self.size)), len(self.size))
+        self.idle = list[tuple[Any, Any, Any]]()
 
     def choose(self, values: Floats, given: Ints, rng: np.random.Generator) -> int:
         """The place of the next item, the most valuable one of the shadow test that is not given yet.
@@ -65,14 +65,14 @@ class ShadowTests:
         content, avoided = self.content, values < -PENALTY / 2
         free = np.isfinite(values)
         worth = np.where(free, values + PENALTY * avoided, 0.0)
-        worth -= 2 * self.longest * worth.max() * (avoided & free)
-        by_unit = self._by_unit(worth)
+        worth -= 2 * self.test.max_items * worth.max() * (avoided & free)
+        by_unit = np.bincount(content.unit_of, worth).astype(float)
         lower = np.zeros(len(by_unit))
         lower[content.unit_of[given]] = 1.0
-        upper = np.maximum(lower, np.logical_and.reduceat(free[content.unit_items], content.unit_start[:-1]))
+        upper = np.maximum(lower, np.bincount(content.unit_of, ~free) == 0)
         test = self._solve(by_unit, lower, upper)
         best = np.argsort(-by_unit / self.size, kind="stable")
-        best = best[(test > 0.5)[best] & (lower == 0)[best]][: self.among]
+        best = best[(test > 0.5)[best] & (lower == 0)[best]][: self.test.randomesque]
         best = best[: max(1, int((by_unit[best] >= 0).sum()))]
         return int(content.unit_items[content.unit_start[rng.choice(best)]]) if len(best) else -1
 
@@ -96,18 +96,13 @@ class ShadowTests:
         if waiting.size:
             each(choose, cut(np.ones(waiting.size), 8))
 
-    def _by_unit(self, values: Floats) -> Floats:
-        total: Floats = np.add.reduceat(values[self.content.unit_items], self.content.unit_start[:-1])
-        return total
-
     def _solve(self, worth: Floats, lower: Floats, upper: Floats) -> Floats:
         """The units of the best test, as 0 and 1; all 0 if no test meets the limits."""
-        optimal, n = highs().HighsModelStatus.kOptimal, len(worth)
-        columns, test = np.arange(n, dtype=np.int32), np.zeros(n)
+        optimal, n, test = highs().HighsModelStatus.kOptimal, len(worth), np.zeros(len(worth))
         relaxed, whole, basis = solvers = self.idle.pop() if self.idle else self._make_solvers()
         for one in (relaxed, whole):
-            one.changeColsCost(n, columns, -worth)
-            one.changeColsBounds(n, columns, lower, upper)
+            one.changeColsCost(n, np.arange(n, dtype=np.int32), -worth)
+            one.changeColsBounds(n, np.arange(n, dtype=np.int32), lower, upper)
             if one is relaxed:
                 one.setBasis(basis)
             else:
@@ -121,8 +116,6 @@ class ShadowTests:
 
     def _make_solvers(self) -> tuple[Any, Any, Any]:
         """Solvers of the relaxed and of the whole program, and the basis of a first test."""
-        n, relaxed, whole = len(self.size), solver(), solver(mip_rel_gap=_GAP)
-        for one, n_integer in ((relaxed, 0), (whole, n)):
-            Program(self.rules, -self.first_worth, np.ones(n), n_integer).load(one)
+        relaxed, whole = replace(self.program, n_integer=0).solver(), self.program.solver(mip_rel_gap=_GAP)
         relaxed.run()
         return relaxed, whole, relaxed.getBasis()

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from irt_psychometrics.adaptive.declaration import ItemLimit
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.adaptive.declaration import ItemLimit, require
 
 Objective = Literal["maximum", "maximin", "target", "shortest"]
 
@@ -50,7 +49,7 @@ class FormDesign:
         certainty: the probability, over the errors of the items, with which a form has its information at all points
             together. "target" and "shortest" reach the target with this probability; "maximum" and "maximin" maximise
             the information that is reached with it. None: the estimates count as the truth.
-        limits: limits on the content of each form.
+        limits: limits on the content of each form. Items of a limit with `most=0` are in no form, such as leaked items.
         sums: limits on sums of numeric columns in each form.
         testlets: items that belong together; a form has none of a testlet's items, or from `least` to `most` of them.
         anchors: the candidates for anchor items, and the number of them in a form. They may be in all forms, whatever
@@ -60,7 +59,6 @@ class FormDesign:
         min_uses, max_uses: the number of forms that an item is in; `min_uses=1`: every item is used.
         max_overlap: the maximum number of items that two forms have in common; None: no maximum.
         included: ids of items that are in each form.
-        excluded: ids of items that are in no form, such as leaked or withdrawn items.
 
     References
     ----------
@@ -84,25 +82,30 @@ class FormDesign:
     max_uses: int = 1
     max_overlap: int | None = None
     included: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.objective not in get_args(Objective):
-            raise PsychometricsError(f"objective must be one of {', '.join(get_args(Objective))}")
-        if not 1 <= self.min_items <= self.max_items or self.forms < 1:
-            raise PsychometricsError(
-                f"forms need 1 ≤ min_items ≤ max_items and forms ≥ 1, got {self.min_items}, {self.max_items} and "
-                f"{self.forms}"
-            )
         points = 1 if self.values is not None else len(self.theta)
-        if self.target is None and self.objective in ("target", "shortest"):
-            raise PsychometricsError(f'objective "{self.objective}" needs a target: the information at each θ')
-        if not points or (self.target is not None and (len(self.target) != points or min(self.target) <= 0)):
-            raise PsychometricsError(
-                f"target must have a positive number for each of the {points} points, got {self.target}"
-            )
-        if not 0 < (self.certainty or 0.5) < 1 or (self.certainty is not None and self.values is not None):
-            raise PsychometricsError("certainty must be between 0 and 1, and belongs to information, not to `values`")
+        target = (1.0,) * points if self.target is None else self.target
+        require(
+            (self.objective in get_args(Objective), f"objective must be one of {', '.join(get_args(Objective))}"),
+            (
+                1 <= self.min_items <= self.max_items,
+                f"forms need 1 ≤ min_items ≤ max_items, got {self.min_items} and {self.max_items}",
+            ),
+            (self.forms >= 1, f"forms must be at least 1, got {self.forms}"),
+            (
+                self.target is not None or not self.has_floor,
+                f'objective "{self.objective}" needs a target: the information at each θ',
+            ),
+            (
+                len(target) == points > 0 and min(target) > 0,
+                f"target must have a positive number for each of the {points} points, got {self.target}",
+            ),
+            (
+                self.certainty is None or (0 < self.certainty < 1 and self.values is None),
+                "certainty must be between 0 and 1, and belongs to information, not to `values`",
+            ),
+        )
 
     @property
     def has_floor(self) -> bool:

@@ -16,7 +16,7 @@ from irt_psychometrics.assembly.design import FormDesign
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.linear_programs import InfeasibleError, Program, Rule
+from irt_psychometrics.core.linear_programs import Program, Rule
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.scoring.form_scores import require_curves
 
@@ -41,7 +41,7 @@ class AssembledForms:
         information: shape (F, K), information of each form at each point; with `certainty`, its mean over true banks.
         reached: shape (F,), the share of true banks, newly drawn from the posterior, in which a form reaches the target
             at all points, or the value of the objective if it is maximised. None without `certainty`.
-        rules: each rule on the content of a form: its name, minimum, maximum, and the number in each form.
+        rules: each rule on the content of a form in words, and the number in each form.
     """
 
     forms: tuple[tuple[str, ...], ...]
@@ -50,17 +50,12 @@ class AssembledForms:
     theta: Floats
     information: Floats
     reached: Floats | None
-    rules: tuple[tuple[str, float, float, tuple[float, ...]], ...]
+    rules: tuple[tuple[str, tuple[float, ...]], ...]
 
     @property
     def gap(self) -> float:
         """Relative distance of `objective` from `bound`. The forms are proven the best if it is 0."""
         return abs(self.bound - self.objective) / max(abs(self.objective), 1e-9)
-
-    @property
-    def overlap(self) -> Ints:
-        """The number of items that two forms have in common, shape (F, F)."""
-        return np.array([[len(set(one) & set(other)) for other in self.forms] for one in self.forms])
 
 
 def assemble(
@@ -118,9 +113,10 @@ def assemble(
         raise PsychometricsError("certainty needs the posterior of the items: give ItemPosterior.from_items(items)")
     if design.values is None:
         require_curves(items, "the bank")
-    content, width = content_rules(items, design)
+    content, width = [*_content_rules(items, design)], len(items.item_ids) + len(design.testlets)
     rules, binary, step = [*_all_forms(items, design, content, width)], design.forms * width, _step(design)
     sign, end = 1.0 if design.has_floor else -1.0, time.monotonic() + time_limit
+    close = _CLOSE * max(design.target or [0.0]) if design.objective == "target" else 0.0
 
     def solve(worth: Floats, certain: Floats, less: Floats) -> tuple[Mask, float, float]:
         """The forms, shape (F, J), the objective and its bound, if a form surely has its sum of `certain` − `less`."""
@@ -128,11 +124,10 @@ def assemble(
         upper = np.ones(1 + max(binary, *(rule.columns.max(initial=0) for rule in whole)))
         cost = np.zeros_like(upper)
         upper[binary], cost[binary] = math.inf, sign * (step or 1.0)
-        program = Program(whole, cost, upper, binary + (step > 0))
-        absolute = _CLOSE * max(design.target or [0.0]) if design.has_floor else 0.0
-        found = program.solve(time_limit=end - time.monotonic(), gap=gap, absolute_gap=absolute)
-        if found is None:
-            raise InfeasibleError(program.conflict())
+        program, left = Program(whole, cost, upper, binary + (step > 0)), end - time.monotonic()
+        seconds = left if design.certainty is None else left / 2  # other programs follow
+        if (found := program.solve(time_limit=seconds, gap=gap, absolute_gap=close)) is None:
+            raise program.conflict()
         x, value, bound = found
         return x[:binary].reshape(design.forms, width)[:, : len(worth)] > 0.5, sign * value, sign * bound
 
@@ -141,7 +136,7 @@ def assemble(
         drawn, fresh = (np.stack([_worth(bank, design) for bank in posterior.draw(_DRAWS, rng)]) for _ in range(2))
         worth = drawn.mean(axis=0)
         drawn, fresh = _criterion(drawn, design), _criterion(fresh, design)
-        forms, objective, bound, reached = _with_certainty(design, solve, drawn, fresh, end)
+        forms, objective, bound, reached = _with_certainty(design, solve, drawn, fresh, end - time_limit / 10)
     else:
         worth = _worth(items, design)
         criterion = _criterion(worth, design)
@@ -155,7 +150,7 @@ def assemble(
         information=forms @ worth,
         reached=reached,
         rules=tuple(
-            (rule.name, rule.least, rule.most, tuple((forms[:, rule.columns] @ rule.values).tolist()))
+            (rule.name, tuple((forms[:, rule.columns] * rule.values).sum(axis=1).tolist()))
             for rule in content
             if (rule.columns < len(worth)).all()
         ),
@@ -168,32 +163,29 @@ def _with_certainty(
     """The forms, the objective, its bound, and the share of banks in which each form has the information.
 
     The rules that lead to the forms come from the banks `drawn`, and the forms are judged by the banks `fresh`, shape
-    (S, J, K) each.
+    (S, J, K) each. After the time `end`, information that is maximised is not improved further.
     """
     mean, shape, margin = drawn.mean(axis=0), np.array(design.target or np.ones(drawn.shape[2])), 0.0
     worst = solve(mean, mean, np.zeros(len(shape)))[0][0]
-    best, most = worst[None], 0.0
-    while True:
+    best, most, done = worst[None], 0.0, False
+    while not done:
         _, certain, less = _certain(drawn, worst, design)
         forms, value, bound = solve(mean, certain, less + margin * shape)
         least = [float((_certain(fresh, form, design)[0] / shape).min()) for form in forms]
         worst = forms[np.argmin(least)]
-        if design.has_floor and min(least) < 1:
-            margin += 1 - min(least)
-        elif not design.has_floor and min(least) > most * (1 + _PROGRESS):
-            best, most = forms, min(least)
+        if design.has_floor:
+            done, margin = min(least) >= 1, margin + (1 - min(least))
         else:
-            break
-        if not design.has_floor and time.monotonic() > end:
-            break
+            done = min(least) <= most * (1 + _PROGRESS) or time.monotonic() > end
+            best, most = (forms, min(least)) if min(least) > most else (best, most)
     if not design.has_floor:
         forms, value, bound = best, most, max(most, bound)
     needed = shape * (1.0 if design.has_floor else value)
     return forms, value, bound, np.array([(fresh[:, form].sum(axis=1) >= needed).all(axis=1).mean() for form in forms])
 
 
-def content_rules(items: ItemParameters, design: FormDesign) -> tuple[list[Rule], int]:
-    """The rules on the content of one form, and its number of columns: one for each item, then one for each testlet."""
+def _content_rules(items: ItemParameters, design: FormDesign) -> Iterator[Rule]:
+    """The rules on the content of one form, which has a column for each item, then one for each testlet."""
     place = {item: j for j, item in enumerate(items.item_ids)}
 
     def places(name: str, ids: Iterable[str]) -> Ints:
@@ -201,47 +193,33 @@ def content_rules(items: ItemParameters, design: FormDesign) -> tuple[list[Rule]
             raise PsychometricsError(f"{name} names items that the bank does not have: {some_of(unknown)}")
         return np.array([place[item] for item in dict.fromkeys(ids)], dtype=int)
 
-    limits = [ItemLimit("length", items.item_ids, design.min_items, design.max_items), *design.limits]
-    if design.included:
-        n = len(set(design.included))
-        limits.append(ItemLimit(f"included {some_of(design.included)}", tuple(set(design.included)), n, n))
-    if design.excluded:
-        limits.append(ItemLimit(f"excluded {some_of(design.excluded)}", design.excluded, 0, 0))
-    rules = []
-    for limit in limits if design.anchors is None else [*limits, design.anchors]:
+    limits, anchors = [ItemLimit("length", items.item_ids, design.min_items, design.max_items)], design.anchors
+    limits += [*design.limits, *([anchors] if anchors else [])]
+    if included := dict.fromkeys(design.included):
+        limits.append(ItemLimit(f"included {some_of(included)}", tuple(included), len(included), len(included)))
+    for limit in limits:
         most = math.inf if limit.most is None else limit.most
-        name = f"{limit.name}: {_amount(limit.least, most)}"
-        rules.append(Rule.on_sum(name, places(limit.name, limit.items), limit.least, most))
+        yield Rule(f"{limit.name}: {_amount(limit.least, most)}", places(limit.name, limit.items), limit.least, most)
     for total in design.sums:
-        name, values = (
-            f"sum of {total.name}: {_amount(total.least, total.most, '')}",
-            np.array([*total.values.values()], dtype=float),
-        )
-        rules.append(Rule(name, places(total.name, total.values), values, total.least, total.most))
-    if design.anchors:
-        rules += _spread(design, items, design.anchors, places)
+        values, words = np.array([*total.values.values()], dtype=float), _amount(total.least, total.most, "")
+        at = places(total.name, total.values)
+        yield Rule(f"sum of {total.name}: {words}", at, total.least, total.most, values)
     for column, testlet in enumerate(design.testlets, start=len(place)):
         least, most = max(testlet.least, 1), len(testlet.items) if testlet.most is None else testlet.most
         at = np.append(places(testlet.name, testlet.items), column)
         for k, low, high in ((least, 0.0, math.inf), (most, -math.inf, 0.0)):
             values = np.append(np.ones(len(at) - 1), -k)
-            rules.append(Rule(f"testlet {testlet.name}: {_amount(least, most)}, or 0", at, values, low, high))
-    return rules, len(place) + len(design.testlets)
-
-
-def _spread(
-    design: FormDesign, items: ItemParameters, anchors: ItemLimit, places: Callable[[str, Iterable[str]], Ints]
-) -> Iterator[Rule]:
-    """Rules by which the share of anchors in each group and band of b is near their share of the form."""
-    candidates = places(anchors.name, anchors.items)
-    share = (anchors.most or anchors.least) / design.max_items
-    edges = np.quantile(items.b, np.linspace(0, 1, design.anchor_bands + 1)[1:-1])
-    band = np.searchsorted(edges, items.b)
-    groups = [(limit.name, places(limit.name, limit.items)) for limit in design.limits]
-    groups += [(f"band {k + 1} of b", np.flatnonzero(band == k)) for k in range(design.anchor_bands)]
-    for name, group in groups:
-        values = np.isin(group, candidates).astype(np.float64) - share
-        yield Rule(f"{anchors.name} in proportion in {name}", group, values, -1.0, 1.0)
+            yield Rule(f"testlet {testlet.name}: {_amount(least, most)}, or 0", at, low, high, values)
+    if anchors:  # their share of each group and band of b is near their share of the form
+        share = (anchors.most or anchors.least) / design.max_items
+        band = np.searchsorted(np.quantile(items.b, np.linspace(0, 1, design.anchor_bands + 1)[1:-1]), items.b)
+        groups = (
+            *((limit.name, places(limit.name, limit.items)) for limit in design.limits),
+            *((f"band {k + 1} of b", np.flatnonzero(band == k)) for k in range(design.anchor_bands)),
+        )
+        for name, group in groups:
+            values = np.isin(group, places(anchors.name, anchors.items)).astype(float) - share
+            yield Rule(f"{anchors.name} in proportion in {name}", group, -1.0, 1.0, values)
 
 
 def _all_forms(items: ItemParameters, design: FormDesign, content: Sequence[Rule], width: int) -> Iterator[Rule]:
@@ -252,18 +230,19 @@ def _all_forms(items: ItemParameters, design: FormDesign, content: Sequence[Rule
     starts, n = width * np.arange(design.forms), len(items.item_ids)
     for start in starts:
         yield from (rule._replace(columns=rule.columns + start) for rule in content)
-    common = {*design.included, *(design.anchors.items if design.anchors else ())}
-    free = [j for j, item in enumerate(items.item_ids) if item not in common.union(design.excluded)]
+    fixed = {*design.included, *(design.anchors.items if design.anchors else ())}
+    fixed.update(*(limit.items for limit in design.limits if limit.most == 0))
+    free = [j for j, item in enumerate(items.item_ids) if item not in fixed]
     if design.min_uses > 0 or design.max_uses < design.forms:
-        name = f"each item: {_amount(design.min_uses, design.max_uses, 'form')}"
-        yield from (Rule.on_sum(name, starts + j, design.min_uses, design.max_uses) for j in free)
+        uses = _amount(design.min_uses, design.max_uses, "form")
+        yield from (Rule(f"each item: {uses}", starts + j, design.min_uses, design.max_uses) for j in free)
     if design.max_overlap is not None and design.max_uses > 1:
         name = f"two forms share {_amount(0, design.max_overlap)}"
         for pair, (one, other) in enumerate(combinations(starts, 2)):
             shared = design.forms * width + 1 + pair * n + np.array(free)
-            yield Rule.on_sum(name, shared, most=design.max_overlap)
+            yield Rule(name, shared, 0, design.max_overlap)
             for j, both in zip(free, shared, strict=True):
-                yield Rule(name, np.array([one + j, other + j, both]), np.array([1.0, 1.0, -1.0]), -math.inf, 1.0)
+                yield Rule(name, np.array([one + j, other + j, both]), -math.inf, 1.0, np.array([1.0, 1.0, -1.0]))
 
 
 def _promises(design: FormDesign, worth: Floats, certain: Floats, less: Floats, width: int) -> Iterator[Rule]:
@@ -278,17 +257,17 @@ def _promises(design: FormDesign, worth: Floats, certain: Floats, less: Floats, 
         form = np.arange(start, start + n)
         with_objective = np.append(form, objective)
         if design.objective == "shortest":
-            yield Rule("the objective", with_objective, np.append(np.ones(n), -step), -math.inf, 0.0)
+            yield Rule("the objective", with_objective, -math.inf, 0.0, np.append(np.ones(n), -step))
         for k, least in enumerate(less):
             target = design.target[k] if design.target else 1.0
             if not design.has_floor:
-                yield Rule("the objective", with_objective, np.append(certain[:, k], -target), least, math.inf)
+                yield Rule("the objective", with_objective, least, math.inf, np.append(certain[:, k], -target))
             elif design.objective == "shortest" or design.certainty is not None:
-                yield Rule(f"{points[k]} at least {target:g}{surely}", form, certain[:, k], target + least, math.inf)
+                yield Rule(f"{points[k]} at least {target:g}{surely}", form, target + least, math.inf, certain[:, k])
             else:
-                yield Rule("the objective", with_objective, np.append(worth[:, k], step), target, math.inf)
+                yield Rule("the objective", with_objective, target, math.inf, np.append(worth[:, k], step))
             if design.objective == "target":
-                yield Rule("the objective", with_objective, np.append(worth[:, k], -step), -math.inf, target)
+                yield Rule("the objective", with_objective, -math.inf, target, np.append(worth[:, k], -step))
 
 
 def _worth(items: ItemParameters, design: FormDesign) -> Floats:

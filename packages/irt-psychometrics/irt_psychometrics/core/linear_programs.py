@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,18 +15,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 
 
 class InfeasibleError(PsychometricsError):
-    """No form meets all rules.
-
-    Attributes:
-        rules: rules that cannot be met together, in words; without any one of them, the others can.
-    """
-
-    def __init__(self, rules: Sequence[str]) -> None:
-        self.rules = tuple(rules)
-        super().__init__(
-            f"no form meets {'this rule' if len(self.rules) == 1 else 'these rules together'}: {'; '.join(self.rules)}."
-            f" Relax {'it' if len(self.rules) == 1 else 'one of them'}, or add items to the bank"
-        )
+    """No form meets all rules. The message names rules that cannot be met together; without any one, the others can."""
 
 
 class Rule(NamedTuple):
@@ -34,15 +23,9 @@ class Rule(NamedTuple):
 
     name: str
     columns: Ints
-    values: Floats
     least: float
     most: float
-
-    @classmethod
-    def on_sum(cls, name: str, columns: Iterable[int], least: float = -math.inf, most: float = math.inf) -> Rule:
-        """Limit the number of chosen columns."""
-        at = np.array(list(columns), dtype=int)
-        return cls(name, at, np.ones(len(at)), least, most)
+    values: Floats | float = 1.0
 
 
 def highs() -> Any:
@@ -54,15 +37,6 @@ def highs() -> Any:
             "assembling forms and shadow tests need the solver HiGHS: pip install irt-psychometrics[assembly]"
         ) from error
     return highspy
-
-
-def solver(**options: Any) -> Any:
-    """A HiGHS solver on one thread, with further options."""
-    # the constructor enables callbacks, which prints a banner unless the solver is silent
-    silent = type("Silent", (highs().Highs,), {"enableCallbacks": highs().Highs.silent})()
-    for name, value in ({"threads": 1} | options).items():
-        silent.setOptionValue(name, value)
-    return silent
 
 
 @dataclass(frozen=True)
@@ -78,20 +52,26 @@ class Program:
     upper: Floats
     n_integer: int
 
-    def load(self, into: Any) -> None:
-        """Pass the program to a solver."""
+    def solver(self, **options: Any) -> Any:
+        """A HiGHS solver of the program on one thread, with further options."""
         highspy, rules, columns = highs(), self.rules, len(self.cost)
-        least, most = (np.array([rule[k] for rule in rules], dtype=float) for k in (3, 4))
-        start = np.cumsum([0, *(len(rule.columns) for rule in rules)])
+        # the constructor enables callbacks, which prints a banner unless the solver is silent
+        solver = type("Silent", (highspy.Highs,), {"enableCallbacks": highspy.Highs.silent})()
+        for name, value in ({"threads": 1} | options).items():
+            solver.setOptionValue(name, value)
+        least, most = np.array([(rule.least, rule.most) for rule in rules], dtype=float).T.copy()
+        sizes = [len(rule.columns) for rule in rules]
+        index = np.concatenate([rule.columns for rule in rules])
+        values = np.concatenate([np.full(n, rule.values) for n, rule in zip(sizes, rules, strict=True)])
         by_row, minimise = int(highspy.MatrixFormat.kRowwise), int(highspy.ObjSense.kMinimize)
         lower = np.where(np.isfinite(self.upper), 0.0, -math.inf)
-        index, value = (np.concatenate([rule[k] for rule in rules]) for k in (1, 2))
-        is_whole = (np.arange(columns) < self.n_integer).astype(np.int32)
-        matrix = start.astype(np.int32), index.astype(np.int32), value
-        into.passModel(
+        solver.passModel(
             *(columns, len(rules), len(index), by_row, minimise, 0.0),
-            *(self.cost, lower, self.upper, least, most, *matrix, is_whole),
+            *(self.cost, lower, self.upper, least, most),
+            *(np.cumsum([0, *sizes], dtype=np.int32), index.astype(np.int32), values),
+            (np.arange(columns) < self.n_integer).astype(np.int32),
         )
+        return solver
 
     def solve(
         self, *, time_limit: float = 60.0, gap: float = 1e-4, absolute_gap: float = 0.0
@@ -102,37 +82,34 @@ class Program:
 
         Raises PsychometricsError if neither an x nor a conflict is found in this time.
         """
-        own = solver(time_limit=max(time_limit, 0.01), mip_rel_gap=gap, mip_abs_gap=max(absolute_gap, 1e-6))
-        self.load(own)
-        own.run()
-        statuses, info = highs().HighsModelStatus, own.getInfo()
-        if own.getModelStatus() in (statuses.kInfeasible, statuses.kUnboundedOrInfeasible):
+        solver = self.solver(time_limit=max(time_limit, 0.01), mip_rel_gap=gap, mip_abs_gap=max(absolute_gap, 1e-6))
+        solver.run()
+        statuses, info = highs().HighsModelStatus, solver.getInfo()
+        if solver.getModelStatus() in (statuses.kInfeasible, statuses.kUnboundedOrInfeasible):
             return None
         if info.primal_solution_status != highs().SolutionStatus.kSolutionStatusFeasible:
             raise PsychometricsError(
                 f"no solution was found in {time_limit:.0f} s, and no proof that there is none; raise the time limit"
             )
-        return np.array(own.getSolution().col_value), info.objective_function_value, info.mip_dual_bound
+        return np.array(solver.getSolution().col_value), info.objective_function_value, info.mip_dual_bound
 
-    def conflict(self, time_limit: float = 10.0) -> tuple[str, ...]:
-        """The names of rules that cannot be met together. Without any one of them, the others can.
+    def conflict(self, time_limit: float = 10.0) -> InfeasibleError:
+        """The error that names rules that cannot be met together. Without any one of them, the others can.
 
-        By QuickXplain (Junker 2004), over the rules in both orders; the smaller set is returned. Rules whose
-        necessity is not decided within `time_limit` seconds are kept.
+        By QuickXplain (Junker 2004), over the rules in both orders; the smaller set is named. Rules whose necessity is
+        not decided within `time_limit` seconds are kept.
 
         References
         ----------
         Junker, U. (2004). QUICKXPLAIN: preferred explanations and relaxations for over-constrained problems.
         Proceedings of AAAI-04, 167-172.
         """
-        nothing, end = np.zeros(len(self.cost)), time.monotonic() + time_limit
+        end = time.monotonic() + time_limit
 
         def conflicts(names: Sequence[str]) -> bool:
-            some = Program(
-                tuple(rule for rule in self.rules if rule.name in names), nothing, self.upper, self.n_integer
-            )
+            rules = tuple(rule for rule in self.rules if rule.name in names)
             try:
-                return bool(names) and some.solve(time_limit=end - time.monotonic()) is None
+                return replace(self, rules=rules, cost=0 * self.cost).solve(time_limit=end - time.monotonic()) is None
             except PsychometricsError:
                 return False
 
@@ -146,5 +123,6 @@ class Program:
             return needed(given + of_second, bool(of_second), first) + of_second
 
         names = list(dict.fromkeys(rule.name for rule in self.rules))
-        one, other = (needed([], False, order) for order in (names, names[::-1]))
-        return tuple(one if len(one) <= len(other) else other)
+        found = min((needed([], False, order) for order in (names, names[::-1])), key=len)
+        these, relaxed = ("this rule", "it") if len(found) == 1 else ("these rules together", "one of them")
+        return InfeasibleError(f"no form meets {these}: {'; '.join(found)}. Relax {relaxed}, or add items to the bank")

@@ -22,6 +22,7 @@ IDS = tuple(f"q{j}" for j in range(N))
 WORDS = dict(zip(IDS, (40, 25, 90, 10, 55, 70, 35, 20, 65, 80, 15, 30, 45, 60), strict=True))
 ALGEBRA = ItemLimit("algebra", IDS[::2], 2, 3)
 ENEMIES = ItemLimit("enemies q0 and q1", IDS[:2], 0, 1)
+LEAKED = ItemLimit("leaked q3", ("q3",), 0, 0)
 
 
 def bank(n: int, seed: int = 1) -> ItemParameters:
@@ -67,10 +68,9 @@ RULES: dict[str, Any] = {
     "min_items": 5,
     "max_items": 5,
     "theta": POINTS,
-    "limits": (ALGEBRA, ENEMIES),
+    "limits": (ALGEBRA, ENEMIES, LEAKED),
     "sums": (SumLimit("words", WORDS, most=230),),
     "testlets": (ItemLimit("A", IDS[4:7], 3), ItemLimit("B", IDS[8:11], 2, 2)),
-    "excluded": ("q3",),
 }
 
 
@@ -81,8 +81,8 @@ def test_form_has_most_information_of_all_forms_that_meet_the_rules() -> None:
     assert found.objective == pytest.approx(expected, rel=1e-9)
     assert found.gap <= 1e-4
     np.testing.assert_allclose(found.information, [information(ITEMS, found.forms[0])])
-    assert ("algebra: 2 to 3 items", 2, 3, (len(set(found.forms[0]) & set(ALGEBRA.items)),)) in found.rules
-    assert ("sum of words: at most 230", -np.inf, 230, (sum(WORDS[i] for i in found.forms[0]),)) in found.rules
+    assert ("algebra: 2 to 3 items", (len(set(found.forms[0]) & set(ALGEBRA.items)),)) in found.rules
+    assert ("sum of words: at most 230", (sum(WORDS[i] for i in found.forms[0]),)) in found.rules
 
 
 def test_included_item_is_in_the_best_form_even_if_it_has_little_information() -> None:
@@ -125,7 +125,7 @@ def test_worst_of_two_forms_without_common_items_has_most_information() -> None:
     value = {form: float(information(items, form, [0.0])[0]) for form in combinations(items.item_ids, 3)}
     expected = max(min(value[one], value[two]) for one, two in combinations(value, 2) if not set(one) & set(two))
     assert found.objective == pytest.approx(expected, rel=1e-7)
-    assert found.overlap.tolist() == [[3, 0], [0, 3]]
+    assert not {*found.forms[0]} & {*found.forms[1]}
 
 
 def test_forms_share_at_most_the_allowed_number_of_items() -> None:
@@ -151,6 +151,22 @@ def test_every_item_is_used_once_and_times_are_proven_the_most_even_possible() -
     assert sorted(found.information[:, 0]) == [160, 160, 160, 160]
 
 
+def test_leaked_item_is_in_none_of_the_forms_that_use_every_other_item() -> None:
+    design = FormDesign(forms=2, min_items=6, max_items=7, min_uses=1, limits=(LEAKED,))
+    assert sorted(item for form in assemble(ITEMS, design).forms for item in form) == sorted({*IDS} - {"q3"})
+
+
+def test_shortest_form_is_found_if_half_a_percent_of_the_target_exceeds_one() -> None:
+    items = bank(40)
+    seconds = np.random.default_rng(0).integers(200, 1000, 40).astype(float)
+    values = dict(zip(items.item_ids, seconds.tolist(), strict=True))
+    design = FormDesign(min_items=1, max_items=40, objective="shortest", values=values, target=(8000.0,))
+    found = assemble(items, design)
+    n_longest = 1 + np.searchsorted(np.cumsum(np.sort(seconds)[::-1]), 8000.0)
+    assert found.objective == len(found.forms[0]) == n_longest
+    assert found.gap == 0
+
+
 def test_anchors_are_in_several_forms_and_are_a_small_copy_of_the_form() -> None:
     items, topics = bank(60, 5), ["algebra", "geometry"] * 30
     limits = ItemLimit.of_groups(topics, items.item_ids, {"algebra": (12, 12), "geometry": (6, 6)})
@@ -171,14 +187,13 @@ def test_anchors_are_in_several_forms_and_are_a_small_copy_of_the_form() -> None
 def test_conflict_names_the_rules_without_any_of_which_a_form_exists() -> None:
     """The form must have three items of geometry. Only q1, q11 and q13 remain, and q1 excludes q13."""
     geometry, few = ItemLimit("geometry", IDS[1::2], 3), ItemLimit("q1 and q13", ("q1", "q13"), 0, 1)
-    design = FormDesign(**RULES | {"limits": (ALGEBRA, ENEMIES, geometry, few), "excluded": ("q3", "q5", "q7", "q9")})
-    with pytest.raises(InfeasibleError, match=r"no form meets these rules together: .* Relax one of them") as refused:
-        assemble(ITEMS, design)
-    assert set(refused.value.rules) == {
-        "geometry: at least 3 items",
-        "q1 and q13: at most 1 item",
-        "excluded q3, q5, q7, q9: 0 items",
-    }
+    leaked = ItemLimit("leaked", ("q3", "q5", "q7", "q9"), 0, 0)
+    with pytest.raises(InfeasibleError) as refused:
+        assemble(ITEMS, FormDesign(**RULES | {"limits": (ALGEBRA, ENEMIES, geometry, few, leaked)}))
+    assert str(refused.value) == (
+        "no form meets these rules together: geometry: at least 3 items; q1 and q13: at most 1 item; leaked: 0 items. "
+        "Relax one of them, or add items to the bank"
+    )
 
 
 def test_target_out_of_reach_is_the_only_rule_of_the_conflict() -> None:
@@ -284,8 +299,8 @@ def test_design_that_contradicts_itself_is_refused(changes: dict[str, Any], mess
 
 
 def test_unknown_items_and_missing_posterior_are_named() -> None:
-    with pytest.raises(PsychometricsError, match="excluded q99 names items that the bank does not have: q99"):
-        assemble(ITEMS, FormDesign(min_items=1, max_items=2, excluded=("q99",)))
+    with pytest.raises(PsychometricsError, match="included q99 names items that the bank does not have: q99"):
+        assemble(ITEMS, FormDesign(min_items=1, max_items=2, included=("q99",)))
     with pytest.raises(PsychometricsError, match="certainty needs the posterior"):
         assemble(ITEMS, FormDesign(min_items=1, max_items=2, certainty=0.95))
 
