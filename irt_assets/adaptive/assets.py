@@ -20,7 +20,6 @@ from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
 from resources.postgres.database import Database
 
 SIMULATION = "adaptive_simulation"
-PROMISES_KEPT = "adaptive_promises_kept"
 MAX_NAMED = 10
 
 
@@ -55,7 +54,7 @@ def build_promises_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefin
     return partition_check(
         months,
         SIMULATION,
-        PROMISES_KEPT,
+        "adaptive_promises_kept",
         "With the set in force at the month's end, the simulated tests reach their standard error, exposure stays "
         "within its limit, and the content and the error rates of decisions are met.",
         _judge,

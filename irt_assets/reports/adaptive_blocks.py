@@ -143,8 +143,10 @@ def policy_in_words(policy: Policy) -> Block:
             "content held by": content and ("shadow tests" if policy.content == "shadow" else "priority"),
             "largest exposure": f"{percent(exposure.max)} of the learners" if exposure.max else None,
             "in each interval of θ between": cuts,
-            "places without a score": f"{percent(policy.unscored)}, for items without published values",
-            "no item again within": f"{policy.look_back_days} days",
+            "places without a score": f"{percent(policy.unscored)}, for items without published values"
+            if policy.unscored
+            else None,
+            "no item again within": f"{policy.look_back_days} days" if policy.look_back_days else None,
         },
         small=True,
     )
