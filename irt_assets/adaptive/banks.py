@@ -46,7 +46,7 @@ class ItemBank:
 
     @cached_property
     def posterior(self) -> ItemPosterior:
-        """The posterior of the items by their errors, the errors that items of a fit share, and errors of the linking.
+        """The posterior of the items by their errors, with the errors that a fit or a linking shares.
 
         Items whose errors are not known have the errors that 500 answers would leave.
         """
