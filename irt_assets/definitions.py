@@ -9,8 +9,7 @@ from functools import partial
 
 import dagster as dg
 
-from irt_assets.adaptive.assets import build_promises_check, build_simulation_asset
-from irt_assets.adaptive.exposure_assets import build_exposure_asset
+from irt_assets.adaptive.assets import build_exposure_asset, build_promises_check, build_simulation_asset
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import MAX_RUNTIME_SECONDS_TAG
 
-from irt_assets.adaptive.assets import SIMULATION
-from irt_assets.adaptive.exposure_assets import ITEM_EXPOSURE
+from irt_assets.adaptive.assets import ITEM_EXPOSURE, SIMULATION
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
     ITEM_ANALYSIS_DAILY,

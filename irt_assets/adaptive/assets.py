@@ -1,7 +1,13 @@
-"""The asset `adaptive_simulation`, and the check of the policies' promises. Tests are simulated in `simulations`."""
+"""The assets `adaptive_simulation` and `item_exposure`, and the check of the policies' promises.
+
+Tests are simulated in `simulations`, and exposure is counted in `exposure`.
+"""
+
+from datetime import date
 
 import dagster as dg
 
+from irt_assets.adaptive.exposure import count_exposure
 from irt_assets.adaptive.simulations import (
     broken_promises,
     make_month,
@@ -17,9 +23,10 @@ from irt_assets.common.wording import some_of
 from irt_assets.engines.spec import LIGHT_POOL
 from resources import tables
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
+from resources.postgres import warehouse
 from resources.postgres.database import Database
 
-SIMULATION = "adaptive_simulation"
+SIMULATION, ITEM_EXPOSURE = "adaptive_simulation", "item_exposure"
 MAX_NAMED = 10
 
 
@@ -47,6 +54,30 @@ def build_simulation_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefiniti
         return dg.MaterializeResult(metadata={"tests": table, **plots, "dagster/row_count": len(made)})
 
     return adaptive_simulation
+
+
+def build_exposure_asset(days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`item_exposure` of the days. One run may count a range of days."""
+
+    @dg.asset(
+        name=ITEM_EXPOSURE,
+        partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        deps=["attempts"],
+        description="One row per version of an adaptive test, interval of θ and item: the day's sessions in which the "
+        "item was eligible, and given. The exposure of items in later sessions is limited by these numbers.",
+        metadata={"dagster/column_schema": column_schema(tables.item_exposure)},
+    )
+    def item_exposure(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> None:
+        window = context.partition_time_window
+        with classify_failures(), database.connect() as connection:
+            found = count_exposure(connection, window.start, window.end)
+            for day in map(date.fromisoformat, context.partition_keys):
+                own = found[found["day"] == day]
+                warehouse.replace(connection, tables.item_exposure, {"day": day}, own)
+                context.add_asset_metadata({"dagster/row_count": len(own)}, partition_key=str(day))
+
+    return item_exposure
 
 
 def build_promises_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:

@@ -1,6 +1,7 @@
 """How often the items of adaptive tests were eligible and given. The eligibility of items in the next sessions follows
 from these numbers."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -9,7 +10,7 @@ import psycopg
 
 from irt_assets.adaptive.banks import read_test_bank
 from irt_assets.adaptive.versions import read_versions
-from irt_assets.common.arrays import Floats
+from irt_assets.common.arrays import Floats, Mask
 from irt_psychometrics.adaptive import SelectionPlan
 from resources.tables import item_exposure
 
@@ -26,8 +27,8 @@ _SESSIONS = """
     GROUP BY session_id, version, set_hash, seed, eligible, started_at ORDER BY started_at"""
 
 
-def exposure_counts(connection: psycopg.Connection, version: int, plan: SelectionPlan) -> tuple[Floats, Floats]:
-    """The times that the items of a plan were eligible and given in tests of a version, shape (S, J) each.
+def exposure_counts(connection: psycopg.Connection, version: int, plan: SelectionPlan) -> Floats:
+    """The times that the items of a plan were eligible and given in tests of a version, shape (2, S, J).
 
     The newest simulation of the version counts as at most `PRIOR_SESSIONS` sessions. The real sessions are those in
     `item_exposure`.
@@ -47,7 +48,17 @@ def exposure_counts(connection: psycopg.Connection, version: int, plan: Selectio
     ):
         if item in plan.places:
             found[:, interval, plan.places[item]] += own
-    return found[0], found[1]
+    return found
+
+
+def counts_of_session(
+    plan: SelectionPlan, eligible: Mapping[str, Sequence[float]], given: Sequence[str], theta: float
+) -> tuple[int, Mask]:
+    """The interval of θ of a session, and whether each item of the plan was eligible and given, shape (2, J)."""
+    interval = int(np.searchsorted(plan.test.exposure_cuts, theta, side="right"))
+    is_given = np.isin(plan.items.item_ids, given)
+    is_eligible = [item not in eligible or eligible[item][interval] > 0 for item in plan.places]
+    return interval, np.array([is_given | is_eligible, is_given])
 
 
 def count_exposure(connection: psycopg.Connection, start: datetime, end: datetime) -> pd.DataFrame:
@@ -64,11 +75,8 @@ def count_exposure(connection: psycopg.Connection, start: datetime, end: datetim
             plans[version, set_hash] = read_test_bank(connection, policies[version].policy, began).plan
         plan = plans[version, set_hash]
         known = {item: score for item, score in zip(items, scores, strict=True) if item in plan.places}
-        cuts = plan.test.exposure_cuts
-        theta = plan.next([*known], [*known.values()], seed=seed).theta if cuts else 0.0
-        interval = int(np.searchsorted(cuts, theta, side="right"))
-        given = np.isin(plan.items.item_ids, [*known])
-        eligible = given | [item not in off or off[item][interval] > 0 for item in plan.places]
+        theta = plan.next([*known], [*known.values()], seed=seed).theta if plan.test.exposure_cuts else 0.0
+        interval, (eligible, given) = counts_of_session(plan, off, [*known], theta)
         own = pd.DataFrame({"sessions": 1, "eligible": eligible * 1, "given": given * 1}, [*plan.places])
         key = began.astimezone(UTC).date(), version, interval
         counts[key] = counts[key].add(own, fill_value=0) if key in counts else own

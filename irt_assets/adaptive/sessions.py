@@ -1,4 +1,4 @@
-"""Sessions of adaptive tests: what their first request fixes, and the next item by the answers so far.
+"""Sessions of adaptive tests: the values that their first request fixes, and the next item by the answers.
 
 A session's row in `adaptive_session` and its answers determine the next item. `Plans` keeps the tables of the tests in
 force and of the sessions under way in memory.
@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,12 +22,11 @@ from pydantic import BaseModel, Field
 
 from irt_assets.abilities.online import Measures, read_theta
 from irt_assets.adaptive.banks import TestBank, read_test_bank
-from irt_assets.adaptive.exposure import PRIOR_SESSIONS, exposure_counts
+from irt_assets.adaptive.exposure import PRIOR_SESSIONS, counts_of_session, exposure_counts
 from irt_assets.adaptive.versions import TestVersion, read_versions, versions_in_force
 from irt_assets.common.arrays import Floats
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
-from irt_psychometrics import PsychometricsError
-from irt_psychometrics.adaptive import Step, simulate
+from irt_psychometrics.adaptive import simulate
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, record
 
@@ -41,7 +40,7 @@ Answers = Sequence[tuple[str, int | None]]
 
 @dataclass(frozen=True)
 class Session:
-    """A row of `adaptive_session`.
+    """A row of `adaptive_session`, without its scale.
 
     Attributes:
         start_theta, start_se: the learner's θ of the start by which items are chosen; None: the population.
@@ -54,8 +53,6 @@ class Session:
     user_id: str
     test_id: str
     version: int
-    scale_id: str
-    scale_version: int
     set_hash: str
     seed: int
     start_theta: float | None
@@ -96,18 +93,16 @@ class Offer:
     """A test in force.
 
     Attributes:
-        counts: times that each item was eligible and given, (2, S, J), without `finished`.
+        counts: `exposure_counts` of the test.
         finished: the same in sessions that ended in this process or, for a test without any counts, in simulated ones.
-        unscored: items for unscored places.
-        times: the number of sessions for which an unscored item was drawn.
+        drawn: for each item for unscored places, the number of sessions for which it was drawn.
     """
 
     version: TestVersion
     bank: TestBank
     counts: Floats
     finished: Floats
-    unscored: Sequence[str]
-    times: Counter[str]
+    drawn: Counter[str]
 
 
 class Plans:
@@ -123,7 +118,7 @@ class Plans:
         self.faults: dict[str, str] = {}
         self._banks: dict[tuple[int, str], TestBank] = {}
         self._withdrawn, self._dropped = Withdrawals(), set[str]()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def refresh(self, connection: psycopg.Connection, now: datetime) -> None:
         """Read the tests in force and the items withdrawn, and make the tables of new plans."""
@@ -137,6 +132,11 @@ class Plans:
                 faults[test_id] = str(error)
                 LOG.warning("test %s cannot be given: %s", test_id, error)
         self.offers, self.faults = offers, faults
+        with self._lock:
+            in_force = [offer.bank for offer in offers.values()]
+            former = [key for key, bank in self._banks.items() if bank not in in_force]
+            for key in former[:-MAX_FORMER_BANKS]:
+                del self._banks[key]
 
     def _offer(self, connection: psycopg.Connection, version: TestVersion, now: datetime) -> Offer:
         read = read_test_bank(connection, version.policy, now)
@@ -144,73 +144,54 @@ class Plans:
         bank = self._banks.get(key)
         if bank is None or not read.questions.items() <= bank.questions.items():
             read.plan.next([], [], seed=0)  # makes the tables
-            bank = self._keep(key, read)
-        counts = np.array(exposure_counts(connection, version.version, bank.plan))
+            bank = self._banks[key] = read
+        counts = exposure_counts(connection, version.version, bank.plan)
         former = self.offers.get(version.test_id)
         if former and former.bank is bank:
-            finished, times = former.finished, former.times
+            finished, drawn = former.finished, former.drawn
         else:
             finished = np.zeros_like(counts)
             if bank.test.max_exposure is not None and not counts.any():
-                first = simulate(
-                    bank.items,
-                    bank.test,
-                    PRIOR_SESSIONS,
-                    errors=bank.plan.posterior,
-                    mean=bank.scale.mu,
-                    sd=bank.scale.sigma,
-                    threads=1,
-                )
+                n = PRIOR_SESSIONS if bank.policy.content == "priority" else PRIOR_SESSIONS // 20
+                errors, scale = bank.plan.posterior, bank.scale
+                first = simulate(bank.items, bank.test, n, errors=errors, mean=scale.mu, sd=scale.sigma, threads=1)
                 finished += first.times_eligible, first.times_given
-            drawn = """SELECT item FROM adaptive_session, jsonb_array_elements_text(unscored) item
-                       WHERE test_id = %s AND started_at >= %s"""
-            times = Counter(first_column(connection, drawn, (version.test_id, now - 90 * DAY)))
-        return Offer(version, bank, counts, finished, read.unscored, times)
-
-    def _keep(self, key: tuple[int, str], bank: TestBank) -> TestBank:
-        with self._lock:
-            self._banks.pop(key, None)
-            self._banks[key] = bank
-            while len(self._banks) > MAX_FORMER_BANKS + len(self.offers):
-                del self._banks[next(iter(self._banks))]
-        return bank
+            drawn = Counter(
+                first_column(
+                    connection,
+                    """SELECT item FROM adaptive_session, jsonb_array_elements_text(unscored) item
+                       WHERE test_id = %s AND started_at >= %s""",
+                    (version.test_id, now - 90 * DAY),
+                )
+            )
+        return Offer(version, bank, counts, finished, Counter({item: drawn[item] for item in read.unscored}))
 
     def bank_of(self, connection: psycopg.Connection, session: Session) -> TestBank:
         """The bank of a session. It is read again as of the session's start if it is not in memory."""
         key = session.version, session.set_hash
         with self._lock:
-            bank = self._banks.get(key)
-            if bank is None:
+            if key not in self._banks:
                 [version] = [v for v in read_versions(connection, session.test_id) if v.version == session.version]
-                bank = read_test_bank(connection, version.policy, session.started_at)
-                bank.plan.next([], [], seed=0)
-            return self._keep(key, bank)
+                self._banks[key] = read_test_bank(connection, version.policy, session.started_at)
+            return self._banks[key]
 
     def next_item(self, connection: psycopg.Connection, session: Session, answers: Answers, now: datetime) -> NextItem:
         """The next item of a session. Raises PsychometricsError if answers do not belong to the session's test.
 
         Answers to items that are dropped from scoring count neither for θ nor for the length.
         """
-        bank, answered = self.bank_of(connection, session), dict(answers)
-        plan = bank.plan
-        foreign = answered.keys() - plan.places.keys() - bank.published.items.keys() - {*session.unscored}
-        if foreign or len(answered) < len(answers):
-            raise PsychometricsError(
-                f"item {min(foreign)} is not in the bank of test {session.test_id}"
-                if foreign
-                else f"{len(answers)} answers to {len(answered)} items: a session has one answer to an item"
-            )
-        withdrawn, dropped = self._withdrawn, self._dropped
-        gone = {item for item in withdrawn.stretches if withdrawn.covers(item, now)} | dropped
-        given = {
-            item: score for item, score in answers if item in plan.places and item not in dropped and score is not None
-        }
+        bank, offer = self.bank_of(connection, session), self.offers.get(session.test_id)
+        plan, published, answered = bank.plan, bank.published.items, {item for item, _ in answers}
+        gone = {item for item in self._withdrawn.stretches if self._withdrawn.covers(item, now)} | self._dropped
+        uncounted = self._dropped | {*session.unscored} | (answered.difference(plan.places) & published.keys())
+        given = [(item, score) for item, score in answers if item not in uncounted and score is not None]
+        scored = [item for item, _ in given]
         step = plan.next(
-            [*given],
-            [*given.values()],
+            scored,
+            [score for _, score in given],
             seed=session.seed,
             start=session.start,
-            excluded=(gone | answered.keys() | {*session.seen}) - given.keys(),
+            excluded=gone | answered | {*session.seen},
             eligible=session.eligible,
         )
         position, stop, item = len(answers) + 1, step.stop, step.item
@@ -218,8 +199,9 @@ class Plans:
         unscored = [own for own in session.unscored if position in places and own not in answered and own not in gone]
         if unscored:
             item, stop = unscored[0], None
-        elif stop:
-            self._count(session, bank, step, given)
+        elif stop and offer and offer.bank is bank:
+            interval, own = counts_of_session(plan, session.eligible, scored, step.theta)
+            offer.finished[:, interval] += own
         return NextItem(
             test=session.test_id,
             session_id=session.session_id,
@@ -236,16 +218,6 @@ class Plans:
             skipped=sorted(gone & (plan.places.keys() | {*session.unscored})),
         )
 
-    def _count(self, session: Session, bank: TestBank, step: Step, given: Collection[str]) -> None:
-        """Count the items of a finished session, for the eligibility of items in the next ones."""
-        offer = self.offers.get(session.test_id)
-        if offer is None or offer.bank is not bank:
-            return
-        interval = int(np.searchsorted(bank.test.exposure_cuts, step.theta, side="right"))
-        off = {item for item, own in session.eligible.items() if not own[interval]} - {*given}
-        offer.finished[0, interval] += ~np.isin(bank.items.item_ids, [*off])
-        offer.finished[1, interval] += np.isin(bank.items.item_ids, [*given])
-
 
 def find_session(connection: psycopg.Connection, session_id: str) -> Session | None:
     """Find a session by its id."""
@@ -259,15 +231,16 @@ def begin_session(
     policy, bank, plan = offer.bank.policy, offer.bank, offer.bank.plan
     seed = secrets.randbits(53)  # JavaScript's integers have 53 bits
     theta = read_theta(connection, measures, policy.scale, user_id, now) if policy.start == "theta-now" else None
-    answered = first_column(
-        connection,
-        """SELECT DISTINCT item_id FROM attempt
-           WHERE user_id = %s AND completed_at >= %s AND session_id IS DISTINCT FROM %s""",
-        (user_id, now - policy.look_back_days * DAY, session_id),
+    seen = set(
+        first_column(
+            connection,
+            """SELECT DISTINCT item_id FROM attempt
+               WHERE user_id = %s AND completed_at >= %s AND session_id IS DISTINCT FROM %s""",
+            (user_id, now - policy.look_back_days * DAY, session_id),
+        )
     )
-    seen = {*answered} & {*plan.places, *offer.unscored}
-    fresh = [item for item in offer.unscored if item not in seen]
-    waits = np.random.default_rng([seed, 1]).exponential(1.0 + np.array([offer.times[item] for item in fresh]))
+    fresh = [item for item in offer.drawn if item not in seen]
+    waits = np.random.default_rng([seed, 1]).exponential(1.0 + np.array([offer.drawn[item] for item in fresh]))
     unscored = [fresh[k] for k in np.argsort(waits)[: bank.test.unscored]]
     values: dict[str, Any] = {
         "session_id": session_id,
@@ -282,28 +255,29 @@ def begin_session(
         "start_se": theta and theta.se,
         "eligible": Jsonb(plan.draw_ineligible(plan.eligibility(*(offer.counts + offer.finished)), seed)),
         "unscored": Jsonb(unscored),
-        "seen": Jsonb(sorted(seen)),
+        "seen": Jsonb(sorted(seen & plan.places.keys())),
         "started_at": now,
     }
-    connection.execute(
+    session = record(
+        connection,
+        Session,
         f"""INSERT INTO adaptive_session ({", ".join(values)}) VALUES ({", ".join(f"%({name})s" for name in values)})
-            ON CONFLICT DO NOTHING""",
+            ON CONFLICT (session_id) DO UPDATE SET session_id = excluded.session_id RETURNING {_COLUMNS}""",
         values,
     )
-    offer.times.update(unscored)
-    session = find_session(connection, session_id)
     assert session is not None
+    offer.drawn.update(unscored)
     return session
 
 
 def read_answers(connection: psycopg.Connection, session: Session) -> Answers:
     """The session's answers in the log, in order: the first answer to each item. An omission has score 0."""
-    answers: dict[str, int | None] = {}
-    for item, score in connection.execute(
-        """SELECT item_id, CASE WHEN mode <> 'dropped' THEN coalesce(score, correct::int, 0) END FROM attempt
+    return connection.execute(
+        """SELECT item_id,
+             (array_agg(CASE WHEN mode <> 'dropped' THEN coalesce(score, correct::int, 0) END
+                        ORDER BY position, completed_at))[1]
+           FROM attempt
            WHERE user_id = %s AND completed_at >= %s AND (session_id, form_id) = (%s, %s)
-           ORDER BY position, completed_at""",
+           GROUP BY item_id ORDER BY min(position), min(completed_at)""",
         (session.user_id, session.started_at - DAY, session.session_id, session.test_id),
-    ):
-        answers.setdefault(item, score)
-    return [*answers.items()]
+    ).fetchall()

@@ -6,13 +6,17 @@ A request waits in the event loop, and holds neither a thread nor a connection m
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import psycopg
 
 T = TypeVar("T")
+Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
+"""A function that runs a task for a learner on a connection, in a thread."""
 
 
 class Overloaded(Exception):

@@ -7,7 +7,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ from irt_assets.abilities.online import Measures, Theta
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
-from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, require_caller
+from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, Work, require_caller
 from services.theta_api.bank import add_bank
 from services.theta_api.next_item import add_next_item
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
@@ -58,8 +58,6 @@ MAX_LOOP_DELAY_S = 0.05
 useful, even if the queue is empty."""
 LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
-"""A function that runs a task for a learner on a connection, in a thread."""
 SEND_JSON = 'Send JSON such as {"user_id": "…"}.'
 TOKEN_REQUIRED = [
     Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))

@@ -4,16 +4,13 @@ Items and findings are read again when the published parameters have been read a
 so at most one of them uses a connection, and θ keeps the others.
 """
 
-from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from hashlib import sha256
+from itertools import groupby
 from operator import attrgetter
-from typing import Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import urlencode
+from typing import Annotated, Any, Literal, Self, cast
 
-import numpy as np
 import psycopg
 from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response, Security
 from fastapi.security import HTTPBearer
@@ -21,18 +18,19 @@ from pydantic import BaseModel
 
 from irt_assets.abilities.online import Measures
 from irt_assets.decisions.bank import bank_items
-from irt_assets.drift.rows import DifRow, read_compared_items, read_dif
+from irt_assets.drift.rows import read_compared_items, read_dif
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.publications import publications_of
 from irt_assets.ledger.steps import last_done_month, step_of, steps
 from irt_assets.reports.artifacts import drift_reports, page_path
 from irt_assets.responses.closing_records import read_states
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.scores.form_tables import COLUMNS, FormTable
+from irt_assets.scores.form_tables import COLUMNS
 from irt_assets.scores.releases import released_tables
 from irt_psychometrics import ItemParameters
 from services.theta_api import bank_schemas as schemas
-from services.theta_api.bank_schemas import EXAMPLES, Page
+from services.theta_api.admission import Work
+from services.theta_api.bank_schemas import Entry, Page
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses
 from services.theta_api.schemas import Id
@@ -40,11 +38,7 @@ from services.theta_api.schemas import Id
 BANK_PATH = "/api/seedtest/bank"
 TURN = "\0bank"
 """The turn of all requests for the bank. No learner's id contains NUL."""
-MAX_CURVES, MAX_THETAS = 50, 201
 NEWEST = "newest"
-Entry = TypeVar("Entry")
-Found = TypeVar("Found")
-Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
 Limit = Annotated[int, Query(ge=1, le=500, description="number of entries of a page")]
 After = Annotated[Id | None, Query(description="the page begins after this id; use the path in `next`")]
 OfScale = Annotated[Id | None, Query(description="the scale; may be omitted if the bank has a single scale")]
@@ -56,7 +50,6 @@ Month = Annotated[
         examples=["2026-10"],
     ),
 ]
-Theta = Annotated[float, Query(ge=-10, le=10)]
 
 
 @dataclass(frozen=True)
@@ -88,15 +81,12 @@ class Bank:
         return cls(measures, scales, {item.item_id: item for item in sorted(items, key=attrgetter("item_id"))})
 
     def scale(self, scale_id: str | None) -> Scale:
-        """The scale with this id, or the only scale. Raises Problem 400 or 404."""
-        names = ", ".join(self.scales)
-        if scale_id is None and len(self.scales) > 1:
-            raise Problem(400, "bad_request", f"Name the scale in scale_id: {names}.")
-        found = self.scales.get(scale_id or names)
-        if found is None:
-            what_to_do = f"choose one of {names}" if names else "import the bank with `irt import questions FILE`"
-            raise Problem(404, "unknown_scale", f"The bank has no scale {scale_id or ''!r}: {what_to_do}.")
-        return found
+        """The scale with this id; if None, the only scale. Raises Problem 404."""
+        names = [scale_id] if scale_id else [*self.scales]
+        if len(names) != 1 or names[0] not in self.scales:
+            known = ", ".join(self.scales) or "no scale: import the bank with `irt import questions FILE`"
+            raise Problem(404, "unknown_scale", f"Name the scale in scale_id. The bank has {known}.")
+        return self.scales[names[0]]
 
     def item(self, item_id: str) -> schemas.ItemInBank:
         """The item with this id. Raises Problem 404."""
@@ -115,11 +105,8 @@ async def admit(
         str | None, Header(description="ETag of the response that you have; 304 if it is unchanged")
     ] = None,
 ) -> None:
-    """Raise Problem 403 for callers who may not read the bank, and 400 for parameters that the path does not have."""
+    """Raise Problem 403 for callers who may not read the bank."""
     request.state.caller.require_bank()
-    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
-    if unknown := sorted(set(request.query_params).difference(known)):
-        raise Problem(400, "bad_request", f"There is no parameter {unknown[0]!r} here, only {', '.join(known)}.")
     request.state.known_tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
 
 
@@ -127,16 +114,26 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
     """Add the endpoints that read the bank."""
     known: Bank | None = None
 
-    async def read(task: Callable[[psycopg.Connection, Bank], Found]) -> Found:
-        def in_turn(connection: psycopg.Connection) -> Found:
+    async def respond(request: Request, task: Callable[[psycopg.Connection, Bank], Any], *paging: Any) -> Response:
+        """Run a task and respond with its result or, with `paging` (name of the id, after, limit), with a page of it.
+
+        The response has an ETag. It is 304 without a body if the caller has it.
+        """
+
+        def in_turn(connection: psycopg.Connection) -> Response:
             nonlocal known
             measures = ledger.measures()
             if known is None or known.measures is not measures:
                 known = Bank.read(connection, measures)
-            return task(connection, known)
+            found = task(connection, known)
+            content = (_page(request, found, *paging) if paging else found).model_dump_json().encode()
+            tag = f'"{sha256(content).hexdigest()[:32]}"'
+            headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+            if {tag, "*"}.intersection(request.state.known_tags):
+                return Response(status_code=304, headers=headers)
+            return Response(content, headers=headers, media_type="application/json")
 
-        found: Found = await work(TURN, in_turn)
-        return found
+        return cast(Response, await work(TURN, in_turn))
 
     @app.get(f"{BANK_PATH}/items", **_described(Page[schemas.ItemInBank]))
     async def bank_list(
@@ -150,39 +147,49 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
         """The items of the bank with their published values in force."""
 
         def task(_connection: psycopg.Connection, bank: Bank) -> list[schemas.ItemInBank]:
-            wanted = {"scale_id": scale_id and bank.scale(scale_id).scale_id, "topic_id": topic_id, "status": status}
-            chosen = {name: value for name, value in wanted.items() if value is not None}
-            return [item for item in bank.items.values() if all(getattr(item, x) == y for x, y in chosen.items())]
+            chosen = scale_id and bank.scale(scale_id).scale_id
+            return [
+                item
+                for item in bank.items.values()
+                if chosen in (None, item.scale_id)
+                and topic_id in (None, item.topic_id)
+                and status in (None, item.status)
+            ]
 
-        return _respond(request, _page(request, await read(task), "item_id", after, limit))
+        return await respond(request, task, "item_id", after, limit)
 
     @app.get(f"{BANK_PATH}/item", **_described(schemas.ItemHistory))
     async def bank_item(request: Request, item_id: Annotated[Id, Query(examples=["q7"])]) -> Response:
         """An item with the history of its published values, and the values that come into force later."""
-
-        def task(connection: psycopg.Connection, bank: Bank) -> schemas.ItemHistory:
-            item = bank.item(item_id)
-            return schemas.ItemHistory(**dict(item), publications=_history(connection, item, ledger.clock()))
-
-        return _respond(request, await read(task))
+        return await respond(request, lambda connection, bank: _history(connection, bank.item(item_id)))
 
     @app.get(f"{BANK_PATH}/curves", **_described(schemas.CurvesOfItems, 409))
     async def curves(
         request: Request,
-        item_id: Annotated[list[Id], Query(min_length=1, max_length=MAX_CURVES, examples=[["q7"]])],
-        theta: Annotated[list[Theta] | None, Query(max_length=MAX_THETAS, description="default: −4, −3.5, … 4")] = None,
+        item_id: Annotated[list[Id], Query(min_length=1, max_length=50, examples=[["q7"]])],
+        theta: Annotated[
+            list[Annotated[float, Query(ge=-10, le=10)]] | None,
+            Query(max_length=201, description="default: −4, −3.5, … 4"),
+        ] = None,
     ) -> Response:
         """Curves and information of items at given values of θ, by the published values in force."""
-        at = theta or np.arange(-4, 4.5, 0.5).tolist()
-        return _respond(request, await read(lambda _connection, bank: _curves(bank, item_id, at)))
+        return await respond(
+            request,
+            lambda _connection, bank: _curves([*map(bank.item, item_id)], theta or [k / 2 for k in range(-8, 9)]),
+        )
 
     @app.get(f"{BANK_PATH}/months", **_described(Page[schemas.MonthOfScale]))
     async def bank_months(
         request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
     ) -> Response:
         """The months of a scale that have reached publication, with their reports."""
-        found = await read(lambda connection, bank: _months(connection, bank.scale(scale_id), ledger.settings.ui_url))
-        return _respond(request, _page(request, found, "month", after, limit))
+        return await respond(
+            request,
+            lambda connection, bank: _months(connection, bank.scale(scale_id), ledger.settings.ui_url),
+            "month",
+            after,
+            limit,
+        )
 
     @app.get(f"{BANK_PATH}/months/{{month}}/items", **_described(Page[schemas.ItemInMonth], 409))
     async def bank_month(
@@ -202,30 +209,35 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
             if key not in bank.months:
                 bank.months[key] = _items_of_month(connection, scale, key[1])
             chosen = item_id and bank.item(item_id).item_id
-            found = [item for item in bank.months[key] if chosen in (None, item.item_id)]
-            return [item for item in found if item.findings or not flagged]
+            shown = (item for item in bank.months[key] if item.findings or not flagged)
+            return [item for item in shown if chosen in (None, item.item_id)]
 
-        return _respond(request, _page(request, await read(task), "item_id", after, limit))
+        return await respond(request, task, "item_id", after, limit)
 
     @app.get(f"{BANK_PATH}/score-tables", **_described(Page[schemas.ReleasedTable]))
     async def score_tables(
         request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
     ) -> Response:
         """The released score tables of a scale, by form."""
-
-        def task(connection: psycopg.Connection, bank: Bank) -> list[schemas.ReleasedTable]:
-            return [*map(_released_table, released_tables(connection, bank.scale(scale_id).scale_id).values())]
-
-        return _respond(request, _page(request, await read(task), "form_id", after, limit))
+        return await respond(
+            request,
+            lambda connection, bank: _released_tables(connection, bank.scale(scale_id).scale_id),
+            "form_id",
+            after,
+            limit,
+        )
 
 
 def _described(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
     """The arguments of a route that returns `model`, or a problem with one of `statuses` besides the usual ones."""
     headers = {"ETag": {"required": True, "schema": {"type": "string"}}}
-    content = {"application/json": {"example": EXAMPLES[model]}}
     return {
         "responses": {
-            200: {"model": model, "content": content, "headers": headers},
+            200: {
+                "model": model,
+                "content": {"application/json": {"example": schemas.EXAMPLES[model]}},
+                "headers": headers,
+            },
             304: {"description": "The response with this ETag is unchanged", "headers": headers},
             **problem_responses(400, 401, 403, 404, 413, 503, *statuses),
         },
@@ -234,25 +246,12 @@ def _described(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
     }
 
 
-def _respond(request: Request, body: BaseModel) -> Response:
-    """The body with its ETag, or 304 without a body if the caller has it."""
-    content = body.model_dump_json().encode()
-    tag = f'"{sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if {tag, "*"}.intersection(request.state.known_tags):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type="application/json")
-
-
-def _page(request: Request, entries: Sequence[Entry], key: str, after: str | None, limit: int) -> Page[Entry]:
+def _page(request: Request, entries: Iterable[Entry], key: str, after: str | None, limit: int) -> Page[Entry]:
     """The `limit` entries that follow the id `after`, and the path of the page after them."""
     by_id = attrgetter(key)
-    entries = sorted(entries, key=by_id)
-    start = 0 if after is None else bisect_right(entries, after, key=by_id)
-    shown, is_last = entries[start : start + limit], start + limit >= len(entries)
-    query = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
-    path = None if is_last else f"{request.url.path}?{urlencode([*query, ('after', by_id(shown[-1]))])}"
-    return Page(items=shown, next=path)
+    rest = sorted((entry for entry in entries if after is None or by_id(entry) > after), key=by_id)
+    url = request.url.include_query_params(after=by_id(rest[limit - 1])) if len(rest) > limit else None
+    return Page(items=rest[:limit], next=f"{url.path}?{url.query}" if url else None)
 
 
 def _settled_month(connection: psycopg.Connection, scale: Scale, name: str) -> str:
@@ -279,9 +278,9 @@ def _settled_month(connection: psycopg.Connection, scale: Scale, name: str) -> s
 def _items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> list[schemas.ItemInMonth]:
     findings = findings_of(connection, scale.scale_id, month)
     drift = {row.item_id: row for row in read_compared_items(connection, scale, month)}
-    dif: dict[str, list[DifRow]] = {}
-    for row in read_dif(connection, scale, month):
-        dif.setdefault(row.item_id, []).append(row)
+    by_item = attrgetter("item_id")
+    tested = sorted(read_dif(connection, scale, month), key=by_item)
+    dif = {item: [*rows] for item, rows in groupby(tested, by_item)}
     return [
         schemas.ItemInMonth(
             item_id=item,
@@ -294,37 +293,24 @@ def _items_of_month(connection: psycopg.Connection, scale: Scale, month: str) ->
     ]
 
 
-def _history(connection: psycopg.Connection, item: schemas.ItemInBank, now: datetime) -> list[schemas.DatedPublication]:
-    """All publications of the item, the latest effective_from first."""
+def _history(connection: psycopg.Connection, item: schemas.ItemInBank) -> schemas.ItemHistory:
     found = publications_of(connection, item.scale_id, item.item_id)
-    found.sort(key=attrgetter("effective_from", "publication_id"), reverse=True)
-    newest = next((each for each in found if each.effective_from <= now), None)
-    return [
-        schemas.DatedPublication(
-            **vars(each), state="in force" if each is newest else "coming" if each.effective_from > now else "earlier"
+    latest_first = sorted(found, key=attrgetter("effective_from", "publication_id"), reverse=True)
+    return schemas.ItemHistory(**dict(item), publications=latest_first)
+
+
+def _curves(items: Sequence[schemas.ItemInBank], theta: list[float]) -> schemas.CurvesOfItems:
+    """Curves of the items at `theta`. Raises Problem 409 for an item without published values."""
+    values = {item.item_id: item.values for item in items if item.values}
+    if missing := [item.item_id for item in items if not item.values]:
+        raise Problem(
+            409,
+            "nothing_published",
+            f"No values of item {missing[0]!r} are in force: omit the item, or try again after its publication.",
         )
-        for each in found
-    ]
-
-
-def _curves(bank: Bank, item_ids: Sequence[str], theta: list[float]) -> schemas.CurvesOfItems:
-    """Curves of the items at `theta`. Raises Problem 404 or 409 for items that are unknown or not published."""
-    values = {}
-    for item in map(bank.item, item_ids):
-        measure = bank.measures.scales.get(item.scale_id)
-        if measure is None or item.item_id not in measure.published.items:
-            raise Problem(
-                409,
-                "nothing_published",
-                f"No values of item {item.item_id!r} of scale {item.scale_id} are in force: omit the item, or try "
-                "again when a month has published it.",
-            )
-        values[item.item_id] = measure.published.items[item.item_id]
     known = ItemParameters.from_rows([*values], values.values()).curves
     columns = zip(values, known.probability(theta).T.tolist(), known.information(theta).T.tolist(), strict=True)
-    curves = [
-        schemas.ItemCurve(item_id=item, probability=p, information=information) for item, p, information in columns
-    ]
+    curves = [schemas.ItemCurve(item_id=item, probability=p, information=own) for item, p, own in columns]
     return schemas.CurvesOfItems(theta=theta, items=curves)
 
 
@@ -343,8 +329,9 @@ def _months(connection: psycopg.Connection, scale: Scale, ui_url: str) -> list[s
     ]
 
 
-def _released_table(found: FormTable) -> schemas.ReleasedTable:
-    columns = {name: getattr(found.table, name).tolist() for name in ("raw", *COLUMNS)}
-    columns["passes"] = found.passes_or_none
-    scores = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return schemas.ReleasedTable(**vars(found) | {"scores": scores})
+def _released_tables(connection: psycopg.Connection, scale_id: str) -> Iterator[schemas.ReleasedTable]:
+    for found in released_tables(connection, scale_id).values():
+        columns = {name: getattr(found.table, name).tolist() for name in ("raw", *COLUMNS)}
+        columns["passes"] = found.passes_or_none
+        scores = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        yield schemas.ReleasedTable(**vars(found) | {"scores": scores})

@@ -1,9 +1,9 @@
 """Responses about the bank: the models of its OpenAPI page. Rows of tables have the names of their columns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -38,17 +38,13 @@ class ItemInBank(BaseModel):
     problems: tuple[str, ...] = Field(description="reasons why the newest estimate could not be published")
 
 
-@dataclass(frozen=True)
-class DatedPublication(Publication):
-    """A publication of an item's values: a row of item_parameter_publication."""
-
-    state: Literal["coming", "in force", "earlier"] = field(kw_only=True)
-
-
 class ItemHistory(ItemInBank):
-    """An item with all publications of its values, the latest effective_from first."""
+    """An item with all publications of its values, the latest effective_from first.
 
-    publications: list[DatedPublication]
+    The publication in force is the first one whose effective_from equals `since`.
+    """
+
+    publications: list[Publication]
 
 
 class ItemCurve(BaseModel):
@@ -123,7 +119,6 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, Any]] = {
                 "publication_id": 81,
                 "scale_id": "default",
                 "item_id": "q7",
-                "state": "in force",
                 "values": _VALUES,
                 "effective_from": "2026-10-01T00:00:00Z",
                 "rule": "decision",

@@ -1,7 +1,6 @@
 """The next item of an adaptive test over HTTP. `irt_assets.adaptive.sessions` chooses it."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import psycopg
 from fastapi import FastAPI, Request, Response, Security
@@ -13,13 +12,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from irt_assets.adaptive.sessions import NextItem, Session, begin_session, find_session, read_answers
 from irt_assets.responses.erased import erasures_of
 from irt_psychometrics import PsychometricsError
+from services.theta_api.admission import Work
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses
 from services.theta_api.schemas import UserId, to_integer
 
 NEXT_ITEM_PATH = "/api/seedtest/tests/{test}/next-item"
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.03, 0.06, 0.1, 0.25, 0.4, 1.0, 2.5, 5.0)
-Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
 
 
 class SessionAnswer(BaseModel):
@@ -45,7 +44,7 @@ class NextItemRequest(BaseModel):
     session_id: Annotated[UserId, Field(description="the session; every session has its own id", examples=["s-81"])]
     answers: list[SessionAnswer] | None = Field(
         None,
-        description="all answers of the session so far in order, including those to items that are not scored. "
+        description="all answers of the session in order, including those to items that are not scored. "
         "Default: the answers in the log with this session_id and with the test as form_id",
     )
 
@@ -63,7 +62,7 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
         dependencies=[Security(HTTPBearer(auto_error=False))],
     )
     async def next_item(test: str, asked: NextItemRequest, request: Request) -> Response:
-        """Choose the next item of a learner's session by the answers so far. The same answers give the same item."""
+        """Choose the next item of a learner's session by the answers. The same answers give the same item."""
         request.state.caller.require_exam()
 
         def choose(connection: psycopg.Connection) -> NextItem:
@@ -74,14 +73,15 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
                     "other_session",
                     f"The session belongs to another learner or to another test than {test}: a session has its own id.",
                 )
-            if asked.answers is None:
-                answers = read_answers(connection, session)
-            else:
-                answers = [(a.item_id, int(bool(a.correct)) if a.score is None else a.score) for a in asked.answers]
+            answers = (
+                read_answers(connection, session)
+                if asked.answers is None
+                else [(a.item_id, int(bool(a.correct)) if a.score is None else a.score) for a in asked.answers]
+            )
             try:
                 return ledger.plans.next_item(connection, session, answers, ledger.clock())
             except PsychometricsError as error:
-                raise Problem(422, "bad_answers", f"The answers are not those of a session: {error}.") from None
+                raise Problem(422, "bad_answers", f"These cannot be answers of the session: {error}.") from None
 
         with seconds.time():
             chosen: NextItem = await work(asked.user_id, choose)
@@ -92,13 +92,9 @@ def _begin(connection: psycopg.Connection, ledger: Ledger, test: str, asked: Nex
     measures, plans = ledger.measures(), ledger.plans
     if test in plans.faults:
         raise Problem(409, "nothing_published", f"The test cannot be given at the moment: {plans.faults[test]}.")
-    if test not in plans.offers:
-        named = ", ".join(sorted(plans.offers)) or "none"
-        raise Problem(
-            404,
-            "unknown_test",
-            f"No test of this name has a policy in force (`irt tests set`). In force: {named}.",
-        )
+    if (offer := plans.offers.get(test)) is None:
+        named = ", ".join(sorted(plans.offers)) or "no test"
+        raise Problem(404, "unknown_test", f"No policy of this test is in force (`irt tests set`), only of: {named}.")
     if erasures_of(connection, asked.user_id):
         raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")
-    return begin_session(connection, plans.offers[test], measures, asked.user_id, asked.session_id, ledger.clock())
+    return begin_session(connection, offer, measures, asked.user_id, asked.session_id, ledger.clock())

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from psycopg.types.json import Jsonb
 
+from irt_assets.adaptive.assets import build_exposure_asset
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.exposure import count_exposure, exposure_counts
-from irt_assets.adaptive.exposure_assets import build_exposure_asset
 from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import daily
