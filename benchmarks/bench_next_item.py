@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_theta_api import API_PORT, HELLO_PORT, embedded_log
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from tests.testbed.theta_load import Client, load, memory_mb, servers
 
@@ -95,7 +95,7 @@ def main() -> None:
     with embedded_log(arguments.attempts, rng) as (database, log):
         with database.connect() as connection:
             connection.execute("UPDATE question SET topic_id = 't' || (substr(item_id, 2)::int %% %s)::text", (TOPICS,))
-        set_policy(database, read_policy(POLICY % arguments.content), by="nobody", reason="a load")
+        set_policy(database, Policy.from_yaml(POLICY % arguments.content), by="nobody", reason="a load")
         with servers(database.url, database.settings.irt_home, api=API_PORT, hello=HELLO_PORT) as api:
 
             async def measure() -> None:

@@ -21,7 +21,7 @@ import pypdfium2
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from irt_assets.adaptive.blueprint import read_blueprint
+from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.adaptive.forms import assemble_forms, store_drafts
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month, months_between
@@ -74,7 +74,7 @@ def assemble_drafts(database: Database) -> str:
     """Store the drafts of the blueprint on the page about it. Returns the name of the first."""
     page = Path(__file__).parents[1] / "how-to/assemble-forms.md"
     blueprint = page.read_text("utf-8").split("```yaml\n")[1].split("```")[0]
-    drafts = database.call(assemble_forms, read_blueprint(blueprint), datetime.now(UTC))
+    drafts = database.call(assemble_forms, Blueprint.from_yaml(blueprint), datetime.now(UTC))
     store_drafts(database, drafts, by="Kim", reason="assembled from midterm.yaml")
     return drafts[0].form_id
 

@@ -29,7 +29,7 @@ class ItemBank:
     Attributes:
         scale: the scale.
         published: the published set, with the errors of its items.
-        questions: topic, format and testlet of the scale's items that are in use.
+        questions: topic, format, testlet and meta of the scale's items that are in use.
         unscored: items in use that have never been published.
     """
 
@@ -61,7 +61,8 @@ class ItemBank:
 
     @property
     def _errors(self) -> ParameterErrors:
-        assert self.published.errors is not None
+        if self.published.errors is None:
+            raise PermanentFailure(f"nothing is published on scale {self.scale.scale_id}, so no item can be chosen")
         return self.published.errors
 
 
@@ -109,7 +110,8 @@ def read_item_bank(connection: psycopg.Connection, scale_id: str, at: datetime) 
     published = set_with_errors(connection, scale_id, at)
     rows = named_rows(
         connection,
-        """SELECT item_id, topic_id AS topic, meta->>'format' AS format, testlet_id AS testlet FROM question
+        """SELECT item_id, topic_id AS topic, meta->>'format' AS format, testlet_id AS testlet,
+                  coalesce(meta, '{}') AS meta FROM question
            WHERE scale_id = %s AND meta->'key' IS DISTINCT FROM '[]'::jsonb ORDER BY item_id""",
         (scale_id,),
     )

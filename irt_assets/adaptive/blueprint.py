@@ -1,19 +1,16 @@
 """The blueprint of forms, as people write it in YAML. `forms` assembles it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from irt_assets.adaptive.yaml_lines import Count, Limits, Part, Share, limits_of_groups, read_yaml
-from irt_psychometrics import PsychometricsError
+from irt_assets.adaptive.yaml_lines import ContentRules, Count, Limits, Part, Share, items_by_testlet
 from irt_psychometrics.adaptive import ItemLimit
 from irt_psychometrics.assembly import FormDesign, SumLimit
 from resources.failures import PermanentFailure
-
-ANCHORS = "anchors"
 
 
 class Objective(Part):
@@ -26,7 +23,7 @@ class Objective(Part):
 
 
 class Anchors(Part):
-    """The number of anchors in a form, and where they come from: a form, a list of items, or both."""
+    """The number of anchors in a form, and their source: a form, a list of items, or both."""
 
     n: int = Field(ge=1)
     form: str | None = None
@@ -34,33 +31,27 @@ class Anchors(Part):
     bands: int = Field(default=3, ge=1, le=10)
 
 
-class Blueprint(Part):
+class Blueprint(ContentRules):
     """The rules of one or more forms.
 
     Attributes:
         name, forms: the name and the number of the forms. With several, the forms are NAME-1, NAME-2 and so on.
         length: the minimum (by default the maximum) and the maximum number of items.
-        topics, formats: limits by `topic_id`, and by the format in `meta` of a question.
         columns: limits on sums of numbers in `meta` of a question, such as words.
-        enemies: groups of items of which a form has at most one.
         testlets: the number of items of a testlet that a form has, if it has any; `{}`: all of its items. Without
             `testlets`, the items of a testlet are chosen one by one.
         uses: the number of forms that an item is in. Anchors may be in all forms.
         overlap: the maximum number of items that two forms have in common, apart from anchors.
         max_exposure: items that a larger share of a month's learners saw in the last year are in no form.
         included, excluded: items that are in every form, or in no form.
-        seconds: the time after which the best forms found so far are taken.
+        seconds: the time limit of the search, after which the best forms found are taken.
     """
 
     name: str = Field(min_length=1)
-    scale: str = "default"
     forms: int = Field(default=1, ge=1, le=100)
     length: Limits
     objective: Objective = Objective()
-    topics: Mapping[str, Limits] = {}
-    formats: Mapping[str, Limits] = {}
     columns: Mapping[str, Mapping[Literal["min", "max"], float]] = {}
-    enemies: tuple[tuple[str, ...], ...] = ()
     testlets: Limits | None = None
     anchors: Anchors | None = None
     uses: Limits = Limits(max=1)
@@ -90,7 +81,7 @@ class Blueprint(Part):
         self,
         bank: Mapping[str, Mapping[str, Any]],
         theta: float,
-        anchors: tuple[str, ...] = (),
+        anchor_form: Sequence[str] = (),
         left_out: Mapping[str, tuple[str, ...]] = {},
     ) -> FormDesign:
         """The rules for the library.
@@ -101,51 +92,41 @@ class Blueprint(Part):
             `topic`, `format`, `testlet` and `meta` of each item.
         theta
             The point of the information if the blueprint has no point.
-        anchors
-            The candidates for anchors.
+        anchor_form
+            The items of the form from which anchors may come.
         left_out
             Items that are in no form, by the reason.
 
-        Raises ValueError if the rules contradict each other, and PermanentFailure if an item has no number in a column.
+        Raises PermanentFailure if an item has no number in a column.
         """
-        testlets: dict[str, list[str]] = {}
-        free = {item: own for item, own in bank.items() if item not in {*chain(*left_out.values())}}
-        for item, own in free.items():
-            if self.testlets and own["testlet"] is not None:
-                testlets.setdefault(own["testlet"], []).append(item)
-        wanted, taken = self.objective, self.testlets or Limits()
-        try:
-            return FormDesign(
-                forms=self.forms,
-                min_items=self.length.min or self.length.max or 0,
-                max_items=self.length.max or 0,
-                objective=wanted.kind,
-                theta=wanted.theta or (theta,),
-                target=wanted.target,
-                certainty=wanted.certainty,
-                limits=(
-                    *limits_of_groups("topic", self.topics, bank),
-                    *limits_of_groups("format", self.formats, bank),
-                    *(
-                        ItemLimit(f"enemies {', '.join(own)}", tuple(item for item in own if item in bank), 0, 1)
-                        for own in self.enemies
-                    ),
-                    *(ItemLimit(reason, items, 0, 0) for reason, items in left_out.items()),
-                ),
-                sums=tuple(_sum_limit(name, own, free) for name, own in self.columns.items()),
-                testlets=tuple(
-                    ItemLimit(name, tuple(own), min(taken.min or (1 if taken.max else len(own)), len(own)), taken.max)
-                    for name, own in testlets.items()
-                ),
-                anchors=ItemLimit(ANCHORS, anchors, self.anchors.n, self.anchors.n) if self.anchors else None,
-                anchor_bands=self.anchors.bands if self.anchors else 3,
-                min_uses=self.uses.min,
-                max_uses=self.forms if self.uses.max is None else self.uses.max,
-                max_overlap=self.overlap,
-                included=self.included,
-            )
-        except PsychometricsError as error:
-            raise ValueError(str(error)) from None
+        wanted, length, taken, anchors = self.objective, self.length.max or 0, self.testlets or Limits(), None
+        gone = {*chain(*left_out.values())}
+        free = {item: own for item, own in bank.items() if item not in gone}
+        if self.anchors:
+            candidates = tuple(item for item in free if item in self.anchors.items or item in anchor_form)
+            anchors = ItemLimit("anchors", candidates, self.anchors.n, self.anchors.n)
+        return FormDesign(
+            forms=self.forms,
+            min_items=self.length.min or length,
+            max_items=length,
+            objective=wanted.kind,
+            theta=wanted.theta or (theta,),
+            target=wanted.target,
+            certainty=wanted.certainty,
+            limits=(*self.limits(bank), *(ItemLimit(reason, items, 0, 0) for reason, items in left_out.items())),
+            sums=tuple(_sum_limit(name, own, free) for name, own in self.columns.items()),
+            testlets=tuple(
+                ItemLimit(name, own, min(taken.min or (1 if taken.max else len(own)), len(own)), taken.max)
+                for name, own in items_by_testlet(free).items()
+                if self.testlets
+            ),
+            anchors=anchors,
+            anchor_bands=self.anchors.bands if self.anchors else 3,
+            min_uses=self.uses.min,
+            max_uses=self.forms if self.uses.max is None else self.uses.max,
+            max_overlap=self.overlap,
+            included=self.included,
+        )
 
 
 def _sum_limit(column: str, ends: Mapping[Any, float], bank: Mapping[str, Mapping[str, Any]]) -> SumLimit:
@@ -156,8 +137,3 @@ def _sum_limit(column: str, ends: Mapping[Any, float], bank: Mapping[str, Mappin
             "questions`, or exclude the items"
         )
     return SumLimit(column, values, ends.get("min", -math.inf), ends.get("max", math.inf))
-
-
-def read_blueprint(text: str) -> Blueprint:
-    """Read a blueprint from YAML. Raises PermanentFailure, which names the lines that are wrong."""
-    return read_yaml(text, Blueprint, "blueprint")

@@ -5,36 +5,44 @@ table. A release stores the form with its items, and can be undone while the log
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import pandas as pd
 import psycopg
-from pydantic import TypeAdapter
 
 from irt_assets.adaptive.banks import ItemBank, read_item_bank
 from irt_assets.adaptive.blueprint import Blueprint
+from irt_assets.adaptive.yaml_lines import Part
 from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.forms import store_forms
 from irt_assets.responses.scale_decisions import FORM_OF, record_decisions
 from irt_assets.scores.releases import released_tables
-from irt_psychometrics.assembly import AssembledForms, assemble
+from irt_psychometrics.assembly import assemble
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows
 
 MAX_NAMED = 5
 BANKS = 500
 """Number of true banks that the interval of the information comes from."""
-QTI = "http://www.imsglobal.org/xsd/imsqti_v2p2"
+QTI = """<?xml version="1.0" encoding="utf-8"?>
+<assessmentTest xmlns="http://www.imsglobal.org/xsd/imsqti_v2p2" identifier="form" title={title}>
+  <testPart identifier="part" navigationMode="nonlinear" submissionMode="simultaneous">
+    <assessmentSection identifier="section" title={title} visible="true">
+      {items}
+    </assessmentSection>
+  </testPart>
+</assessmentTest>
+"""
 SDS, POINTS = 3.0, 41
 """The information of a form is stored within this many SDs of the population's mean, at this many points."""
+_LEAKED = "SELECT item_id FROM drift_alerts WHERE scale_id = %s AND kind = 'leak' AND closed_month IS NULL"
 _SEEN = """
 SELECT i.item_id FROM item_analysis i
 JOIN item_analysis f ON (f.scale_id, f.period, f.form_id, f.item_id) = (i.scale_id, i.period, '', '')
@@ -45,12 +53,10 @@ GROUP BY 1 HAVING max((i.statistics->>'presented')::float / greatest(f.n, (i.sta
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class FormDraft:
+class FormDraft(Part):
     """A form that was assembled.
 
     Attributes:
-        assembly: names of the forms that were assembled together, this one included.
         items: its items in their order.
         curve: its information over θ: θ, and the 2.5 % quantile, the mean and the 97.5 % quantile over true banks.
         points: the θ at which information counts, each with the form's information.
@@ -64,7 +70,6 @@ class FormDraft:
 
     form_id: str
     blueprint: Blueprint
-    assembly: tuple[str, ...]
     items: tuple[str, ...]
     curve: tuple[tuple[float, float, float, float], ...]
     points: tuple[tuple[float, float], ...]
@@ -76,8 +81,7 @@ class FormDraft:
     set_hash: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredForm:
+class StoredForm(FormDraft):
     """A draft, and the last decision on it.
 
     Attributes:
@@ -85,8 +89,7 @@ class StoredForm:
         decision_id: number of the last decision.
     """
 
-    draft: FormDraft
-    state: str
+    state: Literal["draft", "released"]
     decision_id: int
     decided_by: str
     reason: str
@@ -95,12 +98,9 @@ class StoredForm:
     @property
     def sentence(self) -> str:
         return (
-            f"form {self.draft.form_id}: {self.state} since {self.decided_at:%Y-%m-%d %H:%M} UTC by {self.decided_by}: "
+            f"form {self.form_id}: {self.state} since {self.decided_at:%Y-%m-%d %H:%M} UTC by {self.decided_by}: "
             f"{self.reason}"
         )
-
-
-_DRAFT = TypeAdapter(FormDraft)
 
 
 def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: datetime) -> list[FormDraft]:
@@ -110,70 +110,30 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
     InfeasibleError, which names the rules that conflict, if no forms meet the rules.
     """
     bank = read_item_bank(connection, blueprint.scale, at)
-    items = bank.items.item_ids
-    meta: dict[str, dict[str, Any]] = dict(
-        connection.execute("SELECT item_id, meta FROM question WHERE scale_id = %s", (blueprint.scale,)).fetchall()
-    )
-    if unknown := sorted(blueprint.items - {*meta}):
+    known = first_column(connection, "SELECT item_id FROM question WHERE scale_id = %s", (blueprint.scale,))
+    if unknown := sorted(blueprint.items.difference(known)):
         raise PermanentFailure(f"scale {blueprint.scale} has no items {some_of(unknown, MAX_NAMED)}")
     _require_new(connection, blueprint.names)
-    left_out, anchors = items_left_out(connection, blueprint, bank, at), tuple[str, ...]()
-    if blueprint.anchors:
-        of_form = first_column(
-            connection, "SELECT item_id FROM form_item WHERE form_id = %s", (blueprint.anchors.form,)
-        )
-        candidates = {*blueprint.anchors.items, *of_form}.difference(*left_out.values())
-        anchors = tuple(item for item in items if item in candidates)
+    left_out = items_left_out(connection, blueprint, bank, at)
+    form = blueprint.anchors.form if blueprint.anchors else None
+    anchors = first_column(connection, "SELECT item_id FROM form_item WHERE form_id = %s", (form,))
     theta = bank.scale.mu if bank.scale.pass_theta is None else bank.scale.pass_theta
-    questions = {item: {**bank.questions[item], "meta": meta[item]} for item in items}
+    questions = {item: bank.questions[item] for item in bank.items.item_ids}
     design = blueprint.design(questions, theta, anchors, left_out)
-    posterior = bank.posterior if design.certainty else None
-    found = assemble(bank.items, design, posterior=posterior, time_limit=blueprint.seconds)
-    return [*_drafts(blueprint, bank, found, left_out)]
-
-
-def items_left_out(
-    connection: psycopg.Connection, blueprint: Blueprint, bank: ItemBank, at: datetime
-) -> dict[str, tuple[str, ...]]:
-    """Items of the bank that no form may have, by the reason. Reasons without an item are left out."""
-    reasons: dict[str, Iterable[str]] = {
-        "items that may have leaked": leaked_items(connection, blueprint.scale),
-        "items that the blueprint excludes": blueprint.excluded,
-    }
-    if share := blueprint.max_exposure:
-        seen = first_column(connection, _SEEN, {"scale": blueprint.scale, "at": at, "share": share})
-        reasons[f"items that more than {share:.0%} of a month's learners saw"] = seen
-    known = {*bank.items.item_ids}
-    found = {reason: tuple(sorted(known.intersection(items))) for reason, items in reasons.items()}
-    return {reason: group for reason, group in found.items() if group}
-
-
-def leaked_items(connection: psycopg.Connection, scale_id: str) -> list[str]:
-    """Items of a scale with an open alert that they leaked."""
-    return first_column(
-        connection,
-        "SELECT item_id FROM drift_alerts WHERE scale_id = %s AND kind = 'leak' AND closed_month IS NULL",
-        (scale_id,),
-    )
-
-
-def _drafts(
-    blueprint: Blueprint, bank: ItemBank, found: AssembledForms, left_out: Mapping[str, tuple[str, ...]]
-) -> Iterable[FormDraft]:
-    scale, ids = bank.scale, bank.items.item_ids
-    theta = np.linspace(scale.mu - SDS * scale.sigma, scale.mu + SDS * scale.sigma, POINTS)
-    chosen: Floats = np.array([np.isin(ids, form) for form in found.forms], dtype=float).T
+    found = assemble(bank.items, design, posterior=bank.posterior, time_limit=blueprint.seconds)
+    chosen: Floats = np.array([np.isin(bank.items.item_ids, form) for form in found.forms], dtype=float).T
+    grid = bank.scale.mu + bank.scale.sigma * np.linspace(-SDS, SDS, POINTS)
     banks = bank.posterior.draw(BANKS, np.random.default_rng(0))
-    information = np.array([each.curves.information(theta) @ chosen for each in banks])
+    information = np.array([each.curves.information(grid) @ chosen for each in banks])
     low, high = np.quantile(information, (0.025, 0.975), axis=0)
-    for k, (name, items) in enumerate(zip(blueprint.names, found.forms, strict=True)):
-        yield FormDraft(
+    curves = np.stack([np.broadcast_to(grid[:, None], low.shape), low, information.mean(axis=0), high], axis=-1)
+    return [
+        FormDraft(
             form_id=name,
             blueprint=blueprint,
-            assembly=tuple(blueprint.names),
-            items=tuple(_in_order(items, bank.questions)),
-            curve=_rounded(theta, low[:, k], information[:, :, k].mean(axis=0), high[:, k]),
-            points=_rounded(found.theta, found.information[k]),
+            items=_in_order(items, questions),
+            curve=curves[:, k].round(4).tolist(),
+            points=np.column_stack([found.theta, found.information[k]]).round(4).tolist(),
             reached=None if found.reached is None else float(found.reached[k]),
             objective=found.objective,
             gap=finite(found.gap),
@@ -181,53 +141,59 @@ def _drafts(
             left_out=left_out,
             set_hash=bank.published.set_hash,
         )
+        for k, (name, items) in enumerate(zip(blueprint.names, found.forms, strict=True))
+    ]
 
 
-def _rounded(*columns: Floats) -> Any:
-    return tuple(map(tuple, np.round(np.column_stack(columns), 4).tolist()))
+def items_left_out(
+    connection: psycopg.Connection, blueprint: Blueprint, bank: ItemBank, at: datetime
+) -> dict[str, tuple[str, ...]]:
+    """Items of the bank that no form may have, by the reason. Reasons without an item are left out."""
+    share = blueprint.max_exposure or 1.0
+    reasons = {
+        "items that may have leaked": first_column(connection, _LEAKED, (blueprint.scale,)),
+        "items that the blueprint excludes": blueprint.excluded,
+        f"items that more than {share:.0%} of a month's learners saw": first_column(
+            connection, _SEEN, {"scale": blueprint.scale, "at": at, "share": share}
+        ),
+    }
+    known = {*bank.items.item_ids}
+    found = {reason: tuple(sorted(known.intersection(items))) for reason, items in reasons.items()}
+    return {reason: group for reason, group in found.items() if group}
 
 
-def _in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """The items in the order of the bank, with the items of a testlet together, at the place of the first."""
-    place: dict[tuple[bool, str], int] = {}
-    groups = {item: (own["testlet"] is None, own["testlet"] or item) for item, own in questions.items()}
-    return sorted(items, key=lambda item: place.setdefault(groups[item], len(place)))
+    place: dict[str, int] = {}
+    return tuple(sorted(items, key=lambda item: place.setdefault(questions[item]["testlet"] or item, len(place))))
 
 
 def read_drafts(connection: psycopg.Connection, scale_id: str | None = None) -> dict[str, StoredForm]:
     """The newest draft of each form that was assembled on a scale (None: any scale), with the last decision on it."""
     rows = named_rows(
         connection,
-        """SELECT substr(subject, %s) AS form_id, decision_id, value, decided_by, reason, decided_at FROM scale_decision
-           WHERE starts_with(subject, %s) AND scale_id = coalesce(%s, scale_id) ORDER BY decision_id""",
+        """SELECT substr(subject, %s) AS form_id, value::jsonb->'draft' AS draft, value::jsonb->>'state' AS state,
+                  decision_id, decided_by, reason, decided_at
+           FROM scale_decision WHERE starts_with(subject, %s) AND scale_id = coalesce(%s, scale_id)
+           ORDER BY decision_id""",
         (len(FORM_OF) + 1, FORM_OF, scale_id),
     )
-    found: dict[str, StoredForm] = {}
+    forms: dict[str, dict[str, Any]] = {}
     for row in rows:
-        form_id, value = row.pop("form_id"), json.loads(row.pop("value"))
-        draft = _DRAFT.validate_python(value["draft"]) if "draft" in value else found[form_id].draft
-        found[form_id] = StoredForm(draft=draft, state=value["state"], **row)
-    return found
+        former = forms.get(row["form_id"], {})
+        forms[row["form_id"]] = former | (row.pop("draft") or {}) | row
+    return {name: StoredForm.model_validate(form) for name, form in forms.items()}
 
 
 def find_draft(connection: psycopg.Connection, form_id: str) -> StoredForm:
-    """The newest draft of a form. Raises PermanentFailure, which names the assembled forms, if there is none."""
-    known = read_drafts(connection)
-    if form_id not in known:
-        raise PermanentFailure(
-            f"form {form_id} was not assembled; assembled forms: {some_of([*known], MAX_NAMED) or 'none'}"
-        )
-    return known[form_id]
-
-
-def read_assembly(connection: psycopg.Connection, draft: FormDraft) -> list[FormDraft]:
-    """The newest drafts of the forms that were assembled together with a form, itself included."""
-    known = read_drafts(connection, draft.blueprint.scale)
-    return [known[name].draft for name in draft.assembly]
+    """The newest draft of a form. Raises PermanentFailure if the form was not assembled."""
+    if form := read_drafts(connection).get(form_id):
+        return form
+    raise PermanentFailure(f"form {form_id} was not assembled: `irt forms list` lists the assembled forms")
 
 
 def store_drafts(database: Database, drafts: Sequence[FormDraft], *, by: str, reason: str) -> None:
-    """Record that `by` has assembled forms. A draft replaces the former draft of its name.
+    """Record that `by` has assembled the forms of a blueprint. A draft replaces the former draft of its name.
 
     Raises PermanentFailure if a form of this name exists, which may have been released since.
     """
@@ -235,10 +201,11 @@ def store_drafts(database: Database, drafts: Sequence[FormDraft], *, by: str, re
     with database.connect() as connection, connection.transaction():
         advisory_lock(connection, "forms", "")
         _require_new(connection, [draft.form_id for draft in drafts])
-        for draft in drafts:
-            value = {"state": "draft", "draft": _DRAFT.dump_python(draft, mode="json")}
-            subject = {FORM_OF + draft.form_id: json.dumps(value)}
-            record_decisions(connection, draft.blueprint.scale, subject, by=by, reason=reason)
+        values = {
+            FORM_OF + draft.form_id: json.dumps({"state": "draft", "draft": draft.model_dump(mode="json")})
+            for draft in drafts
+        }
+        record_decisions(connection, drafts[0].blueprint.scale, values, by=by, reason=reason)
 
 
 def plan_release(
@@ -247,15 +214,16 @@ def plan_release(
     """The drafts that `release_forms` would release, or whose release it would undo. Raises the same errors."""
     found = [find_draft(connection, name) for name in names]
     for form in found:
-        name, scale_id = form.draft.form_id, form.draft.blueprint.scale
+        name, scale_id = form.form_id, form.blueprint.scale
         if (form.state == "released") != undo:
             raise PermanentFailure(f"form {name} is {'not released' if undo else 'released already'}")
         if not undo:
-            usable = {*read_item_bank(connection, scale_id, at).items.item_ids} - {*leaked_items(connection, scale_id)}
-            if gone := sorted({*form.draft.items} - usable):
+            bank = read_item_bank(connection, scale_id, at)
+            usable = {*bank.items.item_ids}.difference(*items_left_out(connection, form.blueprint, bank, at).values())
+            if gone := sorted({*form.items} - usable):
                 raise PermanentFailure(
-                    f"form {name} has items that were withdrawn or may have leaked since: {some_of(gone, MAX_NAMED)}. "
-                    "Assemble it again"
+                    f"form {name} has items that were withdrawn, may have leaked or were seen by too many learners "
+                    f"since: {some_of(gone, MAX_NAMED)}. Assemble it again"
                 )
         elif connection.execute("SELECT 1 FROM response_log WHERE form_id = %s LIMIT 1", (name,)).fetchone():
             raise PermanentFailure(f"form {name} has answers, so its release stays; withdraw its items if need be")
@@ -278,9 +246,9 @@ def release_forms(
 ) -> list[StoredForm]:
     """Release drafts as forms, or undo their release. Returns them as they were before.
 
-    Raises PermanentFailure if a draft was not assembled or has been released already, if an item was withdrawn or may
-    have leaked since, if a form of the name exists, or if a draft differs from `seen`. A release of a form with answers
-    or a released score table cannot be undone.
+    Raises PermanentFailure if a form was not assembled or is released already, if an item can no longer be in it, if
+    an imported form has its name, or if a draft differs from `seen`. The release of a form with answers or a released
+    score table cannot be undone.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection, connection.transaction():
@@ -290,44 +258,46 @@ def release_forms(
             raise PermanentFailure("nothing was decided: a form has been assembled or released since. Look again")
         for form in planned:
             value = {"state": "draft", "undoes": form.decision_id} if undo else {"state": "released"}
-            subject = {FORM_OF + form.draft.form_id: json.dumps(value)}
-            record_decisions(connection, form.draft.blueprint.scale, subject, by=by, reason=reason)
+            subject = {FORM_OF + form.form_id: json.dumps(value)}
+            record_decisions(connection, form.blueprint.scale, subject, by=by, reason=reason)
+            if not undo:
+                store_forms(connection, form_rows(connection, form), "assembled")
         if undo:
             for table in ("form_item", "form"):
                 connection.execute(f"DELETE FROM {table} WHERE form_id = ANY(%s)", ([*names],))
-        else:
-            store_forms(connection, form_rows(connection, [form.draft for form in planned]), "assembled")
     return planned
 
 
 def release_sentences(forms: Sequence[StoredForm], *, undo: bool) -> list[str]:
     """The effect of `release_forms` in words."""
-    if undo:
-        return [f"form {form.draft.form_id} is a draft again, so no more score tables of it are made" for form in forms]
-    effect = "{} with {}: the next item_analysis and form_score_tables contain it"
-    return [effect.format(f"form {form.draft.form_id}", quantity(len(form.draft.items), "item")) for form in forms]
+    return [
+        f"form {form.form_id} is a draft again, so no more score tables of it are made"
+        if undo
+        else f"form {form.form_id} with {quantity(len(form.items), 'item')}: the next item_analysis and "
+        "form_score_tables contain it"
+        for form in forms
+    ]
 
 
-def form_rows(connection: psycopg.Connection, drafts: Iterable[FormDraft]) -> pd.DataFrame:
-    """One row per form and item, with the columns of a file for `irt import forms`."""
-    maxima: dict[str, int] = dict(connection.execute("SELECT item_id, coalesce(max_score, 1) FROM question").fetchall())
-    return pd.DataFrame(
-        {"form_id": draft.form_id, "item_id": item, "position": at, "max_score": maxima[item], "scored": True}
-        for draft in drafts
-        for at, item in enumerate(draft.items, 1)
+def form_rows(connection: psycopg.Connection, draft: FormDraft) -> pd.DataFrame:
+    """One row per item, with the columns of a file for `irt import forms`."""
+    rows = named_rows(
+        connection,
+        """SELECT %s AS form_id, item_id, position, coalesce(max_score, 1) AS max_score, true AS scored
+           FROM unnest(%s::text[]) WITH ORDINALITY AS own (item_id, position) JOIN question USING (item_id)
+           ORDER BY position""",
+        (draft.form_id, [*draft.items]),
     )
+    return pd.DataFrame(rows)
 
 
-def as_qti(draft: FormDraft) -> bytes:
+def as_qti(draft: FormDraft) -> str:
     """The form as an assessmentTest of QTI 2.2, which refers to a file `items/ID.xml` for each item."""
-    root = Element("assessmentTest", xmlns=QTI, identifier="form", title=draft.form_id)
-    part = SubElement(root, "testPart", identifier="part", navigationMode="nonlinear", submissionMode="simultaneous")
-    section = SubElement(part, "assessmentSection", identifier="section", title=draft.form_id, visible="true")
-    for at, item in enumerate(draft.items, 1):
-        href = f"items/{quote(item, safe='')}.xml"  # an id may be no identifier of QTI
-        SubElement(section, "assessmentItemRef", identifier=f"item-{at}", href=href)
-    indent(root)
-    return tostring(root, encoding="utf-8", xml_declaration=True)
+    references = [
+        f'<assessmentItemRef identifier="item-{at}" href="items/{quote(item, safe="")}.xml"/>'
+        for at, item in enumerate(draft.items, 1)  # an id may be no identifier of QTI
+    ]
+    return QTI.format(title=quoteattr(draft.form_id), items="\n      ".join(references))
 
 
 def _require_new(connection: psycopg.Connection, names: Sequence[str]) -> None:

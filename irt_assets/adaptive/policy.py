@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from irt_assets.adaptive.yaml_lines import Limits, Part, Share, limits_of_groups, read_yaml
-from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit
+from irt_assets.adaptive.yaml_lines import ContentRules, Part, Share, items_by_testlet
+from irt_psychometrics.adaptive import AdaptiveTest
 
 
 class Length(Part):
@@ -39,30 +39,24 @@ class Exposure(Part):
     randomesque: int = Field(default=1, ge=1)
 
 
-class Policy(Part):
+class Policy(ContentRules):
     """The policy of an adaptive test.
 
     Attributes:
-        test, scale: the test, which is the form of its sessions, and its scale.
+        test: the test, which is the form of its sessions.
         start: items are chosen from the population or from the learner's θ of now on. Estimates and the end of the
             test use the population and the session's answers.
-        topics, formats: limits by `topic_id`, and by the format in `meta` of a question.
-        enemies: groups of items of which a test has at most one.
         testlets: whether the items of a testlet are given together.
         unscored: share of places for items without published values.
         look_back_days: days for which an item is not given to a learner again.
     """
 
     test: str = Field(min_length=1)
-    scale: str = "default"
     start: Literal["population", "theta-now"] = "population"
     method: str = "maximum-information"
     estimator: str = "eap"
     length: Length
     classify: Classification | None = None
-    topics: Mapping[str, Limits] = {}
-    formats: Mapping[str, Limits] = {}
-    enemies: tuple[tuple[str, ...], ...] = ()
     testlets: bool = False
     content: str = "priority"
     exposure: Exposure = Exposure()
@@ -84,7 +78,6 @@ class Policy(Part):
         if self.classify and cut is None:
             raise ValueError(f"scale {self.scale} has no pass mark: `irt scale set-pass`, or set classify.cut")
         rules = self.classify or Classification()
-        testlets = dict.fromkeys(own["testlet"] for own in bank.values() if self.testlets and own["testlet"])
         return AdaptiveTest(
             method=self.method,  # type: ignore[arg-type]
             estimator=self.estimator,  # type: ignore[arg-type]
@@ -97,20 +90,11 @@ class Policy(Part):
             false_pass=rules.false_pass,
             false_fail=rules.false_fail,
             confidence=rules.confidence,
-            limits=(
-                *limits_of_groups("topic", self.topics, bank),
-                *limits_of_groups("format", self.formats, bank),
-                *(ItemLimit(f"enemies {', '.join(own)}", own, 0, 1) for own in self.enemies),
-            ),
-            testlets=tuple(tuple(x for x, own in bank.items() if own["testlet"] == name) for name in testlets),
+            limits=tuple(self.limits(bank)),
+            testlets=tuple(items_by_testlet(bank).values()) if self.testlets else (),
             content=self.content,  # type: ignore[arg-type]
             max_exposure=self.exposure.max,
             exposure_cuts=self.exposure.theta_cuts,
             randomesque=self.exposure.randomesque,
             unscored=round(self.unscored * self.length.max / (1 - self.unscored)),
         )
-
-
-def read_policy(text: str) -> Policy:
-    """Read a policy from YAML. Raises PermanentFailure, which names the lines that are wrong."""
-    return read_yaml(text, Policy, "policy")

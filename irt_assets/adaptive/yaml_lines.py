@@ -1,7 +1,7 @@
-"""Read YAML that people write, and name the lines that are wrong. Policies and blueprints have these parts."""
+"""Rules that people write in YAML, with errors that name the lines. Policies and blueprints are made of these parts."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -32,45 +32,60 @@ class Limits(Part):
         return self
 
 
-Document = TypeVar("Document", bound=Part)
+class ContentRules(Part):
+    """A document with rules on the content.
+
+    Attributes:
+        topics, formats: limits by `topic_id`, and by the format in `meta` of a question.
+        enemies: groups of items of which a test or form has at most one.
+    """
+
+    scale: str = "default"
+    topics: Mapping[str, Limits] = {}
+    formats: Mapping[str, Limits] = {}
+    enemies: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Self:
+        """Read a document. Raises PermanentFailure, which names the lines that are wrong."""
+        try:
+            tree, content = yaml.compose(text), yaml.safe_load(text)
+            return cls.model_validate(content if isinstance(content, dict) else {"": content})
+        except yaml.YAMLError as error:
+            raise PermanentFailure(f"this is not YAML: {error}") from None
+        except ValidationError as error:
+            faults = [
+                f"line {_line(tree, fault['loc'])}: {'.'.join(map(str, fault['loc'])) or 'rules'}: "
+                + fault["msg"].removeprefix("Value error, ")
+                for fault in error.errors()
+            ]
+            raise PermanentFailure(f"the {cls.__name__.lower()} is not valid; {'; '.join(faults)}") from None
+
+    def limits(self, bank: Mapping[str, Mapping[str, Any]]) -> Iterator[ItemLimit]:
+        """Yield the limits for the library. `bank` has `topic` and `format` of each item."""
+        for kind, limits in (("topic", self.topics), ("format", self.formats)):
+            groups = [f"{kind} {own[kind]}" for own in bank.values()]
+            by_group = {f"{kind} {name}": (own.min, own.max) for name, own in limits.items()}
+            yield from ItemLimit.of_groups(groups, [*bank], by_group)
+        for group in self.enemies:
+            yield ItemLimit(f"enemies {', '.join(group)}", tuple(item for item in group if item in bank), 0, 1)
 
 
-def limits_of_groups(kind: str, limits: Mapping[str, Limits], bank: Mapping[str, Mapping[str, Any]]) -> list[ItemLimit]:
-    """The limits for the library. `bank` has the `kind` of each item, which is its topic or format."""
-    return [
-        ItemLimit(f"{kind} {name}", tuple(item for item, own in bank.items() if own[kind] == name), own.min, own.max)
-        for name, own in limits.items()
-    ]
-
-
-def read_yaml(text: str, model: type[Document], noun: str) -> Document:
-    """Read a document from YAML. Raises PermanentFailure, which names the lines that are wrong."""
-    try:
-        tree, content = yaml.compose(text), yaml.safe_load(text)
-        return model.model_validate(content if isinstance(content, dict) else {"": content})
-    except yaml.YAMLError as error:
-        raise PermanentFailure(f"this is not YAML: {error}") from None
-    except ValidationError as error:
-        faults = [f"line {_line(tree, fault['loc'])}: {_in_words(fault)}" for fault in error.errors()]
-        raise PermanentFailure(f"the {noun} is not valid; " + "; ".join(faults)) from None
-
-
-def _in_words(fault: Mapping[str, Any]) -> str:
-    place = ".".join(map(str, fault["loc"]))
-    reason = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {reason}" if place else reason
+def items_by_testlet(bank: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The items of each testlet. `bank` has `testlet` of each item."""
+    names = dict.fromkeys(own["testlet"] for own in bank.values() if own["testlet"] is not None)
+    return {name: tuple(item for item, own in bank.items() if own["testlet"] == name) for name in names}
 
 
 def _line(node: yaml.Node | None, place: Sequence[Any]) -> int:
     """The line of the deepest part of `place` that the document has, from 1."""
-    line = node.start_mark.line + 1 if node else 1
-    for name in place:
+    start = node
+    for name in map(str, place):
         if isinstance(node, yaml.MappingNode):
-            found = {key.value: (key, value) for key, value in node.value}.get(str(name))
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(name, int):
-            node = node.value[name]
-            line = node.start_mark.line + 1
-    return line
+            parts = {key.value: (key, value) for key, value in node.value}
+        else:
+            parts = {str(k): (value, value) for k, value in enumerate(getattr(node, "value", ()))}
+        if name not in parts:
+            break
+        start, node = parts[name]
+    return start.start_mark.line + 1 if start else 1

@@ -3,28 +3,26 @@
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from irt_assets.adaptive.blueprint import read_blueprint
+from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.adaptive.forms import (
     as_qti,
     assemble_forms,
     find_draft,
     form_rows,
     plan_release,
-    read_assembly,
     read_drafts,
     release_forms,
     release_sentences,
     store_drafts,
 )
 from irt_assets.blocks import Paragraph, Section
-from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
+from irt_assets.cli.console import By, DryRun, Reason, Yes, confirm, out, print_blocks, say
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity, sentence
 from irt_assets.decisions.exports import write_export
@@ -34,8 +32,6 @@ from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 
-Form = Annotated[str, typer.Argument(help="Form id.")]
-
 
 @app.command("assemble", epilog="Example: irt forms assemble exam.yaml --by Kim")
 def assemble_(
@@ -44,53 +40,46 @@ def assemble_(
     reason: Annotated[str, typer.Option("--reason", help="Reason, stored with the drafts.")] = "",
     dry_run: DryRun = False,
     yes: Yes = False,
-    as_json: AsJson = False,
 ) -> None:
     """Choose the items of forms by a blueprint, and store the forms as drafts.
 
     Prints the information, the content and the overlap of the forms before it
     asks. If the rules conflict, prints a smallest set of rules that conflict.
     """
-    rules, database = read_blueprint(blueprint.read_text(encoding="utf-8")), current_database()
-    if not dry_run:
-        by, reason = signature(by), require_text("reason", reason or f"assembled from {blueprint.name}")
+    by, database = "" if dry_run else signature(by), current_database()
+    rules = Blueprint.from_yaml(blueprint.read_text(encoding="utf-8"))
     found = database.call(assemble_forms, rules, datetime.now(UTC))
-    if as_json:
-        print_json([asdict(draft) | {"blueprint": rules.model_dump(mode="json")} for draft in found])
-    for draft in [] if as_json else found:
-        print_blocks(Section(f"Form {draft.form_id}", (key_figures(draft), Paragraph(join_names(draft.items)))))
-    print_blocks(*([] if as_json else content(found)))
+    drafts = [Section(f"Form {own.form_id}", (key_figures(own), Paragraph(join_names(own.items)))) for own in found]
+    print_blocks(*drafts, *content(found))
     if not dry_run:
         confirm(f"store {quantity(len(found), 'draft')}?", yes)
-        store_drafts(database, found, by=by, reason=reason)
-        say(*([] if as_json else [f"stored as drafts: {join_names(rules.names)}"]))
+        store_drafts(database, found, by=by, reason=reason or f"assembled from {blueprint.name}")
+        say(f"stored as drafts: {join_names(rules.names)}")
 
 
 @app.command(epilog="Example: irt forms show exam-1 --to exam-1.csv")
 def show(
-    form: Form,
+    form: Annotated[str, typer.Argument(help="Form id.")],
     to: Annotated[Path | None, typer.Option(help="File for the items: .csv, .xlsx, or .xml (QTI 2.2).")] = None,
 ) -> None:
     """Show a form that was assembled, or write its items to a file."""
     with current_database().connect() as connection:
         stored = find_draft(connection, form)
-        assembly, rows = read_assembly(connection, stored.draft), form_rows(connection, [stored.draft])
+        drafts, rows = read_drafts(connection, stored.blueprint.scale), form_rows(connection, stored)
     if to is None:
-        print_blocks(Section(sentence(stored.sentence), tuple(assembly_blocks(stored.draft, assembly))))
-        return
-    if to.suffix not in (".csv", ".xlsx", ".xml"):
-        raise PermanentFailure(f"--to takes a file named .csv, .xlsx or .xml, not {to}")
-    if to.suffix == ".xml":
-        to.write_bytes(as_qti(stored.draft))
-    else:
+        print_blocks(Section(sentence(stored.sentence), tuple(assembly_blocks(stored, drafts))))
+    elif to.suffix == ".xml":
+        to.write_text(as_qti(stored), encoding="utf-8")
+    elif to.suffix in (".csv", ".xlsx"):
         write_export(rows, "csv" if to.suffix == ".csv" else "xlsx", to, f"form {form}")
-    say(f"{quantity(len(rows), 'item')} in {to}")
+    else:
+        raise PermanentFailure(f"--to takes a file named .csv, .xlsx or .xml, not {to}")
 
 
 @app.command("list", epilog="Example: irt forms list")
 def list_() -> None:
     """List the forms that were assembled: drafts and released forms."""
-    print_blocks(assembled_forms([*current_database().call(read_drafts).values()]))
+    print_blocks(assembled_forms(current_database().call(read_drafts).values()))
 
 
 @app.command(epilog='Example: irt forms release exam-1 exam-2 --by Kim --reason "exam of June"')

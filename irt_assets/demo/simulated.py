@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from dagster import DagsterInstance
 
 from irt_assets.abilities.online import read_measures
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.sessions import Plans, begin_session
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.job_names import INVARIANTS_JOB, ITEM_ANALYSIS_JOB, KPI_JOB, NIGHTLY_JOB
@@ -152,7 +152,9 @@ def load(database: Database, scales: list[SimulatedFiles], settings: Settings, s
         if scale_id == EXAM:
             _declare_exam(database, scales[-1].questions)
     last_month = Month(month_of(Month(month_of(datetime.now(UTC))).start - timedelta(days=1)))
-    set_policy(database, read_policy(POLICY), by="demo", reason="places new learners", effective_from=last_month.start)
+    set_policy(
+        database, Policy.from_yaml(POLICY), by="demo", reason="places new learners", effective_from=last_month.start
+    )
 
 
 def _declare_exam(database: Database, questions: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from irt_assets.adaptive.banks import read_test_bank
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy, undo_version, version_in_force, versions_in_force
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -20,8 +20,8 @@ SIGNED = {"by": "Ann", "reason": "committee of June"}
 
 
 def test_version_is_set_replaced_and_undone(database: Database) -> None:
-    first = set_policy(database, read_policy(POLICY), **SIGNED)
-    second = set_policy(database, read_policy(POLICY.replace("8", "9")), **SIGNED)
+    first = set_policy(database, Policy.from_yaml(POLICY), **SIGNED)
+    second = set_policy(database, Policy.from_yaml(POLICY.replace("8", "9")), **SIGNED)
     with database.connect() as connection:
         assert version_in_force(connection, "placement", NOW).version == second
     undo_version(database, "placement", **SIGNED)
@@ -39,7 +39,7 @@ def test_version_is_set_replaced_and_undone(database: Database) -> None:
 def test_plan_chooses_among_published_items(database: Database, tmp_path: Path) -> None:
     score_world.build_exam(database, tmp_path)
     with database.connect() as connection:
-        bank = read_test_bank(connection, read_policy(POLICY), NOW)
+        bank = read_test_bank(connection, Policy.from_yaml(POLICY), NOW)
     step = bank.plan.next([], [], seed=1)
     items = bank.items
     information = items.curves.information([bank.scale.mu])[0]

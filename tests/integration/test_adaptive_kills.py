@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import month_of
 from irt_assets.decisions.origin import initialise
@@ -115,7 +115,7 @@ def test_sessions_go_on_without_a_repeated_item_after_kills_of_api_and_database(
         month = month_of(datetime.now(UTC))
         initialise(database, SCALE, first_month=month.previous)
         add_items(database, dict.fromkeys(("n1", "n2", "n3")))
-        set_policy(database, read_policy(POLICY), by="Ann", reason="trial")
+        set_policy(database, Policy.from_yaml(POLICY), by="Ann", reason="trial")
         with ThreadPoolExecutor(8) as threads:
             with served(url, tmp_path, port):
                 sittings = [threads.submit(sit, k) for k in range(SESSIONS)]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy, undo_version
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import Publication, publish
@@ -88,7 +88,7 @@ def bank(database: Database) -> Database:
 @contextmanager
 def running(database: Database, *policies: str) -> Iterator[Exam]:
     for policy in policies:
-        set_policy(database, read_policy(policy), effective_from=NOW - timedelta(days=1), **SIGNED)
+        set_policy(database, Policy.from_yaml(policy), effective_from=NOW - timedelta(days=1), **SIGNED)
     ledger = Ledger(database, 2, clock=lambda: NOW)
     listening = socket.create_server(("127.0.0.1", 0))
     with serve_in_thread(build_app(Access(TOKEN, None), ledger, 2), [listening]):
@@ -147,7 +147,7 @@ def test_release_between_two_requests_leaves_the_session_unchanged(bank: Databas
         with bank.connect() as connection:
             publish(connection, [changed])
         exam.ledger.clock = lambda: NOW + timedelta(hours=2)
-        set_policy(bank, read_policy(PLACEMENT.replace("8", "2")), effective_from=NOW, **SIGNED)
+        set_policy(bank, Policy.from_yaml(PLACEMENT.replace("8", "2")), effective_from=NOW, **SIGNED)
         exam.ledger.refresh()
         assert exam.next("s1", answers) == second
         later = exam.next("s2", answers)

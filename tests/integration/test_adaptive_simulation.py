@@ -16,7 +16,7 @@ import pytest
 
 from irt_assets.adaptive.assets import SIMULATION, build_promises_check, build_simulation_asset
 from irt_assets.adaptive.changes import compare_tests, effects_of_withdrawal, preview_policy, with_values
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.simulations import (
     broken_promises,
     draw_simulees,
@@ -53,7 +53,7 @@ def exam(database: Database, tmp_path: Path) -> Database:
 
 
 def offer(database: Database, policy: str = EASY) -> int:
-    return set_policy(database, read_policy(policy), **SIGNED, effective_from=END - timedelta(days=1))
+    return set_policy(database, Policy.from_yaml(policy), **SIGNED, effective_from=END - timedelta(days=1))
 
 
 def learners(database: Database, theta: np.ndarray, se: float) -> None:
@@ -73,7 +73,8 @@ def test_month_run_twice_stores_one_row_and_warns_only_of_the_test_whose_error_i
 ) -> None:
     version = offer(exam)
     hard = offer(exam, HARD.replace("placement", "precise"))
-    set_policy(exam, read_policy(EASY.replace("placement", "later")), **SIGNED, effective_from=END + timedelta(days=1))
+    later = Policy.from_yaml(EASY.replace("placement", "later"))
+    set_policy(exam, later, **SIGNED, effective_from=END + timedelta(days=1))
     months = monthly(MONTH)
     graph = dg.Definitions(
         assets=[build_simulation_asset(months)],
@@ -135,7 +136,7 @@ def test_test_that_cannot_be_given_is_stored_with_its_reason(exam: Database) -> 
     with exam.connect() as connection:
         [found] = make_month(connection, MONTH)
     assert "topic geometry needs 2 items and the bank has 0" in found.summary["why"]
-    [broken] = broken_promises(read_policy(EASY), found.summary)
+    [broken] = broken_promises(Policy.from_yaml(EASY), found.summary)
     assert broken.startswith("it cannot be given: test placement:")
 
 
@@ -174,8 +175,8 @@ def test_withdrawn_items_and_a_new_policy_are_compared_and_other_scales_are_left
     offer(exam)
     with exam.connect() as connection:
         [line] = effects_of_withdrawal(connection, ["i1", "i2"], NOW)
-        [*_, longer] = preview_policy(connection, read_policy(EASY.replace("8", "12")), NOW)
-        [*_, new] = preview_policy(connection, read_policy(EASY.replace("placement", "new")), NOW)
+        [*_, longer] = preview_policy(connection, Policy.from_yaml(EASY.replace("8", "12")), NOW)
+        [*_, new] = preview_policy(connection, Policy.from_yaml(EASY.replace("placement", "new")), NOW)
     assert line.startswith("test placement, 2,000 simulated tests of the population: RMSE of θ 0.")
     assert "mean length 8.0 → 12.0 (+4.00 ± 0.00) items" in longer
     assert "→" not in new

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from irt_assets.adaptive import forms
-from irt_assets.adaptive.blueprint import read_blueprint
+from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.adaptive.forms import FormDraft, assemble_forms, plan_release, read_drafts, release_forms, store_drafts
 from irt_assets.item_analysis.forms import import_forms
 from irt_assets.item_analysis.forms import read_forms as read_known_forms
@@ -61,7 +61,7 @@ def plan(database: Database, more: str = "", **replaced: str) -> list[FormDraft]
     rules = RULES + more
     for old, new in replaced.items():
         rules = rules.replace(old, new)
-    return call(database, assemble_forms, read_blueprint(rules), NOW)
+    return call(database, assemble_forms, Blueprint.from_yaml(rules), NOW)
 
 
 def report_leak(database: Database, item: str) -> None:
@@ -115,10 +115,10 @@ def test_draft_is_no_form_until_it_is_released(world: Database) -> None:
     assert {*make_tables(world)} == {"F1"}
     release_forms(world, ["mock-1"], **SIGNED, at=NOW)
     drafts = call(world, read_drafts)
-    assert stored_forms(world) == {"mock-1": [*drafts["mock-1"].draft.items]}
+    assert stored_forms(world) == {"mock-1": [*drafts["mock-1"].items]}
     assert (drafts["mock-1"].state, drafts["mock-2"].state) == ("released", "draft")
     table = make_tables(world)["mock-1"]
-    assert {*table.spec["items"]} == {*drafts["mock-1"].draft.items}
+    assert {*table.spec["items"]} == {*drafts["mock-1"].items}
 
 
 def test_release_is_undone_while_nobody_has_answered(world: Database, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_leaked_withdrawn_and_exposed_items_are_in_no_form(world: Database) -> N
 
 def test_release_is_refused_if_an_item_leaked_after_the_draft(world: Database) -> None:
     store_drafts(world, plan(world), **SIGNED)
-    item = call(world, read_drafts)["mock-2"].draft.items[0]
+    item = call(world, read_drafts)["mock-2"].items[0]
     report_leak(world, item)
     with pytest.raises(PermanentFailure, match=f"form mock-2 has items .*: {item}. Assemble it again"):
         release_forms(world, ["mock-1", "mock-2"], **SIGNED, at=NOW)
@@ -227,7 +227,7 @@ def test_commands_assemble_show_and_release(world: Database, settings: Settings,
     assert call(world, read_drafts) == {}
     typed("forms", "assemble", str(file), "--by", "Ann", "--yes")
     assert "mock-2" in typed("forms", "list").out
-    draft = call(world, read_drafts)["mock-1"].draft
+    draft = call(world, read_drafts)["mock-1"]
     assert all(item in typed("forms", "show", "mock-1").out for item in draft.items)
     for kind in ("csv", "xlsx", "xml"):
         typed("forms", "show", "mock-1", "--to", str(tmp_path / f"mock-1.{kind}"))

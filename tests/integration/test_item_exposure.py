@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from irt_assets.adaptive.assets import build_exposure_asset
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.exposure import count_exposure, exposure_counts
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import daily
 from irt_assets.responses.scales import change_rules
@@ -35,7 +35,7 @@ exposure: {{max: 0.5, theta_cuts: [0.0]}}
 def bank(database: Database, tmp_path: Path) -> TestBank:
     """A small exam's bank with the first version of a test that limits exposure below and above θ = 0."""
     score_world.build_exam(database, tmp_path, learners=10)
-    policy = read_policy(POLICY)
+    policy = Policy.from_yaml(POLICY)
     set_policy(database, policy, by="Ann", reason="June", effective_from=BEGAN - timedelta(days=1))
     return rooms.call(database, read_test_bank, policy, BEGAN)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.advisory_checks import items_are_assigned_as_the_scale_says
@@ -91,7 +91,7 @@ def test_items_chosen_by_the_answers_of_their_session_are_no_assignment_by_level
 ) -> None:
     """The sessions after the first one are of an adaptive test that starts at the population."""
     settings, _ = adaptive
-    policy = read_policy(f"{{test: adaptive, scale: {SCALE}, length: {{max: 24}}}}")
+    policy = Policy.from_yaml(f"{{test: adaptive, scale: {SCALE}, length: {{max: 24}}}}")
     set_policy(Database(settings), policy, by="Ann", reason="June")
     verdict = items_are_assigned_as_the_scale_says(calibrate(settings, max_rmsd=0.2)["evidence"])
     assert verdict.passed, verdict.why

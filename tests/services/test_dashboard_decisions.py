@@ -17,7 +17,7 @@ import pytest
 from htmltools import TagList
 from pydantic import SecretStr
 
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.blocks import html, plain
 from irt_assets.common.partitions import Month
@@ -443,7 +443,7 @@ def test_unknown_proposals_return_404(bank: Database, page: Page) -> None:
 
 def test_effect_of_a_proposal_includes_the_adaptive_tests_of_its_scale(bank: Database, ask: Ask) -> None:
     scale_id = call(bank, find_proposals, [MOVED])[0].scale_id
-    policy = read_policy(f"test: placement\nscale: {scale_id}\nlength: {{max: 3}}\n")
+    policy = Policy.from_yaml(f"test: placement\nscale: {scale_id}\nlength: {{max: 3}}\n")
     set_policy(bank, policy, by="Ann", reason="June", effective_from=NOW)
     learners, tests = proposal.impact_sentences(ask(), [MOVED])
     assert "learners" in learners

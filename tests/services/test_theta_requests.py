@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from irt_assets.abilities.online import Measures
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
@@ -404,7 +404,7 @@ def database_of_it(
             database, [rooms.attempt(ANSWERED, item, when) for item, when in zip(items, at, strict=True)]
         )
         initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
-        policy = read_policy(f"test: t1\nscale: {rooms.SCALE}\nlength: {{max: 2}}\n")
+        policy = Policy.from_yaml(f"test: t1\nscale: {rooms.SCALE}\nlength: {{max: 2}}\n")
         set_policy(database, policy, by="Ann", reason="trial", effective_from=END - timedelta(days=1))
         yield database
 

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -35,7 +35,7 @@ def test_page_of_a_test_shows_promises_exposure_and_content_on_any_screen(
 ) -> None:
     build_exam(database, tmp_path / "exam")
     run_sql(database, "UPDATE question SET topic_id = 'algebra' WHERE right(item_id, 1) IN ('0', '2', '4', '6', '8')")
-    set_policy(database, read_policy(POLICY), **SIGNED)
+    set_policy(database, Policy.from_yaml(POLICY), **SIGNED)
     own = listening()
     with (
         dg.DagsterInstance.ephemeral() as instance,

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
-from irt_assets.adaptive.blueprint import read_blueprint
+from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.adaptive.forms import assemble_forms, read_drafts, store_drafts
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -35,7 +35,7 @@ def test_draft_is_released_and_its_release_undone_in_the_browser(
     settings: Settings, database: Database, tmp_path: Path, page: Page, picture: Picture
 ) -> None:
     build_exam(database, tmp_path / "exam", learners=40)
-    store_drafts(database, call(database, assemble_forms, read_blueprint(RULES), NOW), **SIGNED)
+    store_drafts(database, call(database, assemble_forms, Blueprint.from_yaml(RULES), NOW), **SIGNED)
     own = listening()
     with dg.DagsterInstance.ephemeral() as instance:
         reader = Reader(settings, instance)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from irt_assets.adaptive.policy import read_policy
+from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.simulations import TestSimulation, broken_promises
 from irt_assets.adaptive.versions import TestVersion
 from irt_assets.blocks import Box, List, Pairs, Section, Table, html, plain, walk
@@ -61,7 +61,7 @@ ITEMS = {f"i{k}": {"eligible": [500.0, 500.0], "given": [60.0 * k, 60.0 * k]} fo
 
 
 def facts(**changes: Any) -> adaptive_blocks.AdaptiveFacts:
-    stored = read_policy(POLICY).model_dump(mode="json")
+    stored = Policy.from_yaml(POLICY).model_dump(mode="json")
     version = TestVersion(3, "exam", "default", stored, None, AT, "Ann", "June", AT)
     undone = replace(version, version=4, undoes=3, stored=None)
     simulation = TestSimulation("2026-10", 3, "exam", "default", "hash", SUMMARY | changes, ITEMS)
@@ -91,13 +91,13 @@ def test_policy_in_words_contains_every_rule() -> None:
     ],
 )
 def test_broken_promise_is_named_with_its_number(change: dict[str, Any], words: str) -> None:
-    [found] = broken_promises(read_policy(POLICY), SUMMARY | change)
+    [found] = broken_promises(Policy.from_yaml(POLICY), SUMMARY | change)
     assert words in found
 
 
 def test_promises_are_kept_within_the_error_of_the_simulation() -> None:
     """A rate of .31 in 400 tests is within 3·√(.25·.75/400) = .065 of .25."""
-    assert broken_promises(read_policy(POLICY), SUMMARY | {"max_rate": [0.31, "i2", 400.0]}) == []
+    assert broken_promises(Policy.from_yaml(POLICY), SUMMARY | {"max_rate": [0.31, "i2", 400.0]}) == []
     assert isinstance(adaptive_blocks.promises(facts()), Box)
     assert adaptive_blocks.promises(facts()).tone == "good"
     assert adaptive_blocks.promises(facts(precise=0.5)).tone == "warning"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from irt_assets.adaptive.blueprint import read_blueprint
+from irt_assets.adaptive.blueprint import Blueprint
 from resources.failures import PermanentFailure
 
 RULES = "name: exam\nlength: {max: 8}\n"
@@ -34,19 +34,19 @@ BANK: dict[str, dict[str, Any]] = {
 )
 def test_wrong_blueprint_is_refused_with_its_line(text: str, message: str) -> None:
     with pytest.raises(PermanentFailure) as raised:
-        read_blueprint(text)
+        Blueprint.from_yaml(text)
     assert message in str(raised.value)
 
 
 def test_forms_are_numbered_if_there_are_several() -> None:
-    assert read_blueprint(RULES).names == ["exam"]
-    assert read_blueprint(RULES + "forms: 3\n").names == ["exam-1", "exam-2", "exam-3"]
+    assert Blueprint.from_yaml(RULES).names == ["exam"]
+    assert Blueprint.from_yaml(RULES + "forms: 3\n").names == ["exam-1", "exam-2", "exam-3"]
 
 
 def test_rules_of_groups_have_the_items_of_the_bank() -> None:
     text = "topics: {algebra: {min: 2}}\nformats: {cr: {max: 1}}\n"
     text += "enemies: [[a1, g1, gone]]\ncolumns: {words: {max: 100}}\n"
-    design = read_blueprint(RULES + text).design(BANK, 0.5, (), {"items that may have leaked": ("a2",)})
+    design = Blueprint.from_yaml(RULES + text).design(BANK, 0.5, (), {"items that may have leaked": ("a2",)})
     assert {limit.name: (limit.items, limit.least, limit.most) for limit in design.limits} == {
         "topic algebra": (("a1", "a2", "a3"), 2, None),
         "format cr": (("a3",), 0, 1),
@@ -62,12 +62,12 @@ def test_rules_of_groups_have_the_items_of_the_bank() -> None:
     ("rule", "limits"), [("{}", (3, None)), ("{min: 2}", (2, None)), ("{max: 2}", (1, 2)), ("{min: 4, max: 5}", (3, 5))]
 )
 def test_testlets_are_given_with_the_numbers_of_their_items(rule: str, limits: tuple[int, int | None]) -> None:
-    [testlet] = read_blueprint(RULES + f"testlets: {rule}\n").design(BANK, 0.0).testlets
+    [testlet] = Blueprint.from_yaml(RULES + f"testlets: {rule}\n").design(BANK, 0.0).testlets
     assert (testlet.name, testlet.items, (testlet.least, testlet.most)) == ("t1", ("a1", "a2", "a3"), limits)
-    assert read_blueprint(RULES).design(BANK, 0.0).testlets == ()
+    assert Blueprint.from_yaml(RULES).design(BANK, 0.0).testlets == ()
 
 
 def test_item_without_a_number_in_a_column_is_named() -> None:
-    blueprint = read_blueprint(RULES + "columns: {minutes: {max: 30}}\n")
+    blueprint = Blueprint.from_yaml(RULES + "columns: {minutes: {max: 30}}\n")
     with pytest.raises(PermanentFailure, match="4 items have no number minutes in `meta`, such as a1"):
         blueprint.design(BANK, 0.0)

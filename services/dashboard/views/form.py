@@ -3,7 +3,7 @@
 from htmltools import TagChild
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.adaptive.forms import read_assembly, read_drafts
+from irt_assets.adaptive.forms import read_drafts
 from irt_assets.blocks import Document, Paragraph
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
@@ -29,33 +29,34 @@ KINDS_OF_DRAFT: tuple[DecisionKind, ...] = ("release_form", "undo_form")
 def forms_page(request: ViewRequest) -> Page:
     scale, month, choices = _choose(request)
     with request.reader.connect() as connection:
-        drafts = [*read_drafts(connection, scale.scale_id).values()]
-        assembled = [section("Assembled forms", assembled_forms(drafts))] if drafts else []
+        drafts = read_drafts(connection, scale.scale_id)
+        assembled = section("Assembled forms", assembled_forms(drafts.values())) if drafts else None
         if not month:
             text = f"No answers of scale {scale.scale_id} have been analysed yet: materialise item_analysis of a month."
-            return Page("Forms", render_blocks(query_form("forms", *choices), Paragraph(text), *assembled))
+            return Page("Forms", render_blocks(query_form("forms", *choices), Paragraph(text), assembled))
         forms = read_forms(connection, scale.scale_id, month)
         tables = released_tables(connection, scale.scale_id)
     released = {name: f"{each.table_id} of {each.month}" for name, each in tables.items()}
     found = form_blocks.forms_table(forms, scale.scale_id, month, released if scale.rules.scores.score_slope else None)
-    return Page(f"Forms of scale {scale.scale_id}", render_blocks(query_form("forms", *choices), found, *assembled))
+    return Page(f"Forms of scale {scale.scale_id}", render_blocks(query_form("forms", *choices), found, assembled))
 
 
 def page(request: ViewRequest) -> Page:
     chosen, month, _ = _choose(request)
     with request.reader.connect() as connection:
-        stored = read_drafts(connection, chosen.scale_id).get(request.field("form"))
-        assembled = [*assembly_blocks(stored.draft, read_assembly(connection, stored.draft))] if stored else []
+        drafts = read_drafts(connection, chosen.scale_id)
         analysed = {form.form_id for form in read_forms(connection, chosen.scale_id, month)}
-    if stored and stored.draft.form_id not in analysed:
+    stored = drafts.get(request.field("form"))
+    assembled = [*assembly_blocks(stored, drafts)] if stored else []
+    if stored and stored.form_id not in analysed:
         kinds = KINDS_OF_DRAFT[:1] if stored.state == "draft" else KINDS_OF_DRAFT[1:]
         return Page(
-            f"Form {stored.draft.form_id}",
+            f"Form {stored.form_id}",
             render_blocks(
                 Paragraph(sentence(stored.sentence), "lead"),
                 *assembled,
                 section("Decide on the form", decision_form.form(request, kinds)),
-                Paragraph(page_link("All forms", "forms", scale=stored.draft.blueprint.scale)),
+                Paragraph(page_link("All forms", "forms", scale=stored.blueprint.scale)),
             ),
         )
     facts, choices = _read(request)
