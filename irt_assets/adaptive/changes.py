@@ -77,6 +77,8 @@ def preview_policy(connection: psycopg.Connection, policy: Policy, since: dateti
         for limit in bank.test.limits
         if places.keys().isdisjoint(limit.items)
     ]
+    if policy.score_by == "theta-now":
+        lines.append("the score depends on earlier answers: learners with the same answers can get different scores")
     if policy.unscored and not bank.unscored:
         lines.append("every item in use has published values, so there are no unscored items to give")
     return [*lines, _compare(connection, before, bank, since)]

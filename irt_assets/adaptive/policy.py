@@ -44,8 +44,9 @@ class Policy(ContentRules):
 
     Attributes:
         test: the test, which is the form of its sessions.
-        start: items are chosen from the population or from the learner's θ of now on. Estimates and the end of the
-            test use the population and the session's answers.
+        start: items are chosen from the population or from the learner's θ of now on.
+        score_by: estimates and the end of the test use the population and the session's answers, or the learner's θ of
+            now and the session's answers.
         testlets: whether the items of a testlet are given together.
         unscored: share of places for items without published values.
         look_back_days: days for which an item is not given to a learner again.
@@ -53,6 +54,7 @@ class Policy(ContentRules):
 
     test: str = Field(min_length=1)
     start: Literal["population", "theta-now"] = "population"
+    score_by: Literal["session", "theta-now"] = "session"
     method: str = "maximum-information"
     estimator: str = "eap"
     length: Length
@@ -65,6 +67,8 @@ class Policy(ContentRules):
 
     @model_validator(mode="after")
     def _require_valid_rules(self) -> "Policy":
+        if self.score_by == "theta-now" != self.start:
+            raise ValueError("score_by: theta-now needs start: theta-now")
         self.declaration({}, 0.0)
         return self
 

@@ -32,7 +32,7 @@ from resources.postgres.database import first_column, one_value, record
 
 LOG = logging.getLogger(__name__)
 MAX_FORMER_BANKS = 8
-"""Largest number of banks in memory besides those of the tests in force. The tables of 2,000 items take 35 MB."""
+"""Largest number of banks in memory besides the banks of the tests in force. The tables of 2,000 items take 35 MB."""
 DAY = timedelta(days=1)
 Answers = Sequence[tuple[str, int | None]]
 """Items and scores in the order of the session; None: the answer is not scored."""
@@ -197,6 +197,7 @@ class Plans:
             [score for _, score in given],
             seed=session.seed,
             start=session.start,
+            score_from_start=bank.policy.score_by == "theta-now",
             excluded=gone | answered | {*session.seen},
             eligible=session.eligible,
         )

@@ -17,6 +17,7 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import median, quantiles
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from services.theta_client import NextItemFailed, api, counters, next_item, on_s
 from services.theta_client.api import PATH, SECONDS, UpdateFailed, read_address, update_theta
 from services.theta_client.updates import MAX_WAITING, Updates
 from tests.helpers.sentences import missing_sentences
+from tests.helpers.written_commands import fenced_blocks
 from tests.services.fake_api import fake_api, floods, hangs, says, sends, theta, trickles
 from tests.testbed.patience import patient
 
@@ -521,6 +523,25 @@ print('parent', counters())
 # --- the next item of an adaptive test
 
 NEXT = {"session_id": "s/1", "item_id": "q7", "position": 2, "stop": None}
+
+
+def test_program_of_the_page_waits_after_a_refusal_and_sends_all_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = fenced_blocks((ROOT / "docs/how-to/adaptive-sessions.md").read_text("utf-8"))
+    [program] = [block for language, block in page if language == "python"]
+    sent, pauses = [], []
+    replies = iter([{"item_id": "q1", "stop": None}, NextItemFailed("busy", 1.0), {"item_id": None, "stop": "max-se"}])
+
+    def reply(*arguments: Any) -> dict[str, Any]:
+        sent.append(len(arguments[3]))
+        if isinstance(found := next(replies), Exception):
+            raise found
+        return found
+
+    client = SimpleNamespace(next_item=reply, NextItemFailed=NextItemFailed)
+    monkeypatch.setitem(sys.modules, "irt_theta_client", client)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    exec(program, {"ask": lambda item: item == "q1"})
+    assert (sent, pauses) == ([0, 1, 1], [1.0])
 
 
 def test_next_item_sends_the_answers_and_returns_the_item(monkeypatch: pytest.MonkeyPatch) -> None:

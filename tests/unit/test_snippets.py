@@ -29,7 +29,10 @@ from tests.helpers.written_commands import ROOT, fenced_blocks
 
 FIT, PYMC = "docs/explanation/fit.md", "docs/reference/pymc.md"
 SAMPLES = [pytest.mark.long, pytest.mark.timeout(900)]
-IN_INTEGRATION = {"docs/tutorial/own-log.md", "docs/tutorial/second-scale.md", "docs/reference/kpis.md"}
+IN_INTEGRATION = {
+    "docs/tutorial/own-log.md", "docs/tutorial/second-scale.md", "docs/reference/kpis.md",
+    "docs/how-to/adaptive-sessions.md",
+}  # fmt: skip
 RUN_BY_ITS_GENERATOR = {"docs/library/gallery.md"}
 CALL = re.compile(r"`(\w+)\(([^`]*)\)`")
 

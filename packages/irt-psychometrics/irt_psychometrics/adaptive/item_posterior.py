@@ -10,7 +10,7 @@ larger than those at the true values, and with V at the estimates the posterior 
 by chance. So V is computed again at a first η̃: each error is multiplied by the ratio of its assumed values
 (`core.assumed_errors`) there and at the estimates.
 
-Errors in V may be common to all items, such as those of a linking. The bank as a whole contains no information about
+Errors in V may be common to all items, such as errors of a linking. The bank as a whole contains no information about
 them, so K uses only the errors of each item, and the draws have the errors of η̃ with the joint V. Draws around the
 estimates themselves would hide that items chosen for their estimates look better than they are.
 """

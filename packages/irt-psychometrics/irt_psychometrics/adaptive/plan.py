@@ -299,6 +299,7 @@ class SelectionPlan:
         *,
         seed: int,
         start: tuple[float, float] | None = None,
+        score_from_start: bool = False,
         excluded: Collection[str] = (),
         eligible: Mapping[str, Sequence[float]] | None = None,
     ) -> Step:
@@ -313,8 +314,9 @@ class SelectionPlan:
         seed
             A number from 0 on by which random choices of this test are made.
         start
-            Mean and SD of the prior by which items are chosen; None: the population. Estimates always use the
-            population.
+            Mean and SD of the prior by which items are chosen; None: the population.
+        score_from_start
+            Whether EAP estimates use `start`, too, instead of the population.
         excluded
             Items that must not be given, such as items that the learner knows.
         eligible
@@ -373,6 +375,7 @@ class SelectionPlan:
             prior=np.array([start or (self.mean, 0.0)]),
             given=given,
             excluded=barred[None],
+            scored_by=start if score_from_start else None,
         )
         tests, content = replay(), self.content
         if STOPS[tests.stop[0]] == "no-item" and content.first.size:  # the kernel's search for a test may miss tests
@@ -439,14 +442,19 @@ def run_kernel(
     given: npt.NDArray[np.int64] | None = None,
     excluded: npt.NDArray[np.bool_] | None = None,
     content: kernels.Content | None = None,
+    scored_by: tuple[float, float] | None = None,
     threads: int | None = 1,
     values: Floats | None = None,
 ) -> Run:
     """Run tests of N learners; see `kernels.run_tests`. `content` replaces the plan's.
 
+    `scored_by`, mean and SD of a prior, replaces the population in estimates.
+
     `prior` (N, 2) are the mean and SD of the priors by which items are chosen. The result does not depend on `threads`.
     """
-    N, L, shape = len(theta), plan.test.max_items, probability.shape
+    N, L, shape, tables = len(theta), plan.test.max_items, probability.shape, plan.tables
+    if scored_by:
+        tables = tables._replace(weights=np.exp(-0.5 * ((tables.nodes - scored_by[0]) / scored_by[1]) ** 2))
     scores_stop = np.zeros((N, L), np.int8), np.zeros(N, np.int8)
     into = (np.empty(N), np.empty(N), np.zeros(N, np.int64), np.full((N, L), -1), *scores_stop, np.zeros(N, np.bool_))
     nothing = np.full((2, 1, 0), -1)
@@ -459,7 +467,7 @@ def run_kernel(
         kernels.run_tests(
             first,
             last,
-            plan.tables,
+            tables,
             content or plan.content,
             plan.rules,
             np.zeros((0, 0, 0)) if truth is None else truth,

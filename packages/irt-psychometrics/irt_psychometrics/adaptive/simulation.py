@@ -172,8 +172,8 @@ def simulate(
         The posterior of the items, from which true parameters are drawn. Draws from the normal distribution around the
         estimates would hide that the chosen items are those with favourable errors.
     truth
-        True parameters of the same J items, or several such banks, each for an equal part of the tests; None: those
-        of `errors`, or else the parameters are without errors.
+        True parameters of the same J items, or several such banks, each for an equal part of the tests; None: drawn
+        from `errors`, or without these the parameters of `items`.
     mean, sd
         Mean and SD of the population, sd > 0.
     known_se

@@ -153,3 +153,12 @@ def test_knowledge_from_before_the_test_chooses_items_and_leaves_estimates_alone
     steps = [plan.next(names, scores, seed=1, start=start) for start in (None, (1.5, 0.3))]
     assert steps[0] == steps[1]
     assert steps[0].theta == pytest.approx(known.estimate[0], abs=1e-12)
+
+
+def test_score_uses_the_start_only_if_the_policy_says_so():
+    plan = SelectionPlan(AdaptiveTest(max_items=5), bank(30, 1))
+    first, sure = plan.next([], [], seed=1, start=(2.0, 0.5)), plan.next([], [], seed=1)
+    own = plan.next([], [], seed=1, start=(2.0, 0.5), score_from_start=True)
+    assert (first.item, first.theta, first.se) == (own.item, sure.theta, sure.se)
+    assert own.theta == pytest.approx(2.0, abs=1e-9)
+    assert own.se == pytest.approx(0.5, abs=1e-9)
