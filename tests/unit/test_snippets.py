@@ -31,7 +31,7 @@ FIT, PYMC = "docs/explanation/fit.md", "docs/reference/pymc.md"
 SAMPLES = [pytest.mark.long, pytest.mark.timeout(900)]
 IN_INTEGRATION = {
     "docs/tutorial/own-log.md", "docs/tutorial/second-scale.md", "docs/reference/kpis.md",
-    "docs/how-to/adaptive-sessions.md",
+    "docs/how-to/adaptive-sessions.md", "docs/library/adaptive.md",
 }  # fmt: skip
 RUN_BY_ITS_GENERATOR = {"docs/library/gallery.md"}
 CALL = re.compile(r"`(\w+)\(([^`]*)\)`")
@@ -69,7 +69,6 @@ READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/explanation/information.md": a_month_compared,
     "docs/how-to/answers-by-http.md": dict,
     "docs/how-to/session-hook.md": dict,
-    "docs/library/adaptive.md": dict,
     "docs/library/equating.md": dict,
     PYMC: a_short_chain,
 }
