@@ -406,7 +406,10 @@ ANN = "ann-7@example.org"
 
 @pytest.mark.xdist_group("theta api")
 def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
-    world: Settings, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+    world: Settings,
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     database = Database(world)
     item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
@@ -422,6 +425,7 @@ def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
         settings = world.model_copy(
             update={"irt_theta_token": SecretStr(TOKEN), "otel_exporter_otlp_endpoint": received.endpoint}
         )
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.endpoint)  # otherwise it stays set after the test
         assert traces.start("theta-api", settings)
         listening = socket.create_server(("127.0.0.1", 0))
         with serve_in_thread(theta_app(settings), [listening]):

@@ -91,6 +91,7 @@ def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], 
         {name: value.value for name, value in event.materialization.metadata.items()}
         for run in runs
         for event in run.get_asset_materialization_events()
+        if event.materialization.asset_key.path[-1] in ("features_topic_daily", "weekly_kpi")
     ]
     return features_of(graph.database), kpis_of(graph.database), metadata
 
