@@ -138,7 +138,8 @@ def policy_in_words(policy: Policy) -> Block:
             "next item": METHODS[policy.method],
             "drawn from the best": f"{exposure.randomesque} items" if exposure.randomesque > 1 else None,
             "first items by": "the population" if policy.start == "population" else "the learner's θ of now",
-            "score": f"{policy.estimator.upper()} from the answers of the session and the population",
+            "score": f"{policy.estimator.upper()} from the answers of the session and "
+            + ("the population" if policy.score_by == "session" else "the learner's θ of now"),
             "content": content,
             "content held by": content and ("shadow tests" if policy.content == "shadow" else "priority"),
             "largest exposure": f"{percent(exposure.max)} of the learners" if exposure.max else None,
