@@ -19,12 +19,13 @@ from scipy.special import ndtri
 from irt_psychometrics.adaptive import kernels
 from irt_psychometrics.adaptive.declaration import AdaptiveTest
 from irt_psychometrics.adaptive.item_posterior import ItemPosterior, score_probabilities
-from irt_psychometrics.adaptive.shadow import ShadowTests
+from irt_psychometrics.adaptive.shadow import ShadowTests, unit_counts
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.kernels import cut, runner
+from irt_psychometrics.scoring.form_scores import require_curves
 
 STOPS = (None, "max-items", "max-se", "classified", "no-item")
 """Names of the kernels' reasons to stop."""
@@ -88,14 +89,7 @@ class SelectionPlan:
     nodes: Floats | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        known = self.items.curves.known & (self.items.a > 0)
-        if not known.all() or not known.size:
-            named = [item for item, is_known in zip(self.items.item_ids, known, strict=True) if not is_known]
-            raise PsychometricsError(
-                f"{len(named)} items have no parameters or a ≤ 0: {', '.join(named[:5])}; leave them out of the bank"
-                if named
-                else "the bank of an adaptive test has no items"
-            )
+        require_curves(self.items, "the bank of the test")
         if self.test.method == "expected-information" and self.posterior is None:
             raise PsychometricsError("the method expected-information needs the posterior of the items")
         self._require_exposure(self.content)  # also raises if the limits cannot be met
@@ -108,6 +102,10 @@ class SelectionPlan:
     @cached_property
     def fine_nodes(self) -> Floats:
         return self.mean + self.sd * np.linspace(-_LIMIT, _LIMIT, _FINE)
+
+    @cached_property
+    def _counted_scores(self) -> CountedScores:
+        return CountedScores.from_curves(self.items.curves)
 
     @cached_property
     def tables(self) -> kernels.Tables:
@@ -216,17 +214,16 @@ class SelectionPlan:
     ) -> Floats | None:
         """The share of each unit, between `low` and `high` (0 or 1 if `whole`), with which a test meets all limits and
         has the most information at the population's mean. Returns None if no test meets them."""
-        test, unit = self.test, content.unit_of.repeat(np.diff(content.group_start))
-        counts = np.zeros((1 + len(test.limits), len(content.kind)))
-        counts[0] = np.diff(content.unit_start)
-        np.add.at(counts, (1 + content.groups, unit), 1)
+        test = self.test
         information = np.bincount(content.unit_of, self.items.curves.information([self.mean])[0])
         found = milp(
             -information,
             integrality=int(whole),
             bounds=Bounds(low, high),
             constraints=LinearConstraint(
-                counts, [test.min_items, *content.least], [test.max_items, *np.minimum(content.most, test.max_items)]
+                unit_counts(content),
+                [test.min_items, *content.least],
+                [test.max_items, *np.minimum(content.most, test.max_items)],
             ),
             options={"mip_rel_gap": 0.05},
         )
@@ -355,7 +352,7 @@ class SelectionPlan:
         J, places = len(self.places), [self.places[item] for item in answered]
         given = np.full((2, 1, self.test.max_items), -1)
         given[0, 0, : len(places)] = places
-        own = CountedScores.from_curves(self.items.curves)
+        own = self._counted_scores
         given[1, 0, : len(places)] = own.of_answers(
             np.array(places, np.int64), np.array(scores, np.int8), own.categories
         )

@@ -22,6 +22,14 @@ _GAP, _WHOLE = 0.01, 1e-6
 """The relative distance of a shadow test from the best one, and of a solution from whole numbers."""
 
 
+def unit_counts(content: Content) -> Floats:
+    """The number of items of each unit, and of its items in each group, shape (1 + K, U)."""
+    counts = np.zeros((1 + len(content.least), len(content.kind)))
+    counts[0] = np.diff(content.unit_start)
+    np.add.at(counts, (1 + content.groups, content.unit_of.repeat(np.diff(content.group_start))), 1)
+    return counts
+
+
 class ShadowTests:
     """Chooses the next item of a plan's tests (van der Linden & Reese 1998).
 
@@ -36,9 +44,7 @@ class ShadowTests:
     def __init__(self, test: AdaptiveTest, content: Content, information: Floats) -> None:
         """`information` (J,) makes the first test, from whose basis all others are solved."""
         self.content, self.size, self.test = content, np.diff(content.unit_start), test
-        counts = np.zeros((1 + len(content.least), len(self.size)))
-        counts[0] = self.size
-        np.add.at(counts, (1 + content.groups, content.unit_of.repeat(np.diff(content.group_start))), 1)
+        counts = unit_counts(content)
         least, most = [test.min_items, *content.least], [test.max_items, *content.most]
         all_units, first_worth = np.arange(len(self.size)), np.bincount(content.unit_of, information).astype(float)
         rules = tuple(Rule("", all_units, low, high, own) for own, low, high in zip(counts, least, most, strict=True))
