@@ -49,6 +49,25 @@ STATIC = Path(__file__).parent / "static"
 OPEN_REQUESTS_S = 5
 CACHE_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 NO_CACHE = {"Cache-Control": "no-store"}
+SCRIPTS_OF_SHINY = (
+    "'sha256-gb2teCJPKprj3suUu96YMl66Mzjq9dgXvxYaiNc7fh4=' 'sha256-erP5hScmId9gRru9k52QQl/lSJmUl8NfFAiLNMbPtcg='"
+)
+"""Hashes of the inline scripts that Shiny adds to a page, for busy indicators and date fields."""
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        f"script-src 'self' {SCRIPTS_OF_SHINY}",
+        "style-src 'self' 'unsafe-inline'",  # charts
+        "img-src 'self' data:",
+        "font-src 'self' data:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'self'",
+    )
+)
+"""Policy of every page: an id or a name in a page cannot become a script."""
+PAGE_HEADERS = ((b"cache-control", b"no-store"), (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()))
 RELOAD = tags.span(data_again="2000", hidden="")
 """Element that makes the browser reload the page after 2,000 ms, because it is old or not ready."""
 
@@ -71,7 +90,7 @@ class Pages:
 
         async def send_with_status(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message["headers"], (b"cache-control", b"no-store")]
+                headers = [*message["headers"], *PAGE_HEADERS]
                 message = {**message, "status": status, "headers": headers}
             await send(message)
 
