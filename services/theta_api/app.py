@@ -156,13 +156,15 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
             _caller(request).require_update(theta_request.user_id)
             measures = _measures(ledger)
 
-            def measure(connection: psycopg.Connection) -> tuple[online.Learner, dict[str, Theta], Scores]:
+            def measure(connection: psycopg.Connection) -> dict[str, Any]:
                 learner, thetas = _update(connection, measures, theta_request, ledger.clock())
+                scores = read_scores(connection, measures, learner.user_id, thetas)
+                body = _answer(measures, learner, thetas, scores)  # may be refused, which stores no θ
                 if request.headers.get("user-agent") == HOOK:
                     ledger.record_online_updates(connection)
-                return learner, thetas, read_scores(connection, measures, learner.user_id, thetas)
+                return body
 
-            answer = _answer(measures, *await work(theta_request.user_id, measure))
+            answer = await work(theta_request.user_id, measure)
             result = "updated"
         except Problem as problem:
             result = problem.kind

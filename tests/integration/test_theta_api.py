@@ -232,6 +232,8 @@ def test_theta_of_the_target_scale_is_returned_if_a_learner_has_two_scales(world
         one = api.update("one")
         assert kind(one) == (422, "no_answers")
         assert set(one.json()["by_scale"]) == {SCALE}
+        stored = "SELECT user_id, count(*) FROM mirt_ability WHERE kind = 'online' GROUP BY 1"
+        assert rows(database, stored) == [("both", 2)]  # a refused request stores nothing
 
 
 @pytest.mark.xdist_group("theta api")
