@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from irt_assets.adaptive.yaml_lines import ContentRules, Part, Share, items_by_testlet
+from irt_assets.adaptive.yaml_lines import MAX_COUNT, ContentRules, Name, Part, Share, items_by_testlet
 from irt_psychometrics.adaptive import AdaptiveTest
 
 
@@ -36,7 +36,7 @@ class Exposure(Part):
 
     max: Share | None = None
     theta_cuts: tuple[float, ...] = ()
-    randomesque: int = Field(default=1, ge=1)
+    randomesque: int = Field(default=1, ge=1, le=MAX_COUNT)
 
 
 class Policy(ContentRules):
@@ -52,7 +52,7 @@ class Policy(ContentRules):
         look_back_days: days for which an item is not given to a learner again.
     """
 
-    test: str = Field(min_length=1)
+    test: Name
     start: Literal["population", "theta-now"] = "population"
     score_by: Literal["session", "theta-now"] = "session"
     method: str = "maximum-information"
