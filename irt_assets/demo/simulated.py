@@ -193,6 +193,7 @@ def take_adaptive_test(database: Database, folder: Path, now: datetime, say: Say
     answered = pd.DataFrame(rows, columns=["user_id", "item_id", "score", "position"])
     answered["attempt_id"] = answered["user_id"] + "-" + answered["position"].astype(str)
     answered["completed_at"] = began + answered["position"] * timedelta(seconds=40)
+    answered["response_time_ms"] = np.random.default_rng(2).integers(8_000, 40_000, len(answered))
     answered.assign(session_id=answered["user_id"], form_id=TEST).to_csv(file, index=False)
     import_attempts(database, [file], first_month=database.settings.irt_first_month)
 
