@@ -37,6 +37,7 @@ from resources.postgres.schema_version import (
     schema_version,
 )
 from resources.settings import Settings
+from resources.tables import irreplaceable_rows
 from tests.helpers.rooms import call, rows, run_sql
 from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import IrtOf
@@ -189,9 +190,7 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
         alembic.command.downgrade(config, "-1")
         with database.connect() as connection:
             remaining = count_rows(connection)
-        lost = {
-            table for table in schema.IRREPLACEABLE_TABLES if table in remaining and remaining[table] < before[table]
-        }
+        lost = {table for table in irreplaceable_rows() if table in remaining and remaining[table] < before[table]}
         assert not lost, f"the downgrade of {name} loses rows of {lost}"
         before = fill_tables(database)
     assert schema_version(database).revision == first
@@ -421,6 +420,34 @@ def test_downgrade_is_refused_if_the_ledger_would_lose_values(
     run_sql(database, "UPDATE anchor_set SET note = NULL")
     assert typed("db", "downgrade", earlier[:4], "--yes")[1].endswith(f"schema is at {earlier}\n")
     assert schema.drift(database) == []
+
+
+def test_downgrade_is_refused_while_it_would_drop_rows_that_no_job_makes_again(
+    database: Database, typed: Callable[..., tuple[int, str]]
+) -> None:
+    """Issued scores, score tables, forms, policies and sessions once went without a word.
+
+    Rows that a job recomputes, such as item analyses, do not prevent the downgrade.
+    """
+    newest = str(schema_version(database).revision)
+    schema.downgrade(database, FIRST)
+    with database.connect() as connection:
+        earlier = count_rows(connection)
+    schema.upgrade(database)
+    fill_tables(database)
+    protected = irreplaceable_rows().keys() - earlier.keys()
+    assert {"issued_score", "score_table", "form", "form_item", "adaptive_test", "adaptive_session"} <= protected
+    before = catalog(database)
+
+    code, printed = typed("db", "downgrade", FIRST[:4], "--yes")
+
+    assert code == 2
+    assert {*re.findall(r"2 rows of (\w+)", printed)} == protected
+    assert "restore the backup" in printed
+    assert "values of" not in printed
+    assert (schema_version(database).revision, catalog(database)) == (newest, before)
+    run_sql(database, f"TRUNCATE {', '.join(protected)}")
+    assert typed("db", "downgrade", FIRST[:4], "--yes")[1].endswith(f"schema is at {FIRST}\n")
 
 
 @pytest.mark.parametrize(
