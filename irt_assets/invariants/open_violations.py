@@ -28,6 +28,7 @@ SEVERITY: Mapping[str, Severity] = {
     "every_green_month_was_judged": "error",
     "judgements_rest_on_fits_and_publications": "error",
     "report_files_are_as_they_were_written": "error",
+    "score_tables_match_their_hash": "error",
     "issued_scores_agree_with_their_tables": "error",
     "every_learner_with_answers_has_an_ability": "error",
     "runs_agree_on_abilities": "error",

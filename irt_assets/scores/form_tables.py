@@ -5,6 +5,7 @@ A table is never changed. `releases` has the decisions on which table is in forc
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,7 @@ from resources.postgres.database import named_rows
 from resources.version import code_version
 
 MAX_NAMED = 5
+NEGATIVE_ZERO = re.compile(r"-0\.0(?=[,\]}])")
 COLUMNS = ("theta", "se", "unrounded", "scaled", "scaled_se", "percentile", "passes")
 """The stored columns of a table; its raw scores are 0 … K."""
 
@@ -60,9 +62,8 @@ class FormTable:
 
     @property
     def table_hash(self) -> str:
-        """SHA-256 of the items, the specification and the scores, rounded to nine digits."""
-        content = [self.scale_id, self.form_id, self.method, self.spec, _as_json(self.table, 9)]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """The hash of the table's contents (`hash_contents`)."""
+        return hash_contents(self.scale_id, self.form_id, self.method, self.spec, _as_json(self.table))
 
     @property
     def passes_or_none(self) -> list[bool | None]:
@@ -89,6 +90,18 @@ class FormTable:
         """The largest difference between the unrounded scores of a raw score; infinite if the raw scores differ."""
         now, then = self.table.unrounded, before.table.unrounded
         return float(np.abs(now - then).max()) if now.size == then.size else float("inf")
+
+
+def hash_contents(
+    scale_id: str, form_id: str, method: str, spec: Mapping[str, Any], scores: Mapping[str, Sequence[Any]]
+) -> str:
+    """Compute the SHA-256 of a table's stored columns, with its scores rounded to nine digits.
+
+    −0 counts as 0, because the database does not store its sign.
+    """
+    rounded = {name: [None if x is None else round(x, 9) for x in column] for name, column in scores.items()}
+    content = json.dumps([scale_id, form_id, method, spec, rounded], sort_keys=True)
+    return hashlib.sha256(NEGATIVE_ZERO.sub("0.0", content).encode()).hexdigest()
 
 
 def form_items(connection: psycopg.Connection, scale_id: str) -> dict[str, dict[str, int]]:
@@ -288,12 +301,9 @@ def tables_overview(found: list[FormTable]) -> Table:
     )
 
 
-def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:
+def _as_json(table: ScoreTable) -> dict[str, list[Any]]:
     """The columns of the table; NaN becomes null."""
-    return {
-        name: [None if x != x else x if digits is None else round(x, digits) for x in getattr(table, name).tolist()]
-        for name in COLUMNS
-    }
+    return {name: [None if x != x else x for x in getattr(table, name).tolist()] for name in COLUMNS}
 
 
 def _from_json(stored: Mapping[str, Sequence[Any]], spec: Mapping[str, Any]) -> ScoreTable:

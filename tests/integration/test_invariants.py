@@ -42,6 +42,7 @@ from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, user_ids_of
 from irt_assets.responses.verdicts import days_that_differ, judge_day
+from irt_assets.scores.form_tables import hash_contents
 from resources.alerts.outbox import Alert, open_alert
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -279,11 +280,11 @@ fitted_before_and_linked_after_it_was_judged = sql(
 
 def a_handed_out_score(world: World) -> None:
     """One raw score of one by a table in which it passes with 300 points."""
+    spec, scores = {"mark": 250}, {"scaled": [200.0, 300.0], "passes": [False, True]}
     world.sql(
         """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash, code_version)
-           VALUES (%s, 'F1', '2026-06', 'eap', '', '{"mark": 250}',
-                   '{"scaled": [200, 300], "passes": [false, true]}', '', '')""",
-        SCALE,
+           VALUES (%s, 'F1', '2026-06', 'eap', '', %s, %s, %s, '')""",
+        *(SCALE, json.dumps(spec), json.dumps(scores), hash_contents(SCALE, "F1", "eap", spec, scores)),
     )
     world.sql(
         """INSERT INTO issued_score (user_id, scale_id, form_id, session_id, sat_at, raw, theta, theta_se, scaled,
@@ -696,6 +697,15 @@ CASES = [
         ),
         {SCALE},
         prepare=four_more_fits,
+    ),
+    Case(
+        "score_tables_match_their_hash",
+        sql(
+            """UPDATE score_table SET scores = jsonb_set(scores, '{scaled,1}', '310');
+               UPDATE issued_score SET scaled = 310"""
+        ),
+        {f"{SCALE}: table 1 of form F1"},
+        prepare=a_handed_out_score,
     ),
     Case(
         "issued_scores_agree_with_their_tables",
