@@ -23,11 +23,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.blocks import Paragraph, notice
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import quantity, shorten
+from irt_assets.common.wording import quantity, sentence, shorten
 from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.postgres.open_database import open_database
+from resources.postgres.schema_version import schema_fault
 from resources.serving import metrics
 from resources.serving.guard import Guard
 from resources.serving.service import serve_http
@@ -106,6 +107,9 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
     except Exception as error:
         if is_transient(error):  # from Dagster's storage, which does not use psycopg
             return _database_unavailable(error)
+        if fault := schema_fault(request.reader.database, error):
+            LOG.warning("the page %s cannot be shown: %s", request.view, fault)
+            return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database has another schema", sentence(fault))
         LOG.exception("the page %s %s failed", request.view, dict(request.fields))
         reason = "This is a fault of the dashboard: see its log. Nothing was changed."
         return HTTPStatus.INTERNAL_SERVER_ERROR, _error_page("This page failed", reason)

@@ -125,7 +125,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         except TooSlow:
             raise unavailable("The database takes too long to answer: try again soon.", "too_slow") from None
         except DatabaseUnavailable as error:
-            raise unavailable(f"The database does not answer: try again soon. ({error})", "database_away") from None
+            raise unavailable(f"The database cannot be used: try again soon. ({error})", "database_away") from None
 
     _add_theta(app, ledger, work)
     add_next_item(app, ledger, work)
