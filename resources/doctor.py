@@ -76,7 +76,7 @@ def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Findin
         *engines,
         *_typesetting(),
     ]
-    hidden = [replace(finding, detail=hide(finding.detail)) for finding in findings]
+    hidden = [replace(finding, detail=hide(finding.detail), fix=hide(finding.fix)) for finding in findings]
     return [*hidden, *_debian_packages(hidden)]
 
 
