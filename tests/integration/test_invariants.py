@@ -1141,6 +1141,13 @@ def test_alert_of_a_violation_contains_the_example_the_partition_and_the_fix(day
     )
 
 
+def test_text_of_an_alert_about_learners_names_no_learner(days: History) -> None:
+    """The text goes to chats; the rule of the installation applies to the alert's subjects alone."""
+    days.look("default: ann", invariant=Invariant(items_are_fine, "error", "learners", "Learners are fine.", "look"))
+    found = rows(days.database, "SELECT what, subjects FROM alert")
+    assert found == [("invariant violated: items are fine. Example: broken", ["default: ann"])]
+
+
 def test_red_month_reported_by_its_checks_opens_no_second_alert(days: History) -> None:
     invariant = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
     call(days.database, open_alert, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06"))
