@@ -299,7 +299,7 @@ def test_differences_of_a_restored_copy_are_reported(
     assert f"differs: the published set in force on scale {rooms.SCALE} differs from the backup" in typed.err
 
 
-def test_changed_value_in_any_table_that_no_job_makes_again_is_found(filled: Database) -> None:
+def test_changed_value_in_any_table_that_no_job_recomputes_is_found(filled: Database) -> None:
     """Issued scores, score tables, forms and policies once passed with other numbers. Numbers are changed if a table
     has any, otherwise other values."""
     differences = {}
@@ -340,7 +340,7 @@ def filled(database: Database) -> Database:
     return database
 
 
-def test_rows_that_a_job_makes_again_are_counted_and_not_compared(filled: Database) -> None:
+def test_recomputed_rows_are_counted_and_not_compared(filled: Database) -> None:
     with filled.connect() as connection:
         connection.execute("UPDATE mirt_ability SET kind = 'monthly'")
         before = read_rows(connection)

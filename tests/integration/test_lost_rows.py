@@ -110,7 +110,7 @@ def read_rows(database: Database, table: str) -> list[str]:
 
 
 @pytest.mark.parametrize("table", RECOMPUTED)
-def test_lost_rows_are_computed_again_by_the_declared_assets(
+def test_lost_rows_are_recomputed_by_the_declared_assets(
     lost_and_recomputed: tuple[dict[str, list[str]], dict[str, list[str]]], table: str
 ) -> None:
     before, after = lost_and_recomputed

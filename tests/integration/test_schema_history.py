@@ -435,7 +435,7 @@ def test_downgrade_is_refused_if_the_ledger_would_lose_values(
     assert schema.drift(database) == []
 
 
-def test_downgrade_is_refused_while_it_would_drop_rows_that_no_job_makes_again(
+def test_downgrade_is_refused_if_it_drops_rows_that_no_job_recomputes(
     database: Database, typed: Callable[..., tuple[int, str]]
 ) -> None:
     """Issued scores, score tables, forms, policies and sessions once went without a word.

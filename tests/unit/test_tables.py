@@ -57,7 +57,7 @@ def test_every_table_is_described_and_has_a_key() -> None:
     assert [table.name for table in TABLES if not list(table.primary_key)] == []
 
 
-def test_every_table_declares_the_assets_that_make_its_rows_again_or_none() -> None:
+def test_every_table_declares_whether_assets_recompute_its_rows() -> None:
     """A new table cannot be forgotten: without a declaration a downgrade would drop its rows without a word."""
     assert all(isinstance(table.info["recomputed_by"], RecomputedBy) for table in TABLES)
     assert {"issued_score", "score_table", "form", "drift_alerts", "mirt_ability"} <= irreplaceable_rows().keys()
