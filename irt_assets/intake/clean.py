@@ -203,7 +203,8 @@ class Cleaner:
         self.tally = Tally()
         self._nothing = 0  # number of cells without an answer
         self.shortened_ids: set[str] = set()
-        self.choices = Choices(scoring.single if isinstance(scoring, ByKey) else {})
+        keys = scoring.keys if isinstance(scoring, AsGiven | ByKey) else {}
+        self.choices = Choices(ByKey(keys).single)
 
     @property
     def no_answers(self) -> Counter[str]:
@@ -238,10 +239,12 @@ class Cleaner:
         _refuse_texts(columns, verdicts)
         self.shortened_ids |= find_shortened_ids(columns["user_id"]) | find_shortened_ids(columns["item_id"])
         right = self._scoring.right(columns["item_id"], columns["correct"])
-        if isinstance(self._scoring, AsRecorded) and (keys := self._scoring.keys):
+        if isinstance(self._scoring, AsGiven | AsRecorded) and (keys := self._scoring.keys):
             chosen = columns.get("response", pa.nulls(count, pa.string()))
-            keyed = pc.is_in(columns["item_id"], pa.array(keys, pa.string()))
+            keyed = _is_in(columns["item_id"], keys)
             right = pc.if_else(keyed, ByKey(keys).right(columns["item_id"], chosen), right)
+            if isinstance(self._scoring, AsGiven):
+                self.choices.add(columns["item_id"], chosen)
             unknown = pc.and_(pc.is_valid(columns["correct"]), pc.is_null(chosen))
             verdicts.refuse(pc.and_(keyed, unknown), "missing_response", columns["item_id"])
         if isinstance(self._scoring, ByKey):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -19,7 +20,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.common.wording import some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import Cleaner, Columns, Limits, Refusals
 from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
@@ -95,7 +96,7 @@ def ingest_answers(
             read += batch.rows.num_rows
             report_share(read, 2 * rows)
 
-    _prepare(sources, staging)
+    _prepare(sources, staging, scoring)
     for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
         staging.add(number, clean_answers(given, arrival))
         report.notes += arrival.report.notes
@@ -218,23 +219,28 @@ class AnswerSource:
             yield batch, cleaned.answers
         self._check_scores(scoring)
         report.notes += cleaner.choices.check(self.name, name_absent=by_key)
+        if isinstance(scoring, AsGiven) and (keyed := self.tally.answers.keys() & scoring.keys.keys()):
+            n_items = quantity(len(keyed), "item")
+            report.notes.append(f"{self.name}: the keys in the bank score the choices of {n_items}")
         notes = (Files.describe_shortened(cleaner.shortened_ids), Files.describe_blanks(cleaner.no_answers))
         report.notes += [f"{self.name}: {note}" for note in notes if note]
 
     def _source_scoring(self, scoring: Scoring) -> Scoring:
-        """The scoring rule with the maximum scores that the mapping declares.
+        """Return the scoring rule with the recorded keys and the maximum scores that the mapping declares.
 
-        If the source has only choices, it is scored by the recorded keys.
+        Choices are scored by the recorded keys, as in a post. If the source has no score, every item needs a key.
         """
-        if self.has_choices_alone and isinstance(scoring, AsGiven):
-            return ByKey(self.recorded_keys)
+        if isinstance(scoring, AsGiven) and "response" in self._binding.columns:
+            if self._has_no_score:
+                return ByKey(self.recorded_keys)
+            scoring = replace(scoring, keys=self.recorded_keys)
         if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
             return scoring
         options = scoring.maxima.declared
         declared = {**options, **self._mapping.max_scores, **options}  # options come first and override the mapping
         if isinstance(scoring, AsRecorded):
             return replace(scoring, declared=declared)
-        return AsGiven(replace(scoring.maxima, declared=declared))
+        return replace(scoring, maxima=replace(scoring.maxima, declared=declared))
 
     def declared_maxima(self, scoring: Scoring) -> dict[str, int]:
         """The maximum scores that this import declares, for the items with answers."""
@@ -255,13 +261,12 @@ class AnswerSource:
     def has_choices(self) -> bool:
         return self.is_matrix or "response" in self._binding.columns
 
-    @property
-    def has_choices_alone(self) -> bool:
-        """Whether the source is a list of choices without scores, which only keys can score."""
-        return "response" in self._binding.columns and not {"correct", "score"} & {
-            *self._binding.columns,
-            *self._mapping.constants,
-        }
+    @cached_property
+    def _has_no_score(self) -> bool:
+        """Whether a list has no column of scores, or only empty ones. Reads rows up to the first score."""
+        named = {"correct", "score"} & {*self._binding.columns, *self._mapping.constants}
+        cells = (Columns(self._binding).our_column(b.rows, name) for b in self.source.batches() for name in named)
+        return not named or all(column.null_count == len(column) for column in cells)
 
     @property
     def has_revisions(self) -> bool:
@@ -490,14 +495,6 @@ def _include(report: ImportReport, arrivals: Sequence[Arrival], clock_ahead: int
         report.include(arrival.report)
 
 
-def _prepare(sources: Sequence[AnswerSource], staging: Staging) -> None:
-    """Give the sources the names of erased learners and, if one needs them, the recorded keys."""
-    erasure_of = staging.names_of_erased()
-    keys = staging.recorded_values("key") if any(given.has_choices_alone for given in sources) else {}
-    for given in sources:
-        given.recorded_keys, given.erasure_of = keys, erasure_of
-
-
 def _count_corrections(arrivals: Sequence[Arrival], corrected: Counter[int]) -> None:
     for number, n in corrected.items():
         arrivals[number].report.corrected += n
@@ -537,3 +534,11 @@ def check_zone(name: str | None, problem: str) -> None:
     """Raise PermanentFailure with the text `problem` if there is no such time zone."""
     if name is not None and find_zone(name) is None:
         raise PermanentFailure(f"{problem}. Give an IANA name, such as Europe/Berlin or UTC.")
+
+
+def _prepare(sources: Sequence[AnswerSource], staging: Staging, scoring: Scoring) -> None:
+    """Give the sources the names of erased learners and, if the rule needs them, the recorded keys."""
+    erasure_of = staging.names_of_erased()
+    keys = staging.recorded_values("key") if isinstance(scoring, AsGiven) else {}
+    for given in sources:
+        given.recorded_keys, given.erasure_of = keys, erasure_of

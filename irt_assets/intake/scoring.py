@@ -70,9 +70,13 @@ class Maxima:
 
 @dataclass(frozen=True)
 class AsGiven:
-    """Scores are 0 and 1, or from 0 to the maximum score of an item in `maxima`."""
+    """Scores are 0 and 1, or from 0 to the maximum score of an item in `maxima`.
+
+    If an item has a key in `keys`, the chosen option is scored and no score is read (see `clean`).
+    """
 
     maxima: Maxima = Maxima()
+    keys: Map[str, Key] = field(default_factory=dict)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
         """Whether each answer is right, shape (N,); null if the cell is empty or not a score."""

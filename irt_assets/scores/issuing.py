@@ -117,7 +117,7 @@ def issue_scores(
     ------
     PermanentFailure
         If `again` is set without a month, the scale reports no scores, the form has neither a released table nor
-        sittings, its items differ from the items of its table, or the scores differ from `seen`.
+        sittings with an answer, its items differ from the items of its table, or the scores differ from `seen`.
     """
     if again and month is None:
         raise PermanentFailure(
@@ -186,6 +186,12 @@ def _plan(connection: psycopg.Connection, scale_id: str, form_id: str, month: st
         raise PermanentFailure(
             f"the log has no sitting of a form {form_id} on scale {scale_id} from {start:%Y-%m-%d} to {end:%Y-%m-%d}: "
             "form ids are case-sensitive"
+        )
+    if not answers["answered"].any():
+        raise PermanentFailure(
+            f"{quantity(answers.groupby(SITTING).ngroups, 'sitting')} of form {form_id} must have at least one answer "
+            "with a score, got none: every item counts as not reached. If the log has the chosen options, `irt items "
+            "rekey` scores them by the item's key"
         )
     without: dict[str, str] = {}
     if items is None or scale.rules.scores.score_by == "theta":

@@ -345,6 +345,20 @@ def test_raw_score_counts_rapid_and_repeated_answers_once_and_no_unreached_items
     assert done.without == (("hinted", "an answer has no score"),)
 
 
+def test_issue_is_refused_if_no_sitting_has_an_answer(released: Database, typed: Irt) -> None:
+    """Choices were imported without scores and keys, and all learners were about to get 0 points."""
+    run_sql(released, "UPDATE response_log SET correct = NULL, response = 'A', recorded_at = now()")
+    assert not missing_sentences(
+        refusal(issue, released),
+        f"{N} sittings of form F1 must have at least one answer with a score, got none",
+        "rekey",
+    )
+    assert typed("scores", "issue", "F1", "--month", MONTH, "--yes", *BY).code == 2
+    assert rows(released, "SELECT count(*) FROM issued_score") == [(0,)]
+    run_sql(released, "UPDATE response_log SET correct = true, recorded_at = now() WHERE user_id = 'F1-u1'")
+    assert len(issue(released).new) == N
+
+
 def test_sitting_across_the_end_of_a_month_is_scored_as_a_whole_in_the_second(released: Database) -> None:
     begin = END - timedelta(minutes=10)
     add_attempts(
