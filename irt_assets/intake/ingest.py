@@ -80,8 +80,8 @@ def ingest_answers(
     limits = replace(limits, each_alone=staging.each_alone)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
     scoring = _with_tops(with_recorded_maxima(connection, scoring), sources, limits, staging)
-    scoring = _with_decided_keys(scoring, staging)
-    records: dict[str, dict[str, Key]] = {}
+    keys, by_file = _recorded_keys(scoring, staging), scoring
+    scoring = _with_decided_keys(by_file, keys)
     declared: dict[str, int] = {}
     months: set[str] = set()
     read = 0
@@ -96,13 +96,19 @@ def ingest_answers(
             read += batch.rows.num_rows
             report_share(read, 2 * rows)
 
-    _prepare(sources, staging, scoring)
+    erasure_of = staging.names_of_erased()
+    for given in sources:
+        given.recorded_keys, given.erasure_of = keys, erasure_of
     for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
         staging.add(number, clean_answers(given, arrival))
         report.notes += arrival.report.notes
-        records |= {item: scoring.record(item) for item in given.tally.answers}
         declared |= given.declared_maxima(scoring)
     staging.lock()
+    locked_keys = _recorded_keys(scoring, staging)
+    if changed_keys := [i for i in keys.keys() | locked_keys.keys() if keys.get(i) != locked_keys.get(i)]:
+        staging.score_by_keys(changed_keys)
+    scoring = _with_decided_keys(by_file, locked_keys)
+    records = {item: scoring.record(item) for given in sources for item in given.tally.answers}
     if records:
         _check_records(connection, staging, records)
         _require_same_maxima(connection, scoring, records)
@@ -437,12 +443,17 @@ def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits
     return FromPoints(None, tops)
 
 
-def _with_decided_keys(scoring: Scoring, staging: Staging) -> Scoring:
+def _recorded_keys(scoring: Scoring, staging: Staging) -> dict[str, Key]:
+    """Return the recorded keys, if they may score a file's choices. Posts and pulls read them under their lock."""
+    return staging.recorded_values("key") if isinstance(scoring, AsGiven | ByKey) else {}
+
+
+def _with_decided_keys(scoring: Scoring, recorded: Map[str, Key]) -> Scoring:
     """Let a recorded key that is not one option, which a key file cannot contain, take precedence over the file's."""
     if not isinstance(scoring, ByKey):
         return scoring
-    recorded = staging.recorded_values("key").items()
-    return ByKey({**scoring.keys, **{i: key for i, key in recorded if i in scoring.keys and not isinstance(key, str)}})
+    decided = {i: key for i, key in recorded.items() if i in scoring.keys and not isinstance(key, str)}
+    return ByKey({**scoring.keys, **decided})
 
 
 def _check_records(connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, Key]]) -> None:
@@ -534,11 +545,3 @@ def check_zone(name: str | None, problem: str) -> None:
     """Raise PermanentFailure with the text `problem` if there is no such time zone."""
     if name is not None and find_zone(name) is None:
         raise PermanentFailure(f"{problem}. Give an IANA name, such as Europe/Berlin or UTC.")
-
-
-def _prepare(sources: Sequence[AnswerSource], staging: Staging, scoring: Scoring) -> None:
-    """Give the sources the names of erased learners and, if the rule needs them, the recorded keys."""
-    erasure_of = staging.names_of_erased()
-    keys = staging.recorded_values("key") if isinstance(scoring, AsGiven) else {}
-    for given in sources:
-        given.recorded_keys, given.erasure_of = keys, erasure_of
