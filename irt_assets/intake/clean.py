@@ -376,7 +376,8 @@ class Cleaner:
     def _matrix(self, batch: Batch) -> _RawAnswers:
         """The answers of a matrix, in order of rows and items. A cell without a value is not an answer."""
         rows, width = batch.rows, len(self._items)
-        in_file = np.array([rows.schema.names.index(name) for name in self._items], dtype=np.int64)
+        places = {name: place for place, name in enumerate(rows.schema.names)}
+        in_file = np.array([places[name] for name in self._items], dtype=np.int64)
         by_item = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in self._items])
         by_row = np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel()
         cells = by_item.take(pa.array(by_row))

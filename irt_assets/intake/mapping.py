@@ -4,14 +4,15 @@ This module defines their format, has the built-in presets, and finds the mappin
 values are applied in `clean`.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,9 @@ from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 matches = Files.matches
+T = TypeVar("T")
+SPECIAL = re.compile(r"[*?[]")
+CHARACTER_CLASS = re.compile(r"\[!?\]?[^]]*\]")
 AUTO = "auto"
 PRESETS = ("own", "datashop", "assistments", "wide")
 MAX_YAML = 2**20  # bytes
@@ -92,6 +96,32 @@ class TimeRules(_Rules):
     order: str | None = None
 
 
+class ByPattern(Generic[T]):
+    """Values by names or patterns of columns, as in `matches`.
+
+    A column is compared only with its own name and with patterns that have the same beginning and, without `*`, the
+    same length, because a file may have thousands of columns, each with a value.
+    """
+
+    def __init__(self, values: Map[str, T]) -> None:
+        self._values = values
+        self._places = {name: place for place, name in enumerate(values)}
+        self._patterns: dict[tuple[str, int | None], list[str]] = {}
+        for name in values:
+            if start := SPECIAL.search(name):
+                lengths = {None} if "*" in name else {len(CHARACTER_CLASS.sub("?", name))}
+                for length in lengths | ({len(name)} if "?" in name else set()):
+                    self._patterns.setdefault((name[: start.start()], length), []).append(name)
+        self._lengths = {len(beginning) for beginning, _ in self._patterns}
+
+    def fitting(self, column: str) -> list[T]:
+        """Return the values whose name or pattern matches the column, in their order."""
+        keys = ((column[:n], length) for n in self._lengths for length in (None, len(column)))
+        patterns = chain.from_iterable(self._patterns.get(key, ()) for key in keys)
+        names = {pattern for pattern in patterns if matches(column, pattern)} | ({column} & self._values.keys())
+        return [self._values[name] for name in sorted(names, key=self._places.__getitem__)]
+
+
 class FileRules(_Rules):
     """How the table lies in its file. Rules that are left out are inferred.
 
@@ -152,8 +182,11 @@ class Mapping(_Rules):
 
     def null_values_of(self, file_column: str) -> list[str]:
         """The texts that count as empty in a column of the file, from all names and patterns that match it."""
-        fitting = [texts for name, texts in self.null_values.items() if matches(file_column, name)]
-        return [*chain(*fitting)]
+        return [*chain(*self._null_values.fitting(file_column))]
+
+    @cached_property
+    def _null_values(self) -> ByPattern[tuple[str, ...]]:
+        return ByPattern(self.null_values)
 
     def find(self, name: str, columns: Collection[str]) -> tuple[str, ...] | None:
         """The file's columns that make up our column `name`. Returns None if the file lacks them."""

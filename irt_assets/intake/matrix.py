@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.choices import spellings
-from irt_assets.intake.mapping import Binding, matches
+from irt_assets.intake.mapping import Binding, ByPattern
 from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Scoring
 from irt_assets.intake.sources import Batch
 from irt_psychometrics.commands import Files
@@ -58,8 +58,9 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     if isinstance(scoring, ByKey):
         items = [name for name in values if name in scoring.keys]
     elif "*" not in wide.items:
-        patterns = [pattern for pattern in wide.items if pattern not in values]  # a column's own name is no pattern
-        items = [name for name in values if name in wide.items or any(matches(name, pattern) for pattern in patterns)]
+        named = {*wide.items} & values.keys()  # a column's own name is no pattern
+        patterns = ByPattern(dict.fromkeys(name for name in wide.items if name not in named))
+        items = [name for name in values if name in named or patterns.fitting(name)]
     elif isinstance(scoring, FromPoints):
         items = [name for name, counts in values.items() if _are_points(counts)]
     else:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from irt_assets.intake.choices import spellings
 from irt_assets.intake.library_files import open_rows, refusals
-from irt_assets.intake.mapping import matches
+from irt_assets.intake.mapping import ByPattern
 from irt_assets.responses.item_keys import Key
 from irt_psychometrics.commands import Files
 from irt_psychometrics.items import MAX_SCORE
@@ -53,8 +53,11 @@ class Maxima:
 
         Returns None if the import declares no maximum.
         """
-        fitting = (most for pattern, most in self.declared.items() if matches(item, pattern))
-        return self.declared.get(item) or next(fitting, None)
+        return self.declared.get(item) or next(iter(self._by_pattern.fitting(item)), None)
+
+    @cached_property
+    def _by_pattern(self) -> ByPattern[int]:
+        return ByPattern(self.declared)
 
     def names_item(self, item: str) -> bool:
         """Whether a maximum score is recorded or declared for the item by name, and not only by a pattern."""

@@ -221,7 +221,8 @@ def _matrix(
     }
     values = {name: parts.get("score") or parts["answer"] for name, parts in items.items()}
     renamed = {c.name: name for name, c in values.items() if c.name != name}
-    renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in renamed.values()}
+    new_names = {*renamed.values()}
+    renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in new_names}
     rights = {name: parts["key"].counts for name, parts in items.items() if "key" in parts}
     keys = {name: counts.most_common(1)[0][0] for name, counts in rights.items() if counts}
     tops = {name: parts["maximum"].scores for name, parts in items.items() if "maximum" in parts}
@@ -285,5 +286,6 @@ def _scores(
 
 
 def _left_out(columns: Sequence[Column], used: Collection[Column]) -> list[str]:
+    used = {*used}
     rest = [c.name for c in columns if c not in used]
     return [f"Left out: {some_of(rest, 20)}. Facts about learners are imported by irt import learners."] if rest else []

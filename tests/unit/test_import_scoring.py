@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 import re
+from collections import Counter
 from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,15 @@ from irt_assets.intake.cells import as_text
 from irt_assets.intake.clean import CleanedBatch, Cleaner, Limits
 from irt_assets.intake.ingest import AnswerSource
 from irt_assets.intake.library_files import FILES
-from irt_assets.intake.mapping import Mapping, MatrixMapping, bind_attempts, load_mapping, presets
+from irt_assets.intake.mapping import (
+    ByPattern,
+    Mapping,
+    MatrixMapping,
+    bind_attempts,
+    load_mapping,
+    matches,
+    presets,
+)
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, ignore_rows
@@ -684,6 +695,49 @@ def test_brackets_in_a_pattern_also_match_literally() -> None:
         "q1",
         "q1 [Score]",
     ]
+
+
+def test_values_by_pattern_are_those_of_all_names_and_patterns_that_match() -> None:
+    rng = random.Random(3)
+    names = ["".join(rng.choices("ab1[]*?! ", k=rng.randint(0, 6))) for _ in range(4_000)]
+    patterns, columns = {*names[:1_000], "a*", "b? [a1]", "?[!a]"}, names[1_000:]
+    by_pattern = ByPattern({pattern: pattern for pattern in patterns})
+    for column in {*columns, "b1 [a1]", "b1 a"}:
+        assert by_pattern.fitting(column) == [pattern for pattern in patterns if matches(column, pattern)]
+
+
+@pytest.mark.parametrize("name", ["q{}", "Q{} [Score]", "[Q{}]"])
+def test_comparisons_with_patterns_grow_with_the_columns_and_not_with_their_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Twice the columns need twice the comparisons; they once needed four times as many."""
+    done = Counter[str]()
+
+    def compare(column: str, pattern: str) -> bool:
+        done.update(["comparison"])
+        return fnmatchcase(column, pattern)
+
+    def comparisons(n: int) -> int:
+        names = [name.format(k) for k in range(n)]
+        matrix = tmp_path / f"{n}.csv"
+        cells = "".join(f"u{row}," + ",".join("01901"[(row + k) % 5] for k in range(n)) + "\n" for row in range(10))
+        matrix.write_text(f"user_id,{','.join(names)}\n{cells}")
+        rules = Mapping(
+            name="wide",
+            columns={"user_id": ("user_id",)},
+            wide=MatrixMapping(items=(*names, "none*")),
+            null_values={"*": ("NA",)} | dict.fromkeys(names, ("9",)),
+            max_scores=dict.fromkeys(names, 2) | {"*": 1},
+            extract=dict.fromkeys(names, "^([^ /]+)"),
+        )
+        done.clear()
+        given = AnswerSource(open_source(matrix, None, rules), rules, date(2026, 7, 1), AsGiven())
+        read = sum(answers.num_rows for _, answers in given.answers(LIMITS, ImportReport(), ignore_rows))
+        assert read == 8 * n
+        return done.total()
+
+    monkeypatch.setattr("irt_psychometrics.commands.cell_scores.fnmatchcase", compare)
+    assert comparisons(200) < 2.6 * comparisons(100)
 
 
 def test_answers_have_the_right_learner_if_their_number_equals_the_number_of_rows() -> None:
