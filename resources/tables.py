@@ -1152,6 +1152,12 @@ inbox_file = _table(
     _opt("sha256", Text, "hash of the imported content, uncompressed"),
     _opt("problem", Text, "reason why the file was set aside; null: not set aside"),
     _opt("options", Text, "version of the options with which the file was set aside"),
+    _req(
+        "begun",
+        Integer,
+        "imports of this version that began and whose process died; with 2, the file is set aside",
+        sa.text("0"),
+    ),
 )
 
 pull_source = _table(
