@@ -320,14 +320,10 @@ class AnswerSource:
         return ("", "") if self._binding.makes_learners_ids else (bad.value, bad.raw)
 
     def refuse(self, batch: Batch, refused: Refusals, reject: Reject) -> None:
-        column = self._binding.columns.get("user_id", ("",))[0]
         rows, row_of = np.unique(refused.rows, return_inverse=True)  # a row of a matrix has many answers
         taken = batch.rows.take(pa.array(rows))
         users = Columns(self._binding).our_column(taken, "user_id").to_pylist()
-        raws = [
-            with_learner_id(self.source.raw(row), user, row.get(column))
-            for user, row in zip(users, plain_rows(taken), strict=True)
-        ]
+        raws = [with_learner_id(self.source.raw(row), user) for user, row in zip(users, plain_rows(taken), strict=True)]
         lines = batch.lines[refused.rows].tolist()
         refusals = zip(lines, refused.reasons, refused.values, row_of.tolist(), strict=True)
         reject(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from irt_assets.adaptive.sessions import NextItem, Session, begin_session, find_session, read_answers
 from irt_assets.responses.erased import erasures_of
 from irt_psychometrics import PsychometricsError
+from resources.postgres.database import advisory_lock
 from services.theta_api.admission import Work
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses
@@ -95,6 +96,7 @@ def _begin(connection: psycopg.Connection, ledger: Ledger, test: str, asked: Nex
     if (offer := plans.offers.get(test)) is None:
         named = ", ".join(sorted(plans.offers)) or "no test"
         raise Problem(404, "unknown_test", f"No policy of this test is in force (`irt tests set`), only of: {named}.")
+    advisory_lock(connection, "theta", asked.user_id)  # an erasure waits for it before it deletes the learner's rows
     if erasures_of(connection, asked.user_id):
         raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")
     return begin_session(connection, offer, measures, asked.user_id, asked.session_id, ledger.clock())

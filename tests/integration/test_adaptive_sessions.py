@@ -21,12 +21,14 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import Publication, publish
 from irt_psychometrics.items import ItemRow
 from resources.postgres.database import Database
+from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.next_item import NEXT_ITEM_PATH
 from services.theta_api.parameter_cache import Ledger
 from tests.helpers.asking import kind, unless_busy
 from tests.helpers.door import serve_in_thread
+from tests.helpers.erasing import erased_after
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
 from tests.helpers.score_world import item_values
 from tests.testbed.stack_harness import wait_for
@@ -269,3 +271,13 @@ def test_requests_without_an_item_are_refused_with_the_reason(bank: Database) ->
         )
         assert kind(exam.ask("s9", user="gone")) == (409, "erased")
     assert rows(bank, "SELECT session_id FROM adaptive_session") == [("s1",)]
+
+
+def test_session_that_begins_while_its_learner_is_erased_leaves_no_row(bank: Database, settings: Settings) -> None:
+    """The request has read that there is no erasure before the erasure is recorded."""
+    add_attempts(bank, [attempt("gone", "i1", NOW)])
+    with running(bank, PLACEMENT) as exam:
+        with erased_after("services.theta_api.next_item", "erasures_of", bank, settings, "gone"):
+            exam.next("s1", [], user="gone")
+        assert kind(exam.ask("s2", user="gone")) == (409, "erased")
+    assert rows(bank, "SELECT user_id FROM adaptive_session") == []

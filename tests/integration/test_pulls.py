@@ -182,7 +182,11 @@ def test_key_decided_during_a_pull_scores_the_pulled_choices(
     run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('q1', '{"key": "B"}')""")
     mapping = {"columns": MAPPING["columns"] | {"response": "chosen"}}
     lms = company.write_file(settings, table="company.answers", mapping=mapping)
-    real, waiting = pulling.scoring_of, "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    real, waiting = (
+        pulling.scoring_of,
+        """SELECT count(*) > 0 FROM pg_locks JOIN pg_database d ON d.oid = database
+           WHERE NOT granted AND datname = current_database()""",
+    )
     decisions: list[Future[Any]] = []
 
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
