@@ -5,10 +5,13 @@ give the same columns, row numbers and answers.
 """
 
 import csv
+import json
+import subprocess
+import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,8 +21,12 @@ from irt_assets.intake.cells import as_text
 from irt_assets.intake.delimited import CsvSource
 from irt_assets.intake.mapping import FileRules
 from irt_assets.intake.sources import Source
-from irt_assets.intake.workbook_child import write_sheet
 from resources.failures import PermanentFailure
+
+READER_DIED = (
+    "its reader ended without a result. Usually a cell far from the table makes the sheet too large: delete the rows "
+    "and columns beyond the table, or save the sheet as CSV UTF-8"
+)
 
 
 def open_workbook(path: Path, kind: str, rules: FileRules) -> Source:
@@ -31,10 +38,13 @@ def open_workbook(path: Path, kind: str, rules: FileRules) -> Source:
     import python_calamine  # noqa: F401 - the child process needs it
 
     def write(target: Path) -> str:
-        try:
-            return f"{kind}, sheet {write_sheet(path, rules.sheet, target)}"
-        except PermanentFailure as failure:
-            raise PermanentFailure(f"{path} is {kind}, and {failure}") from failure
+        command = [sys.executable, "-m", "irt_assets.intake.workbook_child", str(target), rules.sheet or ""]
+        with path.open("rb") as workbook:
+            child = subprocess.run(command, stdin=workbook, capture_output=True, check=False)
+        name, fault = json.loads(child.stdout) if child.returncode == 0 else ("", READER_DIED)
+        if fault:
+            raise PermanentFailure(f"{path} is {kind}, and {fault}")
+        return f"{kind}, sheet {name}"
 
     return _as_csv(path, write, rules)
 
@@ -46,9 +56,11 @@ def open_statistics(path: Path, kind: str, rules: FileRules) -> Source:
     """
     import pyreadstat
 
-    with _readable(path, kind):
+    try:
         frame, _ = (pyreadstat.read_sav if "SPSS" in kind else pyreadstat.read_dta)(path)
         table = pa.Table.from_pandas(frame, preserve_index=False).combine_chunks()
+    except Exception as error:  # the reader's errors have types of their own
+        raise PermanentFailure(f"{path} is {kind}, and it cannot be read: {error}") from error
     cells = [
         as_text(column.combine_chunks(), name) for name, column in zip(table.column_names, table.columns, strict=True)
     ]
@@ -60,17 +72,6 @@ def open_statistics(path: Path, kind: str, rules: FileRules) -> Source:
         return kind
 
     return _as_csv(path, write, rules)
-
-
-@contextmanager
-def _readable(path: Path, kind: str) -> Iterator[None]:
-    """Turn the errors of a reader, which have types of their own, into PermanentFailure."""
-    try:
-        yield
-    except (PermanentFailure, ImportError):
-        raise
-    except Exception as error:
-        raise PermanentFailure(f"{path} is {kind}, and it cannot be read: {error}") from error
 
 
 def _as_csv(path: Path, write: Callable[[Path], str], rules: FileRules) -> Source:

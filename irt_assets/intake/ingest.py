@@ -226,8 +226,7 @@ class AnswerSource:
         self._check_scores(scoring)
         report.notes += cleaner.choices.check(self.name, name_absent=by_key)
         if isinstance(scoring, AsGiven) and (keyed := self.tally.answers.keys() & scoring.keys.keys()):
-            n_items = quantity(len(keyed), "item")
-            report.notes.append(f"{self.name}: the keys in the bank score the choices of {n_items}")
+            report.notes.append(f"{self.name}: scored by the keys in the bank: {quantity(len(keyed), 'item')}")
         notes = (Files.describe_shortened(cleaner.shortened_ids), Files.describe_blanks(cleaner.no_answers))
         report.notes += [f"{self.name}: {note}" for note in notes if note]
 

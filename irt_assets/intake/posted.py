@@ -8,7 +8,6 @@ too (see `ingest`).
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -367,11 +366,9 @@ def _read_attempt(row: Any, position: int) -> dict[str, str | None] | BadRow:
 
 
 def _raw(row: Any) -> str:
-    """Return the row as JSON, so that an erasure finds the learner: JSON may write an id with other digits."""
-    raw, user_id = json.dumps(row, ensure_ascii=False), None
-    with suppress(UnstorableJson):
-        user_id = as_cell(row.get("user_id")) if isinstance(row, dict) else None
-    return with_learner_id(raw, user_id)
+    """Return the row as JSON, after a learner's id that is a number, because JSON may write it with other digits."""
+    user_id = row.get("user_id") if isinstance(row, dict) else None
+    return with_learner_id(json.dumps(row, ensure_ascii=False), getattr(user_id, "digits", None))
 
 
 def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:

@@ -52,7 +52,7 @@ REMEDIES = {
 
 ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
 """Escape sequences in strings of JSON."""
-JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{},:]|[^]\s[{},:"]+')
+JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{},:"]|[^]\s[{},:"]+')
 FRACTION = re.compile(r"-?\d+\.\d+")
 
 
@@ -81,13 +81,8 @@ def contains_id(user_id: str, refused: Iterable[str]) -> bool:
 
 
 def _pattern(user_id: str) -> str:
-    """Return a regular expression for the id. A list or object of JSON has white space and zeros as we do not write it
-    in a line that cannot be parsed."""
-    try:
-        is_nested = isinstance(json.loads(user_id), dict | list)
-    except ValueError:
-        is_nested = False
-    tokens = JSON_TOKEN.findall(user_id) if is_nested else [user_id]
+    """Return a regular expression for the id. White space and zeros within a list or object of JSON may differ."""
+    tokens = JSON_TOKEN.findall(user_id) if user_id.startswith(("[", "{")) else [user_id]
     return r"\s*".join(re.escape(token) + ("0*" if FRACTION.fullmatch(token) else "") for token in tokens)
 
 

@@ -1,67 +1,59 @@
-"""A sheet of a workbook as CSV, written by a child process, because a small workbook may need any amount of memory.
+"""Convert a sheet of a workbook to CSV, in a process of its own, because a small workbook may need much memory.
 
-    python -m irt_assets.intake.workbook_child FOLDER TARGET [SHEET]
+    python -m irt_assets.intake.workbook_child TARGET SHEET < WORKBOOK
 
-reads `workbook` in the folder, and writes the target and then `answer`, which has the sheet's name or a fault.
+writes the target, and prints the sheet's name and why the workbook cannot be read, as a JSON list of two texts.
 """
 
 import csv
 import json
+import os
 import resource
-import shutil
 import sys
-import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
-from irt_assets.engines.child import GIB, EngineFailure, Limits, die_with_parent, run
-from resources.failures import PermanentFailure
+from python_calamine import CalamineSheet, CalamineWorkbook
 
 BYTES_PER_BYTE = 4
 """Memory for each byte of an unpacked workbook: a cell has at least 30 bytes of XML, and takes up to 110 in memory."""
-MAX_MEMORY = 8 * GIB
+MIN_MEMORY, MAX_MEMORY = 2**30, 2**33
 
 
-def write_sheet(path: Path, sheet: str | None, target: Path) -> str:
-    """Write a sheet of a workbook, by default the first one that has cells, to a CSV file. Returns the sheet's name.
+def limit_memory(workbook: BinaryIO) -> None:
+    """Limit the memory of this process in proportion to the workbook's content, not to the rows and columns it spans.
 
-    Raises PermanentFailure, which does not name the file, if the workbook is broken, has no such sheet, or spans too
-    many rows and columns for its content.
+    A reader that needs more aborts the process.
     """
-    with tempfile.TemporaryDirectory(prefix="irt-") as name:
-        folder = Path(name)
-        shutil.copyfile(path, folder / "workbook")
-        command = [sys.executable, "-m", __name__, name, str(target), *([sheet] if sheet else [])]
-        try:
-            run(command, name="reader", answer=folder / "answer", log=folder / "log", limits=Limits())
-        except EngineFailure as failure:
-            raise PermanentFailure(
-                "its reader ended without a result. Usually a cell far from the table makes the sheet too large: "
-                "delete the rows and columns beyond the table, or save the sheet as CSV UTF-8"
-            ) from failure
-        answer = json.loads((folder / "answer").read_text("utf-8"))
-    if "fault" in answer:
-        raise PermanentFailure(answer["fault"])
-    return str(answer["sheet"])
+    unpacked = os.fstat(workbook.fileno()).st_size
+    with suppress(BadZipFile), ZipFile(workbook) as archive:
+        unpacked += sum(part.file_size for part in archive.infolist())
+    limit = min(MAX_MEMORY, MIN_MEMORY + BYTES_PER_BYTE * unpacked)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _convert(workbook: Path, target: Path, wanted: str | None) -> dict[str, str]:
-    """Write the sheet to `target`, with the row and column numbers of the workbook."""
-    from python_calamine import CalamineWorkbook
+def convert(workbook: BinaryIO, target: Path, wanted: str) -> tuple[str, str]:
+    """Write a sheet to `target`: the wanted one, or if "", the first that has cells. Returns its name, and a fault."""
+    try:
+        book = CalamineWorkbook.from_filelike(workbook)
+        filled = [name for name in book.sheet_names if book.get_sheet_by_name(name).total_height]
+        name = wanted or next(iter(filled), "")
+        if name not in filled:
+            return name, f"there is no sheet {name!r} with cells; its sheets with cells: {', '.join(filled)}"
+        with target.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(_rows(book.get_sheet_by_name(name)))
+    except Exception as error:  # noqa: BLE001 - the reader's errors have types of their own
+        return "", f"it cannot be read: {error}"
+    return name, ""
 
-    book = CalamineWorkbook.from_path(workbook)
-    filled = [name for name in book.sheet_names if book.get_sheet_by_name(name).total_height]
-    name = wanted or next(iter(filled), "")
-    if name not in filled:
-        return {"fault": f"there is no sheet {name!r} with cells; its sheets with cells: {', '.join(filled)}"}
-    sheet = book.get_sheet_by_name(name)
-    before = [""] * (sheet.start or (0, 0))[1]
-    rows = ([*before, *map(_cell, row)] if any(cell != "" for cell in row) else () for row in sheet.iter_rows())
-    with target.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
-    return {"sheet": name}
+
+def _rows(sheet: CalamineSheet) -> Iterator[list[str]]:
+    """Yield the rows of a sheet from its first row and column on. Rows without cells are empty."""
+    left = [""] * (sheet.start or (0, 0))[1]
+    return ([*left, *map(_cell, row)] if any(cell != "" for cell in row) else [] for row in sheet.iter_rows())
 
 
 def _cell(value: Any) -> str:
@@ -71,28 +63,7 @@ def _cell(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _memory_for(workbook: Path) -> int:
-    """Return the memory in bytes that reading a workbook may take: in proportion to its content, not to its span."""
-    unpacked = workbook.stat().st_size
-    with suppress(BadZipFile), ZipFile(workbook) as archive:
-        unpacked += sum(part.file_size for part in archive.infolist())
-    return min(MAX_MEMORY, GIB + BYTES_PER_BYTE * unpacked)
-
-
-def main(folder: Path, target: Path, sheet: str | None = None) -> None:
-    """Convert the workbook under a limit of memory. If the limit is reached, the process aborts."""
-    die_with_parent()
-    limit = _memory_for(folder / "workbook")
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        answer = _convert(folder / "workbook", target, sheet)
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the reader's errors have types of their own
-        answer = {"fault": f"it cannot be read: {error}"}
-    (folder / "answer").write_text(json.dumps(answer), "utf-8")
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    limit_memory(sys.stdin.buffer)
+    sys.stdin.buffer.seek(0)
+    sys.stdout.write(json.dumps(convert(sys.stdin.buffer, Path(sys.argv[1]), sys.argv[2])))

@@ -190,7 +190,7 @@ def _plan(connection: psycopg.Connection, scale_id: str, form_id: str, month: st
     if not answers["answered"].any():
         raise PermanentFailure(
             f"{quantity(answers.groupby(SITTING).ngroups, 'sitting')} of form {form_id} must have at least one answer "
-            "with a score, got none: every item counts as not reached. If the log has the chosen options, `irt items "
+            "with a score, got 0: every item counts as not reached. If the log has the chosen options, `irt items "
             "rekey` scores them by the item's key"
         )
     without: dict[str, str] = {}

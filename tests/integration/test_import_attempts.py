@@ -711,7 +711,7 @@ def test_file_with_choices_is_scored_like_a_post(database: Database, imported: I
         for n, (item, right, choice) in enumerate(given)
     ]
     report = imported(write(tmp_path / "log.csv", table))
-    assert "the keys in the bank score the choices of two items" in " ".join(report.notes)
+    assert "scored by the keys in the bank: two items" in " ".join(report.notes)
     stored = "SELECT user_id, response, correct FROM response_log WHERE attempt_id ~ %s ORDER BY user_id"
     posted = [row | {"attempt_id": f"p{n}"} for n, row in enumerate(table)]
     for row in posted:

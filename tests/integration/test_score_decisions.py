@@ -350,7 +350,7 @@ def test_issue_is_refused_if_no_sitting_has_an_answer(released: Database, typed:
     run_sql(released, "UPDATE response_log SET correct = NULL, response = 'A', recorded_at = now()")
     assert not missing_sentences(
         refusal(issue, released),
-        f"{N} sittings of form F1 must have at least one answer with a score, got none",
+        f"{N} sittings of form F1 must have at least one answer with a score, got 0",
         "rekey",
     )
     assert typed("scores", "issue", "F1", "--month", MONTH, "--yes", *BY).code == 2
