@@ -1,4 +1,4 @@
-"""An erasure that begins after a request or an import has read that there is none."""
+"""An erasure that begins after a request or an import has checked for erasures."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def test_requests_without_an_item_are_refused_with_the_reason(bank: Database) ->
 
 
 def test_session_that_begins_while_its_learner_is_erased_leaves_no_row(bank: Database, settings: Settings) -> None:
-    """The request has read that there is no erasure before the erasure is recorded."""
+    """The request checks for erasures before the erasure is recorded."""
     add_attempts(bank, [attempt("gone", "i1", NOW)])
     with running(bank, PLACEMENT) as exam:
         with erased_after("services.theta_api.next_item", "erasures_of", bank, settings, "gone"):
