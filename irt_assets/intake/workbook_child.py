@@ -19,7 +19,7 @@ from zipfile import BadZipFile, ZipFile
 from python_calamine import CalamineSheet, CalamineWorkbook
 
 BYTES_PER_BYTE = 4
-"""Memory for each byte of an unpacked workbook: a cell has at least 30 bytes of XML, and takes up to 110 in memory."""
+"""Memory for each byte of an unpacked workbook: a cell has 16 to 30 bytes of XML, and takes about 70 in memory."""
 MIN_MEMORY, MAX_MEMORY = 2**30, 2**33
 
 

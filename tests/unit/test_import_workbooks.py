@@ -145,7 +145,9 @@ def test_opendocument_sheet_with_a_cell_far_from_its_table_is_refused(tmp_path: 
         '<table:table-cell office:value-type="float" office:value="1"><text:p>1</text:p></table:table-cell>'
         "</table:table-row>"
     )
-    with pytest.raises(PermanentFailure, match=r"far\.ods is an OpenDocument spreadsheet \(ods\), and it cannot be read"):
+    with pytest.raises(
+        PermanentFailure, match=r"far\.ods is an OpenDocument spreadsheet \(ods\), and it cannot be read"
+    ):
         open_source(write_ods(tmp_path / "far.ods", far))
 
 
