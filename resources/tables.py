@@ -255,6 +255,7 @@ month_state = _table(
         sa.text("'{}'::jsonb"),
     ),
     _opt("counted_at", UTC, "time at which the changes were counted; null: not counted yet"),
+    Column("state_id", BigInteger, Identity(always=True), nullable=False, comment="number of the row, in order"),
 )
 
 features_topic_daily = _table(
