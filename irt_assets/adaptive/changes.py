@@ -26,7 +26,8 @@ from irt_psychometrics.adaptive import SimulatedTests
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
-from resources.postgres.database import first_column, one_value
+from resources.postgres.database import first_column
+from resources.postgres.form_names import require_free_names
 
 SIMULEES, TRUE_BANKS = 2_000, 5
 
@@ -57,8 +58,7 @@ def preview_policy(connection: psycopg.Connection, policy: Policy, since: dateti
     it starts at θ of now on a scale that is not fitted by level.
     """
     test, former = policy.test, versions_in_force(connection, since).get(policy.test)
-    if one_value(connection, "SELECT EXISTS (SELECT FROM form WHERE form_id = %s)", (test,)):
-        raise PermanentFailure(f"{test} is a form with fixed items; give the adaptive test another name")
+    require_free_names(connection, [test], "test")
     bank = read_test_bank(connection, policy, since)
     places = bank.plan.places  # raises if the limits cannot be met
     if policy.start == "theta-now" and bank.scale.rules.fit.assignment != "by_level":

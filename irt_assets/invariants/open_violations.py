@@ -29,6 +29,7 @@ SEVERITY: Mapping[str, Severity] = {
     "judgements_rest_on_fits_and_publications": "error",
     "report_files_are_as_they_were_written": "error",
     "issued_scores_agree_with_their_tables": "error",
+    "forms_and_adaptive_tests_have_different_names": "error",
     "every_learner_with_answers_has_an_ability": "error",
     "runs_agree_on_abilities": "error",
     "features_conserve_attempts": "error",

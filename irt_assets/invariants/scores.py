@@ -1,6 +1,17 @@
-"""The invariant of issued scores: each equals the score in its score table."""
+"""Invariants of issued scores: each equals the score in its score table, and a form is scored in one way."""
 
 from irt_assets.invariants.invariant import Findings, InvariantContext, Violation, invariant
+from resources.postgres.form_names import CLASH_FIX, clashing_names
+
+
+@invariant(
+    kind="forms",
+    protects="Every sitting is scored in one way: by the form's score table, or by θ of the adaptive test.",
+    fix=CLASH_FIX,
+)
+def forms_and_adaptive_tests_have_different_names(context: InvariantContext) -> Findings:
+    for name in clashing_names(context.connection):
+        yield Violation(name, "a form and an adaptive test", "one of the two")
 
 
 @invariant(

@@ -698,6 +698,15 @@ CASES = [
         prepare=four_more_fits,
     ),
     Case(
+        "forms_and_adaptive_tests_have_different_names",
+        sql(
+            """WITH clash AS (INSERT INTO form (form_id, source) VALUES ('F1', 'file') RETURNING form_id)
+               INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason)
+               SELECT form_id, 'default', now(), 'Ann', 'from before' FROM clash"""
+        ),
+        {"F1"},
+    ),
+    Case(
         "issued_scores_agree_with_their_tables",
         sql("UPDATE issued_score SET scaled = 310"),
         {"eve"},
