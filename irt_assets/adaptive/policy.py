@@ -80,7 +80,7 @@ class Policy(ContentRules):
         """
         cut = (self.classify.cut if self.classify.cut is not None else pass_theta) if self.classify else None
         if self.classify and cut is None:
-            raise ValueError(f"scale {self.scale} has no pass mark: `irt scale set-pass`, or set classify.cut")
+            raise ValueError(f"scale {self.scale} has no pass mark: `irt scale pass-mark`, or set classify.cut")
         rules = self.classify or Classification()
         return AdaptiveTest(
             method=self.method,  # type: ignore[arg-type]

@@ -35,10 +35,11 @@ from irt_assets.reports import drift_month, learner_copies, learner_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scale_decisions import Subject, record_decisions
-from irt_assets.responses.scales import change_rules, read_scales, set_pass_mark
+from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.scores.issuing import issue_scores
 from irt_assets.scores.releases import release_table, released_tables
+from irt_assets.scores.standards import plan_mark, set_mark
 from irt_assets.simulation.files import SimulatedFiles, write
 from irt_assets.simulation.response_log import simulate
 from irt_assets.simulation.scenario import VocabularyScenario, demo_scenario
@@ -165,7 +166,7 @@ def _declare_exam(database: Database, questions: Path) -> None:
     forms.write_text("\n".join(["form_id,item_id,position", *lines]) + "\n", "utf-8")
     import_forms(database, forms)
     change_rules(database, EXAM, REPORTED)
-    set_pass_mark(database, EXAM, theta=0.0)
+    set_mark(database, database.call(plan_mark, EXAM, 0.0), by="demo", reason="the mean of the population")
 
 
 def take_adaptive_test(database: Database, folder: Path, now: datetime, say: Say) -> None:

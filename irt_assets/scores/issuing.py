@@ -3,7 +3,7 @@
 Every change adds a row with the person and the reason, in one transaction, and names those concerned before it is made.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from shlex import quote
@@ -144,16 +144,21 @@ def change_status(
     *,
     by: str,
     reason: str,
+    seen: Sequence[IssuedScore] | None = None,
 ) -> list[IssuedScore]:
     """Record that `by` holds, invalidates or issues again the scores of these learners on a form.
 
     Scores of other sittings that have this status already stay as they are. Returns the scores as they were before.
 
-    Raises PermanentFailure as `scores_to_change` does; nothing is changed then.
+    Raises PermanentFailure as `scores_to_change` does, or if the scores differ from `seen`; nothing is changed then.
     """
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
         found = scores_to_change(connection, scale_id, form_id, users, status)
+        now, before = ({(s.user_id, s.issued_id) for s in scores} for scores in (found, seen or found))
+        if now != before:
+            named = some_of(sorted({user for user, _ in now ^ before}), MAX_NAMED)
+            raise PermanentFailure(f"nothing was decided: scores of {named} have changed since. Look again")
         _append(connection, [replace(s, status=status, replaces=s.issued_id) for s in found], by, reason)
     return found
 
