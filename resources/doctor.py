@@ -211,7 +211,7 @@ def _schema(database: Database) -> Iterator[Finding]:
 
 
 def _log(database: Database) -> Iterator[Finding]:
-    """Whether answers of the next months can be written to the log, and each name of a form means one thing."""
+    """Check whether the log accepts answers of the next months, and whether names of forms clash."""
     with database.connect() as connection:
         missing = ", ".join(missing_months_ahead(connection, datetime.now(UTC)))
     if missing:

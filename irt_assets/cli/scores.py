@@ -295,7 +295,8 @@ def standard(
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     decision = None
     if undo:
-        decision, seen, lines = database.call(standards.mark_to_undo, scale)
+        decision, seen = database.call(standards.mark_to_undo, scale)
+        lines = database.call(standards.undo_sentences, seen)
     elif ratings and form:
         seen = database.call(standards.plan_standard, scale, form, ratings, method, panel)
         lines = seen.sentences

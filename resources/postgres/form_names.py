@@ -35,7 +35,7 @@ def lock_form_names(connection: psycopg.Connection) -> None:
 
 
 def require_free_names(connection: psycopg.Connection, names: Collection[str], kind: Literal["form", "test"]) -> None:
-    """Raise PermanentFailure if a new form has the name of an adaptive test, or a new test that of a form."""
+    """Raise PermanentFailure if an adaptive test has the name of a new form, or a form the name of a new test."""
     query, fault = _TAKEN[kind]
     if taken := one_value(connection, query, ([*names],)):
         raise PermanentFailure(f"{taken} {fault}")
