@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.abilities import online
 from irt_assets.abilities.online import Measures, Theta
+from irt_assets.intake.pulling.pull_state import pulled_answers
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
@@ -63,6 +64,8 @@ TOKEN_REQUIRED = [
     Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))
 ]
 """Only for the OpenAPI page: `AccessMiddleware` checks the tokens."""
+Measured = tuple[online.Learner, dict[str, Theta], Scores, dict[str, Any]]
+"""A learner with θ and score by scale, and the fields on answers that have not been pulled yet."""
 
 
 def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -> FastAPI:
@@ -156,11 +159,12 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
             _caller(request).require_update(theta_request.user_id)
             measures = _measures(ledger)
 
-            def measure(connection: psycopg.Connection) -> tuple[online.Learner, dict[str, Theta], Scores]:
+            def measure(connection: psycopg.Connection) -> Measured:
+                waits = _waits(connection)  # before θ is computed, so that the time is never too late
                 learner, thetas = _update(connection, measures, theta_request, ledger.clock())
                 if request.headers.get("user-agent") == HOOK:
                     ledger.record_online_updates(connection)
-                return learner, thetas, read_scores(connection, measures, learner.user_id, thetas)
+                return learner, thetas, read_scores(connection, measures, learner.user_id, thetas), waits
 
             answer = _answer(measures, *await work(theta_request.user_id, measure))
             result = "updated"
@@ -185,13 +189,11 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
         _caller(request).require(user_id)
         measures = _measures(ledger)
 
-        def read(
-            connection: psycopg.Connection,
-        ) -> tuple[list[Theta], online.Learner, dict[str, Theta], Scores]:
-            learner = _learner(connection, user_id)
+        def read(connection: psycopg.Connection) -> tuple[list[Theta], *Measured]:
+            waits, learner = _waits(connection), _learner(connection, user_id)
             thetas = online.read_thetas(connection, user_id)
             latest = online.latest_by_scale(thetas)
-            return thetas, learner, latest, read_scores(connection, measures, user_id, latest)
+            return thetas, learner, latest, read_scores(connection, measures, user_id, latest), waits
 
         thetas, *found = await work(user_id, read)
         answer = _answer(measures, *found)
@@ -364,7 +366,15 @@ def _learner(connection: psycopg.Connection, user_id: str) -> online.Learner:
     return learner
 
 
-def _answer(measures: Measures, learner: online.Learner, thetas: dict[str, Theta], scores: Scores) -> dict[str, Any]:
+def _waits(connection: psycopg.Connection) -> dict[str, Any]:
+    """Return the fields on answers that have not been pulled yet."""
+    are_pulled, until = pulled_answers(connection)
+    return {"waiting_for": "pull" if are_pulled else None, "answers_until": utc_text(until)}
+
+
+def _answer(
+    measures: Measures, learner: online.Learner, thetas: dict[str, Theta], scores: Scores, waits: dict[str, Any]
+) -> dict[str, Any]:
     """Response body with θ and score on the target scale or, without a target, on the scale with the most answers.
 
     Raises Problem 422 if there is no θ on that scale.
@@ -382,8 +392,9 @@ def _answer(measures: Measures, learner: online.Learner, thetas: dict[str, Theta
             f"There is no eligible answer to a published item{location}, among those that count: request more days "
             "if you gave `lookback_days`, or try again when the learner has answered.",
             by_scale=by_scale,
+            **waits,
         )
-    return {"user_id": learner.user_id, **by_scale[target], "scale_id": target, "by_scale": by_scale}
+    return {"user_id": learner.user_id, **by_scale[target], "scale_id": target, "by_scale": by_scale, **waits}
 
 
 def _ability_body(theta: Theta, measures: Measures) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from irt_assets.intake.pulling.pull_state import (
     DayComparison,
     first_pull_under_way,
     insert_state,
+    pulled_answers,
     pulls_in_words,
     store_state,
 )
@@ -117,6 +118,28 @@ def test_second_reading_of_recent_rows_resumes_after_a_timeout(
     assert again["behind"][1] == 13
     company.run(row(20, answered=time_ago(minutes=6)))
     assert (pull(database, lms).accepted, pull(database, lms).accepted) == (0, 1)
+
+
+def test_time_of_a_source_is_the_begin_of_the_last_complete_pull(
+    company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
+    assert call(database, pulled_answers) == (False, None)
+    [(begin,)] = rows(database, "SELECT now()")
+    pull(database, lms)
+    first = call(database, pulled_answers).until
+    assert first is not None
+    assert begin < first
+    company.run(*(row(n, answered=time_ago(minutes=5)) for n in range(10, 20)))
+    Pull(database, source(lms), seconds=1, clock=clock_after(1)).run()
+    assert call(database, pulled_answers) == (True, first), "rows remain"
+    [(begin,)] = rows(database, "SELECT now()")
+    pull(database, lms)
+    later = call(database, pulled_answers).until
+    assert later is not None
+    assert begin < later
+    [(stored,)] = rows(database, "SELECT max(recorded_at) FROM response_log")
+    assert later < stored, "a row that was written during the pull may be missing"
 
 
 def test_refused_row_counts_once_if_several_pulls_read_the_row(
