@@ -115,6 +115,13 @@ def test_waiting_proposals_equal_the_latest_waiting_of_all_proposals(bank: Datab
     assert waiting_references(bank) == [f"{MAR}/late"]
 
 
+def test_proposal_made_after_the_clock_was_set_back_replaces_the_former(bank: Database, store: FolderStore) -> None:
+    run_sql(bank, "UPDATE item_parameter_proposal SET created_at = created_at + interval '1 day'")
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
+    accept(bank, seen=[proposal_of(bank)])
+    assert published_rows(bank)[-1][0] == -0.9
+
+
 def test_decision_is_refused_if_its_proposal_has_changed_since_the_display(bank: Database, store: FolderStore) -> None:
     shown = proposal_of(bank)
     calibrate(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
