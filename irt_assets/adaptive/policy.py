@@ -11,12 +11,16 @@ from pydantic import Field, model_validator
 from irt_assets.adaptive.yaml_lines import ContentRules, Part, Share, items_by_testlet
 from irt_psychometrics.adaptive import AdaptiveTest
 
+MAX_ITEMS, MAX_UNSCORED = 200, 0.5
+"""Largest number of scored items of a test, and largest share of places for other items."""
+MAX_PLACES = round(MAX_ITEMS / (1 - MAX_UNSCORED))
+
 
 class Length(Part):
     """The numbers of items, and the standard error at which a test ends."""
 
     min: int = Field(default=1, ge=1)
-    max: int = Field(ge=1, le=200)
+    max: int = Field(ge=1, le=MAX_ITEMS)
     se: float | None = Field(default=None, gt=0)
 
 
@@ -62,7 +66,7 @@ class Policy(ContentRules):
     testlets: bool = False
     content: str = "priority"
     exposure: Exposure = Exposure()
-    unscored: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    unscored: Annotated[float, Field(ge=0, le=MAX_UNSCORED)] = 0.0
     look_back_days: int = Field(default=365, ge=0, le=3650)
 
     @model_validator(mode="after")

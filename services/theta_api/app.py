@@ -29,7 +29,7 @@ from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, Work, require_caller
 from services.theta_api.bank import add_bank
-from services.theta_api.next_item import add_next_item
+from services.theta_api.next_item import MAX_NEXT_ITEM_BYTES, NEXT_ITEM_PATH, add_next_item
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import MAX_POST_BYTES, POSTS_PATH, add_posts
 from services.theta_api.problems import Problem, problem_responses, unavailable
@@ -288,7 +288,7 @@ class AccessMiddleware:
         try:
             authorization = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
             scope.setdefault("state", {})["caller"] = await self._access.caller(authorization)
-            body = await _body(receive, MAX_POST_BYTES if scope["path"] == POSTS_PATH else MAX_BODY_BYTES)
+            body = await _body(receive, _largest_body(scope["path"]))
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return
@@ -298,6 +298,14 @@ class AccessMiddleware:
             return next(messages, None) or await receive()
 
         await self._app(scope, replay, send)
+
+
+def _largest_body(path: str) -> int:
+    """Return the number of bytes that the body of a request to this path may have."""
+    if path == POSTS_PATH:
+        return MAX_POST_BYTES
+    before, after = NEXT_ITEM_PATH.split("{test}")
+    return MAX_NEXT_ITEM_BYTES if path.startswith(before) and path.endswith(after) else MAX_BODY_BYTES
 
 
 async def _body(receive: Receive, largest: int) -> bytes:

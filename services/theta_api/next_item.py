@@ -9,15 +9,19 @@ from fastapi.security import HTTPBearer
 from prometheus_client import Histogram
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from irt_assets.adaptive.policy import MAX_PLACES
 from irt_assets.adaptive.sessions import NextItem, Session, begin_session, find_session, read_answers
 from irt_assets.responses.erased import erasures_of
 from irt_psychometrics import PsychometricsError
 from services.theta_api.admission import Work
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses
-from services.theta_api.schemas import UserId, to_integer
+from services.theta_api.schemas import MAX_ID_LENGTH, UserId, to_integer
 
 NEXT_ITEM_PATH = "/api/seedtest/tests/{test}/next-item"
+MAX_NEXT_ITEM_BYTES = (MAX_PLACES + 2) * (6 * MAX_ID_LENGTH + 100)
+"""Largest body: an answer for each place that a policy may have, user_id and session_id. JSON may write a byte of an id
+as six characters."""
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.03, 0.06, 0.1, 0.25, 0.4, 1.0, 2.5, 5.0)
 
 

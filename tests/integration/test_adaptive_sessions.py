@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import requests
 
-from irt_assets.adaptive.policy import Policy
+from irt_assets.adaptive.policy import MAX_PLACES, Policy
 from irt_assets.adaptive.versions import set_policy, undo_version
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import Publication, publish
@@ -25,6 +26,7 @@ from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.next_item import NEXT_ITEM_PATH
 from services.theta_api.parameter_cache import Ledger
+from services.theta_api.schemas import MAX_ID_LENGTH
 from tests.helpers.asking import kind, unless_busy
 from tests.helpers.door import serve_in_thread
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
@@ -247,6 +249,16 @@ def test_exposure_of_an_item_stays_near_its_limit_from_the_first_session_on(bank
             given.update(step["item_id"] for step in steps[:-1])
     assert max(given.values()) / n <= 0.25 + 3 * np.sqrt(0.25 * 0.75 / n)
     assert rows(bank, "SELECT count(*) FROM adaptive_session WHERE eligible <> '{}'")[0][0] > n / 2
+
+
+def test_request_may_have_an_answer_for_each_place_of_a_policy(bank: Database) -> None:
+    """Ids of the largest size are read, and refused because the bank does not have them; a larger body is not read."""
+    with running(bank, PLACEMENT) as exam:
+        ids = [f"{k:04d}".ljust(MAX_ID_LENGTH, "\x01") for k in range(MAX_PLACES)]
+        answers = [{"item_id": item, "correct": False, "score": 0} for item in ids]
+        assert len(json.dumps(answers)) > 1_000_000
+        assert kind(exam.ask("s1", answers)) == (422, "bad_answers")
+        assert kind(exam.ask("s1", answers * 2)) == (413, "too_large")
 
 
 def test_requests_without_an_item_are_refused_with_the_reason(bank: Database) -> None:
