@@ -605,15 +605,25 @@ adaptive_session = _table(
     _req("scale_id", Text, "scale"),
     _req("scale_version", Integer, "version of the scale's anchors"),
     _req("set_hash", Text, "hash of the published set"),
+    _opt("bank_hash", Text, "bank in adaptive_bank; null: the session began before banks were stored"),
     _req("seed", BigInteger, "seed of the session's random choices", None, ge=0),
     _opt("start_theta", Double, "θ from which items are chosen; null: the population", unit="θ"),
     _opt("start_se", Double, "standard error of start_theta", unit="θ", ge=0),
     _req("eligible", JSONB, "items that are not eligible in an interval of θ: for each interval, 0 or 1"),
     _req("unscored", JSONB, "items drawn for the unscored places, in order"),
     _req("seen", JSONB, "items of the test that the learner had seen within the look-back before the start"),
-    _req("started_at", UTC, "time of the first request; the published set of this time is used", NOW),
+    _req("started_at", UTC, "time of the first request", NOW),
     Index("adaptive_session_started", "started_at"),
     Index("adaptive_session_learner", "user_id"),
+)
+
+adaptive_bank = _table(
+    "adaptive_bank",
+    "Banks that sessions of adaptive tests use: all that a session's items and θ depend on, apart from the answers. "
+    "Append-only.",
+    _key("bank_hash", Text, "hash of the content"),
+    _req("content", JSONB, "policy, scale, hash of the published set, and values, errors and topics of the items"),
+    _req("stored_at", UTC, "time at which a session used the bank first", NOW),
 )
 
 item_exposure = _table(

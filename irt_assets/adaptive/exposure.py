@@ -3,29 +3,30 @@ from these numbers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from itertools import islice
 
 import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.adaptive.banks import read_test_bank
+from irt_assets.adaptive.banks import TestBank, read_test_bank
+from irt_assets.adaptive.stored_banks import SetGone, read_session_bank
 from irt_assets.adaptive.versions import read_versions
 from irt_assets.common.arrays import Floats, Mask
+from irt_assets.responses.points import read_points
 from irt_psychometrics.adaptive import SelectionPlan
 from resources.tables import item_exposure
 
 PRIOR_SESSIONS = 1_000
 """Largest number of sessions as which a simulation counts."""
 _SESSIONS = """
-    SELECT version, set_hash, seed, eligible, started_at, array_agg(item_id),
-           array_agg(coalesce(score, correct::int, 0))
+    SELECT version, bank_hash, set_hash, seed, eligible, started_at, array_agg(item_id), array_agg(correct),
+           array_agg(score)
     FROM (SELECT s.*, a.item_id, a.score, a.correct FROM adaptive_session s
           JOIN attempt a ON a.user_id = s.user_id AND a.session_id = s.session_id AND a.form_id = s.test_id
            AND a.completed_at BETWEEN %(start)s - interval '1 day' AND %(end)s + interval '7 days'
           WHERE s.started_at >= %(start)s AND s.started_at < %(end)s
           ORDER BY session_id, a.position, a.completed_at) given
-    GROUP BY session_id, version, set_hash, seed, eligible, started_at ORDER BY started_at"""
+    GROUP BY session_id, version, bank_hash, set_hash, seed, eligible, started_at ORDER BY started_at"""
 
 
 def exposure_counts(connection: psycopg.Connection, version: int, plan: SelectionPlan) -> Floats:
@@ -52,6 +53,12 @@ def exposure_counts(connection: psycopg.Connection, version: int, plan: Selectio
     return found
 
 
+def counts_by_items(counts: Floats, before: SelectionPlan, after: SelectionPlan) -> Floats:
+    """Arrange counts of a plan's items by the places of another plan, with 0 for its other items."""
+    at = [before.places.get(item, -1) for item in after.places]
+    return np.pad(counts, ((0, 0), (0, 0), (0, 1)))[:, :, at]
+
+
 def counts_of_session(
     plan: SelectionPlan, eligible: Mapping[str, Sequence[float]], given: Sequence[str], theta: float
 ) -> tuple[int, Mask]:
@@ -65,21 +72,26 @@ def counts_of_session(
 def count_exposure(connection: psycopg.Connection, start: datetime, end: datetime) -> pd.DataFrame:
     """The rows of `item_exposure` of the sessions that began in [start, end) and have answers.
 
-    A session is in the interval of θ after its last answer. Items without published values are not counted.
+    A session is in the interval of θ after its last answer. Items without published values are not counted. If the
+    published set of a session is not known any more, θ is computed by the set in force at its start.
     """
     policies = {each.version: each for each in read_versions(connection)}
-    plans: dict[tuple[int, str], SelectionPlan] = {}
+    banks: dict[tuple[int, str | None, str], TestBank] = {}
     counts: dict[tuple[date, int, int], pd.DataFrame] = {}
     rows = connection.execute(_SESSIONS, {"start": start, "end": end})
-    for version, set_hash, seed, off, began, items, scores in rows:
-        if (version, set_hash) not in plans:
-            plans[version, set_hash] = read_test_bank(connection, policies[version].policy, began).plan
-        plan = plans[version, set_hash]
-        known = dict(
-            islice(((x, n) for x, n in zip(items, scores, strict=True) if x in plan.places), plan.test.max_items)
-        )
+    for version, bank_hash, set_hash, seed, off, began, items, correct, scores in rows:
+        cited = version, bank_hash, set_hash
+        if cited not in banks:
+            try:
+                banks[cited] = read_session_bank(connection, *cited, began)
+            except SetGone:
+                banks[cited] = read_test_bank(connection, policies[version].policy, began)
+        plan, values = banks[cited].plan, banks[cited].published.items
+        answers = [answer for answer in zip(items, correct, scores, strict=True) if answer[0] in plan.places]
+        points = {x: read_points(is_right, n, values[x].max_score) for x, is_right, n in answers[: plan.test.max_items]}
+        known = {item: own for item, own in points.items() if own is not None}
         theta = plan.next([*known], [*known.values()], seed=seed).theta if plan.test.exposure_cuts else 0.0
-        interval, (eligible, given) = counts_of_session(plan, off, [*known], theta)
+        interval, (eligible, given) = counts_of_session(plan, off, [*points], theta)
         own = pd.DataFrame({"sessions": 1, "eligible": eligible * 1, "given": given * 1}, [*plan.places])
         key = began.astimezone(UTC).date(), version, interval
         counts[key] = counts[key].add(own, fill_value=0) if key in counts else own

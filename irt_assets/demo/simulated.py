@@ -15,7 +15,7 @@ from dagster import DagsterInstance
 
 from irt_assets.abilities.online import read_measures
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.sessions import Plans, begin_session
+from irt_assets.adaptive.sessions import Answer, Plans, begin_session
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.job_names import INVARIANTS_JOB, ITEM_ANALYSIS_JOB, KPI_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
@@ -186,10 +186,10 @@ def take_adaptive_test(database: Database, folder: Path, now: datetime, say: Say
         scores = drawn.score.reshape(SITTINGS, len(places))
         for k in range(SITTINGS):
             session = begin_session(connection, offer, measures, f"{TEST}-{k + 1:02d}", f"{TEST}-{k + 1:02d}", began)
-            answers: list[tuple[str, int | None]] = []
+            answers: list[Answer] = []
             while item := plans.next_item(connection, session, answers, began).item_id:
-                answers.append((item, int(scores[k, places[item]])))
-            rows += [(session.user_id, *answer, at) for at, answer in enumerate(answers, 1)]
+                answers.append(Answer(item, None, int(scores[k, places[item]])))
+            rows += [(session.user_id, own.item_id, own.score, at) for at, own in enumerate(answers, 1)]
     answered = pd.DataFrame(rows, columns=["user_id", "item_id", "score", "position"])
     answered["attempt_id"] = answered["user_id"] + "-" + answered["position"].astype(str)
     answered["completed_at"] = began + answered["position"] * timedelta(seconds=40)

@@ -10,7 +10,8 @@ from prometheus_client import Histogram
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from irt_assets.adaptive.policy import MAX_PLACES
-from irt_assets.adaptive.sessions import NextItem, Session, begin_session, find_session, read_answers
+from irt_assets.adaptive.sessions import Answer, NextItem, Session, begin_session, find_session
+from irt_assets.adaptive.stored_banks import SetGone
 from irt_assets.responses.erased import erasures_of
 from irt_psychometrics import PsychometricsError
 from services.theta_api.admission import Work
@@ -31,10 +32,10 @@ class SessionAnswer(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     item_id: Annotated[UserId, Field(description="the item", examples=["q7"])]
-    correct: bool | None = Field(None, description="whether the answer is right")
+    correct: bool | None = Field(None, description="whether the answer has full credit")
     score: Annotated[
-        Annotated[int, Field(ge=0, le=100)] | None,
-        Field(description="points, if the item gives several"),
+        int | None,
+        Field(description="points, from 0 to the item's maximum score"),
         BeforeValidator(to_integer),
     ] = None
 
@@ -77,15 +78,18 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
                     "other_session",
                     f"The session belongs to another learner or to another test than {test}: a session has its own id.",
                 )
-            answers = (
-                read_answers(connection, session)
-                if asked.answers is None
-                else [(a.item_id, int(bool(a.correct)) if a.score is None else a.score) for a in asked.answers]
-            )
+            sent = None if asked.answers is None else [Answer(a.item_id, a.correct, a.score) for a in asked.answers]
             try:
-                return ledger.plans.next_item(connection, session, answers, ledger.clock())
+                return ledger.plans.next_item(connection, session, sent, ledger.clock())
             except PsychometricsError as error:
                 raise Problem(422, "bad_answers", f"These cannot be answers of the session: {error}.") from None
+            except SetGone as error:
+                raise Problem(
+                    409,
+                    "set_gone",
+                    f"The session cannot continue, because its parameters are not known any more ({error}): begin a "
+                    "session with another id, which does not repeat items that were answered.",
+                ) from None
 
         with seconds.time():
             chosen: NextItem = await work(asked.user_id, choose)
