@@ -16,8 +16,9 @@ from irt_assets.responses.points import read_points
 from irt_psychometrics.adaptive import SelectionPlan
 from resources.tables import item_exposure
 
-PRIOR_SESSIONS = 1_000
-"""Largest number of sessions as which a simulation counts."""
+PRIOR_SESSIONS = 100
+"""Number of real sessions from which on simulated sessions no longer count. Real learners may need other items than
+simulated ones, and each simulated session delays the limit."""
 _SESSIONS = """
     SELECT version, bank_hash, set_hash, seed, eligible, started_at, array_agg(item_id), array_agg(correct),
            array_agg(score)
@@ -29,20 +30,24 @@ _SESSIONS = """
     GROUP BY session_id, version, bank_hash, set_hash, seed, eligible, started_at ORDER BY started_at"""
 
 
-def exposure_counts(connection: psycopg.Connection, version: int, plan: SelectionPlan) -> Floats:
-    """The times that the items of a plan were eligible and given in tests of a version, shape (2, S, J).
-
-    The newest simulation of the version counts as at most `PRIOR_SESSIONS` sessions. The real sessions are those in
-    `item_exposure`.
-    """
-    found = np.zeros((2, len(plan.test.exposure_cuts) + 1, len(plan.places)))
+def simulated_counts(connection: psycopg.Connection, version: int, plan: SelectionPlan) -> Floats:
+    """Read how often a plan's items were eligible and given in the newest simulation, shape (2, S, J)."""
+    found = _no_counts(plan)
     simulated = connection.execute(
         "SELECT items FROM adaptive_simulation WHERE version = %s ORDER BY made_at DESC LIMIT 1", (version,)
     ).fetchone()
     for item, own in (simulated[0] if simulated else {}).items():
         if item in plan.places:
             found[:, :, plan.places[item]] = own["eligible"], own["given"]
-    found *= min(1.0, PRIOR_SESSIONS / max(1.0, found[0].sum(axis=0).max()))
+    return found
+
+
+def exposure_counts(connection: psycopg.Connection, version: int, plan: SelectionPlan) -> Floats:
+    """Read how often a plan's items were eligible and given in real tests of a version, shape (2, S, J).
+
+    The sessions are those in `item_exposure`.
+    """
+    found = _no_counts(plan)
     for item, interval, *own in connection.execute(
         """SELECT item_id, theta_interval, sum(eligible)::float, sum(given)::float FROM item_exposure
            WHERE version = %s GROUP BY 1, 2""",
@@ -51,6 +56,17 @@ def exposure_counts(connection: psycopg.Connection, version: int, plan: Selectio
         if item in plan.places:
             found[:, interval, plan.places[item]] += own
     return found
+
+
+def _no_counts(plan: SelectionPlan) -> Floats:
+    return np.zeros((2, len(plan.test.exposure_cuts) + 1, len(plan.places)))
+
+
+def with_prior(counts: Floats, simulated: Floats) -> Floats:
+    """Add simulated sessions to the counts of n real sessions in an interval of θ, as `PRIOR_SESSIONS` − n sessions."""
+    n, n_simulated = (own[0].max(axis=1) for own in (counts, simulated))
+    weight = np.clip((PRIOR_SESSIONS - n) / np.maximum(n_simulated, 1.0), 0.0, 1.0)
+    return counts + simulated * weight[:, None]
 
 
 def counts_by_items(counts: Floats, before: SelectionPlan, after: SelectionPlan) -> Floats:

@@ -22,7 +22,13 @@ from pydantic import BaseModel, Field
 
 from irt_assets.abilities.online import Measures, read_theta
 from irt_assets.adaptive.banks import TestBank, read_test_bank
-from irt_assets.adaptive.exposure import PRIOR_SESSIONS, counts_by_items, counts_of_session, exposure_counts
+from irt_assets.adaptive.exposure import (
+    counts_by_items,
+    counts_of_session,
+    exposure_counts,
+    simulated_counts,
+    with_prior,
+)
 from irt_assets.adaptive.stored_banks import read_session_bank, store_bank
 from irt_assets.adaptive.versions import TestVersion, versions_in_force
 from irt_assets.common.arrays import Floats
@@ -38,6 +44,8 @@ LOG = logging.getLogger(__name__)
 MAX_FORMER_BANKS = 8
 """Largest number of banks in memory besides the banks of the tests in force. The tables of 2,000 items take 35 MB."""
 DAY = timedelta(days=1)
+FIRST_SESSIONS = 1_000
+"""Number of simulated sessions from which a test without any counts starts; a twentieth with shadow tests."""
 DAYS_OF_ENDED = 2
 """Days for which ended sessions are remembered, so that a repeated last request counts once."""
 
@@ -108,9 +116,8 @@ class Offer:
     """A test in force.
 
     Attributes:
-        counts: `exposure_counts` of the test.
-        finished: the same in sessions that ended in this process, by day of their start, until the day is counted; for
-            a test without any counts also in simulated sessions, under None.
+        counts, simulated: `exposure_counts` and `simulated_counts` of the test.
+        finished: counts in sessions that ended in this process, by day of their start, until the day is counted.
         ended: the sessions of the last days that `finished` includes, by day of their start.
         drawn: for each item for unscored places, the number of sessions for which it was drawn.
     """
@@ -118,9 +125,16 @@ class Offer:
     version: TestVersion
     bank: TestBank
     counts: Floats
-    finished: dict[date | None, Floats]
+    simulated: Floats
+    finished: dict[date, Floats]
     ended: dict[date, set[str]]
     drawn: Counter[str]
+
+    @property
+    def eligibility(self) -> Floats:
+        """Probability that an item is eligible in the next session, shape (S, J)."""
+        counts = with_prior(sum([*self.finished.values()], self.counts), self.simulated)
+        return self.bank.plan.eligibility(*counts)
 
 
 class Plans:
@@ -165,26 +179,37 @@ class Plans:
             bank = TestBank.from_content(read.content)
             bank.plan.next([], [], seed=0)  # makes the tables
             self._banks[read.content_hash] = bank
-        counts = exposure_counts(connection, version.version, bank.plan)
+        counts, simulated = (
+            read_counts(connection, version.version, bank.plan) for read_counts in (exposure_counts, simulated_counts)
+        )
         former = self.offers.get(version.test_id)
         if former and former.version.version == version.version:
             counted = one_value(connection, "SELECT max(day) FROM item_exposure WHERE version = %s", (version.version,))
             finished, ended, drawn = former.finished, former.ended, former.drawn
             if former.bank is not bank:
                 finished = {day: counts_by_items(own, former.bank.plan, bank.plan) for day, own in [*finished.items()]}
+            if not counts.any() and not simulated.any():
+                simulated = counts_by_items(former.simulated, former.bank.plan, bank.plan)
             for day in [*finished]:
-                if counts.any() if day is None else counted and day <= counted:
+                if counted and day <= counted:
                     del finished[day]
             for day in [*ended]:
                 if not _is_recent(day, now):
                     del ended[day]
         else:
             finished, ended = {}, {}
-            if bank.test.max_exposure is not None and not counts.any():
-                n = PRIOR_SESSIONS if bank.policy.content == "priority" else PRIOR_SESSIONS // 20
-                errors, scale = bank.plan.posterior, bank.scale
-                first = simulate(bank.items, bank.test, n, errors=errors, mean=scale.mu, sd=scale.sigma, threads=1)
-                finished[None] = np.array([first.times_eligible, first.times_given])
+            if bank.test.max_exposure is not None and not counts.any() and not simulated.any():
+                n = FIRST_SESSIONS if bank.policy.content == "priority" else FIRST_SESSIONS // 20
+                first = simulate(
+                    bank.items,
+                    bank.test,
+                    n,
+                    errors=bank.plan.posterior,
+                    mean=bank.scale.mu,
+                    sd=bank.scale.sigma,
+                    threads=1,
+                )
+                simulated = np.array([first.times_eligible, first.times_given])
             drawn = Counter(
                 first_column(
                     connection,
@@ -193,7 +218,9 @@ class Plans:
                     (version.test_id, now - 90 * DAY),
                 )
             )
-        return Offer(version, bank, counts, finished, ended, Counter({item: drawn[item] for item in read.unscored}))
+        return Offer(
+            version, bank, counts, simulated, finished, ended, Counter({item: drawn[item] for item in read.unscored})
+        )
 
     def bank_of(self, connection: psycopg.Connection, session: Session) -> TestBank:
         """Return the bank of a session. Raises SetGone if it is not known any more.
@@ -203,8 +230,9 @@ class Plans:
         with self._lock:
             bank = self._banks.get(session.bank_hash or "")
             if bank is None:
-                facts = session.version, session.bank_hash, session.set_hash, session.started_at
-                bank = read_session_bank(connection, *facts)
+                bank = read_session_bank(
+                    connection, session.version, session.bank_hash, session.set_hash, session.started_at
+                )
                 if session.bank_hash is None:
                     bank = _cite(connection, session, bank)
                 bank = self._banks.setdefault(bank.content_hash, bank)
@@ -341,7 +369,7 @@ def begin_session(
         "seed": seed,
         "start_theta": theta and theta.theta,
         "start_se": theta and theta.se,
-        "eligible": Jsonb(plan.draw_ineligible(plan.eligibility(*sum(offer.finished.values(), offer.counts)), seed)),
+        "eligible": Jsonb(plan.draw_ineligible(offer.eligibility, seed)),
         "unscored": Jsonb(unscored),
         "seen": Jsonb(sorted(seen & plan.places.keys())),
         "started_at": now,

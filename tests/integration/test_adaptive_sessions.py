@@ -439,6 +439,20 @@ def test_request_may_have_an_answer_for_each_place_of_a_policy(bank: Database) -
         assert kind(exam.ask("s1", answers * 2)) == (413, "too_large")
 
 
+def test_ended_sessions_are_remembered_for_two_days(bank: Database) -> None:
+    with running(bank, PLACEMENT + "exposure: {max: 0.5}\n") as exam:
+        for day in range(5):
+            exam.ledger.clock = lambda day=day: NOW + timedelta(days=day)
+            exam.ledger.refresh()
+            for k in range(2):
+                exam.sit(f"s{day}{k}", user=f"u{day}{k}")
+        offer = exam.ledger.plans.offers["placement"]
+        assert {day.day - NOW.day: len(own) for day, own in offer.ended.items()} == {3: 2, 4: 2}
+        given = sum(own[1].sum() for day, own in offer.finished.items() if day)
+        exam.sit("s40", user="u40")
+        assert sum(own[1].sum() for day, own in offer.finished.items() if day) == given == 5 * 2 * 8
+
+
 def test_requests_without_an_item_are_refused_with_the_reason(bank: Database) -> None:
     impossible = PLACEMENT.replace("placement", "impossible") + "topics: {nowhere: {min: 1}}\n"
     with running(bank, PLACEMENT, impossible) as exam:
