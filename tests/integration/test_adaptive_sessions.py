@@ -143,7 +143,12 @@ def test_answers_in_the_log_give_the_item_of_sent_answers(bank: Database) -> Non
             at = NOW + timedelta(minutes=position)
             add_attempts(bank, [attempt("ann", step["item_id"], at, **about)])
         add_attempts(bank, [attempt("ann", "i1", NOW, session_id="s1")])  # practice, not of the test
-        assert exam.next("s1") == exam.next("s1", sent)
+        before = exam.next("s1")
+        assert before == exam.next("s1", sent)
+        impossible = {"session_id": "s1", "form_id": "placement", "position": 4, "score": 9}
+        add_attempts(bank, [attempt("ann", before["item_id"], NOW + timedelta(minutes=4), **impossible)])
+        after = exam.next("s1")
+        assert (after["position"], after["theta"]) == (5, before["theta"]), "as a verdict, it does not count"
 
 
 def test_simultaneous_first_requests_begin_a_single_session(bank: Database) -> None:
