@@ -7,16 +7,25 @@ values are applied in `clean`.
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, reduce
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 from irt_assets.intake.sources import names_of
 from irt_assets.intake.text_encoding import check_encoding
@@ -115,11 +124,25 @@ class MatrixMapping(_Rules):
     items: Texts
 
 
+def with_reading(content: dict[str, Any], reading: Map[str, Any]) -> dict[str, Any]:
+    """Add a reading's keys to the content of a mapping. The parts of a key that both have are merged."""
+    both = [key for key, value in reading.items() if isinstance(value, dict) and isinstance(content.get(key), dict)]
+    return {**content, **reading, **{key: {**content[key], **reading[key]} for key in both}}
+
+
+class Reading(_Rules):
+    """One of several readings that fit a file: further keys of the mapping, and rows of the file as they say."""
+
+    reading: dict[str, Any]
+    rows: Texts = ()
+
+
 class Mapping(_Rules):
     """A mapping file.
 
     `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space.
     `file`, `rename`, `extract` and `frequency` are applied first, in `reshape`; the other keys see their result.
+    `choose`: what a person has to decide → the readings that fit. While one is open, no file can be bound.
     """
 
     name: str
@@ -143,7 +166,19 @@ class Mapping(_Rules):
     frequency: Text | None = None
     keys: dict[Text, Text] = {}
     recognised_by: Texts = ()
+    choose: dict[str, Annotated[tuple[Reading, ...], Field(min_length=1)]] = {}
     preset: bool = False
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_only_readings(cls, content: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Apply the readings that are the only one left of a choice."""
+        mapping = validate(content)
+        only = [readings[0].reading for readings in mapping.choose.values() if len(readings) == 1]
+        if not only:
+            return mapping
+        several = {name: readings for name, readings in content["choose"].items() if len(readings) > 1}
+        return validate(reduce(with_reading, only, {**content, "choose": several}))
 
     @property
     def named_columns(self) -> set[str]:
@@ -296,8 +331,14 @@ def bind(
     """Bind a mapping to a file with these columns.
 
     `allowed`: our columns. `required`: our columns that the file must have. Only a preset may name optional columns
-    that the file lacks. Raises PermanentFailure if the mapping does not fit.
+    that the file lacks. Raises PermanentFailure if the mapping does not fit, or has several readings of the file.
     """
+    if mapping.choose:
+        keys = ", ".join(f"choose.{name}" for name in mapping.choose)
+        raise PermanentFailure(
+            f"{file}: {mapping.name} has several readings of it ({keys}): keep one reading under each name and delete"
+            " the others. Nothing was stored."
+        )
     if unknown := sorted((mapping.named_columns | {*mapping.constants, *mapping.values}) - {*allowed}):
         raise PermanentFailure(
             f"{mapping.name}: not among our columns: {', '.join(unknown)}. Our columns are {', '.join(allowed)}."

@@ -31,6 +31,8 @@ KINDS: dict[str, Callable[[str], object]] = {
     "label": lambda text: len(text) <= words.MAX_LABEL,
 }
 """Kind of a column → the test that all its texts pass."""
+FORMS = (None, *map("".join, product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z"))))
+"""Formats of times, as for strptime. None: as an import reads them."""
 SCORED = ("number", "points", "word")
 NO_TIME_RECORDED = "1980-01-01"  # as a survey writes it
 MIN_FAMILY = 3  # columns whose names differ only by numbers
@@ -44,10 +46,11 @@ FIRST_ROWS = 60  # rows from which a header is recognised
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A column: its name, and its cells as trimmed text, "" if empty."""
+    """A column: its name, its cells as trimmed text, "" if empty, and the cells' lines in the file."""
 
     name: str
     cells: Sequence[str]
+    lines: Sequence[int] = ()
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -100,20 +103,58 @@ class Column:
         return self.kind in SCORED or (self.kind == "label" and len(self.counts) <= words.MAX_LABELS)
 
     @cached_property
+    def times(self) -> list[str]:
+        """The distinct texts that look like a day with a time of day, or like seconds since 1970."""
+        return [text for text in self.counts if re.search(TIME, text) and not text.startswith(NO_TIME_RECORDED)]
+
+    @property
+    def looks_like_times(self) -> bool:
+        return len(self.times) >= MIN_SHARE * len(self.counts) > 0
+
+    @cached_property
     def time_format(self) -> str | None:
         """How times are written: "" if an import reads them as they are, else as for strptime.
 
         None if they are not times of day.
         """
-        listed = [text for text in self.counts if re.search(TIME, text) and not text.startswith(NO_TIME_RECORDED)]
-        texts = pa.array(listed, pa.string())
-        forms = [None, *map("".join, product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z")))]
-        fitting = (form or "" for form in forms if _reads(texts[:20], form) and _reads(texts, form))
-        return next(fitting, None) if len(texts) >= MIN_SHARE * len(self.counts) > 0 else None
+        fitting = (form or "" for form in FORMS if _reads(self.times[:20], form) and _reads(self.times, form))
+        return next(fitting, None) if self.looks_like_times else None
+
+    @cached_property
+    def time_formats(self) -> list[str]:
+        """The formats that read the times: two, if day and month may be swapped; empty if `time_format` is None.
+
+        The format that reads them as lying closer together is first.
+        """
+        form = self.time_format
+        swapped = re.sub("%[dm]", lambda part: {"%d": "%m", "%m": "%d"}[part[0]], form or "")
+        both = form is not None and swapped.startswith(words.DATES) and _reads(self.times, swapped)
+        if not both or (self.read_times(form) == self.read_times(swapped)).all():
+            return [] if form is None else [form]
+        return sorted((form, swapped), key=lambda form: np.ptp(self.read_times(form)))
+
+    def read_times(self, form: str | None) -> np.ndarray:
+        """The times as a format reads them, in microseconds since 1970."""
+        return _read_times(self.times, form)
+
+    @property
+    def unlike_times(self) -> list[str]:
+        """The first time, and the first that is written in another form; the first alone if its form is not known."""
+        known = [self.read_times(form) != MISSING for form in FORMS if _reads(self.times[:1], form)]
+        others = [int(max(known, key=np.sum).argmin())] if known else []
+        return [self.times[k] for k in (0, *others)]
+
+    def line_of(self, text: str) -> int:
+        """The line of the first cell with this text."""
+        return self.lines[self.cells.index(text)]
 
 
-def _reads(texts: pa.StringArray, form: str | None) -> bool:
-    return bool((parse_times(texts, TimeRules(format=form), "UTC", None) != MISSING).all())
+def _read_times(texts: Sequence[str], form: str | None) -> np.ndarray:
+    return parse_times(pa.array(texts, pa.string()), TimeRules(format=form), "UTC", None)
+
+
+def _reads(texts: Sequence[str], form: str | None) -> bool:
+    return bool((_read_times(texts, form) != MISSING).all())
 
 
 TESTS: dict[str, Callable[[Column], object]] = {

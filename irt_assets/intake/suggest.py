@@ -33,8 +33,13 @@ from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 MAX_ROWS = 20_000  # rows from which guesses are made
+SHOWN = 3  # rows that show what a reading makes of them
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
 NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
+CHOOSE = (
+    "Several readings of this file fit. Under each name in choose, keep one reading and delete the others: an import"
+    " stores nothing before."
+)
 NO_ZONE = "The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}."
 NO_KEY = "The answers look like options, and no key is known: give --key FILE, a table item,key."
 
@@ -61,7 +66,7 @@ def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequen
         file["decimal"] = ","
         columns = _columns(table.replace(DECIMAL_COMMA, r"\1.\2", regex=True))
     encoding = None if source.encoding == "utf-8" else source.encoding
-    found = Suggestion(content={"encoding": encoding, "file": file, "skip_rows_where": skipped})
+    found = Suggestion(content={"choose": {}, "encoding": encoding, "file": file, "skip_rows_where": skipped})
     questions = see.by_name(columns, words.QUESTION)
     if see.are_questions(columns, questions):
         found.kind = "questions"
@@ -76,6 +81,7 @@ def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequen
         found.content.setdefault("time", {})["zone"] = zone
         found.notes = [note for note in found.notes if note != NO_ZONE]
     found.content = _filled(found.content)
+    found.notes = [CHOOSE, *found.notes] if "choose" in found.content else found.notes
     return found
 
 
@@ -125,7 +131,7 @@ def _read(source: sources.Source) -> pd.DataFrame:
 
 
 def _columns(table: pd.DataFrame) -> list[Column]:
-    return [Column(str(name), cells.tolist()) for name, cells in table.items()]
+    return [Column(str(name), cells.tolist(), table.index) for name, cells in table.items()]
 
 
 # -- the shapes -------------------------------------------------------------------------------------
@@ -158,17 +164,44 @@ def _answers(
 ) -> dict[str, Any]:
     """The mapping of a list or a matrix. `given`: the texts of the rows of keys and maximum scores, by column."""
     times = see.by_name(columns, words.TIMES)
-    rest = [c for c in columns if c not in times.values()]
+    unread = None
+    if "completed_at" not in times:
+        unread = see.named((c for c in columns if c.looks_like_times), words.TIMES["completed_at"])
+    rest = [c for c in columns if c not in (*times.values(), unread)]
     content = _list(rest, notes, keyed=keyed) or _matrix(rest, given, notes, keyed=keyed, frequency=frequency)
     done, zone = times.get("completed_at"), times.get("zone")
     if done is None:
-        notes.append(NO_TIMES)
+        notes.append(_no_times(unread))
+        content["columns"] |= {"completed_at": unread.name} if unread else {}
         return content
-    form = done.time_format or ""
-    content["columns"] |= {ours: c.name for ours, c in times.items() if c.time_format == form}
-    if not (zone or "%z" in form or all(map(WITH_ZONE.search, done.counts))):
+    alike = [c.time_formats for c in columns if {*c.time_formats} & {*done.time_formats}]
+    forms = [form for form in done.time_formats if all(form in fitting for fitting in alike)] or done.time_formats
+    content["columns"] |= {ours: c.name for ours, c in times.items() if forms[0] in c.time_formats}
+    if not (zone or "%z" in forms[0] or all(map(WITH_ZONE.search, done.counts))):
         notes.append(NO_ZONE)
+    if len(forms) > 1:
+        content["choose"] = {"times": [_reading_of_times(done, *both) for both in (forms, forms[::-1])]}
+    form = forms[0] if len(forms) == 1 else ""
     return {**content, "time": {"format": form or None, "zone_column": zone.name if zone else None}}
+
+
+def _reading_of_times(column: Column, form: str, other: str) -> dict[str, Any]:
+    """A reading of times by a format, with the first times that the other format reads otherwise."""
+    read, rows = column.read_times(form), []
+    for k in np.flatnonzero(read != column.read_times(other))[:SHOWN]:
+        text = column.times[k]
+        rows.append(f"line {column.line_of(text)}: {text} is {pd.Timestamp(read[k], unit='us'):%d %B %Y, %H:%M}")
+    return {"reading": {"time": {"format": form}}, "rows": rows}
+
+
+def _no_times(unread: Column | None) -> str:
+    """Return the note for a file without readable times. `unread`: a column that looks like times."""
+    if unread is None:
+        return NO_TIMES
+    lines = [str(unread.line_of(text)) for text in unread.unlike_times]
+    if len(lines) > 1:
+        return f"{unread.name} looks like times, in two forms: lines {' and '.join(lines)}. Write them alike."
+    return f"{unread.name} looks like times, in an unknown form: line {lines[0]}. Describe it, time: {{format: …}}."
 
 
 def _list(columns: Sequence[Column], notes: list[str], *, keyed: bool) -> dict[str, Any] | None:

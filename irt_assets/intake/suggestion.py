@@ -25,6 +25,7 @@ SHOWN_ROWS = 10
 WIDTH = 80
 IF_OPTIONS = "if they are options, delete this and max_scores, and give --key FILE (item,key)"
 SENTENCES = (
+    ("choose.times", "no day is above 12: is the day or the month first?"),
     ("encoding", "the file is not UTF-8; it looks like this encoding"),
     ("file.delimiter", "with it, most rows have the same number of cells"),
     ("file.header", "the first row that is as wide as the rest"),
@@ -61,7 +62,7 @@ SENTENCES = (
     ("integer_ids", "ids such as 7.0 are 7"),
 )
 """Beginning of a key with its value → the sentence of the guess. The first that fits counts."""
-BLOCKS = ("file", "columns", "time", "wide", "units", "constants", "values")
+BLOCKS = ("choose", "file", "columns", "time", "wide", "units", "constants", "values")
 """Keys whose parts have sentences of their own."""
 
 
@@ -90,13 +91,22 @@ class Suggestion:
 def _lines(content: dict[str, Any], above: str = "") -> Iterator[str]:
     indent = "  " if above else ""
     for key, value in content.items():
-        if key in BLOCKS and not above:
+        if above == "choose.":
+            yield from _comment(_sentence(f"{above}{key}"), indent)
+            yield f"{indent}{key}:"
+            for one in value:
+                yield f"{indent}- reading: {_flow(one['reading'])}"
+                yield from (f"{indent}  rows:", *(f"{indent}  - {_flow(row)}" for row in one["rows"]))
+        elif key in BLOCKS and not above:
             yield f"{key}:"
             yield from _lines(value, f"{key}.")
         else:
-            place = f"{above}{key}: {value}"
-            yield from _comment(next(why for start, why in SENTENCES if re.match(start, place)), indent)
+            yield from _comment(_sentence(f"{above}{key}: {value}"), indent)
             yield f"{indent}{_flow(key)}: {_flow(value)}"
+
+
+def _sentence(place: str) -> str:
+    return next(why for start, why in SENTENCES if re.match(start, place))
 
 
 def _comment(text: str, indent: str = "") -> list[str]:

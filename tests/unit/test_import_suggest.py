@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from irt_assets.intake.mapping import load_mapping
+from irt_assets.intake.mapping import bind, load_mapping
 from irt_assets.intake.recognise import Column, denominator
 from irt_assets.intake.suggest import suggest
 from irt_assets.intake.suggestion import Suggestion, preview
@@ -97,6 +97,82 @@ def test_comments_hold_every_reason_and_names_with_line_breaks(tmp_path: Path) -
 )
 def test_formats_of_times(texts: list[str], form: str | None) -> None:
     assert Column("time", texts).time_format == form
+
+
+def times_of(*texts: str, header: str = "student,question,submitted,correct") -> str:
+    return f"{header}\n" + "".join(f"s{k},q{k % 2},{text},{k % 2}\n" for k, text in enumerate(texts))
+
+
+def test_dates_with_two_readings_are_a_choice(tmp_path: Path) -> None:
+    texts = [f"10/{5 + k % 5:02d}/2026 9:{k:02d} AM" for k in range(30)]
+    found = suggested(tmp_path, times_of(*texts))
+    assert "format" not in found.content.get("time", {})
+    assert yaml.safe_load(found.as_yaml())["choose"]["times"] == [
+        {
+            "reading": {"time": {"format": "%m/%d/%Y %I:%M %p"}},
+            "rows": [f"line {k + 2}: {texts[k]} is {5 + k:02d} October 2026, 09:{k:02d}" for k in range(3)],
+        },
+        {
+            "reading": {"time": {"format": "%d/%m/%Y %I:%M %p"}},
+            "rows": [f"line {k + 2}: {texts[k]} is 10 {('May', 'June', 'July')[k]} 2026, 09:{k:02d}" for k in range(3)],
+        },
+    ]
+    assert "(choose.times)" in preview(tmp_path / "x.csv", found)[-1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "header"),
+    [
+        (["10/05/2026 09:10", "10/13/2026 09:10"], "student,question,submitted,correct"),
+        (["10/10/2026 09:10", "09/09/2026 09:10"], "student,question,submitted,correct"),
+        (["05.10.2026 09:10", "06.10.2026 09:10"], "student,question,submitted,correct"),
+        (
+            ["10/05/2026 09:10,10/05/2026 09:12", "10/05/2026 09:10,10/13/2026 09:12"],
+            "student,question,started,submitted,correct",
+        ),
+    ],
+    ids=["a day above 12", "equal numbers", "points", "another column with a day above 12"],
+)
+def test_dates_with_one_reading_are_no_choice(tmp_path: Path, texts: list[str], header: str) -> None:
+    found = suggested(tmp_path, times_of(*texts, header=header))
+    assert "choose" not in found.content
+    assert "2 of 2 answers would be stored" in preview(tmp_path / "x.csv", found)[-1]
+
+
+def test_times_in_two_forms_are_not_left_out(tmp_path: Path) -> None:
+    found = suggested(tmp_path, times_of("10/05/2026 09:10", "06.10.2026 09:10", "10/07/2026 09:10"))
+    assert found.content["columns"]["completed_at"] == "submitted"
+    assert "submitted looks like times, in two forms: lines 2 and 3. Write them alike." in found.notes
+    assert not any("Left out" in note for note in found.notes)
+    assert preview(tmp_path / "x.csv", found)[-1] == "0 of 3 answers would be stored, 3 × bad_time"
+
+
+def test_times_in_an_unknown_form_are_named(tmp_path: Path) -> None:
+    found = suggested(tmp_path, times_of("2026年10月5日 09:10", "2026年10月6日 09:10"))
+    assert any("submitted looks like times, in an unknown form: line 2." in note for note in found.notes)
+
+
+def test_a_choice_with_one_reading_left_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    readings = [{"reading": {"time": {"format": form}}} for form in ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M")]
+    content: dict[str, Any] = {"columns": {"user_id": "u"}, "time": {"zone": "UTC"}, "choose": {"times": readings}}
+    path.write_text(yaml.safe_dump(content))
+    both = load_mapping(path)
+    assert both is not None
+    with pytest.raises(PermanentFailure, match=r"several readings of it \(choose.times\): keep one"):
+        bind(both, "x.csv", ["u"], ["user_id"], ["user_id"])
+    path.write_text(yaml.safe_dump(content | {"choose": {"times": readings[1:]}}))
+    one = load_mapping(path)
+    assert one is not None
+    assert (one.choose, one.time.format, one.time.zone) == ({}, "%m/%d/%Y %H:%M", "UTC")
+
+
+@pytest.mark.parametrize("choose", [[], {"times": []}, {"times": [1]}, {"times": [{"reading": {"time": 5}}]}])
+def test_invalid_choices_are_refused_with_a_message(tmp_path: Path, choose: Any) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"columns": {"user_id": "u"}, "choose": choose}))
+    with pytest.raises(PermanentFailure, match="A mapping file looks like"):
+        load_mapping(path)
 
 
 @pytest.mark.parametrize(
