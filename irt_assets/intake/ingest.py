@@ -25,6 +25,7 @@ from irt_assets.intake.clean import Cleaner, Columns, Limits, Refusals
 from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
+from irt_assets.intake.patterns import Patterns
 from irt_assets.intake.report import (
     ERASED,
     ImportReport,
@@ -200,6 +201,7 @@ class AnswerSource:
         file_id = self.file_id if limits.start is not None else ""
         cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
         self.tally = cleaner.tally
+        patterns = Patterns()
         for batch in self._batches(items):
             try:
                 cleaned = cleaner.clean(batch)
@@ -215,10 +217,16 @@ class AnswerSource:
             report.rejected.update(cleaned.refused.reasons)
             reject(RefusedRow(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, reject)
+            if self.is_matrix:
+                patterns.add(cleaned.answers, scoring.maxima)
             yield batch, cleaned.answers
         self._check_scores(scoring)
         report.notes += cleaner.choices.check(self.name, name_absent=by_key)
-        notes = (Files.describe_shortened(cleaner.shortened_ids), Files.describe_blanks(cleaner.no_answers))
+        notes = (
+            Files.describe_shortened(cleaner.shortened_ids),
+            Files.describe_blanks(cleaner.no_answers),
+            *patterns.notes(),
+        )
         report.notes += [f"{self.name}: {note}" for note in notes if note]
 
     def _source_scoring(self, scoring: Scoring) -> Scoring:
@@ -330,7 +338,7 @@ class AnswerSource:
         """The columns of a matrix that are items, inferred from the whole file; empty for a list."""
         if self._mapping.wide is None:
             return []
-        items, aside, points, constant = item_columns(self._binding, self.source.batches(), scoring)
+        items, aside, points, constant, derived = item_columns(self._binding, self.source.batches(), scoring)
         if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
             if points and (items or 2 * len(points) > len(aside)):
                 named = [f"column {name} has scores up to {most}" for name, most in points.items()]
@@ -346,7 +354,8 @@ class AnswerSource:
         if items:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
         if aside:
-            report.notes.append(f"{self.name}: not items, left out: {names_of(aside)}")
+            named = [f"{name} ({derived[name]})" if name in derived else name for name in aside]
+            report.notes.append(f"{self.name}: not items, left out: {names_of(named)}")
         if constant:
             report.notes.append(
                 f"{self.name}: items with the same value for everyone: {some_of(constant, 10)}. Name the items in a"

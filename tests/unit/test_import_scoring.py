@@ -710,7 +710,34 @@ def test_matrix_columns_without_scores_are_not_items() -> None:
         ["gender", "choice", "ordinal"],
         {"i1": 2},
         ("all_right",),
+        {},
     )
+
+
+@pytest.mark.parametrize("scoring", [AsGiven(Maxima(declared={"*": 4})), FromPoints(1)])
+def test_total_in_a_matrix_is_left_out_and_named(tmp_path: Path, scoring: Scoring) -> None:
+    cells = [[k * k % 3, k % 2, k // 2 % 3] for k in range(40)]
+    lines = [",".join(map(str, [f"p{k}", *row, sum(row)])) for k, row in enumerate(cells)]
+    path = tmp_path / "m.csv"
+    path.write_text("user_id,a,b,c,total\n" + "\n".join(lines) + "\n")
+    given, report = AnswerSource(open_source(path), load_mapping("wide"), date(2026, 7, 1), scoring), ImportReport()
+    answers = [answers for _, answers in given.answers(LIMITS, report, ignore_rows, scoring)]
+    assert {*answers[0]["item_id"].to_pylist()} == {"a", "b", "c"}
+    assert f"{path}: not items, left out: total (the sum of a … c)" in report.notes
+
+
+def test_import_notes_learners_without_points_and_maxima_out_of_reach(tmp_path: Path) -> None:
+    rng = np.random.default_rng(23)
+    right = rng.random((300, 12)) < 1 / (1 + np.exp(np.linspace(-1.5, 1.5, 12) - rng.normal(size=(300, 1))))
+    right[:100] = False
+    n_absent = int((~right.any(axis=1)).sum())
+    lines = [",".join(map(str, [f"p{k}", *row])) for k, row in enumerate(right.astype(int))]
+    path, scoring = tmp_path / "m.csv", AsGiven(Maxima(declared={"q0": 3}))
+    path.write_text("user_id," + ",".join(f"q{j}" for j in range(12)) + "\n" + "\n".join(lines) + "\n")
+    given, report = AnswerSource(open_source(path), load_mapping("wide"), date(2026, 7, 1), scoring), ImportReport()
+    assert [*given.answers(LIMITS, report, ignore_rows, scoring)]
+    assert any(f"{n_absent} persons have 0 on all 12 items (by chance: " in note for note in report.notes)
+    assert f"{path}: nobody has more than 1 point on q0 (1 of 3): is 1 the maximum score there?" in report.notes
 
 
 def test_items_of_a_matrix_are_the_columns_that_the_mapping_names(tmp_path: Path) -> None:

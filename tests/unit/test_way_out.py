@@ -55,11 +55,22 @@ def test_error_for_a_setting_that_is_not_a_month_shows_a_month(monkeypatch: pyte
 
 CELLS = {
     "points": (
-        "q1,q2\n1,4\n3,2\n",
+        "q1,q2\n1,4\n4,2\n",
         "",
         r"Use `--max-score 4` if cells up to 4 are scores, and `--key FILE` if",
     ),
-    "covariates": ("sex,q1,q2\nm,2,0\nf,0,1\n", "", r"item q1: score '2'. Use `--max-score 2` if cells up to 2"),
+    "points of two kinds": (
+        "q1,q2\n1,4\n3,2\n",
+        "",
+        r"table item,max_score with each item's maximum \(cells reach q1,3, q2,4\), or `--max-score 4` if it is the",
+    ),
+    "covariates": (
+        "sex,q1,q2\nm,2,0\nf,0,1\n",
+        "",
+        r"item q1: score '2'. If they are scores, give `--max-score FILE`, a table item,max_score .* reach q1,2\)",
+    ),
+    "marks taken off": ("q1,q2\n1,-0.25\n0,1\n", "", r"write 0 for marks taken off for wrong .* `--missing=-1` if -1"),
+    "list without scores": ("id,item,trial\na,q1,0\na,q2,0\n", "", r"name the column of scores score or correct"),
     "one wrong cell": ("q1,q2\n1,0\nx,1\n", "", r"line 3, item q1: score 'x'.* A file of answers is a matrix"),
 }
 
