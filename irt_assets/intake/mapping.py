@@ -140,7 +140,8 @@ class Reading(_Rules):
 class Mapping(_Rules):
     """A mapping file.
 
-    `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space.
+    `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space;
+    of `correct` and `score`, the first that is not empty counts.
     `file`, `rename`, `extract` and `frequency` are applied first, in `reshape`; the other keys see their result.
     `choose`: what a person has to decide → the readings that fit. While one is open, no file can be bound.
     """
@@ -150,6 +151,7 @@ class Mapping(_Rules):
     columns: dict[str, Texts] = {}
     also_called: dict[str, Texts] = {}
     values: dict[str, dict[Text, Text | None]] = {}
+    item_values: dict[Text, dict[Text, Text | None]] = {}
     constants: dict[str, Text] = {}
     null_values: TextsByColumn = {}
     units: dict[str, Literal["s", "ms"]] = {}

@@ -8,17 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from irt_assets.intake import words
+from irt_assets.intake import matrix, words
 from irt_assets.intake.mapping import TimeRules
 from irt_assets.intake.reshape import FILE, ROW
 from irt_assets.intake.times import MISSING, parse_times
+from irt_psychometrics.commands import Files
 from irt_psychometrics.items import MAX_SCORE
 
 POINTS = r"([+-]?\d+(?:[.,]\d+)?) *(?:/|of|out of) *(\d+(?:[.,]\d+)?)"
@@ -38,6 +39,7 @@ NO_TIME_RECORDED = "1980-01-01"  # as a survey writes it
 MIN_FAMILY = 3  # columns whose names differ only by numbers
 MIN_PERSONS = 20  # rows from which on alpha distinguishes ratings from options
 MIN_ALPHA = 0.5
+MIN_MARKS = 0.05  # of all scores; codes for missing answers are rarer
 MAX_RATED = 50  # items from which alpha is computed
 MIN_SHARE = 0.95  # of a column's cells or values; the others may be faults
 HEADER_ROWS = 3  # most rows that continue a header
@@ -246,6 +248,15 @@ def columns_of_parts(columns: Sequence[Column], patterns: Sequence[str]) -> list
     return found if len(found) == len(patterns) else []
 
 
+def graded_column(columns: Sequence[Column]) -> tuple[Column, list[str]] | None:
+    """The marks of people, else of programs, and the names of both columns. None if the table does not have both."""
+    both = columns_of_parts(columns, words.GRADED)
+    if not both:
+        return None
+    cells = [a if Column("", [a]).counts else b for a, b in zip(*(c.cells for c in both), strict=True)]
+    return Column(both[0].name, cells, both[0].lines), [c.name for c in both]
+
+
 def items_of_parts(columns: Sequence[Column]) -> dict[str, dict[str, Column]]:
     """The items with scores or a key beside their answers: item → part, as in `words.PARTS` → column.
 
@@ -281,7 +292,13 @@ def answer_columns(columns: Sequence[Column]) -> list[Column]:
         values = Counter(text for c in free for text in c.counts)  # in how many columns
         found = [c for c in free if c.scores[1:] or any(values[x] > 1 or x.lower() in words.LABELS for x in c.counts)]
     numbers, texts = ([c for c in found if (c.kind == "number") == numeric] for numeric in (True, False))
-    return numbers if len(numbers) >= len(texts) else texts
+    return [c for c in found if c.kind in ("number", "word")] if len(numbers) >= len(texts) else texts
+
+
+def derived(columns: Sequence[Column]) -> dict[str, str]:
+    """The columns that are totals or numbers of rows: name → what it is."""
+    cells = [pd.to_numeric(pd.Series(c.cells[: matrix.FIRST_ROWS]), errors="coerce") for c in columns]
+    return Files.derived_columns([c.name for c in columns], np.column_stack(cells)) if cells else {}
 
 
 # -- values -----------------------------------------------------------------------------------------
@@ -295,6 +312,31 @@ def are_ratings(items: Sequence[Column]) -> bool:
         return True
     correlations = numbers.corr().fillna(0).to_numpy()
     return bool(n / (n - 1) * (1 - np.trace(correlations) / max(correlations.sum(), 1)) > MIN_ALPHA)
+
+
+def marks_taken_off(columns: Iterable[Column]) -> list[str]:
+    """The numbers from -1 to below 0 that are marks of wrong answers: not rare, and beside no score but 0 and 1."""
+    numbers = [c for c in columns if c.kind == "number"]
+    counts = sum((c.counts for c in numbers), Counter[str]())
+    marks = [text for text in counts if -1 <= number(text) < 0]
+    is_binary = {1} <= {score for c in numbers for score in c.scores} <= {0, 1}
+    return marks if is_binary and sum(counts[text] for text in marks) >= MIN_MARKS * counts.total() else []
+
+
+def words_beside_numbers(texts: Mapping[str, Sequence[str]]) -> dict[str, bool]:
+    """The words for right and wrong of some items, if the values of the others are numbers: word → whether right."""
+    worded = [found for found in texts.values() if not all(map(KINDS["number"], found))]
+    said = {*chain(*worded)}
+    beside = len(worded) < len(texts) and all(map(KINDS["word"], said))
+    return {text: words.RIGHT_OR_WRONG[text.lower()] for text in said} if beside else {}
+
+
+def items_from_1(texts: Mapping[str, list[str]], maxima: Collection[str]) -> dict[str, list[str]]:
+    """The items in which nobody has a 0, if the scores of items with a 0 end below theirs: item → its sorted texts."""
+    numbers = {item: [*map(number, found)] for item, found in texts.items() if found}
+    top = max((max(scores) for scores in numbers.values() if min(scores) == 0), default=np.inf)
+    low = [item for item, scores in numbers.items() if min(scores) == 1 and max(scores) > max(top, 1)]
+    return {item: sorted(texts[item], key=number) for item in low if item not in maxima}
 
 
 def scale_of(texts: Collection[str], *, has_maxima: bool, options: bool) -> tuple[dict[str, Any], int] | None:

@@ -26,6 +26,9 @@ WIDTH = 80
 IF_OPTIONS = "if they are options, delete this and max_scores, and give --key FILE (item,key)"
 SENTENCES = (
     ("choose.times", "no day is above 12: is the day or the month first?"),
+    ("choose.learners", "learners occur in several rows: is a row another attempt, or another learner?"),
+    ("choose.marks", "many cells are below 0: are these marks taken off for wrong answers, and is 0 omitted or wrong?"),
+    ("choose.items_from_1", "nobody has a 0, as in other items: is 1 wrong (a code), or is it a point?"),
     ("encoding", "the file is not UTF-8; it looks like this encoding"),
     ("file.delimiter", "with it, most rows have the same number of cells"),
     ("file.header", "the first row that is as wide as the rest"),
@@ -50,6 +53,7 @@ SENTENCES = (
     ("wide.items", "the columns with the values of answers"),
     ("keys", "the right answers, from the file"),
     ("extract", "scores are written like 1 / 2: the first number counts"),
+    (r"values.*'-", "marks taken off for wrong answers count as wrong"),
     ("values.*(?i:true|false)", "words for right and wrong; a partly right answer counts as wrong"),
     (r"values.*'\d*[.,]\d+'", "fractions, rounded in the file, and their scores: parts of a point"),
     (r"values.*\{'\d+'", f"nobody has a 0: ratings from 1 on; {IF_OPTIONS}"),

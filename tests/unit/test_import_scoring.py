@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.clean import CleanedBatch, Cleaner, Limits
@@ -106,6 +107,32 @@ def test_points_count_as_right_from_the_mark_on(
     found, report = read(tmp_path, text, scoring)
     assert {user: value for (user, item), value in found.items() if item == "i2"} == right
     assert not report.rejected
+
+
+@pytest.mark.parametrize("shape", ["matrix", "list"])
+def test_values_of_single_items_are_replaced(tmp_path: Path, shape: str) -> None:
+    mapping = tmp_path / "own.yaml"
+    if shape == "matrix":
+        rules, text = "columns: {user_id: id}\nwide: {items: 'q*'}", "id,q1,q2\nann,1,1\nbob,2,0\n"
+    else:
+        rules = "columns: {user_id: id, item_id: item, correct: x}"
+        text = "id,item,x\nann,q1,1\nann,q2,1\nbob,q1,2\nbob,q2,0\n"
+    mapping.write_text(rules + "\nitem_values: {q1: {1: 0, 2: 1}}\n")
+    answers, _ = read(tmp_path, text, AsGiven(), mapping)
+    assert answers == {("ann", "q1"): False, ("ann", "q2"): True, ("bob", "q1"): True, ("bob", "q2"): False}
+
+
+def test_first_filled_column_of_results_counts(tmp_path: Path) -> None:
+    mapping = tmp_path / "own.yaml"
+    rules = {
+        "columns": {"user_id": "who", "item_id": "item", "score": ["manual", "auto"]},
+        "null_values": ["null"],
+        "max_scores": {"q1": 4},
+    }
+    mapping.write_text(yaml.safe_dump(rules))
+    text = "who,item,manual,auto\nann,q1,3.0,0\nbob,q1,null,1\nann,q2,,1\nbob,q2,0,1\n"
+    answers, _ = read(tmp_path, text, AsGiven(), mapping, ("score",))
+    assert answers == {("ann", "q1"): 3, ("bob", "q1"): 1, ("ann", "q2"): 1, ("bob", "q2"): 0}
 
 
 def test_single_score_above_1_rejects_only_its_row(tmp_path: Path) -> None:
