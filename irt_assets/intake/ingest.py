@@ -301,6 +301,8 @@ class AnswerSource:
         if not isinstance(scoring, AsGiven):
             return
         reasons = self.tally.reasons_for_points()
+        if self.is_matrix and self._mapping.preset and self.tally.has_marks_taken_off:
+            reasons = [f"{self.tally.below:,} scores lie from -1 to below 0", *reasons]
         if self.is_matrix:  # all cells of an item's column are scores, so one score above 1 is enough
             reasons = reasons or [
                 f"item {item} has scores up to {self.tally.tops[item]:g}" for item in self.tally.beyond

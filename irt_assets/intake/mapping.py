@@ -143,7 +143,7 @@ class Mapping(_Rules):
     `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space;
     of `correct` and `score`, the first that is not empty counts.
     `file`, `rename`, `extract` and `frequency` are applied first, in `reshape`; the other keys see their result.
-    `choose`: what a person has to decide → the readings that fit. While one is open, no file can be bound.
+    `choose`: name of a choice → the readings that fit the file. While there are several, `bind` refuses the file.
     """
 
     name: str

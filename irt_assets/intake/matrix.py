@@ -31,7 +31,7 @@ class MatrixColumns(NamedTuple):
         points: columns of either kind that contain points from 0 on without a known maximum, with the highest points
             that occur.
         constant: items with the same value in all of several cells.
-        derived: columns in `aside` that are totals or numbers of rows, each with what it is.
+        derived: columns in `aside` that are totals or numbers of rows, each with a description.
     """
 
     items: list[str]

@@ -18,6 +18,7 @@ import pyarrow as pa
 from irt_assets.intake import matrix, words
 from irt_assets.intake.mapping import TimeRules
 from irt_assets.intake.reshape import FILE, ROW
+from irt_assets.intake.scoring import MIN_MARKS
 from irt_assets.intake.times import MISSING, parse_times
 from irt_psychometrics.commands import Files
 from irt_psychometrics.items import MAX_SCORE
@@ -33,13 +34,12 @@ KINDS: dict[str, Callable[[str], object]] = {
 }
 """Kind of a column → the test that all its texts pass."""
 FORMS = (None, *map("".join, product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z"))))
-"""Formats of times, as for strptime. None: as an import reads them."""
+"""Formats of times, as for strptime; the first is the format that an import reads without a rule."""
 SCORED = ("number", "points", "word")
 NO_TIME_RECORDED = "1980-01-01"  # as a survey writes it
 MIN_FAMILY = 3  # columns whose names differ only by numbers
 MIN_PERSONS = 20  # rows from which on alpha distinguishes ratings from options
 MIN_ALPHA = 0.5
-MIN_MARKS = 0.05  # of all scores; codes for missing answers are rarer
 MAX_RATED = 50  # items from which alpha is computed
 MIN_SHARE = 0.95  # of a column's cells or values; the others may be faults
 HEADER_ROWS = 3  # most rows that continue a header
@@ -129,10 +129,12 @@ class Column:
         The format that reads them as lying closer together is first.
         """
         form = self.time_format
-        swapped = re.sub("%[dm]", lambda part: {"%d": "%m", "%m": "%d"}[part[0]], form or "")
-        both = form is not None and swapped.startswith(words.DATES) and _reads(self.times, swapped)
+        if form is None:
+            return []
+        swapped = re.sub("%[dm]", lambda part: {"%d": "%m", "%m": "%d"}[part[0]], form)
+        both = swapped.startswith(words.DATES) and _reads(self.times, swapped)
         if not both or (self.read_times(form) == self.read_times(swapped)).all():
-            return [] if form is None else [form]
+            return [form]
         return sorted((form, swapped), key=lambda form: np.ptp(self.read_times(form)))
 
     def read_times(self, form: str | None) -> np.ndarray:
@@ -141,7 +143,7 @@ class Column:
 
     @property
     def unlike_times(self) -> list[str]:
-        """The first time, and the first that is written in another form; the first alone if its form is not known."""
+        """The first time, and the first in another form; the first alone if its form is unknown."""
         known = [self.read_times(form) != MISSING for form in FORMS if _reads(self.times[:1], form)]
         others = [int(max(known, key=np.sum).argmin())] if known else []
         return [self.times[k] for k in (0, *others)]
@@ -249,7 +251,7 @@ def columns_of_parts(columns: Sequence[Column], patterns: Sequence[str]) -> list
 
 
 def graded_column(columns: Sequence[Column]) -> tuple[Column, list[str]] | None:
-    """The marks of people, else of programs, and the names of both columns. None if the table does not have both."""
+    """Merge the marks of people with the marks of programs. Returns them with both names if the table has both."""
     both = columns_of_parts(columns, words.GRADED)
     if not both:
         return None
@@ -296,7 +298,7 @@ def answer_columns(columns: Sequence[Column]) -> list[Column]:
 
 
 def derived(columns: Sequence[Column]) -> dict[str, str]:
-    """The columns that are totals or numbers of rows: name → what it is."""
+    """Find the columns that are totals or numbers of rows: name → description."""
     cells = [pd.to_numeric(pd.Series(c.cells[: matrix.FIRST_ROWS]), errors="coerce") for c in columns]
     return Files.derived_columns([c.name for c in columns], np.column_stack(cells)) if cells else {}
 
@@ -315,7 +317,7 @@ def are_ratings(items: Sequence[Column]) -> bool:
 
 
 def marks_taken_off(columns: Iterable[Column]) -> list[str]:
-    """The numbers from -1 to below 0 that are marks of wrong answers: not rare, and beside no score but 0 and 1."""
+    """Find the marks of wrong answers: numbers from -1 to below 0, not rare, beside the scores 0 and 1 alone."""
     numbers = [c for c in columns if c.kind == "number"]
     counts = sum((c.counts for c in numbers), Counter[str]())
     marks = [text for text in counts if -1 <= number(text) < 0]
@@ -324,7 +326,7 @@ def marks_taken_off(columns: Iterable[Column]) -> list[str]:
 
 
 def words_beside_numbers(texts: Mapping[str, Sequence[str]]) -> dict[str, bool]:
-    """The words for right and wrong of some items, if the values of the others are numbers: word → whether right."""
+    """Find the words for right and wrong of items beside items with numbers: word → whether right."""
     worded = [found for found in texts.values() if not all(map(KINDS["number"], found))]
     said = {*chain(*worded)}
     beside = len(worded) < len(texts) and all(map(KINDS["word"], said))
@@ -332,7 +334,7 @@ def words_beside_numbers(texts: Mapping[str, Sequence[str]]) -> dict[str, bool]:
 
 
 def items_from_1(texts: Mapping[str, list[str]], maxima: Collection[str]) -> dict[str, list[str]]:
-    """The items in which nobody has a 0, if the scores of items with a 0 end below theirs: item → its sorted texts."""
+    """Find items without a 0 and with more points than the items with a 0: item → sorted texts."""
     numbers = {item: [*map(number, found)] for item, found in texts.items() if found}
     top = max((max(scores) for scores in numbers.values() if min(scores) == 0), default=np.inf)
     low = [item for item, scores in numbers.items() if min(scores) == 1 and max(scores) > max(top, 1)]

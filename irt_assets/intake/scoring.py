@@ -30,6 +30,7 @@ from resources.failures import PermanentFailure
 WORDS = {"false": 0.0, "true": 1.0, "f": 0.0, "t": 1.0}
 """Words for wrong and right. They are not valid for items with a maximum score above 1."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+MIN_MARKS = 0.05  # of all scores; codes for missing answers are rarer
 MAX_POINTS = 20  # a column of larger numbers is an age or a sum and not an item
 
 
@@ -273,23 +274,31 @@ class Tally:
         answers: number of answers by item.
         beyond: number of scores above 1 by item.
         between: number of scores between 0 and 1.
+        below: number of scores from -1 to below 0.
         tops: highest score of each item that has a score above 1.
     """
 
     answers: Counter[str] = field(default_factory=Counter)
     beyond: Counter[str] = field(default_factory=Counter)
     between: int = 0
+    below: int = 0
     tops: dict[str, float] = field(default_factory=dict)
 
     def add(self, items: pa.StringArray, cells: pa.StringArray) -> None:
         numbers = points(cells)
         self.answers.update(spellings(items.drop_null()))
         self.between += int(((numbers > 0) & (numbers < 1)).sum())
+        self.below += int(((numbers < 0) & (numbers >= -1)).sum())
         if (more := numbers > 1).any():
             several = pa.table({"item": items.filter(pa.array(more)), "points": pa.array(numbers[more])}).drop_null()
             for row in several.group_by("item").aggregate([("points", "max"), ("points", "count")]).to_pylist():
                 self.beyond[row["item"]] += row["points_count"]
                 self.tops[row["item"]] = max(row["points_max"], self.tops.get(row["item"], 1.0))
+
+    @property
+    def has_marks_taken_off(self) -> bool:
+        """Whether the scores below 0 are too many for codes: marks taken off for wrong answers."""
+        return self.below >= MIN_MARKS * self.answers.total() > 0
 
     def reasons_for_points(self) -> list[str]:
         """The reasons why the scores are points and not 0 and 1; empty if they are 0 and 1, apart from a few typos."""
@@ -314,6 +323,7 @@ If they are scores (max_score_unknown): --max-score with the highest score that 
 for all items, --max-score q7=4 or --max-score 'essay_*=5'; or max_score in the bank (irt import questions, columns
 item_id,max_score) and, in a list, a column that is named score.
 If they are half points or shares: a mapping file with denominator: 2 (1.5 is then a score of 3) and max_scores.
+If they are marks, of which wrong answers have some below 0: the mapping that irt import attempts FILE --suggest writes.
 If they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
 If they are choices: --key FILE, a table item,key.
 If they are codes: --missing 9 for cells without an answer, or a mapping file with values: {correct: …}.

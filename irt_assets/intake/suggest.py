@@ -35,7 +35,7 @@ from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 MAX_ROWS = 20_000  # rows from which guesses are made
-SHOWN = 3  # rows that show what a reading makes of them
+SHOWN = 3  # rows that show a reading
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
 NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
 NONE: Map[str, str] = MappingProxyType({})
@@ -135,7 +135,7 @@ def _read(source: sources.Source) -> pd.DataFrame:
 
 
 def _columns(table: pd.DataFrame) -> list[Column]:
-    return [Column(str(name), cells.tolist(), table.index) for name, cells in table.items()]
+    return [Column(str(name), cells.tolist(), table.index.tolist()) for name, cells in table.items()]
 
 
 # -- the shapes -------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def _answers(
 
 
 def _reading_of_times(column: Column, form: str, other: str) -> dict[str, Any]:
-    """A reading of times by a format, with the first times that the other format reads otherwise."""
+    """Build the reading of times by a format, with the first times that the other format reads otherwise."""
     read, rows = column.read_times(form), []
     for k in np.flatnonzero(read != column.read_times(other))[:SHOWN]:
         text = column.times[k]
@@ -302,7 +302,7 @@ def _matrix(
 
 
 def _readings_of_learners(column: Column) -> list[dict[str, Any]]:
-    """The readings of a matrix whose learners occur in several rows."""
+    """Build the readings of a matrix with several rows of a learner."""
     rows = [(line, cell) for line, cell in zip(column.lines, column.cells, strict=True) if cell][:SHOWN]
     return [
         {
@@ -317,16 +317,18 @@ def _readings_of_learners(column: Column) -> list[dict[str, Any]]:
 
 
 def _marks_taken_off(columns: Sequence[Column], marks: Sequence[str], ours: str) -> dict[str, Any]:
-    """The rules for marks taken off for wrong answers; readings, if a 0 may be omitted or a mark may be a code."""
+    """Build the rules for marks taken off for wrong answers, or readings if a 0 may be an omitted answer."""
     if not marks:
         return {}
     texts = sorted({*marks, *chain(*(c.answers for c in columns if c.kind == "number"))}, key=see.number)
-    wrong = {text: int(see.number(text) > 0) for text in texts}
-    omitted: dict[str, int | None] = {text: None if see.number(text) == 0 else score for text, score in wrong.items()}
+    wrong: dict[str, int | None] = {text: int(see.number(text) > 0) for text in texts}
+    omitted = {text: None if see.number(text) == 0 else score for text, score in wrong.items()}
     if omitted == wrong:
         return {"values": {ours: wrong}}
     codes = {"null_values": {c.name: sorted(c.codes) for c in columns if c.codes}}
-    readings = [({"values": {ours: scores}}, scores) for scores in (wrong, omitted)]
+    readings: list[tuple[dict[str, Any], dict[str, int | None]]] = [
+        ({"values": {ours: scores}}, scores) for scores in (wrong, omitted)
+    ]
     readings += [(codes, wrong | dict.fromkeys(marks))] if {*map(see.number, marks)} == {-1} else []
     cells = [(c, text) for text in texts for c in columns if text in c.counts]
     first = [(c, text) for k, (c, text) in enumerate(cells) if text not in {before for _, before in cells[:k]}]
@@ -395,7 +397,7 @@ def _scores(
 
 
 def _readings_of_items_from_1(items: Map[str, list[str]], lines: Map[tuple[str, str], int]) -> list[dict[str, Any]]:
-    """The readings of items in which nobody has a 0. `items`: item → distinct texts. `lines`: as in `_scores`."""
+    """Build the readings of items in which nobody has a 0. `items`: item → texts. `lines`: as in `_scores`."""
     readings = []
     for lowest in (1, 0):
         tops = {item: round(max(map(see.number, found))) - lowest for item, found in items.items()}
@@ -412,9 +414,9 @@ def _readings_of_items_from_1(items: Map[str, list[str]], lines: Map[tuple[str, 
 
 
 def _left_out(columns: Sequence[Column], used: Collection[Column], derived: Map[str, str] = NONE) -> list[str]:
-    """The notes on columns that are not used. `derived`: further columns, each with what it is."""
+    """Write the notes on unused columns. `derived`: further columns, each with a description."""
     rest = [c.name for c in columns if c not in used]
     named = [f"{name} ({why})" for name, why in derived.items()]
-    notes = [f"Left out, because they are no items: {some_of(named, 20)}."] if named else []
+    notes = [f"Left out, because they are not items: {some_of(named, 20)}."] if named else []
     more = "If they are facts about learners, irt import learners imports them."
     return [*notes, f"Not recognised, and left out: {some_of(rest, 20)}. {more}"] if rest else notes

@@ -433,7 +433,7 @@ def test_derived_column_is_left_out_and_named(file, total, note: str) -> None:
     path = file("id,q1,q2,q3,q4,total\n" + "\n".join(lines) + "\n")
     answers = FILES.answers(path, None, FILES.max_scores("4"))
     assert answers.responses.item_ids == ("q1", "q2", "q3", "q4")
-    assert f"{path}: left out, because they are no items: {note}" in answers.notes
+    assert f"{path}: left out, because they are not items: {note}" in answers.notes
 
 
 def test_derived_column_with_its_own_maximum_stays_an_item(file) -> None:

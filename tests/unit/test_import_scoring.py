@@ -109,6 +109,16 @@ def test_points_count_as_right_from_the_mark_on(
     assert not report.rejected
 
 
+@pytest.mark.parametrize(("share", "refused"), [(4, True), (40, False)])
+def test_matrix_with_many_marks_below_0_is_refused(tmp_path: Path, share: int, refused: bool) -> None:
+    text = "id,q1,q2\n" + "".join(f"p{k},{k % 2},{k // 2 % 2 if k % share else -1}\n" for k in range(80))
+    if refused:
+        with pytest.raises(PermanentFailure, match=r"(?s)20 scores lie from -1 to below 0.*--suggest writes"):
+            read(tmp_path, text, AsGiven())
+    else:
+        assert read(tmp_path, text, AsGiven())[1].rejected == {"bad_score": 2}
+
+
 @pytest.mark.parametrize("shape", ["matrix", "list"])
 def test_values_of_single_items_are_replaced(tmp_path: Path, shape: str) -> None:
     mapping = tmp_path / "own.yaml"

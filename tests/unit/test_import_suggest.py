@@ -213,7 +213,7 @@ def test_total_of_a_matrix_is_left_out_and_named(tmp_path: Path, total: Callable
     text = table("id,a,b,c,d,mine", 40, lambda k: ",".join(map(str, [*rows[k], total(rows[k])])))
     found = suggested(tmp_path, text)
     assert found.content["wide"] == {"items": ["a", "b", "c", "d"]}
-    assert f"Left out, because they are no items: mine (the {what} of a … d)." in found.notes
+    assert f"Left out, because they are not items: mine (the {what} of a … d)." in found.notes
 
 
 def test_list_with_marks_of_people_and_programs_uses_both(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def read_answers(table: Table, reading: Reading, groups: str | None = None) -> A
         f"left out, because most cells are not scores: {some_of(aside[len(derived) :])}"
         if aside[len(derived) :]
         else "",
-        f"left out, because they are no items: {some_of([f'{name} ({why})' for name, why in derived.items()])}"
+        f"left out, because they are not items: {some_of([f'{name} ({why})' for name, why in derived.items()])}"
         if derived
         else "",
         f"left out, because the key does not have them: {some_of(without)}" if without else "",
@@ -237,7 +237,7 @@ class _Cells:
         return max(numbers) if values and len(numbers) == len(values) else None
 
     def derived_columns(self) -> dict[str, str]:
-        """Columns of a matrix that are totals or numbers of rows, each with what it is; none with a named maximum."""
+        """Find columns of a matrix that are totals or numbers of rows, except columns with a named maximum."""
         derived = derived_columns([*self.first], np.column_stack([*self.first.values()])) if self.first else {}
         return {name: why for name, why in derived.items() if name not in self.reading.max_scores.of}
 

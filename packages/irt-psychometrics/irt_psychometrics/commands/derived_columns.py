@@ -1,4 +1,4 @@
-"""Columns of a matrix that follow from its other columns or rows, and so are no items: totals, and numbers of rows."""
+"""Columns of a matrix that follow from other columns or from the rows, and are not items: totals, numbers of rows."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ ROUNDED = 0.0051  # means are written with two or more decimals
 
 
 def derived_columns(names: Sequence[str], numbers: Floats) -> dict[str, str]:
-    """Find columns that are derived: column → what it is.
+    """Find columns that are derived: column → description.
 
     A column is derived if it counts the rows, in all or again and again to one number, if it has the same number above
     1 everywhere, or if it is the sum or the mean of the other columns, of a family of columns, or of the columns before

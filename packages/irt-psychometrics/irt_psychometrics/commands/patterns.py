@@ -75,7 +75,7 @@ def expected_zeros(possible: Ints, totals: Floats) -> float:
 
 
 def describe_unreached(items: Iterable[tuple[str, int, float, int]]) -> str:
-    """Return a sentence on scored items of which nobody has more than 1 point; "" if there are none.
+    """Return a sentence on scored items of which nobody has more than 1 point, or "".
 
     `items`: item, number of answers, highest score, maximum score.
     """
