@@ -330,15 +330,15 @@ def _marks_taken_off(columns: Sequence[Column], marks: Sequence[str], ours: str)
         ({"values": {ours: scores}}, scores) for scores in (wrong, omitted)
     ]
     readings += [(codes, wrong | dict.fromkeys(marks))] if {*map(see.number, marks)} == {-1} else []
-    cells = [(c, text) for text in texts for c in columns if text in c.counts]
-    first = [(c, text) for k, (c, text) in enumerate(cells) if text not in {before for _, before in cells[:k]}]
+    first = {text: next(c for c in columns if text in c.counts) for text in texts}
     return {
         "choose": {
             "marks": [
                 {
                     "reading": reading,
                     "rows": [
-                        f"line {c.line_of(text)}, {c.name}: {text} is {MEANINGS[score[text]]}" for c, text in first
+                        f"line {c.line_of(text)}, {c.name}: {text} is {MEANINGS[score[text]]}"
+                        for text, c in first.items()
                     ],
                 }
                 for reading, score in readings

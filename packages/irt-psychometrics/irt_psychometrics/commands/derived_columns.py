@@ -1,11 +1,12 @@
 """Columns of a matrix that follow from other columns or from the rows, and are not items: totals, numbers of rows."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 
 import numpy as np
 
-from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
 
 MIN_ROWS = 10  # with fewer rows, an item may look like a total by chance
 MIN_FAMILY = 3  # columns whose names differ only by numbers
@@ -28,17 +29,14 @@ def derived_columns(names: Sequence[str], numbers: Floats) -> dict[str, str]:
     kin: dict[str, list[int]] = {}
     for j, name in enumerate(names):
         kin.setdefault(re.sub(r"\d+", "#", name), []).append(j)
+    free = {j for members in kin.values() if len(members) < MIN_FAMILY for j in members}
+    families = [members for members in kin.values() if len(members) >= MIN_FAMILY]
     cells, seen = np.nan_to_num(numbers), ~np.isnan(numbers)
-    varied = np.flatnonzero(np.ptp(cells, axis=0) > 0).tolist()
-    families = [[j for j in members if j in varied] for members in kin.values() if len(members) >= MIN_FAMILY]
-    free = [j for members in kin.values() if len(members) < MIN_FAMILY for j in members]
     found = {j: why for j in free if (why := _pattern(numbers[:, j]))}
-    while totals := {
-        j: f"the {what} of {names[group[0]]} … {names[group[-1]]}"
-        for j in {*free} - found.keys()
-        for group, what in _summands(j, [k for k in varied if k not in found], families, cells, seen)
-    }:
-        found |= totals
+    varied = [j for j in np.flatnonzero(np.ptp(cells, axis=0) > 0).tolist() if j not in found]
+    while totals := _totals(varied, free, families, cells, seen):
+        found |= {j: f"the {what} of {names[group[0]]} … {names[group[-1]]}" for j, (what, group) in totals.items()}
+        varied = [j for j in varied if j not in totals]
     return {names[j]: why for j, why in sorted(found.items())}
 
 
@@ -51,18 +49,31 @@ def _pattern(column: Floats) -> str:
     return "a number of the rows" if low <= 1 < high and np.array_equal(column, counts) else ""
 
 
-def _summands(
-    j: int, columns: Sequence[int], families: Sequence[Sequence[int]], cells: Floats, seen: Mask
-) -> Iterator[tuple[Sequence[int], str]]:
-    """Yield each group of columns of which column j is the sum or the mean, with this word."""
-    others = [k for k in columns if k != j]
-    before = [k for k in others if k < j]
-    column, sums = cells[:, j], cells.sum(axis=0)
-    equal = np.isclose(np.cumsum(sums[before][::-1]), sums[j])
-    for group in (others, *families, *(before[-k - 1 :] for k in np.flatnonzero(equal).tolist())):
-        if len(group) < 2 or not (np.isclose(sums[group].sum(), sums[j]) or (column % 1).any()):
+def _totals(
+    columns: Sequence[int], free: Collection[int], families: Sequence[Sequence[int]], cells: Floats, seen: Mask
+) -> dict[int, tuple[str, Sequence[int]]]:
+    """Find the free columns that are the sum or the mean of others: column → this word, and the others.
+
+    The others are all of `columns`, a family, or the columns from one to the left neighbour.
+    """
+    prefix = np.cumsum([0.0, *cells[:, columns].sum(axis=0)]).round(6).tolist()
+    start_of = {total: place for place, total in enumerate(prefix)}
+    of_families = [_sum_and_mean(cells[:, group].sum(axis=1), seen[:, group].sum(axis=1), group) for group in families]
+    total, n = cells[:, columns].sum(axis=1), seen[:, columns].sum(axis=1)
+    found = {}
+    for place, j in enumerate(columns):
+        if j not in free:
             continue
-        total, n = cells[:, group].sum(axis=1), np.maximum(seen[:, group].sum(axis=1), 1)
-        for what, numbers, near in (("sum", total, 1e-6), ("mean", total / n, ROUNDED)):
-            if np.allclose(column, numbers, rtol=0, atol=near):
-                yield group, what
+        run = columns[start_of.get(round(2 * prefix[place] - prefix[place + 1], 6), place) : place]
+        ends = [k for k in (*columns[:2], *columns[-2:]) if k != j]
+        of_others = _sum_and_mean(total - cells[:, j], n - seen[:, j], ends)
+        of_run = _sum_and_mean(cells[:, run].sum(axis=1), seen[:, run].sum(axis=1), run)
+        for what, values, near, group in chain(of_others, *of_families, of_run):
+            first = abs(cells[0, j] - values[0]) <= near  # nearly all columns fail here
+            if len(group) > 1 and first and np.allclose(cells[:, j], values, rtol=0, atol=near):
+                found[j] = (what, group)
+    return found
+
+
+def _sum_and_mean(total: Floats, n: Ints, group: Sequence[int]) -> list[tuple[str, Floats, float, Sequence[int]]]:
+    return [("sum", total, 1e-6, group), ("mean", total / np.maximum(n, 1), ROUNDED, group)]
