@@ -170,7 +170,7 @@ def _answers(
     times = see.by_name(columns, words.TIMES)
     unread = None
     if "completed_at" not in times:
-        unread = see.named((c for c in columns if c.looks_like_times), words.TIMES["completed_at"])
+        unread = see.named([c for c in columns if c.looks_like_times], words.TIMES["completed_at"])
     rest = [c for c in columns if c not in (*times.values(), unread)]
     content = _list(rest, notes, keyed=keyed) or _matrix(rest, given, notes, keyed=keyed, frequency=frequency)
     done, zone = times.get("completed_at"), times.get("zone")

@@ -238,8 +238,9 @@ def test_times_in_two_forms_are_not_left_out(tmp_path: Path) -> None:
 
 
 def test_times_in_an_unknown_form_are_named(tmp_path: Path) -> None:
-    found = suggested(tmp_path, times_of("2026年10月5日 09:10", "2026年10月6日 09:10"))
-    assert any("submitted looks like times, in an unknown form: line 2." in note for note in found.notes)
+    texts = ("2026年10月5日 09:10", "2026年10月6日 09:10")
+    found = suggested(tmp_path, times_of(*texts, header="student,question,datetime,correct"))
+    assert any("datetime looks like times, in an unknown form: line 2." in note for note in found.notes)
 
 
 def test_a_choice_with_one_reading_left_is_made(tmp_path: Path) -> None:
