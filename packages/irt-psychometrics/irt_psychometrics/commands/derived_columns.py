@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,15 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 MIN_ROWS = 10  # with fewer rows, an item may look like a total by chance
 MIN_FAMILY = 3  # columns whose names differ only by numbers
 ROUNDED = 0.0051  # means are written with two or more decimals
+
+
+class _Total(NamedTuple):
+    """The sum or the mean of the columns in `group`, shape (n_rows,), and how near a column must come."""
+
+    what: str
+    values: Floats
+    near: float
+    group: Sequence[int]
 
 
 def derived_columns(names: Sequence[str], numbers: Floats) -> dict[str, str]:
@@ -35,7 +45,7 @@ def derived_columns(names: Sequence[str], numbers: Floats) -> dict[str, str]:
     found = {j: why for j in free if (why := _pattern(numbers[:, j]))}
     varied = [j for j in np.flatnonzero(np.ptp(cells, axis=0) > 0).tolist() if j not in found]
     while totals := _totals(varied, free, families, cells, seen):
-        found |= {j: f"the {what} of {names[group[0]]} … {names[group[-1]]}" for j, (what, group) in totals.items()}
+        found |= {j: f"the {one.what} of {names[one.group[0]]} … {names[one.group[-1]]}" for j, one in totals.items()}
         varied = [j for j in varied if j not in totals]
     return {names[j]: why for j, why in sorted(found.items())}
 
@@ -51,8 +61,8 @@ def _pattern(column: Floats) -> str:
 
 def _totals(
     columns: Sequence[int], free: Collection[int], families: Sequence[Sequence[int]], cells: Floats, seen: Mask
-) -> dict[int, tuple[str, Sequence[int]]]:
-    """Find the free columns that are the sum or the mean of others: column → this word, and the others.
+) -> dict[int, _Total]:
+    """Find the free columns that are the sum or the mean of others: column → this sum or mean.
 
     The others are all of `columns`, a family, or the columns from one to the left neighbour.
     """
@@ -68,12 +78,12 @@ def _totals(
         ends = [k for k in (*columns[:2], *columns[-2:]) if k != j]
         of_others = _sum_and_mean(total - cells[:, j], n - seen[:, j], ends)
         of_run = _sum_and_mean(cells[:, run].sum(axis=1), seen[:, run].sum(axis=1), run)
-        for what, values, near, group in chain(of_others, *of_families, of_run):
-            first = abs(cells[0, j] - values[0]) <= near  # nearly all columns fail here
-            if len(group) > 1 and first and np.allclose(cells[:, j], values, rtol=0, atol=near):
-                found[j] = (what, group)
+        for one in chain(of_others, *of_families, of_run):
+            first = abs(cells[0, j] - one.values[0]) <= one.near  # nearly all columns fail here
+            if len(one.group) > 1 and first and np.allclose(cells[:, j], one.values, rtol=0, atol=one.near):
+                found[j] = one
     return found
 
 
-def _sum_and_mean(total: Floats, n: Ints, group: Sequence[int]) -> list[tuple[str, Floats, float, Sequence[int]]]:
-    return [("sum", total, 1e-6, group), ("mean", total / np.maximum(n, 1), ROUNDED, group)]
+def _sum_and_mean(total: Floats, n: Ints, group: Sequence[int]) -> list[_Total]:
+    return [_Total("sum", total, 1e-6, group), _Total("mean", total / np.maximum(n, 1), ROUNDED, group)]
