@@ -443,6 +443,13 @@ def test_derived_column_with_its_own_maximum_stays_an_item(file) -> None:
     assert "total" in FILES.answers(path, None, FILES.max_scores(str(most))).responses.item_ids
 
 
+@pytest.mark.parametrize("names", ["one,two", "one,two,three"])
+def test_equal_columns_remain_items(file, names: str) -> None:
+    items = names.split(",")
+    path = file(names + "\n" + "\n".join(",".join(str(k % 2) * len(items)) for k in range(40)) + "\n")
+    assert FILES.answers(path).responses.item_ids == tuple(items)
+
+
 def test_maximum_that_nobody_comes_near_is_noted(file) -> None:
     items = np.random.default_rng(5).integers(0, 2, (40, 3)) * [1, 1, 3]
     path = file("q1,q2,q3\n" + "\n".join(",".join(map(str, row)) for row in items) + "\n")
