@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from irt_assets.invariants.scores import issued_scores_agree_with_their_tables
 from irt_assets.scores.issued import current_scores
 from irt_assets.scores.issuing import issue_scores, preview_issue
 from irt_assets.scores.releases import release_table, released_tables
+from irt_psychometrics.scoring import ScoreTable
 from resources.postgres.database import Database
 from tests.helpers import rooms
 from tests.helpers.rooms import add_attempts, attempt, call
@@ -38,6 +41,24 @@ def test_released_table_gives_the_issued_scores(exam: Database) -> None:
         assert score.raw is not None
         assert score.scaled == table.table.scaled[score.raw]
         assert score.passes == (score.raw >= table.table.raw_cut)
+
+
+@pytest.mark.parametrize(("by", "stored"), [(1e-7, False), (0.01, True)])
+def test_table_is_new_only_if_reported_numbers_differ(
+    exam: Database, monkeypatch: pytest.MonkeyPatch, by: float, stored: bool
+) -> None:
+    """Another version of the program may compute other digits."""
+    first = make_tables(exam)["F1"]
+    from_items = ScoreTable.from_items
+
+    def compute(*items: Any, **how: Any) -> ScoreTable:
+        table = from_items(*items, **how)
+        return replace(table, theta=table.theta + by, scaled_se=table.scaled_se * (1 + by))
+
+    monkeypatch.setattr(ScoreTable, "from_items", compute)
+    second = make_tables(exam)["F1"]
+    assert (second.table_id != first.table_id) == stored
+    assert (second.table_hash != first.table_hash) == stored
 
 
 def violations(database: Database) -> list[str]:
