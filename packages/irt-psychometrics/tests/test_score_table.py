@@ -84,5 +84,5 @@ def test_table_of_steep_items_equals_integrals_on_many_nodes(a, b):
     sd = np.sqrt((joint * (theta - mean[:, None]) ** 2).sum(axis=1) / joint.sum(axis=1))
     items = ItemParameters.from_frame({"item": range(b.size), "a": [a] * b.size, "b": b})
     table = ScoreTable.from_items(items, ScoreScale(1, 0, step=0.01))
-    np.testing.assert_allclose(table.theta, mean, atol=1e-3)
-    np.testing.assert_allclose(table.se, sd, atol=1e-3)
+    np.testing.assert_allclose(table.theta, mean, atol=1e-5)
+    np.testing.assert_allclose(table.se, sd, atol=1e-5)
