@@ -91,8 +91,8 @@ def set_(
     """Declare an adaptive test, or change its policy for sessions that begin later.
 
     Before it asks, the command prints the differences from the policy in
-    force, and simulated tests before and after. It refuses policies that the
-    set in force cannot meet.
+    force, the promises that simulated tests do not keep, and simulated tests
+    before and after. It refuses policies that the set in force cannot meet.
     """
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     policy, since = Policy.from_yaml(file.read_text("utf-8")), midnight(begin, "--from") if begin else None
