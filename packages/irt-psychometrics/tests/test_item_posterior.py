@@ -103,6 +103,21 @@ def test_items_that_differ_only_by_their_errors_share_one_value() -> None:
     assert np.isfinite(draw_etas(posterior, 5)).all()
 
 
+def test_slopes_are_shrunk_towards_the_mean_of_items_with_as_many_points() -> None:
+    """Half of the items are scored 0 … 4 with half the slope per point. Errors are as large as the spread of ln a."""
+    rng, J = np.random.default_rng(12), 400
+    half = np.arange(J) >= J // 2
+    eta = rng.multivariate_normal([0, 0], SPREAD, J) - np.outer(half, [np.log(2), 0])
+    errors = small_errors(J, 0.3)
+    estimates = eta + (np.linalg.cholesky(errors) @ rng.standard_normal((J, 2, 1)))[..., 0]
+    at = np.flatnonzero(half)
+    others = (OtherItems(GPCM, at, np.zeros((5, at.size)), np.full(at.size, 5)),)
+    posterior = ItemPosterior.from_items(items_at(estimates, errors, others=others))
+    bias = [(posterior.location - eta)[group, 0].mean() for group in (~half, half)]
+    assert abs(bias[1] - bias[0]) < 4 * 0.3 * np.sqrt(2 / (J / 2))
+    assert np.sqrt(posterior.prior_cov[0, 0]) == pytest.approx(0.3, abs=0.05)
+
+
 def test_slopes_that_are_not_estimated_stay_equal_in_every_draw() -> None:
     eta = np.column_stack([np.full(30, 0.5), np.linspace(-2, 2, 30)])
     posterior = ItemPosterior.from_items(items_at(eta, np.tile(np.diag([0.0, 0.01]), (30, 1, 1))))

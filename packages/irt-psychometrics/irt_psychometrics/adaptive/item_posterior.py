@@ -1,7 +1,8 @@
 """Posterior distribution of the true parameters of a bank's items, given their estimates with errors.
 
 The true η_j = (ln a_j, d_j), d = −ab, of the bank are N(m, T), and their estimates are N(η, V), V by the delta method.
-T is estimated by restricted maximum likelihood and m is not known, so that with S_j = T + V_j and K_j = T S_j⁻¹
+m is the mean of the items with as many points: a is the slope per point, and falls with their number. T is estimated by
+restricted maximum likelihood and m is not known, so that with S_j = T + V_j and K_j = T S_j⁻¹
 
     η̃_j = m̂ + K_j(η̂_j − m̂),    m̂ = (Σ S_j⁻¹)⁻¹ Σ S_j⁻¹ η̂_j.
 
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from irt_psychometrics.core import covariances
-from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves
 from irt_psychometrics.core.items import ItemParameters
@@ -46,13 +47,15 @@ class ItemPosterior:
         items: the estimates.
         errors: V at the posterior means, in the shape of `items.cov`.
         prior_cov: T, covariance of (ln a, d) over the bank, shape (2, 2).
-        mean_cov: covariance of m̂, shape (2, 2).
+        points: shape (J,), the number of points of each item.
+        mean_cov: covariance of the m̂ of each item, shape (J, 2, 2).
         weight: S⁻¹ of each item, shape (J, 2, 2).
         location: η̃, shape (J, 2).
     """
 
     items: ItemParameters
     errors: Floats
+    points: Ints
     prior_cov: Floats
     mean_cov: Floats
     weight: Floats
@@ -72,11 +75,11 @@ class ItemPosterior:
                 "of a fit, or `items.with_assumed_errors()`"
             )
         errors, estimates = _errors(items), _locations(items)
-        own, location = covariances.item_blocks(errors), estimates
+        own, location, points = covariances.item_blocks(errors), estimates, items.curves.categories - 1
         for _ in range(2):
             ratio = np.nan_to_num(_assumed(items, location) / _assumed(items, estimates), nan=1.0).ravel()
-            prior_cov, mean_cov, weight, location = _fit_bank(estimates, covariances.scale(own, ratio))
-        return cls(items, covariances.scale(errors, ratio), prior_cov, mean_cov, weight, location)
+            prior_cov, mean_cov, weight, location = _fit_bank(estimates, covariances.scale(own, ratio), points)
+        return cls(items, covariances.scale(errors, ratio), points, prior_cov, mean_cov, weight, location)
 
     @property
     def mean(self) -> ItemParameters:
@@ -101,7 +104,7 @@ class ItemPosterior:
         of_bank, of_further = np.linalg.cholesky(self.prior_cov + NO_ERROR * np.eye(2)), self._further_errors[1]
         away = of_bank @ rng.standard_normal((n, *self.location.shape, 1))
         errors = np.moveaxis(root @ rng.standard_normal((*root.shape[:2], n)), 2, 0).reshape(away.shape)
-        mean_error = self.mean_cov @ (self.weight @ (errors + away)).sum(axis=1, keepdims=True)
+        mean_error = self.mean_cov @ _sums(self.weight @ (errors + away), self.points)
         gain = self.prior_cov @ self.weight
         drawn = self.location - (mean_error - away + gain @ (errors + away - mean_error))[..., 0]
         noise = (of_further @ rng.standard_normal((n, *of_further.shape[:2], 1)))[..., 0]
@@ -144,20 +147,28 @@ class ItemPosterior:
         return ItemParameters(items.item_ids, a, -location[:, 1] / a, c, no_errors, others=tuple(others))
 
 
-def _fit_bank(estimates: Floats, errors: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """T, the covariance of m̂, S⁻¹ and η̃ by EM, from estimates (J, 2) with errors (J, 2, 2)."""
-    prior_cov, errors = np.eye(2), errors + NO_ERROR * np.eye(2)
+def _fit_bank(estimates: Floats, errors: Floats, points: Ints) -> tuple[Floats, Floats, Floats, Floats]:
+    """Estimate T, the covariance of m̂, S⁻¹ and η̃ by EM, from estimates (J, 2) with errors (J, 2, 2)."""
+    prior_cov, errors, estimates = np.eye(2), errors + NO_ERROR * np.eye(2), estimates[:, :, None]
     for _ in range(MAX_STEPS):
         weight: Any = np.linalg.inv(prior_cov + errors)
-        mean_cov = np.linalg.inv(weight.sum(axis=0))
-        mean = mean_cov @ np.einsum("jxy,jy->x", weight, estimates)
+        mean_cov = np.linalg.inv(_sums(weight, points))
+        mean = mean_cov @ _sums(weight @ estimates, points)
         gain = prior_cov @ weight
-        away = np.einsum("jxy,jy->jx", gain, estimates - mean)
+        away = (gain @ (estimates - mean))[..., 0]
         within = gain @ errors + gain @ mean_cov @ gain.swapaxes(1, 2)
         last, prior_cov = prior_cov, (away.T @ away + within.sum(axis=0)) / len(away)
         if np.abs(prior_cov - last).max() < TOLERANCE * last.max():
             break
-    return last, mean_cov, weight, mean + away
+    return last, mean_cov, weight, mean[..., 0] + away
+
+
+def _sums(values: Floats, points: Ints) -> Floats:
+    """Sum over the items with as many points as each item; shape (…, J, X, Y) of the values and the sums."""
+    found = np.empty_like(values)
+    for own in (points == n for n in np.unique(points)):
+        found[..., own, :, :] = values[..., own, :, :].sum(axis=-3, keepdims=True)
+    return found
 
 
 def _locations(items: ItemParameters) -> Floats:
