@@ -14,7 +14,6 @@ from irt_assets.common.arrays import Mask
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, items_ever_published
 from irt_assets.responses.scales import Scale, initialised_scale
-from irt_assets.scores.equating import joint_covariance
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, SelectionPlan
 from irt_psychometrics.scoring import ParameterErrors
@@ -54,10 +53,7 @@ class ItemBank:
         known: Mask = np.isfinite(errors.items.a_se + errors.items.b_se + errors.items.cov_ab)
         own = np.where(known[:, None, None], errors.items.cov_of_each, errors.items.with_assumed_errors().cov)
         errors = replace(errors, items=replace(errors.items, cov=own), origin=np.where(known, errors.origin, -1))
-        J = len(known)
-        joint = joint_covariance(errors, [errors.items.item_ids]).reshape(J, -1, J, errors.items.n_further + 2)
-        cov = np.nan_to_num(joint[:, :2, :, :2].reshape(1, 2 * J, 2 * J))  # errors that are shared may not be known
-        return ItemPosterior.from_items(replace(errors.items, cov=cov))
+        return ItemPosterior.from_items(errors.items, errors.shared_effects)
 
     @property
     def _errors(self) -> ParameterErrors:

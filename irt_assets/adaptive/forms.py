@@ -122,9 +122,10 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
     design = blueprint.design(questions, theta, anchors, left_out)
     found = assemble(bank.items, design, posterior=bank.posterior, time_limit=blueprint.seconds)
     chosen: Floats = np.array([np.isin(bank.items.item_ids, form) for form in found.forms], dtype=float).T
+    places = np.flatnonzero(chosen.any(axis=1))
     grid = bank.scale.mu + bank.scale.sigma * np.linspace(-SDS, SDS, POINTS)
     banks = bank.posterior.draw(BANKS, np.random.default_rng(0))
-    information = np.array([each.curves.information(grid) @ chosen for each in banks])
+    information = np.array([each.curves.select(places).information(grid) @ chosen[places] for each in banks])
     low, high = np.quantile(information, (0.025, 0.975), axis=0)
     curves = np.stack([np.broadcast_to(grid[:, None], low.shape), low, information.mean(axis=0), high], axis=-1)
     return [

@@ -92,6 +92,21 @@ def test_errors_common_to_the_bank_are_neither_shrunk_nor_lost() -> None:
     assert np.polyfit(-eta[:, 1] / np.exp(eta[:, 0]), posterior.mean.b, 1)[0] == pytest.approx(1, abs=0.03)
 
 
+def test_shared_effects_give_the_draws_of_the_joint_covariance() -> None:
+    rng, J = np.random.default_rng(13), 40
+    eta = rng.multivariate_normal([0, 0], SPREAD, J)
+    shared = rng.normal(0, 0.05, (J, 2, 3))
+    joint = block_diagonal(small_errors(J)) + shared.reshape(2 * J, 3) @ shared.reshape(2 * J, 3).T
+    by_joint = ItemPosterior.from_items(items_at(eta, joint[None]))
+    items = items_at(eta, small_errors(J) + shared @ shared.transpose(0, 2, 1))
+    to_ab = np.stack([[items.a, 0 * items.a], [-items.b, -1 / items.a]]).transpose(2, 0, 1)
+    by_effects = ItemPosterior.from_items(items, to_ab @ shared)
+    np.testing.assert_allclose(by_effects.location, by_joint.location, rtol=1e-9)
+    np.testing.assert_allclose(by_effects.cov, by_joint.cov, rtol=1e-9)
+    one, other = (np.cov(draw_etas(each, 20_000).reshape(20_000, -1).T) for each in (by_effects, by_joint))
+    np.testing.assert_allclose(one, other, atol=6 * np.sqrt(2 / 20_000) * other.diagonal().max())
+
+
 def test_items_that_differ_only_by_their_errors_share_one_value() -> None:
     rng, J = np.random.default_rng(7), 300
     eta = np.tile(MEAN, (J, 1))

@@ -13,7 +13,8 @@ by chance. So V is computed again at a first η̃: each error is multiplied by t
 
 Errors in V may be common to all items, such as errors of a linking. The bank as a whole contains no information about
 them, so K uses only the errors of each item, and the draws have the errors of η̃ with the joint V. Draws around the
-estimates themselves would hide that items chosen for their estimates look better than they are.
+estimates themselves would hide that items chosen for their estimates look better than they are. If few errors are
+shared, as C_j γ with γ ~ N(0, 1), the draws need no matrix of all items.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class ItemPosterior:
 
     Attributes:
         items: the estimates.
-        errors: V at the posterior means, in the shape of `items.cov`.
+        errors: V at the posterior means without errors that are `shared`, in the shape of `items.cov`.
+        shared: C, effects of R shared errors on (ln a, d) at the posterior means, shape (J, 2, R).
         prior_cov: T, covariance of (ln a, d) over the bank, shape (2, 2).
         points: shape (J,), the number of points of each item.
         mean_cov: covariance of the m̂ of each item, shape (J, 2, 2).
@@ -55,6 +57,7 @@ class ItemPosterior:
 
     items: ItemParameters
     errors: Floats
+    shared: Floats
     points: Ints
     prior_cov: Floats
     mean_cov: Floats
@@ -62,10 +65,27 @@ class ItemPosterior:
     location: Floats
 
     @classmethod
-    def from_items(cls, items: ItemParameters) -> ItemPosterior:
+    def from_items(cls, items: ItemParameters, shared: Floats | None = None) -> ItemPosterior:
         """Estimate the distribution over the bank by EM, and the posterior distribution of its items.
 
-        Raises PsychometricsError, which names the items, if items have a ≤ 0 or no finite errors.
+        Parameters
+        ----------
+        items
+            The estimates with their errors.
+        shared
+            Shape (J, 2, R), the effects on (a, b) of R independent errors with variance 1 that the items share, as
+            `scoring.ParameterErrors.shared_effects`. They are part of the errors of each item, `items.cov` (J, 2, 2).
+            None: `items.cov` has all covariances between items.
+
+        Returns
+        -------
+        ItemPosterior
+            The posterior distribution.
+
+        Raises
+        ------
+        PsychometricsError
+            If items have a ≤ 0 or no finite errors. The message names the items.
         """
         require_curves(items, "the bank")
         with_errors = np.isfinite(items.cov_of_each.sum(axis=(1, 2)))
@@ -74,12 +94,17 @@ class ItemPosterior:
                 f"the bank has no finite errors of {some_of(np.array(items.item_ids)[~with_errors])}; use the errors "
                 "of a fit, or `items.with_assumed_errors()`"
             )
-        errors, estimates = _errors(items), _locations(items)
-        own, location, points = covariances.item_blocks(errors), estimates, items.curves.categories - 1
+        errors, estimates, points = _errors(items), _locations(items), items.curves.categories - 1
+        total, location = covariances.item_blocks(errors), estimates
+        common = np.zeros((len(points), 2, 0)) if shared is None else _jacobian(items) @ shared
+        if shared is not None:  # the errors of an item may be known less exactly than the shared ones
+            values, vectors = np.linalg.eigh(total - common @ common.swapaxes(1, 2))
+            errors = (vectors * np.maximum(values, 0.0)[:, None]) @ vectors.swapaxes(1, 2)
         for _ in range(2):
             ratio = np.nan_to_num(_assumed(items, location) / _assumed(items, estimates), nan=1.0).ravel()
-            prior_cov, mean_cov, weight, location = _fit_bank(estimates, covariances.scale(own, ratio), points)
-        return cls(items, covariances.scale(errors, ratio), points, prior_cov, mean_cov, weight, location)
+            prior_cov, mean_cov, weight, location = _fit_bank(estimates, covariances.scale(total, ratio), points)
+        common = ratio.reshape(-1, 2, 1) * common
+        return cls(items, covariances.scale(errors, ratio), common, points, prior_cov, mean_cov, weight, location)
 
     @property
     def mean(self) -> ItemParameters:
@@ -102,10 +127,12 @@ class ItemPosterior:
                 "covariances between items"
             ) from None
         of_bank, of_further = np.linalg.cholesky(self.prior_cov + NO_ERROR * np.eye(2)), self._further_errors[1]
+        gain = self.prior_cov @ self.weight
         away = of_bank @ rng.standard_normal((n, *self.location.shape, 1))
         errors = np.moveaxis(root @ rng.standard_normal((*root.shape[:2], n)), 2, 0).reshape(away.shape)
+        shared = self.shared.reshape(2 * len(gain), -1)
+        errors += (rng.standard_normal((n, shared.shape[1])) @ shared.T).reshape(errors.shape)
         mean_error = self.mean_cov @ _sums(self.weight @ (errors + away), self.points)
-        gain = self.prior_cov @ self.weight
         drawn = self.location - (mean_error - away + gain @ (errors + away - mean_error))[..., 0]
         noise = (of_further @ rng.standard_normal((n, *of_further.shape[:2], 1)))[..., 0]
         return [self._bank(*own) for own in zip(drawn, noise, strict=True)]

@@ -17,12 +17,12 @@ BANKS, ITEMS, ANSWERS, FORM, LEARNERS = 12, 300, 500, 30, 8_000
 def calibrated_bank(rng: np.random.Generator, scored: int = 0) -> tuple[irt.ItemParameters, irt.ItemParameters]:
     """True items, and their estimates with joint errors from `ANSWERS` answers an item by learners θ ~ N(0, 1).
 
-    The last `scored` items have the scores 0 … 4.
+    The last `scored` items have the scores 0 … 3. Difficulties then vary less, so that each score occurs.
     """
     plain, ids = ITEMS - scored, tuple(f"i{j}" for j in range(ITEMS))
-    scores = [(0, 1)] * plain + [(0, 1, 2, 3, 4)] * scored
-    drawn = ScoredItems.draw(rng, scores, rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS))
-    others = (OtherItems(GPCM, np.arange(plain, ITEMS), drawn.t[plain:].T, np.full(scored, 5)),) if scored else ()
+    scores = [(0, 1)] * plain + [(0, 1, 2, 3)] * scored
+    drawn = ScoredItems.draw(rng, scores, rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 0.7 if scored else 1, ITEMS))
+    others = (OtherItems(GPCM, np.arange(plain, ITEMS), drawn.t[plain:].T, np.full(scored, 4)),) if scored else ()
     zeros = np.zeros((ITEMS, 2, 2))
     true = irt.ItemParameters(ids, drawn.a, drawn.b, zeros[:, 0, 0], zeros, others=others)
     order = np.stack([rng.permutation(ITEMS) for _ in range(ANSWERS)]).reshape(-1, FORM)
@@ -64,7 +64,7 @@ def test_tests_simulated_with_drawn_banks_have_the_precision_of_real_tests() -> 
 
 @pytest.mark.ci
 def test_precision_predicted_by_a_bank_of_plain_and_scored_items_is_real() -> None:
-    """The slopes per point of items scored 0 … 4 are half as large as those of 0/1 items."""
+    """The slope per point of items scored 0 … 3 is 1/√3 of the slope of 0/1 items."""
     ratios = []
     for k in range(BANKS):
         rng = np.random.default_rng([62, k])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -15,6 +16,7 @@ from irt_psychometrics import ItemParameters, PsychometricsError
 from irt_psychometrics.adaptive import ItemLimit, ItemPosterior
 from irt_psychometrics.assembly import AssembledForms, FormDesign, InfeasibleError, SumLimit, assemble
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.linear_programs import Program
 
 N = 14
 POINTS = (-1.0, 0.5)
@@ -268,6 +270,26 @@ def test_forms_with_certainty_reach_in_500_true_banks_what_forms_from_estimates_
             np.testing.assert_allclose(found.reached, shares[0], atol=0.03)
     assert min(shares[0]) >= 0.93
     assert max(shares[1]) < 0.3
+
+
+def test_time_limit_begins_after_the_true_banks_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock advances by 1,000 s with each draw, and the whole search has 60 s."""
+    clock, limits, solve = [0.0], [], Program.solve
+
+    class SlowPosterior(KnownPosterior):
+        def draw(self, n: int, rng: np.random.Generator) -> list[ItemParameters]:
+            clock[0] += 1000
+            return super().draw(n, rng)
+
+    def limited(program: Program, *, time_limit: float, **options: float) -> Any:
+        limits.append(time_limit)
+        return solve(program, time_limit=time_limit, **options)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Program, "solve", limited)
+    design = FormDesign(min_items=4, max_items=4, certainty=0.9)
+    assemble(ITEMS, design, posterior=cast(ItemPosterior, SlowPosterior(ITEMS)), time_limit=60.0)
+    assert {*limits} == {30.0}
 
 
 @pytest.mark.ci
