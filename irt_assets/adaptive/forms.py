@@ -29,8 +29,8 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows
 
 MAX_NAMED = 5
-BANKS = 500
-"""Number of true banks that the interval of the information comes from."""
+BANKS, DENSITIES = 500, 20
+"""Number of true banks, and of densities of slopes among these, that the interval of the information comes from."""
 QTI = """<?xml version="1.0" encoding="utf-8"?>
 <assessmentTest xmlns="http://www.imsglobal.org/xsd/imsqti_v2p2" identifier="form" title={title}>
   <testPart identifier="part" navigationMode="nonlinear" submissionMode="simultaneous">
@@ -124,7 +124,7 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
     chosen: Floats = np.array([np.isin(bank.items.item_ids, form) for form in found.forms], dtype=float).T
     places = np.flatnonzero(chosen.any(axis=1))
     grid = bank.scale.mu + bank.scale.sigma * np.linspace(-SDS, SDS, POINTS)
-    banks = bank.posterior.draw(BANKS, np.random.default_rng(0))
+    banks = bank.posterior.draw(BANKS, np.random.default_rng(0), densities=DENSITIES)
     information = np.array([each.curves.select(places).information(grid) @ chosen[places] for each in banks])
     low, high = np.quantile(information, (0.025, 0.975), axis=0)
     curves = np.stack([np.broadcast_to(grid[:, None], low.shape), low, information.mean(axis=0), high], axis=-1)

@@ -133,6 +133,23 @@ def test_slopes_are_shrunk_towards_the_mean_of_items_with_as_many_points() -> No
     assert np.sqrt(posterior.prior_cov[0, 0]) == pytest.approx(0.3, abs=0.05)
 
 
+def test_draws_by_densities_follow_the_tail_of_the_slopes() -> None:
+    """Slopes are uniform. The steepest of 400 estimates are above all slopes that exist, and draws must not be."""
+    rng, J = np.random.default_rng(14), 400
+    eta = np.column_stack([np.log(rng.uniform(0.6, 1.8, J)), rng.normal(0, 1, J)])
+    errors = small_errors(J, 0.2)
+    estimates = eta + (np.linalg.cholesky(errors) @ rng.standard_normal((J, 2, 1)))[..., 0]
+    posterior = ItemPosterior.from_items(items_at(estimates, errors))
+    best = np.argsort(estimates[:, 0])[-20:]
+    normal, by_densities = (
+        np.mean([np.log(bank.a[best]) for bank in posterior.draw(200, rng, densities=densities)])
+        for densities in (0, 20)
+    )
+    truth = eta[best, 0].mean()
+    assert normal - truth > 0.05
+    assert abs(by_densities - truth) < 0.04
+
+
 def test_slopes_that_are_not_estimated_stay_equal_in_every_draw() -> None:
     eta = np.column_stack([np.full(30, 0.5), np.linspace(-2, 2, 30)])
     posterior = ItemPosterior.from_items(items_at(eta, np.tile(np.diag([0.0, 0.01]), (30, 1, 1))))

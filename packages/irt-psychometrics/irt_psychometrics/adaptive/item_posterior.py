@@ -11,6 +11,12 @@ larger than those at the true values, and with V at the estimates the posterior 
 by chance. So V is computed again at a first η̃: each error is multiplied by the ratio of its assumed values
 (`core.assumed_errors`) there and at the estimates.
 
+Slopes of a bank are seldom lognormal. This matters little for tests of many items and much for the steepest items,
+whose posterior depends on the tail of the distribution. For forms of the best items, the density of ln a over the bank
+is estimated from the posteriors in a few EM steps, which begin with the normal density, and draws have the quantiles of
+the posterior with this density. The density has an error, too: each group of draws has a density of items with random
+weights, as in the Bayesian bootstrap (Rubin 1981).
+
 Errors in V may be common to all items, such as errors of a linking. The bank as a whole contains no information about
 them, so K uses only the errors of each item, and the draws have the errors of η̃ with the joint V. Draws around the
 estimates themselves would hide that items chosen for their estimates look better than they are. If few errors are
@@ -24,6 +30,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
 
 from irt_psychometrics.core import covariances
 from irt_psychometrics.core.arrays import Floats, Ints
@@ -38,6 +45,13 @@ MAX_STEPS, TOLERANCE = 300, 1e-5
 NO_ERROR = 1e-10
 """Variance added to errors, so that covariances of parameters without errors have an inverse."""
 QUADRATURE = np.polynomial.hermite_e.hermegauss(7)
+SCORES = np.linspace(-4.5, 4.5, 91)
+"""Standard normal scores at which densities and quantiles of slopes are computed."""
+EM_STEPS, NORMAL_ITEMS, LEAST_SD = 3, 5.0, 0.25
+"""EM steps of the density of slopes, number of items by which the normal density counts, and least posterior SD, in
+SDs of the bank, with which an item counts."""
+WEIGHT_SHAPE = 0.25
+"""Shape of the gamma distribution of random weights. `bench_certainty` has the certainty that these constants give."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +131,12 @@ class ItemPosterior:
         rest = np.eye(2) - self.prior_cov @ self.weight
         return rest @ self.prior_cov + rest @ self.mean_cov @ rest.swapaxes(1, 2)
 
-    def draw(self, n: int, rng: np.random.Generator) -> list[ItemParameters]:
-        """Draw n banks of true parameters, without errors."""
+    def draw(self, n: int, rng: np.random.Generator, *, densities: int = 0) -> list[ItemParameters]:
+        """Draw n banks of true parameters, without errors.
+
+        `densities`: the number of densities of slopes over the bank, each for an equal part of the banks. 0: the normal
+        density.
+        """
         try:
             root = np.linalg.cholesky(self.errors + NO_ERROR * np.eye(self.errors.shape[1]))
         except np.linalg.LinAlgError:
@@ -134,6 +152,11 @@ class ItemPosterior:
         errors += (rng.standard_normal((n, shared.shape[1])) @ shared.T).reshape(errors.shape)
         mean_error = self.mean_cov @ _sums(self.weight @ (errors + away), self.points)
         drawn = self.location - (mean_error - away + gain @ (errors + away - mean_error))[..., 0]
+        by, sd = self.cov[:, :, 0] / (self.cov[:, :1, 0] + NO_ERROR), np.sqrt(self.cov[:, 0, 0] + NO_ERROR)
+        for part in np.array_split(drawn, densities) if densities else ():
+            score = (part[..., 0] - self.location[:, 0]) / sd
+            moved = _read(self._slope_scores(rng.gamma(WEIGHT_SHAPE, 1 / WEIGHT_SHAPE, len(sd))), score)
+            part += (sd * (moved - score))[..., None] * by
         noise = (of_further @ rng.standard_normal((n, *of_further.shape[:2], 1)))[..., 0]
         return [self._bank(*own) for own in zip(drawn, noise, strict=True)]
 
@@ -150,6 +173,27 @@ class ItemPosterior:
             for y, other in zip(*QUADRATURE, strict=True)
         ]
         return np.sum(points, axis=0) / (2 * np.pi)
+
+    def _slope_scores(self, weights: Floats) -> Floats:
+        """Compute each item's scores of ln a by the density of slopes of the other items, for `SCORES` by the normal
+        density; shape (J, Q). `weights` (J,) are the weights of the items."""
+        mean = self.mean_cov @ _sums(self.weight @ _locations(self.items)[..., None], self.points)
+        unit = np.sqrt(self.prior_cov[0, 0] + NO_ERROR)
+        centre = (self.location[:, :1] - mean[:, 0]) / unit
+        spread = np.sqrt(self.cov[:, :1, 0]) / unit
+        normal = np.exp(-(SCORES**2) / 2)
+        seen = np.exp(-(((SCORES - centre) / np.maximum(spread, LEAST_SD)) ** 2) / 2)
+        ratio = np.ones_like(seen)
+        for _ in range(EM_STEPS):
+            own = seen * ratio
+            own *= (weights / own.sum(axis=1))[:, None]
+            others = own.sum(axis=0) - own + NORMAL_ITEMS * normal / normal.sum()
+            ratio = others / normal
+        own = normal * _read(ratio, (centre + spread * SCORES).T).T
+        rank, item = np.cumsum(own, axis=1) - own / 2, np.arange(len(own))[:, None]
+        rank, at = ((x - x[..., :1]) / np.ptp(x, axis=-1, keepdims=True) * (1 - 1e-9) for x in (rank, ndtr(SCORES)))
+        found = np.interp((at + item).ravel(), (rank + item).ravel(), np.tile(SCORES, len(own)))
+        return found.reshape(own.shape)
 
     @cached_property
     def _further_errors(self) -> tuple[Floats, Floats]:
@@ -172,6 +216,13 @@ class ItemPosterior:
             others.append(replace(some, further=some.further + moved[some.at, : len(some.further)].T))
         no_errors = np.zeros((len(a), 2, 2))
         return ItemParameters(items.item_ids, a, -location[:, 1] / a, c, no_errors, others=tuple(others))
+
+
+def _read(table: Floats, score: Floats) -> Floats:
+    """Interpolate each item's row of `table` (J, Q), which has a value for each of `SCORES`, at scores (n, J)."""
+    at = np.clip((score - SCORES[0]) / (SCORES[1] - SCORES[0]), 0, len(SCORES) - 1 - 1e-9)
+    low, item = at.astype(int), np.arange(len(table))
+    return table[item, low] + (at - low) * (table[item, low + 1] - table[item, low])
 
 
 def _fit_bank(estimates: Floats, errors: Floats, points: Ints) -> tuple[Floats, Floats, Floats, Floats]:

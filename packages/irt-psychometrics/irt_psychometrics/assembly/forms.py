@@ -23,8 +23,8 @@ from irt_psychometrics.scoring.form_scores import require_curves
 if TYPE_CHECKING:
     from irt_psychometrics.adaptive.item_posterior import ItemPosterior
 
-_DRAWS, _BLOCK = 1000, 250
-"""Number of true banks, and of those that are drawn at once."""
+_DRAWS, _BLOCK, _DENSITIES = 1000, 250, 20
+"""Number of true banks, of those that are drawn at once, and of densities of slopes among these."""
 _PROGRESS = 1e-3
 """Relative gain of a certain information below which it is not improved further."""
 _CLOSE = 0.005
@@ -281,7 +281,7 @@ def _worth(items: ItemParameters, design: FormDesign) -> Floats:
 
 def _draw_worth(posterior: ItemPosterior, design: FormDesign, rng: np.random.Generator) -> Floats:
     """Draw true banks, and return the information of each item at each point, shape (S, J, K)."""
-    blocks = (posterior.draw(_BLOCK, rng) for _ in range(_DRAWS // _BLOCK))
+    blocks = (posterior.draw(_BLOCK, rng, densities=_DENSITIES) for _ in range(_DRAWS // _BLOCK))
     return np.stack([_worth(bank, design) for banks in blocks for bank in banks])
 
 
