@@ -19,6 +19,8 @@ from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
 
+BLOCK = 2**20
+"""Number of answers whose persons and items are looked up at once."""
 SCORE_NAMES = ("score", "correct", "response")
 LAYOUTS = (
     "Scores are 0, 1 or blank (not seen), or whole numbers up to --max-score; choices need --key. A file of"
@@ -154,7 +156,8 @@ class _Cells:
         n_scores, n_unseen: column → number of cells with a score, and of cells without one in rows with names.
         texts: chosen option → its code, in the order in which they occur.
         counts: item → number of answers with each option.
-        parts: persons, items, scores, omissions, codes of the chosen options, and lines of the answers.
+        rows: person and line of each row.
+        columns: row, item, score and omission of each answer, and the code of the chosen option if there is a key.
     """
 
     reading: Reading
@@ -167,14 +170,19 @@ class _Cells:
     n_unseen: Counter[str] = field(default_factory=Counter)
     texts: dict[str, int] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
-    parts: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
+    rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    columns: list[npt.NDArray[Any]] = field(
+        default_factory=lambda: [np.empty(0, dtype=own) for own in (np.int32, np.int32, np.int8, np.bool_, np.int32)]
+    )
 
     def add(self, batch: Batch, columns: Sequence[str], of_person: Cells, of_item: Cells | None) -> None:
         """Add the columns of a batch. `of_item` is None if the columns are items."""
         named = ~of_person.equal("") if of_item is None else ~(of_person.equal("") | of_item.equal(""))
-        person = _numbers(of_person, named, self.persons)
+        row_numbers = np.arange(len(named), dtype=np.int32) + sum(rows.shape[1] for rows in self.rows)
+        self.rows.append(np.stack([_numbers(of_person, named, self.persons), batch.lines]))
+        block: list[tuple[npt.NDArray[Any], ...]] = []
         for column in columns:
-            items = of_item or Cells([column], np.zeros(len(person), dtype=np.int64))
+            items = of_item or Cells([column], np.zeros(len(named), dtype=np.int64))
             cells = batch.text(column)
             scored = self._score(column, items, cells)
             seen = scored.score >= 0
@@ -188,9 +196,19 @@ class _Cells:
             self.n_scores[column] += int(seen.sum())
             self.n_unseen[column] += int((named & ~seen).sum())
             item = _numbers(items, named, self.items)
-            kept = seen & named
-            arrays = (person.astype(np.int32), item.astype(np.int32), scored.score, scored.omitted, code, batch.lines)
-            self.parts.append(tuple(array[kept] for array in arrays))
+            arrays = (
+                row_numbers,
+                item.astype(np.int32),
+                scored.score,
+                scored.omitted,
+                *([code] if self.reading.key else []),
+            )
+            block.append(tuple(array[seen & named] for array in arrays))
+        joined = tuple(map(np.concatenate, zip(*block, strict=True)))
+        order = np.argsort(joined[0], kind="stable")  # so that a matrix is sorted by person
+        for known, new in zip(self.columns, joined, strict=False):
+            known.resize(known.size + new.size, refcheck=False)  # without a second copy, as a list of parts would need
+            known[-new.size or known.size :] = new[order]
 
     def _score(self, column: str, items: Cells, cells: Cells) -> ScoredCells:
         key, right = self.reading.key, None
@@ -220,39 +238,47 @@ class _Cells:
         `numbered`: persons are numbers, and rows after the last answer do not count. Raises PsychometricsError if a
         person answered an item twice.
         """
-        empty = (np.empty(0, dtype=np.int32),) * 6
-        person, number, score, omitted, code, line = map(np.concatenate, zip(empty, *self.parts, strict=True))
+        row, item, score, omitted, code = self.columns
+        of_row, lines = np.concatenate([np.empty((2, 0), dtype=np.int64), *self.rows], axis=1)
         rank = np.full(len(self.items), -1)
         rank[[self.items[name] for name in items]] = np.arange(len(items))
-        item = rank[number]
-        order = np.argsort(person.astype(np.int64) * len(items) + item, kind="stable")
-        order = order[item[order] >= 0]
-        person, item, line = person[order], item[order], line[order]
+        person, last, is_sorted = np.empty_like(row), -1, True
+        for part in (slice(first, first + BLOCK) for first in range(0, row.size, BLOCK)):
+            places, person[part], item[part] = rank[item[part]], of_row[row[part]], rank[item[part]]
+            places += person[part].astype(np.int64) * len(items)
+            is_sorted &= bool((np.diff(places, prepend=last) > 0).all() and (item[part] >= 0).all())
+            last = places[-1]
+        if not is_sorted:
+            order = np.lexsort((item, person))
+            order = order[item[order] >= 0]
+            row, person, item, score, omitted = (x[order] for x in (row, person, item, score, omitted))
+            code = code[order] if code.size else code
         persons = [*self.persons][: person.max(initial=-1) + 1 if numbered else None]
-        twice = np.flatnonzero((np.diff(person) == 0) & (np.diff(item) == 0))
-        if twice.size:
+        if not is_sorted and (twice := np.flatnonzero((np.diff(person) == 0) & (np.diff(item) == 0))).size:
             repeats = [
-                f"person {persons[person[k]]}, item {items[item[k]]} in lines {line[k]} and {line[k + 1]}"
+                f"person {persons[person[k]]}, item {items[item[k]]} in lines {lines[row[k]]} and {lines[row[k + 1]]}"
                 for k in twice.tolist()
             ]
             remedy = "A person answers an item once: decide which answer counts and delete the others"
             raise faults(path, repeats, remedy)
+        self.columns = []
+        del row
         categories = np.array([self.reading.max_scores[name] for name in items], dtype=np.int64) + 1
         scored = self.reading.key is None and bool((categories > 2).any())
         responses = Responses(
             person,
-            item.astype(np.int32),
-            score[order].astype(np.int8),
+            item,
+            score,
             len(persons),
             tuple(items),
             categories if scored else None,
         )
         choices = None
         if self.reading.key is not None:
-            choices, self.counts = choices_of(items, item, code[order], [*self.texts], self.reading.key)
+            choices, self.counts = choices_of(items, item, code, [*self.texts], self.reading.key)
         n_unseen = sum(n for name, n in self.n_unseen.items() if name not in self.items or name in items)
         n_unseen -= (len(self.persons) - len(persons)) * len(items)
-        return Answers(responses, tuple(persons), omitted[order].astype(bool), choices), n_unseen
+        return Answers(responses, tuple(persons), omitted, choices), n_unseen
 
 
 def _item_columns(path: Path, names: Sequence[str], key: Mapping[str, str] | None) -> list[str]:

@@ -307,7 +307,7 @@ def test_forms_with_certainty_hold_if_the_distribution_over_the_bank_is_estimate
 
 @pytest.mark.ci
 def test_steepest_items_of_uniform_slopes_keep_the_certainty() -> None:
-    """15 of 200 items are calibrated by 500 learners. With a normal density of ln a, fewer than 54 of 60 forms kept it."""
+    """500 learners calibrate 200 items. With a normal density of ln a, fewer than 54 of 60 forms kept it."""
     rng, kept = np.random.default_rng(8), 0
     for _ in range(60):
         a, b = rng.uniform(0.6, 1.8, 200), rng.normal(0, 1, 200)
