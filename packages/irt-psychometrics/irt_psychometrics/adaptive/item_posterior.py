@@ -1,8 +1,8 @@
 """Posterior distribution of the true parameters of a bank's items, given their estimates with errors.
 
 The true η_j = (ln a_j, d_j), d = −ab, of the bank are N(m, T), and their estimates are N(η, V), V by the delta method.
-m is the mean of the items with as many points: a is the slope per point, and falls with their number. T is estimated by
-restricted maximum likelihood and m is not known, so that with S_j = T + V_j and K_j = T S_j⁻¹
+m is the mean of the items with the same number of points: a is the slope per point, and falls with their number. T is
+estimated by restricted maximum likelihood and m is not known, so that with S_j = T + V_j and K_j = T S_j⁻¹
 
     η̃_j = m̂ + K_j(η̂_j − m̂),    m̂ = (Σ S_j⁻¹)⁻¹ Σ S_j⁻¹ η̂_j.
 
@@ -242,7 +242,7 @@ def _fit_bank(estimates: Floats, errors: Floats, points: Ints) -> tuple[Floats, 
 
 
 def _sums(values: Floats, points: Ints) -> Floats:
-    """Sum over the items with as many points as each item; shape (…, J, X, Y) of the values and the sums."""
+    """Sum over the items with the same number of points as each item; shape (…, J, X, Y) of the values and the sums."""
     found = np.empty_like(values)
     for own in (points == n for n in np.unique(points)):
         found[..., own, :, :] = values[..., own, :, :].sum(axis=-3, keepdims=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.adaptive.item_posterior import ItemPosterior
 
 _DRAWS, _BLOCK, _DENSITIES = 1000, 250, 20
-"""Number of true banks, of those that are drawn at once, and of densities of slopes among these."""
+"""Number of true banks, number drawn at once, and number of densities of slopes among these."""
 _PROGRESS = 1e-3
 """Relative gain of a certain information below which it is not improved further."""
 _CLOSE = 0.005

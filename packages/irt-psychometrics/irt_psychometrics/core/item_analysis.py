@@ -210,7 +210,7 @@ def analyse_items(
             raise PsychometricsError(f"{name} must have {size} entries, got {len(values)}")
     J, most = x.n_items, (x.n_categories - 1).astype(float)
     names, form = np.unique(["all"] * x.n_persons if forms is None else list(forms), return_inverse=True)
-    complete = {own[0]: own[1:] for own in _complete_forms(x, form, names.tolist())}
+    complete = [*_complete_forms(x, form, names.tolist())]
     is_sum = len(names) == len(complete) == 1
     persons = _person_totals(x)
     shares = persons.sums if is_sum else persons.shares / persons.n
@@ -251,7 +251,7 @@ def analyse_items(
         options.append(option_statistics(own, part, block_rest))
     n, n_omitted, n_not_reached, mean, sd, item_rest, lower, upper = map(np.concatenate, zip(*columns, strict=True))
     alpha_if_deleted, uses, of_forms = np.full(J, np.nan), np.zeros(J), []
-    for name, (items, covariance, totals) in complete.items():
+    for name, items, covariance, totals in complete:
         of_forms.append(form_statistics(name, totals, covariance, int(most[items].sum())))
         if len(totals) > 1:
             alpha_if_deleted[items] = alphas_if_deleted(covariance)
@@ -284,9 +284,17 @@ def _person_blocks(x: Responses) -> Iterator[slice]:
     yield from map(slice, starts[:-1].tolist(), starts[1:].tolist())
 
 
-def _complete_forms(x: Responses, form: Ints, names: Sequence[str]) -> Iterator[tuple[str, Ints, Floats, Floats]]:
-    """Yield each form all of whose n learners have a score on all of its K items: its name, the items (K,), the scores'
-    covariance (K, K), and the learners' sums (n,)."""
+class _CompleteForm(NamedTuple):
+    """A form: the items (K,), covariance of the scores (K, K), and sums of the learners (n,)."""
+
+    name: str
+    items: Ints
+    covariance: Floats
+    sums: Floats
+
+
+def _complete_forms(x: Responses, form: Ints, names: Sequence[str]) -> Iterator[_CompleteForm]:
+    """Yield each form if all n learners have a score on all K items."""
     sums = np.zeros((2, len(names) * x.n_items))
     for rows in _person_blocks(x):
         cell = form[x.person[rows]] * x.n_items + x.item[rows]
@@ -304,7 +312,7 @@ def _complete_forms(x: Responses, form: Ints, names: Sequence[str]) -> Iterator[
                 away[row, column[x.item[rows][of_form]]] = x.score[rows][of_form]
                 away -= total[items] / n[items]
                 squares += away.T @ away
-            yield name, items, squares / (learners.sum() - 1), persons.sums[learners]
+            yield _CompleteForm(name, items, squares / (learners.sum() - 1), persons.sums[learners])
 
 
 class _PersonTotals(NamedTuple):
