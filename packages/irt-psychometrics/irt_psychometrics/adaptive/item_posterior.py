@@ -227,13 +227,13 @@ def _read(table: Floats, score: Floats) -> Floats:
 
 def _fit_bank(estimates: Floats, errors: Floats, points: Ints) -> tuple[Floats, Floats, Floats, Floats]:
     """Estimate T, the covariance of m̂, S⁻¹ and η̃ by EM, from estimates (J, 2) with errors (J, 2, 2)."""
-    prior_cov, errors, estimates = np.eye(2), errors + NO_ERROR * np.eye(2), estimates[:, :, None]
+    prior_cov, errors, located = np.eye(2), errors + NO_ERROR * np.eye(2), estimates[:, :, None]
     for _ in range(MAX_STEPS):
         weight: Any = np.linalg.inv(prior_cov + errors)
-        mean_cov = np.linalg.inv(_sums(weight, points))
-        mean = mean_cov @ _sums(weight @ estimates, points)
+        mean_cov: Any = np.linalg.inv(_sums(weight, points))
+        mean: Any = mean_cov @ _sums(weight @ located, points)
         gain = prior_cov @ weight
-        away = (gain @ (estimates - mean))[..., 0]
+        away = (gain @ (located - mean))[..., 0]
         within = gain @ errors + gain @ mean_cov @ gain.swapaxes(1, 2)
         last, prior_cov = prior_cov, (away.T @ away + within.sum(axis=0)) / len(away)
         if np.abs(prior_cov - last).max() < TOLERANCE * last.max():

@@ -77,9 +77,13 @@ class OptionStatistics(Result):
     @classmethod
     def join(cls, parts: Sequence[OptionStatistics], frame_kind: str | None) -> OptionStatistics:
         """Join the rows of parts with different items."""
-        columns = ([getattr(part, own.name) for part in parts] for own in fields(cls) if own.name != "frame_kind")
-        joined = (sum(c, ()) if isinstance(c[0], tuple) else np.concatenate(c) for c in columns)
-        return cls(*joined, frame_kind)
+        columns: dict[str, Any] = {own.name: [getattr(part, own.name) for part in parts] for own in fields(cls)}
+        columns = {
+            name: sum(values, ()) if isinstance(values[0], tuple) else np.concatenate(values)
+            for name, values in columns.items()
+            if name != "frame_kind"
+        }
+        return cls(**columns, frame_kind=frame_kind)
 
     def _title(self) -> str:
         return f"{len(self.options):,} options of {len(set(self.item_ids)):,} items"
