@@ -201,7 +201,7 @@ class _Cells:
                 item.astype(np.int32),
                 scored.score,
                 scored.omitted,
-                *([code] if self.reading.key else []),
+                *([code.astype(np.int32)] if self.reading.key else []),
             )
             block.append(tuple(array[seen & named] for array in arrays))
         joined = tuple(map(np.concatenate, zip(*block, strict=True)))
