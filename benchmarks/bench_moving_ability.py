@@ -16,6 +16,8 @@ With a number of still scales: the number of scales for which a movement is prop
 quarter of them each have items fitted from 300, 1,000, 2,000 and 3,000 answers per item. a ~ U(.5, 2), b from a mixture
 of two normal distributions, θ of other learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
 
+With a number of leaving scales: the same for 700 learners with one answer a week, of whom weak ones leave early.
+
 With a log (CSV with the columns user_id, item_id, answered_at, correct): the movement that `auto` proposes, and the
 probability of a day's answers given the days before, by movement and by time since the learner's previous day: mean
 −log p per answer, and its reduction compared with a constant θ. Only a learner's first answer to each item counts.
@@ -155,12 +157,16 @@ def main() -> None:
     parser.add_argument("--log", type=Path)
     parser.add_argument("--scored", type=int)
     parser.add_argument("--still", type=int)
+    parser.add_argument("--leaving", type=int)
     options = parser.parse_args()
     if options.scored is not None:
         _measure_scoring(options.scored, np.random.default_rng(options.seed))
         return
     if options.still is not None:
         _show_still(options.still, options.seed)
+        return
+    if options.leaving is not None:
+        _show_leaving(options.leaving, options.seed)
         return
     if options.log is not None:
         _on_log(options.log, np.random.default_rng(options.seed))
@@ -263,6 +269,28 @@ def _show_still(scales: int, seed: int) -> None:
     print("\n| answers an item | scales | with a movement |\n|--:|--:|--:|")
     for an_item, proposed in detections.items():
         print(f"| {an_item:,} | {len(proposed)} | {sum(proposed)} |")
+
+
+def _show_leaving(scales: int, seed: int) -> None:
+    """Print a line per scale of 700 learners whose θ is constant and who give one answer a week, for 8 to 40 weeks.
+
+    The stay rises with θ: learners with θ = 0 stay for 10 weeks, learners with θ = 1 for 24.
+    """
+    n, weeks, proposed, roots = 700, 40, 0, []
+    for k in range(scales):
+        rng = np.random.default_rng([seed, n, k])
+        a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+        items, theta, days = ItemCurves(a, -a * b, np.zeros(ITEMS)), rng.normal(size=n), 7 * np.arange(weeks)
+        stay = 8 + (weeks - 8) / (1 + np.exp(-2.5 * (theta - 1) - rng.normal(0, 0.3, n)))
+        answers = answered(items, np.repeat(theta[:, None], weeks, axis=1), days, 1, rng)
+        answers = answers.chosen(answers.day < 7 * np.floor(stay)[answers.responses.person])
+        estimate = MovementEstimate.from_answers(answers.responses, answers.day, Curves.from_items(items))
+        proposed += bool(estimate.proposed)
+        roots.append([estimate.estimate.growth / estimate.errors["growth"], estimate.p["variance"]])
+        p = ", ".join(f"{value:.3f}" for value in estimate.p.values())
+        print(f"scale {k}: p {p}; {estimate.proposed}", flush=True)
+    z, p_of_walk = np.mean(roots, axis=0)
+    print(f"{proposed} of {scales} with a movement; mean growth / SE {z:+.2f}, mean p of no walk {p_of_walk:.2f}")
 
 
 def _fit_items(items: ItemCurves, rng: np.random.Generator, n: int) -> Calibration:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from textwrap import indent
 
+from deploy.write_pods import DATABASE, SETTINGS
 from irt_assets.common.job_names import (
     ITEM_ANALYSIS_JOB,
     JUDGE_JOB,
@@ -153,15 +155,8 @@ spec:
               imagePullPolicy: IfNotPresent
               args: [irt, job, {job}]
               envFrom:
-                - configMapRef: {{name: irt-settings, optional: true}}
-                - configMapRef: {{name: irt-config, optional: true}}
-                - configMapRef: {{name: report-config, optional: true}}
-                - secretRef: {{name: aws-s3-credentials, optional: true}}
-                - secretRef: {{name: irt-alert-credentials, optional: true}}
-              env:
-                - name: DATABASE_URL
-                  valueFrom: {{secretKeyRef: {{name: seedtest-db-credentials, key: DATABASE_URL}}}}
-                - name: IRT_RUN_KEY
+{settings}              env:
+{database}                - name: IRT_RUN_KEY
                   valueFrom: {{fieldRef: {{fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}}}}
               resources:
                 requests: {{cpu: 100m, memory: 512Mi}}
@@ -241,6 +236,8 @@ def _cron_job(plan: Plan, name: str, comment: str, *, suspend: bool = False) -> 
         late=deadline_s,
         deadline=max(6, JOB_FILES[plan.job].hours + 2) * 3600,
         job=plan.documents_name,
+        settings=indent(SETTINGS, " " * 16),
+        database=indent(DATABASE, " " * 16),
     )
 
 

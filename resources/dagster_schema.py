@@ -15,6 +15,9 @@ ITEMS, KNOWN_FROM = "items", "known from"
 """Metadata of a check on items: a table with a row for each item, and its column with the month that reported the item
 before."""
 
+LEARNERS = "learners that are wrong"
+"""Metadata of a check on learners: a table with a row for each learner, whose id is in the column `learners`."""
+
 
 def column_schema(table: sa.Table) -> dg.TableSchema:
     """The columns of a table, for an asset's `dagster/column_schema` metadata."""

@@ -28,6 +28,7 @@ from resources.files.object_store import BucketStore, FolderStore, object_store
 from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.foreign_schemas import describe_foreign_relations
+from resources.postgres.form_names import CLASH_FIX, clashing_names
 from resources.postgres.log_months import missing_months_ahead
 from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version
@@ -76,7 +77,7 @@ def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Findin
         *engines,
         *_typesetting(),
     ]
-    hidden = [replace(finding, detail=hide(finding.detail)) for finding in findings]
+    hidden = [replace(finding, detail=hide(finding.detail), fix=hide(finding.fix)) for finding in findings]
     return [*hidden, *_debian_packages(hidden)]
 
 
@@ -210,7 +211,7 @@ def _schema(database: Database) -> Iterator[Finding]:
 
 
 def _log(database: Database) -> Iterator[Finding]:
-    """Whether answers of the next months can be written to the log."""
+    """Check whether the log accepts answers of the next months, and whether names of forms clash."""
     with database.connect() as connection:
         missing = ", ".join(missing_months_ahead(connection, datetime.now(UTC)))
     if missing:
@@ -218,6 +219,8 @@ def _log(database: Database) -> Iterator[Finding]:
         yield Finding("log", "warn", detail, "irt db upgrade")
     else:
         yield Finding("log", "ok", "response_log accepts answers of this month and the next two")
+    if names := ", ".join(database.call(clashing_names)):
+        yield Finding("names of forms", "warn", f"both forms and adaptive tests: {names}", CLASH_FIX)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

@@ -290,6 +290,11 @@ class Settings(BaseSettings):
     )
     pd_routing_key: SecretStr | None = Field(None, description="alerts to PagerDuty: an Events API v2 integration key")
     alert_webhook_url: SecretStr | None = Field(None, description="alerts as JSON, posted to this http(s) URL")
+    alert_learners: Literal["count", "key", "id"] = Field(
+        "count",
+        description="how alerts name learners: by their number, by learner keys or by ids; pages and reports do not "
+        "change",
+    )
     irt_watchdog_url: SecretStr | None = Field(
         None,
         description="http(s) URL that is requested after each night whose calibration succeeded, for a monitor that "

@@ -1,10 +1,13 @@
 """The schema registry: every table, column, view and trigger, described once.
 
 DDL, the test of migrations, checks of data frames, Dagster's column metadata and the reference page use it. A column's
-`comment` is its description; `info` may contain `unit`, and `ge` and `le` (its valid range). What does not belong here:
-queries, and writing rows (see `warehouse`).
+`comment` is its description; `info` may contain `unit`, and `ge` and `le` (its valid range). A table's `info` contains
+`recomputed_by`; downgrades and backups protect the rows that no job recomputes. What does not belong here: queries, and
+writing rows (see `warehouse`).
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +19,23 @@ NOW = sa.text("now()")
 UTC = TIMESTAMP(timezone=True)
 
 
+@dataclass(frozen=True)
+class RecomputedBy:
+    """The assets that recompute lost rows of a table, except for times and run ids.
+
+    Attributes:
+        assets: names of the assets; empty: the rows cannot be recomputed.
+        rows: SQL condition of the rows that the assets recompute; empty: all rows.
+    """
+
+    assets: tuple[str, ...] = ()
+    rows: str = ""
+
+
+NO_JOB = RecomputedBy()
+"""For tables of decisions, arrivals and issued results, and of the rows that these cite."""
+
+
 def meaning(column: Column[Any]) -> str:
     """A column's description with its unit and range, for people."""
     limits = [f"{sign} {column.info[key]}" for key, sign in (("ge", "≥"), ("le", "≤")) if key in column.info]
@@ -23,8 +43,18 @@ def meaning(column: Column[Any]) -> str:
     return (column.comment or "") + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _table(name: str, comment: str, *args: Any, **kwargs: Any) -> sa.Table:
-    return sa.Table(name, METADATA, *args, comment=comment, **kwargs)
+def _table(name: str, comment: str, recomputed_by: RecomputedBy, *args: Any, **kwargs: Any) -> sa.Table:
+    return sa.Table(name, METADATA, *args, comment=comment, info={"recomputed_by": recomputed_by}, **kwargs)
+
+
+def irreplaceable_rows() -> Mapping[str, str]:
+    """Return the tables with rows that no job recomputes: name → SQL condition of these rows."""
+    recomputed_by = {name: table.info["recomputed_by"] for name, table in METADATA.tables.items()}
+    return {
+        name: f"({made.rows}) IS NOT TRUE" if made.assets else "true"
+        for name, made in recomputed_by.items()
+        if made.rows or not made.assets
+    }
 
 
 def _key(name: str, type_: Any, comment: str) -> Column[Any]:
@@ -77,6 +107,7 @@ def _parameters() -> list[Column[Any]]:
 question = _table(
     "question",
     "The item bank.",
+    NO_JOB,
     _item("item id: text, never treated as a number"),
     _req("scale_id", Text, "scale: items that measure one ability", sa.text("'default'")),
     _opt("topic_id", Text, "topic"),
@@ -103,6 +134,7 @@ question = _table(
 learner = _table(
     "learner",
     "Learners and their attributes.",
+    NO_JOB,
     _key("user_id", Text, "learner id: text, never treated as a number"),
     _req("attributes", JSONB, "attributes: lang, country, tier, …", sa.text("'{}'::jsonb")),
     _req("is_test", Boolean, "whether this is a test account, whose answers are never used", sa.text("false")),
@@ -122,6 +154,7 @@ learner = _table(
 response_log = _table(
     "response_log",
     "All answers, partitioned by the month of completed_at. Read them only through the view attempt.",
+    NO_JOB,
     _key("attempt_id", Text, "id of the attempt"),
     _key("completed_at", UTC, "time of the answer; if there is no answer, the time at which the item left the screen"),
     _req("user_id", Text, "learner"),
@@ -161,6 +194,7 @@ response_log = _table(
 attempt_correction = _table(
     "attempt_correction",
     "Former rows of corrected and withdrawn answers, with who changed them, when and why.",
+    NO_JOB,
     *(Column(was.name, was.type, nullable=was.nullable, comment=was.comment) for was in response_log.columns),
     Column(
         "correction_id",
@@ -180,6 +214,7 @@ attempt_correction = _table(
 item_time = _table(
     "item_time",
     "Median response time of each item in the live answers of a month.",
+    NO_JOB,
     _month(),
     _item(),
     _req("median_ms", Double, "median response time of the item's live answers", unit="ms", ge=0),
@@ -191,6 +226,7 @@ attempt_verdict = _table(
     "attempt_verdict",
     "The verdict on each attempt: the score that counts, or the reason why it does not count. "
     "Partitioned like response_log.",
+    RecomputedBy(("judged_attempts",)),
     _key("attempt_id", Text, "id of the attempt"),
     _key("completed_at", UTC, "time of the answer; if there is no answer, the time at which the item left the screen"),
     _req("learner_key", BigInteger, "learner.learner_key"),
@@ -215,6 +251,7 @@ attempt_verdict = _table(
 judged_day = _table(
     "judged_day",
     "Fingerprint of each judged day. If it differs from the log, the day is judged again.",
+    RecomputedBy(("judged_attempts",)),
     _key("day", Date, "day of the answers (UTC)"),
     _req("n", BigInteger, "number of attempts", None, ge=0),
     _req("recorded_sum", sa.Numeric, "sum of recorded_at (µs since 1970)"),
@@ -233,6 +270,7 @@ judged_day = _table(
 month_state = _table(
     "month_state",
     "Closed and reopened months. The newest row of a month applies; a month without a row is open.",
+    NO_JOB,
     _month(),
     _scale(),
     Column("since", UTC, primary_key=True, nullable=False, server_default=NOW, comment="start of the state"),
@@ -255,11 +293,13 @@ month_state = _table(
         sa.text("'{}'::jsonb"),
     ),
     _opt("counted_at", UTC, "time at which the changes were counted; null: not counted yet"),
+    Column("state_id", BigInteger, Identity(always=True), nullable=False, comment="number of the row, in order"),
 )
 
 features_topic_daily = _table(
     "features_topic_daily",
     "A learner's answers in a topic on a day.",
+    RecomputedBy(("features_topic_daily",)),
     _key("user_id", Text, "learner"),
     _key("topic_id", Text, "topic; 'unknown' if the item has none"),
     _key("date", Date, "day (UTC)"),
@@ -274,6 +314,7 @@ features_topic_daily = _table(
 weekly_kpi = _table(
     "weekly_kpi",
     "Six KPIs of a learner's week.",
+    RecomputedBy(("weekly_kpi",)),
     _key("user_id", Text, "learner"),
     _key("week_start", Date, "Monday of the week (UTC)"),
     _req("kpis", JSONB, "I_t, E_t, R_t, A_t, P and S; null: undefined, with the reason under why"),
@@ -294,6 +335,7 @@ weekly_kpi = _table(
 partition_source = _table(
     "partition_source",
     "State of the verdicts from which each day of features and each week of KPIs was made.",
+    RecomputedBy(("features_topic_daily", "weekly_kpi")),
     _key("asset", Text, "features_topic_daily or weekly_kpi"),
     _key("partition", Text, "day, or Monday of the week"),
     _req("data_hash", Text, "state of the verdicts"),
@@ -303,6 +345,7 @@ partition_source = _table(
 scored_snapshot = _table(
     "scored_snapshot",
     "Snapshots: Parquet files of a month's attempts with their verdicts.",
+    NO_JOB,
     _month(),
     _key(
         "snapshot_hash",
@@ -323,6 +366,7 @@ scored_snapshot = _table(
 snapshot_rewrite = _table(
     "snapshot_rewrite",
     "Snapshots that were searched for learner ids, and rewritten with learner keys if they contained ids.",
+    NO_JOB,
     _key("old_hash", Text, "hash under which the snapshot was stored and is cited"),
     _req("new_hash", Text, "sha256 of the file that replaces it; equal to old_hash if it contained no ids"),
     _req("rewritten_at", UTC, "time at which it was searched or rewritten", NOW),
@@ -331,6 +375,7 @@ snapshot_rewrite = _table(
 fit_staging = _table(
     "fit_staging",
     "Fits as the engine returned them, before linking, and the reasons of fits that failed.",
+    NO_JOB,
     _key("fit_id", Text, "fit"),
     _req("month", Text, "calendar month of the window"),
     _req("scale_id", Text, "scale"),
@@ -349,6 +394,7 @@ fit_staging = _table(
 mirt_fit_meta = _table(
     "mirt_fit_meta",
     "Linked fits.",
+    NO_JOB,
     _key("fit_id", Text, "fit"),
     _req("scale_id", Text, "scale"),
     _req("kind", Text, "monthly, nightly, origin, or pooled (a recalibration)"),
@@ -387,6 +433,7 @@ mirt_fit_meta = _table(
 month_impact = _table(
     "month_impact",
     "Shift of a month's anchors as a group, compared with the other published items.",
+    NO_JOB,
     _key("fit_id", Text, "fit"),
     _req("why", Text, "reason why nothing could be compared, and all numbers are 0; empty: compared"),
     _req(
@@ -406,6 +453,7 @@ month_impact = _table(
 mirt_item_params = _table(
     "mirt_item_params",
     "An item's parameters in a linked fit, on the bank's scale.",
+    NO_JOB,
     _key("fit_id", Text, "fit"),
     _item(),
     _req(
@@ -428,6 +476,7 @@ mirt_item_params = _table(
 mirt_ability = _table(
     "mirt_ability",
     "Abilities of learners, each at a point in time.",
+    RecomputedBy(("abilities", "nightly_calibration"), "kind <> 'online'"),
     _key("update_id", Text, "run or update that computed the ability"),
     _key("user_id", Text, "learner"),
     _scale(),
@@ -460,6 +509,7 @@ mirt_ability = _table(
 ability_state = _table(
     "ability_state",
     "Empty. On scales with movement, earlier releases stored here the state from which the θ API resumed.",
+    NO_JOB,
     _key("user_id", Text, "learner"),
     _scale(),
     _req("state", LargeBinary, "posterior from the answers before a day, and the effect of item errors on it"),
@@ -485,6 +535,7 @@ ability_state = _table(
 form = _table(
     "form",
     "Forms of tests: fixed lists of items in a fixed order.",
+    NO_JOB,
     _key("form_id", Text, "form"),
     _req(
         "source",
@@ -497,6 +548,7 @@ form = _table(
 form_item = _table(
     "form_item",
     "Items of forms.",
+    NO_JOB,
     _key("form_id", Text, "form"),
     _item(),
     _req("position", Integer, "place of the item in the form, from 1", None, ge=1),
@@ -507,6 +559,7 @@ form_item = _table(
 item_analysis = _table(
     "item_analysis",
     "Item analysis by classical test theory, for each form and item of a month or a day.",
+    RecomputedBy(("item_analysis", "item_analysis_daily")),
     _scale(),
     _key("period", Text, "month (2026-09) or day (2026-09-14), UTC"),
     _key("form_id", Text, "form; empty: all answers of the period"),
@@ -519,6 +572,7 @@ item_analysis = _table(
 key_evidence = _table(
     "key_evidence",
     "Test martingale of each item in a calendar year, as of the end of a day: evidence against its key.",
+    NO_JOB,
     _item(),
     _key("day", Date, "last day (UTC) whose answers count"),
     _req("key", Text, "key that the evidence is against"),
@@ -537,6 +591,7 @@ key_evidence = _table(
 score_table = _table(
     "score_table",
     "Score tables of forms: θ, scaled score, percentile and pass of each raw score. Append-only.",
+    NO_JOB,
     Column("table_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the table, in order"),
     _req("scale_id", Text, "scale"),
     _req("form_id", Text, "form"),
@@ -555,6 +610,7 @@ score_table = _table(
 issued_score = _table(
     "issued_score",
     "Scores that were handed out, by sitting. A newer row replaces an older one, which stays. Append-only.",
+    NO_JOB,
     Column("issued_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the row, in order"),
     _req("user_id", Text, "learner"),
     _req("scale_id", Text, "scale"),
@@ -583,6 +639,7 @@ issued_score = _table(
 adaptive_test = _table(
     "adaptive_test",
     "Decisions on adaptive tests: each row is a version of the policy of a test. Append-only.",
+    NO_JOB,
     Column("version", BigInteger, Identity(always=True), primary_key=True, comment="number of the version, in order"),
     _req("test_id", Text, "test"),
     _req("scale_id", Text, "scale"),
@@ -598,6 +655,7 @@ adaptive_test = _table(
 adaptive_session = _table(
     "adaptive_session",
     "Sessions of adaptive tests: everything that their first request fixed.",
+    NO_JOB,
     _key("session_id", Text, "session"),
     _req("user_id", Text, "learner"),
     _req("test_id", Text, "test; the form_id of the session's answers"),
@@ -605,20 +663,32 @@ adaptive_session = _table(
     _req("scale_id", Text, "scale"),
     _req("scale_version", Integer, "version of the scale's anchors"),
     _req("set_hash", Text, "hash of the published set"),
+    _opt("bank_hash", Text, "bank in adaptive_bank; null: the session began before banks were stored"),
     _req("seed", BigInteger, "seed of the session's random choices", None, ge=0),
     _opt("start_theta", Double, "θ from which items are chosen; null: the population", unit="θ"),
     _opt("start_se", Double, "standard error of start_theta", unit="θ", ge=0),
     _req("eligible", JSONB, "items that are not eligible in an interval of θ: for each interval, 0 or 1"),
     _req("unscored", JSONB, "items drawn for the unscored places, in order"),
     _req("seen", JSONB, "items of the test that the learner had seen within the look-back before the start"),
-    _req("started_at", UTC, "time of the first request; the published set of this time is used", NOW),
+    _req("started_at", UTC, "time of the first request", NOW),
     Index("adaptive_session_started", "started_at"),
     Index("adaptive_session_learner", "user_id"),
+)
+
+adaptive_bank = _table(
+    "adaptive_bank",
+    "Banks that sessions of adaptive tests use: all that a session's items and θ depend on, apart from the answers. "
+    "Append-only.",
+    NO_JOB,
+    _key("bank_hash", Text, "hash of the content"),
+    _req("content", JSONB, "policy, scale, hash of the published set, and values, errors and topics of the items"),
+    _req("stored_at", UTC, "time at which a session used the bank first", NOW),
 )
 
 item_exposure = _table(
     "item_exposure",
     "How often items of adaptive tests were eligible and given, by day of the session's start.",
+    RecomputedBy(("item_exposure",)),
     _key("day", Date, "day (UTC)"),
     _key("version", BigInteger, "version of the policy"),
     _key("theta_interval", Integer, "interval of θ, from 0; 0 if exposure is limited over all θ"),
@@ -631,6 +701,7 @@ item_exposure = _table(
 adaptive_simulation = _table(
     "adaptive_simulation",
     "Simulations of the adaptive tests in force with the published set at a month's end.",
+    RecomputedBy(("adaptive_simulation",)),
     _month(),
     _key("version", BigInteger, "version of the policy"),
     _req("test_id", Text, "test"),
@@ -646,6 +717,7 @@ adaptive_simulation = _table(
 item_parameter_publication = _table(
     "item_parameter_publication",
     "The ledger: published values, each with its start, its fit, the rule or person, and the reason. Append-only.",
+    NO_JOB,
     Column(
         "publication_id",
         BigInteger,
@@ -674,6 +746,7 @@ item_parameter_publication = _table(
 testlet_sd_publication = _table(
     "testlet_sd_publication",
     "Published strength of the dependence between answers in one testlet. Append-only.",
+    NO_JOB,
     Column(
         "publication_id",
         BigInteger,
@@ -696,6 +769,7 @@ testlet_sd_publication = _table(
 item_parameter_proposal = _table(
     "item_parameter_proposal",
     "Values that a month or a recalibration would publish, but that need a person's decision.",
+    NO_JOB,
     _key("month", Text, "calendar month of the window, or FIRST:LAST of a recalibration"),
     _scale(),
     _item(),
@@ -708,6 +782,7 @@ item_parameter_proposal = _table(
 release_decision = _table(
     "release_decision",
     "Decisions on proposals and anchors.",
+    NO_JOB,
     Column(
         "decision_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the decision, in order"
     ),
@@ -726,6 +801,7 @@ release_decision = _table(
 item_status = _table(
     "item_status",
     "Decisions to withdraw and restore items. Append-only.",
+    NO_JOB,
     Column(
         "status_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the decision, in order"
     ),
@@ -741,6 +817,7 @@ item_status = _table(
 publication_step = _table(
     "publication_step",
     "State of the publication of each month of a scale.",
+    NO_JOB,
     _month(),
     _scale(),
     _opt("fit_id", Text, "linked fit that was checked"),
@@ -758,6 +835,7 @@ publication_step = _table(
 calibration_scale = _table(
     "calibration_scale",
     "Scales with their origins and rules.",
+    NO_JOB,
     _scale(),
     _req("origin", JSONB, "origin: the bank, or the window that was declared the origin"),
     _req("mu", Double, "mean of the population with which abilities are compared in reports", sa.text("0"), unit="θ"),
@@ -779,6 +857,7 @@ scale_decision = _table(
     "scale_decision",
     "Decisions on a scale's model, priors, movement, guessing, misfit, rules and pass mark, on keys of its items, and "
     "on score tables of its forms. Append-only.",
+    NO_JOB,
     Column(
         "decision_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the decision, in order"
     ),
@@ -812,6 +891,7 @@ scale_decision = _table(
 movement_proposal = _table(
     "movement_proposal",
     "Estimates of how the abilities of a scale move, or the reasons why there are none. Append-only.",
+    NO_JOB,
     Column(
         "proposal_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the proposal, in order"
     ),
@@ -835,6 +915,7 @@ movement_proposal = _table(
 anchor_set = _table(
     "anchor_set",
     "Frozen anchors of a scale, with their parameters and errors.",
+    NO_JOB,
     _scale(),
     _key("version", Integer, "version of the set"),
     _item(),
@@ -863,6 +944,7 @@ anchor_set = _table(
 item_drift = _table(
     "item_drift",
     "Changes of item parameters, compared with the published values.",
+    RecomputedBy(("item_drift",)),
     _month(),
     _scale(),
     _item(),
@@ -898,6 +980,7 @@ item_drift = _table(
 dif_analysis = _table(
     "dif_analysis",
     "Test of each item for DIF: whether its parameters differ between groups of equal ability.",
+    RecomputedBy(("dif_analysis",)),
     _month(),
     _scale(),
     _item("item; empty: the attribute as a whole, one row for each attribute that the scale tests"),
@@ -936,6 +1019,7 @@ dif_analysis = _table(
 test_information = _table(
     "test_information",
     "Information over θ of an item or, if item_id is empty, of the test.",
+    RecomputedBy(("test_information",)),
     _month(),
     _scale(),
     _item("item; empty: the whole test"),
@@ -967,6 +1051,7 @@ test_information = _table(
 drift_alerts = _table(
     "drift_alerts",
     "Alerts on items that drift, open and closed.",
+    NO_JOB,
     Column(
         "alert_id",
         BigInteger,
@@ -989,6 +1074,7 @@ drift_alerts = _table(
 report_file = _table(
     "report_file",
     "Report files that have been written.",
+    NO_JOB,
     Column(
         "artifact_id",
         BigInteger,
@@ -1020,6 +1106,7 @@ report_file = _table(
 invariant_result = _table(
     "invariant_result",
     "Results of the invariants: one row for each run, and one row for each violation, from the run that opened it.",
+    NO_JOB,
     _key("run", Text, "run that evaluated the invariant"),
     _key("invariant", Text, "invariant"),
     _key("partition", Text, "month, week or day; empty: no partition"),
@@ -1044,6 +1131,7 @@ invariant_result = _table(
 alert = _table(
     "alert",
     "Alerts, each opened once and resolved once. An alert of severity info is resolved when it is opened.",
+    NO_JOB,
     Column(
         "alert_id",
         BigInteger,
@@ -1068,6 +1156,7 @@ alert = _table(
 alert_delivery = _table(
     "alert_delivery",
     "Delivery of each message to each channel.",
+    NO_JOB,
     _key("alert_id", BigInteger, "alert"),
     _key("event", Text, "opened or resolved"),
     _key("channel", Text, "slack, discord, email, pagerduty or webhook"),
@@ -1081,6 +1170,7 @@ alert_delivery = _table(
 object_folder = _table(
     "object_folder",
     "The folder of snapshots and reports. No row: not recorded yet, or the files are in a bucket.",
+    NO_JOB,
     _key("folder_id", Text, "content of the folder's file .folder-id"),
     _req("path", Text, "path of the folder when it was recorded"),
     _req("host", Text, "host that recorded it"),
@@ -1090,6 +1180,7 @@ object_folder = _table(
 backup = _table(
     "backup",
     "Complete backups. The row of a backup that is removed later is kept.",
+    NO_JOB,
     _key("address", Text, "folder or s3:// address"),
     _req("made_at", UTC, "time of the database state in the backup"),
     _req("size", BigInteger, "size of the files", None, unit="bytes", ge=0),
@@ -1099,6 +1190,7 @@ backup = _table(
 server_setting = _table(
     "server_setting",
     "Settings of one server that others read, because they do not have the setting themselves.",
+    NO_JOB,
     _key("name", Text, "ENABLE_IRT_ONLINE_UPDATE of the θ API, or of the session hook that calls it"),
     _req("value", Text, "true or false"),
     _req("recorded_at", UTC, "time at which the θ API was ready, or at which the hook first called it", NOW),
@@ -1107,6 +1199,7 @@ server_setting = _table(
 intake = _table(
     "intake",
     "Counts of the rows that arrived, for each import and for each minute of posts.",
+    NO_JOB,
     _key("source", Text, "file, or sender of posts: service (the static token) or the sub of a JWT"),
     _key("kind", Text, "file, inbox, pull or http; question or learner: a file of items or of learners"),
     _key("arrived_at", UTC, "time of arrival; for posts, the minute"),
@@ -1124,6 +1217,7 @@ intake = _table(
 intake_reject = _table(
     "intake_reject",
     "Refused rows: at most 10,000 per source and day, kept for 30 days, without rows of erased learners.",
+    NO_JOB,
     Column(
         "reject_id",
         BigInteger,
@@ -1144,6 +1238,7 @@ intake_reject = _table(
 inbox_file = _table(
     "inbox_file",
     "Files of the inbox, with the outcome of each.",
+    NO_JOB,
     _key("path", Text, "path of the file, or address of the object"),
     _req("size", BigInteger, "size in bytes"),
     _req("version", Text, "times of the file, or ETag of the object; changes if it is written again"),
@@ -1152,11 +1247,18 @@ inbox_file = _table(
     _opt("sha256", Text, "hash of the imported content, uncompressed"),
     _opt("problem", Text, "reason why the file was set aside; null: not set aside"),
     _opt("options", Text, "version of the options with which the file was set aside"),
+    _req(
+        "begun",
+        Integer,
+        "imports of this version that began and whose process died; with 2, the file is set aside",
+        sa.text("0"),
+    ),
 )
 
 pull_source = _table(
     "pull_source",
     "State of the pulls of each source, stored in the transaction of the answers that they fetched.",
+    NO_JOB,
     _key("name", Text, "name in the file of sources"),
     Column("number", Integer, Identity(always=True), nullable=False, comment="response_log.pulled_from"),
     _req("columns", JSONB, "names and types of the source's columns, and its time zone, at the first pull"),
@@ -1183,6 +1285,7 @@ pull_source = _table(
 pull_day = _table(
     "pull_day",
     "Comparison of each day of a source with the log: missing and vanished answers.",
+    NO_JOB,
     _key("name", Text, "source"),
     _key("day", Date, "day of the answers (UTC)"),
     _req("there", BigInteger, "number of rows in the source"),
@@ -1200,6 +1303,7 @@ pull_day = _table(
 erasure = _table(
     "erasure",
     "Erasures of learners, each with who erased, when and why, without the learner's id. Append-only.",
+    NO_JOB,
     Column(
         "erasure_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the erasure, in order"
     ),

@@ -185,12 +185,22 @@ irt() { run "$opt/releases/$release/libexec/irt-as-service" "$@"; }
 
 install_units() {
     say "units of release $1"
+    disable_dropped_units "$1"
     remove_units
     run mkdir -p "$units" "$root/usr/local/bin"
     run ln -sfn /opt/irt/current/libexec/irt-as-service "$command"
     run cp -R "$opt/releases/$1/share/units/." "$units/"
     allow_report_folder
     run systemctl daemon-reload
+}
+
+# Otherwise systemd keeps links to units that the new release does not have.
+disable_dropped_units() {
+    [ -d "$opt/current/share/units" ] || return 0
+    for unit in $(cd "$opt/current/share/units" && ls -- *.timer *.service | grep -v @); do
+        [ -e "$opt/releases/$1/share/units/$unit" ] || ! systemctl is-enabled --quiet "$unit" 2>/dev/null ||
+            run systemctl disable --now --quiet "$unit"
+    done
 }
 
 # Files of a release; the operator's drop-ins stay.
@@ -258,13 +268,27 @@ choose_scheduler() {
     [ "$scheduler" ] || { [ "$old" ] && ! systemctl is-enabled --quiet irt-daemon.service && scheduler=timers; } || scheduler=daemon
 }
 
+# The timers to start: at first all; later those that are enabled, and those that this release adds to them. If none is
+# enabled, `--timers` starts all, because then nothing else would run the jobs.
+timers_to_start() {
+    enabled=''
+    for timer in $([ "$old" ] && timers "$old"); do
+        if systemctl is-enabled --quiet "$timer" 2>/dev/null; then enabled="$enabled $timer"; fi
+    done
+    if [ "$old" ] && [ -z "$enabled" ]; then
+        [ "$requested_scheduler" != timers ] || timers "$1"
+        return 0
+    fi
+    for timer in $(timers "$1"); do
+        case " $enabled " in *" $timer "*) echo "$timer"; continue ;; esac
+        [ "$old" ] && [ -e "$opt/releases/$old/share/units/$timer" ] || echo "$timer"
+    done
+}
+
 start_services() {
     names=$(services_to_start | sed 's/$/.service/')
     [ "$scheduler" = daemon ] || run systemctl disable --now irt-daemon.service
-    # Timers that an operator has disabled since stay disabled.
-    if [ "$requested_scheduler" ] || [ -z "$old" ] || [ "$scheduler" = timers ]; then
-        names="$names $(timers "$1")"
-    fi
+    names="$names $(timers_to_start "$1")"
     say "starting $(echo "$names" | tr '\n' ' ')"
     # shellcheck disable=SC2086
     run systemctl enable --quiet irt.target $names

@@ -20,6 +20,7 @@ from typer.main import get_command
 
 from irt_assets.cli import Noun, app
 from irt_assets.common.job_names import INVENTORY
+from irt_assets.common.wording import join_names
 from irt_assets.definitions import build_defs
 from irt_assets.engines import registry
 from irt_assets.engines.spec import EngineSpec
@@ -27,7 +28,7 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.responses.eligibility.rules import STAGES, valid_values
 from irt_assets.responses.scale_decisions import MOVEMENT
 from resources.settings import Settings
-from resources.tables import METADATA, VIEWS, meaning
+from resources.tables import METADATA, VIEWS, RecomputedBy, meaning
 from services.exporter.families import FAMILIES
 
 FOLDER = Path(__file__).parent
@@ -94,7 +95,9 @@ them, lists the metrics of the other servers, and has the rules for alerts.
 TABLES_HEAD = """\
 # Tables
 
-Generated from `resources/tables.py`, which describes every column once. Times are UTC.
+Generated from `resources/tables.py`, which describes every column once. Times are UTC. If assets can recompute lost
+rows of a table, its description names the assets. `irt db downgrade` is refused if other rows would be lost, and a
+backup contains a hash of the other rows.
 """
 
 ENGINES_HEAD = """\
@@ -237,9 +240,19 @@ def tables() -> str:
             + ("key" if column.primary_key else "" if column.nullable else "required", meaning(column))
             for column in table.columns
         ]
-        parts.append(f"## `{table.name}`\n\n{table.comment}\n\n{_table(('column', 'type', '', 'meaning'), rows)}")
+        comment = f"{table.comment}{_recomputed_by(table.info['recomputed_by'])}"
+        parts.append(f"## `{table.name}`\n\n{comment}\n\n{_table(('column', 'type', '', 'meaning'), rows)}")
     views = ", ".join(f"`{name}`" for name in VIEWS)
     return "\n".join([*parts, f"## Views\n\n{views}: their SQL is in `resources/tables.py`.\n"])
+
+
+def _recomputed_by(recomputed_by: RecomputedBy) -> str:
+    """Name the assets that recompute lost rows, in a sentence; empty if there are no such assets."""
+    if not recomputed_by.assets:
+        return ""
+    assets = join_names(f"`{asset}`" for asset in recomputed_by.assets)
+    rows = f"rows with `{recomputed_by.rows}`" if recomputed_by.rows else "lost rows"
+    return f" Recomputed by {assets}: {rows}."
 
 
 def engines() -> str:

@@ -13,7 +13,11 @@ from irt_assets.abilities.online import read_measures, update
 from resources.postgres.database import Database, one_value
 
 GRACE = timedelta(minutes=1)
-"""Minimum age of answers: by then the session hook has requested θ, and the answers are committed."""
+"""Minimum age of answers: by then the session hook has requested θ, and the answers are committed.
+
+A request may have come while a pull stored answers: only a θ that is younger than the pulled answers by this much has
+certainly used them.
+"""
 MAX_AGE = timedelta(days=1)
 """Maximum age of answers: older ones come from imports, and the next night measures their learners."""
 
@@ -83,15 +87,18 @@ def sweep(database: Database, cursor: str | None, seconds: float) -> SweepResult
             return SweepResult(mark, 0, 0, "nothing is published")
         behind = connection.execute(
             """SELECT user_id, latest FROM (
-                 SELECT a.user_id, max(a.recorded_at) AS latest FROM attempt a LEFT JOIN learner l USING (user_id)
-                 WHERE a.recorded_at >= %(since)s AND a.recorded_at < %(until)s AND a.completed_at >= %(oldest)s
-                   AND a.mode = 'live' AND NOT coalesce(l.is_test, false)
+                 SELECT r.user_id, max(r.recorded_at) AS latest, max(
+                          r.recorded_at + CASE WHEN r.pulled_from IS NULL THEN interval '0' ELSE %(grace)s END
+                        ) AS committed
+                 FROM response_log r LEFT JOIN learner l USING (user_id)
+                 WHERE r.recorded_at >= %(since)s AND r.recorded_at < %(until)s AND r.completed_at >= %(oldest)s
+                   AND r.mode = 'live' AND NOT coalesce(l.is_test, false)
                  GROUP BY 1) came
                WHERE (latest, user_id) > (%(since)s, %(user)s) AND NOT EXISTS (
                  SELECT FROM mirt_ability m
-                 WHERE m.user_id = came.user_id AND m.kind = 'online' AND m.fitted_at >= came.latest)
+                 WHERE m.user_id = came.user_id AND m.kind = 'online' AND m.fitted_at >= came.committed)
                ORDER BY latest, user_id""",
-            {"since": mark.time, "user": mark.user_id, "until": now - GRACE, "oldest": now - MAX_AGE},
+            {"since": mark.time, "user": mark.user_id, "until": now - GRACE, "oldest": now - MAX_AGE, "grace": GRACE},
         ).fetchall()
     updated = 0
     for n_done, (user_id, latest) in enumerate(behind):

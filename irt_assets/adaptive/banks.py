@@ -1,5 +1,7 @@
 """The bank of an adaptive test at a time: its items, their posterior distribution, and the plan that chooses them."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,16 +12,20 @@ import numpy as np
 import psycopg
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.common.arrays import Mask
+from irt_assets.common.arrays import Floats, Mask
+from irt_assets.ledger.encoding import item_as_json, item_from_json
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, items_ever_published
 from irt_assets.responses.scales import Scale, initialised_scale
-from irt_assets.scores.equating import joint_covariance
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, SelectionPlan
 from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
 from resources.postgres.database import named_rows
+
+_OF_QUESTIONS = "topic", "format", "testlet"
+_OF_SCALES = "scale_id", "mu", "sigma", "pass_theta", "anchor_version"
+"""Facts about an item and about a scale that a plan depends on."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,10 +60,7 @@ class ItemBank:
         known: Mask = np.isfinite(errors.items.a_se + errors.items.b_se + errors.items.cov_ab)
         own = np.where(known[:, None, None], errors.items.cov_of_each, errors.items.with_assumed_errors().cov)
         errors = replace(errors, items=replace(errors.items, cov=own), origin=np.where(known, errors.origin, -1))
-        J = len(known)
-        joint = joint_covariance(errors, [errors.items.item_ids]).reshape(J, -1, J, errors.items.n_further + 2)
-        cov = np.nan_to_num(joint[:, :2, :, :2].reshape(1, 2 * J, 2 * J))  # errors that are shared may not be known
-        return ItemPosterior.from_items(replace(errors.items, cov=cov))
+        return ItemPosterior.from_items(errors.items, errors.shared_effects)
 
     @property
     def _errors(self) -> ParameterErrors:
@@ -94,6 +97,73 @@ class TestBank(ItemBank):
             return SelectionPlan(test, self.items, self.scale.mu, self.scale.sigma, posterior=posterior)
         except ValueError as error:  # a PsychometricsError, or no pass mark
             raise PermanentFailure(f"test {self.policy.test}: {error}") from None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Everything that the plan is made of, as JSON values, from which `from_content` makes the same plan.
+
+        Raises PermanentFailure if nothing is published.
+        """
+        published, errors = self.published, self._errors.among(self.items.item_ids)
+        further = errors.items.further_cov
+        items = [
+            {
+                "item_id": item,
+                "publication_id": published.publication_ids.get(item),
+                "parameters": json.loads(item_as_json(published.items[item])),
+                "question": {name: self.questions[item][name] for name in _OF_QUESTIONS},
+                "fit": int(errors.origin[j]),
+                "cov": _as_json(errors.items.cov[j]),
+                "further_cov": None if further is None else _as_json(further[j]),
+            }
+            for j, item in enumerate(errors.items.item_ids)
+        ]
+        return {
+            "policy": self.policy.model_dump(mode="json"),
+            "scale": {name: getattr(self.scale, name) for name in _OF_SCALES},
+            "set_hash": published.set_hash,
+            "items": items,
+            "common": [*map(_as_json, errors.common)],
+            "shared": _as_json(errors.shared),
+        }
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of `content`, under which the bank is stored."""
+        content = self.content
+        parts = (*content.pop("items"), content)  # a long text would keep the θ API's other threads waiting
+        return hashlib.sha256("\n".join(json.dumps(part, sort_keys=True) for part in parts).encode()).hexdigest()
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> "TestBank":
+        """Make the bank of a test from `content`."""
+        stored = content["items"]
+        rows = {own["item_id"]: item_from_json(own["parameters"]) for own in stored}
+        further = [own["further_cov"] for own in stored if own["further_cov"] is not None]
+        items = replace(
+            ItemParameters.from_rows([*rows], rows.values()),
+            cov=np.array([own["cov"] for own in stored], dtype=float).reshape(-1, 2, 2),
+            further_cov=np.array(further, dtype=float) if further else None,
+        )
+        errors = ParameterErrors(
+            items,
+            np.array([own["fit"] for own in stored], dtype=np.int64),
+            [np.array(own, dtype=float) for own in content["common"]],
+            np.array(content["shared"], dtype=float),
+        )
+        numbers = {own["item_id"]: own["publication_id"] for own in stored}
+        return cls(
+            scale=Scale(**content["scale"], initialised=True),
+            published=PublishedSet(rows, content["set_hash"], errors=errors, publication_ids=numbers),
+            questions={own["item_id"]: own["question"] for own in stored},
+            unscored=(),
+            policy=Policy.model_validate(content["policy"]),
+        )
+
+
+def _as_json(values: Floats) -> Any:
+    """Nested lists of the values; unknown values are None, and −0, which jsonb does not have, is 0."""
+    return np.where(np.isfinite(values), (values + 0.0).astype(object), np.array(None)).tolist()
 
 
 def read_test_bank(connection: psycopg.Connection, policy: Policy, at: datetime) -> TestBank:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from irt_assets.adaptive.yaml_lines import ContentRules, Count, Limits, Part, Share, items_by_testlet
+from irt_assets.adaptive.yaml_lines import MAX_COUNT, ContentRules, Count, Limits, Name, Part, Share, items_by_testlet
 from irt_psychometrics.adaptive import ItemLimit
 from irt_psychometrics.assembly import FormDesign, SumLimit
 from resources.failures import PermanentFailure
@@ -25,7 +25,7 @@ class Objective(Part):
 class Anchors(Part):
     """The number of anchors in a form, and their source: a form, a list of items, or both."""
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, le=MAX_COUNT)
     form: str | None = None
     items: tuple[str, ...] = ()
     bands: int = Field(default=3, ge=1, le=10)
@@ -47,7 +47,7 @@ class Blueprint(ContentRules):
         seconds: the time limit of the search, after which the best forms found are taken.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     forms: int = Field(default=1, ge=1, le=100)
     length: Limits
     objective: Objective = Objective()

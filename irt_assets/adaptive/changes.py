@@ -15,7 +15,7 @@ import psycopg
 
 from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.simulations import draw_simulees, passed, simulate_bank
+from irt_assets.adaptive.simulations import Simulees, broken_promises, draw_simulees, passed, simulate_bank, summarise
 from irt_assets.adaptive.versions import versions_in_force
 from irt_assets.blocks import number, percent, signed_number
 from irt_assets.common.arrays import Floats
@@ -26,7 +26,8 @@ from irt_psychometrics.adaptive import SimulatedTests
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
-from resources.postgres.database import first_column, one_value
+from resources.postgres.database import first_column
+from resources.postgres.form_names import require_free_names
 
 SIMULEES, TRUE_BANKS = 2_000, 5
 
@@ -51,14 +52,13 @@ def effects_of_withdrawal(connection: psycopg.Connection, items: Collection[str]
 
 
 def preview_policy(connection: psycopg.Connection, policy: Policy, since: datetime) -> list[str]:
-    """The changes against the version in force at `since`, warnings, and simulated tests before and after.
+    """List the changes from the version in force at `since`, warnings, and simulated tests before and after.
 
     Raises PermanentFailure if the test cannot be given by the set in force then, if a form has the same name, or if
     it starts at θ of now on a scale that is not fitted by level.
     """
     test, former = policy.test, versions_in_force(connection, since).get(policy.test)
-    if one_value(connection, "SELECT EXISTS (SELECT FROM form WHERE form_id = %s)", (test,)):
-        raise PermanentFailure(f"{test} is a form with fixed items; give the adaptive test another name")
+    require_free_names(connection, [test], "test")
     bank = read_test_bank(connection, policy, since)
     places = bank.plan.places  # raises if the limits cannot be met
     if policy.start == "theta-now" and bank.scale.rules.fit.assignment != "by_level":
@@ -81,7 +81,15 @@ def preview_policy(connection: psycopg.Connection, policy: Policy, since: dateti
         lines.append("the score depends on earlier answers: learners with the same answers can get different scores")
     if policy.unscored and not bank.unscored:
         lines.append("every item in use has published values, so there are no unscored items to give")
-    return [*lines, _compare(connection, before, bank, since)]
+    simulees = _simulees(connection, bank, since)
+    promises = broken_promises(policy, summarise(bank, simulees, simulate_bank(bank, simulees)))
+    return [*lines, *(f"not kept: {promise}" for promise in promises), _compare(connection, before, bank, since)]
+
+
+def _simulees(connection: psycopg.Connection, bank: TestBank, since: datetime, *others: TestBank) -> Simulees:
+    """Draw simulees of tests with these banks: a twentieth if a test is assembled by shadow tests, which take long."""
+    n = SIMULEES if {each.policy.content for each in (bank, *others)} == {"priority"} else SIMULEES // 20
+    return draw_simulees(connection, bank.scale, since, n)
 
 
 def _changed_rules(before: Policy, after: Policy) -> list[str]:
@@ -111,8 +119,7 @@ def with_values(changes: Mapping[str, ItemRow], bank: TestBank) -> TestBank:
 def _compare(connection: psycopg.Connection, before: TestBank, after: TestBank, since: datetime) -> str:
     """The difference in words, with 95 % intervals of the simulation's error."""
     test_id, banks = after.policy.test, (before, after)
-    n = SIMULEES if {bank.policy.content for bank in banks} == {"priority"} else SIMULEES // 20
-    simulees = draw_simulees(connection, after.scale, since, n)
+    simulees = _simulees(connection, after, since, before)
     try:
         most = max(after, before, key=lambda bank: len(bank.plan.places))
         truth = most.posterior.draw(TRUE_BANKS, np.random.default_rng(0))

@@ -26,11 +26,12 @@ from irt_assets.responses.scale_decisions import FORM_OF, record_decisions
 from irt_assets.scores.releases import released_tables
 from irt_psychometrics.assembly import assemble
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, first_column, named_rows
+from resources.postgres.database import Database, first_column, named_rows
+from resources.postgres.form_names import lock_form_names, require_free_names
 
 MAX_NAMED = 5
-BANKS = 500
-"""Number of true banks that the interval of the information comes from."""
+BANKS, DENSITIES = 500, 20
+"""Number of true banks, and of densities of slopes among these, that the interval of the information comes from."""
 QTI = """<?xml version="1.0" encoding="utf-8"?>
 <assessmentTest xmlns="http://www.imsglobal.org/xsd/imsqti_v2p2" identifier="form" title={title}>
   <testPart identifier="part" navigationMode="nonlinear" submissionMode="simultaneous">
@@ -122,9 +123,10 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
     design = blueprint.design(questions, theta, anchors, left_out)
     found = assemble(bank.items, design, posterior=bank.posterior, time_limit=blueprint.seconds)
     chosen: Floats = np.array([np.isin(bank.items.item_ids, form) for form in found.forms], dtype=float).T
+    places = np.flatnonzero(chosen.any(axis=1))
     grid = bank.scale.mu + bank.scale.sigma * np.linspace(-SDS, SDS, POINTS)
-    banks = bank.posterior.draw(BANKS, np.random.default_rng(0))
-    information = np.array([each.curves.information(grid) @ chosen for each in banks])
+    banks = bank.posterior.draw(BANKS, np.random.default_rng(0), densities=DENSITIES)
+    information = np.array([each.curves.select(places).information(grid) @ chosen[places] for each in banks])
     low, high = np.quantile(information, (0.025, 0.975), axis=0)
     curves = np.stack([np.broadcast_to(grid[:, None], low.shape), low, information.mean(axis=0), high], axis=-1)
     return [
@@ -195,11 +197,11 @@ def find_draft(connection: psycopg.Connection, form_id: str) -> StoredForm:
 def store_drafts(database: Database, drafts: Sequence[FormDraft], *, by: str, reason: str) -> None:
     """Record that `by` has assembled the forms of a blueprint. A draft replaces the former draft of its name.
 
-    Raises PermanentFailure if a form of this name exists, which may have been released since.
+    Raises PermanentFailure if a form or an adaptive test of this name exists, which may have been added since.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection, connection.transaction():
-        advisory_lock(connection, "forms", "")
+        lock_form_names(connection)
         _require_new(connection, [draft.form_id for draft in drafts])
         values = {
             FORM_OF + draft.form_id: json.dumps({"state": "draft", "draft": draft.model_dump(mode="json")})
@@ -247,12 +249,12 @@ def release_forms(
     """Release drafts as forms, or undo their release. Returns them as they were before.
 
     Raises PermanentFailure if a form was not assembled or is released already, if an item can no longer be in it, if
-    an imported form has its name, or if a draft differs from `seen`. The release of a form with answers or a released
-    score table cannot be undone.
+    an imported form or an adaptive test has its name, or if a draft differs from `seen`. The release of a form with
+    answers or a released score table cannot be undone.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection, connection.transaction():
-        advisory_lock(connection, "forms", "")
+        lock_form_names(connection)
         planned = plan_release(connection, names, at, undo=undo)
         if seen is not None and [form.decision_id for form in seen] != [form.decision_id for form in planned]:
             raise PermanentFailure("nothing was decided: a form has been assembled or released since. Look again")
@@ -301,5 +303,6 @@ def as_qti(draft: FormDraft) -> str:
 
 
 def _require_new(connection: psycopg.Connection, names: Sequence[str]) -> None:
+    require_free_names(connection, names, "form")
     if known := first_column(connection, "SELECT form_id FROM form WHERE form_id = ANY(%s)", ([*names],)):
         raise PermanentFailure(f"form {known[0]} exists already; give the blueprint another name")

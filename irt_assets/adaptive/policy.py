@@ -8,15 +8,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from irt_assets.adaptive.yaml_lines import ContentRules, Part, Share, items_by_testlet
+from irt_assets.adaptive.yaml_lines import MAX_COUNT, ContentRules, Name, Part, Share, items_by_testlet
 from irt_psychometrics.adaptive import AdaptiveTest
+
+MAX_ITEMS, MAX_UNSCORED = 200, 0.5
+"""Largest number of scored items of a test, and largest share of places for other items."""
+MAX_PLACES = round(MAX_ITEMS / (1 - MAX_UNSCORED))
 
 
 class Length(Part):
     """The numbers of items, and the standard error at which a test ends."""
 
     min: int = Field(default=1, ge=1)
-    max: int = Field(ge=1, le=200)
+    max: int = Field(ge=1, le=MAX_ITEMS)
     se: float | None = Field(default=None, gt=0)
 
 
@@ -36,7 +40,7 @@ class Exposure(Part):
 
     max: Share | None = None
     theta_cuts: tuple[float, ...] = ()
-    randomesque: int = Field(default=1, ge=1)
+    randomesque: int = Field(default=1, ge=1, le=MAX_COUNT)
 
 
 class Policy(ContentRules):
@@ -52,7 +56,7 @@ class Policy(ContentRules):
         look_back_days: days for which an item is not given to a learner again.
     """
 
-    test: str = Field(min_length=1)
+    test: Name
     start: Literal["population", "theta-now"] = "population"
     score_by: Literal["session", "theta-now"] = "session"
     method: str = "maximum-information"
@@ -62,7 +66,7 @@ class Policy(ContentRules):
     testlets: bool = False
     content: str = "priority"
     exposure: Exposure = Exposure()
-    unscored: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    unscored: Annotated[float, Field(ge=0, le=MAX_UNSCORED)] = 0.0
     look_back_days: int = Field(default=365, ge=0, le=3650)
 
     @model_validator(mode="after")
@@ -80,7 +84,7 @@ class Policy(ContentRules):
         """
         cut = (self.classify.cut if self.classify.cut is not None else pass_theta) if self.classify else None
         if self.classify and cut is None:
-            raise ValueError(f"scale {self.scale} has no pass mark: `irt scale set-pass`, or set classify.cut")
+            raise ValueError(f"scale {self.scale} has no pass mark: `irt scale pass-mark`, or set classify.cut")
         rules = self.classify or Classification()
         return AdaptiveTest(
             method=self.method,  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Sessions of adaptive tests: the values that their first request fixes, and the next item by the answers.
 
-A session's row in `adaptive_session` and its answers determine the next item. `Plans` keeps the tables of the tests in
-force and of the sessions under way in memory.
+A session's row in `adaptive_session`, the bank that it cites and the answers determine the next item. `Plans` keeps the
+tables of the tests in force and of the sessions under way in memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -22,10 +22,20 @@ from pydantic import BaseModel, Field
 
 from irt_assets.abilities.online import Measures, read_theta
 from irt_assets.adaptive.banks import TestBank, read_test_bank
-from irt_assets.adaptive.exposure import PRIOR_SESSIONS, counts_of_session, exposure_counts
-from irt_assets.adaptive.versions import TestVersion, read_versions, versions_in_force
+from irt_assets.adaptive.exposure import (
+    counts_by_items,
+    counts_of_session,
+    exposure_counts,
+    simulated_counts,
+    with_prior,
+)
+from irt_assets.adaptive.stored_banks import read_session_bank, store_bank
+from irt_assets.adaptive.versions import TestVersion, versions_in_force
 from irt_assets.common.arrays import Floats
+from irt_assets.intake.max_scores import known_maxima
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
+from irt_assets.responses.points import read_points
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import simulate
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, one_value, record
@@ -34,8 +44,19 @@ LOG = logging.getLogger(__name__)
 MAX_FORMER_BANKS = 8
 """Largest number of banks in memory besides the banks of the tests in force. The tables of 2,000 items take 35 MB."""
 DAY = timedelta(days=1)
-Answers = Sequence[tuple[str, int | None]]
-"""Items and scores in the order of the session; None: the answer is not scored."""
+FIRST_SESSIONS = 1_000
+"""Number of simulated sessions from which a test without any counts starts; a twentieth with shadow tests."""
+DAYS_OF_ENDED = 2
+"""Days for which ended sessions are remembered, so that a repeated last request counts once."""
+
+
+class Answer(NamedTuple):
+    """An answer of a session, as it was sent or as it is in the log. `counts`: false if the log has it as dropped."""
+
+    item_id: str
+    correct: bool | None
+    score: int | None
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,7 @@ class Session:
     """A row of `adaptive_session`, without its scale.
 
     Attributes:
+        bank_hash: the stored bank; None: the session began before banks were stored.
         start_theta, start_se: the learner's θ of the start by which items are chosen; None: the population.
         eligible: items that are avoided because of their exposure, by interval of θ.
         unscored: items for the unscored places, in order.
@@ -54,6 +76,7 @@ class Session:
     test_id: str
     version: int
     set_hash: str
+    bank_hash: str | None
     seed: int
     start_theta: float | None
     start_se: float | None
@@ -93,19 +116,25 @@ class Offer:
     """A test in force.
 
     Attributes:
-        counts: `exposure_counts` of the test.
-        finished: the same in sessions that ended in this process, by day of their start, until the day is counted; for
-            a test without any counts also in simulated sessions, under None.
-        ended: the sessions that `finished` includes.
+        counts, simulated: `exposure_counts` and `simulated_counts` of the test.
+        finished: counts in sessions that ended in this process, by day of their start, until the day is counted.
+        ended: the sessions of the last days that `finished` includes, by day of their start.
         drawn: for each item for unscored places, the number of sessions for which it was drawn.
     """
 
     version: TestVersion
     bank: TestBank
     counts: Floats
-    finished: dict[date | None, Floats]
-    ended: set[str]
+    simulated: Floats
+    finished: dict[date, Floats]
+    ended: dict[date, set[str]]
     drawn: Counter[str]
+
+    @property
+    def eligibility(self) -> Floats:
+        """Probability that an item is eligible in the next session, shape (S, J)."""
+        counts = with_prior(sum([*self.finished.values()], self.counts), self.simulated)
+        return self.bank.plan.eligibility(*counts)
 
 
 class Plans:
@@ -119,14 +148,16 @@ class Plans:
     def __init__(self) -> None:
         self.offers: dict[str, Offer] = {}
         self.faults: dict[str, str] = {}
-        self._banks: dict[tuple[int, str], TestBank] = {}
+        self._banks: dict[str, TestBank] = {}
         self._withdrawn, self._dropped = Withdrawals(), set[str]()
+        self._max_scores: dict[str, int | None] = {}
         self._lock = threading.Lock()
 
     def refresh(self, connection: psycopg.Connection, now: datetime) -> None:
         """Read the tests in force and the items withdrawn, and make the tables of new plans."""
         self._withdrawn = read_withdrawals(connection)
         self._dropped = set(first_column(connection, "SELECT item_id FROM question WHERE meta->'key' = '[]'::jsonb"))
+        self._max_scores = known_maxima(connection)
         offers, faults = {}, dict[str, str]()
         for test_id, version in versions_in_force(connection, now).items():
             try:
@@ -143,25 +174,42 @@ class Plans:
 
     def _offer(self, connection: psycopg.Connection, version: TestVersion, now: datetime) -> Offer:
         read = read_test_bank(connection, version.policy, now)
-        key = version.version, read.published.set_hash
-        bank = self._banks.get(key)
-        if bank is None or not read.questions.items() <= bank.questions.items():
-            read.plan.next([], [], seed=0)  # makes the tables
-            bank = self._banks[key] = read
-        counts = exposure_counts(connection, version.version, bank.plan)
+        bank = self._banks.get(read.content_hash)
+        if bank is None:
+            bank = TestBank.from_content(read.content)
+            bank.plan.next([], [], seed=0)  # makes the tables
+            self._banks[read.content_hash] = bank
+        counts, simulated = (
+            read_counts(connection, version.version, bank.plan) for read_counts in (exposure_counts, simulated_counts)
+        )
         former = self.offers.get(version.test_id)
-        if former and former.bank is bank:
+        if former and former.version.version == version.version:
             counted = one_value(connection, "SELECT max(day) FROM item_exposure WHERE version = %s", (version.version,))
             finished, ended, drawn = former.finished, former.ended, former.drawn
-            for day in [day for day in finished if (counts.any() if day is None else counted and day <= counted)]:
-                del finished[day]
+            if former.bank is not bank:
+                finished = {day: counts_by_items(own, former.bank.plan, bank.plan) for day, own in [*finished.items()]}
+            if not counts.any() and not simulated.any():
+                simulated = counts_by_items(former.simulated, former.bank.plan, bank.plan)
+            for day in [*finished]:
+                if counted and day <= counted:
+                    del finished[day]
+            for day in [*ended]:
+                if not _is_recent(day, now):
+                    del ended[day]
         else:
-            finished, ended = {}, set()
-            if bank.test.max_exposure is not None and not counts.any():
-                n = PRIOR_SESSIONS if bank.policy.content == "priority" else PRIOR_SESSIONS // 20
-                errors, scale = bank.plan.posterior, bank.scale
-                first = simulate(bank.items, bank.test, n, errors=errors, mean=scale.mu, sd=scale.sigma, threads=1)
-                finished[None] = np.array([first.times_eligible, first.times_given])
+            finished, ended = {}, {}
+            if bank.test.max_exposure is not None and not counts.any() and not simulated.any():
+                n = FIRST_SESSIONS if bank.policy.content == "priority" else FIRST_SESSIONS // 20
+                first = simulate(
+                    bank.items,
+                    bank.test,
+                    n,
+                    errors=bank.plan.posterior,
+                    mean=bank.scale.mu,
+                    sd=bank.scale.sigma,
+                    threads=1,
+                )
+                simulated = np.array([first.times_eligible, first.times_given])
             drawn = Counter(
                 first_column(
                     connection,
@@ -170,31 +218,49 @@ class Plans:
                     (version.test_id, now - 90 * DAY),
                 )
             )
-        return Offer(version, bank, counts, finished, ended, Counter({item: drawn[item] for item in read.unscored}))
+        return Offer(
+            version, bank, counts, simulated, finished, ended, Counter({item: drawn[item] for item in read.unscored})
+        )
 
     def bank_of(self, connection: psycopg.Connection, session: Session) -> TestBank:
-        """The bank of a session. It is read again as of the session's start if it is not in memory."""
-        key = session.version, session.set_hash
+        """Return the bank of a session. Raises SetGone if it is not known any more.
+
+        A session of an earlier release cites the bank that is found from then on, so every replica uses this bank.
+        """
         with self._lock:
-            if key not in self._banks:
-                [version] = [v for v in read_versions(connection, session.test_id) if v.version == session.version]
-                self._banks[key] = read_test_bank(connection, version.policy, session.started_at)
-            return self._banks[key]
+            bank = self._banks.get(session.bank_hash or "")
+            if bank is None:
+                bank = read_session_bank(
+                    connection, session.version, session.bank_hash, session.set_hash, session.started_at
+                )
+                if session.bank_hash is None:
+                    bank = _cite(connection, session, bank)
+                bank = self._banks.setdefault(bank.content_hash, bank)
+            return bank
 
-    def next_item(self, connection: psycopg.Connection, session: Session, answers: Answers, now: datetime) -> NextItem:
-        """The next item of a session. Raises PsychometricsError if answers do not belong to the session's test.
+    def next_item(
+        self, connection: psycopg.Connection, session: Session, sent: Sequence[Answer] | None, now: datetime
+    ) -> NextItem:
+        """Choose the next item of a session by all answers so far, in order. None: by the answers in the log.
 
-        Answers to items that are dropped from scoring count neither for θ nor for the length.
+        Answers to items that are dropped from scoring count neither for θ nor for the length. Raises PsychometricsError
+        if sent answers are not possible or do not belong to the session's test, and SetGone like `bank_of`.
         """
         bank, offer = self.bank_of(connection, session), self.offers.get(session.test_id)
-        plan, published, answered = bank.plan, bank.published.items, {item for item, _ in answers}
+        answers = read_answers(connection, session) if sent is None else sent
+        plan, answered = bank.plan, {answer.item_id for answer in answers}
         gone = {item for item in self._withdrawn.stretches if self._withdrawn.covers(item, now)} | self._dropped
-        uncounted = self._dropped | {*session.unscored} | (answered.difference(plan.places) & published.keys())
-        given = [(item, score) for item, score in answers if item not in uncounted and score is not None]
+        uncounted = self._dropped | {*session.unscored} | gone.difference(plan.places)
+        points = [self._points(bank, answer, from_log=sent is None) for answer in answers]
+        given = [
+            (answer.item_id, own)
+            for answer, own in zip(answers, points, strict=True)
+            if answer.counts and own is not None and answer.item_id not in uncounted
+        ]
         scored = [item for item, _ in given]
         step = plan.next(
             scored,
-            [score for _, score in given],
+            [own for _, own in given],
             seed=session.seed,
             start=session.start,
             score_from_start=bank.policy.score_by == "theta-now",
@@ -206,11 +272,8 @@ class Plans:
         unscored = [own for own in session.unscored if position in places and own not in answered and own not in gone]
         if unscored:
             item, stop = unscored[0], None
-        elif stop and offer and offer.bank is bank and session.session_id not in offer.ended:
-            interval, own = counts_of_session(plan, session.eligible, scored, step.theta)
-            day = session.started_at.astimezone(UTC).date()
-            offer.finished.setdefault(day, np.zeros_like(offer.counts))[:, interval] += own
-            offer.ended.add(session.session_id)
+        elif stop and offer and offer.version.version == session.version:
+            _count_end(offer, session, scored, step.theta, now)
         return NextItem(
             test=session.test_id,
             session_id=session.session_id,
@@ -226,6 +289,49 @@ class Plans:
             passes=step.passes if stop else None,
             skipped=sorted(gone & (plan.places.keys() | {*session.unscored})),
         )
+
+    def _points(self, bank: TestBank, answer: Answer, *, from_log: bool) -> int | None:
+        """Read the points of an answer.
+
+        If the answer is not possible, return None, or raise PsychometricsError if it was sent.
+        """
+        values = bank.published.items.get(answer.item_id)
+        most = values.max_score if values else self._max_scores.get(answer.item_id) or 1
+        points = read_points(answer.correct, answer.score, most)
+        if points is None and not from_log:
+            correct = "" if answer.correct is None else f" with correct {str(answer.correct).lower()}"
+            raise PsychometricsError(
+                f"the score of item {answer.item_id} must be 0 to {most}, with correct true only for {most}, got "
+                f"{answer.score}{correct}"
+            )
+        return points
+
+
+def _is_recent(day: date, now: datetime) -> bool:
+    return (now.astimezone(UTC).date() - day).days < DAYS_OF_ENDED
+
+
+def _count_end(offer: Offer, session: Session, given: Sequence[str], theta: float, now: datetime) -> None:
+    """Count the items of a session that has ended, once."""
+    day = session.started_at.astimezone(UTC).date()
+    if not _is_recent(day, now) or session.session_id in offer.ended.setdefault(day, set()):
+        return
+    interval, own = counts_of_session(offer.bank.plan, session.eligible, given, theta)
+    offer.finished.setdefault(day, np.zeros_like(offer.counts))[:, interval] += own
+    offer.ended[day].add(session.session_id)
+
+
+def _cite(connection: psycopg.Connection, session: Session, bank: TestBank) -> TestBank:
+    """Store a bank and let a session cite it. If a simultaneous request was first, return the bank of that request."""
+    store_bank(connection, bank)
+    cited = one_value(
+        connection,
+        "UPDATE adaptive_session SET bank_hash = coalesce(bank_hash, %s) WHERE session_id = %s RETURNING bank_hash",
+        (bank.content_hash, session.session_id),
+    )
+    if cited == bank.content_hash:
+        return bank
+    return read_session_bank(connection, session.version, cited, session.set_hash, session.started_at)
 
 
 def find_session(connection: psycopg.Connection, session_id: str) -> Session | None:
@@ -259,14 +365,16 @@ def begin_session(
         "scale_id": policy.scale,
         "scale_version": bank.scale.anchor_version,
         "set_hash": bank.published.set_hash,
+        "bank_hash": bank.content_hash,
         "seed": seed,
         "start_theta": theta and theta.theta,
         "start_se": theta and theta.se,
-        "eligible": Jsonb(plan.draw_ineligible(plan.eligibility(*sum(offer.finished.values(), offer.counts)), seed)),
+        "eligible": Jsonb(plan.draw_ineligible(offer.eligibility, seed)),
         "unscored": Jsonb(unscored),
         "seen": Jsonb(sorted(seen & plan.places.keys())),
         "started_at": now,
     }
+    store_bank(connection, bank)
     session = record(
         connection,
         Session,
@@ -279,14 +387,14 @@ def begin_session(
     return session
 
 
-def read_answers(connection: psycopg.Connection, session: Session) -> Answers:
-    """The session's answers in the log, in order: the first answer to each item. An omission has score 0."""
-    return connection.execute(
-        """SELECT item_id,
-             (array_agg(CASE WHEN mode <> 'dropped' THEN coalesce(score, correct::int, 0) END
-                        ORDER BY position, completed_at))[1]
-           FROM attempt
-           WHERE user_id = %s AND completed_at >= %s AND (session_id, form_id) = (%s, %s)
-           GROUP BY item_id ORDER BY min(position), min(completed_at)""",
+def read_answers(connection: psycopg.Connection, session: Session) -> list[Answer]:
+    """Read the session's answers in the log, in order: the first answer to each item."""
+    rows = connection.execute(
+        """SELECT item_id, correct, score, mode <> 'dropped' FROM (
+             SELECT DISTINCT ON (item_id) item_id, correct, score, mode, position, completed_at FROM attempt
+             WHERE user_id = %s AND completed_at >= %s AND (session_id, form_id) = (%s, %s)
+             ORDER BY item_id, position, completed_at) given
+           ORDER BY position, completed_at""",
         (session.user_id, session.started_at - DAY, session.session_id, session.test_id),
-    ).fetchall()
+    )
+    return [Answer(*row) for row in rows]

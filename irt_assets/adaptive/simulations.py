@@ -32,6 +32,8 @@ MIN_LEARNERS = 30
 MIN_PRECISE, MAX_EXCESS, SDS = 0.95, 0.05, 3.0
 """Least share of tests that reach the standard error, largest RMSE / SE − 1, and standard errors of the simulation
 beyond which a promise is broken."""
+MANY = 1e6
+"""Factor of earlier tests, so that simulees at one θ do not change which items are eligible."""
 
 
 class Simulees(NamedTuple):
@@ -108,12 +110,19 @@ def simulate_test(
     tests = simulate_bank(bank, simulees)
     counts = zip(plan.items.item_ids, tests.times_eligible.T, tests.times_given.T, strict=True)
     items = {item: {"eligible": on.tolist(), "given": given.tolist()} for item, on, given in counts}
-    summary = summarise(bank, tests) | {"learners": simulees.source}
-    return TestSimulation(*known, bank.published.set_hash, summary, items)
+    return TestSimulation(*known, bank.published.set_hash, summarise(bank, simulees, tests), items)
 
 
-def simulate_bank(bank: TestBank, simulees: Simulees, truth: Sequence[ItemParameters] | None = None) -> SimulatedTests:
-    """Simulate a test with true parameters from several banks with its items. None: banks drawn from its posterior."""
+def simulate_bank(
+    bank: TestBank,
+    simulees: Simulees,
+    truth: Sequence[ItemParameters] | None = None,
+    counts: tuple[Floats, Floats] | None = None,
+) -> SimulatedTests:
+    """Simulate a test with true parameters from several banks with its items. None: banks drawn from its posterior.
+
+    `counts`: times that items were eligible and given in earlier tests. None: there were no tests.
+    """
     plan = bank.plan
     return simulate(
         plan.items,
@@ -124,11 +133,29 @@ def simulate_bank(bank: TestBank, simulees: Simulees, truth: Sequence[ItemParame
         mean=plan.mean,
         sd=plan.sd,
         known_se=simulees.known_se if bank.policy.start == "theta-now" else None,
+        counts=counts,
     )
 
 
-def summarise(bank: TestBank, tests: SimulatedTests) -> dict[str, Any]:
-    """The results of simulated tests as JSON values."""
+def error_rates(bank: TestBank, simulees: Simulees, tests: SimulatedTests) -> dict[str, float]:
+    """Simulate the error rates of a sequential test at the ends of the indifference region.
+
+    Half of the simulees are at each end. Exposure is limited as for the learners of `tests`. Returns {} if the test is
+    not sequential.
+    """
+    test = tests.plan.test
+    if test.cut is None or test.cut_rule != "sprt":
+        return {}
+    counts = tests.times_eligible * MANY, tests.times_given * MANY
+    fails, passes = (
+        simulate_bank(bank, simulees._replace(theta=np.full(simulees.theta.size // 2, end)), counts=counts).passes
+        for end in (test.cut + test.indifference, test.cut - test.indifference)
+    )
+    return {"false_pass": float(passes.mean()), "false_fail": float(1 - fails.mean())}
+
+
+def summarise(bank: TestBank, simulees: Simulees, tests: SimulatedTests) -> dict[str, Any]:
+    """Summarise the simulated tests of `simulees` as JSON values."""
     plan, passes, exposure = tests.plan, passed(bank, tests), tests.exposure
     edges = np.array([-np.inf, *np.quantile(tests.theta, np.arange(0.1, 1, 0.1)), np.inf])
     n_tests = np.maximum(tests.times_eligible.max(axis=1), 1.0)  # some item is eligible in all tests of an interval
@@ -136,7 +163,9 @@ def summarise(bank: TestBank, tests: SimulatedTests) -> dict[str, Any]:
     interval, most = np.unravel_index(int(rates.argmax()), rates.shape)
     return {
         **{name: finite(getattr(tests, name)) for name in ("bias", "rmse", "mean_se", "capitalisation", "overlap")},
+        "learners": simulees.source,
         "accuracy": tests.accuracy,
+        "error_rates": error_rates(bank, simulees, tests),
         "n": tests.theta.size,
         "length": float(tests.length.mean()),
         "lengths": {str(n): int(count) for n, count in zip(*np.unique(tests.length, return_counts=True), strict=True)},
@@ -180,6 +209,14 @@ def broken_promises(policy: Policy, summary: Mapping[str, Any]) -> list[str]:
             found.append(
                 f"item {item} is given to {percent(largest)} of the learners, and exposure.max is {percent(most)}; "
                 "add items or raise it"
+            )
+    for name, share in summary.get("error_rates", {}).items():  # not in earlier simulations
+        declared = getattr(policy.classify, name)
+        if share > declared + SDS * np.sqrt(declared * (1 - declared) / (n // 2)):
+            end, wrongly = ("lower", "pass") if name == "false_pass" else ("upper", "fail")
+            found.append(
+                f"{percent(share)} of the learners at the {end} end of the indifference region {wrongly}, and {name} "
+                f"is {percent(declared)}; raise length.max, classify.indifference or classify.{name}"
             )
     found += [
         f"{name} is met in {percent(share)} of the tests" for name, share in summary["limits"].items() if share < 1

@@ -14,6 +14,7 @@ from irt_assets.adaptive.policy import Policy
 from irt_assets.decisions.release import require_text
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value, records
+from resources.postgres.form_names import lock_form_names, require_free_names
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,12 @@ def set_policy(
 ) -> int:
     """Store a new version of a test, by default in force from now on. Returns its number.
 
-    Raises PermanentFailure if the test has another scale, or without a person or a reason.
+    Raises PermanentFailure if the test has another scale, if a form has its name, or without a person or a reason.
     """
     with database.connect() as connection, connection.transaction():
         advisory_lock(connection, "adaptive_test", policy.test)
+        lock_form_names(connection)
+        require_free_names(connection, [policy.test], "test")
         former = read_versions(connection, policy.test)
         if former and former[-1].scale_id != policy.scale:
             raise PermanentFailure(

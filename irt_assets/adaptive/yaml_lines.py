@@ -1,22 +1,38 @@
 """Rules that people write in YAML, with errors that name the lines. Policies and blueprints are made of these parts."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from irt_assets.intake.clean import MAX_ID_LENGTH
 from irt_psychometrics.adaptive import ItemLimit
 from resources.failures import PermanentFailure
 
+MAX_COUNT = 10_000
+"""Largest number of items that a rule may contain: more than any bank that tests are assembled from."""
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""Characters that PostgreSQL does not store: NUL, and half of a surrogate pair."""
+
+
+def _require_short_name(name: str) -> str:
+    if len(name.encode()) > MAX_ID_LENGTH:
+        raise ValueError(f"must have at most {MAX_ID_LENGTH} bytes in UTF-8, got {len(name.encode()):,}")
+    return name
+
+
 Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Name = Annotated[str, Field(min_length=1), AfterValidator(_require_short_name)]
+"""Name of a test or form, which exam services send as an id."""
 
 
 class Part(BaseModel):
-    """A part of a document. Unknown names are refused."""
+    """A part of a document. Unknown names, infinity and NaN are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Limits(Part):
@@ -46,13 +62,11 @@ class ContentRules(Part):
     enemies: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
-    def from_yaml(cls, text: str) -> Self:
+    def from_yaml(cls, text: str | bytes) -> Self:
         """Read a document. Raises PermanentFailure, which names the lines that are wrong."""
+        tree, content = _load(text)
         try:
-            tree, content = yaml.compose(text), yaml.safe_load(text)
             return cls.model_validate(content if isinstance(content, dict) else {"": content})
-        except yaml.YAMLError as error:
-            raise PermanentFailure(f"this is not YAML: {error}") from None
         except ValidationError as error:
             faults = [
                 f"line {_line(tree, fault['loc'])}: {'.'.join(map(str, fault['loc'])) or 'rules'}: "
@@ -69,6 +83,22 @@ class ContentRules(Part):
             yield from ItemLimit.of_groups(groups, [*bank], by_group)
         for group in self.enemies:
             yield ItemLimit(f"enemies {', '.join(group)}", tuple(item for item in group if item in bank), 0, 1)
+
+
+def _load(text: str | bytes) -> tuple[yaml.Node | None, Any]:
+    """Return the nodes and the content of a YAML document. Raises PermanentFailure if a database cannot store it."""
+    try:
+        for token in yaml.scan(text):
+            if isinstance(token, yaml.ScalarToken) and UNSTORABLE.search(token.value):
+                raise PermanentFailure(
+                    f"line {token.start_mark.line + 1}: text must not contain NUL or half of a surrogate pair, got "
+                    f"{token.value[:40]!a}"
+                )
+        return yaml.compose(text), yaml.safe_load(text)
+    except RecursionError:
+        raise PermanentFailure("this is not YAML of rules: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that Python cannot represent
+        raise PermanentFailure(f"this is not YAML: {error}") from None
 
 
 def items_by_testlet(bank: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

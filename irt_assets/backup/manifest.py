@@ -13,9 +13,8 @@ from irt_assets.backup.places import MANIFEST
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
-from resources.postgres.schema import IRREPLACEABLE_TABLES
 from resources.postgres.schema_version import SchemaVersion
-from resources.tables import METADATA
+from resources.tables import METADATA, irreplaceable_rows
 
 FORMAT = 1
 DATABASE = "database.dump"
@@ -37,7 +36,7 @@ class Rows(BaseModel):
 
     Attributes:
         tables: number of rows by table.
-        digests: order-independent hash of the rows of each table in IRREPLACEABLE_TABLES.
+        digests: order-independent hash of each table's rows that no job recomputes.
     """
 
     tables: dict[str, int]
@@ -113,10 +112,12 @@ def read_rows(connection: psycopg.Connection) -> Rows:
     ).fetchall()
     tables: dict[str, int] = {}
     digests: dict[str, str] = {}
+    conditions = irreplaceable_rows()
     for (name,) in sorted(existing):
-        query = (DIGEST if name in IRREPLACEABLE_TABLES else COUNT).format(sql.Identifier(name))
-        ((tables[name], digest),) = connection.execute(query).fetchall()
-        if name in IRREPLACEABLE_TABLES:
+        query = DIGEST if name in conditions else COUNT
+        parts = {"table": sql.Identifier(name), "condition": sql.SQL(conditions.get(name, "true"))}
+        ((tables[name], digest),) = connection.execute(query.format(**parts)).fetchall()
+        if name in conditions:
             digests[name] = digest
     return Rows(tables=tables, digests=digests)
 
@@ -130,11 +131,13 @@ AS_TEXT = (
     "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL bytea_output = 'hex'; "
     "SET LOCAL extra_float_digits = 1"
 )
-COUNT = sql.SQL("SELECT count(*), NULL FROM {}")
+COUNT = sql.SQL("SELECT count(*), NULL FROM {table}")
 DIGEST = sql.SQL(
-    "SELECT count(*), coalesce(sum(('x' || left(md5(r::text), 15))::bit(60)::bigint::numeric), 0)::text FROM {} r"
+    "SELECT count(*), coalesce(sum(('x' || left(md5(r::text), 15))::bit(60)::bigint::numeric) "
+    "FILTER (WHERE {condition}), 0)::text FROM {table} r"
 )
-"""Digest of a table. It depends neither on the order of the rows, as it is a sum, nor on the server's version (md5)."""
+"""Digest of a table's rows that no job recomputes. It depends neither on the order of the rows, as it is a sum, nor on
+the server's version (md5)."""
 
 
 def row_differences(then: Rows, now: Rows) -> list[str]:

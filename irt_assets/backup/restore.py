@@ -35,7 +35,7 @@ from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure
 from resources.files.folder_claim import adopt_folder
 from resources.files.object_store import FolderStore, ObjectStore, object_store
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
 from resources.postgres.own_schema import relations_in
 from resources.postgres.schema import upgrade
 from resources.postgres.schema_version import COMMIT_OF_FIRST_SCHEMA, first_revision, schema_version
@@ -80,7 +80,7 @@ def restore_backup(
         if verify:
             store = object_store(settings)
             restored.differences += faults(read_listing(folder / OBJECTS), store)
-            restored.differences += _new_violations(settings, database, store, manifest)
+            _compare_violations(settings, database, store, restored)
     restored.seconds = time.monotonic() - began
     return restored
 
@@ -155,17 +155,17 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Bac
         adopt_folder(settings, database)
 
 
-def _new_violations(
-    settings: Settings, database: Database, store: ObjectStore, manifest: BackupManifest
-) -> Iterator[str]:
-    """Yield a sentence for each invariant of severity error that the copy violates and its reports do not mention.
+def _compare_violations(settings: Settings, database: Database, store: ObjectStore, restored: RestoredBackup) -> None:
+    """Add each invariant of severity error that the copy violates, but whose violations the backup does not report.
 
-    Invariants that could not be evaluated get a sentence, too.
+    They are differences, or notes if the invariant was never evaluated in the original. Invariants that cannot be
+    evaluated are differences, too.
     """
-    months = list(months_between(manifest.first_month, last_complete_month(manifest.made_at)))
+    made_at, first_month = restored.manifest.made_at, restored.manifest.first_month
+    months = list(months_between(first_month, last_complete_month(made_at)))
     with dagster_instance(settings, database) as instance:
         made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in ANALYSES}
-        report = evaluate_all(database, store, month_states(database, instance, months), manifest.made_at, made)
+        report = evaluate_all(database, store, month_states(database, instance, months), made_at, made)
     with database.connect() as connection:
         known = set(
             connection.execute(
@@ -173,16 +173,23 @@ def _new_violations(
                    WHERE NOT passed AND subject <> '' AND resolved_at IS NULL"""
             ).fetchall()
         )
+        evaluated = first_column(connection, "SELECT DISTINCT invariant FROM invariant_result WHERE subject = ''")
     for verdict in report.verdicts:
+        name, truth = verdict.invariant.name, verdict.invariant.truth
         if verdict.crashed:
-            yield f"the invariant {verdict.invariant.name} could not be evaluated: {verdict.crashed}"
-        if verdict.invariant.severity != "error":
+            restored.differences.append(f"the invariant {name} could not be evaluated: {verdict.crashed}")
+        new = [v for v in verdict.violations if (name, v.partition, v.subject) not in known]
+        if verdict.invariant.severity != "error" or not new:
             continue
-        new = [v for v in verdict.violations if (verdict.invariant.name, v.partition, v.subject) not in known]
-        if new:
-            first = new[0]
-            yield (
-                f"the copy violates the invariant '{verdict.invariant.truth}', and no report in the backup mentions "
-                f"it: {first.partition} {first.subject}: {first.observed}, expected {first.expected}"
-                + (f" ({len(new) - 1} more)" if len(new) > 1 else "")
+        first = new[0]
+        violation = f"{first.partition} {first.subject}: {first.observed}, expected {first.expected}" + (
+            f" ({len(new) - 1} more)" if len(new) > 1 else ""
+        )
+        if name in evaluated:
+            restored.differences.append(
+                f"the copy violates the invariant '{truth}', and no report in the backup mentions it: {violation}"
+            )
+        else:
+            restored.notes.append(
+                f"the copy violates the invariant '{truth}', which was never evaluated in the original: {violation}"
             )

@@ -35,6 +35,8 @@ SINGLE_WIDTH = 11 * CM
 """Width of a figure without a neighbour."""
 MIN_LETTERS, MAX_LETTERS = 5, 40
 """Shortest and longest text of a cell that its column's width follows."""
+MAX_PROPERTY = 255
+"""Longest property of a document that python-docx accepts."""
 GREY = "595959"
 COLOURS = {"good": "0072B2", "bad": "D55E00", "warning": "D55E00", "info": "0072B2", "neutral": "C0C0C0", "dark": GREY}
 """Colour of the line at the left of a box of each tone."""
@@ -49,7 +51,8 @@ def write_docx(document: Document) -> bytes:
     page.page_width, page.page_height = 21 * CM, 297 * CM // 10
     page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = 2 * CM
     normal.font.size, normal.paragraph_format.space_after = 10 * POINT, 4 * POINT
-    properties.title, properties.author, properties.language = visible(document.title), "irt-assets", document.language
+    properties.title = visible(document.title)[:MAX_PROPERTY]
+    properties.author, properties.language = "irt-assets", document.language
     page.header.paragraphs[0].text = visible(document.running)
     word.add_heading(visible(document.title), 0)
     if document.subtitle:

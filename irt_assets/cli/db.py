@@ -47,7 +47,7 @@ def downgrade(
     revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0057.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation: a backup exists.")] = False,
 ) -> None:
-    """Downgrade the schema for older code. Refused if answers or rows of the ledger would be lost.
+    """Downgrade the schema for older code. Refused if rows would be lost that no job recomputes.
 
     Make a backup first, and stop all programs that use the database.
     """

@@ -6,20 +6,22 @@ Results go to standard output, warnings and notes to standard error, so that `--
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from irt_assets.blocks import table
-from irt_assets.cli.console import AsJson, err, escape, exit_with_failure, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, err, escape, exit_with_failure, print_blocks, print_json, progress_bar, say
 from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.fit import calibrate_by
-from irt_assets.intake.library_files import FILES
+from irt_assets.intake.library_files import FILES, open_rows
 from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
 from irt_psychometrics.commands import fit as fit_answers
 from irt_psychometrics.commands import score as score_answers
@@ -198,7 +200,9 @@ def read_answers(
     file: Path, key: Path | None, max_scores: Any, missing: list[str] | None, folder: Path | None, **options: Any
 ) -> Any:
     """The answers of a file; prints their notes. Raises PsychometricsError if results cannot be written to `folder`."""
-    answers = FILES.answers_by_options(file, key, max_scores, missing, folder, **options)
+    with progress_bar("rows", quiet=False) as advance:
+        files = replace(FILES, read=partial(open_rows, progress=advance))
+        answers = files.answers_by_options(file, key, max_scores, missing, folder, **options)
     note(answers.notes)
     return answers
 

@@ -47,7 +47,7 @@ def assemble_(
     asks. If the rules conflict, prints a smallest set of rules that conflict.
     """
     by, database = "" if dry_run else signature(by), current_database()
-    rules = Blueprint.from_yaml(blueprint.read_text(encoding="utf-8"))
+    rules = Blueprint.from_yaml(blueprint.read_bytes())
     found = database.call(assemble_forms, rules, datetime.now(UTC))
     drafts = [Section(f"Form {own.form_id}", (key_figures(own), Paragraph(join_names(own.items)))) for own in found]
     print_blocks(*drafts, *content(found))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.calibration.checks import checks_of_rules
-from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, out, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import Month
@@ -28,10 +28,11 @@ from irt_assets.reports import scale_blocks
 from irt_assets.reports.scale_facts import as_dict, scale_facts
 from irt_assets.responses.eligibility.rules import STAGES, valid_values
 from irt_assets.responses.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
-from irt_assets.responses.scales import Scale, change_rules, preview_rules, read_scales, set_pass_mark
+from irt_assets.responses.scales import Scale, change_rules, preview_rules, read_scales
 from irt_assets.responses.snapshot import current_snapshots, months_with_changed_rules
 from irt_assets.runs.in_process_runs import reevaluate_checks
 from irt_assets.runs.queue import queue_judging
+from irt_assets.scores.standards import mark_to_undo, plan_mark, set_mark, undo_sentences
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
@@ -157,13 +158,34 @@ def _require_scale(scales: Mapping[str, Scale], scale: str) -> Scale:
     return scales[scale]
 
 
-@app.command(epilog="Example: irt scale pass-mark 0.4")
+@app.command(epilog='Example: irt scale pass-mark 0.4 --by Kim --reason "board of June"')
 def pass_mark(
-    theta: Annotated[float, typer.Argument(help="Smallest θ with which a learner passes.")], scale: ScaleId = "default"
+    by: By,
+    reason: Reason,
+    theta: Annotated[float | None, typer.Argument(help="Smallest θ with which a learner passes.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Restore the pass mark before the last decision on it.")] = False,
+    scale: ScaleId = "default",
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
-    """Set the pass mark, so that effects of release decisions include the learners who cross it."""
-    set_pass_mark(current_database(), scale, theta)
-    say(f"scale {scale}: passed from θ = {theta:g} on")
+    """Set the pass mark of a scale, or undo the last decision on it.
+
+    Prints how many learners pass before and after, before it asks.
+    """
+    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    decision = None
+    if undo and theta is None:
+        decision, seen = database.call(mark_to_undo, scale)
+        lines = database.call(undo_sentences, seen)
+    elif theta is not None and not undo:
+        seen = database.call(plan_mark, scale, theta)
+        lines = seen.sentences
+    else:
+        raise PermanentFailure("give either the θ of the pass mark, or --undo to restore the former mark")
+    say(*lines)
+    if not dry_run:
+        confirm(f"change the pass mark of scale {scale}?", yes)
+        set_mark(database, seen, undoes=decision, by=by, reason=reason)
 
 
 @app.command(

@@ -206,7 +206,7 @@ def hold(
     found = database.call(scores_to_change, scale, form, users, status)
     _print_changes((score, replace(score, status=status)) for score in found)
     confirm(f"make {quantity(len(found), 'score')} of form {form} {status}?", yes)
-    change_status(database, scale, form, users, status, by=by, reason=reason)
+    change_status(database, scale, form, users, status, by=by, reason=reason, seen=found)
     out.print(f"{status}: {quantity(len(found), 'score')}")
 
 
@@ -281,7 +281,7 @@ def standard(
     form: Annotated[str | None, typer.Option(help="Form whose items the panel has rated.")] = None,
     method: Annotated[standards.Method, typer.Option(help="Method of standard setting.")] = "angoff",
     panel: Annotated[str, typer.Option(help="Name of the panel, stored with the decision.")] = "",
-    undo: Annotated[bool, typer.Option("--undo", help="Restore the pass mark before the last standard.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Restore the pass mark before the last decision on it.")] = False,
     scale: ScaleId = "default",
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -295,8 +295,8 @@ def standard(
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     decision = None
     if undo:
-        decision, seen = database.call(standards.standard_to_undo, scale)
-        lines = [f"pass mark of scale {scale}: θ = {seen.theta:.3f} → {'–' if seen.former is None else seen.former}"]
+        decision, seen = database.call(standards.mark_to_undo, scale)
+        lines = database.call(standards.undo_sentences, seen)
     elif ratings and form:
         seen = database.call(standards.plan_standard, scale, form, ratings, method, panel)
         lines = seen.sentences
@@ -307,7 +307,7 @@ def standard(
     say(*([] if as_json else lines))
     if not dry_run:
         confirm(f"change the pass mark of scale {scale}?", yes)
-        standards.set_standard(database, seen, undoes=decision, by=by, reason=reason)
+        standards.set_mark(database, seen, undoes=decision, by=by, reason=reason)
 
 
 def _month(at: datetime | None) -> str | None:

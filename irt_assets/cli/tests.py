@@ -70,7 +70,7 @@ def simulate(
     now = datetime.now(UTC)
     with current_database().connect() as connection:
         if file:
-            policy = Policy.from_yaml(file.read_text("utf-8"))
+            policy = Policy.from_yaml(file.read_bytes())
             if policy.test != test:
                 raise PermanentFailure(f"{file} is a policy of test {policy.test}, not of test {test}")
             own = TestVersion(0, test, policy.scale, policy.model_dump(mode="json"), None, now, "", "", now)
@@ -91,11 +91,11 @@ def set_(
     """Declare an adaptive test, or change its policy for sessions that begin later.
 
     Before it asks, the command prints the differences from the policy in
-    force, and simulated tests before and after. It refuses policies that the
-    set in force cannot meet.
+    force, the promises that simulated tests do not keep, and simulated tests
+    before and after. It refuses policies that the set in force cannot meet.
     """
     by, reason, database = signature(by), require_text("reason", reason), current_database()
-    policy, since = Policy.from_yaml(file.read_text("utf-8")), midnight(begin, "--from") if begin else None
+    policy, since = Policy.from_yaml(file.read_bytes()), midnight(begin, "--from") if begin else None
     say(*database.call(preview_policy, policy, since or datetime.now(UTC)))
     if not dry_run:
         confirm(f"set the policy of test {policy.test}?", yes)

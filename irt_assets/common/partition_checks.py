@@ -56,8 +56,9 @@ def dated_result(
     found: dg.AssetCheckResult, context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey, failing: list[str]
 ) -> dg.AssetCheckResult:
     """The result of the check `key`, whose description also names its partition and the partitions in `failing`."""
-    still = f". Still fails: {some_of(failing, MAX_NAMED)}" if failing else ""
-    description = f"{_partition(context)}: {found.description}{still}"
+    description = f"{_partition(context)}: {found.description}"
+    if failing:
+        description = f"{description.rstrip('.')}. Still fails: {some_of(failing, MAX_NAMED)}"
     return found._replace(asset_key=key.asset_key, check_name=key.name, description=description)
 
 

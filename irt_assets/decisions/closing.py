@@ -10,19 +10,22 @@ from datetime import datetime, timedelta
 import psycopg
 
 from irt_assets.common.partitions import Month, months_between
+from irt_assets.common.wording import some_of
 from irt_assets.decisions.release import require_text
 from irt_assets.intake.silence import silent_sources
 from irt_assets.intake.staging import IMPORTS
 from irt_assets.ledger import closings
 from irt_assets.ledger.month_state import latest_attempt
-from irt_assets.responses.closing_records import ClosedMonth, read_closed
+from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.open_months import scales_to_compare, scales_with_changed_verdicts
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, current_snapshots, settings_differ
+from irt_assets.responses.snapshot import Snapshot, current_snapshots, lock_month, settings_differ
 from irt_assets.responses.verdicts import days_that_differ
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value
+
+MAX_NAMED = 5
 
 
 def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
@@ -50,6 +53,7 @@ def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
         }
     for month, due in candidates.items():
         with database.connect() as connection:
+            lock_month(connection, month)  # before the imports' lock: imports must not wait until a snapshot is stored
             if not _intake_is_idle(connection):
                 break
             found += _close(connection, month, due)
@@ -136,11 +140,14 @@ def preview_reopening(connection: psycopg.Connection, first: str, last: str | No
     last = last or first
     if last < first:
         raise PermanentFailure(f"{first} is after {last}: name the earlier month first")
-    closed = read_closed(connection, [*months_between(first, last)])
-    if not closed:
-        of_months = f"{first} is not" if first == last else f"no month from {first} to {last} is"
-        raise PermanentFailure(f"{of_months} closed: there is nothing to reopen")
-    return _reopening(connection, closed)
+    months = [*months_between(first, last)]
+    if closed := read_closed(connection, months):
+        return _reopening(connection, closed)
+    of_months = f"{first} is not" if first == last else f"no month from {first} to {last} is"
+    reopened = sorted({f"{one.decided_by} reopened {one.month}" for one in read_states(connection, months)})
+    raise PermanentFailure(
+        f"{of_months} closed: there is nothing to reopen" + (f" ({some_of(reopened, MAX_NAMED)})" if reopened else "")
+    )
 
 
 def reopen_months(database: Database, first: str, last: str | None = None, *, by: str, reason: str) -> Reopening:
@@ -150,6 +157,9 @@ def reopen_months(database: Database, first: str, last: str | None = None, *, by
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
+        closed = read_closed(connection, [*months_between(first, last or first)])
+        for month in sorted({closing.month for closing in closed}):
+            lock_month(connection, month)
         found = preview_reopening(connection, first, last)
         closings.reopen_months(connection, found.closed, by=by, reason=reason)
         return found

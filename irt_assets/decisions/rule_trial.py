@@ -31,7 +31,7 @@ from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.proposed_window import propose_snapshot
 from irt_assets.responses.scales import RuleChange, Scale, preview_rules, read_scales, write_rules
-from irt_assets.responses.snapshot import current_snapshot, snapshot_for_scale
+from irt_assets.responses.snapshot import current_snapshot, lock_month, snapshot_for_scale
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
 from irt_psychometrics import ItemParameters, PsychometricsError
 from irt_psychometrics.items import ItemRow
@@ -190,7 +190,7 @@ def try_rules(
         if stage == "eligibility":
             reopen_months(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
             files = FolderStore(Path(folder))
-            advisory_lock(connection, "scored_responses", month)
+            lock_month(connection, month)
             propose_snapshot(connection, files, month)
         scale = scales_of_month(connection, month)[scale_id]
         if stage in ("eligibility", "fit"):

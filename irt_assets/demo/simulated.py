@@ -15,7 +15,7 @@ from dagster import DagsterInstance
 
 from irt_assets.abilities.online import read_measures
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.sessions import Plans, begin_session
+from irt_assets.adaptive.sessions import Answer, Plans, begin_session
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.job_names import INVARIANTS_JOB, ITEM_ANALYSIS_JOB, KPI_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
@@ -35,10 +35,11 @@ from irt_assets.reports import drift_month, learner_copies, learner_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scale_decisions import Subject, record_decisions
-from irt_assets.responses.scales import change_rules, read_scales, set_pass_mark
+from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.scores.issuing import issue_scores
 from irt_assets.scores.releases import release_table, released_tables
+from irt_assets.scores.standards import plan_mark, set_mark
 from irt_assets.simulation.files import SimulatedFiles, write
 from irt_assets.simulation.response_log import simulate
 from irt_assets.simulation.scenario import VocabularyScenario, demo_scenario
@@ -165,7 +166,7 @@ def _declare_exam(database: Database, questions: Path) -> None:
     forms.write_text("\n".join(["form_id,item_id,position", *lines]) + "\n", "utf-8")
     import_forms(database, forms)
     change_rules(database, EXAM, REPORTED)
-    set_pass_mark(database, EXAM, theta=0.0)
+    set_mark(database, database.call(plan_mark, EXAM, 0.0), by="demo", reason="the mean of the population")
 
 
 def take_adaptive_test(database: Database, folder: Path, now: datetime, say: Say) -> None:
@@ -186,13 +187,14 @@ def take_adaptive_test(database: Database, folder: Path, now: datetime, say: Say
         scores = drawn.score.reshape(SITTINGS, len(places))
         for k in range(SITTINGS):
             session = begin_session(connection, offer, measures, f"{TEST}-{k + 1:02d}", f"{TEST}-{k + 1:02d}", began)
-            answers: list[tuple[str, int | None]] = []
+            answers: list[Answer] = []
             while item := plans.next_item(connection, session, answers, began).item_id:
-                answers.append((item, int(scores[k, places[item]])))
-            rows += [(session.user_id, *answer, at) for at, answer in enumerate(answers, 1)]
+                answers.append(Answer(item, None, int(scores[k, places[item]])))
+            rows += [(session.user_id, own.item_id, own.score, at) for at, own in enumerate(answers, 1)]
     answered = pd.DataFrame(rows, columns=["user_id", "item_id", "score", "position"])
     answered["attempt_id"] = answered["user_id"] + "-" + answered["position"].astype(str)
     answered["completed_at"] = began + answered["position"] * timedelta(seconds=40)
+    answered["response_time_ms"] = np.random.default_rng(2).integers(8_000, 40_000, len(answered))
     answered.assign(session_id=answered["user_id"], form_id=TEST).to_csv(file, index=False)
     import_attempts(database, [file], first_month=database.settings.irt_first_month)
 

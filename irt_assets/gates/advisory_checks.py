@@ -186,9 +186,10 @@ def anchors_cover_the_bank(evidence: Evidence) -> GateResult:
     if evidence.linked is None:
         return GateResult(True, "the month is not linked: see the check 'linked'")
     constants = evidence.linked.constants
-    uncovered = coverage_gaps(constants, evidence.bank, evidence.scale.rules.warnings.warn_linking_error)
+    scale = evidence.scale
+    uncovered = coverage_gaps(constants, evidence.bank, scale.model, scale.rules.warnings.warn_linking_error)
     sentence = "; ".join(dict.fromkeys([*constants.warnings, *uncovered]))
-    enough = constants.share_kept >= evidence.scale.rules.warnings.warn_anchor_share
+    enough = constants.share_kept >= scale.rules.warnings.warn_anchor_share
     n = len(constants.anchors_used)
     sound = f"{n} anchors cover the difficulties and topics of the bank"
     if not evidence.bank.has_more_than_anchors:

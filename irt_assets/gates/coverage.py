@@ -16,10 +16,13 @@ import psycopg
 from irt_assets.common.arrays import Floats
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.publications import bank_in_force
+from irt_psychometrics.items import Model, item_model
 
 _ENDS = (0.1, 0.9)
 _LARGE_TOPIC = 0.10
 _MIN_ANCHORS_OF_TOPIC = 2
+_SLOPE_BIAS = 0.03
+"""Largest bias of a 3PL's slope in simulations; see the page on the distribution of ability. It counts as an error."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,15 @@ def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Ba
     )
 
 
-def ends_of(constants: LinkingConstants, bank: Bank) -> list[tuple[float, float]]:
-    """b at both ends of the published items, with its standard error from the linking. Returns an empty list if only
-    anchors are published."""
+def ends_of(constants: LinkingConstants, bank: Bank, model: Model) -> list[tuple[float, float]]:
+    """b at both ends of the published items, with its standard error from the linking. Under a model with guessing the
+    error includes the slope's bias. Returns an empty list if only anchors are published."""
     known = [b for b in bank.b.values() if np.isfinite(b)]
     if not known or not bank.has_more_than_anchors:
         return []
     ends = np.quantile(known, _ENDS)
-    return list(zip(ends, error_of_linking(constants.slope, constants.intercept, constants.cov, ends), strict=True))
+    cov = constants.cov + np.diag([_SLOPE_BIAS**2 if item_model(model).guesses else 0.0, 0.0])
+    return list(zip(ends, error_of_linking(constants.slope, constants.intercept, cov, ends), strict=True))
 
 
 def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLike) -> Floats:
@@ -71,7 +75,7 @@ def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLi
     return np.sqrt(np.einsum("ki,ij,kj->k", by_constants, cov, by_constants))
 
 
-def coverage_gaps(constants: LinkingConstants, bank: Bank, max_error: float) -> list[str]:
+def coverage_gaps(constants: LinkingConstants, bank: Bank, model: Model, max_error: float) -> list[str]:
     """A sentence for each part of the bank (ends of the published b, topics) that the anchors used hardly cover.
 
     max_error: largest accepted standard error of b at either end of the published items.
@@ -81,7 +85,7 @@ def coverage_gaps(constants: LinkingConstants, bank: Bank, max_error: float) -> 
     sentences = []
     if lost := sorted(item for item, b in bank.b.items() if not np.isfinite(b)):
         sentences.append(f"{len(lost)} items are published with a b that is not a number: {', '.join(lost[:5])}")
-    for share, (b, error) in zip(_ENDS, ends_of(constants, bank), strict=False):  # no ends if no b is known
+    for share, (b, error) in zip(_ENDS, ends_of(constants, bank, model), strict=False):  # no ends if no b is known
         if not error <= max_error:
             sentences.append(
                 f"the anchors used place b = {b:.2f}, the {100 * share:.0f}th percentile of the published b, with a"

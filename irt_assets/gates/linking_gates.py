@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from irt_assets.gates.coverage import Bank, ends_of
+from irt_assets.gates.coverage import ends_of
 from irt_assets.gates.evidence import Evidence, GateResult, apply_new_misfit_rule, needs_fit
 from irt_assets.gates.month_classification import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -37,7 +37,7 @@ def anchors_agree(evidence: Evidence) -> GateResult:
     if evidence.on_the_scale is None:
         problem = f"only {n_used} of {n} anchors agree"
     else:
-        problem = constants.disagreement(limits) or _imprecise(constants, evidence.bank, limits.max_linking_error)
+        problem = constants.disagreement(limits) or _imprecise(constants, evidence, limits.max_linking_error)
     why = f"{problem or f'{n_used} anchors agree'} ({constants.variation})"
     if suspects:
         named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
@@ -50,11 +50,10 @@ def anchors_agree(evidence: Evidence) -> GateResult:
     )
 
 
-def _imprecise(constants: LinkingConstants, bank: Bank, limit: float) -> str:
+def _imprecise(constants: LinkingConstants, evidence: Evidence, limit: float) -> str:
     """A clause on the ends of the bank whose b has too large an error from the linking. Returns "" if both are fine."""
-    found = [
-        f"b = {b:.2f} with a standard error of {error:.2f}" for b, error in ends_of(constants, bank) if error > limit
-    ]
+    ends = ends_of(constants, evidence.bank, evidence.scale.model)
+    found = [f"b = {b:.2f} with a standard error of {error:.2f}" for b, error in ends if error > limit]
     return f"the anchors place {' and '.join(found)}, limit {limit:g}" if found else ""
 
 

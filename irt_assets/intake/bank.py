@@ -142,6 +142,8 @@ def import_bank_rows(
     the refused rows. Raises PermanentFailure if the source or the mapping is at fault.
     """
     with database.connect() as connection:
+        if kind is LEARNERS:
+            advisory_lock(connection, "response_log", "import")  # an erasure deletes rows under this lock
         arrival = Arrival(connection, kind.table, source.name, reject)
         erased = names_of_erased(connection) if kind is LEARNERS else None
         rows = read_rows(source, mapping, kind, arrival.report, arrival.refuse, erased)
@@ -155,8 +157,6 @@ def import_bank_rows(
         if kind is QUESTIONS:
             lock_out_imports_and_posts(connection)  # answers are graded by the keys and maximum scores written here
             connection.execute(FORMER_MAXIMA)
-        else:
-            advisory_lock(connection, "response_log", "import")
         changed = connection.execute(_update(kind, given)).rowcount
         added = connection.execute(_insert(kind)).rowcount
         if kind is QUESTIONS:
@@ -198,7 +198,6 @@ def read_rows(
         report.notes.append(f"{file}: {ItemRow.STEPS_OR_GRADED}")
     seen: dict[str, tuple[Any, ...]] = {}
     makes_ids = kind is LEARNERS and binding.makes_learners_ids
-    column = binding.columns.get(kind.key, ("",))[0]
 
     def refuse(line: int, reason: str, value: str, raw: str) -> None:
         report.rejected[reason] += 1
@@ -224,7 +223,7 @@ def read_rows(
             except _Refusal as refusal:
                 kept = "" if refusal.reason == ERASED else source.raw(raw)
                 if kind is LEARNERS and kept:
-                    kept = with_learner_id(kept, key, raw.get(column))
+                    kept = with_learner_id(kept, key)
                 refuse(int(batch.lines[number]), refusal.reason, refusal.value, kept)
             else:
                 seen[row[0]] = row

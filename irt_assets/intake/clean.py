@@ -5,7 +5,7 @@ in `staging`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -42,7 +42,8 @@ DAY = 86_400 * 10**6  # microseconds
 IDS = ("attempt_id", "user_id", "item_id")
 NAMES = (*IDS, "session_id", "form_id", "topic_id", "scale_id", "testlet_id", "target_scale_id")
 TIMES = ("completed_at", "started_at")
-ANSWERS = ("correct", "score", "response")
+RESULTS = ("correct", "score")
+ANSWERS = (*RESULTS, "response")
 TEXTS = ("session_id", "form_id", "response", "topic_id")
 MODES = pa.array(["live", "sandbox"])
 
@@ -146,14 +147,20 @@ class Columns:
         """Our column of scores or choices → counts of the texts that the mapping defines as no answer."""
 
     def our_column(self, rows: pa.RecordBatch, name: str) -> pa.Array:
-        """Our column `name`, joined if the mapping names several columns. Empty cells get the mapping's constant."""
+        """Our column `name`. Empty cells get the mapping's constant.
+
+        If the mapping names several columns, they are joined; of results, the first that is not empty counts.
+        """
         file_columns = self._binding.columns.get(name, ())
         parts = [self.cells(rows, file_column, name) for file_column in file_columns]
         constant = self._mapping.constants.get(name)
         if not parts:
             return pa.repeat(pa.scalar(constant, pa.string()), rows.num_rows)
         separator = " " if name in TIMES else "/"
-        cells = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, separator)
+        if len(parts) == 1 or name in RESULTS:
+            cells = pc.coalesce(*parts)
+        else:
+            cells = pc.binary_join_element_wise(*parts, separator)
         return cells if constant is None else pc.fill_null(cells, constant)
 
     def cells(self, rows: pa.RecordBatch, file_column: str, our_name: str | None = None) -> pa.Array:
@@ -166,9 +173,7 @@ class Columns:
         if self._mapping.integer_ids and our_name in IDS:
             cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
         if our_name is not None and (replaced := self._mapping.values.get(our_name)):
-            index = pc.index_in(cells, pa.array(replaced, pa.string()))
-            replacements = pa.array(replaced.values(), pa.string()).take(index)
-            cells = pc.if_else(pc.is_valid(index), replacements, cells)
+            cells = _replace(cells, replaced)
         if our_name in self.codes and cells.null_count > given.null_count:
             self.codes[our_name].update(spellings(given.filter(pc.is_null(cells)).drop_null()))
         return cells
@@ -203,7 +208,8 @@ class Cleaner:
         self.tally = Tally()
         self._nothing = 0  # number of cells without an answer
         self.shortened_ids: set[str] = set()
-        self.choices = Choices(scoring.single if isinstance(scoring, ByKey) else {})
+        keys = scoring.keys if isinstance(scoring, AsGiven | ByKey) else {}
+        self.choices = Choices(ByKey(keys).single)
 
     @property
     def no_answers(self) -> Counter[str]:
@@ -238,10 +244,12 @@ class Cleaner:
         _refuse_texts(columns, verdicts)
         self.shortened_ids |= find_shortened_ids(columns["user_id"]) | find_shortened_ids(columns["item_id"])
         right = self._scoring.right(columns["item_id"], columns["correct"])
-        if isinstance(self._scoring, AsRecorded) and (keys := self._scoring.keys):
+        if isinstance(self._scoring, AsGiven | AsRecorded) and (keys := self._scoring.keys):
             chosen = columns.get("response", pa.nulls(count, pa.string()))
-            keyed = pc.is_in(columns["item_id"], pa.array(keys, pa.string()))
+            keyed = _is_in(columns["item_id"], keys)
             right = pc.if_else(keyed, ByKey(keys).right(columns["item_id"], chosen), right)
+            if isinstance(self._scoring, AsGiven):
+                self.choices.add(columns["item_id"], chosen)
             unknown = pc.and_(pc.is_valid(columns["correct"]), pc.is_null(chosen))
             verdicts.refuse(pc.and_(keyed, unknown), "missing_response", columns["item_id"])
         if isinstance(self._scoring, ByKey):
@@ -341,6 +349,7 @@ class Cleaner:
         raw.columns.update(
             {name: raw.cells_by_answer(self._columns.our_column(rows, name)) for name in self._named_columns()}
         )
+        self._replace_by_item(raw.columns)
         if self._answers_are in raw.columns:
             self._nothing += raw.columns[self._answers_are].null_count
         if "correct" not in raw.columns:
@@ -355,6 +364,13 @@ class Cleaner:
             scored = Maxima(declared=declared).by_answer(raw.columns["item_id"]) > 1
             self._move_to_scores(raw, pc.and_(numbers, pa.array(scored)))
         return raw
+
+    def _replace_by_item(self, columns: dict[str, pa.Array]) -> None:
+        """Replace results by the values that the mapping has for single items."""
+        for item, replaced in self._mapping.item_values.items():
+            of_item = pc.fill_null(pc.equal(columns["item_id"], item), False)
+            for name in columns.keys() & RESULTS:
+                columns[name] = pc.if_else(of_item, _replace(columns[name], replaced), columns[name])
 
     def _move_to_scores(self, raw: _RawAnswers, mask: pa.BooleanArray) -> None:
         """Move the cells of `correct` in which `mask` is true to the column `score`."""
@@ -373,7 +389,8 @@ class Cleaner:
     def _matrix(self, batch: Batch) -> _RawAnswers:
         """The answers of a matrix, in order of rows and items. A cell without a value is not an answer."""
         rows, width = batch.rows, len(self._items)
-        in_file = np.array([rows.schema.names.index(name) for name in self._items], dtype=np.int64)
+        places = {name: place for place, name in enumerate(rows.schema.names)}
+        in_file = np.array([places[name] for name in self._items], dtype=np.int64)
         by_item = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in self._items])
         by_row = np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel()
         cells = by_item.take(pa.array(by_row))
@@ -391,6 +408,7 @@ class Cleaner:
             raw.columns[name] = of_row.take(pa.array(row_index))
         raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
+        self._replace_by_item(raw.columns)
         if self._scoring.maxima:
             self._move_to_scores(raw, pa.array(self._scoring.maxima.by_answer(raw.columns["item_id"]) > 1))
         return raw
@@ -443,6 +461,11 @@ def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
     for values in columns.values():
         if pa.types.is_string(values.type) and _holds_nul(values):
             verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)
+
+
+def _replace(cells: pa.Array, replaced: Mapping[str, str | None]) -> pa.Array:
+    index = pc.index_in(cells, pa.array(replaced, pa.string()))
+    return pc.if_else(pc.is_valid(index), pa.array(replaced.values(), pa.string()).take(index), cells)
 
 
 def _is_in(cells: pa.Array, values: Iterable[str]) -> pa.BooleanArray:

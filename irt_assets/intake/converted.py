@@ -5,12 +5,14 @@ give the same columns, row numbers and answers.
 """
 
 import csv
+import json
+import subprocess
+import sys
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,25 +23,30 @@ from irt_assets.intake.mapping import FileRules
 from irt_assets.intake.sources import Source
 from resources.failures import PermanentFailure
 
+READER_DIED = (
+    "its reader ended without a result. Usually a cell far from the table makes the sheet too large: delete the rows "
+    "and columns beyond the table, or save the sheet as CSV UTF-8"
+)
+
 
 def open_workbook(path: Path, kind: str, rules: FileRules) -> Source:
     """A sheet of an Excel or OpenDocument workbook: the named one, or else the first that has cells.
 
-    Raises ImportError without `python-calamine`, and PermanentFailure if the workbook is broken or has no such sheet.
+    Raises ImportError without `python-calamine`, and PermanentFailure if the workbook is broken, has no such sheet, or
+    its cells lie too far apart.
     """
-    from python_calamine import CalamineWorkbook
+    import python_calamine  # noqa: F401 - the child process needs it
 
-    with _readable(path, kind), path.open("rb") as file:
-        book = CalamineWorkbook.from_filelike(file)
-        filled = [name for name in book.sheet_names if book.get_sheet_by_name(name).total_height]
-        name = rules.sheet or next(iter(filled), "")
-        if name not in filled:
-            raise PermanentFailure(
-                f"{path}: there is no sheet {name!r} with cells; its sheets with cells: {', '.join(filled)}"
-            )
-        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
-    texts = (map(_cell, row) if any(cell != "" for cell in row) else () for row in rows)
-    return _as_csv(path, f"{kind}, sheet {name}", texts, rules)
+    def write(target: Path) -> str:
+        command = [sys.executable, "-m", "irt_assets.intake.workbook_child", str(target), rules.sheet or ""]
+        with path.open("rb") as workbook:
+            child = subprocess.run(command, stdin=workbook, capture_output=True, check=False)
+        name, fault = json.loads(child.stdout) if child.returncode == 0 else ("", READER_DIED)
+        if fault:
+            raise PermanentFailure(f"{path} is {kind}, and {fault}")
+        return f"{kind}, sheet {name}"
+
+    return _as_csv(path, write, rules)
 
 
 def open_statistics(path: Path, kind: str, rules: FileRules) -> Source:
@@ -49,41 +56,31 @@ def open_statistics(path: Path, kind: str, rules: FileRules) -> Source:
     """
     import pyreadstat
 
-    with _readable(path, kind):
+    try:
         frame, _ = (pyreadstat.read_sav if "SPSS" in kind else pyreadstat.read_dta)(path)
         table = pa.Table.from_pandas(frame, preserve_index=False).combine_chunks()
+    except Exception as error:  # the reader's errors have types of their own
+        raise PermanentFailure(f"{path} is {kind}, and it cannot be read: {error}") from error
     cells = [
         as_text(column.combine_chunks(), name) for name, column in zip(table.column_names, table.columns, strict=True)
     ]
     rows = zip(*(pc.fill_null(column, "").to_pylist() for column in cells), strict=True)
-    return _as_csv(path, kind, [table.column_names, *rows], rules)
+
+    def write(target: Path) -> str:
+        with target.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([table.column_names, *rows])
+        return kind
+
+    return _as_csv(path, write, rules)
 
 
-@contextmanager
-def _readable(path: Path, kind: str) -> Iterator[None]:
-    """Turn the errors of a reader, which have types of their own, into PermanentFailure."""
-    try:
-        yield
-    except (PermanentFailure, ImportError):
-        raise
-    except Exception as error:
-        raise PermanentFailure(f"{path} is {kind}, and it cannot be read: {error}") from error
-
-
-def _as_csv(path: Path, kind: str, rows: Iterable[Iterable[str]], rules: FileRules) -> Source:
-    """The rows as a file that is deleted with its source."""
-    folder = tempfile.TemporaryDirectory(prefix="irt-")
-    target = Path(folder.name, f"{path.name}.csv")
-    with target.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
-    source = CsvSource(target, delimiter=",", header=rules.header)
-    weakref.finalize(source, folder.cleanup)
+def _as_csv(path: Path, write: Callable[[Path], str], rules: FileRules) -> Source:
+    """The file that `write` makes, which is deleted with its source. `write` returns the kind of the converted file."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="irt-"))
+        target = Path(folder, f"{path.name}.csv")
+        kind = write(target)
+        source = CsvSource(target, delimiter=",", header=rules.header)
+        weakref.finalize(source, stack.pop_all().close)
     source.kind, source.address = kind.partition(" ")[2], str(path)
     return source
-
-
-def _cell(value: Any) -> str:
-    """A cell as a spreadsheet shows it, without the format: 3 and not 3.0, TRUE as true."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import signal
+import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -51,6 +54,11 @@ LOG = logging.getLogger(__name__)
 KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
 OPTIONS_FILE = "_import.yaml"
 MIN_UNCHANGED = timedelta(seconds=60)
+MAX_BEGUN = 2
+DIED = (
+    f"its import began {MAX_BEGUN} times and the process died each time, as it does if memory runs out or its reader "
+    "crashes. Give the file in parts or as CSV UTF-8, or give the process more memory"
+)
 LISTED_FILES = """
     WITH listed AS MATERIALIZED (
         SELECT *, %(inbox)s || name AS path FROM ROWS FROM (
@@ -67,10 +75,11 @@ RECORD_FILES = f"""{LISTED_FILES}
     SELECT path, l.size, l.version FROM listed l LEFT JOIN inbox_file i USING (path)
     WHERE (i.size, i.version) IS DISTINCT FROM (l.size, l.version)
     ON CONFLICT (path) DO UPDATE
-        SET size = excluded.size, version = excluded.version, seen_at = now(), taken_at = NULL, problem = NULL
+        SET size = excluded.size, version = excluded.version, seen_at = now(), taken_at = NULL, problem = NULL,
+            begun = 0
 """
 WAITING_FILES = f"""{LISTED_FILES}
-    SELECT name, path, l.version, l.options, i.seen_at, sha256
+    SELECT name, path, l.version, l.options, i.seen_at, sha256, begun
     FROM listed l JOIN inbox_file i USING (path)
     WHERE taken_at IS NULL AND (problem IS NULL OR i.options IS DISTINCT FROM l.options)
         AND (%(at_once)s OR seen_at <= now() - %(unchanged_for)s OR seen_at > now() + %(unchanged_for)s) ORDER BY place
@@ -104,6 +113,7 @@ class WaitingFile:
         version, options: present version of the file and of its folder's options.
         seen_at: time at which this version was first seen, or at which a person requested another import.
         sha256: hash of the content that was last imported under this name, or None.
+        begun: number of imports of this version that began and whose process died.
     """
 
     name: str
@@ -112,6 +122,7 @@ class WaitingFile:
     options: str
     seen_at: datetime
     sha256: str | None
+    begun: int
 
     @property
     def run_key(self) -> str:
@@ -235,8 +246,10 @@ class FolderOptions:
 
 
 def _import_file(database: Database, inbox: Inbox, file: WaitingFile, options: FolderOptions) -> FileOutcome:
+    if file.begun >= MAX_BEGUN:
+        return _set_aside(database, file.path, PermanentFailure(DIED), [file])
     try:
-        with inbox.on_disk(file.name) as local:
+        with _counted_while_it_runs(database, file), inbox.on_disk(file.name) as local:
             source = open_source(local, options.encoding, options.rules)
             source.address = file.path
             if file.sha256 != source.sha256:
@@ -250,6 +263,31 @@ def _import_file(database: Database, inbox: Inbox, file: WaitingFile, options: F
         if not _is_the_files_fault(failure):
             raise
         return _set_aside(database, file.path, failure, [file])
+
+
+@contextmanager
+def _counted_while_it_runs(database: Database, file: WaitingFile) -> Iterator[None]:
+    """Count an import as begun until it ends, with or without an error, so that only a process that died stays counted.
+
+    A process that is told to stop (SIGTERM) ends with an exception here, if it has no handler of its own.
+    """
+
+    def record(begun: int) -> None:
+        with database.connect() as connection:
+            values = (begun, file.path, file.version)
+            connection.execute("UPDATE inbox_file SET begun = %s WHERE path = %s AND version = %s", values)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    stops = in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if stops:
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    record(file.begun + 1)
+    try:
+        yield
+    finally:
+        record(file.begun)
+        if stops:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _is_the_files_fault(failure: Exception) -> bool:
@@ -312,7 +350,7 @@ def requeue_files(connection: psycopg.Connection, paths: Sequence[str]) -> list[
     """Let files wait as if they were new. Without `paths`: all files that were set aside. Returns their sorted
     paths."""
     found = connection.execute(
-        """UPDATE inbox_file SET seen_at = now(), taken_at = NULL, sha256 = NULL, problem = NULL
+        """UPDATE inbox_file SET seen_at = now(), taken_at = NULL, sha256 = NULL, problem = NULL, begun = 0
            WHERE CASE WHEN %(paths)s::text[] = '{}' THEN problem IS NOT NULL ELSE path = ANY(%(paths)s) END
            RETURNING path""",
         {"paths": list(paths)},
@@ -332,7 +370,7 @@ def _set_aside(database: Database, path: str, failure: Exception, files: Sequenc
     fix = f"Correct it, or {OPTIONS_FILE}; it is then imported automatically. {again}"
     with database.connect() as connection:
         connection.execute(
-            "UPDATE inbox_file SET problem = %s, options = %s WHERE path = ANY(%s)",
+            "UPDATE inbox_file SET problem = %s, options = %s, begun = 0 WHERE path = ANY(%s)",
             (why, files[0].options, [file.path for file in files]),
         )
         resolve_alert(connection, _alert_key(path))

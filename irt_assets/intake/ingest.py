@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -19,12 +20,13 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.common.wording import some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import Cleaner, Columns, Limits, Refusals
 from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
+from irt_assets.intake.patterns import Patterns
 from irt_assets.intake.report import (
     ERASED,
     ImportReport,
@@ -79,8 +81,8 @@ def ingest_answers(
     limits = replace(limits, each_alone=staging.each_alone)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
     scoring = _with_tops(with_recorded_maxima(connection, scoring), sources, limits, staging)
-    scoring = _with_decided_keys(scoring, staging)
-    records: dict[str, dict[str, Key]] = {}
+    keys, by_file = _recorded_keys(scoring, staging), scoring
+    scoring = _with_decided_keys(by_file, keys)
     declared: dict[str, int] = {}
     months: set[str] = set()
     read = 0
@@ -95,13 +97,19 @@ def ingest_answers(
             read += batch.rows.num_rows
             report_share(read, 2 * rows)
 
-    _prepare(sources, staging)
+    erasure_of = staging.names_of_erased()
+    for given in sources:
+        given.recorded_keys, given.erasure_of = keys, erasure_of
     for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
         staging.add(number, clean_answers(given, arrival))
         report.notes += arrival.report.notes
-        records |= {item: scoring.record(item) for item in given.tally.answers}
         declared |= given.declared_maxima(scoring)
     staging.lock()
+    locked_keys = _recorded_keys(scoring, staging)
+    if changed_keys := [i for i in keys.keys() | locked_keys.keys() if keys.get(i) != locked_keys.get(i)]:
+        staging.score_by_keys(changed_keys)
+    scoring = _with_decided_keys(by_file, locked_keys)
+    records = {item: scoring.record(item) for given in sources for item in given.tally.answers}
     if records:
         _check_records(connection, staging, records)
         _require_same_maxima(connection, scoring, records)
@@ -200,6 +208,7 @@ class AnswerSource:
         file_id = self.file_id if limits.start is not None else ""
         cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
         self.tally = cleaner.tally
+        patterns = Patterns()
         for batch in self._batches(items):
             try:
                 cleaned = cleaner.clean(batch)
@@ -215,26 +224,36 @@ class AnswerSource:
             report.rejected.update(cleaned.refused.reasons)
             reject(RefusedRow(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, reject)
+            if self.is_matrix:
+                patterns.add(cleaned.answers, scoring.maxima)
             yield batch, cleaned.answers
         self._check_scores(scoring)
         report.notes += cleaner.choices.check(self.name, name_absent=by_key)
-        notes = (Files.describe_shortened(cleaner.shortened_ids), Files.describe_blanks(cleaner.no_answers))
+        if isinstance(scoring, AsGiven) and (keyed := self.tally.answers.keys() & scoring.keys.keys()):
+            report.notes.append(f"{self.name}: scored by the keys in the bank: {quantity(len(keyed), 'item')}")
+        notes = (
+            Files.describe_shortened(cleaner.shortened_ids),
+            Files.describe_blanks(cleaner.no_answers),
+            *patterns.notes(),
+        )
         report.notes += [f"{self.name}: {note}" for note in notes if note]
 
     def _source_scoring(self, scoring: Scoring) -> Scoring:
-        """The scoring rule with the maximum scores that the mapping declares.
+        """Return the scoring rule with the recorded keys and the maximum scores that the mapping declares.
 
-        If the source has only choices, it is scored by the recorded keys.
+        Choices are scored by the recorded keys, as in a post. If the source has no score, every item needs a key.
         """
-        if self.has_choices_alone and isinstance(scoring, AsGiven):
-            return ByKey(self.recorded_keys)
+        if isinstance(scoring, AsGiven) and "response" in self._binding.columns:
+            if self._has_no_score:
+                return ByKey(self.recorded_keys)
+            scoring = replace(scoring, keys=self.recorded_keys)
         if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
             return scoring
         options = scoring.maxima.declared
         declared = {**options, **self._mapping.max_scores, **options}  # options come first and override the mapping
         if isinstance(scoring, AsRecorded):
             return replace(scoring, declared=declared)
-        return AsGiven(replace(scoring.maxima, declared=declared))
+        return replace(scoring, maxima=replace(scoring.maxima, declared=declared))
 
     def declared_maxima(self, scoring: Scoring) -> dict[str, int]:
         """The maximum scores that this import declares, for the items with answers."""
@@ -255,13 +274,12 @@ class AnswerSource:
     def has_choices(self) -> bool:
         return self.is_matrix or "response" in self._binding.columns
 
-    @property
-    def has_choices_alone(self) -> bool:
-        """Whether the source is a list of choices without scores, which only keys can score."""
-        return "response" in self._binding.columns and not {"correct", "score"} & {
-            *self._binding.columns,
-            *self._mapping.constants,
-        }
+    @cached_property
+    def _has_no_score(self) -> bool:
+        """Whether a list has no column of scores, or only empty ones. Reads rows up to the first score."""
+        named = {"correct", "score"} & {*self._binding.columns, *self._mapping.constants}
+        cells = (Columns(self._binding).our_column(b.rows, name) for b in self.source.batches() for name in named)
+        return not named or all(column.null_count == len(column) for column in cells)
 
     @property
     def has_revisions(self) -> bool:
@@ -293,6 +311,8 @@ class AnswerSource:
         if not isinstance(scoring, AsGiven):
             return
         reasons = self.tally.reasons_for_points()
+        if self.is_matrix and self._mapping.preset and self.tally.has_marks_taken_off:
+            reasons = [f"{self.tally.below:,} scores lie from -1 to below 0", *reasons]
         if self.is_matrix:  # all cells of an item's column are scores, so one score above 1 is enough
             reasons = reasons or [
                 f"item {item} has scores up to {self.tally.tops[item]:g}" for item in self.tally.beyond
@@ -309,14 +329,10 @@ class AnswerSource:
         return ("", "") if self._binding.makes_learners_ids else (bad.value, bad.raw)
 
     def refuse(self, batch: Batch, refused: Refusals, reject: Reject) -> None:
-        column = self._binding.columns.get("user_id", ("",))[0]
         rows, row_of = np.unique(refused.rows, return_inverse=True)  # a row of a matrix has many answers
         taken = batch.rows.take(pa.array(rows))
         users = Columns(self._binding).our_column(taken, "user_id").to_pylist()
-        raws = [
-            with_learner_id(self.source.raw(row), user, row.get(column))
-            for user, row in zip(users, plain_rows(taken), strict=True)
-        ]
+        raws = [with_learner_id(self.source.raw(row), user) for user, row in zip(users, plain_rows(taken), strict=True)]
         lines = batch.lines[refused.rows].tolist()
         refusals = zip(lines, refused.reasons, refused.values, row_of.tolist(), strict=True)
         reject(
@@ -330,7 +346,7 @@ class AnswerSource:
         """The columns of a matrix that are items, inferred from the whole file; empty for a list."""
         if self._mapping.wide is None:
             return []
-        items, aside, points, constant = item_columns(self._binding, self.source.batches(), scoring)
+        items, aside, points, constant, derived = item_columns(self._binding, self.source.batches(), scoring)
         if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
             if points and (items or 2 * len(points) > len(aside)):
                 named = [f"column {name} has scores up to {most}" for name, most in points.items()]
@@ -346,7 +362,8 @@ class AnswerSource:
         if items:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
         if aside:
-            report.notes.append(f"{self.name}: not items, left out: {names_of(aside)}")
+            named = [f"{name} ({derived[name]})" if name in derived else name for name in aside]
+            report.notes.append(f"{self.name}: not items, left out: {names_of(named)}")
         if constant:
             report.notes.append(
                 f"{self.name}: items with the same value for everyone: {some_of(constant, 10)}. Name the items in a"
@@ -432,12 +449,17 @@ def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits
     return FromPoints(None, tops)
 
 
-def _with_decided_keys(scoring: Scoring, staging: Staging) -> Scoring:
+def _recorded_keys(scoring: Scoring, staging: Staging) -> dict[str, Key]:
+    """Return the recorded keys, if they may score a file's choices. Posts and pulls read them under their lock."""
+    return staging.recorded_values("key") if isinstance(scoring, AsGiven | ByKey) else {}
+
+
+def _with_decided_keys(scoring: Scoring, recorded: Map[str, Key]) -> Scoring:
     """Let a recorded key that is not one option, which a key file cannot contain, take precedence over the file's."""
     if not isinstance(scoring, ByKey):
         return scoring
-    recorded = staging.recorded_values("key").items()
-    return ByKey({**scoring.keys, **{i: key for i, key in recorded if i in scoring.keys and not isinstance(key, str)}})
+    decided = {i: key for i, key in recorded.items() if i in scoring.keys and not isinstance(key, str)}
+    return ByKey({**scoring.keys, **decided})
 
 
 def _check_records(connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, Key]]) -> None:
@@ -488,14 +510,6 @@ def _include(report: ImportReport, arrivals: Sequence[Arrival], clock_ahead: int
     for arrival in arrivals:
         arrival.store_counts()
         report.include(arrival.report)
-
-
-def _prepare(sources: Sequence[AnswerSource], staging: Staging) -> None:
-    """Give the sources the names of erased learners and, if one needs them, the recorded keys."""
-    erasure_of = staging.names_of_erased()
-    keys = staging.recorded_values("key") if any(given.has_choices_alone for given in sources) else {}
-    for given in sources:
-        given.recorded_keys, given.erasure_of = keys, erasure_of
 
 
 def _count_corrections(arrivals: Sequence[Arrival], corrected: Counter[int]) -> None:

@@ -32,10 +32,24 @@ class RowBatch(NamedTuple):
     bad: list[tuple[int, str]]
 
 
-def open_rows(path: Path, encoding: str | None = None) -> tuple[Sequence[str], Callable[[], Iterator[RowBatch]]]:
-    """The columns of `path`, and a function that returns its rows. The first bytes determine the kind of the file."""
+def open_rows(
+    path: Path, encoding: str | None = None, progress: Callable[[int, int | None], None] | None = None
+) -> tuple[Sequence[str], Callable[[], Iterator[RowBatch]]]:
+    """Return the columns of `path`, and a function that returns its rows.
+
+    The first bytes determine the kind of the file. `progress` takes the number of rows read, and their total.
+    """
     source = open_source(path, encoding)
-    return source.columns, lambda: map(_row_batch, source.batches())
+
+    def batches() -> Iterator[RowBatch]:
+        done = 0
+        for batch in source.batches():
+            yield _row_batch(batch)
+            done += len(batch.lines)
+            if progress is not None:
+                progress(done, max(done, source.rows))
+
+    return source.columns, batches
 
 
 def _row_batch(batch: Batch) -> RowBatch:

@@ -4,19 +4,29 @@ This module defines their format, has the built-in presets, and finds the mappin
 values are applied in `clean`.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property, reduce
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 from irt_assets.intake.sources import names_of
 from irt_assets.intake.text_encoding import check_encoding
@@ -25,6 +35,9 @@ from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 matches = Files.matches
+T = TypeVar("T")
+SPECIAL = re.compile(r"[*?[]")
+CHARACTER_CLASS = re.compile(r"\[!?\]?[^]]*\]")
 AUTO = "auto"
 PRESETS = ("own", "datashop", "assistments", "wide")
 MAX_YAML = 2**20  # bytes
@@ -92,6 +105,32 @@ class TimeRules(_Rules):
     order: str | None = None
 
 
+class ByPattern(Generic[T]):
+    """Values by names or patterns of columns, as in `matches`.
+
+    A column is compared only with its own name and with patterns that have the same beginning and, without `*`, the
+    same length, because a file may have thousands of columns, each with a value.
+    """
+
+    def __init__(self, values: Map[str, T]) -> None:
+        self._values = values
+        self._places = {name: place for place, name in enumerate(values)}
+        self._patterns: dict[tuple[str, int | None], list[str]] = {}
+        for name in values:
+            if start := SPECIAL.search(name):
+                lengths = {None} if "*" in name else {len(CHARACTER_CLASS.sub("?", name))}
+                for length in lengths | ({len(name)} if "?" in name else set()):
+                    self._patterns.setdefault((name[: start.start()], length), []).append(name)
+        self._lengths = {len(beginning) for beginning, _ in self._patterns}
+
+    def fitting(self, column: str) -> list[T]:
+        """Return the values whose name or pattern matches the column, in their order."""
+        keys = ((column[:n], length) for n in self._lengths for length in (None, len(column)))
+        patterns = chain.from_iterable(self._patterns.get(key, ()) for key in keys)
+        names = {pattern for pattern in patterns if matches(column, pattern)} | ({column} & self._values.keys())
+        return [self._values[name] for name in sorted(names, key=self._places.__getitem__)]
+
+
 class FileRules(_Rules):
     """How the table lies in its file. Rules that are left out are inferred.
 
@@ -115,11 +154,26 @@ class MatrixMapping(_Rules):
     items: Texts
 
 
+def with_reading(content: dict[str, Any], reading: Map[str, Any]) -> dict[str, Any]:
+    """Add a reading's keys to the content of a mapping. The parts of a key that both have are merged."""
+    both = [key for key, value in reading.items() if isinstance(value, dict) and isinstance(content.get(key), dict)]
+    return {**content, **reading, **{key: {**content[key], **reading[key]} for key in both}}
+
+
+class Reading(_Rules):
+    """One of several readings that fit a file: further keys of the mapping, and rows of the file as they say."""
+
+    reading: dict[str, Any]
+    rows: Texts = ()
+
+
 class Mapping(_Rules):
     """A mapping file.
 
-    `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space.
+    `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space;
+    of `correct` and `score`, the first that is not empty counts.
     `file`, `rename`, `extract` and `frequency` are applied first, in `reshape`; the other keys see their result.
+    `choose`: name of a choice → the readings that fit the file. While there are several, `bind` refuses the file.
     """
 
     name: str
@@ -127,6 +181,7 @@ class Mapping(_Rules):
     columns: dict[str, Texts] = {}
     also_called: dict[str, Texts] = {}
     values: dict[str, dict[Text, Text | None]] = {}
+    item_values: dict[Text, dict[Text, Text | None]] = {}
     constants: dict[str, Text] = {}
     null_values: TextsByColumn = {}
     units: dict[str, Literal["s", "ms"]] = {}
@@ -143,7 +198,19 @@ class Mapping(_Rules):
     frequency: Text | None = None
     keys: dict[Text, Text] = {}
     recognised_by: Texts = ()
+    choose: dict[str, Annotated[tuple[Reading, ...], Field(min_length=1)]] = {}
     preset: bool = False
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_only_readings(cls, content: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Apply the readings that are the only one left of a choice."""
+        mapping = validate(content)
+        only = [readings[0].reading for readings in mapping.choose.values() if len(readings) == 1]
+        if not only:
+            return mapping
+        several = {name: readings for name, readings in content["choose"].items() if len(readings) > 1}
+        return validate(reduce(with_reading, only, {**content, "choose": several}))
 
     @property
     def named_columns(self) -> set[str]:
@@ -152,8 +219,11 @@ class Mapping(_Rules):
 
     def null_values_of(self, file_column: str) -> list[str]:
         """The texts that count as empty in a column of the file, from all names and patterns that match it."""
-        fitting = [texts for name, texts in self.null_values.items() if matches(file_column, name)]
-        return [*chain(*fitting)]
+        return [*chain(*self._null_values.fitting(file_column))]
+
+    @cached_property
+    def _null_values(self) -> ByPattern[tuple[str, ...]]:
+        return ByPattern(self.null_values)
 
     def find(self, name: str, columns: Collection[str]) -> tuple[str, ...] | None:
         """The file's columns that make up our column `name`. Returns None if the file lacks them."""
@@ -296,8 +366,14 @@ def bind(
     """Bind a mapping to a file with these columns.
 
     `allowed`: our columns. `required`: our columns that the file must have. Only a preset may name optional columns
-    that the file lacks. Raises PermanentFailure if the mapping does not fit.
+    that the file lacks. Raises PermanentFailure if the mapping does not fit, or has several readings of the file.
     """
+    if mapping.choose:
+        keys = ", ".join(f"choose.{name}" for name in mapping.choose)
+        raise PermanentFailure(
+            f"{file}: {mapping.name} has several readings of it ({keys}): keep one reading under each name and delete"
+            " the others. Nothing was stored."
+        )
     if unknown := sorted((mapping.named_columns | {*mapping.constants, *mapping.values}) - {*allowed}):
         raise PermanentFailure(
             f"{mapping.name}: not among our columns: {', '.join(unknown)}. Our columns are {', '.join(allowed)}."

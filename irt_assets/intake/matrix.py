@@ -3,19 +3,23 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as Map
+from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.choices import spellings
-from irt_assets.intake.mapping import Binding, matches
-from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Scoring
+from irt_assets.intake.mapping import Binding, ByPattern
+from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Scoring, points
 from irt_assets.intake.sources import Batch
 from irt_psychometrics.commands import Files
 
 MAX_VALUES = 200
+FIRST_ROWS = 1_000  # rows that show which columns are totals or numbers of rows
 
 
 class MatrixColumns(NamedTuple):
@@ -27,19 +31,22 @@ class MatrixColumns(NamedTuple):
         points: columns of either kind that contain points from 0 on without a known maximum, with the highest points
             that occur.
         constant: items with the same value in all of several cells.
+        derived: columns in `aside` that are totals or numbers of rows, each with a description.
     """
 
     items: list[str]
     aside: list[str]
     points: dict[str, int]
     constant: tuple[str, ...] = ()
+    derived: Map[str, str] = MappingProxyType({})
 
 
 def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
     """Find the columns of a matrix that are items, from the whole file.
 
-    A key's items, or the columns that match a pattern of the mapping other than `*`, are items. With `*`, if points are
-    dichotomised, a column is an item if all its values are whole numbers up to `MAX_POINTS`. Else it is an item if
+    A key's items, or the columns that match a pattern of the mapping other than `*`, are items. With `*`, totals and
+    numbers of rows are not, unless the bank or the import names their maximum scores. Of the other columns, if points
+    are dichotomised, a column is an item if all its values are whole numbers up to `MAX_POINTS`. Else it is an item if
 
     - at least half of its values are scores and, if some are not, one of them is a zero: the choices 1–5 of an unscored
       test are not scores, although some are 1; or
@@ -49,25 +56,35 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     if wide is None:
         return MatrixColumns([], [], {})
     values: dict[str, Counter[str]] = {}
+    first: dict[str, np.ndarray] = {}
     for batch in batches:
         mapped = {name for names in binding.columns.values() for name in names}
         for name, cells in zip(batch.rows.schema.names, batch.rows.columns, strict=True):
             if name not in mapped:
                 null_values = binding.mapping.null_values_of(name)
-                _count_values(values.setdefault(name, Counter()), trim_cells(as_text(cells, name)), null_values)
+                texts = trim_cells(as_text(cells, name))
+                _count_values(values.setdefault(name, Counter()), texts, null_values)
+                if name not in first:
+                    first[name] = points(texts.slice(0, FIRST_ROWS))
+    derived: dict[str, str] = {}
+    if "*" in wide.items and not isinstance(scoring, ByKey) and first:
+        derived = Files.derived_columns([*first], np.column_stack([*first.values()]))
+        derived = {name: why for name, why in derived.items() if not scoring.maxima.names_item(name)}
+    used = {name: counts for name, counts in values.items() if name not in derived}
     if isinstance(scoring, ByKey):
         items = [name for name in values if name in scoring.keys]
     elif "*" not in wide.items:
-        patterns = [pattern for pattern in wide.items if pattern not in values]  # a column's own name is no pattern
-        items = [name for name in values if name in wide.items or any(matches(name, pattern) for pattern in patterns)]
+        named = {*wide.items} & values.keys()  # a column's own name is no pattern
+        patterns = ByPattern(dict.fromkeys(name for name in wide.items if name not in named))
+        items = [name for name in values if name in named or patterns.fitting(name)]
     elif isinstance(scoring, FromPoints):
-        items = [name for name, counts in values.items() if _are_points(counts)]
+        items = [name for name, counts in used.items() if _are_points(counts)]
     else:
         words = [key.lower() for key in binding.mapping.values.get("correct", {})]
         maxima, by = scoring.maxima, binding.mapping.denominator
         items = [
             name
-            for name, counts in values.items()
+            for name, counts in used.items()
             if _are_scores(counts, words)
             or (
                 ((most := maxima.of_item(name)) > 1)
@@ -76,7 +93,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
         ]
     highest = {
         name: max(int(float(text)) for text in counts)
-        for name, counts in values.items()
+        for name, counts in used.items()
         if any(re.match(r"^0+(\.0*)?$", text) for text in counts)
         and scoring.maxima.of_item(name) == 1
         and _are_points(counts)
@@ -87,6 +104,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
         [name for name in values if name not in are_items],
         {name: most for name, most in highest.items() if most > 1},
         tuple(name for name in items if len(values[name]) == 1 and values[name].total() > 1),
+        derived,
     )
 
 

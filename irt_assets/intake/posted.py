@@ -25,7 +25,7 @@ from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
 from irt_assets.intake.jsonlines import UnstorableJson, as_cell, parse_json
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
 from irt_assets.intake.max_scores import recorded_rules
-from irt_assets.intake.report import REMEDIES, ImportReport
+from irt_assets.intake.report import REMEDIES, ImportReport, with_learner_id
 from irt_assets.intake.scoring import AsRecorded
 from irt_assets.intake.sources import BadRow, Batch, Source
 from irt_assets.intake.staging import (
@@ -362,7 +362,13 @@ def _read_attempt(row: Any, position: int) -> dict[str, str | None] | BadRow:
     if isinstance(row, BadRow):
         return BadRow(position, row.reason, row.value, row.raw)
     found = _cells(row)
-    return found if isinstance(found, dict) else BadRow(position, *found, json.dumps(row, ensure_ascii=False))
+    return found if isinstance(found, dict) else BadRow(position, *found, _raw(row))
+
+
+def _raw(row: Any) -> str:
+    """Return the row as JSON, after a learner's id that is a number, because JSON may write it with other digits."""
+    user_id = row.get("user_id") if isinstance(row, dict) else None
+    return with_learner_id(json.dumps(row, ensure_ascii=False), getattr(user_id, "digits", None))
 
 
 def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:

@@ -8,17 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from irt_assets.intake import words
+from irt_assets.intake import matrix, words
 from irt_assets.intake.mapping import TimeRules
 from irt_assets.intake.reshape import FILE, ROW
+from irt_assets.intake.scoring import MIN_MARKS
 from irt_assets.intake.times import MISSING, parse_times
+from irt_psychometrics.commands import Files
 from irt_psychometrics.items import MAX_SCORE
 
 POINTS = r"([+-]?\d+(?:[.,]\d+)?) *(?:/|of|out of) *(\d+(?:[.,]\d+)?)"
@@ -31,6 +33,8 @@ KINDS: dict[str, Callable[[str], object]] = {
     "label": lambda text: len(text) <= words.MAX_LABEL,
 }
 """Kind of a column → the test that all its texts pass."""
+FORMS = (None, *map("".join, product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z"))))
+"""Formats of times, as for strptime; the first is the format that an import reads without a rule."""
 SCORED = ("number", "points", "word")
 NO_TIME_RECORDED = "1980-01-01"  # as a survey writes it
 MIN_FAMILY = 3  # columns whose names differ only by numbers
@@ -44,10 +48,11 @@ FIRST_ROWS = 60  # rows from which a header is recognised
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A column: its name, and its cells as trimmed text, "" if empty."""
+    """A column: its name, its cells as trimmed text, "" if empty, and the cells' lines in the file."""
 
     name: str
     cells: Sequence[str]
+    lines: Sequence[int] = ()
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -100,20 +105,60 @@ class Column:
         return self.kind in SCORED or (self.kind == "label" and len(self.counts) <= words.MAX_LABELS)
 
     @cached_property
+    def times(self) -> list[str]:
+        """The distinct texts that look like a day with a time of day, or like seconds since 1970."""
+        return [text for text in self.counts if re.search(TIME, text) and not text.startswith(NO_TIME_RECORDED)]
+
+    @property
+    def looks_like_times(self) -> bool:
+        return len(self.times) >= MIN_SHARE * len(self.counts) > 0
+
+    @cached_property
     def time_format(self) -> str | None:
         """How times are written: "" if an import reads them as they are, else as for strptime.
 
         None if they are not times of day.
         """
-        listed = [text for text in self.counts if re.search(TIME, text) and not text.startswith(NO_TIME_RECORDED)]
-        texts = pa.array(listed, pa.string())
-        forms = [None, *map("".join, product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z")))]
-        fitting = (form or "" for form in forms if _reads(texts[:20], form) and _reads(texts, form))
-        return next(fitting, None) if len(texts) >= MIN_SHARE * len(self.counts) > 0 else None
+        fitting = (form or "" for form in FORMS if _reads(self.times[:20], form) and _reads(self.times, form))
+        return next(fitting, None) if self.looks_like_times else None
+
+    @cached_property
+    def time_formats(self) -> list[str]:
+        """The formats that read the times: two, if day and month may be swapped; empty if `time_format` is None.
+
+        The format that reads them as lying closer together is first.
+        """
+        form = self.time_format
+        if form is None:
+            return []
+        swapped = re.sub("%[dm]", lambda part: {"%d": "%m", "%m": "%d"}[part[0]], form)
+        both = swapped.startswith(words.DATES) and _reads(self.times, swapped)
+        if not both or (self.read_times(form) == self.read_times(swapped)).all():
+            return [form]
+        return sorted((form, swapped), key=lambda form: np.ptp(self.read_times(form)))
+
+    def read_times(self, form: str | None) -> np.ndarray:
+        """The times as a format reads them, in microseconds since 1970."""
+        return _read_times(self.times, form)
+
+    @property
+    def unlike_times(self) -> list[str]:
+        """The first time, and the first in another form; the first alone if its form is unknown."""
+        known = [self.read_times(form) != MISSING for form in FORMS if _reads(self.times[:1], form)]
+        others = [int(max(known, key=np.sum).argmin())] if known else []
+        return [self.times[k] for k in (0, *others)]
+
+    def line_of(self, text: str) -> int:
+        """The line of the first cell with this text."""
+        return self.lines[self.cells.index(text)]
 
 
-def _reads(texts: pa.StringArray, form: str | None) -> bool:
-    return bool((parse_times(texts, TimeRules(format=form), "UTC", None) != MISSING).all())
+def _read_times(texts: Sequence[str], form: str | None) -> np.ndarray:
+    return parse_times(pa.array(texts, pa.string()), TimeRules(format=form), "UTC", None)
+
+
+def _reads(texts: Sequence[str], form: str | None) -> bool:
+    return bool((_read_times(texts, form) != MISSING).all())
 
 
 TESTS: dict[str, Callable[[Column], object]] = {
@@ -205,6 +250,15 @@ def columns_of_parts(columns: Sequence[Column], patterns: Sequence[str]) -> list
     return found if len(found) == len(patterns) else []
 
 
+def graded_column(columns: Sequence[Column]) -> tuple[Column, list[str]] | None:
+    """Merge the marks of people with the marks of programs. Returns them with both names if the table has both."""
+    both = columns_of_parts(columns, words.GRADED)
+    if not both:
+        return None
+    cells = [a if Column("", [a]).counts else b for a, b in zip(*(c.cells for c in both), strict=True)]
+    return Column(both[0].name, cells, both[0].lines), [c.name for c in both]
+
+
 def items_of_parts(columns: Sequence[Column]) -> dict[str, dict[str, Column]]:
     """The items with scores or a key beside their answers: item → part, as in `words.PARTS` → column.
 
@@ -240,7 +294,13 @@ def answer_columns(columns: Sequence[Column]) -> list[Column]:
         values = Counter(text for c in free for text in c.counts)  # in how many columns
         found = [c for c in free if c.scores[1:] or any(values[x] > 1 or x.lower() in words.LABELS for x in c.counts)]
     numbers, texts = ([c for c in found if (c.kind == "number") == numeric] for numeric in (True, False))
-    return numbers if len(numbers) >= len(texts) else texts
+    return [c for c in found if c.kind in ("number", "word")] if len(numbers) >= len(texts) else texts
+
+
+def derived(columns: Sequence[Column]) -> dict[str, str]:
+    """Find the columns that are totals or numbers of rows: name → description."""
+    cells = [pd.to_numeric(pd.Series(c.cells[: matrix.FIRST_ROWS]), errors="coerce") for c in columns]
+    return Files.derived_columns([c.name for c in columns], np.column_stack(cells)) if cells else {}
 
 
 # -- values -----------------------------------------------------------------------------------------
@@ -254,6 +314,31 @@ def are_ratings(items: Sequence[Column]) -> bool:
         return True
     correlations = numbers.corr().fillna(0).to_numpy()
     return bool(n / (n - 1) * (1 - np.trace(correlations) / max(correlations.sum(), 1)) > MIN_ALPHA)
+
+
+def marks_taken_off(columns: Iterable[Column]) -> list[str]:
+    """Find the marks of wrong answers: numbers from -1 to below 0, not rare, beside the scores 0 and 1 alone."""
+    numbers = [c for c in columns if c.kind == "number"]
+    counts = sum((c.counts for c in numbers), Counter[str]())
+    marks = [text for text in counts if -1 <= number(text) < 0]
+    is_binary = {1} <= {score for c in numbers for score in c.scores} <= {0, 1}
+    return marks if is_binary and sum(counts[text] for text in marks) >= MIN_MARKS * counts.total() else []
+
+
+def words_beside_numbers(texts: Mapping[str, Sequence[str]]) -> dict[str, bool]:
+    """Find the words for right and wrong of items beside items with numbers: word → whether right."""
+    worded = [found for found in texts.values() if not all(map(KINDS["number"], found))]
+    said = {*chain(*worded)}
+    beside = len(worded) < len(texts) and all(map(KINDS["word"], said))
+    return {text: words.RIGHT_OR_WRONG[text.lower()] for text in said} if beside else {}
+
+
+def items_from_1(texts: Mapping[str, list[str]], maxima: Collection[str]) -> dict[str, list[str]]:
+    """Find items without a 0 and with more points than the items with a 0: item → sorted texts."""
+    numbers = {item: [*map(number, found)] for item, found in texts.items() if found}
+    top = max((max(scores) for scores in numbers.values() if min(scores) == 0), default=np.inf)
+    low = [item for item, scores in numbers.items() if min(scores) == 1 and max(scores) > max(top, 1)]
+    return {item: sorted(texts[item], key=number) for item in low if item not in maxima}
 
 
 def scale_of(texts: Collection[str], *, has_maxima: bool, options: bool) -> tuple[dict[str, Any], int] | None:

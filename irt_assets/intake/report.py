@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,6 +50,12 @@ REMEDIES = {
 }
 
 
+ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
+"""Escape sequences in strings of JSON."""
+JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{},:"]|[^]\s[{},:"]+')
+FRACTION = re.compile(r"-?\d+\.\d+")
+
+
 class RefusedRow(NamedTuple):
     """A refused row: its source, and the row as it was."""
 
@@ -58,10 +66,24 @@ class RefusedRow(NamedTuple):
     row: str
 
 
-def with_learner_id(row: str, user_id: str | None, cell: object) -> str:
-    """A refused row as it is stored. If its cell differs from the learner's id in the log, the id is put in front, so
-    that an erasure finds the row."""
-    return row if user_id is None or str(cell).strip() == user_id else f"{user_id}: {row}"
+def with_learner_id(row: str, user_id: str | None) -> str:
+    """Return a refused row as it is stored: with the learner's id in front if an erasure would not find it in the
+    row."""
+    return row if user_id is None or contains_id(user_id, [row]) else f"{user_id}: {row}"
+
+
+def contains_id(user_id: str, refused: Iterable[str]) -> bool:
+    """Check whether a rejected value or row contains the id, literally or as CSV or JSON writes it."""
+    pattern = re.compile(rf"(?<![\w-]){_pattern(user_id)}(?![\w-])")
+    cells = [text for cell in refused for text in (cell, cell.replace('""', '"'))]
+    unescaped = (ESCAPE.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text) for text in cells)
+    return any(map(pattern.search, [*cells, *unescaped]))
+
+
+def _pattern(user_id: str) -> str:
+    """Return a regular expression for the id. White space and zeros within a list or object of JSON may differ."""
+    tokens = JSON_TOKEN.findall(user_id) if user_id.startswith(("[", "{")) else [user_id]
+    return r"\s*".join(re.escape(token) + ("0*" if FRACTION.fullmatch(token) else "") for token in tokens)
 
 
 Reject = Callable[[Iterable[RefusedRow]], None]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.intake.cells import as_text, trim_cells
-from irt_assets.intake.mapping import Mapping, matches
+from irt_assets.intake.mapping import ByPattern, Mapping
 from irt_assets.intake.sources import Batch, Source, names_of
 from resources.failures import PermanentFailure
 
@@ -37,7 +37,7 @@ class _Reshaped(Source):
 
     def __init__(self, source: Source, rules: Mapping) -> None:
         super().__init__(source.path)
-        self._source, self._rules = source, rules
+        self._source, self._rules, self._expressions = source, rules, ByPattern(rules.extract)
         self.kind, self.encoding, self.address, self.rows = source.kind, source.encoding, source.address, source.rows
         self._names = [rules.rename.get(name, name) for name in source.columns]
         self.columns = [name for name in self._names if name != rules.frequency] + _virtual(rules)
@@ -86,9 +86,8 @@ class _Reshaped(Source):
         return counts.astype(np.int64)
 
     def _cells(self, name: str, cells: pa.Array) -> pa.Array:
-        for pattern, expression in self._rules.extract.items():
-            if matches(name, pattern):
-                cells = pc.replace_substring_regex(as_text(cells, name), f"(?s)^.*?{expression}.*$", r"\1")
+        for expression in self._expressions.fitting(name):
+            cells = pc.replace_substring_regex(as_text(cells, name), f"(?s)^.*?{expression}.*$", r"\1")
         if self._rules.file.decimal == ",":
             cells = pc.replace_substring_regex(trim_cells(as_text(cells, name)), DECIMAL_COMMA, r"\1.\2")
         return cells

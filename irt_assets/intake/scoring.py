@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from irt_assets.intake.choices import spellings
 from irt_assets.intake.library_files import open_rows, refusals
-from irt_assets.intake.mapping import matches
+from irt_assets.intake.mapping import ByPattern
 from irt_assets.responses.item_keys import Key
 from irt_psychometrics.commands import Files
 from irt_psychometrics.items import MAX_SCORE
@@ -30,6 +30,7 @@ from resources.failures import PermanentFailure
 WORDS = {"false": 0.0, "true": 1.0, "f": 0.0, "t": 1.0}
 """Words for wrong and right. They are not valid for items with a maximum score above 1."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+MIN_MARKS = 0.05  # of all scores; codes for missing answers are rarer
 MAX_POINTS = 20  # a column of larger numbers is an age or a sum and not an item
 
 
@@ -53,8 +54,11 @@ class Maxima:
 
         Returns None if the import declares no maximum.
         """
-        fitting = (most for pattern, most in self.declared.items() if matches(item, pattern))
-        return self.declared.get(item) or next(fitting, None)
+        return self.declared.get(item) or next(iter(self._by_pattern.fitting(item)), None)
+
+    @cached_property
+    def _by_pattern(self) -> ByPattern[int]:
+        return ByPattern(self.declared)
 
     def names_item(self, item: str) -> bool:
         """Whether a maximum score is recorded or declared for the item by name, and not only by a pattern."""
@@ -70,9 +74,13 @@ class Maxima:
 
 @dataclass(frozen=True)
 class AsGiven:
-    """Scores are 0 and 1, or from 0 to the maximum score of an item in `maxima`."""
+    """Scores are 0 and 1, or from 0 to the maximum score of an item in `maxima`.
+
+    If an item has a key in `keys`, the chosen option is scored and no score is read (see `clean`).
+    """
 
     maxima: Maxima = Maxima()
+    keys: Map[str, Key] = field(default_factory=dict)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
         """Whether each answer is right, shape (N,); null if the cell is empty or not a score."""
@@ -273,23 +281,31 @@ class Tally:
         answers: number of answers by item.
         beyond: number of scores above 1 by item.
         between: number of scores between 0 and 1.
+        below: number of scores from -1 to below 0.
         tops: highest score of each item that has a score above 1.
     """
 
     answers: Counter[str] = field(default_factory=Counter)
     beyond: Counter[str] = field(default_factory=Counter)
     between: int = 0
+    below: int = 0
     tops: dict[str, float] = field(default_factory=dict)
 
     def add(self, items: pa.StringArray, cells: pa.StringArray) -> None:
         numbers = points(cells)
         self.answers.update(spellings(items.drop_null()))
         self.between += int(((numbers > 0) & (numbers < 1)).sum())
+        self.below += int(((numbers < 0) & (numbers >= -1)).sum())
         if (more := numbers > 1).any():
             several = pa.table({"item": items.filter(pa.array(more)), "points": pa.array(numbers[more])}).drop_null()
             for row in several.group_by("item").aggregate([("points", "max"), ("points", "count")]).to_pylist():
                 self.beyond[row["item"]] += row["points_count"]
                 self.tops[row["item"]] = max(row["points_max"], self.tops.get(row["item"], 1.0))
+
+    @property
+    def has_marks_taken_off(self) -> bool:
+        """Whether the scores below 0 are too many for codes: marks taken off for wrong answers."""
+        return self.below >= MIN_MARKS * self.answers.total() > 0
 
     def reasons_for_points(self) -> list[str]:
         """The reasons why the scores are points and not 0 and 1; empty if they are 0 and 1, apart from a few typos."""
@@ -314,6 +330,7 @@ If they are scores (max_score_unknown): --max-score with the highest score that 
 for all items, --max-score q7=4 or --max-score 'essay_*=5'; or max_score in the bank (irt import questions, columns
 item_id,max_score) and, in a list, a column that is named score.
 If they are half points or shares: a mapping file with denominator: 2 (1.5 is then a score of 3) and max_scores.
+If they are marks, of which wrong answers have some below 0: the mapping that irt import attempts FILE --suggest writes.
 If they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
 If they are choices: --key FILE, a table item,key.
 If they are codes: --missing 9 for cells without an answer, or a mapping file with values: {correct: …}.

@@ -7,7 +7,7 @@ Every staged answer is valid by itself. It is compared here with the other stage
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.intake.report import ERASED, WITHDRAWN
 from irt_assets.responses.erased import HASHED, names_of_erased
-from irt_assets.responses.item_keys import DROPPED, Key
+from irt_assets.responses.item_keys import DROPPED, RIGHT, Key
 from resources.postgres.database import LOCK, advisory_lock, first_column, lock_key, one_value
 from resources.postgres.log_months import INCOMING, fill_new_months, partition_of, partitions_of_log
 from resources.tables import response_log
@@ -171,6 +171,16 @@ REFUSALS = f"""
 """
 MARK_DROPPED = f"""UPDATE staged s SET mode = '{DROPPED}' FROM question q
     WHERE q.item_id = s.item_id AND q.meta->'key' = '[]' AND s.mode = 'live'"""
+SCORE_BY_KEY = f"""
+    UPDATE staged s
+    SET correct = n.is_right, score = CASE WHEN s.correct IS NOT DISTINCT FROM n.is_right THEN s.score END
+    FROM (SELECT t.ctid AS row_at,
+                 coalesce({RIGHT.format(key="(q.meta->'key')", response="t.response")}, t.correct) AS is_right
+          FROM staged t JOIN question q USING (item_id)
+          WHERE q.item_id = ANY(%s) AND coalesce(t.response, t.correct::text) IS NOT NULL) n
+    WHERE s.ctid = n.row_at"""
+"""SQL: scores staged answers by the recorded keys of items, as a decision on the key would have scored them in the
+log."""
 DROP_JUDGED = "DELETE FROM staged s USING verdict v WHERE v.row_at = s.ctid"
 RECENT_IDS = """
     SELECT attempt_id FROM {partition}
@@ -229,6 +239,10 @@ class Staging:
     def lock(self) -> None:
         """Wait until no other import compares its answers with the log."""
         advisory_lock(self._connection, "response_log", "import")
+
+    def score_by_keys(self, items: Sequence[str]) -> None:
+        """Score the staged answers to `items` by the recorded keys. Answers without a choice keep their scores."""
+        self._connection.execute(SCORE_BY_KEY, (items,))
 
     def use_former_ids(self, source: int, file_id: str) -> tuple[int, int]:
         """Give the cells of a matrix the ids and times under which version 1.0 stored them, if it did.

@@ -10,8 +10,10 @@ import io
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from collections.abc import Mapping as Map
 from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from irt_assets.intake import recognise as see
 from irt_assets.intake import sources, words
 from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.delimited import CsvSource
-from irt_assets.intake.mapping import Binding, Mapping, list_preset
+from irt_assets.intake.mapping import Binding, Mapping, list_preset, with_reading
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.recognise import Column
 from irt_assets.intake.reshape import DECIMAL_COMMA, FILE, ROW
@@ -33,8 +35,15 @@ from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 MAX_ROWS = 20_000  # rows from which guesses are made
+SHOWN = 3  # rows that show a reading
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
 NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
+NONE: Map[str, str] = MappingProxyType({})
+MEANINGS = {1: "right", 0: "wrong", None: "no answer"}
+CHOOSE = (
+    "Several readings of this file fit. Under each name in choose, keep one reading and delete the others: an import"
+    " stores nothing before."
+)
 NO_ZONE = "The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}."
 NO_KEY = "The answers look like options, and no key is known: give --key FILE, a table item,key."
 
@@ -61,7 +70,7 @@ def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequen
         file["decimal"] = ","
         columns = _columns(table.replace(DECIMAL_COMMA, r"\1.\2", regex=True))
     encoding = None if source.encoding == "utf-8" else source.encoding
-    found = Suggestion(content={"encoding": encoding, "file": file, "skip_rows_where": skipped})
+    found = Suggestion(content={"choose": {}, "encoding": encoding, "file": file, "skip_rows_where": skipped})
     questions = see.by_name(columns, words.QUESTION)
     if see.are_questions(columns, questions):
         found.kind = "questions"
@@ -76,6 +85,7 @@ def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequen
         found.content.setdefault("time", {})["zone"] = zone
         found.notes = [note for note in found.notes if note != NO_ZONE]
     found.content = _filled(found.content)
+    found.notes = [CHOOSE, *found.notes] if "choose" in found.content else found.notes
     return found
 
 
@@ -125,7 +135,7 @@ def _read(source: sources.Source) -> pd.DataFrame:
 
 
 def _columns(table: pd.DataFrame) -> list[Column]:
-    return [Column(str(name), cells.tolist()) for name, cells in table.items()]
+    return [Column(str(name), cells.tolist(), table.index.tolist()) for name, cells in table.items()]
 
 
 # -- the shapes -------------------------------------------------------------------------------------
@@ -158,17 +168,45 @@ def _answers(
 ) -> dict[str, Any]:
     """The mapping of a list or a matrix. `given`: the texts of the rows of keys and maximum scores, by column."""
     times = see.by_name(columns, words.TIMES)
-    rest = [c for c in columns if c not in times.values()]
+    unread = None
+    if "completed_at" not in times:
+        unread = see.named([c for c in columns if c.looks_like_times], words.TIMES["completed_at"])
+    rest = [c for c in columns if c not in (*times.values(), unread)]
     content = _list(rest, notes, keyed=keyed) or _matrix(rest, given, notes, keyed=keyed, frequency=frequency)
     done, zone = times.get("completed_at"), times.get("zone")
     if done is None:
-        notes.append(NO_TIMES)
+        notes.append(_no_times(unread))
+        content["columns"] |= {"completed_at": unread.name} if unread else {}
         return content
-    form = done.time_format or ""
-    content["columns"] |= {ours: c.name for ours, c in times.items() if c.time_format == form}
-    if not (zone or "%z" in form or all(map(WITH_ZONE.search, done.counts))):
+    alike = [c.time_formats for c in columns if {*c.time_formats} & {*done.time_formats}]
+    forms = [form for form in done.time_formats if all(form in fitting for fitting in alike)] or done.time_formats
+    content["columns"] |= {ours: c.name for ours, c in times.items() if forms[0] in c.time_formats}
+    if not (zone or "%z" in forms[0] or all(map(WITH_ZONE.search, done.counts))):
         notes.append(NO_ZONE)
+    if len(forms) > 1:
+        readings = [_reading_of_times(done, *both) for both in (forms, forms[::-1])]
+        content = with_reading(content, {"choose": {"times": readings}})
+    form = forms[0] if len(forms) == 1 else ""
     return {**content, "time": {"format": form or None, "zone_column": zone.name if zone else None}}
+
+
+def _reading_of_times(column: Column, form: str, other: str) -> dict[str, Any]:
+    """Build the reading of times by a format, with the first times that the other format reads otherwise."""
+    read, rows = column.read_times(form), []
+    for k in np.flatnonzero(read != column.read_times(other))[:SHOWN]:
+        text = column.times[k]
+        rows.append(f"line {column.line_of(text)}: {text} is {pd.Timestamp(read[k], unit='us'):%d %B %Y, %H:%M}")
+    return {"reading": {"time": {"format": form}}, "rows": rows}
+
+
+def _no_times(unread: Column | None) -> str:
+    """Return the note for a file without readable times. `unread`: a column that looks like times."""
+    if unread is None:
+        return NO_TIMES
+    lines = [str(unread.line_of(text)) for text in unread.unlike_times]
+    if len(lines) > 1:
+        return f"{unread.name} looks like times, in two forms: lines {' and '.join(lines)}. Write them alike."
+    return f"{unread.name} looks like times, in an unknown form: line {lines[0]}. Describe it, time: {{format: …}}."
 
 
 def _list(columns: Sequence[Column], notes: list[str], *, keyed: bool) -> dict[str, Any] | None:
@@ -180,6 +218,8 @@ def _list(columns: Sequence[Column], notes: list[str], *, keyed: bool) -> dict[s
     found = see.by_name([c for c in columns if c not in ids and c.name not in users], words.LIST)
     used = [*ids, *found.values(), *(c for c in columns if c.name in users)]
     score, most, key = (found.pop(name, None) for name in ("score", "maximum", "key"))
+    score, of_scores = see.graded_column(columns) or (score, [score.name] if score else [])
+    used += [c for c in columns if c.name in of_scores]
     response = found.get("response")
     if not (ids and (score or response)):
         return None
@@ -194,8 +234,12 @@ def _list(columns: Sequence[Column], notes: list[str], *, keyed: bool) -> dict[s
         maxima = {item: scores[-1] for item, scores in numbers.items() if scores}
         binary = score.kind != "points" and max([1.0, *score.scores, *maxima.values()]) <= 1
         ours = "correct" if binary else "score"
-        mapped[ours] = score.name
-        content |= {"null_values": {score.name: sorted(score.codes)}, **_scores(texts, maxima, ours, notes)}
+        mapped[ours] = of_scores
+        marks = see.marks_taken_off([score])
+        lines = dict(zip(zip(names[::-1], score.cells[::-1], strict=True), score.lines[::-1], strict=True))
+        content["null_values"] = dict.fromkeys(of_scores, sorted(score.codes - {*marks}))
+        content = with_reading(content, _scores(texts, maxima, ours, notes, lines, score.counts.total()))
+        content = with_reading(content, _marks_taken_off([score], marks, ours))
     elif response and key and not keyed:
         content["keys"] = {name: text for name, text in zip(names, key.cells, strict=True) if text}
     elif not keyed:
@@ -214,47 +258,111 @@ def _matrix(
     counts = [c for c in columns if all(map(str.isdecimal, c.counts)) and c.scores[-1:] > [1]]
     counted = next((c for c in columns if c.name == frequency), see.named(counts, words.FREQUENCY))
     users = [FILE, ROW] if counted else see.learner_columns(columns, one_row_each=True)
-    free = [c for c in columns if c is not counted and c.name not in users]
+    repeated = see.named([c for c in columns if c.is_filled and ROW in users and not counted], words.USER)
+    free = [c for c in columns if c not in (counted, repeated) and c.name not in users]
+    derived = see.derived(free)
+    free = [c for c in free if c.name not in derived]
     items = see.items_of_parts(free) or {
         c.name: {"answer": c, **{part: Column(part, [row[c.name]]) for part, row in given.items()}}
         for c in see.answer_columns(free)
     }
     values = {name: parts.get("score") or parts["answer"] for name, parts in items.items()}
     renamed = {c.name: name for name, c in values.items() if c.name != name}
-    renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in renamed.values()}
+    new_names = {*renamed.values()}
+    renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in new_names}
     rights = {name: parts["key"].counts for name, parts in items.items() if "key" in parts}
     keys = {name: counts.most_common(1)[0][0] for name, counts in rights.items() if counts}
     tops = {name: parts["maximum"].scores for name, parts in items.items() if "maximum" in parts}
     maxima = {name: scores[-1] for name, scores in tops.items() if scores}
     notes += [
         "It looks like a matrix: a row for each person, and a column for each item.",
-        *_left_out(free, values.values()),
+        *_left_out(free, values.values(), derived),
     ]
     if constant := [name for name, c in values.items() if len(c.counts) == 1 and c.repeats]:
         notes.append(f"Everyone has the same value: {some_of(constant, 10)}. Delete each that is not an item.")
+    marks = see.marks_taken_off(values.values())
     content = {
+        "choose": {"learners": _readings_of_learners(repeated)} if repeated else {},
         "frequency": counted.name if counted else None,
-        "columns": {"user_id": users},
+        "columns": {} if repeated else {"user_id": users},
         "rename": renamed,
         "wide": {"items": list(items)},
         "keys": keys,
-        "null_values": {name: sorted(c.codes) for name, c in values.items()},
+        "null_values": {name: sorted(c.codes - {*marks}) for name, c in values.items()},
     }
     if not items:
         notes.append("No column looks like an item: name them, wide: {items: [q1, q2]}.")
     elif not (keyed or keys):
         texts = {name: c.answers for name, c in values.items()}
-        content |= _scores(texts, maxima, "correct", notes, options=not see.are_ratings([*values.values()]))
+        lines = {(name, text): c.line_of(text) for name, c in values.items() for text in c.answers}
+        options = not see.are_ratings([*values.values()])
+        n = sum(c.counts.total() for c in values.values())
+        content = with_reading(content, _scores(texts, maxima, "correct", notes, lines, n, options=options))
+        content = with_reading(content, _marks_taken_off([*values.values()], marks, "correct"))
     return content
 
 
+def _readings_of_learners(column: Column) -> list[dict[str, Any]]:
+    """Build the readings of a matrix with several rows of a learner."""
+    rows = [(line, cell) for line, cell in zip(column.lines, column.cells, strict=True) if cell][:SHOWN]
+    return [
+        {
+            "reading": {"columns": {"user_id": [column.name]}},
+            "rows": [f"line {line}: the learner is {cell}" for line, cell in rows],
+        },
+        {
+            "reading": {"columns": {"user_id": [FILE, ROW]}},
+            "rows": [f"line {line}: a learner of its own" for line, _ in rows],
+        },
+    ]
+
+
+def _marks_taken_off(columns: Sequence[Column], marks: Sequence[str], ours: str) -> dict[str, Any]:
+    """Build the rules for marks taken off for wrong answers, or readings if a 0 may be an omitted answer."""
+    if not marks:
+        return {}
+    texts = sorted({*marks, *chain(*(c.answers for c in columns if c.kind == "number"))}, key=see.number)
+    wrong: dict[str, int | None] = {text: int(see.number(text) > 0) for text in texts}
+    omitted = {text: None if see.number(text) == 0 else score for text, score in wrong.items()}
+    if omitted == wrong:
+        return {"values": {ours: wrong}}
+    codes = {"null_values": {c.name: sorted(c.codes) for c in columns if c.codes}}
+    readings: list[tuple[dict[str, Any], dict[str, int | None]]] = [
+        ({"values": {ours: scores}}, scores) for scores in (wrong, omitted)
+    ]
+    readings += [(codes, wrong | dict.fromkeys(marks))] if {*map(see.number, marks)} == {-1} else []
+    first = {text: next(c for c in columns if text in c.counts) for text in texts}
+    return {
+        "choose": {
+            "marks": [
+                {
+                    "reading": reading,
+                    "rows": [
+                        f"line {c.line_of(text)}, {c.name}: {text} is {MEANINGS[score[text]]}"
+                        for text, c in first.items()
+                    ],
+                }
+                for reading, score in readings
+            ]
+        }
+    }
+
+
 def _scores(
-    texts: dict[str, list[str]], maxima: dict[str, float], ours: str, notes: list[str], *, options: bool = False
+    texts: dict[str, list[str]],
+    maxima: dict[str, float],
+    ours: str,
+    notes: list[str],
+    lines: Map[tuple[str, str], int],
+    n_answers: int,
+    *,
+    options: bool = False,
 ) -> dict[str, Any]:
     """The rules for the values of items.
 
     `texts`: item → distinct texts. `maxima`: maximum scores that the file has. `ours`: our column, `correct` of a
-    matrix. `options`: whether numbers from 1 on look like options.
+    matrix. `lines`: item and text → the first line that has them. `n_answers`: number of all answers. `options`:
+    whether numbers from 1 on look like options.
     """
     content: dict[str, Any] = {}
     listed = {*chain(*texts.values())}
@@ -263,6 +371,8 @@ def _scores(
         most = {item: [see.number(re.sub(see.POINTS, r"\2", x)) for x in found] for item, found in texts.items()}
         maxima = {item: max(numbers) for item, numbers in most.items() if numbers} | maxima
         texts = {item: [re.sub(see.POINTS, r"\1", text) for text in found] for item, found in texts.items()}
+    said = see.words_beside_numbers(texts)
+    texts = {item: found for item, found in texts.items() if not said.keys() & {*found}}
     scale = see.scale_of({*chain(*texts.values())}, has_maxima=bool(maxima), options=options)
     if scale is None:
         notes.append(NO_KEY)
@@ -275,15 +385,40 @@ def _scores(
         if found
     }
     tops = {item: round(maxima[item] * parts if item in maxima else top) for item, top in highest.items()}
-    possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE}
-    same = possible and len({*tops.values()}) == 1
+    few = n_answers < see.MIN_PERSONS * len(texts)
+    from_1 = {} if values or parts > 1 or few else see.items_from_1(texts, maxima)
+    possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE and item not in from_1}
+    same = possible and not said and len({*tops.values()}) == 1
     return content | {
-        "values": {ours: dict(sorted(values.items(), key=lambda pair: (pair[1], pair[0])))},
+        "choose": {"items_from_1": _readings_of_items_from_1(from_1, lines)} if from_1 else {},
+        "values": {ours: dict(sorted({**said, **values}.items(), key=lambda pair: (pair[1], pair[0])))},
         "denominator": parts if parts > 1 and not values else None,
         "max_scores": {"*": max(possible.values())} if same else possible,
     }
 
 
-def _left_out(columns: Sequence[Column], used: Collection[Column]) -> list[str]:
+def _readings_of_items_from_1(items: Map[str, list[str]], lines: Map[tuple[str, str], int]) -> list[dict[str, Any]]:
+    """Build the readings of items in which nobody has a 0. `items`: item → texts. `lines`: as in `_scores`."""
+    readings = []
+    for lowest in (1, 0):
+        tops = {item: round(max(map(see.number, found))) - lowest for item, found in items.items()}
+        codes = {item: {text: round(see.number(text)) - lowest for text in found} for item, found in items.items()}
+        rows = [
+            f"line {lines[item, text]}, {item}: {text} is {score} of {tops[item]} points"
+            for item, scores in codes.items()
+            for text, score in scores.items()
+        ]
+        maxima = {item: top for item, top in tops.items() if top > 1}
+        reading = {"max_scores": maxima, **({"item_values": codes} if lowest else {})}
+        readings.append({"reading": {key: value for key, value in reading.items() if value}, "rows": rows[:SHOWN]})
+    return readings
+
+
+def _left_out(columns: Sequence[Column], used: Collection[Column], derived: Map[str, str] = NONE) -> list[str]:
+    """Write the notes on unused columns. `derived`: further columns, each with a description."""
+    used = {*used}
     rest = [c.name for c in columns if c not in used]
-    return [f"Left out: {some_of(rest, 20)}. Facts about learners are imported by irt import learners."] if rest else []
+    named = [f"{name} ({why})" for name, why in derived.items()]
+    notes = [f"Left out, because they are not items: {some_of(named, 20)}."] if named else []
+    more = "If they are facts about learners, irt import learners imports them."
+    return [*notes, f"Not recognised, and left out: {some_of(rest, 20)}. {more}"] if rest else notes

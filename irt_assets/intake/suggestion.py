@@ -25,6 +25,10 @@ SHOWN_ROWS = 10
 WIDTH = 80
 IF_OPTIONS = "if they are options, delete this and max_scores, and give --key FILE (item,key)"
 SENTENCES = (
+    ("choose.times", "no day is above 12: is the day or the month first?"),
+    ("choose.learners", "learners occur in several rows: is a row another attempt, or another learner?"),
+    ("choose.marks", "many cells are below 0: are these marks taken off for wrong answers, and is 0 omitted or wrong?"),
+    ("choose.items_from_1", "nobody has a 0, as in other items: is 1 wrong (a code), or is it a point?"),
     ("encoding", "the file is not UTF-8; it looks like this encoding"),
     ("file.delimiter", "with it, most rows have the same number of cells"),
     ("file.header", "the first row that is as wide as the rest"),
@@ -49,6 +53,7 @@ SENTENCES = (
     ("wide.items", "the columns with the values of answers"),
     ("keys", "the right answers, from the file"),
     ("extract", "scores are written like 1 / 2: the first number counts"),
+    (r"values.*'-", "marks taken off for wrong answers count as wrong"),
     ("values.*(?i:true|false)", "words for right and wrong; a partly right answer counts as wrong"),
     (r"values.*'\d*[.,]\d+'", "fractions, rounded in the file, and their scores: parts of a point"),
     (r"values.*\{'\d+'", f"nobody has a 0: ratings from 1 on; {IF_OPTIONS}"),
@@ -61,7 +66,7 @@ SENTENCES = (
     ("integer_ids", "ids such as 7.0 are 7"),
 )
 """Beginning of a key with its value → the sentence of the guess. The first that fits counts."""
-BLOCKS = ("file", "columns", "time", "wide", "units", "constants", "values")
+BLOCKS = ("choose", "file", "columns", "time", "wide", "units", "constants", "values")
 """Keys whose parts have sentences of their own."""
 
 
@@ -90,13 +95,22 @@ class Suggestion:
 def _lines(content: dict[str, Any], above: str = "") -> Iterator[str]:
     indent = "  " if above else ""
     for key, value in content.items():
-        if key in BLOCKS and not above:
+        if above == "choose.":
+            yield from _comment(_sentence(f"{above}{key}"), indent)
+            yield f"{indent}{key}:"
+            for one in value:
+                yield f"{indent}- reading: {_flow(one['reading'])}"
+                yield from (f"{indent}  rows:", *(f"{indent}  - {_flow(row)}" for row in one["rows"]))
+        elif key in BLOCKS and not above:
             yield f"{key}:"
             yield from _lines(value, f"{key}.")
         else:
-            place = f"{above}{key}: {value}"
-            yield from _comment(next(why for start, why in SENTENCES if re.match(start, place)), indent)
+            yield from _comment(_sentence(f"{above}{key}: {value}"), indent)
             yield f"{indent}{_flow(key)}: {_flow(value)}"
+
+
+def _sentence(place: str) -> str:
+    return next(why for start, why in SENTENCES if re.match(start, place))
 
 
 def _comment(text: str, indent: str = "") -> list[str]:

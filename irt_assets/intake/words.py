@@ -8,7 +8,8 @@ _ITEM = "item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문�
 _NO_ANSWER_TIME = r"^(?!.*(access|log ?in|enrol|birth|joined|seen|\bstart|\bbeg[iau]n))"
 _STARTED = r"^(start(ed)?|began|begin|begonnen)( ?(at|on|date|time))?$|^date started$"
 USER = (
-    rf"^(anon )?({_PERSON}) ?(id|number|no|nr|code|key)$|학번|응시번호|수험번호|^matr(ikel)? ?(nummer|nr)$",
+    rf"^(anon )?({_PERSON})( external| internal| user)? ?(id|number|no|nr|code|key)$",
+    r"학번|응시번호|수험번호|^matr(ikel)? ?(nummer|nr)$",
     r"^(user ?name|login( id)?|sis (login|user) id|sis id|benutzername)$",
     r"^(record|response|respondent|submission|case) ?id$",
     r"^(id|id number|id nummer|uid|token|code|no|(lfd )?nr|row names?|unnamed 0)?$",
@@ -24,6 +25,11 @@ ITEM = (
 )
 ITEM_PARTS = (r"^problem name$", r"^step name$")
 KEY = (r"^(correct|right) ?(answer|response|option|choice)s?$", r"^(answer )?key$", r"^solution$")
+GRADED = (
+    r"^(manual|hand)\w*( graded| marked)? (score|points|mark)$",
+    r"^auto\w*( graded| marked)? (score|points|mark)$",
+)
+"""Marks of people, and of programs."""
 TOPIC = r"^(topic|skill|domain|content area|kc|chapter|unit)( (id|name|default))?$"
 TIMES = {
     "zone": (r"^time ?zone$",),

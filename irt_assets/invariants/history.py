@@ -159,7 +159,9 @@ def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
         not_alerted = sorted(observed_of.keys() - alerted[partition])
         if not not_alerted or (invariant.alerted_by_checks and _alerted_by_checks(connection, partition)):
             continue
-        example = f"{not_alerted[0]}: {observed_of[not_alerted[0]]}"
+        observed = observed_of[not_alerted[0]]
+        # The text goes to chats, where ALERT_LEARNERS decides whether `subjects` are named.
+        example = observed if invariant.kind == "learners" else f"{not_alerted[0]}: {observed}"
         open_alert(
             connection,
             Alert(

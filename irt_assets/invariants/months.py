@@ -25,19 +25,19 @@ SDS = 3.0
 @invariant(
     kind="scales",
     protects="No month is missing, stale or failing, from the scale's first answers on.",
-    fix="Open the month in the UI, read why, and materialise it: `irt calibrate --month MONTH`.",
+    fix="Open the month in the UI and read why. If it is empty, import its answers; if it is missing or stale, "
+    "materialise it: `irt calibrate --month MONTH`.",
     alerted_by_checks=True,
 )
 def every_month_is_green(context: InvariantContext) -> Findings:
-    if not context.states:
-        yield NotTested("no month is over yet since IRT_FIRST_MONTH, or the bank has no items")
-    answered = {state.month for state in context.states if state.state is not State.EMPTY}
-    begun = set()
+    if all(state.state is State.EMPTY for state in context.states):
+        yield NotTested("no month with answers is over yet since IRT_FIRST_MONTH, or the bank has no items")
+    begun = set[str]()
     for state in sorted(context.states, key=lambda state: state.month):
         if state.state is not State.EMPTY:
             begun.add(state.scale_id)
-        elif state.scale_id not in begun and state.month in answered:
-            continue  # only other scales had answers yet
+        elif state.scale_id not in begun:
+            continue  # the scale had no answers yet
         if state.state in (State.RED, State.STALE, State.MISSING, State.EMPTY):
             yield Violation(state.scale_id, f"{state.state}: {state.why}", "green", state.month)
 

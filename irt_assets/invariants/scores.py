@@ -1,6 +1,37 @@
-"""The invariant of issued scores: each equals the score in its score table."""
+"""The invariants of score tables, which must match their hash, of issued scores, which must match their tables, and of
+forms, which are scored in one way.
+"""
 
 from irt_assets.invariants.invariant import Findings, InvariantContext, Violation, invariant
+from irt_assets.scores.form_tables import hash_contents
+from resources.postgres.form_names import CLASH_FIX, clashing_names
+
+
+@invariant(
+    kind="score tables",
+    protects="A score table contains the scores with which it was made, so that a score can be explained years later.",
+    fix="Find out who changed the row: score tables are only ever added. Restore it from a backup.",
+    note="The hash is computed again from the items, the specification and the scores in each table's row.",
+)
+def score_tables_match_their_hash(context: InvariantContext) -> Findings:
+    rows = context.connection.execute(
+        """SELECT table_id, table_hash, scale_id, form_id, method, spec, scores FROM score_table ORDER BY table_id"""
+    )
+    for table_id, stored, scale_id, form_id, *contents in rows:
+        computed = hash_contents(scale_id, form_id, *contents)
+        if computed != stored:
+            subject = f"{scale_id}: table {table_id} of form {form_id}"
+            yield Violation(subject, f"contents with hash {computed[:12]}…", f"{stored[:12]}…")
+
+
+@invariant(
+    kind="forms",
+    protects="Every sitting is scored in one way: by the form's score table, or by θ of the adaptive test.",
+    fix=CLASH_FIX,
+)
+def forms_and_adaptive_tests_have_different_names(context: InvariantContext) -> Findings:
+    for name in clashing_names(context.connection):
+        yield Violation(name, "a form and an adaptive test", "one of the two")
 
 
 @invariant(

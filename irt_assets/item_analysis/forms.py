@@ -20,6 +20,7 @@ from irt_assets.intake.sources import plain_rows
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, first_column, named_rows
+from resources.postgres.form_names import lock_form_names, require_free_names
 
 MAX_NAMED = 5
 
@@ -50,8 +51,8 @@ def import_forms(database: Database, file: Path, *, encoding: str | None = None,
     """Store the forms of a file with the columns form_id, item_id, position and, if given, max_score and scored.
 
     A form in the file replaces the stored one. Without max_score, the bank's maximum score of the item applies.
-    Returns the forms. Raises PermanentFailure that names the file and the row if a row is at fault; nothing is stored
-    then.
+    Returns the forms. Raises PermanentFailure that names the file and the row if a row is at fault, or the form if an
+    adaptive test has its name; nothing is stored then.
     """
     found = pd.DataFrame(read_rows(file, _Cells, encoding), columns=["line", *_Cells.model_fields])
     found["first"] = found.groupby(["form_id", "position"])["item_id"].transform("first")
@@ -65,6 +66,7 @@ def import_forms(database: Database, file: Path, *, encoding: str | None = None,
             "form {form_id} already has item {first} in position {position}": found["item_id"] != found["first"],
         }
         require_sound_rows(file, found, faults)
+        require_free_names(connection, found["form_id"].unique(), "form")
         found["max_score"] = found["max_score"].fillna(found["item_id"].map(maxima)).astype(int)
         if not dry_run:
             store_forms(connection, found, "file")
@@ -110,6 +112,7 @@ def take_from_log(connection: psycopg.Connection, answers: pd.DataFrame, *, whol
     Adaptive tests have no fixed items, even if all learners of a day got the same ones. In a whole month, an earlier
     form from the log on which its learners do not agree is deleted.
     """
+    lock_form_names(connection)
     others = "SELECT form_id FROM form WHERE source <> 'log' UNION SELECT test_id FROM adaptive_test"
     answers = answers[(answers["form"] != "") & ~answers["form"].isin(first_column(connection, others))]
     answers = answers.rename(columns={"form": "form_id", "item": "item_id"})
@@ -129,8 +132,13 @@ def take_from_log(connection: psycopg.Connection, answers: pd.DataFrame, *, whol
 
 
 def store_forms(connection: psycopg.Connection, found: pd.DataFrame, source: str) -> None:
-    """Replace these forms in the transaction of `connection`. `found` has the columns that `read_forms` returns."""
+    """Replace these forms in the transaction of `connection`. `found` has the columns that `read_forms` returns.
+
+    Raises PermanentFailure if an adaptive test has the name of a form.
+    """
     forms = found["form_id"].unique().tolist()
+    lock_form_names(connection)
+    require_free_names(connection, forms, "form")
     connection.execute("DELETE FROM form_item WHERE form_id = ANY(%s)", (forms,))
     connection.execute(
         """INSERT INTO form (form_id, source) SELECT unnest(%s::text[]), %s

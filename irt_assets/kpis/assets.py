@@ -22,7 +22,7 @@ from irt_assets.kpis.weekly import end_of_week, write_quiet, write_week
 from irt_psychometrics.plots import Picture
 from resources import tables
 from resources.cluster.relational import application
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import LEARNERS, column_schema, row_table
 from resources.postgres.database import Database
 
 MAX_SHOWN = 10
@@ -161,10 +161,14 @@ def _judge(find: Callable[[Mapping[str, Any]], Iterator[str]], look: CheckInput)
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY user_id"
     records = look.connection.execute(query, (date.fromisoformat(look.partition),)).fetchall()
     wrong = {user: faults for user, record in records if (faults := [*find(record)])}
-    first = [f"{user}: {'; '.join(faults)}" for user, faults in list(wrong.items())[:MAX_SHOWN]]
+    named = dict(list(wrong.items())[:MAX_SHOWN])
+    first = [f"{user}: {'; '.join(faults)}" for user, faults in named.items()]
     more = f" and {len(wrong) - MAX_SHOWN} more learners" if len(wrong) > MAX_SHOWN else ""
     return dg.AssetCheckResult(
         passed=not wrong,
         description=f"{' | '.join(first)}{more}: materialise the week again" if wrong else "all records pass",
-        metadata={"learners": len(wrong)},
+        metadata={
+            "learners": len(wrong),
+            LEARNERS: row_table(("learners", "what"), [(user, "; ".join(faults)) for user, faults in named.items()]),
+        },
     )

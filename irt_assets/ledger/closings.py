@@ -62,7 +62,7 @@ WITH closed AS (
       SELECT coalesce(sum(n::bigint), 0) FROM scored_snapshot s, jsonb_each_text(s.counts -> m.scale_id) AS c (why, n)
       WHERE (s.month, s.snapshot_hash) = (m.month, m.snapshot_hash)) AS answers
   FROM month_state m
-  WHERE month = %(month)s AND (scale_id, since) IN (SELECT * FROM unnest(%(scales)s::text[], %(since)s::timestamptz[]))
+  WHERE state_id = ANY(%(states)s)
 ), home AS (
   SELECT scale_id, item_id, was FROM closed, jsonb_each(items) AS i (item_id, was)
 ), account AS (
@@ -116,11 +116,9 @@ def count_changes(
     """
     start, end = Month(month).bounds
     values = {
-        "month": month,
         "start": start,
         "end": end,
-        "scales": [record.scale_id for record in closed],
-        "since": [record.since for record in closed],
+        "states": [record.state_id for record in closed],
     }
     found: dict[str, Counter[str]] = {}
     items: dict[str, dict[str, float]] = {}
@@ -152,10 +150,8 @@ def recount_changes(connection: psycopg.Connection) -> None:
         closed = read_closed(connection, [month])
         if not holds_log(connection, *Month(month).bounds):
             continue
-        for scale_id, came in count_changes(connection, month, closed).items():
-            connection.execute(
-                f"""UPDATE month_state SET came = %s, counted_at = now()
-                    WHERE (month, scale_id, since) IN (SELECT month, scale_id, since FROM {NEWEST} n)
-                      AND (month, scale_id) = (%s, %s)""",
-                (Jsonb(came), month, scale_id),
-            )
+        counts = count_changes(connection, month, closed)
+        connection.cursor().executemany(
+            "UPDATE month_state SET came = %s, counted_at = now() WHERE state_id = %s",
+            [(Jsonb(counts[record.scale_id]), record.state_id) for record in closed],
+        )

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from threading import Lock
 from typing import Any, LiteralString
@@ -113,6 +114,13 @@ def item_as_json(item: ItemRow) -> str:
     known = {name: value for name in _ITEM_FIELDS if (value := getattr(item, name)) is not None} | dict(item.further)
     signed = {name: "-0" if value == 0 and math.copysign(1, value) < 0 else value for name, value in known.items()}
     return _STRICT.encode(signed)
+
+
+def item_from_json(stored: Mapping[str, float | str]) -> ItemRow:
+    """Decode an item that `item_as_json` has encoded."""
+    values = {name: float(value) for name, value in stored.items()}
+    further = {name: value for name, value in values.items() if name not in _ITEM_FIELDS}
+    return ItemRow.from_row({**values, "further": further})
 
 
 def item_columns(table: LiteralString, before: LiteralString = "") -> LiteralString:

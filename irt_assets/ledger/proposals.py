@@ -9,7 +9,7 @@ import psycopg
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.relations import IN_USE
 from irt_psychometrics.items import ItemRow
-from resources.postgres.database import first_column, named_rows
+from resources.postgres.database import first_column, named_rows, one_value
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,29 @@ class NewProposal:
 
 def append_proposals(connection: psycopg.Connection, proposals: Collection[NewProposal]) -> None:
     """Append proposals in the caller's transaction, which holds the lock of the ledger. A proposal that the same fit
-    made before is left unchanged."""
+    made before is left unchanged.
+
+    `created_at` is later than in all earlier proposals of these months, even if the clock was set back, because the
+    newest proposal replaces the others.
+    """
+    months = [*{proposal.month for proposal in proposals}]
     before = set(
         connection.execute(
-            "SELECT month, scale_id, item_id, fit_id FROM item_parameter_proposal WHERE month = ANY(%s)",
-            ([*{proposal.month for proposal in proposals}],),
+            "SELECT month, scale_id, item_id, fit_id FROM item_parameter_proposal WHERE month = ANY(%s)", (months,)
         )
     )
-    columns = "month, scale_id, item_id, fit_id, parameters, why"
+    created_at = one_value(
+        connection,
+        """SELECT greatest(now(), max(created_at) + interval '1 microsecond') FROM item_parameter_proposal
+           WHERE month = ANY(%s)""",
+        (months,),
+    )
+    columns = "month, scale_id, item_id, fit_id, parameters, why, created_at"
     with connection.cursor().copy(f"COPY item_parameter_proposal ({columns}) FROM STDIN") as copy:
         for proposal in proposals:
             key = proposal.month, proposal.scale_id, proposal.item_id, proposal.fit_id
             if key not in before:
-                copy.write_row([*key, item_as_json(proposal.values), proposal.why])
+                copy.write_row([*key, item_as_json(proposal.values), proposal.why, created_at])
 
 
 def read_proposals(

@@ -38,6 +38,7 @@ class PublishedSet:
         testlets: effects of testlets, or None if no SD is in force.
         fits: item → the fit from which its values come, or None for the bank's values.
         errors: errors of the items, in the same order (see `item_errors.set_with_errors`), or None if not requested.
+        publication_ids: number of each item's publication.
     """
 
     items: dict[str, ItemRow]
@@ -46,6 +47,7 @@ class PublishedSet:
     testlets: EffectsInForce | None = None
     fits: dict[str, str | None] = field(default_factory=dict)
     errors: ParameterErrors | None = None
+    publication_ids: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,26 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
 
     Its hash covers the parameters and, if an SD of testlet effects is in force, the testlets.
     """
-    rows = _last_published(connection, scale_id, at, f"fit_id, {item_columns('p')}")
+    rows = _last_published(connection, scale_id, at, f"publication_id, fit_id, {item_columns('p')}")
     items = {row["item_id"]: ItemRow.from_row(row) for row in rows}
     content = [(item, *values.scored_with) for item, values in items.items()]
     testlets = effects_in_force(connection, scale_id, at, items)
     hashed: Any = content if testlets is None else [content, testlets.sd, testlets.of]
     digest = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()
-    fits = {row["item_id"]: row["fit_id"] for row in rows}
-    return PublishedSet(items, digest, read_withdrawals(connection), testlets, fits)
+    fits, numbers = ({row["item_id"]: row[name] for row in rows} for name in ("fit_id", "publication_id"))
+    return PublishedSet(items, digest, read_withdrawals(connection), testlets, fits, publication_ids=numbers)
+
+
+def ends_of_sets(connection: psycopg.Connection, scale_id: str, before: datetime, most: int) -> list[datetime]:
+    """Return the last moments of the published sets that were replaced up to `before`, newest first, at most `most`."""
+    return first_column(
+        connection,
+        """SELECT DISTINCT effective_from - interval '1 us' FROM (
+             SELECT scale_id, effective_from FROM item_parameter_publication
+             UNION ALL SELECT scale_id, effective_from FROM testlet_sd_publication) published
+           WHERE scale_id = %s AND effective_from <= %s ORDER BY 1 DESC LIMIT %s""",
+        (scale_id, before, most),
+    )
 
 
 def in_force_query(columns: LiteralString) -> LiteralString:

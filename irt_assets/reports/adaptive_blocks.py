@@ -183,6 +183,10 @@ def key_figures(found: Mapping[str, Any]) -> Block:
             "overlap of two tests": percent(found["overlap"]),
             "passes": percent(found["pass_rate"]) if found["pass_rate"] is not None else None,
             "right decisions": percent(found["accuracy"]) if found["accuracy"] is not None else None,
+            "at the ends of the indifference region": ", ".join(
+                f"{name.replace('_', ' ')} {percent(share)}" for name, share in found.get("error_rates", {}).items()
+            )
+            or None,
         },
         small=True,
     )

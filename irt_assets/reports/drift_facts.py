@@ -165,7 +165,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version) if fit else None
     now = {name: item.values for name, item in items.items() if item.values}
     bank, max_error = read_bank(connection, scale.scale_id, start), scale.rules.warnings.warn_linking_error
-    gaps = coverage_gaps(fit.constants, bank, max_error) if fit else []
+    gaps = coverage_gaps(fit.constants, bank, scale.model, max_error) if fit else []
     return Facts(
         month=month,
         scale=scale,

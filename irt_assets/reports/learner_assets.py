@@ -13,7 +13,7 @@ from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import page_path, row_ids
 from irt_assets.reports.learner_facts import report_learners
 from resources import tables
-from resources.dagster_schema import column_schema, row_table
+from resources.dagster_schema import LEARNERS, column_schema, row_table
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -107,6 +107,6 @@ def _both_reports(look: CheckInput) -> dg.AssetCheckResult:
         description=f"{named}{advice}" if wrong else f"{len(expected):,} learners have both",
         metadata={
             "learners": len(wrong),
-            "learners that are wrong": row_table(("learners", "what"), list(wrong.items())[:SHOWN]),
+            LEARNERS: row_table(("learners", "what"), list(wrong.items())[:SHOWN]),
         },
     )

@@ -16,13 +16,17 @@ from datetime import date, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from inspect import getsource
 from itertools import islice
 
 import psycopg
 
 from irt_assets.abilities.batch import judge_until
+from irt_assets.common import intervals
 from irt_assets.common.partitions import week_bounds
 from irt_assets.common.wording import some_of
+from irt_assets.kpis import kpi_definitions
+from irt_assets.reports import learner_curve, learner_page, learner_processes, learner_verdicts, learner_words
 from irt_assets.reports.artifacts import Artifact, Format, put_file, record_files, unrecorded_keys
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_page import Facts
@@ -30,6 +34,7 @@ from irt_assets.reports.learner_processes import closing, processes, render_repo
 from irt_assets.reports.learner_words import language_of
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
+from resources.files import typesetting
 from resources.files.object_store import ObjectStore, hashed_part
 from resources.postgres import warehouse
 from resources.postgres.database import Database
@@ -42,6 +47,17 @@ RECORDED_TOGETHER = 50
 """Learners whose rows are written in one transaction. After a kill, this many are rendered again."""
 PROGRESS_EVERY = 1000
 MAX_NAMED = 10
+RENDERERS = (
+    intervals,
+    kpi_definitions,
+    learner_curve,
+    learner_page,
+    learner_processes,
+    learner_verdicts,
+    learner_words,
+    typesetting,
+)
+"""Modules that render a report, besides the packages of blocks and plots."""
 PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -179,16 +195,15 @@ def inputs_hash(facts: Facts) -> str:
 
 @cache
 def _makers_hash() -> str:
-    reports, blocks = files("irt_assets.reports"), files("irt_assets.blocks")
-    makers = [
-        file
-        for folder in (reports, reports / "templates", blocks, blocks / "templates")
-        for file in folder.iterdir()
-        if file.is_file() and (file.name.startswith("learner") or folder in (blocks, blocks / "templates"))
-    ]
+    blocks, plots = files("irt_assets.blocks"), files("irt_psychometrics.plots")
+    folders = (blocks, blocks / "templates", plots, files("irt_assets.reports") / "templates")
     digest = sha256((installed_version("typst") or "none").encode())
-    for file in sorted(makers, key=lambda file: file.name):
-        digest.update(file.read_bytes())
+    for module in RENDERERS:
+        digest.update(getsource(module).encode())
+    for folder in folders:
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
+            if file.is_file():
+                digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -45,7 +45,7 @@ from irt_assets.reports import origin_report
 from irt_assets.reports.scale_facts import SHARES, MeasuredMonth, ScaleFacts
 from irt_assets.responses.eligibility.rules import STAGES
 from irt_assets.responses.scale_decisions import MOVEMENT, PRIORS, decision_in_force
-from irt_assets.scores.standards import standard_in_force
+from irt_assets.scores.standards import Standard, mark_in_force
 from irt_psychometrics.items import item_model
 from irt_psychometrics.plots import Chart, wright_map
 from resources.version import code_version
@@ -263,16 +263,19 @@ def _identity(facts: ScaleFacts, zone: str) -> Iterator[Block]:
 
 
 def _pass_mark(facts: ScaleFacts) -> str:
-    """The pass mark, and who set it by which standard setting, if there was one."""
+    """Return the pass mark, who set it, and by which standard setting, if there was one."""
     mark = facts.scale.pass_theta
-    found = standard_in_force(facts.decisions, mark)
+    found = mark_in_force(facts.decisions, mark)
     if mark is None or found is None:
         return "none" if mark is None else f"θ = {number(mark)}"
     decision, made = found
-    return (
-        f"θ = {number(mark)}: {made.method.capitalize()} by {made.panel}, {quantity(made.judges, 'judge')}, SE "
-        f"{made.se:.3f}, form {made.form}; {decision.decided_by}, {decision.decided_at:%Y-%m-%d}"
+    panel = (
+        f"{made.method.capitalize()} by {made.panel}, {quantity(made.judges, 'judge')}, SE {made.se:.3f}, form "
+        f"{made.form}; "
+        if isinstance(made, Standard)
+        else ""
     )
+    return f"θ = {number(mark)}: {panel}{decision.decided_by}, {decision.decided_at:%Y-%m-%d}"
 
 
 def _origin(facts: ScaleFacts) -> str:

@@ -22,8 +22,11 @@ KINDS = {
 }
 """Kinds of changes to a closed month's answers → the words that follow their number in a sentence."""
 MIN_SHARE_SHOWN = 0.001
-NEWEST: LiteralString = "(SELECT DISTINCT ON (month, scale_id) * FROM month_state ORDER BY month, scale_id, since DESC)"
-"""Subquery: the newest row of each month and scale that has ever closed."""
+NEWEST: LiteralString = (
+    "(SELECT DISTINCT ON (month, scale_id) * FROM month_state ORDER BY month, scale_id, state_id DESC)"
+)
+"""Subquery: the newest row of each month and scale that has ever closed. Not by `since`, because a clock may be set
+back between two decisions."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class ClosedMonth:
         came: `answers`: number of answers when it closed. Each of `KINDS`: number of changed answers. `items`: item →
             share of its answers that changed, if above 5 %. Empty until the first nightly run after the closing.
         counted_at: when the changed answers were counted.
+        state_id: number of the row.
     """
 
     month: str
@@ -49,6 +53,7 @@ class ClosedMonth:
     rules: dict[str, Any]
     came: dict[str, Any]
     counted_at: datetime | None
+    state_id: int
 
     @property
     def changes(self) -> dict[str, int]:
@@ -78,7 +83,7 @@ def read_states(connection: psycopg.Connection, months: Collection[str] | None =
     return records(
         connection,
         ClosedMonth,
-        f"""SELECT month, scale_id, state, since, decided_by, reason, snapshot_hash, rules, came, counted_at
+        f"""SELECT month, scale_id, state, since, decided_by, reason, snapshot_hash, rules, came, counted_at, state_id
             FROM {NEWEST} newest WHERE %(months)s::text[] IS NULL OR month = ANY(%(months)s)
             ORDER BY month, scale_id""",
         {"months": None if months is None else [*months]},

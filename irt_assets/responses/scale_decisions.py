@@ -47,7 +47,7 @@ KEY_OF, TABLE_OF, EQUATING_OF, FORM_OF = "key:", "scores:", "equating:", "form:"
 """Beginnings of subjects: the key of the item that follows (`decisions.rekey`), or the score table (`scores.releases`),
 equating (`scores.chosen_equating`) or items (`adaptive.forms`) of the form that follows."""
 STANDARD = "standard"
-"""Subject of a standard setting (see `scores.standards`)."""
+"""Subject of the pass mark, from a standard setting or not (see `scores.standards`)."""
 AUTO = "auto"
 """Value of a field of the movement: keep the number in force, and propose changes."""
 ACCEPTED = "accepted"

@@ -1,7 +1,6 @@
 """The scales of the bank and their rules, read from the database."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -152,19 +151,9 @@ def store_scale(connection: psycopg.Connection, scale: Scale, origin: Mapping[st
     )
 
 
-def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
-    """Store a scale's pass mark. Raises PermanentFailure if the scale has no origin or `theta` is not finite."""
-    if not math.isfinite(theta):
-        raise PermanentFailure(f"the pass mark must be a finite θ of the scale, e.g. 0.5, got {theta}")
-    with database.connect() as connection:
-        if not write_pass_mark(connection, scale_id, theta):
-            raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
-
-
-def write_pass_mark(connection: psycopg.Connection, scale_id: str, theta: float | None) -> int:
-    """Store the pass mark of a scale; None removes the mark. Returns the number of scales, which is 0 or 1."""
-    statement = "UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s"
-    return connection.execute(statement, (theta, scale_id)).rowcount
+def write_pass_mark(connection: psycopg.Connection, scale_id: str, theta: float | None) -> None:
+    """Store the pass mark of a scale; None removes the mark."""
+    connection.execute("UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s", (theta, scale_id))
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def take_snapshot(
     if in_postgres:
         judge_differing(database, start.date(), end.date(), report)
     with database.connect() as connection:
-        advisory_lock(connection, "scored_responses", month)
+        lock_month(connection, month)
         scales = read_scales(connection)
         state = states_of_months(connection, [month])[month]
         closed = {closing.scale_id: closing for closing in read_closed(connection, [month])}
@@ -133,6 +133,11 @@ def take_snapshot(
         rules = rules_of(scales) | {scale_id: closing.rules for scale_id, closing in closed.items()}
         snapshot = record_snapshot(connection, month, store_it(), totals, rules, state, run_id)
     return snapshot, totals
+
+
+def lock_month(connection: psycopg.Connection, month: str) -> None:
+    """Keep the month's snapshot, and whether the month is closed, unchanged by others until the transaction ends."""
+    advisory_lock(connection, "scored_responses", month)
 
 
 def record_snapshot(

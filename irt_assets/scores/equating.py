@@ -3,11 +3,13 @@
 The numbers come from `irt_psychometrics.equating`. `chosen_equating` has the choice by which score tables are made.
 """
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from irt_assets.scores.form_tables import FormTable, form_items, published_items
 from irt_assets.scores.issuing import MAX_AGE
 from irt_assets.scores.releases import released_tables
 from irt_assets.scores.sittings import SITTING, raw_scores, read_answers, unfinished_sittings
-from irt_psychometrics import PsychometricsError
+from irt_psychometrics import ItemParameters, PsychometricsError
 from irt_psychometrics.equating import Equating, ScoreCounts, equate, equate_by_items
 from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
@@ -112,6 +114,29 @@ class EquatingChoice:
     sentences: tuple[str, ...]
 
 
+class FormValues(NamedTuple):
+    """Published values of two forms on one scale, and the joint covariance of errors."""
+
+    new: ItemParameters
+    old: ItemParameters
+    cov: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class EquatedScores:
+    """Equivalents by all methods.
+
+    Attributes:
+        by_method: the results by name, such as linear-tucker, in the order of the page.
+        without: methods without a result, and why.
+        smoothing: log-linear models of each sample, from the smallest AIC, which is used.
+    """
+
+    by_method: Mapping[str, Equating]
+    without: dict[str, str]
+    smoothing: Sequence[Sequence[ScoreCounts]]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EquatingComparison:
     """The methods of equating a new form to an old form.
@@ -135,17 +160,24 @@ class EquatingComparison:
     baseline: str
     methods: Mapping[str, ComparedMethod]
     without: Mapping[str, str]
-    smoothing: Mapping[str, list[ScoreCounts]]
+    smoothing: Mapping[str, Sequence[ScoreCounts]]
     in_force: ChosenEquating | None
 
 
 def compare_methods(
-    connection: psycopg.Connection, scale_id: str, new: str, old: str, *, now: datetime
+    connection: psycopg.Connection,
+    scale_id: str,
+    new: str,
+    old: str,
+    *,
+    now: datetime,
+    cached: Callable[[tuple[str, ...], Callable[[], EquatedScores]], EquatedScores] = lambda _, compute: compute(),
 ) -> EquatingComparison:
     """Equate form `new` to form `old` by every method of the design.
 
     The design follows from the learners and items. It is a single group if most learners of the new form took both,
-    common items if the forms share at least three scored items, and random groups otherwise.
+    common items if the forms share at least three scored items, and random groups otherwise. `cached` gets a key of all
+    data from which equivalents are computed, and returns the result of an earlier call with the same key.
 
     Raises PermanentFailure if a form does not exist, if `old` has no released table, or if there are too few learners.
     """
@@ -166,22 +198,14 @@ def compare_methods(
         design, counts = _count(samples[0], samples[1], anchor)
     except PsychometricsError as error:
         raise PermanentFailure(f"the scores of forms {new} and {old} cannot be equated: {error}") from error
-    smoothing = {form: _presmooth(observed) for form, observed in zip((new, old), counts, strict=False)}
-    smoothed = [(models or [observed])[0] for models, observed in zip(smoothing.values(), counts, strict=True)]
-    found: dict[str, Equating] = {}
-    without = {}
-    for name in (*(BY_ANCHOR if design == "common items" else BY_SCORES), *BY_ITEMS):
-        key = name.replace(", ", "-")
-        how: Any = dict(zip(("method", "adjustment"), name.split(", "), strict=False))
-        try:
-            found[key] = (
-                _equate_by_items(connection, scale, items, of_old, name, now)
-                if name in BY_ITEMS
-                else equate(*(smoothed if how["method"] in SMOOTHED else counts), **how)
-            )
-        except PsychometricsError as error:
-            without[key] = str(error)
-    baseline = TRUE_SCORE if TRUE_SCORE in found else IDENTITY
+    try:
+        forms, why = _published_forms(connection, scale, items, of_old, now), ""
+    except PsychometricsError as error:
+        forms, why = None, str(error)
+    data = design, counts, forms
+    equated = cached(("equating", hashlib.sha256(pickle.dumps(data)).hexdigest()), lambda: _equate_by_all(*data))
+    baseline = TRUE_SCORE if TRUE_SCORE in equated.by_method else IDENTITY
+    standard = equated.by_method[baseline].equated
     return EquatingComparison(
         new=samples[0],
         old=samples[1],
@@ -190,11 +214,11 @@ def compare_methods(
         anchor=anchor,
         baseline=baseline,
         methods={
-            name: _compare(scale, name, one, found[baseline].equated, samples[0].counts, old_table)
-            for name, one in found.items()
+            name: _compare(scale, name, one, standard, samples[0].counts, old_table)
+            for name, one in equated.by_method.items()
         },
-        without=without,
-        smoothing=smoothing,
+        without=equated.without | ({} if forms else dict.fromkeys(BY_ITEMS, why)),
+        smoothing=dict(zip((new, old), equated.smoothing, strict=False)),
         in_force=chosen_equatings(connection, scale_id).get(new),
     )
 
@@ -338,32 +362,57 @@ def _count(new: FormSample, old: FormSample, anchor: Mapping[str, int]) -> tuple
     return "common items" if common else "random groups", counts
 
 
-def _presmooth(observed: ScoreCounts) -> list[ScoreCounts]:
-    """The log-linear models that have a maximum of the likelihood, by AIC.
+def _equate_by_all(design: str, counts: Sequence[ScoreCounts], forms: FormValues | None) -> EquatedScores:
+    """Equate by every method of the design, which takes seconds for forms of 200 points."""
+    common = design == "common items"
+    smoothing = [_presmooth(observed, common_items=common) for observed in counts]
+    smoothed = [(models or [observed])[0] for models, observed in zip(smoothing, counts, strict=True)]
+    by_method, without = {}, {}
+    for name in (*(BY_ANCHOR if common else BY_SCORES), *(BY_ITEMS if forms else ())):
+        key = name.replace(", ", "-")
+        how: Any = dict(zip(("method", "adjustment"), name.split(", "), strict=False))
+        try:
+            by_method[key] = (
+                equate_by_items(
+                    forms.new, forms.old, method=name.removeprefix("irt-"), joint_cov=np.pad(forms.cov, (0, 2))
+                )
+                if forms and name in BY_ITEMS
+                else equate(*(smoothed if how["method"] in SMOOTHED else counts), **how)
+            )
+        except PsychometricsError as error:
+            without[key] = str(error)
+    return EquatedScores(by_method, without, smoothing)
 
-    Both of two scores get the degree that is best for each alone. Then the cross moments are chosen.
+
+def _presmooth(observed: ScoreCounts, *, common_items: bool) -> list[ScoreCounts]:
+    """Fit the log-linear models that have a maximum of the likelihood, and sort them by AIC.
+
+    Both of two scores get the degree that is best for each alone. Then the cross moments are chosen. With common items,
+    scores that no learner can have stay empty: those below the anchor's, or with more points on the other items than
+    these have.
     """
-    n, found = observed.counts, []
+    n, found, possible = observed.counts, [], None
     tried: list[tuple[int, ...]] = [(degree,) for degree in range(1, MAX_DEGREE + 1)]
     if n.ndim == 2:
-        alone = [_presmooth(ScoreCounts(n.sum(axis=axis))) for axis in (1, 0)]
+        alone = [_presmooth(ScoreCounts(n.sum(axis=axis)), common_items=False) for axis in (1, 0)]
         degrees = [models[0].columns if models else 1 for models in alone]
         tried = [(*degrees, cross) for cross in range(1, min(MAX_CROSS, *degrees) + 1)]
+        if common_items:
+            on_others = np.subtract.outer(*map(np.arange, n.shape))
+            possible = (on_others >= 0) & (on_others <= n.shape[0] - n.shape[1])
     for degrees_of_all in tried:
         with suppress(PsychometricsError):
-            found.append(observed.presmoothed(*degrees_of_all))
+            found.append(observed.presmoothed(*degrees_of_all, possible=possible))
     return sorted(found, key=lambda model: model.aic)
 
 
-def _equate_by_items(
-    connection: psycopg.Connection,
-    scale: Scale,
-    new: Mapping[str, int],
-    old: Mapping[str, int],
-    name: str,
-    now: datetime,
-) -> Equating:
-    """Equate by the published values, for abilities of the scale's population. Both forms are on one scale."""
+def _published_forms(
+    connection: psycopg.Connection, scale: Scale, new: Mapping[str, int], old: Mapping[str, int], now: datetime
+) -> FormValues:
+    """Read the published values of both forms, for abilities of the scale's population.
+
+    Raises PsychometricsError if an item has no values.
+    """
     published = set_with_errors(connection, scale.scale_id, now)
     for items in (new, old):
         published_items(published, items)
@@ -371,8 +420,7 @@ def _equate_by_items(
     known = published.errors.items.rescaled(1 / scale.sigma, -scale.mu / scale.sigma)
     unit = np.tile([scale.sigma, 1 / scale.sigma, *[1.0] * known.n_further], len(new) + len(old))
     cov = joint_covariance(published.errors, (new, old)) * np.outer(unit, unit)
-    method: Any = name.removeprefix("irt-")
-    return equate_by_items(*map(known.select, (list(new), list(old))), method=method, joint_cov=np.pad(cov, (0, 2)))
+    return FormValues(known.select(list(new)), known.select(list(old)), cov)
 
 
 def _compare(

@@ -5,6 +5,7 @@ A table is never changed. `releases` has the decisions on which table is in forc
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,8 +31,13 @@ from resources.postgres.database import named_rows
 from resources.version import code_version
 
 MAX_NAMED = 5
+NEGATIVE_ZERO = re.compile(r"-0\.0(?=[,\]}])")
 COLUMNS = ("theta", "se", "unrounded", "scaled", "scaled_se", "percentile", "passes")
 """The stored columns of a table; its raw scores are 0 … K."""
+
+
+EQUAL_ERRORS = 0.01
+"""Difference of two standard errors, in steps of the scale, that no report shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +66,24 @@ class FormTable:
 
     @property
     def table_hash(self) -> str:
-        """SHA-256 of the items, the specification and the scores, rounded to nine digits."""
-        content = [self.scale_id, self.form_id, self.method, self.spec, _as_json(self.table, 9)]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """The hash of the table's contents (`hash_contents`)."""
+        return hash_contents(self.scale_id, self.form_id, self.method, self.spec, _as_json(self.table))
+
+    def equals_as_reported(self, stored: "FormTable") -> bool:
+        """Check whether the same items, values and rules gave the same reported scores, errors and passes.
+
+        Another version of the program may compute tables that differ in later digits.
+        """
+        now, then = self.table, stored.table
+        return (
+            (self.method, self.set_hash, self.spec) == (stored.method, stored.set_hash, stored.spec)
+            and np.array_equal(now.scaled, then.scaled)
+            and np.array_equal(now.passes, then.passes)
+            and np.array_equal(now.percentile, then.percentile, equal_nan=True)
+            and np.allclose(
+                now.scaled_se, then.scaled_se, rtol=0.0, atol=EQUAL_ERRORS * self.spec["rules"]["score_step"]
+            )
+        )
 
     @property
     def passes_or_none(self) -> list[bool | None]:
@@ -91,6 +112,18 @@ class FormTable:
         return float(np.abs(now - then).max()) if now.size == then.size else float("inf")
 
 
+def hash_contents(
+    scale_id: str, form_id: str, method: str, spec: Mapping[str, Any], scores: Mapping[str, Sequence[Any]]
+) -> str:
+    """Compute the SHA-256 of a table's stored columns, with its scores rounded to nine digits.
+
+    −0 counts as 0, because the database does not store its sign.
+    """
+    rounded = {name: [None if x is None else round(x, 9) for x in column] for name, column in scores.items()}
+    content = json.dumps([scale_id, form_id, method, spec, rounded], sort_keys=True)
+    return hashlib.sha256(NEGATIVE_ZERO.sub("0.0", content).encode()).hexdigest()
+
+
 def form_items(connection: psycopg.Connection, scale_id: str) -> dict[str, dict[str, int]]:
     """The fixed forms with items of a scale: form → its scored items in their order, with their maximum scores.
 
@@ -112,11 +145,15 @@ def make_month(
 ) -> tuple[list[FormTable], dict[str, str]]:
     """Make and store the tables of all forms by the published values in force at the month's end.
 
-    A table that equals the stored one of the form and month is not stored again. Returns the tables of all forms, and
-    the reasons why other forms have no table.
+    A table that equals the stored one of the form and month is not stored again, and neither is a table that differs
+    from it only in digits that are not reported. Returns the tables of all forms, and the reasons why other forms have
+    no table.
     """
     made, without = compute_month(connection, scale, month)
+    stored = newest_tables(connection, scale.scale_id, month)
     for each in made:
+        if each.form_id in stored and each.equals_as_reported(stored[each.form_id]):
+            continue
         values = vars(each) | {
             "spec": Jsonb(each.spec),
             "scores": Jsonb(_as_json(each.table)),
@@ -288,12 +325,9 @@ def tables_overview(found: list[FormTable]) -> Table:
     )
 
 
-def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:
+def _as_json(table: ScoreTable) -> dict[str, list[Any]]:
     """The columns of the table; NaN becomes null."""
-    return {
-        name: [None if x != x else x if digits is None else round(x, digits) for x in getattr(table, name).tolist()]
-        for name in COLUMNS
-    }
+    return {name: [None if x != x else x for x in getattr(table, name).tolist()] for name in COLUMNS}
 
 
 def _from_json(stored: Mapping[str, Sequence[Any]], spec: Mapping[str, Any]) -> ScoreTable:

@@ -3,7 +3,7 @@
 Every change adds a row with the person and the reason, in one transaction, and names those concerned before it is made.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from shlex import quote
@@ -117,7 +117,7 @@ def issue_scores(
     ------
     PermanentFailure
         If `again` is set without a month, the scale reports no scores, the form has neither a released table nor
-        sittings, its items differ from the items of its table, or the scores differ from `seen`.
+        sittings with an answer, its items differ from the items of its table, or the scores differ from `seen`.
     """
     if again and month is None:
         raise PermanentFailure(
@@ -144,16 +144,21 @@ def change_status(
     *,
     by: str,
     reason: str,
+    seen: Sequence[IssuedScore] | None = None,
 ) -> list[IssuedScore]:
     """Record that `by` holds, invalidates or issues again the scores of these learners on a form.
 
     Scores of other sittings that have this status already stay as they are. Returns the scores as they were before.
 
-    Raises PermanentFailure as `scores_to_change` does; nothing is changed then.
+    Raises PermanentFailure as `scores_to_change` does, or if the scores differ from `seen`; nothing is changed then.
     """
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
         found = scores_to_change(connection, scale_id, form_id, users, status)
+        now, before = ({(s.user_id, s.issued_id) for s in scores} for scores in (found, seen or found))
+        if now != before:
+            named = some_of(sorted({user for user, _ in now ^ before}), MAX_NAMED)
+            raise PermanentFailure(f"nothing was decided: scores of {named} have changed since. Look again")
         _append(connection, [replace(s, status=status, replaces=s.issued_id) for s in found], by, reason)
     return found
 
@@ -186,6 +191,12 @@ def _plan(connection: psycopg.Connection, scale_id: str, form_id: str, month: st
         raise PermanentFailure(
             f"the log has no sitting of a form {form_id} on scale {scale_id} from {start:%Y-%m-%d} to {end:%Y-%m-%d}: "
             "form ids are case-sensitive"
+        )
+    if not answers["answered"].any():
+        raise PermanentFailure(
+            f"{quantity(answers.groupby(SITTING).ngroups, 'sitting')} of form {form_id} must have at least one answer "
+            "with a score, got 0: every item counts as not reached. If the log has the chosen options, `irt items "
+            "rekey` scores them by the item's key"
         )
     without: dict[str, str] = {}
     if items is None or scale.rules.scores.score_by == "theta":

@@ -19,7 +19,7 @@ MAX_LENGTH = timedelta(days=31)
 _ANSWERS = """
     SELECT DISTINCT ON (r.user_id, r.session_id, r.item_id)
            r.user_id, coalesce(r.session_id, '') AS session_id, r.item_id, r.completed_at, v.score, v.max_score,
-           v.reason IS NULL AS counts,
+           v.reason IS NULL AS counts, coalesce(r.score, r.correct::int) IS NOT NULL AS answered,
            CASE WHEN v.reason IS NULL THEN v.score
                 WHEN v.reason = 'not_reached' THEN 0
                 WHEN v.reason IN ('rapid', 'repeat') THEN
@@ -39,8 +39,8 @@ def read_answers(
     `fixed`: whether the form has fixed items, so that sessions continue sittings.
 
     Columns: user_id, session_id (of the sitting's first session; empty if the log has no session), item_id,
-    completed_at, score and max_score of the verdict, counts (whether the verdict has a score), and points, which are
-    missing if the answer has no score at all.
+    completed_at, score and max_score of the verdict, counts (whether the verdict has a score), answered (whether the
+    item was not left out), and points, which are missing if the answer has no score at all.
     """
     values = {"form": form_id, "scale": scale_id, "start": start - MAX_LENGTH, "end": end + MAX_LENGTH}
     found = read_frame(connection, _ANSWERS, values).astype({"points": float})

@@ -1,4 +1,4 @@
-"""Standard setting: a panel's ratings of a form's items give the pass mark of the scale, on record.
+"""The pass mark of a scale, on record: from a panel's ratings of a form's items (standard setting), or from elsewhere.
 
 Angoff (1971): each judge rates how many points a minimally competent learner is expected to have on each item.
 Bookmark (Lewis, Mitzel, Mercado & Schulz 2012): each judge marks the last item that such a learner has mastered.
@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ import psycopg
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import stdtrit
 
+from irt_assets.abilities.batch import newest_thetas
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import quantity
 from irt_assets.decisions.release import require_text
@@ -37,6 +39,8 @@ RESPONSE_PROBABILITY = 0.67
 """Expected share of an item's points at the item's location (RP67)."""
 REACH = np.linspace(-8, 8, 16_001)
 """Possible pass marks, in SDs of the population."""
+LATER = "released score tables and issued scores stay; the next tables have this mark"
+"""Effect of a pass mark on scores."""
 
 
 class _Cells(BaseModel):
@@ -50,18 +54,36 @@ class _Cells(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standard:
-    """A standard of a panel.
+class PassMark:
+    """A pass mark that a person sets.
 
     Attributes:
-        file, sha256: name of the file of ratings, and the hash of its content.
-        cut_raw, cut_se: expected raw score of the form at the pass mark, and its standard error over judges.
-        theta, se: the pass mark and its standard error over judges.
+        theta: the pass mark.
         former: the pass mark before, or None.
         effect: who passes by it, in words.
     """
 
     scale_id: str
+    theta: float
+    former: float | None
+    effect: str
+
+    @property
+    def sentences(self) -> list[str]:
+        """The pass mark in words, for the person who decides."""
+        return [_change_in_words(self.scale_id, self.former, self.theta), self.effect, LATER]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard(PassMark):
+    """A standard of a panel.
+
+    Attributes:
+        file, sha256: name of the file of ratings, and the hash of its content.
+        cut_raw, cut_se: expected raw score of the form at the pass mark, and its standard error over judges.
+        se: standard error of the pass mark over judges.
+    """
+
     method: Method
     panel: str
     form: str
@@ -70,10 +92,7 @@ class Standard:
     judges: int
     cut_raw: float
     cut_se: float
-    theta: float
     se: float
-    former: float | None
-    effect: str
 
     @property
     def sentences(self) -> list[str]:
@@ -85,14 +104,47 @@ class Standard:
             f"{mark} to {high:.3f}; former mark: {'–' if self.former is None else f'{self.former:.3f}'}",
             f"expected raw score of form {self.form} at the mark: {self.cut_raw:.2f}, SE {self.cut_se:.2f} ({mean})",
             self.effect,
-            "released score tables and issued scores stay; the next tables have this mark",
+            LATER,
         ]
+
+
+def plan_mark(connection: psycopg.Connection, scale_id: str, theta: float) -> PassMark:
+    """Preview a pass mark that comes from no panel, for `set_mark`.
+
+    Raises PermanentFailure if the scale has no origin, if `theta` is not finite, or if everybody or nobody would pass
+    the scores that the scale reports.
+    """
+    scale = initialised_scale(connection, scale_id, None)
+    if not np.isfinite(theta):
+        raise PermanentFailure(f"the pass mark must be a finite θ of the scale, e.g. 0.5, got {theta}")
+    if scale.rules.scores.score_slope:
+        score_mark(replace(scale, pass_theta=theta))
+    effect = _passes_in_words(connection, scale_id, scale.pass_theta, theta)
+    return PassMark(scale_id=scale_id, theta=theta, former=scale.pass_theta, effect=effect)
+
+
+def _passes_in_words(connection: psycopg.Connection, scale_id: str, before: float | None, after: float | None) -> str:
+    """Return how many of the learners of the newest month pass by the mark before and after a decision."""
+    thetas = np.array(newest_thetas(connection, scale_id))
+    before_n, after_n = (
+        "nobody, as there is no mark" if mark is None else f"{np.count_nonzero(thetas >= mark):,}"
+        for mark in (before, after)
+    )
+    learners = quantity(thetas.size, "learner")
+    if not thetas.size:
+        return "no learner has been measured yet"
+    return f"of the {learners} measured for the newest month, by θ, pass: {before_n} → {after_n}"
+
+
+def _change_in_words(scale_id: str, before: float | None, after: float | None) -> str:
+    old, new = ("–" if mark is None else f"{mark:.4g}" for mark in (before, after))
+    return f"pass mark of scale {scale_id}: θ = {old} → {new}"
 
 
 def plan_standard(
     connection: psycopg.Connection, scale_id: str, form_id: str, file: Path, method: Method, panel: str
 ) -> Standard:
-    """The standard by a panel's ratings of a form's items, for `set_standard`.
+    """The standard by a panel's ratings of a form's items, for `set_mark`.
 
     It uses the items and published values of the form's newest score table whose month has raw scores of the form.
 
@@ -198,15 +250,13 @@ def _read_judgements(file: Path, form_id: str, items: Mapping[str, int], method:
     return ratings
 
 
-def set_standard(
-    database: Database, standard: Standard, *, undoes: ScaleDecision | None = None, by: str, reason: str
-) -> None:
-    """Record that `by` sets the pass mark of a standard, or restores its former mark if `undoes` is its decision.
+def set_mark(database: Database, mark: PassMark, *, undoes: ScaleDecision | None = None, by: str, reason: str) -> None:
+    """Record that `by` sets a pass mark, or restores the former mark if `undoes` is the decision that set it.
 
     Raises PermanentFailure if the pass mark has changed since.
     """
-    by, reason, scale_id = require_text("name", by), require_text("reason", reason), standard.scale_id
-    old, new, value = standard.former, standard.theta, asdict(standard)
+    by, reason, scale_id = require_text("name", by), require_text("reason", reason), mark.scale_id
+    old, new, value = mark.former, mark.theta, asdict(mark)
     if undoes:
         old, new, value = new, old, {"theta": old, "undoes": undoes.decision_id}
     with database.connect() as connection:
@@ -218,22 +268,34 @@ def set_standard(
         record_decisions(connection, scale_id, decided, by=by, reason=reason)
 
 
-def standard_to_undo(connection: psycopg.Connection, scale_id: str) -> tuple[ScaleDecision, Standard]:
-    """The standard in force and its decision. Raises PermanentFailure if the pass mark is from no standard."""
-    mark = initialised_scale(connection, scale_id, None).pass_theta
-    if found := standard_in_force(read_decisions(connection, scale_id), mark):
+def mark_to_undo(connection: psycopg.Connection, scale_id: str) -> tuple[ScaleDecision, PassMark]:
+    """Return the decision on the pass mark in force, and its mark.
+
+    Raises PermanentFailure if the pass mark is from no decision that stands.
+    """
+    theta = initialised_scale(connection, scale_id, None).pass_theta
+    if found := mark_in_force(read_decisions(connection, scale_id), theta):
         return found
     raise PermanentFailure(
-        f"the pass mark of scale {scale_id} is from no standard that stands, so there is nothing to undo: "
-        f"`irt scale pass-mark THETA --scale {scale_id}` changes it"
+        f"the pass mark of scale {scale_id} is from no decision that stands, so there is nothing to undo: "
+        f"`irt scale pass-mark THETA --scale {quote(scale_id)}` changes it"
     )
 
 
-def standard_in_force(
+def undo_sentences(connection: psycopg.Connection, mark: PassMark) -> list[str]:
+    """Return the effect of restoring the mark before `mark`, in words."""
+    effect = _passes_in_words(connection, mark.scale_id, mark.theta, mark.former)
+    return [_change_in_words(mark.scale_id, mark.theta, mark.former), effect]
+
+
+def mark_in_force(
     decisions: Iterable[ScaleDecision], pass_theta: float | None
-) -> tuple[ScaleDecision, Standard] | None:
-    """The last standard that is not undone, with its decision. Returns None if the pass mark is not from it."""
+) -> tuple[ScaleDecision, PassMark] | None:
+    """Return the last pass mark that is not undone, with its decision, or None if the mark in force is not from it."""
     found = [(decision, json.loads(decision.value)) for decision in decisions if decision.subject == STANDARD]
     undone = {value.get("undoes") for _, value in found}
-    standing = [(d, Standard(**value)) for d, value in found if "method" in value and d.decision_id not in undone]
-    return standing[-1] if standing and standing[-1][1].theta == pass_theta else None
+    for decision, value in reversed(found):
+        if "undoes" not in value and decision.decision_id not in undone:
+            mark = Standard(**value) if "method" in value else PassMark(**value)
+            return (decision, mark) if mark.theta == pass_theta else None
+    return None

@@ -21,12 +21,13 @@ from psycopg import sql
 
 from irt_assets.intake.arrivals import drop_refused
 from irt_assets.intake.pulling.erase import erase_at_sources
+from irt_assets.intake.report import contains_id
 from irt_assets.intake.staging import wait_for_posts
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.erased import Erasure, begin, erasures_of, finish, record
 from irt_assets.responses.verdict_states import kept_current
 from irt_assets.spark.lake_upkeep import attempts_of, erase_learner
-from jobs.retention.erasure_mentions import contains_id, drop_mentions
+from jobs.retention.erasure_mentions import drop_mentions
 from jobs.retention.unused import WEEK
 from jobs.schedules import VERDICT_WINDOWS
 from jobs.watching.stuck_runs import fail_lost_runs

@@ -6,7 +6,6 @@ distinctive id: at least four characters, not only digits, and not an item's id.
 
 import json
 import re
-from collections.abc import Iterable
 
 import psycopg
 
@@ -18,8 +17,6 @@ MENTION_TABLES = ("invariant_result", "alert", "intake_reject", "inbox_file", "f
 """Our tables that may name a learner within text instead of in a separate column."""
 KIND = "learners"
 MIN_ID_LENGTH = 4
-ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
-"""Escape sequences in strings of JSON."""
 
 
 def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) -> dict[str, int]:
@@ -57,14 +54,6 @@ def is_distinctive(connection: psycopg.Connection, user_id: str) -> bool:
     """Whether the id can be distinguished from ordinary words in running text."""
     is_item = connection.execute("SELECT EXISTS (SELECT FROM question WHERE item_id = %s)", (user_id,)).fetchone()
     return len(user_id) >= MIN_ID_LENGTH and not user_id.isdigit() and is_item == (False,)
-
-
-def contains_id(user_id: str, refused: Iterable[str]) -> bool:
-    """Whether a rejected value or row contains the id, literally or as CSV or JSON writes it."""
-    pattern = re.compile(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])")
-    cells = [text for cell in refused for text in (cell, cell.replace('""', '"'))]
-    unescaped = (ESCAPE.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text) for text in cells)
-    return any(map(pattern.search, [*cells, *unescaped]))
 
 
 def _subjects(connection: psycopg.Connection, user_id: str) -> list[str]:

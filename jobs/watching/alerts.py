@@ -20,7 +20,7 @@ from jobs.plans import GRACE, Plan
 from jobs.watching.lateness import Lateness
 from resources.alerts.outbox import Alert, Severity
 from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_of
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, LEARNERS, rows_of
 
 MONTH = re.compile(r"\d{4}-\d{2}")
 MIN_FAILED_TICKS = 3
@@ -221,16 +221,22 @@ def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
 
 
 def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
-    """The alert about a failed evaluation."""
+    """The alert about a failed evaluation.
+
+    The text goes to chats, so it does not repeat the description of a check on learners, which names them.
+    """
     # Items that were reported before are left out.
-    subjects = tuple(row["item"] for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM))
+    items = tuple(row["item"] for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM))
+    learners = tuple(row["learners"] for row in rows_of(evaluation.metadata, LEARNERS))
+    reason = _reason(evaluation, evaluation.partition or "")
     return _check_alert(
         evaluation.asset_check_key,
         evaluation.partition or "",
         "error" if evaluation.severity is dg.AssetCheckSeverity.ERROR else "warning",
-        _reason(evaluation, evaluation.partition or ""),
-        subjects,
+        "the result in the UI lists the learners" if learners else reason,
+        learners or items,
         str(evaluation.metadata[HOW_TO_FIX].value) if HOW_TO_FIX in evaluation.metadata else DEFAULT_FIX,
+        kind="learners" if learners else "items",
     )
 
 
@@ -241,6 +247,7 @@ def _check_alert(
     reason: str,
     subjects: tuple[str, ...],
     fix: str = DEFAULT_FIX,
+    kind: str = "items",
 ) -> Alert:
     asset = key.asset_key.to_user_string()
     return Alert(
@@ -249,7 +256,7 @@ def _check_alert(
         what=f"the check {key.name} of {asset} failed: {_shorten(reason)}",
         fix=fix,
         partition=partition,
-        kind="items" if subjects else "",
+        kind=kind if subjects else "",
         subjects=subjects,
         link=_link(key),
     )

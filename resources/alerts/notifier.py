@@ -68,7 +68,9 @@ class Message:
 
     @property
     def subjects(self) -> str:
-        """The first subjects, and the number of the rest."""
+        """The first subjects and the number of the rest, or only the number of all."""
+        if self.due.n_unnamed:
+            return f"{self.due.n_unnamed:,}"
         first, n_more = self.due.subjects[:MAX_NAMED], len(self.due.subjects) - MAX_NAMED
         return ", ".join(first) + (f" and {n_more} more" if n_more > 0 else "")
 
@@ -193,7 +195,7 @@ def deliver(database: Database, *, limit_s: float = ROUND_TIMEOUT_S) -> dict[str
             return {}
         with database.connect() as connection:
             outbox.queue(connection, configured)
-            waiting = outbox.due(connection, list(configured), MAX_MESSAGES)
+            waiting = outbox.due(connection, list(configured), MAX_MESSAGES, database.settings.alert_learners)
         arrived = dict.fromkeys(configured, 0)
         for due, error in _attempts(configured, waiting, database.settings, limit_s):
             database.call(outbox.record, due, error)
@@ -353,7 +355,7 @@ def _webhook(url: SecretStr) -> Channel:
                 "partition": message.due.partition,
                 "kind": message.due.kind,
                 "subjects": message.due.subjects[:MAX_NAMED],
-                "n_subjects": len(message.due.subjects),
+                "n_subjects": len(message.due.subjects) + message.due.n_unnamed,
                 "fix": message.due.fix,
                 "link": message.link,
                 "attachments": "",

@@ -46,8 +46,12 @@ class Alert:
 
 @dataclass(frozen=True, kw_only=True)
 class Due(Alert):
-    """A message that is due; `channel` is empty if it is sent without the outbox."""
+    """A message that is due; `channel` is empty if it is sent without the outbox.
 
+    `n_unnamed`: number of subjects that are missing in `subjects`, because they are learners whom no message names.
+    """
+
+    n_unnamed: int = 0
     alert_id: int = 0
     event: Event = "opened"
     channel: str = ""
@@ -128,24 +132,37 @@ def queue(connection: psycopg.Connection, channels: Iterable[str]) -> None:
     )
 
 
-def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> dict[str, list[Due]]:
-    """At most `limit` due messages of each channel, in the order of their alerts.
+def due(
+    connection: psycopg.Connection, channels: Sequence[str], limit: int, learners: Literal["count", "key", "id"] = "id"
+) -> dict[str, list[Due]]:
+    """Return at most `limit` due messages of each channel, in the order of their alerts.
 
-    The resolution of an alert is due only after the opening has arrived.
+    The resolution of an alert is due only after the opening has arrived. `learners`: the rule by which messages name
+    learners. A learner who is not in the database has the key "unknown".
     """
     messages: dict[str, list[Due]] = {}
     for channel in channels:
         messages[channel] = records(
             connection,
             Due,
-            """SELECT alert_id, event, channel, key, severity, what, fix, partition, kind, subjects, link
-                   FROM alert_delivery d JOIN alert USING (alert_id)
-                   WHERE channel = %s AND delivered_at IS NULL AND next_attempt_at <= now()
+            """SELECT alert_id, event, channel, key, severity, what, fix, partition, kind, link,
+                      CASE WHEN kind <> 'learners' OR %(learners)s = 'id' THEN subjects
+                           WHEN %(learners)s = 'count' THEN '[]' ELSE keys END AS subjects,
+                      CASE WHEN kind = 'learners' AND %(learners)s = 'count' THEN jsonb_array_length(subjects)
+                           ELSE 0 END AS n_unnamed
+                   FROM alert_delivery d JOIN alert USING (alert_id) CROSS JOIN LATERAL (
+                     SELECT coalesce(jsonb_agg(coalesce((
+                       SELECT learner_key::text FROM learner
+                       WHERE user_id IN (subject, regexp_replace(subject, '^[^:]*: ', ''))  -- after the scale
+                       ORDER BY user_id = subject DESC LIMIT 1), 'unknown') ORDER BY place), '[]') AS keys
+                     FROM jsonb_array_elements_text(subjects) WITH ORDINALITY named (subject, place)
+                     WHERE kind = 'learners' AND %(learners)s = 'key') keys_of_learners
+                   WHERE channel = %(channel)s AND delivered_at IS NULL AND next_attempt_at <= now()
                      AND (event = 'opened' OR EXISTS (
                        SELECT 1 FROM alert_delivery o WHERE o.alert_id = d.alert_id AND o.channel = d.channel
                          AND o.event = 'opened' AND o.delivered_at IS NOT NULL))
-                   ORDER BY alert_id, event LIMIT %s""",
-            (channel, limit),
+                   ORDER BY alert_id, event LIMIT %(limit)s""",
+            {"channel": channel, "limit": limit, "learners": learners},
         )
     return messages
 

@@ -19,15 +19,8 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
 from resources.postgres.log_months import make_months_ahead
 from resources.postgres.schema_version import number, schema_version
-from resources.tables import METADATA, VIEWS
+from resources.tables import METADATA, VIEWS, irreplaceable_rows
 
-IRREPLACEABLE_TABLES = (
-    *("question", "learner", "response_log", "calibration_scale", "anchor_set", "mirt_fit_meta", "mirt_item_params"),
-    *("item_parameter_publication", "item_parameter_proposal", "release_decision", "publication_step"),
-    *("month_state", "testlet_sd_publication", "month_impact"),
-    *("item_status", "scale_decision", "movement_proposal", "erasure", "attempt_correction"),
-)
-"""Tables that cannot be computed again: the bank, the answers, the ledger, and the fits that it cites."""
 COMPUTED = "Computed default"
 """Beginning of Alembic's warnings about columns that the server computes: it warns instead of listing a difference."""
 
@@ -64,7 +57,7 @@ def upgrade(database: Database) -> None:
 def downgrade(database: Database, revision: str) -> str:
     """Return the schema of `database` to an earlier revision, completely or not at all. Returns its full name.
 
-    Raises PermanentFailure if the revision is not an earlier one, or if rows of IRREPLACEABLE_TABLES would be lost.
+    Raises PermanentFailure if the revision is not an earlier one, or if rows would be lost that no job recomputes.
     """
     current = schema_version(database).revision
     scripts = ScriptDirectory.from_config(_alembic())
@@ -83,34 +76,40 @@ def downgrade(database: Database, revision: str) -> str:
 
 @contextmanager
 def _refuse_losses(connection: sa.Connection) -> Iterator[None]:
-    """Raise PermanentFailure, before the commit, if the block loses rows or values of IRREPLACEABLE_TABLES."""
-    before = _values(connection)
+    """Raise PermanentFailure, before the commit, if the block loses rows or values that no job recomputes."""
+    before = _irreplaceable_values(connection)
     yield
-    after = _values(connection)
-    lost = [
-        f"{n - after.get(name, 0):,} {'values' if '.' in name else 'rows'} of {name}"
-        for name, n in before.items()
-        if after.get(name, 0) < n
+    after = _irreplaceable_values(connection)
+    lost = {name: n - after.get(name, 0) for name, n in before.items() if after.get(name, 0) < n}
+    parts = [
+        f"{n:,} {'rows' if column is None else 'values'} of {table if column is None else f'{table}.{column}'}"
+        for (table, column), n in lost.items()
+        if column is None or (table, None) not in lost
     ]
-    if lost:
+    if parts:
         raise PermanentFailure(
-            f"The schema is unchanged: the earlier one has no place for {', '.join(lost)}. "
-            "To go back anyway, restore the backup that was made before `irt db upgrade`."
+            f"The schema is unchanged: the earlier one has no place for {', '.join(parts)}, and no job recomputes "
+            "them. To go back anyway, restore the backup that was made before `irt db upgrade`."
         )
 
 
-def _values(connection: sa.Connection) -> dict[str, int]:
-    """For each table of IRREPLACEABLE_TABLES and each of its columns, the number of rows with a value."""
-    counts_by_name = {}
+def _irreplaceable_values(connection: sa.Connection) -> dict[tuple[str, str | None], int]:
+    """Count the rows that no job recomputes by table, with None as column, and their values by table and column.
+
+    Numbers of rows (identity columns) and values equal to the column's default are not counted: a later upgrade gives
+    rows the same ones again.
+    """
+    counts_by_name: dict[tuple[str, str | None], int] = {}
     inspector = sa.inspect(connection)
-    for table in IRREPLACEABLE_TABLES:
+    for table, condition in irreplaceable_rows().items():
         if not inspector.has_table(table):
             continue
-        columns = [column["name"] for column in inspector.get_columns(table)]
-        counts = ", ".join(f'count("{column}")' for column in columns)
-        rows, *values = connection.exec_driver_sql(f"SELECT count(*), {counts} FROM {table}").one()
-        counts_by_name[table] = rows
-        counts_by_name.update({f"{table}.{column}": n for column, n in zip(columns, values, strict=True)})
+        defaults = {c["name"]: c["default"] for c in inspector.get_columns(table) if "identity" not in c}
+        columns = [name for name, default in defaults.items() if not str(default).startswith("nextval")]
+        counts = ", ".join(f'count(nullif("{name}", {defaults[name] or "NULL"}))' for name in columns)
+        query = f"SELECT count(*), {counts} FROM {table} WHERE {condition}"
+        counts_by_column = zip([None, *columns], connection.exec_driver_sql(query).one(), strict=True)
+        counts_by_name.update({(table, column): n for column, n in counts_by_column})
     return counts_by_name
 
 

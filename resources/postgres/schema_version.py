@@ -70,6 +70,14 @@ def schema_version(database: Database) -> SchemaVersion:
     return SchemaVersion(row[0]["version_num"], row[0].get("oldest_code")) if row else SchemaVersion(None)
 
 
+def schema_fault(database: Database, error: BaseException) -> str | None:
+    """Return why the schema does not fit this code, if this can be the cause of `error`, such as a missing table.
+
+    For servers: a schema may be downgraded while they run.
+    """
+    return schema_version(database).fault if isinstance(error, psycopg.ProgrammingError) else None
+
+
 def first_revision() -> int:
     """The number of the migration that creates the first schema."""
     return min(_revision_numbers())

@@ -34,6 +34,12 @@ MIN_SECRET_LENGTH = 6
 are found by their position."""
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """Lowest level of each syslog priority, the most urgent first; lower levels have priority 7."""
+QUERY = re.compile(r"://[^\s?]*\?\S+")
+SECRET_FIELD = re.compile(
+    r"([?&;][\w.%-]*(?:password|passwd|passphrase|pwd|secret|token|key|signature|sig|credential|auth)=)[^&;\s\"']*",
+    re.I,
+)
+"""Secret in the query of a URL, recognised by the end of the field's name, such as sslpassword or X-Amz-Signature."""
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -126,8 +132,9 @@ def hide(text: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """A URL, or a message that quotes a URL, with its password replaced by ***."""
+    """Replace passwords of URLs in `text`, and secrets in the query of a URL, by ***."""
     text = re.sub(r"(://[^/@\s]*?:)\S*@", r"\1***@", text)
+    text = QUERY.sub(lambda query: SECRET_FIELD.sub(r"\1***", query[0]), text)
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
 
@@ -206,9 +213,12 @@ def _secrets() -> tuple[str, ...]:
 
 
 def passwords_of(url: str) -> set[str]:
-    """The password as written and as sent, both empty without a password; the whole URL if it cannot be parsed."""
+    """Return the passwords of a URL and of the query, as written and as sent; the whole URL if it cannot be parsed."""
     try:
-        password = urlsplit(url).password or ""
+        address = urlsplit(url)
+        written = {address.password or ""}
     except ValueError:
         return {url}
-    return {password, unquote(password)}
+    query = SECRET_FIELD.finditer(f"?{address.query}")
+    written |= {f"?{address.query}"[field.end(1) : field.end()] for field in query}
+    return written | {unquote(password) for password in written}

@@ -54,6 +54,7 @@ class Reader:
         self._turn = threading.RLock()
         self._reading: Future[Overview] | None = None
         self._cache_lock = threading.Lock()
+        self._computing = threading.Lock()
         self._cache: dict[tuple[str, ...], object] = {}
         self._overview: Overview | None = None
         self.is_ready = False
@@ -82,6 +83,13 @@ class Reader:
                     self._cache.pop(next(iter(self._cache)))
                 self._cache[key] = value
         return cast("Value", value)
+
+    def compute_cached(self, key: tuple[str, ...], compute: Callable[[], Value]) -> Value:
+        """Return `read_cached` for results that take much time or memory, which are computed one at a time."""
+        if key in self._cache:
+            return self.read_cached(key, compute)
+        with self._computing:
+            return self.read_cached(key, compute)
 
     def now(self) -> datetime:
         return datetime.now(UTC)

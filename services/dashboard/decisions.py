@@ -68,6 +68,11 @@ DATABASE_REFUSALS: Mapping[type[Exception], str] = {
     psycopg.errors.DeadlockDetected: f"The database is busy, and nothing was decided: try again. {TYPED}.",
     psycopg.errors.ReadOnlySqlTransaction: "The database cannot be changed at the moment, and nothing was decided: try "
     f"again in a minute. {TYPED}.",
+    **dict.fromkeys(
+        (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn),
+        "The schema in the database does not fit this dashboard, and nothing was decided: `irt doctor` shows the "
+        f"remedy. {TYPED}.",
+    ),
     psycopg.OperationalError: f"The database does not answer: try again in a minute. {TYPED}, and nothing is decided "
     "twice.",
 }

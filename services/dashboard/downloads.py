@@ -26,6 +26,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.scores.form_tables import as_rows
 from irt_assets.scores.releases import released_tables
 from resources.failures import PermanentFailure, explain
+from resources.postgres.schema_version import schema_fault
 from resources.postgres.warehouse import read_frame
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
@@ -107,6 +108,10 @@ def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[Path],
     except psycopg.OperationalError as error:
         LOG.warning("the database does not answer: %s", explain(error) or error)
         return _error_page(503, "the database does not answer: try again in a minute")
+    except psycopg.ProgrammingError as error:
+        if fault := schema_fault(request.reader.database, error):
+            return _error_page(503, fault)
+        raise
     finally:
         WRITE_SLOTS.release()
     headers = {

@@ -23,11 +23,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.blocks import Paragraph, notice
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import quantity, shorten
+from irt_assets.common.wording import quantity, sentence, shorten
 from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.postgres.open_database import open_database
+from resources.postgres.schema_version import schema_fault
 from resources.serving import metrics
 from resources.serving.guard import Guard
 from resources.serving.service import serve_http
@@ -49,6 +50,25 @@ STATIC = Path(__file__).parent / "static"
 OPEN_REQUESTS_S = 5
 CACHE_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 NO_CACHE = {"Cache-Control": "no-store"}
+SCRIPTS_OF_SHINY = (
+    "'sha256-gb2teCJPKprj3suUu96YMl66Mzjq9dgXvxYaiNc7fh4=' 'sha256-erP5hScmId9gRru9k52QQl/lSJmUl8NfFAiLNMbPtcg='"
+)
+"""Hashes of the inline scripts that Shiny adds to a page, for busy indicators and date fields."""
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        f"script-src 'self' {SCRIPTS_OF_SHINY}",
+        "style-src 'self' 'unsafe-inline'",  # charts
+        "img-src 'self' data:",
+        "font-src 'self' data:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'self'",
+    )
+)
+"""Policy of every page: an id or a name in a page cannot become a script."""
+PAGE_HEADERS = ((b"cache-control", b"no-store"), (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()))
 RELOAD = tags.span(data_again="2000", hidden="")
 """Element that makes the browser reload the page after 2,000 ms, because it is old or not ready."""
 
@@ -71,7 +91,7 @@ class Pages:
 
         async def send_with_status(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message["headers"], (b"cache-control", b"no-store")]
+                headers = [*message["headers"], *PAGE_HEADERS]
                 message = {**message, "status": status, "headers": headers}
             await send(message)
 
@@ -106,6 +126,9 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
     except Exception as error:
         if is_transient(error):  # from Dagster's storage, which does not use psycopg
             return _database_unavailable(error)
+        if fault := schema_fault(request.reader.database, error):
+            LOG.warning("the page %s cannot be shown: %s", request.view, fault)
+            return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database has another schema", sentence(fault))
         LOG.exception("the page %s %s failed", request.view, dict(request.fields))
         reason = "This is a fault of the dashboard: see its log. Nothing was changed."
         return HTTPStatus.INTERNAL_SERVER_ERROR, _error_page("This page failed", reason)

@@ -24,12 +24,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.abilities import online
 from irt_assets.abilities.online import Measures, Theta
+from irt_assets.intake.pulling.pull_state import pulled_answers
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, Work, require_caller
 from services.theta_api.bank import add_bank
-from services.theta_api.next_item import add_next_item
+from services.theta_api.next_item import MAX_NEXT_ITEM_BYTES, NEXT_ITEM_PATH, add_next_item
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import MAX_POST_BYTES, POSTS_PATH, add_posts
 from services.theta_api.problems import Problem, problem_responses, unavailable
@@ -63,6 +64,8 @@ TOKEN_REQUIRED = [
     Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))
 ]
 """Only for the OpenAPI page: `AccessMiddleware` checks the tokens."""
+Measured = tuple[online.Learner, dict[str, Theta], Scores, dict[str, Any]]
+"""A learner with θ and score by scale, and the fields on answers that have not been pulled yet."""
 
 
 def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -> FastAPI:
@@ -125,7 +128,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         except TooSlow:
             raise unavailable("The database takes too long to answer: try again soon.", "too_slow") from None
         except DatabaseUnavailable as error:
-            raise unavailable(f"The database does not answer: try again soon. ({error})", "database_away") from None
+            raise unavailable(f"The database cannot be used: try again soon. ({error})", "database_away") from None
 
     _add_theta(app, ledger, work)
     add_next_item(app, ledger, work)
@@ -156,13 +159,16 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
             _caller(request).require_update(theta_request.user_id)
             measures = _measures(ledger)
 
-            def measure(connection: psycopg.Connection) -> tuple[online.Learner, dict[str, Theta], Scores]:
+            def measure(connection: psycopg.Connection) -> dict[str, Any]:
+                waits = _waits(connection)  # before θ is computed, so that the time is never too late
                 learner, thetas = _update(connection, measures, theta_request, ledger.clock())
+                scores = read_scores(connection, measures, learner.user_id, thetas)
+                body = _answer(measures, learner, thetas, scores, waits)  # may be refused, which stores no θ
                 if request.headers.get("user-agent") == HOOK:
                     ledger.record_online_updates(connection)
-                return learner, thetas, read_scores(connection, measures, learner.user_id, thetas)
+                return body
 
-            answer = _answer(measures, *await work(theta_request.user_id, measure))
+            answer = await work(theta_request.user_id, measure)
             result = "updated"
         except Problem as problem:
             result = problem.kind
@@ -185,13 +191,11 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
         _caller(request).require(user_id)
         measures = _measures(ledger)
 
-        def read(
-            connection: psycopg.Connection,
-        ) -> tuple[list[Theta], online.Learner, dict[str, Theta], Scores]:
-            learner = _learner(connection, user_id)
+        def read(connection: psycopg.Connection) -> tuple[list[Theta], *Measured]:
+            waits, learner = _waits(connection), _learner(connection, user_id)
             thetas = online.read_thetas(connection, user_id)
             latest = online.latest_by_scale(thetas)
-            return thetas, learner, latest, read_scores(connection, measures, user_id, latest)
+            return thetas, learner, latest, read_scores(connection, measures, user_id, latest), waits
 
         thetas, *found = await work(user_id, read)
         answer = _answer(measures, *found)
@@ -288,7 +292,7 @@ class AccessMiddleware:
         try:
             authorization = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
             scope.setdefault("state", {})["caller"] = await self._access.caller(authorization)
-            body = await _body(receive, MAX_POST_BYTES if scope["path"] == POSTS_PATH else MAX_BODY_BYTES)
+            body = await _body(receive, _largest_body(scope["path"]))
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return
@@ -298,6 +302,14 @@ class AccessMiddleware:
             return next(messages, None) or await receive()
 
         await self._app(scope, replay, send)
+
+
+def _largest_body(path: str) -> int:
+    """Return the number of bytes that the body of a request to this path may have."""
+    if path == POSTS_PATH:
+        return MAX_POST_BYTES
+    before, after = NEXT_ITEM_PATH.split("{test}")
+    return MAX_NEXT_ITEM_BYTES if path.startswith(before) and path.endswith(after) else MAX_BODY_BYTES
 
 
 async def _body(receive: Receive, largest: int) -> bytes:
@@ -364,7 +376,15 @@ def _learner(connection: psycopg.Connection, user_id: str) -> online.Learner:
     return learner
 
 
-def _answer(measures: Measures, learner: online.Learner, thetas: dict[str, Theta], scores: Scores) -> dict[str, Any]:
+def _waits(connection: psycopg.Connection) -> dict[str, Any]:
+    """Return the fields on answers that have not been pulled yet."""
+    are_pulled, until = pulled_answers(connection)
+    return {"waiting_for": "pull" if are_pulled else None, "answers_until": utc_text(until)}
+
+
+def _answer(
+    measures: Measures, learner: online.Learner, thetas: dict[str, Theta], scores: Scores, waits: dict[str, Any]
+) -> dict[str, Any]:
     """Response body with θ and score on the target scale or, without a target, on the scale with the most answers.
 
     Raises Problem 422 if there is no θ on that scale.
@@ -382,8 +402,9 @@ def _answer(measures: Measures, learner: online.Learner, thetas: dict[str, Theta
             f"There is no eligible answer to a published item{location}, among those that count: request more days "
             "if you gave `lookback_days`, or try again when the learner has answered.",
             by_scale=by_scale,
+            **waits,
         )
-    return {"user_id": learner.user_id, **by_scale[target], "scale_id": target, "by_scale": by_scale}
+    return {"user_id": learner.user_id, **by_scale[target], "scale_id": target, "by_scale": by_scale, **waits}
 
 
 def _ability_body(theta: Theta, measures: Measures) -> dict[str, Any]:

@@ -9,15 +9,21 @@ from fastapi.security import HTTPBearer
 from prometheus_client import Histogram
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from irt_assets.adaptive.sessions import NextItem, Session, begin_session, find_session, read_answers
+from irt_assets.adaptive.policy import MAX_PLACES
+from irt_assets.adaptive.sessions import Answer, NextItem, Session, begin_session, find_session
+from irt_assets.adaptive.stored_banks import SetGone
 from irt_assets.responses.erased import erasures_of
 from irt_psychometrics import PsychometricsError
+from resources.postgres.database import advisory_lock
 from services.theta_api.admission import Work
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses
-from services.theta_api.schemas import UserId, to_integer
+from services.theta_api.schemas import MAX_ID_LENGTH, UserId, to_integer
 
 NEXT_ITEM_PATH = "/api/seedtest/tests/{test}/next-item"
+MAX_NEXT_ITEM_BYTES = (MAX_PLACES + 2) * (6 * MAX_ID_LENGTH + 100)
+"""Largest body: an answer for each place that a policy may have, user_id and session_id. JSON may write a byte of an id
+as six characters."""
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.03, 0.06, 0.1, 0.25, 0.4, 1.0, 2.5, 5.0)
 
 
@@ -27,10 +33,10 @@ class SessionAnswer(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     item_id: Annotated[UserId, Field(description="the item", examples=["q7"])]
-    correct: bool | None = Field(None, description="whether the answer is right")
+    correct: bool | None = Field(None, description="whether the answer has full credit")
     score: Annotated[
-        Annotated[int, Field(ge=0, le=100)] | None,
-        Field(description="points, if the item gives several"),
+        int | None,
+        Field(description="points, from 0 to the item's maximum score"),
         BeforeValidator(to_integer),
     ] = None
 
@@ -73,15 +79,18 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
                     "other_session",
                     f"The session belongs to another learner or to another test than {test}: a session has its own id.",
                 )
-            answers = (
-                read_answers(connection, session)
-                if asked.answers is None
-                else [(a.item_id, int(bool(a.correct)) if a.score is None else a.score) for a in asked.answers]
-            )
+            sent = None if asked.answers is None else [Answer(a.item_id, a.correct, a.score) for a in asked.answers]
             try:
-                return ledger.plans.next_item(connection, session, answers, ledger.clock())
+                return ledger.plans.next_item(connection, session, sent, ledger.clock())
             except PsychometricsError as error:
                 raise Problem(422, "bad_answers", f"These cannot be answers of the session: {error}.") from None
+            except SetGone as error:
+                raise Problem(
+                    409,
+                    "set_gone",
+                    f"The session cannot continue, because its parameters are not known any more ({error}): begin a "
+                    "session with another id, which does not repeat items that were answered.",
+                ) from None
 
         with seconds.time():
             chosen: NextItem = await work(asked.user_id, choose)
@@ -95,6 +104,7 @@ def _begin(connection: psycopg.Connection, ledger: Ledger, test: str, asked: Nex
     if (offer := plans.offers.get(test)) is None:
         named = ", ".join(sorted(plans.offers)) or "no test"
         raise Problem(404, "unknown_test", f"No policy of this test is in force (`irt tests set`), only of: {named}.")
+    advisory_lock(connection, "theta", asked.user_id)  # an erasure waits for it before it deletes the learner's rows
     if erasures_of(connection, asked.user_id):
         raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")
     return begin_session(connection, offer, measures, asked.user_id, asked.session_id, ledger.clock())

@@ -23,7 +23,7 @@ from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 from resources.postgres.database import Connection, Database
-from resources.postgres.schema_version import schema_version
+from resources.postgres.schema_version import schema_fault, schema_version
 from resources.serving import traces
 
 LOG = logging.getLogger("services.theta_api")
@@ -124,8 +124,8 @@ class Ledger:
     def connect(self, *, to_post: bool = False) -> Iterator[psycopg.Connection]:
         """Run one transaction on a connection of the pool for θ, or of the pool for posts if `to_post`.
 
-        Raises DatabaseUnavailable if no connection is free in time, or if the database does not answer or cannot be
-        written to.
+        Raises DatabaseUnavailable if no connection is free in time, if the database does not answer or cannot be
+        written to, or if the schema does not fit this code.
         """
         pool = self._post_pool if to_post else self._pool
         if pool is None:
@@ -139,10 +139,15 @@ class Ledger:
                     raise
         except (PoolTimeout, psycopg.OperationalError, ReadOnlySqlTransaction) as error:
             raise self._note_failure(error) from error
+        except psycopg.ProgrammingError as error:
+            if fault := schema_fault(self._database, error):
+                raise self._note_failure(PermanentFailure(fault)) from error
+            raise
 
     def refresh(self) -> None:
         """Read the parameters in force now. Raises PermanentFailure if the schema does not fit this code."""
-        if self._measures is None and (fault := schema_version(self._database).fault):
+        if fault := schema_version(self._database).fault:
+            self._measures = None  # read again when the schema fits
             raise PermanentFailure(fault)
         with self._database.connect() as connection:
             measures = read_measures(connection, self.clock(), self._measures)

@@ -121,6 +121,14 @@ class ThetaResponse(ScaleTheta):
     user_id: str
     scale_id: str
     by_scale: dict[str, ScaleTheta]
+    waiting_for: str | None = Field(
+        description="pull: answers are pulled, so answers since answers_until do not count yet, and θ is updated after "
+        "the next pull. null: answers are not pulled"
+    )
+    answers_until: str | None = Field(
+        description="if answers are pulled: time up to which every source has been read; null until the first pull of "
+        "each source is complete"
+    )
 
 
 class PastTheta(StoredTheta):

@@ -21,6 +21,7 @@ from irt_psychometrics import PsychometricsError
 from irt_psychometrics.commands import output
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import check_folder, write_whole
+from irt_psychometrics.commands.patterns import describe_zeros
 from resources.failures import PermanentFailure
 from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import Irt, command_line
@@ -411,6 +412,69 @@ def test_covariates_are_left_out_with_a_note_or_used_as_groups(shared: Path) -> 
     assert Counter(grouped.groups) == {"female": 243, "male": 73}
     with pytest.raises(PsychometricsError, match="--groups sex: neither a file nor a column of"):
         FILES.answers(path, groups="sex")
+
+
+@pytest.mark.parametrize(
+    ("total", "note"),
+    [
+        (lambda x: x.sum(axis=1), "total (the sum of q1 … q4)"),
+        (lambda x: x.mean(axis=1).round(2), "total (the mean of q1 … q4)"),
+        (lambda x: 1 + np.arange(len(x)) % 2, "total (a number of the rows)"),
+        (lambda x: np.full(len(x), 3), "total (the same for everyone)"),
+    ],
+    ids=["sum", "mean", "number of rows", "constant"],
+)
+def test_derived_column_is_left_out_and_named(file, total, note: str) -> None:
+    items = np.random.default_rng(5).integers(0, 3, (40, 4))
+    lines = [
+        ",".join(map(str, [f"p{k}", *row, value]))
+        for k, (row, value) in enumerate(zip(items, total(items), strict=True))
+    ]
+    path = file("id,q1,q2,q3,q4,total\n" + "\n".join(lines) + "\n")
+    answers = FILES.answers(path, None, FILES.max_scores("4"))
+    assert answers.responses.item_ids == ("q1", "q2", "q3", "q4")
+    assert f"{path}: left out, because they are not items: {note}" in answers.notes
+
+
+def test_derived_column_with_its_own_maximum_stays_an_item(file) -> None:
+    items = np.random.default_rng(5).integers(0, 2, (40, 4))
+    lines = [",".join(map(str, [*row, row.sum()])) for row in items]
+    path, most = file("q1,q2,q3,q4,total\n" + "\n".join(lines) + "\n"), file("item,max_score\ntotal,4\n", "most.csv")
+    assert "total" in FILES.answers(path, None, FILES.max_scores(str(most))).responses.item_ids
+
+
+@pytest.mark.parametrize("names", ["one,two", "one,two,three"])
+def test_equal_columns_remain_items(file, names: str) -> None:
+    items = names.split(",")
+    path = file(names + "\n" + "\n".join(",".join(str(k % 2) * len(items)) for k in range(40)) + "\n")
+    assert FILES.answers(path).responses.item_ids == tuple(items)
+
+
+def test_maximum_that_nobody_comes_near_is_noted(file) -> None:
+    items = np.random.default_rng(5).integers(0, 2, (40, 3)) * [1, 1, 3]
+    path = file("q1,q2,q3\n" + "\n".join(",".join(map(str, row)) for row in items) + "\n")
+    [note] = FILES.answers(path, None, FILES.max_scores("3")).notes
+    assert note == f"{path}: nobody has more than 1 point on q1 (1 of 3), q2 (1 of 3): is 1 the maximum score there?"
+
+
+@pytest.mark.parametrize("absent", [0, 450])
+def test_persons_with_nothing_but_zeros_are_noted(file, absent: int) -> None:
+    rng = np.random.default_rng(23)
+    right = rng.random((1000, 30)) < 1 / (1 + np.exp(np.linspace(-1.5, 1.5, 30) - rng.normal(size=(1000, 1))))
+    right[:absent] = False
+    text = "\n".join(",".join(map(str, row)) for row in right.astype(int))
+    path = file(",".join(f"q{j}" for j in range(30)) + f"\n{text}\n")
+    note = f"{path}: 450 persons have 0 on all 30 items (by chance: 0): leave out persons who did not take the test"
+    assert FILES.answers(path).notes == ((note,) if absent else ())
+
+
+@pytest.mark.parametrize("hard", [0, 1, 2])
+def test_hard_items_alone_give_no_note_on_persons(hard: int) -> None:
+    rng = np.random.default_rng(hard)
+    for _ in range(20):
+        right = rng.random((500, 6)) < 1 / (1 + np.exp(hard + np.linspace(-1, 1, 6) - rng.normal(size=(500, 1))))
+        n = np.full(500, 6)
+        assert describe_zeros(n, right.sum(axis=1), n) == ""
 
 
 def test_items_are_analysed_without_a_database(irt, shared: Path, tmp_path: Path) -> None:

@@ -410,6 +410,20 @@ def test_growth_is_unbiased_if_weak_learners_leave_early(growth):
     assert (found.proposed.growth != 0) == (growth != 0)
 
 
+def test_walk_is_not_proposed_if_those_who_leave_early_are_alike():
+    """Abilities are constant. Four in five learners leave after 8 of 30 weeks, with an SD of θ of .1; the others have
+    an SD of 1.3. With a common SD at the start, p of "no walk" was .02; the answers are not evidence against it."""
+    rng, n, weeks = np.random.default_rng([0, 5]), 800, 30
+    leaves = np.arange(n) >= n // 5
+    theta = np.where(leaves, rng.normal(-1, 0.1, n), rng.normal(0.5, 1.3, n))
+    days = 7 * np.arange(weeks)
+    everybody = answered(items(), np.repeat(theta[:, None], weeks, axis=1), days, 2, rng)
+    end = 7 * np.where(leaves, 8, weeks)[everybody.responses.person]
+    found = estimate_movement(everybody.chosen(everybody.day < end))
+    assert found.p["variance"] > 0.05
+    assert not found.proposed
+
+
 def test_theta_at_the_last_answer_is_unbiased_if_growth_levels_off():
     """θ + .8(1 − e^(−t/120 days)): with the growth of the whole year, θ would be .12 too high at its end."""
     rng, days = np.random.default_rng(5), 7 * np.arange(52)

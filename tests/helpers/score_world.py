@@ -13,7 +13,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.item_analysis.forms import import_forms
 from irt_assets.item_analysis.periods import analyse_month
-from irt_assets.responses.scales import change_rules, read_scales, set_pass_mark
+from irt_assets.responses.scales import change_rules, read_scales, write_pass_mark
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.scores.form_tables import FormTable, make_month
@@ -64,7 +64,7 @@ def build_exam(
     initialise(database, rooms.SCALE, first_month=MONTH)
     change_rules(database, rooms.SCALE, rules)
     if pass_theta is not None:
-        set_pass_mark(database, rooms.SCALE, pass_theta)
+        rooms.call(database, write_pass_mark, rooms.SCALE, pass_theta)
     analyse(database, folder)
 
 

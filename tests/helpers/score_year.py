@@ -32,7 +32,7 @@ from irt_assets.scores.form_tables import FormTable, make_month
 from irt_assets.scores.issued import IssuedScore, current_scores
 from irt_assets.scores.issuing import Issue, issue_scores, preview_issue
 from irt_assets.scores.releases import release_table, released_tables
-from irt_assets.scores.standards import Standard, plan_standard, set_standard
+from irt_assets.scores.standards import Standard, plan_standard, set_mark
 from resources.postgres.database import Database
 from tests.helpers import rooms, score_world
 
@@ -137,7 +137,7 @@ class Year:
         file.write_text("\n".join(["judge,item_id,rating", *lines]) + "\n")
         panel = "panel of February"
         planned = rooms.call(self.database, plan_standard, rooms.SCALE, "A", file, "angoff", panel)
-        set_standard(self.database, planned, **SIGNED)
+        set_mark(self.database, planned, **SIGNED)
         return planned
 
     # -- the year -------------------------------------------------------------------------------------

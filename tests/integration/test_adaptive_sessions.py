@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
 
-from irt_assets.adaptive.policy import Policy
+from irt_assets.adaptive.policy import MAX_PLACES, Policy
+from irt_assets.adaptive.sessions import begin_session
 from irt_assets.adaptive.versions import set_policy, undo_version
 from irt_assets.decisions.origin import initialise
+from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.ledger.publications import Publication, publish
+from irt_assets.responses.scales import set_pass_mark
 from irt_psychometrics.items import ItemRow
 from resources.postgres.database import Database
+from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.next_item import NEXT_ITEM_PATH
 from services.theta_api.parameter_cache import Ledger
+from services.theta_api.posts import POSTS_PATH
+from services.theta_api.schemas import MAX_ID_LENGTH
 from tests.helpers.asking import kind, unless_busy
 from tests.helpers.door import serve_in_thread
+from tests.helpers.erasing import erased_after
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
 from tests.helpers.score_world import item_values
 from tests.testbed.stack_harness import wait_for
@@ -44,6 +53,8 @@ class Exam:
 
     def __init__(self, url: str, ledger: Ledger, database: Database) -> None:
         self.url, self.ledger, self.database = url, ledger, database
+        self.sittings: dict[str, tuple[list[Mapping[str, Any]], list[dict[str, Any]]]] = {}
+        """The answers that `sit` sent in each session, and the responses."""
 
     def ask(
         self,
@@ -73,7 +84,17 @@ class Exam:
             item = steps[-1]["item_id"]
             answers.append({"item_id": item, "correct": is_right(item, len(answers))})
             steps.append(self.next(session, answers, **others))
+        self.sittings[session] = answers, steps
         return steps
+
+    def differences(self, replica: Exam) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Send the requests of all sittings to a replica. Returns former and new responses that differ."""
+        found = []
+        for session, (answers, steps) in self.sittings.items():
+            for k, step in enumerate(steps):
+                again = replica.next(session, answers[:k], user=f"of {session}")
+                found += [(step, again)] if step != again else []
+        return found
 
 
 @pytest.fixture
@@ -124,7 +145,12 @@ def test_answers_in_the_log_give_the_item_of_sent_answers(bank: Database) -> Non
             at = NOW + timedelta(minutes=position)
             add_attempts(bank, [attempt("ann", step["item_id"], at, **about)])
         add_attempts(bank, [attempt("ann", "i1", NOW, session_id="s1")])  # practice, not of the test
-        assert exam.next("s1") == exam.next("s1", sent)
+        before = exam.next("s1")
+        assert before == exam.next("s1", sent)
+        impossible = {"session_id": "s1", "form_id": "placement", "position": 4, "score": 9}
+        add_attempts(bank, [attempt("ann", before["item_id"], NOW + timedelta(minutes=4), **impossible)])
+        after = exam.next("s1")
+        assert (after["position"], after["theta"]) == (5, before["theta"]), "as a verdict, it does not count"
 
 
 def test_simultaneous_first_requests_begin_a_single_session(bank: Database) -> None:
@@ -249,6 +275,191 @@ def test_exposure_of_an_item_stays_near_its_limit_from_the_first_session_on(bank
     assert rows(bank, "SELECT count(*) FROM adaptive_session WHERE eligible <> '{}'")[0][0] > n / 2
 
 
+POINTS = list(product((None, True, False), (None, -1, 0, 1, 2, 4, 101)))
+"""Combinations of `correct` and `score`."""
+
+
+@pytest.fixture
+def scored_bank(database: Database, tmp_path: Path) -> Database:
+    """Four published items with a maximum score of 4, and 30 items with a maximum score of 1."""
+    steps = "".join(f"g{k},1.1,-1,-.5,.5,1,gpcm,anchor\n" for k in range(4))
+    (tmp_path / "bank.csv").write_text(f"item_id,a,b1,b2,b3,b4,model,tags\n{steps}")
+    import_bank_file(database, QUESTIONS, tmp_path / "bank.csv")
+    run_sql(database, "UPDATE question SET scale_id = %s, topic_id = 'graded'", [SCALE])
+    add_items(database, item_values())
+    initialise(database, SCALE, first_month=MONTHS[0])
+    return database
+
+
+@pytest.mark.parametrize("item", ["g0", "i1"])
+def test_answers_are_read_like_posted_answers(scored_bank: Database, item: str) -> None:
+    """An answer that a post refuses is refused by name; accepted answers differ in θ if and only if in points."""
+    most = 4 if item == "g0" else 1
+    answers = [{"item_id": item, "correct": correct, "score": score} for correct, score in POINTS]
+    about = {"user_id": "bob", "completed_at": NOW.isoformat(), "form_id": "placement"}
+    posted = [about | answer | {"session_id": f"p{k}", "attempt_id": f"p{k}"} for k, answer in enumerate(answers)]
+    add_attempts(scored_bank, [attempt("bob", "i2", NOW)])  # makes the month
+    with running(scored_bank, PLACEMENT) as exam:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        url = f"{exam.url}{POSTS_PATH}?dry_run=1"
+        results = requests.post(url, json=posted, headers=headers, timeout=30).json()["attempts"]
+        expected = {exam.next("s1", [{"item_id": item, "score": n}])["theta"]: n for n in range(most + 1)}
+        assert len([result for result in results if result["result"] == "accepted"]) == (11 if most == 4 else 7)
+        for answer, result in zip(answers, results, strict=True):
+            response = exam.ask("s1", [answer])
+            if result["result"] == "rejected":
+                assert kind(response) == (422, "bad_answers"), answer
+                assert f"item {item}" in response.json()["detail"]
+            else:
+                points = answer["score"] if answer["score"] is not None else most * bool(answer["correct"])
+                assert expected[response.json()["theta"]] == points, answer
+    assert len(expected) == most + 1
+
+
+def test_right_answers_to_scored_items_have_full_marks(scored_bank: Database) -> None:
+    """θ of four full scores by the trapezoidal rule; sent answers and answers in the log give the same θ."""
+    policy = PLACEMENT.replace("8", "4") + "topics: {graded: {min: 4}}\n"
+    with running(scored_bank, policy) as exam:
+        sent: list[Mapping[str, Any]] = []
+        for k in range(4):
+            step = exam.next("s1")
+            assert step == exam.next("s1", sent)
+            sent.append({"item_id": step["item_id"], "correct": True})
+            about = {"session_id": "s1", "form_id": "placement", "position": k + 1}
+            add_attempts(scored_bank, [attempt("ann", step["item_id"], NOW + timedelta(minutes=k), **about)])
+        last = exam.next("s1")
+        assert last == exam.next("s1", sent)
+    nodes = np.linspace(-6, 6, 2_001)
+    score_terms = np.cumsum([0 * nodes, *(1.1 * (nodes - b) for b in (-1, -0.5, 0.5, 1))], axis=0)
+    full = np.exp(score_terms[4]) / np.exp(score_terms).sum(axis=0)
+    weights = np.exp(-(nodes**2) / 2) * full**4
+    assert last["theta"] == pytest.approx(float((weights * nodes).sum() / weights.sum()), abs=1e-3)
+
+
+STEADY = (
+    f"test: placement\nscale: {SCALE}\nmethod: expected-information\nlength: {{min: 15, max: 15}}\n"
+    "topics: {topic: {min: 10}}\nclassify: {rule: interval}\n"
+)
+
+
+def change_everything(database: Database, withdrawn: str) -> None:
+    """Change whatever a plan is made of: values now and in the past, a topic, the pass mark, an item in use."""
+    with database.connect() as connection:
+        publish(connection, [changed_values("i3", NOW + timedelta(minutes=5))])
+        publish(connection, [changed_values(f"i{k}", NOW - timedelta(days=30)) for k in range(10, 16)])
+    run_sql(database, "UPDATE question SET topic_id = 'other' WHERE item_id < 'i2'")
+    set_pass_mark(database, SCALE, 2.0)
+    run_sql(
+        database,
+        "INSERT INTO item_status (item_id, state, effective_from, reason, decided_by) "
+        "VALUES (%s, 'withdrawn', %s, 'leaked', 'Ann')",
+        (withdrawn, NOW + timedelta(minutes=5)),
+    )
+
+
+def changed_values(item: str, since: datetime) -> Publication:
+    return Publication(SCALE, item, ItemRow(0.6, 0.3), since, "decided", "", "", None)
+
+
+def test_sessions_continue_unchanged_on_two_replicas_after_every_change(bank: Database) -> None:
+    """Six sessions of 15 items begin 10 s after new values took effect, by the set read before. Then everything that a
+    plan is made of changes, and one replica restarts. Only a step that gives the withdrawn item differs."""
+    set_pass_mark(bank, SCALE, 0.0)
+    rng, values = np.random.default_rng(3), item_values()
+    with running(bank, STEADY) as exam:
+        with bank.connect() as connection:
+            publish(connection, [changed_values(f"i{k}", NOW + timedelta(seconds=5)) for k in range(1, 10)])
+        exam.ledger.clock = lambda: NOW + timedelta(seconds=15)
+        for k, theta in enumerate(rng.normal(size=6)):
+            exam.sit(f"s{k}", answering(values, theta, rng), user=f"of s{k}")
+        first = exam.sittings["s0"][1]
+        change_everything(bank, withdrawn := first[7]["item_id"])
+        with running(bank) as restarted:
+            for replica in (exam, restarted):
+                replica.ledger.clock = lambda: NOW + timedelta(hours=1)
+                replica.ledger.refresh()
+                differences = exam.differences(replica)
+                assert len(differences) == 6 * 16
+                for step, again in differences:
+                    taken_out = {"item_id": again["item_id"]} if step["item_id"] == withdrawn else {}
+                    assert again == step | {"skipped": [withdrawn]} | taken_out
+                    assert again["item_id"] != withdrawn
+            assert exam.next("new", [])["set_hash"] != first[0]["set_hash"]
+    assert rows(bank, "SELECT count(*) FROM adaptive_bank") == [(2,)]
+
+
+def test_bank_and_session_are_stored_together_or_not_at_all(bank: Database) -> None:
+    """The connection of the first request breaks before its commit."""
+    with running(bank, PLACEMENT) as exam:
+        offer, measures = exam.ledger.plans.offers["placement"], exam.ledger.measures()
+        with bank.connect() as connection:
+            begin_session(connection, offer, measures, "ann", "s1", NOW)
+            connection.close()
+        stored = "SELECT (SELECT count(*) FROM adaptive_bank), (SELECT count(*) FROM adaptive_session)"
+        assert rows(bank, stored) == [(0, 0)]
+        exam.sit("s1")
+        exam.sit("s2")
+        assert rows(bank, stored) == [(1, 2)]
+
+
+def test_sessions_of_earlier_releases_find_their_set_or_end(bank: Database) -> None:
+    """A session began before banks were stored, another after, and the set of a third is not known any more."""
+    with running(bank, PLACEMENT) as exam:
+        for name in ("before", "after"):
+            exam.sit(name, user=f"of {name}")
+        exam.next("gone", [], user="of gone")
+    run_sql(bank, "UPDATE adaptive_session SET bank_hash = NULL WHERE session_id <> 'after'")
+    run_sql(bank, "UPDATE adaptive_session SET set_hash = 'unknown' WHERE session_id = 'gone'")
+    with bank.connect() as connection:
+        publish(connection, [changed_values("i3", NOW - timedelta(seconds=10))])
+    with running(bank) as first, running(bank) as second:
+        for replica in (first, second):
+            assert exam.differences(replica) == []
+            assert kind(replica.ask("gone", [], user="of gone")) == (409, "set_gone")
+            run_sql(bank, "UPDATE question SET topic_id = 'other'")
+    assert rows(bank, "SELECT session_id FROM adaptive_session WHERE bank_hash IS NULL") == [("gone",)]
+
+
+def test_replicas_agree_on_items_although_one_read_the_bank_before_a_drop(bank: Database) -> None:
+    policy = PLACEMENT + "exposure: {randomesque: 5, max: 0.6}\nunscored: 0.2\n"
+    with running(bank, policy) as early:
+        begun = [early.next(f"b{k}", [], user=f"of b{k}")["session_id"] for k in range(5)]
+        run_sql(bank, "UPDATE question SET meta = jsonb_set(meta, '{key}', '[]') WHERE item_id = 'i30'")
+        with running(bank) as late:
+            early.ledger.refresh()
+            for name in (*begun, *(f"n{k}" for k in range(10))):
+                first, second = (early, late) if name[-1] in "02468" else (late, early)
+                steps = first.sit(name, user=f"of {name}")
+                assert "i30" not in {step["item_id"] for step in steps}
+                assert steps[0]["skipped"] == (["i30"] if name in begun else [])
+                assert first.differences(second) == []
+                first.sittings.clear()
+
+
+def test_request_may_have_an_answer_for_each_place_of_a_policy(bank: Database) -> None:
+    """Ids of the largest size are read, and refused because the bank does not have them; a larger body is not read."""
+    with running(bank, PLACEMENT) as exam:
+        ids = [f"{k:04d}".ljust(MAX_ID_LENGTH, "\x01") for k in range(MAX_PLACES)]
+        answers = [{"item_id": item, "correct": False, "score": 0} for item in ids]
+        assert len(json.dumps(answers)) > 1_000_000
+        assert kind(exam.ask("s1", answers)) == (422, "bad_answers")
+        assert kind(exam.ask("s1", answers * 2)) == (413, "too_large")
+
+
+def test_ended_sessions_are_remembered_for_two_days(bank: Database) -> None:
+    with running(bank, PLACEMENT + "exposure: {max: 0.5}\n") as exam:
+        for day in range(5):
+            exam.ledger.clock = lambda day=day: NOW + timedelta(days=day)
+            exam.ledger.refresh()
+            for k in range(2):
+                exam.sit(f"s{day}{k}", user=f"u{day}{k}")
+        offer = exam.ledger.plans.offers["placement"]
+        assert {day.day - NOW.day: len(own) for day, own in offer.ended.items()} == {3: 2, 4: 2}
+        given = sum(own[1].sum() for day, own in offer.finished.items() if day)
+        exam.sit("s40", user="u40")
+        assert sum(own[1].sum() for day, own in offer.finished.items() if day) == given == 5 * 2 * 8
+
+
 def test_requests_without_an_item_are_refused_with_the_reason(bank: Database) -> None:
     impossible = PLACEMENT.replace("placement", "impossible") + "topics: {nowhere: {min: 1}}\n"
     with running(bank, PLACEMENT, impossible) as exam:
@@ -269,3 +480,13 @@ def test_requests_without_an_item_are_refused_with_the_reason(bank: Database) ->
         )
         assert kind(exam.ask("s9", user="gone")) == (409, "erased")
     assert rows(bank, "SELECT session_id FROM adaptive_session") == [("s1",)]
+
+
+def test_session_that_begins_while_its_learner_is_erased_leaves_no_row(bank: Database, settings: Settings) -> None:
+    """The request checks for erasures before the erasure is recorded."""
+    add_attempts(bank, [attempt("gone", "i1", NOW)])
+    with running(bank, PLACEMENT) as exam:
+        with erased_after("services.theta_api.next_item", "erasures_of", bank, settings, "gone"):
+            exam.next("s1", [], user="gone")
+        assert kind(exam.ask("s2", user="gone")) == (409, "erased")
+    assert rows(bank, "SELECT user_id FROM adaptive_session") == []

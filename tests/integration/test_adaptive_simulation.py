@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pytest
+import scipy.stats
 
 from irt_assets.adaptive.assets import SIMULATION, build_promises_check, build_simulation_asset
 from irt_assets.adaptive.changes import compare_tests, effects_of_withdrawal, preview_policy, with_values
@@ -25,6 +26,7 @@ from irt_assets.adaptive.simulations import (
     simulate_test,
 )
 from irt_assets.adaptive.versions import set_policy, version_in_force
+from irt_assets.blocks import percent
 from irt_assets.common.partitions import Month, monthly
 from irt_assets.decisions.proposals import Reference
 from irt_assets.responses.scales import read_scales
@@ -148,6 +150,28 @@ def test_real_error_is_larger_than_reported_if_item_errors_are_large(exam: Datab
         found = simulate_test(connection, own, NOW).summary
     assert found["capitalisation"] < 0.95
     assert any("is larger than the reported" in line for line in broken_promises(own.policy, found))
+
+
+def test_error_rates_of_a_sequential_test_are_those_of_the_forced_decision(exam: Database) -> None:
+    """At the ends of the indifference region, 20 equal items are right with probability expit(±.2) = .55 or .45. The
+    log-likelihood ratio is (2X − 20)·ln(.55/.45), and the forced decision passes if it is above 0."""
+    values = '{"a": 1.0, "b": 0.0, "a_se": 0.001, "b_se": 0.001}'
+    run_sql(exam, f"UPDATE item_parameter_publication SET parameters = parameters || '{values}'")
+    text = f"test: placement\nscale: {rooms.SCALE}\nlength: {{min: 20, max: 20}}\nclassify: {{}}\n"
+    offer(exam, text)
+    with exam.connect() as connection:
+        own = version_in_force(connection, "placement", NOW)
+        found = simulate_test(connection, own, NOW)
+        *_, passes, fails, _ = preview_policy(connection, own.policy, NOW)
+    right = scipy.stats.binom(20, 1 / (1 + math.exp(-0.2)))
+    expected = {"false_pass": right.cdf(9), "false_fail": right.cdf(10)}
+    assert found.summary["error_rates"] == pytest.approx(expected, abs=4 * math.sqrt(0.25 / 2500))
+    promises = broken_promises(own.policy, found.summary)
+    shown = percent(found.summary["error_rates"]["false_pass"])
+    assert promises[-2].startswith(f"{shown} of the learners at the lower")
+    for line, end in ((passes, "lower end of the indifference region pass"), (fails, "upper end")):
+        assert line.startswith("not kept: ")
+        assert end in line
 
 
 def test_release_of_a_drifted_item_improves_precision_beyond_the_simulation_error(exam: Database) -> None:

@@ -172,6 +172,40 @@ def test_ids_cannot_mention_all_members_of_a_chat(everywhere: Settings, http: Ht
         assert "@everyone" not in posted[chat]
 
 
+@pytest.mark.parametrize(
+    ("rule", "subjects"),
+    [
+        (None, []),
+        ("count", []),
+        ("key", ["7001", "7002", "unknown"]),
+        ("id", ["default: learner1", "two: x", "gone"]),
+    ],
+)
+def test_messages_name_learners_by_the_rule_of_the_installation(
+    everywhere: Settings, http: HttpSink, smtp: SmtpSink, rule: str | None, subjects: list[str]
+) -> None:
+    """Chats get the number of learners unless the setting is changed. One subject has its scale before the id, and one
+    id has a colon."""
+    database = Database(everywhere if rule is None else configure(everywhere, alert_learners=rule))
+    run_sql(
+        database, "INSERT INTO learner (user_id, learner_key) VALUES ('learner1', 7001), ('two: x', 7002), ('x', 7003)"
+    )
+    ids = ("default: learner1", "two: x", "gone")
+    raise_alert(everywhere, Alert("x", "error", "odd", "look", kind="learners", subjects=ids))
+    raise_alert(everywhere, Alert("y", "error", "odd", "look", kind="items", subjects=("q1",)))
+    deliver(database)
+    bodies = [body for _, body in http.received]
+    messages = [str(body) for body in bodies] + [mail.get_content() for mail in smtp.received]
+    named = ", ".join(subjects) or "3"
+    assert sum("Items: q1" in message for message in messages) >= 3
+    assert sum(f"Learners: {named}" in message for message in messages) >= 3
+    [hook] = [body for body in bodies if body.get("kind") == "learners"]
+    assert (hook["subjects"], hook["n_subjects"]) == (subjects, 3)
+    [details] = [d for body in bodies if "learners" in (d := body.get("payload", {}).get("custom_details", {}))]
+    assert details["learners"] == named
+    assert any(name in message for message in messages for name in ids) is (rule == "id")
+
+
 def test_message_omits_partition_and_subjects_if_the_alert_has_neither(everywhere: Settings, http: HttpSink) -> None:
     raise_alert(
         everywhere, Alert("run inventory", "warning", "the job inventory failed", "read its log", link="/runs/1")

@@ -19,9 +19,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from irt_assets.adaptive.policy import Policy
+from irt_assets.adaptive.versions import set_policy
 from irt_assets.backup import cited_files, places, programs
 from irt_assets.backup.make import BackupResult, make_backup
-from irt_assets.backup.manifest import DATABASE, OBJECTS
+from irt_assets.backup.manifest import DATABASE, OBJECTS, read_rows, row_differences
 from irt_assets.backup.places import MANIFEST, FolderPlace
 from irt_assets.backup.programs import Program
 from irt_assets.backup.restore import restore_backup
@@ -30,6 +32,8 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.history import make_report
 from irt_assets.invariants.open_violations import BACKUP_AGE, last_backup
 from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.scores.issuing import issue_scores
+from irt_assets.scores.releases import release_table
 from irt_assets.servers.instance import dagster_instance
 from irt_psychometrics.core.models import Calibration
 from jobs.watching.alerts import backup_alert
@@ -39,12 +43,15 @@ from resources.files.object_store import PART, BucketStore, FolderStore
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from resources.tables import irreplaceable_rows
 from services.exporter.app import StateCollector
 from tests.helpers import rooms
+from tests.helpers.score_world import MONTH, NOW, SIGNED, build_exam, make_tables
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt, IrtOf
 from tests.helpers.written_commands import fenced_blocks, logical_lines, simple_commands
 from tests.integration.backups import OURS, OURS_WAIT, back_up, empty_database, is_empty, restore, start_irt
+from tests.integration.test_schema_history import fill_tables
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import ROOT, wait_for
 
@@ -292,6 +299,100 @@ def test_differences_of_a_restored_copy_are_reported(
     assert f"differs: the published set in force on scale {rooms.SCALE} differs from the backup" in typed.err
 
 
+def test_changed_value_in_any_table_that_no_job_recomputes_is_found(filled: Database) -> None:
+    """Issued scores, score tables, forms and policies once passed with other numbers. Numbers are changed if a table
+    has any, otherwise other values."""
+    differences = {}
+    with filled.connect() as connection:
+        connection.execute("UPDATE mirt_ability SET kind = 'online'")
+        before = read_rows(connection)
+        for table, condition in irreplaceable_rows().items():
+            column, data_type = connection.execute(
+                """SELECT column_name, data_type FROM information_schema.columns
+                   WHERE table_schema = 'public' AND table_name = %s AND is_identity = 'NO' AND is_generated = 'NEVER'
+                   ORDER BY array_position(%s, data_type::text), ordinal_position DESC LIMIT 1""",
+                (table, [*CHANGED]),
+            ).fetchall()[0]
+            value = CHANGED[data_type].format(f'"{column}"')
+            with connection.transaction(force_rollback=True):
+                rows = f"ctid = (SELECT min(ctid) FROM {table} WHERE {condition})"
+                changed = connection.execute(f'UPDATE {table} SET "{column}" = {value} WHERE {rows}'.encode())
+                assert changed.rowcount == 1, table
+                differences[table] = row_differences(before, read_rows(connection))
+    assert differences == {table: [f"the rows of {table} differ from the backup"] for table in irreplaceable_rows()}
+
+
+CHANGED = {
+    "double precision": "{} + 7",
+    "integer": "{} + 7",
+    "bigint": "{} + 7",
+    "smallint": "{} + 7",
+    "text": "{} || 'x'",
+    "timestamp with time zone": "{} + interval '1 hour'",
+}
+"""Column type → SQL of another value, in the order in which columns are chosen."""
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """A database with two rows in every table."""
+    fill_tables(database)
+    return database
+
+
+def test_recomputed_rows_are_counted_and_not_compared(filled: Database) -> None:
+    with filled.connect() as connection:
+        connection.execute("UPDATE mirt_ability SET kind = 'monthly'")
+        before = read_rows(connection)
+        connection.execute("UPDATE mirt_ability SET theta = theta + 1; UPDATE item_drift SET delta_b = 9")
+        assert row_differences(before, read_rows(connection)) == []
+        connection.execute("DELETE FROM item_drift")
+        after = row_differences(before, read_rows(connection))
+    assert after == ["item_drift has 0 rows, but the backup has 2"]
+
+
+def test_changed_results_in_a_dump_are_found_by_the_restore(database: Database, copy: Settings, tmp_path: Path) -> None:
+    """The manifest is of the original; the dump was made after scores, a table, a form and a policy had changed."""
+    build_exam(database, tmp_path / "exam", learners=10)
+    make_tables(database)
+    release_table(database, rooms.SCALE, "F1", **SIGNED)
+    issue_scores(database, rooms.SCALE, "F1", **SIGNED, now=NOW, month=MONTH)
+    policy = Policy.from_yaml(f"test: placement\nscale: {rooms.SCALE}\nlength: {{max: 8}}\n")
+    set_policy(database, policy, **SIGNED, effective_from=NOW)
+    original = Path(back_up(database.settings, tmp_path / "original").address)
+    rooms.run_sql(
+        database,
+        """UPDATE issued_score SET scaled = scaled + 10;
+           UPDATE score_table SET scores = jsonb_set(scores, '{scaled}',
+             (SELECT jsonb_agg(x::float + 10) FROM jsonb_array_elements_text(scores->'scaled') x));
+           UPDATE form_item SET item_id = 'i30' WHERE form_id = 'F1' AND position = 1;
+           UPDATE adaptive_test SET policy = jsonb_set(policy, '{length,max}', '9');
+           DELETE FROM backup""",
+    )
+    changed = Path(back_up(database.settings, tmp_path / "changed").address)
+    contents = json.loads((original / MANIFEST).read_text("utf-8"))["contents"]
+    manifest = json.loads((changed / MANIFEST).read_text("utf-8"))
+    (changed / MANIFEST).write_text(json.dumps(manifest | {"contents": contents}), "utf-8")
+    shutil.copytree(database.settings.irt_home / "objects", copy.irt_home / "objects")
+
+    restored = restore_backup(copy, Database(copy), FolderPlace(changed.parent), changed.name, verify=True)
+
+    tables = ("adaptive_test", "form_item", "issued_score", "score_table")
+    assert restored.differences == [f"the rows of {table} differ from the backup" for table in tables]
+    assert any("score tables match their hash" in note for note in restored.notes), restored.notes
+
+
+def test_violations_are_notes_if_the_original_was_never_evaluated(
+    calibrated: Settings, copy: Settings, tmp_path: Path
+) -> None:
+    """The world has violations, such as days without features."""
+    made = Path(back_up(calibrated, tmp_path / "backups").address)
+    shutil.copytree(calibrated.irt_home / "objects", copy.irt_home / "objects")
+    restored = restore_backup(copy, Database(copy), FolderPlace(made.parent), made.name, verify=True)
+    assert restored.differences == []
+    assert all("which was never evaluated in the original" in note for note in restored.notes if "invariant" in note)
+
+
 def test_missing_and_changed_files_are_named(backup: BackupResult, calibrated: Settings, copy: Settings) -> None:
     shutil.copytree(calibrated.irt_home / "objects", copy.irt_home / "objects")
     lost, spoilt = sorted((copy.irt_home / "objects" / "snapshots").rglob("*.parquet"))
@@ -300,7 +401,6 @@ def test_missing_and_changed_files_are_named(backup: BackupResult, calibrated: S
     found = restore(copy, Path(backup.address), verify=True)
     assert f"{lost.as_uri()} is missing" in found
     assert any(one.startswith(f"{spoilt.as_uri()} has changed: sha256 ") for one in found)
-    assert any("snapshots match their hash" in one for one in found)
 
 
 # -- a backup that cannot be made --------------------------------------------------------------------

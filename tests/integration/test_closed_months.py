@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
 from irt_assets.calibration.month import FitOutcome, fit_month
 from irt_assets.common.job_names import JUDGE_JOB, KPI_JOB, MONTHLY_JOB
 from irt_assets.common.partitions import Month, day_bounds, day_of, month_of, week_of
+from irt_assets.decisions import closing
 from irt_assets.decisions.closing import close_months, preview_reopening, reopen_months
 from irt_assets.decisions.days_to_judge import days_of_change, days_of_new_scale
 from irt_assets.decisions.rekey import rekey
@@ -32,7 +36,14 @@ from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_
 from irt_assets.responses.judged_assets import look_back
 from irt_assets.responses.open_months import scales_with_changed_verdicts
 from irt_assets.responses.scales import Scale, change_rules, preview_rules, read_scales, store_scale
-from irt_assets.responses.snapshot import Snapshot, months_with_changed_rules, read_snapshot, take_snapshot
+from irt_assets.responses.snapshot import (
+    Snapshot,
+    current_snapshots,
+    lock_month,
+    months_with_changed_rules,
+    read_snapshot,
+    take_snapshot,
+)
 from irt_assets.responses.verdicts import days_that_differ, judge_differing
 from irt_assets.runs import queue
 from irt_psychometrics.core.models import Calibration
@@ -250,7 +261,7 @@ def test_reopened_month_includes_late_answers_and_closes_again(home: Home) -> No
         [rooms.SCALE],
         after.snapshot_hash,
     )
-    states = rows(home.database, "SELECT state, decided_by, reason FROM month_state ORDER BY since")
+    states = rows(home.database, "SELECT state, decided_by, reason FROM month_state ORDER BY state_id")
     assert ([one[0] for one in states], states[1][1:]) == (["closed", "reopened", "closed"], ("Ann", BY["reason"]))
 
 
@@ -322,6 +333,70 @@ def test_snapshot_of_a_closed_month_is_never_pruned(home: Home) -> None:
         assert connection.execute(found.encode(), options).fetchall() == [(f"{MONTH}/{before.snapshot_hash}",)]
 
 
+def test_reopening_counts_after_the_clock_was_set_back(home: Home) -> None:
+    home.make()
+    home.close()
+    run_sql(home.database, "UPDATE month_state SET since = since + interval '1 day'")
+    reopen_months(home.database, MONTH, **BY)
+    assert not home.closed_scales
+    assert home.close() == [rooms.SCALE]
+    assert home.closed_scales[rooms.SCALE].decided_by == "nightly"
+    home.add_answers([("new", "q1")])
+    home.close()
+    came = dict(rows(home.database, "SELECT state_id, came FROM month_state"))
+    assert [came[n].get("answers") for n in sorted(came)] == [None, None, 100], "only the state in force is counted"
+
+
+def test_month_stays_open_if_a_run_stores_another_file_while_it_closes(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run begins after the closing has read which file is current, and waits until the closing ends."""
+    home.make()
+    home.add_answers([("new", "q1")])
+    home.judge()
+    run, reads, stored = ThreadPoolExecutor(1), list[Any](), list[Future[Any]]()
+
+    def read_and_begin_a_run(connection: psycopg.Connection) -> dict[str, Snapshot]:
+        reads.append(current_snapshots(connection))
+        if len(reads) == 2:  # the first read finds the months that are due
+            stored.append(run.submit(take_snapshot, home.database, home.store, MONTH, None))
+            _wait_for_a_lock(connection, stored[0])
+        return reads[-1]
+
+    with run, monkeypatch.context() as patched:
+        patched.setattr(closing, "current_snapshots", read_and_begin_a_run)
+        assert close_months(home.database, DUE) == [], "its only fit is without the new answer"
+    assert [one.result()[0].n_attempts for one in stored] == [101]
+    home.make()
+    assert home.close() == [rooms.SCALE]
+
+
+def _wait_for_a_lock(connection: psycopg.Connection, task: Future[Any]) -> None:
+    """Wait until another process of the server waits for a lock that this one holds, or the task has ended."""
+    waiting = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                   AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"""
+    while not task.done() and not connection.execute(waiting).fetchone()[0]:  # type: ignore[index]
+        time.sleep(0.01)
+
+
+def test_one_of_three_people_reopens_a_month_and_the_others_are_told(home: Home) -> None:
+    home.make()
+    home.close()
+    with ThreadPoolExecutor(3) as people, home.database.connect() as holder:
+        lock_month(holder, MONTH)
+        tasks = [
+            people.submit(reopen_months, home.database, MONTH, by=name, reason="a paper form")
+            for name in ("Ann", "Bo", "Cy")
+        ]
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while holder.execute(waiting).fetchone()[0] < 3 and not any(task.done() for task in tasks):  # type: ignore[index]
+            time.sleep(0.01)
+        holder.commit()
+    refusals = [str(error) for task in tasks if (error := task.exception())]
+    (by,) = [name for (name,) in rows(home.database, "SELECT decided_by FROM month_state WHERE state = 'reopened'")]
+    assert refusals == [f"{MONTH} is not closed: there is nothing to reopen ({by} reopened {MONTH})"] * 2
+
+
 def test_reopen_command_prints_late_answers_before_the_confirmation(home: Home, settings: Settings, irt: IrtOf) -> None:
     home.make()
     home.close()
@@ -336,7 +411,7 @@ def test_reopen_command_prints_late_answers_before_the_confirmation(home: Home, 
     assert (done.code, done.out.splitlines()[-1]) == (0, "reopened by Ann")
     assert not home.closed_scales
     again = typed(*words, "--yes")
-    assert (again.code, "is not closed: there is nothing to reopen" in again.err) == (2, True)
+    assert (again.code, "is not closed: there is nothing to reopen (Ann reopened" in again.err) == (2, True)
     swapped = typed(*words[:3], Month(MONTH).previous, *words[3:], "--yes")
     assert (swapped.code, f"{MONTH} is after" in swapped.err) == (2, True)
 

@@ -123,6 +123,28 @@ def test_month_planted_bad_publishes_no_items(
     assert held == [("default",)]
 
 
+@pytest.mark.long
+def test_documents_query_of_features_shows_times_on_the_demo(
+    demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """Topics without a right answer have no median."""
+    home, _ = demonstrated
+    postgres = server(home)
+    try:
+        with psycopg.connect(postgres.start()) as connection:
+            found = connection.execute(
+                """SELECT user_id, topic_id, date, attempts, correct, rt_median
+                   FROM features_topic_daily
+                   WHERE date >= CURRENT_DATE - INTERVAL '7 days'
+                   ORDER BY date DESC
+                   LIMIT 20"""
+            ).fetchall()
+    finally:
+        postgres.stop()
+    assert len(found) == 20
+    assert [row for row in found if (row[4] > 0) != (row[5] is not None)] == []
+
+
 def test_demo_accepts_the_state_of_a_month_after_a_persons_decision(database: Database) -> None:
     """After the lesson on the red month, the month is green and its anchors agree."""
     month = "2026-08"

@@ -89,7 +89,8 @@ def test_clock_that_differs_from_the_databases_is_an_error(
 def test_no_finding_shows_a_password(settings: Settings) -> None:
     url = settings.database_url.get_secret_value()
     password = url.split(":")[2].split("@")[0]
-    for database_url in (url, url.replace(password, password + "x"), url.replace("127.0.0.1", "not a host")):
+    in_query = f"{url.replace(f':{password}', '')}?password={password}&sslpassword=x{password}"
+    for database_url in (url, in_query, url.replace(password, password + "x"), url.replace("127.0.0.1", "not a host")):
         findings = doctor.diagnose(settings.model_copy(update={"database_url": SecretStr(database_url)}))
         assert not [finding for finding in findings if password in str(finding)]
 
@@ -258,6 +259,13 @@ def test_alert_channels_are_named_and_an_invalid_channel_is_an_error(tmp_path: P
     ) == ("absent", "they go to email")
     wrong = find(at_home(home, slack_webhook_url=SecretStr("https://example.org/secret-path")), "alerts")
     assert (wrong.state, "secret-path" in str(wrong)) == ("error", False)
+
+
+def test_secrets_in_the_query_of_a_service_s_address_are_not_shown(tmp_path: Path) -> None:
+    endpoint = "https://otel.example.org/v1?api-key=hunter2&signature=hunter2&env=test"
+    shown = str(doctor.diagnose(at_home(tmp_path / "irt", otel_exporter_otlp_endpoint=endpoint)))
+    assert "hunter2" not in shown
+    assert "otel.example.org/v1?api-key=***&signature=***&env=test" in shown
 
 
 @pytest.mark.parametrize("token", [None, "a-token"])

@@ -33,6 +33,7 @@ from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.intake.arrivals import drop_refused
 from irt_assets.intake.bank import LEARNERS, import_bank_file
 from irt_assets.intake.load import import_attempts
+from irt_assets.intake.report import contains_id
 from irt_assets.intake.staging import FORMER_COLUMNS
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
@@ -43,7 +44,6 @@ from irt_assets.responses.erased import begin
 from irt_assets.responses.verdict_states import changed_partitions
 from irt_assets.servers.instance import dagster_instance
 from jobs.retention.erasure import LEARNER_TABLES
-from jobs.retention.erasure_mentions import contains_id
 from jobs.schedules import VERDICT_WINDOWS
 from resources.dagster_schema import row_table
 from resources.files.object_store import object_store
@@ -52,6 +52,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
+from tests.helpers.erasing import erased_after
 from tests.helpers.rooms import SCALE, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt, IrtOf
@@ -605,3 +606,15 @@ def test_refused_learner_rows_of_an_erased_learner_are_found_by_their_mapped_id(
                 begin(connection, "4b/17", "Kim", "asked to")
             drop_refused(connection, partial(contains_id, "4b/17"))
         assert not any("17" in row[2] for row in rejected_rows(database))
+
+
+def test_learner_in_a_file_that_is_read_during_the_erasure_does_not_return(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "learners.csv"
+    file.write_text("user_id\ngone\nother\n", "utf-8")
+    import_bank_file(database, LEARNERS, file)
+    file.write_text("user_id,is_test\ngone,true\nother,true\n", "utf-8")
+    with erased_after("irt_assets.intake.bank", "names_of_erased", database, settings, "gone"):
+        import_bank_file(database, LEARNERS, file)
+    assert rows(database, "SELECT user_id, is_test FROM learner") == [("other", True)]

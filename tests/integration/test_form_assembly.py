@@ -146,7 +146,7 @@ def test_leaked_withdrawn_and_exposed_items_are_in_no_form(world: Database) -> N
     leaked, withdrawn = best[:2]
     report_leak(world, leaked)
     withdraw(world, withdrawn)
-    drafts = plan(world, "excluded: [i3]\n")
+    drafts = plan(world, "excluded: [i3]\n", **{"max: 400": "max: 600"})
     assert not {leaked, withdrawn, "i3"} & {item for draft in drafts for item in draft.items}
     assert drafts[0].left_out == {"items that may have leaked": (leaked,), "items that the blueprint excludes": ("i3",)}
     smaller = {"forms: 2": "forms: 1", "max: 8": "max: 5", "min: 4, max: 4": "min: 2"}
@@ -203,6 +203,13 @@ def test_names_of_existing_forms_and_stale_reviews_are_refused(world: Database) 
         release_forms(world, ["mock-1"], **SIGNED, at=NOW)
     with pytest.raises(PermanentFailure, match="form mock-1 exists already"):
         store_drafts(world, drafts, **SIGNED)
+    test = """INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason)
+              VALUES ('mock-2', 'default', now(), 'Ann', 'new')"""
+    run_sql(world, test)
+    with pytest.raises(PermanentFailure, match="mock-2 is an adaptive test"):
+        call(world, plan_release, ["mock-2"], NOW)
+    with pytest.raises(PermanentFailure, match="mock-2 is an adaptive test"):
+        plan(world)
 
 
 def test_failure_during_a_release_leaves_the_draft(world: Database, monkeypatch: pytest.MonkeyPatch) -> None:

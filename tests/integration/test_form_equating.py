@@ -98,13 +98,14 @@ def test_common_items_give_the_figures_of_the_library_and_the_true_equating(exam
         10,
         {},
     )
-    counts = []
+    counts, (whole_score, common_score) = [], np.ogrid[:21, :11]
+    possible = (common_score <= whole_score) & (whole_score <= common_score + 10)
     for form, items in (("F2", range(11, 31)), ("F1", range(1, 21))):
         whole, anchor = scores(exam, form, items), scores(exam, form, range(11, 21))
         pair = [whole[user] for user in whole], [anchor[user] for user in whole]
         counts.append(ScoreCounts.from_scores(*pair, max_score=20, max_second=10))
     smooth = [
-        one.presmoothed(used.degree, used.anchor_degree, used.cross)
+        one.presmoothed(used.degree, used.anchor_degree, used.cross, possible=possible)
         for one, form in zip(counts, ("F2", "F1"), strict=True)
         if (used := found.smoothing[form][0].model)
     ]

@@ -25,6 +25,7 @@ import pytest
 from irt_assets.intake.arrivals import Arrival, arrivals, refused_rows
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
 from irt_assets.intake.load import import_attempts
+from irt_assets.intake.posted import Post, store_post
 from irt_assets.intake.report import ImportReport, RefusedRow, csv_of_refused, ignore_rows
 from irt_assets.intake.staging import Staging
 from resources.failures import PermanentFailure
@@ -674,6 +675,61 @@ def test_list_of_choices_is_scored_by_the_given_or_the_recorded_key(
     with pytest.raises(PermanentFailure, match="nobody chose the key of 1 of 1 items: item q1, key 'A', chosen: 'a'"):
         imported(log)
     assert query(database, "SELECT count(*) FROM response_log") == [(3,)]
+
+
+def test_empty_column_of_scores_leaves_choices_to_the_keys(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """Every answer once counted as not reached, and scores of 0 points were handed out."""
+    run_sql(
+        database,
+        """INSERT INTO question (item_id, meta) VALUES ('q1', '{"key": "A"}'), ('q2', '{"key": ["B", "C"]}')""",
+    )
+    log, at = tmp_path / "log.csv", "2026-07-01T12:00:00Z"
+    cells = "".join(f"u{n},q{n % 3 + 1},{at},,,{'ABCD'[n % 4]}\n" for n in range(24))
+    log.write_text(f"user_id,item_id,completed_at,correct,score,response\n{cells}shy,q1,{at},,,\n")
+    report = imported(log)
+    assert (report.accepted, report.rejected) == (17, {"missing_key": 8})
+    stored = query(database, "SELECT item_id, response, correct FROM response_log WHERE user_id <> 'shy'")
+    right = {"q1": "A", "q2": "BC"}
+    assert Counter(stored) == Counter(
+        (item, "ABCD"[n % 4], "ABCD"[n % 4] in right[item]) for n in range(24) if (item := f"q{n % 3 + 1}") in right
+    )
+    assert query(database, "SELECT correct FROM response_log WHERE user_id = 'shy'") == [(None,)]
+
+
+def test_file_with_choices_is_scored_like_a_post(database: Database, imported: Import, tmp_path: Path) -> None:
+    run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('k', '{"key": "B"}'), ('all', '{"key": true}')""")
+    given = [
+        *(("k", right, choice) for right in ("0", "1", "") for choice in ("B", "C", "")),
+        *(("all", right, choice) for right in ("0", "") for choice in ("C", "")),
+        ("free", "1", "B"),
+        ("free", "", "B"),
+    ]
+    table = [
+        answer(n, attempt_id=f"f{n}", user_id=f"u{n}", item_id=item, correct=right, response=choice)
+        for n, (item, right, choice) in enumerate(given)
+    ]
+    report = imported(write(tmp_path / "log.csv", table))
+    assert "scored by the keys in the bank: two items" in " ".join(report.notes)
+    stored = "SELECT user_id, response, correct FROM response_log WHERE attempt_id ~ %s ORDER BY user_id"
+    posted = [row | {"attempt_id": f"p{n}"} for n, row in enumerate(table)]
+    for row in posted:
+        row["correct"] = {"0": False, "1": True, "": None}[row["correct"]]  # type: ignore[assignment]
+    with database.connect() as connection:
+        done = store_post(connection, Post("exam", json.dumps(posted).encode(), lines=False), first_month=FIRST_MONTH)
+    reasons = Counter(row["reason"] for row in done.results if row["result"] == "rejected")
+    assert (report.rejected, query(database, stored, ("f",))) == (reasons, query(database, stored, ("p",)))
+    assert reasons == {"missing_response": 3}
+
+
+def test_file_whose_answers_never_choose_a_recorded_key_is_refused(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('q1', '{"key": "A"}')""")
+    log = write(tmp_path / "log.csv", [answer(n, item_id="q1", response=str(n % 4 + 1)) for n in range(60)])
+    with pytest.raises(PermanentFailure, match="nobody chose the key of 1 of 1 items: item q1, key 'A'"):
+        imported(log)
 
 
 def test_unusual_characters_in_cells_are_stored_unchanged(database: Database, imported: Import, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from irt_assets.intake.load import import_attempts
 from irt_assets.intake.mapping import load_mapping
 from irt_assets.intake.suggest import suggest
 from irt_assets.intake.suggestion import preview
+from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from tests.helpers.rooms import rows
 
@@ -136,6 +137,22 @@ def test_suggested_mapping_stores_the_answers_of_the_file(database: Database, tm
     shown = preview(path, found, at=at, key=key, zone=shape.zone or None)
     assert len(shown) == min(len(stored), 10) + 2
     assert shown[-1].startswith(f"{len(stored)} of ")
+
+
+def test_file_with_two_readings_is_stored_after_a_choice_alone(database: Database, tmp_path: Path) -> None:
+    path, mapping = tmp_path / "log.csv", tmp_path / "own.yaml"
+    lines = [f"s{i},q{j},10/{5 + i % 5:02d}/2026 {9 + j}:00 AM,{(i + j) % 2}" for i in range(20) for j in range(2)]
+    path.write_text("\n".join(["student,question,submitted,correct", *lines]) + "\n")
+    text = suggest(path, zone="UTC").as_yaml()
+    mapping.write_text(text)
+    with pytest.raises(PermanentFailure, match=r"\(choose.times\).* Nothing was stored"):
+        import_attempts(database, [path], mapping=mapping, first_month="2026-01")
+    assert rows(database, "SELECT count(*) FROM response_log") == [(0,)]
+    start, end = text.index("  - reading: {time: {format: '%d/%m"), text.index("\ncolumns:")
+    mapping.write_text(text[:start] + text[end:])
+    assert import_attempts(database, [path], mapping=mapping, first_month="2026-01").accepted == 40
+    days = "SELECT DISTINCT (completed_at AT TIME ZONE 'UTC')::date FROM response_log ORDER BY 1"
+    assert rows(database, days) == [(date(2026, 10, day),) for day in range(5, 10)]
 
 
 def test_table_of_difficulties_is_suggested_as_questions(database: Database, tmp_path: Path) -> None:

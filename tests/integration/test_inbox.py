@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from resources.settings import Settings
 from tests.helpers.rooms import call
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import IrtOf
+from tests.helpers.workbooks import write_cells
 from tests.testbed.stack_harness import wait_for
 
 pytestmark = pytest.mark.ci
@@ -405,18 +407,58 @@ from resources.settings import Settings
 real = inbox.ingest_answers
 def dies(*arguments, **options):
     real(*arguments, **options)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), int(sys.argv[3]))
 inbox.ingest_answers = dies
 database = Database(Settings(database_url=sys.argv[1], irt_first_month="2026-06", _env_file=None))
 list(inbox.import_waiting_files(database, FolderInbox(Path(sys.argv[2])), unchanged_for=timedelta(0)))
 """
 
 
+def end_during_import(desk: Desk, signal_number: int) -> int:
+    """Import in a process that gets a signal before the first file's commit. Returns the process's exit status."""
+    arguments = [sys.executable, "-c", KILLED, desk.database.url, str(desk.root), str(int(signal_number))]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False).returncode
+
+
+def test_file_whose_import_died_twice_is_set_aside_and_later_files_are_imported(desk: Desk) -> None:
+    path = desk.write("attempts/a.csv", HEADER + answers(0, 30))
+    desk.write("attempts/b.csv", HEADER + answers(30, 40))
+    desk.write("attempts/c.csv", HEADER + answers(40, 50))
+    assert [end_during_import(desk, signal.SIGKILL) for _ in range(2)] == [-signal.SIGKILL] * 2
+    found = desk.import_waiting()
+    assert outcomes(found) == {"attempts/a.csv": "set aside", "attempts/b.csv": "taken", "attempts/c.csv": "taken"}
+    assert "began 2 times and the process died each time" in found["attempts/a.csv"].why
+    assert (desk.alerts(), desk.import_waiting()) == (["inbox attempts/a.csv"], {})
+    call(desk.database, requeue_files, [path])
+    assert end_during_import(desk, signal.SIGKILL) == -signal.SIGKILL
+    assert (outcomes(desk.import_waiting()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
+    desk.write("attempts/a.csv", HEADER + answers(0, 35))
+    assert end_during_import(desk, signal.SIGKILL) == -signal.SIGKILL
+    assert outcomes(desk.import_waiting()) == {"attempts/a.csv": "taken"}, "a new version has a new count"
+
+
+def test_file_whose_import_was_told_to_stop_twice_is_imported(desk: Desk) -> None:
+    desk.write("attempts/a.csv", HEADER + answers(0, 30))
+    stopped = [end_during_import(desk, signal.SIGTERM) for _ in range(2)]
+    assert (stopped, desk.query("SELECT begun FROM inbox_file")) == ([128 + signal.SIGTERM] * 2, [(0,)])
+    assert outcomes(desk.import_waiting()) == {"attempts/a.csv": "taken"}
+
+
+def test_workbook_with_a_cell_far_from_its_table_is_set_aside_and_later_files_are_imported(
+    desk: Desk, require: Callable[..., None]
+) -> None:
+    require(find_spec("python_calamine") is not None, "python_calamine (make venv EXTRAS=files)")
+    write_cells(desk.root / "attempts/a.xlsx", {"A1": 1, "XFD1048576": 2})
+    desk.write("attempts/b.csv", HEADER + answers(0, 10))
+    desk.write("attempts/c.csv", HEADER + answers(10, 20))
+    found = desk.import_waiting()
+    assert outcomes(found) == {"attempts/a.xlsx": "set aside", "attempts/b.csv": "taken", "attempts/c.csv": "taken"}
+    assert "delete the rows and columns beyond the table" in found["attempts/a.xlsx"].why
+
+
 def test_file_of_a_killed_import_is_imported_completely_by_the_next_run(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 300))
-    arguments = [sys.executable, "-c", KILLED, desk.database.url, str(desk.root)]
-    killed = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert end_during_import(desk, signal.SIGKILL) == -signal.SIGKILL
     assert desk.query("SELECT count(*) FROM response_log") == [(0,)]
     report = desk.import_waiting()["attempts/a.csv"].report
     assert (report.accepted, report.duplicates) == (300, 0)

@@ -42,6 +42,7 @@ from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, user_ids_of
 from irt_assets.responses.verdicts import days_that_differ, judge_day
+from irt_assets.scores.form_tables import hash_contents
 from resources.alerts.outbox import Alert, open_alert
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -279,11 +280,11 @@ fitted_before_and_linked_after_it_was_judged = sql(
 
 def a_handed_out_score(world: World) -> None:
     """One raw score of one by a table in which it passes with 300 points."""
+    spec, scores = {"mark": 250}, {"scaled": [200.0, 300.0], "passes": [False, True]}
     world.sql(
         """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash, code_version)
-           VALUES (%s, 'F1', '2026-06', 'eap', '', '{"mark": 250}',
-                   '{"scaled": [200, 300], "passes": [false, true]}', '', '')""",
-        SCALE,
+           VALUES (%s, 'F1', '2026-06', 'eap', '', %s, %s, %s, '')""",
+        *(SCALE, json.dumps(spec), json.dumps(scores), hash_contents(SCALE, "F1", "eap", spec, scores)),
     )
     world.sql(
         """INSERT INTO issued_score (user_id, scale_id, form_id, session_id, sat_at, raw, theta, theta_se, scaled,
@@ -696,6 +697,24 @@ CASES = [
         ),
         {SCALE},
         prepare=four_more_fits,
+    ),
+    Case(
+        "score_tables_match_their_hash",
+        sql(
+            """UPDATE score_table SET scores = jsonb_set(scores, '{scaled,1}', '310');
+               UPDATE issued_score SET scaled = 310"""
+        ),
+        {f"{SCALE}: table 1 of form F1"},
+        prepare=a_handed_out_score,
+    ),
+    Case(
+        "forms_and_adaptive_tests_have_different_names",
+        sql(
+            """WITH clash AS (INSERT INTO form (form_id, source) VALUES ('F1', 'file') RETURNING form_id)
+               INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason)
+               SELECT form_id, 'default', now(), 'Ann', 'from before' FROM clash"""
+        ),
+        {"F1"},
     ),
     Case(
         "issued_scores_agree_with_their_tables",
@@ -1129,6 +1148,13 @@ def test_alert_of_a_violation_contains_the_example_the_partition_and_the_fix(day
         "mend them",
         "/assets/invariant_report?view=checks&checkDetail=items_are_fine",
     )
+
+
+def test_text_of_an_alert_about_learners_names_no_learner(days: History) -> None:
+    """The text goes to chats; the rule of the installation applies to the alert's subjects alone."""
+    days.look("default: ann", invariant=Invariant(items_are_fine, "error", "learners", "Learners are fine.", "look"))
+    found = rows(days.database, "SELECT what, subjects FROM alert")
+    assert found == [("invariant violated: items are fine. Example: broken", ["default: ann"])]
 
 
 def test_red_month_reported_by_its_checks_opens_no_second_alert(days: History) -> None:

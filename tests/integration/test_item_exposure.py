@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,18 +12,22 @@ import numpy as np
 import pytest
 from psycopg.types.json import Jsonb
 
+from irt_assets.abilities.online import read_measures
 from irt_assets.adaptive.assets import build_exposure_asset
 from irt_assets.adaptive.banks import TestBank, read_test_bank
-from irt_assets.adaptive.exposure import count_exposure, exposure_counts
+from irt_assets.adaptive.exposure import count_exposure, exposure_counts, simulated_counts, with_prior
 from irt_assets.adaptive.policy import Policy
+from irt_assets.adaptive.sessions import Answer, Plans, Session, begin_session
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import daily
+from irt_assets.decisions.origin import initialise
 from irt_assets.responses.scales import change_rules
 from irt_assets.scores.issuing import issue_scores
 from resources.postgres.database import Database
 from tests.helpers import rooms, score_world
 
 BEGAN = datetime(2026, 7, 14, 23, 50, tzinfo=UTC)
+LIMIT = 0.4
 POLICY = f"""
 test: placement
 scale: {rooms.SCALE}
@@ -101,7 +106,7 @@ def test_exposure_of_a_day_counts_its_sessions_by_interval_of_theta(database: Da
     assert {key: tuple(found.loc[key]) for key in expected} == expected
 
 
-def test_counts_of_a_plan_add_days_to_a_simulation_of_limited_weight(database: Database, bank: TestBank) -> None:
+def test_simulated_sessions_count_until_there_are_a_hundred_real_ones(database: Database, bank: TestBank) -> None:
     """A simulation of 4,000 tests counts as 1,000 sessions, so its numbers are divided by 4."""
     rooms.run_sql(
         database,
@@ -123,11 +128,16 @@ def test_counts_of_a_plan_add_days_to_a_simulation_of_limited_weight(database: D
         """INSERT INTO item_exposure VALUES ('2026-07-14', 1, 1, 'i1', 10, 8, 6), ('2026-07-15', 1, 1, 'i1', 10, 8, 6),
              ('2026-07-15', 2, 1, 'i1', 99, 99, 99), ('2026-07-15', 1, 0, 'i3', 5, 4, 3)""",
     )
-    eligible, given = rooms.call(database, exposure_counts, 1, bank.plan)
-    at = {item: bank.plan.places[item] for item in ("i1", "i2", "i3", "i4")}
-    assert eligible[:, [*at.values()]].T.tolist() == [[750, 266], [500, 0], [4, 0], [0, 0]]
-    assert given[:, [*at.values()]].T.tolist() == [[375, 112], [1, 0], [3, 0], [0, 0]]
-    assert np.shape(given) == (2, 30)
+    real = rooms.call(database, exposure_counts, 1, bank.plan)
+    simulated = rooms.call(database, simulated_counts, 1, bank.plan)
+    at = [bank.plan.places[item] for item in ("i1", "i2", "i3", "i4")]
+    assert real[:, :, at].tolist() == [[[0, 0, 4, 0], [16, 0, 0, 0]], [[0, 0, 3, 0], [12, 0, 0, 0]]]
+    both = with_prior(real, simulated)  # below θ = 0 as 96 sessions, above as 84
+    assert both[:, :, at] == pytest.approx(
+        np.array([[[96, 64, 4, 0], [100, 0, 0, 0]], [[48, 0.128, 3, 0], [45.6, 0, 0, 0]]])
+    )
+    assert with_prior(30 * real, simulated)[:, :, at] == pytest.approx(30 * real[:, :, at])
+    assert np.shape(both) == (2, 2, 30)
 
 
 def test_asset_replaces_the_rows_of_its_days(database: Database, bank: TestBank) -> None:
@@ -162,3 +172,40 @@ def test_sitting_of_an_adaptive_test_is_no_fixed_form_and_has_a_score_by_theta(
     issued = issue_scores(database, rooms.SCALE, "placement", f"{BEGAN:%Y-%m}", by="Ann", reason="July", now=now)
     assert [(score.user_id, score.status) for score in issued.new] == [("u1", "issued")]
     assert issued.without == ()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("theta", [0.3, -1.5])
+def test_no_item_is_given_much_more_often_than_its_limit(
+    database: Database, monkeypatch: pytest.MonkeyPatch, theta: float
+) -> None:
+    """1,050 learners at one θ, 24 at once, over two replicas that take turns at random. The first 50 sessions are not
+    counted, because the simulated learners, who need other items, count more than these."""
+    rooms.add_items(database, score_world.item_values())
+    initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0])
+    text = f"test: placement\nscale: {rooms.SCALE}\nlength: {{max: 5}}\nexposure: {{max: {LIMIT}}}\n"
+    set_policy(database, Policy.from_yaml(text), by="Ann", reason="June", effective_from=BEGAN - timedelta(days=1))
+    rng, values, given = np.random.default_rng(11), score_world.item_values(), Counter[str]()
+    monkeypatch.setattr("secrets.randbits", lambda bits: int(rng.integers(2**bits)))
+    replicas, under_way, begun = [Plans(), Plans()], dict[int, tuple[Session, list[Answer]]](), 0
+    with database.connect() as connection:
+        measures = read_measures(connection, BEGAN)
+        for plans in replicas:
+            plans.refresh(connection, BEGAN)
+        while begun < 1_050 or under_way:
+            while begun < 1_050 and len(under_way) < 24:
+                offer = replicas[rng.integers(2)].offers["placement"]
+                session = begin_session(connection, offer, measures, f"u{begun}", f"s{begun}", BEGAN)
+                under_way[begun], begun = (session, []), begun + 1
+            k = int(rng.choice([*under_way]))
+            session, answers = under_way[k]
+            step = replicas[rng.integers(2)].next_item(connection, session, answers, BEGAN)
+            if step.item_id is None:
+                del under_way[k]
+                given.update(answer.item_id for answer in answers if k >= 50)
+            else:
+                own = values[step.item_id]
+                right = rng.random() < 1 / (1 + np.exp(-own["a"] * (theta - own["b"])))
+                answers.append(Answer(step.item_id, bool(right), None))
+    assert given.total() == 5_000
+    assert max(given.values()) <= 450

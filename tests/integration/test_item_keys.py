@@ -16,6 +16,7 @@ from irt_assets.decisions import rekey as rekeying
 from irt_assets.decisions.rekey import preview, rekey
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.intake.load import import_attempts
+from irt_assets.intake.staging import Staging
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.verdicts import judge_differing
 from resources.failures import PermanentFailure
@@ -161,6 +162,36 @@ def test_later_answers_follow_the_key_and_its_undo(log: Database, tmp_path: Path
     later = rows(log, "SELECT DISTINCT correct, mode FROM response_log WHERE item_id = 'q1' AND user_id ~ '[a-z] '")
     assert (later, rows(log, KEY)) == ([(False, "live")], [("A",)])
     assert rows(log, "SELECT mode FROM response_log WHERE user_id = 'dropped' AND item_id = 'q1'") == [("live",)]
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("columns", ["response", "correct,response", "matrix"])
+def test_import_scores_choices_by_a_key_decided_while_it_read_the_file(
+    log: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    """The decision comes after the last row was read and before the import locks the log."""
+    file, key, real = tmp_path / "answers.csv", tmp_path / "key.csv", Staging.lock
+    key.write_text("item,key\nq1,A\n")
+    choices = {f"f{n}": "ABC"[n % 3] for n in range(200)}
+    if columns == "matrix":
+        file.write_text("user_id,q1\n" + "".join(f"{user},{choice}\n" for user, choice in choices.items()))
+        options: dict[str, Any] = {"mapping": "wide", "at": START.date(), "key": key}
+    else:
+        at, given = START.isoformat(), "1," if "correct" in columns else ""
+        lines = [f"{user},q1,{at},{given}{choice}\n" for user, choice in choices.items()]
+        file.write_text(f"user_id,item_id,completed_at,{columns}\n" + "".join(lines))
+        options = {}
+
+    def lock_after_a_decision(staging: Staging) -> None:
+        rekey(log, "q1", ["B", "C"], **BY)
+        real(staging)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "lock", lock_after_a_decision)
+        assert import_attempts(log, [file], first_month=MONTH, **options).accepted == 200
+    stored = rows(log, "SELECT user_id, correct FROM response_log WHERE user_id ~ '^f'")
+    assert dict(stored) == {user: choice in "BC" for user, choice in choices.items()}
+    assert rows(log, KEY) == [(["B", "C"],)]
 
 
 @pytest.mark.ci

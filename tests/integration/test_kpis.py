@@ -29,6 +29,7 @@ from irt_assets.responses.verdicts import judge_differing
 from irt_psychometrics.scoring.abilities import eap
 from resources.cluster.relational import Run, on_duckdb, on_postgres
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from resources.dagster_schema import LEARNERS, rows_of
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -386,6 +387,7 @@ def test_corrupted_record_is_named_by_the_checks(graph: LastYear) -> None:
     evaluation = present.op.compute_fn.decorated_fn(context, graph.database, graph.store)
     assert not evaluation.passed
     assert "u07: A_t is missing; S = 2, expected 0 to 1" in (evaluation.description or "")
+    assert [row["learners"] for row in rows_of(evaluation.metadata, LEARNERS)] == ["u07"]
 
 
 @pytest.mark.ci

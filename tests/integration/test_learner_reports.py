@@ -36,6 +36,7 @@ from irt_assets.reports.learner_processes import Pages, processes
 from irt_assets.reports.learner_week import WeekOutcome, key, write_week
 from irt_assets.responses import scales
 from irt_psychometrics.core.movement import Movement
+from jobs.watching.alerts import check_alert
 from resources.dagster_schema import rows_of
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, ObjectStore
@@ -571,6 +572,8 @@ def test_documents_job_writes_a_week_and_its_check_names_a_missing_report(
     assert [row["learner"] for row in rows_of(reported, "without a report")] == [broken]
     check = evaluations["every_learner_has_both_reports"]
     assert (check.passed, f"{broken} has no report" in (check.description or "")) == (False, True)
+    alert = check_alert(check)
+    assert (alert.kind, alert.subjects, broken in alert.what) == ("learners", (broken,), False)
 
 
 def test_reports_have_no_partition_for_the_running_week(settings: Settings, now: datetime) -> None:

@@ -24,7 +24,7 @@ from irt_assets.gates.evidence import GateResult, load_evidence
 from irt_assets.ledger.fits import LinkedFit, latest_staged, linked_fit
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.reports.month_blocks import growth_of_anchors, growth_within
-from irt_assets.responses.scales import read_scales, set_pass_mark
+from irt_assets.responses.scales import read_scales, write_pass_mark
 from irt_psychometrics.core.movement import STILL, Movement
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -163,7 +163,7 @@ def test_command_prints_the_effects_of_a_movement_before_the_prompt(
 def test_previewed_effect_on_learners_equals_the_stored_change(published: Settings) -> None:
     """The preview is compared with the θ stored before and after, with a pass mark at θ = 0."""
     database = Database(published)
-    set_pass_mark(database, SCALE, 0.0)
+    call(database, write_pass_mark, SCALE, 0.0)
 
     def measured_now() -> np.ndarray:
         measure(database, NEXT, "run")

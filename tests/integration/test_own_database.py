@@ -46,6 +46,7 @@ from tests.integration import test_documents_sql as documents
 from tests.integration.conftest import IrtOf
 from tests.integration.test_theta_api import TOKEN, Api
 from tests.testbed.stack_harness import wait_for
+from tests.unit.kubernetes_files import PODS
 
 THEIRS = """
 CREATE TABLE question (id bigint PRIMARY KEY, meta jsonb);
@@ -286,6 +287,28 @@ def test_two_installations_in_the_same_database_are_separate(company: Company, o
         "in the schema",
         "IRT_DAGSTER_SCHEMA",
     )
+
+
+def test_init_containers_find_their_installation_in_a_database_with_two(
+    company: Company, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes gives the init container the ConfigMaps that it names; only irt-config contains IRT_DB_SCHEMA."""
+    schemas = {"irt": "dagster", "other": "other_dagster"}
+    for own, dagster in schemas.items():
+        schema.upgrade(Database(company.settings(irt_db_schema=own, irt_dagster_schema=dagster)))
+    inits = [pod.spec["initContainers"][0] for pod in PODS.values() if "initContainers" in pod.spec]
+    assert len(inits) >= 6
+    (command,) = {container["args"][2] for container in inits}
+    words = re.fullmatch(r"until irt (.*); do sleep \d+; done", command)[1].split()  # type: ignore[index]
+    for own, dagster in schemas.items():
+        config_maps = {"irt-config": {"IRT_DB_SCHEMA": own, "IRT_DAGSTER_SCHEMA": dagster}}
+        for container in inits:
+            named = [source["configMapRef"]["name"] for source in container["envFrom"] if "configMapRef" in source]
+            with monkeypatch.context() as environment:
+                for name, value in (pair for one in named for pair in config_maps.get(one, {}).items()):
+                    environment.setenv(name, value)
+                done = irt(company.settings())(*words)
+            assert (done.code, done.out.strip()) == (0, "schema: well"), container
 
 
 def test_schema_is_from_the_setting_else_the_address_else_our_tables(company: Company) -> None:

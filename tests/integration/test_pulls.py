@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from irt_assets.decisions.rekey import rekey
 from irt_assets.intake.pulling import nightly
 from irt_assets.intake.pulling import pull as pulling
 from irt_assets.intake.pulling import rows as source_rows
@@ -24,6 +26,7 @@ from irt_assets.intake.pulling.pull_state import (
     DayComparison,
     first_pull_under_way,
     insert_state,
+    pulled_answers,
     pulls_in_words,
     store_state,
 )
@@ -36,6 +39,7 @@ from tests.helpers.rooms import call, rows, run_sql
 from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import IrtOf
 from tests.testbed.patience import patient
+from tests.testbed.stack_harness import wait_for
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 LOG = "SELECT attempt_id, user_id, item_id, correct FROM response_log ORDER BY 1"
@@ -119,6 +123,28 @@ def test_second_reading_of_recent_rows_resumes_after_a_timeout(
     assert (pull(database, lms).accepted, pull(database, lms).accepted) == (0, 1)
 
 
+def test_time_of_a_source_is_the_begin_of_the_last_complete_pull(
+    company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
+    assert call(database, pulled_answers) == (False, None)
+    [(begin,)] = rows(database, "SELECT now()")
+    pull(database, lms)
+    first = call(database, pulled_answers).until
+    assert first is not None
+    assert begin < first
+    company.run(*(row(n, answered=time_ago(minutes=5)) for n in range(10, 20)))
+    Pull(database, source(lms), seconds=1, clock=clock_after(1)).run()
+    assert call(database, pulled_answers) == (True, first), "rows remain"
+    [(begin,)] = rows(database, "SELECT now()")
+    pull(database, lms)
+    later = call(database, pulled_answers).until
+    assert later is not None
+    assert begin < later
+    [(stored,)] = rows(database, "SELECT max(recorded_at) FROM response_log")
+    assert later < stored, "a row that was written during the pull may be missing"
+
+
 def test_refused_row_counts_once_if_several_pulls_read_the_row(
     company: Company, lms: Settings, database: Database
 ) -> None:
@@ -169,6 +195,36 @@ def test_source_with_chosen_options_is_scored_by_the_banks_key(
     mapping = {"columns": MAPPING["columns"] | columns}
     assert pull(database, company.write_file(settings, table="company.answers", mapping=mapping)).accepted == 3
     assert [found[3] for found in rows(database, LOG)] == right
+
+
+def test_key_decided_during_a_pull_scores_the_pulled_choices(
+    company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decision waits for the pull, which has read the former key, and scores the pulled answers again."""
+    company.run("ALTER TABLE company.answers ADD chosen text DEFAULT 'A'")
+    run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('q1', '{"key": "B"}')""")
+    mapping = {"columns": MAPPING["columns"] | {"response": "chosen"}}
+    lms = company.write_file(settings, table="company.answers", mapping=mapping)
+    real, waiting = (
+        pulling.scoring_of,
+        """SELECT count(*) > 0 FROM pg_locks JOIN pg_database d ON d.oid = database
+           WHERE NOT granted AND datname = current_database()""",
+    )
+    decisions: list[Future[Any]] = []
+
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+
+        def decide_meanwhile(*given: Any) -> Any:
+            scoring = real(*given)
+            if not decisions:
+                decisions.append(pool.submit(rekey, database, "q1", True, by="Ann", reason="wrong key"))
+                wait_for("the decision to wait", lambda: rows(database, waiting) == [(True,)])
+            return scoring
+
+        patch.setattr(pulling, "scoring_of", decide_meanwhile)
+        assert pull(database, lms).accepted == 3
+        assert decisions[0].result().answers > 0
+    assert [found[3] for found in rows(database, LOG)] == [True] * 3
 
 
 def test_changed_type_of_a_column_stops_the_source_and_is_named(

@@ -41,8 +41,9 @@ from irt_assets.decisions.withdrawal import restore, withdraw
 from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
-from irt_assets.responses.scales import read_scales, set_pass_mark
+from irt_assets.responses.scales import read_scales, write_pass_mark
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.scores.standards import plan_mark
 from irt_psychometrics.core.items import ItemRow
 from jobs.sensors import plan_requests
 from jobs.watching.overview import collect_overview
@@ -112,6 +113,13 @@ def test_waiting_proposals_equal_the_latest_waiting_of_all_proposals(bank: Datab
     assert waiting_references(bank) == [f"{MAR}/late", str(MOVED)]
     accept(bank)
     assert waiting_references(bank) == [f"{MAR}/late"]
+
+
+def test_proposal_made_after_the_clock_was_set_back_replaces_the_former(bank: Database, store: FolderStore) -> None:
+    run_sql(bank, "UPDATE item_parameter_proposal SET created_at = created_at + interval '1 day'")
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
+    accept(bank, seen=[proposal_of(bank)])
+    assert published_rows(bank)[-1][0] == -0.9
 
 
 def test_decision_is_refused_if_its_proposal_has_changed_since_the_display(bank: Database, store: FolderStore) -> None:
@@ -487,7 +495,7 @@ def test_impact_equals_the_difference_of_two_complete_scorings(bank: Database) -
     scores = model_scores(rng.normal(size=200), np.ones(5), np.array([-1.0, 0.0, 1.0, 0.0, 0.1]), rng)
     scores[:50, 3] = np.nan  # these learners have not seen the item that changes
     add_attempts(bank, answer_matrix(FEB, scores, [*ANCHORS, "moved", "still"]))
-    set_pass_mark(bank, SCALE, 0.3)
+    call(bank, write_pass_mark, SCALE, 0.3)
     before, after = scored_twice(bank).T
     shift = after - before
     found = the_impact(bank)
@@ -502,7 +510,7 @@ def test_impact_equals_the_difference_of_two_complete_scorings(bank: Database) -
 
 @pytest.mark.parametrize(("scale", "theta", "reason"), [("other", 0.5, "no origin"), (SCALE, np.nan, "got nan")])
 def test_invalid_pass_mark_or_scale_is_refused(bank: Database, scale: str, theta: float, reason: str) -> None:
-    assert reason in refusal(set_pass_mark, bank, scale, theta)
+    assert reason in refusal(call, bank, plan_mark, scale, theta)
 
 
 def test_impact_without_learners_or_pass_mark_names_the_missing_part(bank: Database) -> None:

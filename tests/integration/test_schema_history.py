@@ -17,8 +17,11 @@ import alembic.command
 import psycopg
 import pytest
 from alembic.config import Config
+from dagster import DagsterInstance
 from pydantic import SecretStr
 
+from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.proposals import Reference
 from irt_assets.responses.open_months import scales_with_changed_verdicts
 from resources.doctor import diagnose
 from resources.migrations.first_schema import schema_as_sql
@@ -37,10 +40,21 @@ from resources.postgres.schema_version import (
     schema_version,
 )
 from resources.settings import Settings
-from tests.helpers.rooms import call, rows, run_sql
+from resources.tables import irreplaceable_rows
+from services.dashboard.data_access import Reader
+from services.dashboard.decisions import DecisionForm, review
+from services.dashboard.downloads import download
+from services.dashboard.login import DEMO
+from services.dashboard.page import ViewRequest
+from services.dashboard.server import make_page
+from services.theta_api.parameter_cache import DatabaseUnavailable
+from tests.helpers.rooms import SCALE, add_items, call, rows, run_sql
+from tests.helpers.score_world import item_values
 from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import IrtOf
+from tests.integration.test_adaptive_sessions import PLACEMENT, running
 from tests.testbed.partitions import ensure_month_partitions
+from tests.testbed.stack_harness import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 (SCHEMA_FILE,) = VERSIONS.glob("*.sql")
@@ -189,9 +203,7 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
         alembic.command.downgrade(config, "-1")
         with database.connect() as connection:
             remaining = count_rows(connection)
-        lost = {
-            table for table in schema.IRREPLACEABLE_TABLES if table in remaining and remaining[table] < before[table]
-        }
+        lost = {table for table in irreplaceable_rows() if table in remaining and remaining[table] < before[table]}
         assert not lost, f"the downgrade of {name} loses rows of {lost}"
         before = fill_tables(database)
     assert schema_version(database).revision == first
@@ -326,7 +338,7 @@ COMMANDS = (
     ("import", "attempts", "answers.csv"),
     ("import", "questions", "answers.csv"),
     ("import", "learners", "answers.csv"),
-    ("scale", "pass-mark", "1"),
+    ("scale", "pass-mark", "1", "--by", "ann", "--reason", "board"),
     ("release", "list"),
     ("report", "drift", "--month", "2026-06"),
     ("runs", "list"),
@@ -423,6 +435,35 @@ def test_downgrade_is_refused_if_the_ledger_would_lose_values(
     assert schema.drift(database) == []
 
 
+def test_downgrade_is_refused_if_it_drops_rows_that_no_job_recomputes(
+    database: Database, typed: Callable[..., tuple[int, str]]
+) -> None:
+    """Issued scores, score tables, forms, policies and sessions once went without a word.
+
+    Rows that a job recomputes, such as item analyses, do not prevent the downgrade.
+    """
+    newest = str(schema_version(database).revision)
+    schema.downgrade(database, FIRST)
+    with database.connect() as connection:
+        earlier = count_rows(connection)
+    schema.upgrade(database)
+    fill_tables(database)
+    run_sql(database, "UPDATE inbox_file SET begun = 0")  # the default, which is not lost
+    protected = irreplaceable_rows().keys() - earlier.keys()
+    assert {"issued_score", "score_table", "form", "form_item", "adaptive_test", "adaptive_session"} <= protected
+    before = catalog(database)
+
+    code, printed = typed("db", "downgrade", FIRST[:4], "--yes")
+
+    assert code == 2
+    assert {*re.findall(r"2 rows of (\w+)", printed)} == protected
+    assert "restore the backup" in printed
+    assert "values of" not in printed
+    assert (schema_version(database).revision, catalog(database)) == (newest, before)
+    run_sql(database, f"TRUNCATE {', '.join(protected)}")
+    assert typed("db", "downgrade", FIRST[:4], "--yes")[1].endswith(f"schema is at {FIRST}\n")
+
+
 @pytest.mark.parametrize(
     ("revision", "now_at", "reason"),
     [
@@ -467,6 +508,59 @@ def test_database_of_an_external_server_is_not_migrated_without_a_command(
     run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     assert "has no schema yet: run `irt db upgrade`" in refusal(open_database, settings)
     assert rows(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+# -- servers that run while the schema is downgraded -------------------------------------------------
+
+
+def drop_newest_tables(database: Database) -> None:
+    """Downgrade to the first schema without the guard, as if the tables were empty."""
+    config = schema._alembic()
+    config.attributes["database"] = database
+    alembic.command.downgrade(config, FIRST)
+
+
+def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.xdist_group("theta api")
+def test_theta_api_refuses_requests_with_503_after_a_downgrade(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The API returned 500 and logged a traceback for each request."""
+    add_items(database, item_values())
+    initialise(database, SCALE, first_month="2026-06")
+    with running(database, PLACEMENT) as exam:
+        assert exam.ask("s1", []).status_code == 200
+        drop_newest_tables(database)
+        for _ in range(2):
+            refused = exam.ask("s1", [])
+            assert refused.status_code == 503
+            assert missing_sentences(refused.json()["detail"], f"is at {FIRST}", "run `irt db upgrade`") == []
+        wait_for("the ledger to notice", lambda: not exam.ledger.ready)
+        with pytest.raises(DatabaseUnavailable, match="run `irt db upgrade`"):
+            wait_for("θ to be refused", lambda: not exam.ledger.measures())
+        schema.upgrade(database)
+        wait_for("the ledger to recover", lambda: exam.ledger.ready)
+    assert tracebacks(caplog) == []
+
+
+def test_dashboard_refuses_pages_and_downloads_with_503_after_a_downgrade(
+    database: Database, settings: Settings, instance: DagsterInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    drop_newest_tables(database)
+    request = ViewRequest("equate", {"what": "issued", "new": "F2", "old": "F1"}, DEMO, Reader(settings, instance))
+    add_items(database, item_values())
+    initialise(database, SCALE, first_month="2026-06")
+    status, page = make_page(request)
+    refused = download(request)
+    decision = review(request, DecisionForm("issue", (Reference("2026-06", "F1"),), "results of June", scale_id=SCALE))
+    assert (int(status), refused.status_code, decision.ok) == (503, 503, False)
+    for text in (str(page.body), bytes(refused.body).decode()):
+        assert missing_sentences(text, f"is at {FIRST}", "irt db upgrade") == []
+    assert "does not fit this dashboard" in decision.sentences[0]
+    assert tracebacks(caplog) == []
 
 
 # -- migrations --------------------------------------------------------------------------------------

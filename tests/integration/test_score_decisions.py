@@ -19,9 +19,9 @@ import pytest
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.rekey import rekey
 from irt_assets.ledger.decisions import newest_decisions
-from irt_assets.responses.scales import change_rules, set_pass_mark
+from irt_assets.responses.scales import change_rules, write_pass_mark
 from irt_assets.scores.issued import IssuedScore, current_scores, issued_scores
-from irt_assets.scores.issuing import Issue, change_status, issue_scores, preview_issue
+from irt_assets.scores.issuing import Issue, change_status, issue_scores, preview_issue, scores_to_change
 from irt_assets.scores.releases import ScoreChanges, preview_release, release_table, released_tables, table_decisions
 from irt_assets.scores.sittings import raw_scores, read_answers
 from resources.failures import PermanentFailure
@@ -73,7 +73,7 @@ def right_answers(database: Database) -> Counter[str]:
 def make_other_table(database: Database) -> None:
     """Make a second table, with another pass mark and slope."""
     change_rules(database, SCALE, {"score_slope": 80.0})
-    set_pass_mark(database, SCALE, 0.4)
+    call(database, write_pass_mark, SCALE, 0.4)
     make_tables(database)
 
 
@@ -265,6 +265,16 @@ def test_held_and_invalid_scores_do_not_change_until_they_are_restored(released:
     assert {old.user_id for old, _ in issue(released, again=True).changed} <= {held, void}
 
 
+def test_hold_is_refused_if_a_score_was_made_invalid_since_the_preview(released: Database) -> None:
+    issue(released)
+    user, other, *_ = sorted(current(released))
+    seen = call(released, scores_to_change, SCALE, "F1", [user, other], "held")
+    change_status(released, SCALE, "F1", [user], "invalid", **SIGNED)
+    message = refusal(change_status, released, SCALE, "F1", [user, other], "held", seen=seen, **SIGNED)
+    assert message == f"nothing was decided: scores of {user} have changed since. Look again"
+    assert [current(released)[one].status for one in (user, other)] == ["invalid", "issued"]
+
+
 def test_second_sitting_can_be_held_while_the_first_is_held(released: Database) -> None:
     issue(released)
     user = min(current(released))
@@ -343,6 +353,20 @@ def test_raw_score_counts_rapid_and_repeated_answers_once_and_no_unreached_items
     assert dict(reasons) == {None: 8, "not_reached": 8, "rapid": 1, "repeat": 4}
     assert current(released)["odd"].raw == 10
     assert done.without == (("hinted", "an answer has no score"),)
+
+
+def test_issue_is_refused_if_no_sitting_has_an_answer(released: Database, typed: Irt) -> None:
+    """Choices were imported without scores and keys, and all learners were about to get 0 points."""
+    run_sql(released, "UPDATE response_log SET correct = NULL, response = 'A', recorded_at = now()")
+    assert not missing_sentences(
+        refusal(issue, released),
+        f"{N} sittings of form F1 must have at least one answer with a score, got 0",
+        "rekey",
+    )
+    assert typed("scores", "issue", "F1", "--month", MONTH, "--yes", *BY).code == 2
+    assert rows(released, "SELECT count(*) FROM issued_score") == [(0,)]
+    run_sql(released, "UPDATE response_log SET correct = true, recorded_at = now() WHERE user_id = 'F1-u1'")
+    assert len(issue(released).new) == N
 
 
 def test_sitting_across_the_end_of_a_month_is_scored_as_a_whole_in_the_second(released: Database) -> None:

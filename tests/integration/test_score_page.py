@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import read_forms
-from irt_assets.responses.scales import change_rules, set_pass_mark
+from irt_assets.responses.scales import change_rules, write_pass_mark
 from irt_assets.scores.issued import current_scores
 from irt_assets.scores.issuing import issue_scores
 from irt_assets.scores.releases import release_table, released_tables
@@ -137,7 +137,7 @@ def test_scores_are_issued_and_issued_again_after_their_preview(exam: Database, 
     assert "nothing was issued" in text(decide(ann, on("issue"), seen), ok=False)
     assert "no new scores" in text(review(ann, on("issue")), ok=False)
     change_rules(exam, rooms.SCALE, {"score_intercept": 520.0})
-    set_pass_mark(exam, rooms.SCALE, 0.25)
+    call(exam, write_pass_mark, rooms.SCALE, 0.25)
     make_tables(exam)
     waiting = shown(replace(ann, view="decisions", fields={}))
     assert not missing_sentences(waiting, "One score table waits for a decision.", "moves by up to 20.00")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from irt_assets.common.partitions import Month
 from irt_assets.invariants.invariant import InvariantContext, Violation
-from irt_assets.invariants.scores import issued_scores_agree_with_their_tables
+from irt_assets.invariants.scores import issued_scores_agree_with_their_tables, score_tables_match_their_hash
+from irt_assets.scores.form_tables import hash_contents
 from irt_assets.scores.issued import current_scores
 from irt_assets.scores.issuing import issue_scores, preview_issue
 from irt_assets.scores.releases import release_table, released_tables
+from irt_psychometrics.scoring import ScoreTable
 from resources.postgres.database import Database
 from tests.helpers import rooms
 from tests.helpers.rooms import add_attempts, attempt, call
@@ -40,11 +46,54 @@ def test_released_table_gives_the_issued_scores(exam: Database) -> None:
         assert score.passes == (score.raw >= table.table.raw_cut)
 
 
+@pytest.mark.parametrize(("by", "stored"), [(1e-7, False), (0.01, True)])
+def test_table_is_new_only_if_reported_numbers_differ(
+    exam: Database, monkeypatch: pytest.MonkeyPatch, by: float, stored: bool
+) -> None:
+    """Another version of the program may compute other digits."""
+    first = make_tables(exam)["F1"]
+    from_items = ScoreTable.from_items
+
+    def compute(*items: Any, **how: Any) -> ScoreTable:
+        table = from_items(*items, **how)
+        return replace(table, theta=table.theta + by, scaled_se=table.scaled_se * (1 + by))
+
+    monkeypatch.setattr(ScoreTable, "from_items", compute)
+    second = make_tables(exam)["F1"]
+    assert (second.table_id != first.table_id) == stored
+    assert (second.table_hash != first.table_hash) == stored
+
+
 def violations(database: Database) -> list[str]:
     with database.connect() as connection:
         context = InvariantContext(connection, rooms.folder_store(database.settings), NOW, ())
-        found = issued_scores_agree_with_their_tables.find(context)
+        found = chain(issued_scores_agree_with_their_tables.find(context), score_tables_match_their_hash.find(context))
         return [one.subject for one in found if isinstance(one, Violation)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "scores = jsonb_set(scores, '{scaled,3}', to_jsonb((scores->'scaled'->>3)::float + 10))",
+        "scores = jsonb_set(scores, '{theta,0}', to_jsonb((scores->'theta'->>0)::float + 1))",
+        "spec = jsonb_set(spec, '{items,i5}', '2')",
+        "method = 'normalised'",
+    ],
+)
+def test_changed_score_table_differs_from_its_hash(exam: Database, change: str) -> None:
+    """The scores of a table and the issued scores could be raised together without a word."""
+    make_tables(exam)
+    assert violations(exam) == []
+    rooms.run_sql(exam, f"UPDATE score_table SET {change} WHERE form_id = 'F1'")
+    assert violations(exam) == [f"{rooms.SCALE}: table 1 of form F1"]
+
+
+def test_hash_of_stored_contents_equals_the_hash_before_storing(database: Database) -> None:
+    contents = {"spec": {"mark": -0.0, "b": 1e-7, "a": [-0.0, -0.05]}, "scores": {"theta": [-1e-12, -0.0, 0.1 + 0.2]}}
+    [(stored,)] = rooms.rows(database, "SELECT %s::jsonb", [Jsonb(contents)])
+    assert hash_contents("s", "F", "eap", **stored) == hash_contents("s", "F", "eap", **contents)
+    changed = contents | {"spec": contents["spec"] | {"a": [0.0, 0.05]}}
+    assert hash_contents("s", "F", "eap", **changed) != hash_contents("s", "F", "eap", **contents)
 
 
 @pytest.mark.ci

@@ -16,9 +16,9 @@ import pytest
 from irt_assets.reports.scale_blocks import document
 from irt_assets.reports.scale_facts import scale_facts
 from irt_assets.responses.scale_decisions import read_decisions
-from irt_assets.responses.scales import read_scales, set_pass_mark
+from irt_assets.responses.scales import read_scales, write_pass_mark
 from irt_assets.scores import standards
-from irt_assets.scores.standards import plan_standard, set_standard, standard_to_undo
+from irt_assets.scores.standards import mark_to_undo, plan_mark, plan_standard, set_mark
 from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -26,6 +26,7 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import call
 from tests.helpers.score_world import FORMS, MONTH, NOW, SIGNED, build_exam, item_values, make_tables
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 
 JUDGES = ("Ann", "Ben", "Cy", "Dee")
@@ -74,14 +75,14 @@ def plan(database: Database, file: Path, method: standards.Method = "angoff", fo
 
 def angoff(database: Database, file: Path) -> standards.Standard:
     planned = plan(database, file)
-    set_standard(database, planned, **SIGNED)
+    set_mark(database, planned, **SIGNED)
     return planned
 
 
-def undo(database: Database) -> standards.Standard:
-    decision, standard = call(database, standard_to_undo, rooms.SCALE)
-    set_standard(database, standard, undoes=decision, **SIGNED)
-    return standard
+def undo(database: Database) -> standards.PassMark:
+    decision, mark = call(database, mark_to_undo, rooms.SCALE)
+    set_mark(database, mark, undoes=decision, **SIGNED)
+    return mark
 
 
 def test_angoff_cut_and_its_theta_equal_hand_calculation(exam: Database, tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_previewed_passes_are_the_passes_of_the_next_table(exam: Database, tmp_p
     ).ravel()
     passing, cuts = [], []
     for mark in (found.theta, found.theta - found.se, found.theta + found.se):
-        set_pass_mark(exam, rooms.SCALE, mark)
+        call(exam, write_pass_mark, rooms.SCALE, mark)
         table = make_tables(exam)["F1"].table
         passing.append(int(table.passes[raw].sum()))
         cuts.append(table.raw_cut)
@@ -136,7 +137,7 @@ def test_previewed_passes_are_the_passes_of_the_next_table(exam: Database, tmp_p
 
 
 def test_standard_is_recorded_with_its_file_and_undone(exam: Database, tmp_path: Path) -> None:
-    set_pass_mark(exam, rooms.SCALE, -0.25)
+    call(exam, write_pass_mark, rooms.SCALE, -0.25)
     file = write_ratings(tmp_path)
     done = angoff(exam, file)
     assert pass_mark(exam) == done.theta
@@ -153,7 +154,7 @@ def test_standard_is_recorded_with_its_file_and_undone(exam: Database, tmp_path:
 
 def test_undo_is_refused_if_the_pass_mark_has_changed_since(exam: Database, tmp_path: Path) -> None:
     angoff(exam, write_ratings(tmp_path))
-    set_pass_mark(exam, rooms.SCALE, 0.1)
+    call(exam, write_pass_mark, rooms.SCALE, 0.1)
     with pytest.raises(PermanentFailure, match="nothing to undo"):
         undo(exam)
     assert pass_mark(exam) == 0.1
@@ -161,10 +162,47 @@ def test_undo_is_refused_if_the_pass_mark_has_changed_since(exam: Database, tmp_
 
 def test_planned_standard_is_refused_if_the_pass_mark_has_changed_since(exam: Database, tmp_path: Path) -> None:
     planned = plan(exam, write_ratings(tmp_path))
-    set_pass_mark(exam, rooms.SCALE, 0.1)
+    call(exam, write_pass_mark, rooms.SCALE, 0.1)
     with pytest.raises(PermanentFailure, match="the pass mark of scale default has changed"):
-        set_standard(exam, planned, **SIGNED)
+        set_mark(exam, planned, **SIGNED)
     assert pass_mark(exam) == 0.1
+
+
+def test_mark_without_a_panel_is_previewed_recorded_and_undone(exam: Database, settings: Settings, irt: IrtOf) -> None:
+    """The passes are counted in the stored θ of the newest month."""
+    thetas = [-1.0, -0.2, 0.1, 0.3, 0.4, 1.0]
+    for n, theta in enumerate(thetas):
+        rooms.run_sql(
+            exam,
+            """INSERT INTO mirt_ability (update_id, kind, window_end, published_as_of, scale_id, user_id, theta, se,
+                                         method, n_items, set_hash, scale_version)
+               VALUES ('month', 'monthly', %s, %s, 'default', %s, %s, .3, 'eap', 9, 'x', 1)""",
+            (NOW, NOW, f"learner {n}", theta),
+        )
+    typed, signed = irt(settings), ("--by", "Ann", "--reason", "board of June")
+    assert typed("scale", "pass-mark", "0.3", *signed, "--yes").code == 0
+    shown = typed("scale", "pass-mark", "0.05", *signed, "--dry-run").out
+    assert missing_sentences(shown, "θ = 0.3 → 0.05", "of the six learners measured", "pass: 3 → 4") == []
+    assert pass_mark(exam) == 0.3, "a preview changes nothing"
+    assert typed("scale", "pass-mark", "0.05", *signed, "--yes").code == 0
+    assert "θ = 0.05: Ann, " in scale_page(exam)
+    [first, second] = [d for d in call(exam, read_decisions, rooms.SCALE) if d.subject == "standard"]
+    assert (first.decided_by, first.reason, json.loads(second.value)["former"]) == ("Ann", "board of June", 0.3)
+    assert missing_sentences(typed("scale", "decisions").out, "θ = 0.05", "board of June") == []
+    undone = typed("scale", "pass-mark", "--undo", *signed, "--yes").out
+    assert missing_sentences(undone, "θ = 0.05 → 0.3", "pass: 4 → 3") == []
+    assert typed("scores", "standard", "--undo", *signed, "--yes").code == 0, "both commands undo the last decision"
+    assert pass_mark(exam) is None
+    assert "nothing to undo" in typed("scale", "pass-mark", "--undo", *signed, "--yes").err
+    assert "give either" in typed("scale", "pass-mark", *signed).err
+
+
+def test_mark_is_refused_if_another_person_set_one_since_the_preview(exam: Database) -> None:
+    seen = call(exam, plan_mark, rooms.SCALE, 0.5)
+    set_mark(exam, call(exam, plan_mark, rooms.SCALE, 0.4), **SIGNED)
+    with pytest.raises(PermanentFailure, match="the pass mark of scale default has changed"):
+        set_mark(exam, seen, **SIGNED)
+    assert pass_mark(exam) == 0.4
 
 
 def scale_page(database: Database) -> str:

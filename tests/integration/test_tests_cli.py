@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from irt_assets.adaptive.policy import Policy
+from irt_assets.adaptive.versions import set_policy
+from irt_assets.invariants.invariant import InvariantContext, Violation
+from irt_assets.invariants.scores import forms_and_adaptive_tests_have_different_names
+from irt_assets.item_analysis.forms import import_forms
 from irt_assets.responses.scales import change_rules
+from resources.failures import PermanentFailure
 from resources.postgres.database import Database
+from resources.postgres.form_names import lock_form_names
 from resources.settings import Settings
 from tests.helpers import rooms, score_world
 from tests.helpers.sentences import missing_sentences
@@ -84,3 +94,53 @@ def test_test_may_start_at_theta_of_now_on_a_scale_fitted_by_level(exam: Databas
     change_rules(exam, rooms.SCALE, {"assignment": "by_level"})
     done = typed("tests", "set", written(tmp_path, POLICY + "start: theta-now\n"), *SIGNED, "--yes")
     assert done.code == 0, done.err
+
+
+FORMS = "form_id,item_id,position\nplacement,i1,1\n"
+
+
+def test_form_with_the_name_of_an_adaptive_test_is_refused(typed: Irt, exam: Database, tmp_path: Path) -> None:
+    assert typed("tests", "set", written(tmp_path, POLICY), *SIGNED, "--yes").code == 0
+    file = tmp_path / "forms.csv"
+    file.write_text(FORMS, "utf-8")
+    for options in ((), ("--dry-run",)):
+        refused = typed("import", "forms", file, *options)
+        assert (refused.code, "placement is an adaptive test; give the form another name" in refused.err) == (2, True)
+    typed("tests", "undo", "placement", *SIGNED, "--yes")
+    assert typed("import", "forms", file).code == 2, "its sessions stay"
+    assert rooms.rows(exam, "SELECT form_id FROM form") == [("F1",)]
+
+
+def test_form_and_test_of_one_name_are_not_added_at_once(exam: Database, tmp_path: Path) -> None:
+    file = tmp_path / "forms.csv"
+    file.write_text(FORMS, "utf-8")
+    policy = Policy.from_yaml(POLICY)
+    with ThreadPoolExecutor(1) as thread, exam.connect() as first:
+        lock_form_names(first)
+        importing = thread.submit(import_forms, exam, file)
+        waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+        while not (importing.done() or first.execute(waiting).fetchone() == (True,)):
+            time.sleep(0.01)
+        first.execute(
+            """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason)
+               VALUES ('placement', %s, '{}', now(), 'Ann', 'new')""",
+            (policy.scale,),
+        )
+        first.commit()
+        with pytest.raises(PermanentFailure, match="placement is an adaptive test"):
+            importing.result()
+    with pytest.raises(PermanentFailure, match="F1 is a form with fixed items"):
+        set_policy(exam, policy.model_copy(update={"test": "F1"}), by="Ann", reason="new")
+
+
+def test_names_that_clash_already_are_listed(exam: Database, typed: Irt) -> None:
+    rooms.run_sql(
+        exam,
+        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason)
+           VALUES ('F1', 'default', '{}', now(), 'Ann', 'from before')""",
+    )
+    assert "both forms and adaptive tests: F1" in typed("doctor").out
+    with exam.connect() as connection:
+        context = InvariantContext(connection, rooms.folder_store(exam.settings), datetime.now(UTC), ())
+        found = [*forms_and_adaptive_tests_have_different_names.find(context)]
+    assert [violation.subject for violation in found if isinstance(violation, Violation)] == ["F1"]

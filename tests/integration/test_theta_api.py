@@ -192,6 +192,27 @@ def test_request_without_a_theta_is_refused_with_the_reason(api: Api) -> None:
 
 
 @pytest.mark.xdist_group("theta api")
+def test_answer_states_how_far_sources_were_read_if_answers_are_pulled(
+    api: Api, someone: str, request: pytest.FixtureRequest
+) -> None:
+    fields = ("waiting_for", "answers_until")
+    add_learners(api.database, ["silent"])
+    assert [api.update(someone).json()[name] for name in fields] == [None, None]
+    request.addfinalizer(lambda: run_sql(api.database, "DELETE FROM pull_source"))
+    request.addfinalizer(lambda: run_sql(api.database, "DELETE FROM learner WHERE user_id = 'silent'"))
+    read = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    state = """INSERT INTO pull_source (name, columns, position, notices_regrading, first_pull, pulled_at)
+               VALUES (%s, '{}', '[1, 1]', true, %s, %s)"""
+    run_sql(api.database, state, ("lms", None, read))
+    run_sql(api.database, state, ("app", None, read + timedelta(seconds=9)))
+    run_sql(api.database, state, ("gone", None, read - timedelta(days=8)))
+    for answer in (api.update(someone), api.theta(someone), api.update("silent")):
+        assert [answer.json()[name] for name in fields] == ["pull", f"{read:%Y-%m-%dT%H:%M:%SZ}"]
+    run_sql(api.database, """UPDATE pull_source SET first_pull = '{"days": []}' WHERE name = 'app'""")
+    assert [api.update(someone).json()[name] for name in fields] == ["pull", None]
+
+
+@pytest.mark.xdist_group("theta api")
 def test_theta_is_refused_if_no_parameters_are_published(database: Database, settings: Settings) -> None:
     add_items(database, {"i1": None})
     add_learners(database, ["ann"])
@@ -232,6 +253,8 @@ def test_theta_of_the_target_scale_is_returned_if_a_learner_has_two_scales(world
         one = api.update("one")
         assert kind(one) == (422, "no_answers")
         assert set(one.json()["by_scale"]) == {SCALE}
+        stored = "SELECT user_id, count(*) FROM mirt_ability WHERE kind = 'online' GROUP BY 1"
+        assert rows(database, stored) == [("both", 2)]  # a refused request stores nothing
 
 
 @pytest.mark.xdist_group("theta api")
@@ -495,6 +518,22 @@ def test_sweep_updates_learners_without_a_request_once_each(answered: Database) 
     assert sweep(answered, first.mark.write(), 60).looked_at == 0
     assert sweep(answered, None, 60).looked_at == 0, "without its mark it sees that they are measured"
     assert rows(answered, "SELECT * FROM mirt_ability WHERE kind = 'online' ORDER BY user_id") == before
+
+
+def test_sweep_updates_a_theta_that_was_requested_while_a_pull_stored_answers(answered: Database) -> None:
+    """The pull began before the request and committed after it."""
+    run_sql(answered, "UPDATE response_log SET pulled_from = 1 WHERE user_id IN ('ann', 'bob')")
+    for user, minutes in (("ann", 20), ("bob", 19)):
+        recorded(answered, user, minutes)
+    with answered.connect() as connection:
+        now = datetime.now(UTC)
+        for user in ("ann", "bob", "eve"):
+            update(connection, read_measures(connection, now), user, 30, now)
+    fitted = "UPDATE mirt_ability SET fitted_at = %s WHERE kind = 'online' AND user_id = %s"
+    for user, minutes in (("ann", 19.5), ("bob", 17.9), ("eve", 17.5)):
+        run_sql(answered, fitted, (now - timedelta(minutes=minutes), user))
+    swept = sweep(answered, None, 60)
+    assert (swept.looked_at, swept.updated) == (1, 1), "ann's: the others' requests came after the commit"
 
 
 def test_sweep_resumes_after_a_timeout_even_among_answers_of_the_same_moment(answered: Database) -> None:

@@ -28,6 +28,25 @@ STUB = """#!/bin/sh
 echo "$(basename "$0") $*" >> "$IRT_TEST_LOG"
 case "$*" in *"$IRT_TEST_FAILS"*) exit 1 ;; esac
 """
+SYSTEMCTL = """#!/bin/sh
+verb=$1; shift
+enabled=$IRT_TEST_LOG.enabled
+touch "$enabled"
+if [ "$verb" = is-enabled ]; then
+    for unit; do case $unit in -*) ;; *) grep -qxF "$unit" "$enabled" || exit 1 ;; esac; done
+    exit 0
+fi
+echo "systemctl $verb $*" >> "$IRT_TEST_LOG"
+case "$verb $*" in *"$IRT_TEST_FAILS"*) exit 1 ;; esac
+for unit; do
+    case $verb:$unit in
+        *:-*) ;;
+        enable:*) grep -qxF "$unit" "$enabled" || echo "$unit" >> "$enabled" ;;
+        disable:*) grep -vxF "$unit" "$enabled" > "$enabled.new"; mv "$enabled.new" "$enabled" ;;
+    esac
+done
+"""
+"""Log calls except queries, and keep the names of enabled units."""
 UV = """#!/bin/sh
 echo "uv $*" >> "$IRT_TEST_LOG"
 """
@@ -63,6 +82,15 @@ class Machine:
         return self.log.read_text().splitlines()
 
     @property
+    def enabled(self) -> set[str]:
+        return set(Path(f"{self.log}.enabled").read_text().splitlines())
+
+    def systemctl(self, *arguments: str) -> None:
+        """Call systemctl as an operator."""
+        log = {"PATH": "/usr/bin:/bin", "IRT_TEST_LOG": str(self.log), "IRT_TEST_FAILS": "nothing fails"}
+        subprocess.run([self.programs / "systemctl", *arguments], env=log, check=True)
+
+    @property
     def current(self) -> str:
         return (self.root / "opt/irt/current").readlink().name
 
@@ -92,7 +120,8 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         house = tmp_path_factory.mktemp("house") / release
         shutil.copytree(SYSTEMD / "units", house / "share/units")
         shutil.copytree(SYSTEMD / "etc", house / "share/etc")
-        (house / "share/units" / f"irt-of-{release[:3]}.service").write_text("[Service]\n")
+        for kind in ("service", "timer"):
+            (house / "share/units" / f"irt-of-{release[:3]}.{kind}").write_text("")
         for folder in ("wheels", "locks", "libexec"):
             (house / folder).mkdir()
         shutil.copy(SYSTEMD / "irt-as-service", house / "libexec")
@@ -120,7 +149,7 @@ def machine(tmp_path: Path, houses: dict[str, Path]) -> Machine:
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("systemctl", "systemd-run", "systemd-sysusers", "systemd-tmpfiles"):
-        (programs / name).write_text(STUB)
+        (programs / name).write_text(SYSTEMCTL if name == "systemctl" else STUB)
         (programs / name).chmod(0o755)
     (programs / "python3").symlink_to(Path(sys.base_prefix) / "bin/python3")
     root = tmp_path / "root"
@@ -128,8 +157,6 @@ def machine(tmp_path: Path, houses: dict[str, Path]) -> Machine:
     return Machine(root, houses, tmp_path / "log", programs)
 
 
-FAILING = {"release": RELEASES[1], "fails": "is-enabled"}
-"""A release, and systemd's response that no unit is enabled."""
 SCENES: dict[str, tuple[str, dict[tuple[str, ...], dict[str, str]]]] = {
     "no_database": ("", {(): {}}),
     "first": (URL, {(): {}}),
@@ -139,11 +166,14 @@ SCENES: dict[str, tuple[str, dict[tuple[str, ...], dict[str, str]]]] = {
         {
             (): {},
             ("--upgrade",): {"release": RELEASES[1]},
-            ("--upgrade", "--journal-limits"): {"release": RELEASES[2], "fails": "is-enabled --quiet irt-r"},
+            ("--upgrade", "--journal-limits"): {"release": RELEASES[2]},
             ("--daemon",): {"release": RELEASES[2]},
         },
     ),
-    "timers": (URL, {("--timers",): {}, ("--upgrade",): FAILING, ("--daemon",): FAILING}),
+    "timers": (
+        URL,
+        {("--timers",): {}, ("--upgrade",): {"release": RELEASES[1]}, ("--daemon",): {"release": RELEASES[1]}},
+    ),
     "no_upgrade": (URL, {(): {}, ("--daemon",): {"release": RELEASES[1]}}),
     "no_schema": (URL, {(): {}, ("--upgrade",): {"release": RELEASES[1], "fails": "db upgrade"}}),
     "no_start": (URL, {(): {}, ("--upgrade",): {"release": RELEASES[1], "fails": "restart"}}),
@@ -234,6 +264,41 @@ def test_upgrade_keeps_the_old_release_and_rollback_returns_to_that_release(mach
     assert (units / "irt-of-1.1.service").is_file()
     assert not (units / "irt-of-1.2.service").exists()
     assert not any("db " in line for line in machine.logged_calls)
+
+
+def test_upgrade_enables_new_timers_and_disables_dropped_timers(machine: Machine) -> None:
+    machine.env()
+    machine.install()
+    machine.systemctl("disable", "--now", "irt-kpis.timer")
+    machine.systemctl("enable", "irt-r.service", "irt-backup.timer")
+    machine.install("--upgrade", release=RELEASES[1])
+    assert "irt-of-1.1.timer" in machine.enabled
+    assert not {"irt-of-1.0.timer", "irt-kpis.timer"} & machine.enabled
+    machine.script(machine.root / "opt/irt/current/install.sh", "--rollback")
+    assert "irt-of-1.0.timer" in machine.enabled
+    assert not {"irt-of-1.1.timer", "irt-kpis.timer"} & machine.enabled
+    assert {"irt-r.service", "irt-backup.timer", "irt-prune.timer", "irt-daemon.service"} <= machine.enabled
+
+
+def test_option_timers_leaves_timers_off_that_an_operator_disabled(machine: Machine) -> None:
+    machine.env()
+    machine.install()
+    everything = {unit for unit in machine.enabled if unit.endswith(".timer")}
+    machine.systemctl("disable", "irt-kpis.timer", "irt-prune.timer")
+    machine.install("--timers")
+    assert {unit for unit in machine.enabled if unit.endswith(".timer")} == everything - {
+        "irt-kpis.timer",
+        "irt-prune.timer",
+    }
+    machine.install("--daemon")
+    machine.systemctl("disable", *everything)
+    machine.install("--upgrade", release=RELEASES[1])
+    assert not any(unit.endswith(".timer") for unit in machine.enabled)
+    machine.install("--timers", release=RELEASES[1])
+    assert {unit for unit in machine.enabled if unit.endswith(".timer")} == everything - {"irt-of-1.0.timer"} | {
+        "irt-of-1.1.timer"
+    }
+    assert "irt-daemon.service" not in machine.enabled
 
 
 def test_uninstalling_keeps_settings_and_data_unless_purge_is_given(machine: Machine) -> None:

@@ -8,13 +8,16 @@ from dataclasses import replace
 from datetime import datetime
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from irt_assets.decisions.proposals import Reference
+from irt_assets.scores import equating
 from irt_assets.scores.chosen_equating import chosen_equatings
 from irt_assets.scores.releases import release_table
+from irt_psychometrics.equating import Equating, equate_by_items
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard.data_access import Reader
@@ -24,7 +27,7 @@ from services.dashboard.server import make_page
 from services.dashboard.views import equate
 from services.jwt_verifier.tokens import Identity
 from tests.helpers.rooms import SCALE, call
-from tests.helpers.score_world import NOW, SIGNED, build_exam, make_tables
+from tests.helpers.score_world import FORMS, NOW, SIGNED, analyse, build_exam, make_tables, sit
 from tests.helpers.sentences import missing_sentences
 
 ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
@@ -77,6 +80,30 @@ def test_method_is_chosen_on_the_page_and_its_choice_is_undone(database: Databas
     assert "no longer equated to F1" in text(decide(request_of, UNDO))
     assert call(database, chosen_equatings, SCALE) == {}
     assert "nothing to undo" in text(review(request_of, UNDO), ok=False)
+
+
+def test_page_and_document_compute_equivalents_once_until_answers_change(
+    database: Database, request_of: ViewRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+
+    def count(*forms: Any, method: str, **how: Any) -> Equating:
+        computed.append(method)
+        return equate_by_items(*forms, method=method, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(equating, "equate_by_items", count)
+    first = shown(request_of)
+    assert shown(request_of) == first
+    equate.document(request_of)
+    assert computed == ["true-score", "observed-score"]
+    assert "no longer equated" not in text(decide(request_of, CHOICE))
+    computed.clear()
+    assert "Form F2 is equated to F1 by linear-chained" in shown(request_of)
+    assert computed == []
+    sit(database, "F2", FORMS["F2"], ["late"])
+    analyse(database, tmp_path)
+    shown(request_of)
+    assert computed == ["true-score", "observed-score"]
 
 
 def test_choice_needs_the_role_and_a_known_method(request_of: ViewRequest) -> None:

@@ -76,6 +76,29 @@ def test_page_reports_that_the_first_overview_is_being_read_and_does_not_wait(
     assert int(make_page(request)[0]) == 200
 
 
+def test_results_that_take_long_are_computed_one_at_a_time_and_once(reader: Reader) -> None:
+    begun, go_on, results = Queue[str](), threading.Event(), Queue[str]()
+
+    def compute(name: str) -> str:
+        begun.put(name)
+        assert go_on.wait(LONG_S)
+        return name
+
+    def request(name: str) -> None:
+        results.put(reader.compute_cached((name,), lambda: compute(name)))
+
+    visitors = [threading.Thread(target=request, args=(name,)) for name in ("a", "b", "a")]
+    for visitor in visitors:
+        visitor.start()
+    begun.get(timeout=LONG_S)
+    assert begun.empty()
+    go_on.set()
+    for visitor in visitors:
+        visitor.join(LONG_S)
+    assert sorted(results.get(timeout=LONG_S) for _ in visitors) == ["a", "a", "b"]
+    assert begun.qsize() == 1
+
+
 def test_first_overview_is_read_again_if_reading_failed(reader: Reader, looks: ScriptedLooks) -> None:
     reading = reader.start_reading()
     looks.begun.get().put(PermanentFailure("the schema is older than this code"))

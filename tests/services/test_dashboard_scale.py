@@ -20,7 +20,7 @@ from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.movement_proposals import MovementProposal, store_proposal
 from irt_assets.reports.scale_facts import as_dict, scale_facts
 from irt_assets.responses.eligibility.rules import STAGE_OF
-from irt_assets.responses.scales import change_rules, read_scales, set_pass_mark
+from irt_assets.responses.scales import change_rules, read_scales, write_pass_mark
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard.data_access import Reader
@@ -56,7 +56,7 @@ THETA = {JAN: np.linspace(-1.7, 1.1, 29), FEB: np.linspace(-1.0, 2.0, 31)}
 @pytest.fixture
 def reader(settings: Settings, bank: Database) -> Iterator[Reader]:
     """Abilities of two months are stored, the pass mark is 0.5, and a movement is proposed."""
-    set_pass_mark(bank, SCALE, 0.5)
+    call(bank, write_pass_mark, SCALE, 0.5)
     for month, theta in THETA.items():
         run_sql(
             bank,

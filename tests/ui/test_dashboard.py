@@ -14,7 +14,7 @@ from http import HTTPStatus
 import psycopg
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Response, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect
 
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import waiting_proposals
@@ -81,13 +81,19 @@ def waiting_in(connection: psycopg.Connection) -> list[str]:
     return [str(p.reference) for p in waiting_proposals(connection)]
 
 
+def fail_on_refusal(message: ConsoleMessage) -> None:
+    if "Content Security Policy" in message.text:
+        pytest.fail(message.text)
+
+
 def open_page(browser: Browser, dashboard: Dashboard, role: str, **context: object) -> Page:
-    """Open a page as a user with this role. A script error on the page fails the test."""
+    """Open a page as a user with this role. A script error, or a refusal by the page's policy, fails the test."""
     made = browser.new_context(**context)  # type: ignore[arg-type]
     made.add_cookies([{"name": COOKIE, "value": Issuer().token(sub="ann", roles=[role]), "url": dashboard.address}])
     page = made.new_page()
     page.set_default_timeout(patient(PAGE_MS))
     page.on("pageerror", lambda error: pytest.fail(f"a script failed: {error}"))
+    page.on("console", fail_on_refusal)
     return page
 
 

@@ -46,6 +46,7 @@ SUMMARY: dict[str, Any] = {
     "capitalisation": 0.99,
     "overlap": 0.2,
     "accuracy": 0.94,
+    "error_rates": {"false_pass": 0.05, "false_fail": 0.03},
     "length": 15.0,
     "lengths": {"14": 500, "16": 500},
     "stops": {"max-se": 0.98, "max-items": 0.02},
@@ -87,6 +88,8 @@ def test_policy_in_words_contains_every_rule() -> None:
         ({"max_rate": [0.33, "i9", 400.0]}, "item i9 is given to 33 % of the learners"),
         ({"limits": {"topic algebra": 0.9}}, "topic algebra is met in 90 % of the tests"),
         ({"stops": {"no-item": 0.1}}, "10 % of the tests end because no item can be given"),
+        ({"error_rates": {"false_pass": 0.09}}, "9 % of the learners at the lower end of the indifference region pass"),
+        ({"error_rates": {"false_fail": 0.08}}, "and false_fail is 5 %; raise length.max, classify.indifference or"),
         ({"why": "empty"}, "it cannot be given: empty"),
     ],
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irt_assets.responses.eligibility.attempts import (
+    NO_SCORE,
     Attempts,
     JudgedLearners,
     Judgement,
@@ -26,6 +28,7 @@ from irt_assets.responses.eligibility.attempts import (
 )
 from irt_assets.responses.eligibility.minimum import expected_b_se, propose_minimum, recommend
 from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Rules
+from irt_assets.responses.points import read_points
 from irt_assets.responses.snapshot import settings_differ
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
@@ -181,6 +184,20 @@ def test_verdicts_are_the_same_if_learners_are_judged_in_parts(rows: list[dict],
         assert (code.tolist(), score.tolist()) == (whole.code[indices].tolist(), whole.score[indices].tolist())
     counts = [counts_by_reason(code) for code, _ in outcomes]
     assert {reason: sum(one[reason] for one in counts) for reason in whole.counts} == whole.counts
+
+
+def test_points_of_a_single_answer_equal_its_verdict() -> None:
+    """An omission, and a wrong answer without its score, have no points (−1) in a verdict and 0 in a session."""
+    answers = [*((right, None) for right in (True, False, None)), *product((True, False), range(-1, 7))]
+    attempts = dataclasses.replace(
+        attempts_of([{"correct": -1 if right is None else int(right)} for right, _ in answers]),
+        score=np.array([NO_SCORE if n is None else n for _, n in answers], np.int16),
+        max_score=np.full(len(answers), 4, np.int16),
+    )
+    verdicts = zip(attempts.contradictory.tolist(), attempts.points.tolist(), strict=True)
+    expected = [None if is_contradictory else max(0, n) for is_contradictory, n in verdicts]
+    assert [read_points(right, n, 4) for right, n in answers] == expected
+    assert [n for n in expected if n is not None] == [4, 0, 0, 4, 0, 1, 2, 3]
 
 
 def test_repeats_sandbox_and_test_accounts_do_not_count_as_rejected() -> None:

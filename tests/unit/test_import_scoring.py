@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import math
+import random
 import re
+from collections import Counter
 from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.clean import CleanedBatch, Cleaner, Limits
 from irt_assets.intake.ingest import AnswerSource
 from irt_assets.intake.library_files import FILES
-from irt_assets.intake.mapping import Mapping, MatrixMapping, bind_attempts, load_mapping, presets
+from irt_assets.intake.mapping import (
+    ByPattern,
+    Mapping,
+    MatrixMapping,
+    bind_attempts,
+    load_mapping,
+    matches,
+    presets,
+)
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, ignore_rows
@@ -106,6 +118,42 @@ def test_points_count_as_right_from_the_mark_on(
     found, report = read(tmp_path, text, scoring)
     assert {user: value for (user, item), value in found.items() if item == "i2"} == right
     assert not report.rejected
+
+
+@pytest.mark.parametrize(("share", "refused"), [(4, True), (40, False)])
+def test_matrix_with_many_marks_below_0_is_refused(tmp_path: Path, share: int, refused: bool) -> None:
+    text = "id,q1,q2\n" + "".join(f"p{k},{k % 2},{k // 2 % 2 if k % share else -1}\n" for k in range(80))
+    if refused:
+        with pytest.raises(PermanentFailure, match=r"(?s)20 scores lie from -1 to below 0.*--suggest writes"):
+            read(tmp_path, text, AsGiven())
+    else:
+        assert read(tmp_path, text, AsGiven())[1].rejected == {"bad_score": 2}
+
+
+@pytest.mark.parametrize("shape", ["matrix", "list"])
+def test_values_of_single_items_are_replaced(tmp_path: Path, shape: str) -> None:
+    mapping = tmp_path / "own.yaml"
+    if shape == "matrix":
+        rules, text = "columns: {user_id: id}\nwide: {items: 'q*'}", "id,q1,q2\nann,1,1\nbob,2,0\n"
+    else:
+        rules = "columns: {user_id: id, item_id: item, correct: x}"
+        text = "id,item,x\nann,q1,1\nann,q2,1\nbob,q1,2\nbob,q2,0\n"
+    mapping.write_text(rules + "\nitem_values: {q1: {1: 0, 2: 1}}\n")
+    answers, _ = read(tmp_path, text, AsGiven(), mapping)
+    assert answers == {("ann", "q1"): False, ("ann", "q2"): True, ("bob", "q1"): True, ("bob", "q2"): False}
+
+
+def test_first_filled_column_of_results_counts(tmp_path: Path) -> None:
+    mapping = tmp_path / "own.yaml"
+    rules = {
+        "columns": {"user_id": "who", "item_id": "item", "score": ["manual", "auto"]},
+        "null_values": ["null"],
+        "max_scores": {"q1": 4},
+    }
+    mapping.write_text(yaml.safe_dump(rules))
+    text = "who,item,manual,auto\nann,q1,3.0,0\nbob,q1,null,1\nann,q2,,1\nbob,q2,0,1\n"
+    answers, _ = read(tmp_path, text, AsGiven(), mapping, ("score",))
+    assert answers == {("ann", "q1"): 3, ("bob", "q1"): 1, ("ann", "q2"): 1, ("bob", "q2"): 0}
 
 
 def test_single_score_above_1_rejects_only_its_row(tmp_path: Path) -> None:
@@ -686,6 +734,49 @@ def test_brackets_in_a_pattern_also_match_literally() -> None:
     ]
 
 
+def test_values_by_pattern_are_those_of_all_names_and_patterns_that_match() -> None:
+    rng = random.Random(3)
+    names = ["".join(rng.choices("ab1[]*?! ", k=rng.randint(0, 6))) for _ in range(4_000)]
+    patterns, columns = {*names[:1_000], "a*", "b? [a1]", "?[!a]"}, names[1_000:]
+    by_pattern = ByPattern({pattern: pattern for pattern in patterns})
+    for column in {*columns, "b1 [a1]", "b1 a"}:
+        assert by_pattern.fitting(column) == [pattern for pattern in patterns if matches(column, pattern)]
+
+
+@pytest.mark.parametrize("name", ["q{}", "Q{} [Score]", "[Q{}]"])
+def test_comparisons_with_patterns_grow_with_the_columns_and_not_with_their_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Twice the columns need twice the comparisons; they once needed four times as many."""
+    done = Counter[str]()
+
+    def compare(column: str, pattern: str) -> bool:
+        done.update(["comparison"])
+        return fnmatchcase(column, pattern)
+
+    def comparisons(n: int) -> int:
+        names = [name.format(k) for k in range(n)]
+        matrix = tmp_path / f"{n}.csv"
+        cells = "".join(f"u{row}," + ",".join("01901"[(row + k) % 5] for k in range(n)) + "\n" for row in range(10))
+        matrix.write_text(f"user_id,{','.join(names)}\n{cells}")
+        rules = Mapping(
+            name="wide",
+            columns={"user_id": ("user_id",)},
+            wide=MatrixMapping(items=(*names, "none*")),
+            null_values={"*": ("NA",)} | dict.fromkeys(names, ("9",)),
+            max_scores=dict.fromkeys(names, 2) | {"*": 1},
+            extract=dict.fromkeys(names, "^([^ /]+)"),
+        )
+        done.clear()
+        given = AnswerSource(open_source(matrix, None, rules), rules, date(2026, 7, 1), AsGiven())
+        read = sum(answers.num_rows for _, answers in given.answers(LIMITS, ImportReport(), ignore_rows))
+        assert read == 8 * n
+        return done.total()
+
+    monkeypatch.setattr("irt_psychometrics.commands.cell_scores.fnmatchcase", compare)
+    assert comparisons(200) < 2.6 * comparisons(100)
+
+
 def test_answers_have_the_right_learner_if_their_number_equals_the_number_of_rows() -> None:
     """A shortcut for equal lengths once gave every answer the learner of a different row."""
     batch = matrix(person=["ann", "bob"], i1=["1", ""], i2=["1", ""])
@@ -710,7 +801,34 @@ def test_matrix_columns_without_scores_are_not_items() -> None:
         ["gender", "choice", "ordinal"],
         {"i1": 2},
         ("all_right",),
+        {},
     )
+
+
+@pytest.mark.parametrize("scoring", [AsGiven(Maxima(declared={"*": 4})), FromPoints(1)])
+def test_total_in_a_matrix_is_left_out_and_named(tmp_path: Path, scoring: Scoring) -> None:
+    cells = [[k * k % 3, k % 2, k // 2 % 3] for k in range(40)]
+    lines = [",".join(map(str, [f"p{k}", *row, sum(row)])) for k, row in enumerate(cells)]
+    path = tmp_path / "m.csv"
+    path.write_text("user_id,a,b,c,total\n" + "\n".join(lines) + "\n")
+    given, report = AnswerSource(open_source(path), load_mapping("wide"), date(2026, 7, 1), scoring), ImportReport()
+    answers = [answers for _, answers in given.answers(LIMITS, report, ignore_rows, scoring)]
+    assert {*answers[0]["item_id"].to_pylist()} == {"a", "b", "c"}
+    assert f"{path}: not items, left out: total (the sum of a … c)" in report.notes
+
+
+def test_import_notes_learners_without_points_and_maxima_out_of_reach(tmp_path: Path) -> None:
+    rng = np.random.default_rng(23)
+    right = rng.random((300, 12)) < 1 / (1 + np.exp(np.linspace(-1.5, 1.5, 12) - rng.normal(size=(300, 1))))
+    right[:100] = False
+    n_absent = int((~right.any(axis=1)).sum())
+    lines = [",".join(map(str, [f"p{k}", *row])) for k, row in enumerate(right.astype(int))]
+    path, scoring = tmp_path / "m.csv", AsGiven(Maxima(declared={"q0": 3}))
+    path.write_text("user_id," + ",".join(f"q{j}" for j in range(12)) + "\n" + "\n".join(lines) + "\n")
+    given, report = AnswerSource(open_source(path), load_mapping("wide"), date(2026, 7, 1), scoring), ImportReport()
+    assert [*given.answers(LIMITS, report, ignore_rows, scoring)]
+    assert any(f"{n_absent} persons have 0 on all 12 items (by chance: " in note for note in report.notes)
+    assert f"{path}: nobody has more than 1 point on q0 (1 of 3): is 1 the maximum score there?" in report.notes
 
 
 def test_items_of_a_matrix_are_the_columns_that_the_mapping_names(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from irt_assets.intake.mapping import load_mapping
+from irt_assets.intake.mapping import bind, load_mapping
 from irt_assets.intake.recognise import Column, denominator
 from irt_assets.intake.suggest import suggest
 from irt_assets.intake.suggestion import Suggestion, preview
@@ -97,6 +98,172 @@ def test_comments_hold_every_reason_and_names_with_line_breaks(tmp_path: Path) -
 )
 def test_formats_of_times(texts: list[str], form: str | None) -> None:
     assert Column("time", texts).time_format == form
+
+
+def times_of(*texts: str, header: str = "student,question,submitted,correct") -> str:
+    return f"{header}\n" + "".join(f"s{k},q{k % 2},{text},{k % 2}\n" for k, text in enumerate(texts))
+
+
+def test_dates_with_two_readings_are_a_choice(tmp_path: Path) -> None:
+    texts = [f"10/{5 + k % 5:02d}/2026 9:{k:02d} AM" for k in range(30)]
+    found = suggested(tmp_path, times_of(*texts))
+    assert "format" not in found.content.get("time", {})
+    assert yaml.safe_load(found.as_yaml())["choose"]["times"] == [
+        {
+            "reading": {"time": {"format": "%m/%d/%Y %I:%M %p"}},
+            "rows": [f"line {k + 2}: {texts[k]} is {5 + k:02d} October 2026, 09:{k:02d}" for k in range(3)],
+        },
+        {
+            "reading": {"time": {"format": "%d/%m/%Y %I:%M %p"}},
+            "rows": [f"line {k + 2}: {texts[k]} is 10 {('May', 'June', 'July')[k]} 2026, 09:{k:02d}" for k in range(3)],
+        },
+    ]
+    assert "(choose.times)" in preview(tmp_path / "x.csv", found)[-1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "header"),
+    [
+        (["10/05/2026 09:10", "10/13/2026 09:10"], "student,question,submitted,correct"),
+        (["10/10/2026 09:10", "09/09/2026 09:10"], "student,question,submitted,correct"),
+        (["05.10.2026 09:10", "06.10.2026 09:10"], "student,question,submitted,correct"),
+        (
+            ["10/05/2026 09:10,10/05/2026 09:12", "10/05/2026 09:10,10/13/2026 09:12"],
+            "student,question,started,submitted,correct",
+        ),
+    ],
+    ids=["a day above 12", "equal numbers", "points", "another column with a day above 12"],
+)
+def test_dates_with_one_reading_are_no_choice(tmp_path: Path, texts: list[str], header: str) -> None:
+    found = suggested(tmp_path, times_of(*texts, header=header))
+    assert "choose" not in found.content
+    assert "2 of 2 answers would be stored" in preview(tmp_path / "x.csv", found)[-1]
+
+
+def table(header: str, rows: int, cells: Callable[[int], str]) -> str:
+    return f"{header}\n" + "".join(f"p{k},{cells(k)}\n" for k in range(rows))
+
+
+@pytest.mark.parametrize(("mark", "n_readings"), [("-1", 3), ("-0.25", 2)])
+@pytest.mark.parametrize("kind", ["matrix", "list"])
+def test_marks_taken_off_are_a_choice_and_no_code(tmp_path: Path, mark: str, n_readings: int, kind: str) -> None:
+    cells = ["1", mark, "0", "1"]
+    if kind == "matrix":
+        found = suggested(tmp_path, table("id,q1,q2", 40, lambda k: f"{cells[k % 4]},{cells[k // 2 % 4]}"))
+    else:
+        found = suggested(tmp_path, table("student,item,score", 40, lambda k: f"q{k % 3},{cells[k % 4]}"))
+    wrong, omitted, *code = (one["reading"] for one in found.content["choose"]["marks"])
+    assert wrong == {"values": {"correct": {mark: 0, "0": 0, "1": 1}}}
+    assert omitted == {"values": {"correct": {mark: 0, "0": None, "1": 1}}}
+    assert len(code) == n_readings - 2
+    assert all([*one["null_values"].values()] == [["-1"]] * len(one["null_values"]) for one in code)
+    assert "null_values" not in found.content
+    assert yaml.safe_load(found.as_yaml()) == found.content
+    assert "(choose.marks)" in preview(tmp_path / "x.csv", found)[-1]
+
+
+def test_marks_taken_off_without_zeros_are_wrong_answers(tmp_path: Path) -> None:
+    found = suggested(tmp_path, table("id,q1,q2", 40, lambda k: f"{1 - k % 3 // 2 * 2},{1 - k % 2 * 2}"))
+    assert found.content["values"] == {"correct": {"-1": 0, "1": 1}}
+    assert not {"choose", "null_values"} & found.content.keys()
+
+
+def test_rare_or_large_negative_numbers_remain_codes(tmp_path: Path) -> None:
+    found = suggested(tmp_path, table("id,q1,q2", 60, lambda k: f"{k % 2 if k else -1},{k // 2 % 2 if k % 3 else -9}"))
+    assert found.content["null_values"] == {"q1": "-1", "q2": "-9"}
+    assert "choose" not in found.content
+
+
+@pytest.mark.parametrize("kind", ["matrix", "list"])
+def test_item_coded_1_and_2_beside_0_and_1_is_a_choice(tmp_path: Path, kind: str) -> None:
+    if kind == "matrix":
+        found = suggested(tmp_path, table("id,q1,q2", 40, lambda k: f"{1 + k // 2 % 2},{k % 2}"))
+    else:
+        found = suggested(
+            tmp_path, table("student,item,score", 80, lambda k: f"q{1 + k % 2},{(k + 1) % 2 + k // 2 % 2}")
+        )
+    coded, points = found.content["choose"]["items_from_1"]
+    assert coded["reading"] == {"item_values": {"q1": {"1": 0, "2": 1}}}
+    assert points["reading"] == {"max_scores": {"q1": 2}}
+    assert (coded["rows"][0], points["rows"][0]) == ("line 2, q1: 1 is 0 of 1 points", "line 2, q1: 1 is 1 of 2 points")
+    assert "max_scores" not in found.content
+
+
+@pytest.mark.parametrize("top", ["1", "2"])
+def test_item_of_true_and_false_beside_numbers_is_an_item(tmp_path: Path, top: str) -> None:
+    found = suggested(
+        tmp_path, table("id,q1,q2,q3", 40, lambda k: f"{k % 2 == 0},{k // 2 % 2},{'0' if k % 3 else top}")
+    )
+    assert found.content["wide"] == {"items": ["q1", "q2", "q3"]}
+    assert found.content["values"] == {"correct": {"True": True, "False": False}}
+    assert found.content.get("max_scores") == (None if top == "1" else {"q3": 2})
+
+
+def test_rows_of_one_learner_in_a_matrix_are_a_choice(tmp_path: Path) -> None:
+    text = "id,attempt,q1,q2,q3\n" + "".join(f"s{k // 2},{1 + k % 2},{k % 2},{k // 3 % 2},1\n" for k in range(40))
+    found = suggested(tmp_path, text)
+    same, other = (one["reading"]["columns"]["user_id"] for one in found.content["choose"]["learners"])
+    assert (same, other) == (["id"], ["#file", "#row"])
+    assert any("attempt (a number of the rows)" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("total", "what"), [(sum, "sum"), (lambda row: round(sum(row) / len(row), 2), "mean")])
+def test_total_of_a_matrix_is_left_out_and_named(tmp_path: Path, total: Callable, what: str) -> None:
+    rows = [[k % 2, k // 2 % 2, k // 3 % 2, k * k % 3 % 2] for k in range(40)]
+    text = table("id,a,b,c,d,mine", 40, lambda k: ",".join(map(str, [*rows[k], total(rows[k])])))
+    found = suggested(tmp_path, text)
+    assert found.content["wide"] == {"items": ["a", "b", "c", "d"]}
+    assert f"Left out, because they are not items: mine (the {what} of a … d)." in found.notes
+
+
+def test_list_with_marks_of_people_and_programs_uses_both(tmp_path: Path) -> None:
+    header = "CandidateExternalId,QuestionNo,QuestionTitle,ManuallyGradedScore,AutoGradedScore"
+    lines = [f"{c},{q},T{q}," + ("3.0,null" if q < 2 else f"null,{q % 2}.0") for c in (101, 102) for q in (1, 2, 3)]
+    found = suggested(tmp_path, "\n".join([header, *lines]) + "\n")
+    assert found.content["columns"] == {
+        "item_id": "QuestionNo",
+        "user_id": "CandidateExternalId",
+        "score": ["ManuallyGradedScore", "AutoGradedScore"],
+    }
+    assert found.content["max_scores"] == {"1": 3}
+    assert preview(tmp_path / "x.csv", found)[-1] == "6 of 6 answers would be stored"
+
+
+def test_times_in_two_forms_are_not_left_out(tmp_path: Path) -> None:
+    found = suggested(tmp_path, times_of("10/05/2026 09:10", "06.10.2026 09:10", "10/07/2026 09:10"))
+    assert found.content["columns"]["completed_at"] == "submitted"
+    assert "submitted looks like times, in two forms: lines 2 and 3. Write them alike." in found.notes
+    assert not any("Left out" in note for note in found.notes)
+    assert preview(tmp_path / "x.csv", found)[-1] == "0 of 3 answers would be stored, 3 × bad_time"
+
+
+def test_times_in_an_unknown_form_are_named(tmp_path: Path) -> None:
+    texts = ("2026年10月5日 09:10", "2026年10月6日 09:10")
+    found = suggested(tmp_path, times_of(*texts, header="student,question,datetime,correct"))
+    assert any("datetime looks like times, in an unknown form: line 2." in note for note in found.notes)
+
+
+def test_a_choice_with_one_reading_left_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    readings = [{"reading": {"time": {"format": form}}} for form in ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M")]
+    content: dict[str, Any] = {"columns": {"user_id": "u"}, "time": {"zone": "UTC"}, "choose": {"times": readings}}
+    path.write_text(yaml.safe_dump(content))
+    both = load_mapping(path)
+    assert both is not None
+    with pytest.raises(PermanentFailure, match=r"several readings of it \(choose.times\): keep one"):
+        bind(both, "x.csv", ["u"], ["user_id"], ["user_id"])
+    path.write_text(yaml.safe_dump(content | {"choose": {"times": readings[1:]}}))
+    one = load_mapping(path)
+    assert one is not None
+    assert (one.choose, one.time.format, one.time.zone) == ({}, "%m/%d/%Y %H:%M", "UTC")
+
+
+@pytest.mark.parametrize("choose", [[], {"times": []}, {"times": [1]}, {"times": [{"reading": {"time": 5}}]}])
+def test_invalid_choices_are_refused_with_a_message(tmp_path: Path, choose: Any) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"columns": {"user_id": "u"}, "choose": choose}))
+    with pytest.raises(PermanentFailure, match="A mapping file looks like"):
+        load_mapping(path)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from irt_assets.intake.mapping import Mapping, load_mapping
 from irt_assets.intake.readers import open_source
 from resources.failures import PermanentFailure
+from tests.helpers.workbooks import write_cells
 
 FRAME = pd.DataFrame(
     {
@@ -70,16 +71,21 @@ def test_excel_sheet_gives_the_rows_of_its_csv(tmp_path: Path) -> None:
         open_source(tmp_path / "x.xlsx", None, Mapping(name="m", file={"sheet": "Keys"}))
 
 
-@pytest.mark.usefixtures("readers")
-def test_opendocument_sheet_keeps_text_and_numbers(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.ods", "w") as book:
+def write_ods(path: Path, more_rows: str = "") -> Path:
+    """Write an OpenDocument workbook with the rows of `ODS` and more rows after them."""
+    with zipfile.ZipFile(path, "w") as book:
         book.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
         book.writestr(
             "META-INF/manifest.xml",
             '<m:manifest xmlns:m="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"></m:manifest>',
         )
-        book.writestr("content.xml", ODS.replace("\n", ""))
-    assert rows(tmp_path / "x.ods") == ([2], [{"id": "007", "q1": "1"}])
+        book.writestr("content.xml", ODS.replace("\n", "").replace("</table:table><", f"{more_rows}</table:table><"))
+    return path
+
+
+@pytest.mark.usefixtures("readers")
+def test_opendocument_sheet_keeps_text_and_numbers(tmp_path: Path) -> None:
+    assert rows(write_ods(tmp_path / "x.ods")) == ([2], [{"id": "007", "q1": "1"}])
 
 
 @pytest.mark.usefixtures("readers")
@@ -120,6 +126,37 @@ def test_converted_file_is_deleted_with_its_source(tmp_path: Path, monkeypatch: 
     assert len([*tmp_path.iterdir()]) == 2
     del source
     assert [path.name for path in tmp_path.iterdir()] == ["x.xlsx"]
+
+
+@pytest.mark.usefixtures("readers")
+@pytest.mark.parametrize("cell", ["XFD1048576", "LL1048576", "XFD100000"])
+def test_workbook_with_a_cell_far_from_its_table_is_refused(tmp_path: Path, cell: str) -> None:
+    """Reading such a workbook of 2 kB took 10 to 550 GB and ended the process."""
+    path = write_cells(tmp_path / "far.xlsx", {"A1": 1, cell: 2})
+    with pytest.raises(PermanentFailure, match=r"far\.xlsx is an Excel workbook .*delete the rows and columns beyond"):
+        open_source(path)
+
+
+@pytest.mark.usefixtures("readers")
+def test_opendocument_sheet_with_a_cell_far_from_its_table_is_refused(tmp_path: Path) -> None:
+    far = (
+        '<table:table-row table:number-rows-repeated="1048573"><table:table-cell/></table:table-row><table:table-row>'
+        '<table:table-cell table:number-columns-repeated="16383"/>'
+        '<table:table-cell office:value-type="float" office:value="1"><text:p>1</text:p></table:table-cell>'
+        "</table:table-row>"
+    )
+    with pytest.raises(
+        PermanentFailure, match=r"far\.ods is an OpenDocument spreadsheet \(ods\), and it cannot be read"
+    ):
+        open_source(write_ods(tmp_path / "far.ods", far))
+
+
+@pytest.mark.usefixtures("readers")
+def test_sheet_that_begins_below_and_right_of_its_corner_keeps_its_places(tmp_path: Path) -> None:
+    path = write_cells(tmp_path / "x.xlsx", {"C3": 7, "D3": 8, "D5": 9})
+    source = open_source(path)
+    assert source.columns == ["", " (2)", "7", "8"]
+    assert rows(path) == ([4, 5], [dict.fromkeys(source.columns, ""), dict.fromkeys(source.columns, "") | {"8": "9"}])
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])

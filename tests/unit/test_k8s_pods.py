@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
+from deploy.write_pods import SETTINGS
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.servers import SERVERS
 from jobs.plans import PLANS, Plan
@@ -164,6 +165,26 @@ def test_every_environment_variable_is_a_setting() -> None:
         assert set(given) <= known, location
 
 
+def test_every_container_with_the_database_reads_all_settings_of_the_installation() -> None:
+    """In a database with two installations, only IRT_DB_SCHEMA in irt-config distinguishes them."""
+    shared = yaml.safe_load(SETTINGS)
+    for location, container in containers():
+        if "DATABASE_URL" in environment(container):
+            assert container["envFrom"][: len(shared)] == shared, location
+
+
+def test_pods_that_pull_or_run_commands_contain_the_file_of_sources() -> None:
+    """The code server pulls; people run `irt pull` and `irt learner erase` in the daemon's pod."""
+    mounted = {
+        name
+        for name, pod in PODS.items()
+        for container in pod.spec["containers"]
+        for mount in container["volumeMounts"]
+        if mount["name"] == "sources" and mount["mountPath"] == "/etc/irt"
+    }
+    assert mounted == {"irt-code-server", "dagster-daemon"}
+
+
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 COMMAND_CPU_S = 1.1
 """CPU seconds of a probe that is a command of `irt`. On a busy node the pod gets only the CPU that it requests."""
@@ -233,7 +254,9 @@ def test_daemon_runs_in_a_single_pod() -> None:
 
 
 def test_daemon_pod_has_volumes_large_enough_for_runs() -> None:
-    sizes = {one["name"]: one["emptyDir"]["sizeLimit"] for one in PODS["dagster-daemon"].spec["volumes"]}
+    sizes = {
+        one["name"]: one["emptyDir"]["sizeLimit"] for one in PODS["dagster-daemon"].spec["volumes"] if "emptyDir" in one
+    }
     assert sizes == {"home": "20Gi", "cache": "4Gi", "tmp": "10Gi"}
 
 

@@ -8,13 +8,16 @@ from datetime import UTC, date, datetime, timedelta
 from string import Formatter
 from typing import Any
 
+import grimp
 import pytest
 
 from irt_assets.abilities.online import Learner, Theta
 from irt_assets.kpis.kpi_definitions import RANGES, NullReason
+from irt_assets.reports import learner_processes
 from irt_assets.reports.learner_blocks import activity, learner_in_short, theta_over_time
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps, sorted_topics, verdict
+from irt_assets.reports.learner_week import RENDERERS
 from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.plots.axes import Points
@@ -280,3 +283,13 @@ def test_report_has_the_score_in_words_of_its_language() -> None:
     both = text(page(replace(FACTS, scores=(score, other))))
     assert "main: In the test" in both
     assert "About 99 in 100 learners in the comparison group got a lower score. This is not yet enough to pass." in both
+
+
+def test_hash_of_a_report_covers_every_module_that_renders_reports() -> None:
+    """Otherwise a change of a helper would leave old reports in place, or change them without being noticed."""
+    graph = grimp.build_graph("irt_assets", "resources")
+    renderer = learner_processes.__name__
+    imported = {renderer, *graph.find_upstream_modules(renderer)}
+    imported -= {module for module in imported if module.startswith("irt_assets.blocks")}
+    imported -= {"resources.failures"}  # classes of exceptions
+    assert {module.__name__ for module in RENDERERS} == imported

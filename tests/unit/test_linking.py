@@ -309,6 +309,7 @@ def gaps(
     slope: float = 1.0,
     intercept: float = 0.0,
     times: float = 1.0,
+    model: Model = "2pl",
 ) -> list[str]:
     """Gaps in the coverage of items i0, i1, … with these `topics` by those whose numbers are `used`.
 
@@ -318,7 +319,7 @@ def gaps(
     changes = {"slope": slope, "intercept": intercept, "slope_intercept_cov": times * COV[0, 1], **errors}
     anchors = {"anchors_used": [f"i{k}" for k in used]}
     constants = LinkingConstants.from_json(fit_specs.CONSTANTS | changes | anchors, "fit")
-    return coverage_gaps(constants, Bank({f"i{k}": topic for k, topic in enumerate(topics)}, b), 0.10)
+    return coverage_gaps(constants, Bank({f"i{k}": topic for k, topic in enumerate(topics)}, b), model, 0.10)
 
 
 def published_difficulties(low: float, high: float) -> dict[str, float]:
@@ -344,6 +345,15 @@ def test_bank_is_covered_if_its_percentiles_are_placed_with_a_small_error(slope:
         "10th percentile",
         "90th percentile",
     ]
+
+
+def test_coverage_counts_the_slope_bias_of_a_3pl_as_an_error() -> None:
+    """At b = −2 the errors of `COV` give .098. A slope that is off by .03 moves b by .06, so the error becomes .115."""
+    b = published_difficulties(-2, 1)
+    assert gaps(b, ["algebra"] * 2, [0, 1]) == []
+    (gap,) = gaps(b, ["algebra"] * 2, [0, 1], model="3pl")
+    assert gap.startswith("the anchors used place b = -2.00, the 10th percentile")
+    assert gap.endswith("with a standard error of 0.11, limit 0.10")
 
 
 def test_large_topics_with_fewer_than_two_anchors_are_listed() -> None:

@@ -194,6 +194,14 @@ def test_every_alert_rule_has_a_test() -> None:
     assert [rule["alert"] for rule in rules("alert") if tests.count(rule["alert"]) < 3] == []
 
 
+def test_every_alert_rule_links_a_page_of_the_site() -> None:
+    docs = DEPLOY.parent / "docs"
+    for rule in rules("alert"):
+        site, _, page = rule["annotations"]["runbook_url"].partition("/")
+        assert site == "{{ $externalLabels.irt_docs }}"
+        assert (docs / page).with_suffix(".md").is_file(), rule["alert"]
+
+
 @pytest.mark.parametrize("path", sorted((DEPLOY / "grafana").glob("*.json")), ids=lambda path: path.stem)
 def test_dashboards_use_only_existing_metrics_and_labels(path: Path) -> None:
     dashboard = json.loads(path.read_text("utf-8"))

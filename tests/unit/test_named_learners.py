@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from irt_assets.intake.clean import Limits
+from irt_assets.intake.ingest import AnswerSource
+from irt_assets.intake.jsonlines import as_cell, parse_json
+from irt_assets.intake.mapping import Mapping
+from irt_assets.intake.posted import Post
+from irt_assets.intake.readers import open_source
+from irt_assets.intake.report import ImportReport, RefusedRow, contains_id
+from irt_assets.intake.sources import Source
 from jobs.retention.erasure import LEARNER_TABLES
-from jobs.retention.erasure_mentions import MENTION_TABLES, contains_id
+from jobs.retention.erasure_mentions import MENTION_TABLES
 from resources.tables import METADATA
 
 OVER_MANY = {
@@ -18,7 +27,7 @@ OVER_MANY = {
     *("testlet_sd_publication", "month_impact", "server_setting"),
     *("intake", "pull_source", "pull_day", "item_time", "attempt_verdict", "judged_day", "snapshot_rewrite"),
     *("month_state", "form", "form_item", "item_analysis", "key_evidence", "score_table"),
-    *("adaptive_test", "item_exposure", "adaptive_simulation"),
+    *("adaptive_test", "adaptive_bank", "item_exposure", "adaptive_simulation"),
 }
 """Tables of items, months and decisions. Add a new table only if none of its columns can contain a learner's id."""
 
@@ -47,6 +56,40 @@ def test_tables_of_items_months_and_decisions_have_no_column_of_a_learner(table:
 )
 def test_only_rejected_rows_that_contain_the_learners_id_are_found(texts: tuple[str, str], expected: bool) -> None:
     assert contains_id("u-1", texts) is expected
+
+
+IDS = [
+    *('["a","b"]', '["a", "b"]', '[ "a" , "b" ]', "[1,2]", "[1.50]", '["é"]', r'["\u00e9"]', r'["a\"b"]', r'["a\nb"]'),
+    *('[["x"],["y"]]', '{"id":"a","n":1}', '{"id": "a"}', "[true,null]", r'["a\/b"]', "[]", "{}", r'["a\\b"]', "1.50"),
+    *("1e5", "7", '"a b"', r'"x\"y"', r'"a\\b"', '"é"', r'"\u00e9"', '"a,b"', r'"a\tb"', '"😀"', r'"\ud83d\ude00"'),
+]
+"""Awkward ids of learners, as JSON writes them."""
+FAULTS = (
+    '"item_id": "q", "x": NaN',
+    '"item_id": "q", "item_id": "r"',
+    '"item_id": "q", "completed_at": "2026-07-01T00:00:00Z", "correct": 1, "zzz": 1',
+    '"item_id": "q"',
+    '"item_id": "q", "completed_at": "never", "correct": 1',
+)
+
+
+@pytest.mark.parametrize("written", IDS)
+def test_refused_json_contains_the_id_that_the_log_gives_its_learner(tmp_path: Path, written: str) -> None:
+    """Lists and objects once stayed in refused rows after their learner was erased."""
+    user = str(as_cell(parse_json(written))).strip()
+    valid = '{"user_id": "k", "item_id": "q", "completed_at": "2026-07-01T00:00:00Z", "correct": 1}'
+    lines = [f'{{"user_id":{written},{fault}}}' for fault in FAULTS]
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, valid]))
+    sources: list[Source] = [open_source(tmp_path / "log.jsonl"), Post("exam", "\n".join(lines).encode(), lines=True)]
+    for source in sources:
+        refused: list[RefusedRow] = []
+        rules = Mapping(
+            name="own", columns={name: (name,) for name in ("user_id", "item_id", "completed_at", "correct")}
+        )
+        for _ in AnswerSource(source, rules, None).answers(Limits(0, 2**60), ImportReport(), refused.extend):
+            pass
+        assert len(refused) >= 3
+        assert [row for row in refused if not contains_id(user, [row.value, row.row])] == []
 
 
 def test_learner_id_is_found_in_text_escaped_as_csv_or_json() -> None:

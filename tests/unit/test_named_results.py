@@ -12,7 +12,6 @@ from tests.testbed.house import PRODUCT
 ROOT = Path(__file__).parents[2]
 BY_POSITION = {
     "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
-    "services/theta_api/app.py measure": "the arguments of `_answer`",
     "services/theta_api/app.py read": "the history and the arguments of `_answer`",
     "irt_assets/scores/releases.py moved_tables": "unpacked at once by the check and the page",
     "irt_assets/scores/issued.py IssuedScore.sitting": "a key, compared as a whole",
@@ -25,7 +24,7 @@ BY_POSITION = {
     "irt_psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
     "irt_psychometrics/core/assumed_errors.py assumed_errors": "in the order in which `from_errors` takes them",
     "irt_psychometrics/dif/wald.py curve_difference": "two integrals and the slopes of the second",
-    "irt_psychometrics/drift/errors.py _again": "a linking, its constants, and the places of its anchors",
+    "irt_psychometrics/drift/errors.py repeat_linking": "a linking, its constants, and the places of its anchors",
     "irt_psychometrics/itemfit/dependence.py answers_and_probabilities": "matrices of a block, multiplied at once",
     "irt_psychometrics/itemfit/fit_summary.py _some_learners": "the arguments that it was given, of fewer learners",
     "irt_psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",

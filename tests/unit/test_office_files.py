@@ -49,6 +49,14 @@ def test_word_file_contains_texts_tables_and_pictures_with_descriptions() -> Non
     assert all(shape.width > 0.4 * (made.sections[0].page_width or 0) * 0.8 for shape in made.inline_shapes)
 
 
+def test_word_file_with_a_long_title_has_the_whole_title_as_its_heading() -> None:
+    """A property of a Word file has at most 255 characters, and an id up to 600 bytes."""
+    title = "T" * 700
+    word = docx.Document(BytesIO(write_docx(Document(title, "en", "bank", ()))))
+    assert word.core_properties.title == title[:255]
+    assert word.paragraphs[0].text == title
+
+
 def test_workbook_has_a_sheet_for_each_table_with_whole_numbers_and_a_last_sheet_about() -> None:
     made = write_xlsx(document(Section("Options", (ITEMS, Pairs((("mean", "18.20"),)), ITEMS)), ITEMS))
     book = CalamineWorkbook.from_filelike(BytesIO(made))

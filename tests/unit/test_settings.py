@@ -18,7 +18,7 @@ from resources.postgres.database import Database
 from resources.postgres.database_url import TIMEOUTS, with_search_path
 from resources.postgres.own_schema import first_of, named_schema, path_option
 from resources.postgres.roles import role_statements
-from resources.serving.logs import without_password
+from resources.serving.logs import passwords_of, without_password
 from resources.settings import Settings, configured_names, get_settings, known_names, private_home, write_env_file
 
 
@@ -256,10 +256,28 @@ def test_password_is_hidden_in_representations_of_settings() -> None:
         ("postgresql://u:se@cr/et@h/d", "postgresql://u:***@h/d"),
         ('bad URI "postgresql://u:secret@h:port/d": port', 'bad URI "postgresql://u:***@h:port/d": port'),
         ("postgresql://u:@h/d", "postgresql://u:***@h/d"),
+        (
+            "postgresql://u@h/d?sslmode=require&sslpassword=geheim&password=secret&application_name=irt",
+            "postgresql://u@h/d?sslmode=require&sslpassword=***&password=***&application_name=irt",
+        ),
+        ("https://h/x?access_token=a.b&page=2", "https://h/x?access_token=***&page=2"),
+        ("https://h/x?KEY=a&X-Amz-Signature=0f&X-Amz-Date=1", "https://h/x?KEY=***&X-Amz-Signature=***&X-Amz-Date=1"),
+        (
+            'cannot open "https://h/x?api_key=a;client_secret=b"',
+            'cannot open "https://h/x?api_key=***;client_secret=***"',
+        ),
+        ("is key=B right? partition_key=2026-06", "is key=B right? partition_key=2026-06"),
     ],
 )
 def test_password_is_removed_from_a_printed_url(text: str, shown: str) -> None:
     assert without_password(text) == shown
+
+
+def test_passwords_in_the_query_of_a_url_are_found() -> None:
+    """libpq accepts a password there, too. Log lines must hide it, whatever the text around it."""
+    url = "postgresql://u:first%40@h/d?sslmode=require&password=sec%20ond&sslpassword=third"
+    assert passwords_of(url) == {"first%40", "first@", "sec%20ond", "sec ond", "third"}
+    assert passwords_of("postgresql://h/d?keepalives_idle=3") == {""}
 
 
 def test_unknown_names_of_settings_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

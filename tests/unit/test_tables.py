@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from resources import migrations
-from resources.tables import METADATA, VIEWS
+from resources.tables import METADATA, VIEWS, RecomputedBy, irreplaceable_rows
 
 TABLES = METADATA.sorted_tables
 COLUMNS = [column for table in TABLES for column in table.columns]
@@ -55,6 +55,14 @@ def test_every_table_of_the_design_exists() -> None:
 def test_every_table_is_described_and_has_a_key() -> None:
     assert [table.name for table in TABLES if not (table.comment or "").endswith(".")] == []
     assert [table.name for table in TABLES if not list(table.primary_key)] == []
+
+
+def test_every_table_declares_whether_assets_recompute_its_rows() -> None:
+    """A new table cannot be forgotten: without a declaration a downgrade would drop its rows without a word."""
+    assert all(isinstance(table.info["recomputed_by"], RecomputedBy) for table in TABLES)
+    assert {"issued_score", "score_table", "form", "drift_alerts", "mirt_ability"} <= irreplaceable_rows().keys()
+    assert irreplaceable_rows()["mirt_ability"] == "(kind <> 'online') IS NOT TRUE"
+    assert "item_drift" not in irreplaceable_rows()
 
 
 def test_every_column_is_described_and_has_a_nonempty_range() -> None:

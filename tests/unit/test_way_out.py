@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from irt_assets.servers import SERVERS
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.settings import get_settings
+from tests.helpers.written_commands import fault_of_irt
 
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("irt_assets", "jobs", "resources", "services", "packages/irt-psychometrics/irt_psychometrics")
 TYPED = {
     "scale lists": "There are: accept, decisions, init, list, movement, pass-mark, set, show.",
     "dashboard": "A server is started with irt run dashboard, or with --demo on this machine",
@@ -32,6 +36,19 @@ def test_error_for_an_unknown_command_lists_existing_commands(typed: str) -> Non
     done = CliRunner().invoke(app, typed.split())
     assert done.exit_code == 2
     assert TYPED[typed] in " ".join(done.output.replace("│", " ").split())
+
+
+def test_commands_and_options_that_messages_recommend_exist() -> None:
+    written, faults = 0, []
+    for path in (path for folder in PRODUCT for path in (ROOT / folder).rglob("*.py")):
+        text = re.sub(r'"\s*\n\s*f?"', "", path.read_text("utf-8"))  # a literal over several lines
+        for command in re.findall(r"`irt ([^`\n{]+)`", text):
+            written += 1
+            fault = fault_of_irt(command.split())
+            if "No such" in fault and command != "run NAME":
+                faults.append(f"{path.name}: {fault}")
+    assert written > 100
+    assert faults == []
 
 
 def test_servers_in_hints_equal_the_servers_that_irt_run_starts() -> None:
@@ -55,11 +72,22 @@ def test_error_for_a_setting_that_is_not_a_month_shows_a_month(monkeypatch: pyte
 
 CELLS = {
     "points": (
-        "q1,q2\n1,4\n3,2\n",
+        "q1,q2\n1,4\n4,2\n",
         "",
         r"Use `--max-score 4` if cells up to 4 are scores, and `--key FILE` if",
     ),
-    "covariates": ("sex,q1,q2\nm,2,0\nf,0,1\n", "", r"item q1: score '2'. Use `--max-score 2` if cells up to 2"),
+    "points of two kinds": (
+        "q1,q2\n1,4\n3,2\n",
+        "",
+        r"table item,max_score with each item's maximum \(cells reach q1,3, q2,4\), or `--max-score 4` if it is the",
+    ),
+    "covariates": (
+        "sex,q1,q2\nm,2,0\nf,0,1\n",
+        "",
+        r"item q1: score '2'. If they are scores, give `--max-score FILE`, a table item,max_score .* reach q1,2\)",
+    ),
+    "marks taken off": ("q1,q2\n1,-0.25\n0,1\n", "", r"write 0 for marks taken off for wrong .* `--missing=-1` if -1"),
+    "list without scores": ("id,item,trial\na,q1,0\na,q2,0\n", "", r"name the column of scores score or correct"),
     "one wrong cell": ("q1,q2\n1,0\nx,1\n", "", r"line 3, item q1: score 'x'.* A file of answers is a matrix"),
 }
 

@@ -173,7 +173,7 @@ class Pull:
             if day[0].isdigit():
                 self.months.add(day[:7])
             if not first["days"]:
-                state.first_pull = None
+                state.first_pull, state.pulled_at = None, datetime.fromisoformat(state.stood[-1][0])
             if self.report.read > before or not first["days"]:
                 self._store(state)
                 took = time.monotonic() - started
@@ -203,8 +203,8 @@ class Pull:
                 return
             state.again = again | {"behind": [*chunk[-1].last]}
             self._store_rows(reader, state, chunk, again=True)
-        state.again = None
-        state.settle(datetime.fromisoformat(again["at"]))
+        state.again, state.pulled_at = None, datetime.fromisoformat(again["at"])
+        state.settle(state.pulled_at)
         self._store(state)
 
     def _clamp(self, reader: SqlRows, place: Place, at: datetime) -> Place:

@@ -99,7 +99,8 @@ def insert_state(
 
 
 def store_state(connection: psycopg.Connection, state: PullState) -> None:
-    state.pulled_at = datetime.now(UTC)
+    if state.first_pull is not None:  # shows that it goes on; a complete pull sets the time at which it began
+        state.pulled_at = datetime.now(UTC)
     documents = {
         name: Jsonb(value)
         for name, value in vars(state).items()
@@ -127,6 +128,28 @@ def first_pull_under_way(connection: psycopg.Connection) -> bool:
                               AND pulled_at > now() - interval '1 hour')""",
         )
     )
+
+
+class PulledAnswers(NamedTuple):
+    """Whether answers come from pulls, and the time up to which all sources have been read.
+
+    The time is None without pulls, and until the first pull of each source is complete.
+    """
+
+    are_pulled: bool
+    until: datetime | None
+
+
+def pulled_answers(connection: psycopg.Connection) -> PulledAnswers:
+    """Read from the states of the pulls how far the answers have come. Reads no source.
+
+    A source that has not been read for a week is left out, because it may no longer be in the file of sources.
+    """
+    [found] = connection.execute(
+        """SELECT count(*) > 0, CASE WHEN bool_and(first_pull IS NULL) THEN min(pulled_at) END
+           FROM pull_source WHERE pulled_at > now() - interval '7 days'"""
+    ).fetchall()
+    return PulledAnswers(*found)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.covariances import times
 from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Calibration, ab_by_ad
 from irt_psychometrics.core.options import DEFAULT_MODEL, Method
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_p, format_value
@@ -23,15 +26,65 @@ from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.dif.analysis import TESTABLE, Dif
 from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_psychometrics.dif.wald import severity_of
-from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.errors import Comparison, Published, repeat_linking
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_responses
 from irt_psychometrics.linking.linking import link as link_anchors
 from irt_psychometrics.linking.linking import match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
+from irt_psychometrics.scoring.form_scores import covariance_of_forms, row_width
 
 MIN_ANCHORS = 3
 _LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=MIN_ANCHORS)
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantErrors:
+    """Errors of a link's constants, together with errors of the items.
+
+    Attributes
+    ----------
+    cov
+        Shape (2, 2), covariance of (slope, intercept). The anchors' own variation τ counts only if it is significant:
+        errors of equating are small, and chance values of τ, which are never below 0, would make them 15 % too large.
+    with_new, with_old
+        Item → covariance of its a, b and further parameters with (slope, intercept), shape (2 + M, 2), for the items of
+        the new fit on its own scale and for the items of the old side.
+    """
+
+    cov: Floats
+    with_new: Mapping[str, Floats]
+    with_old: Mapping[str, Floats]
+
+    @classmethod
+    def from_linking(
+        cls, new: Calibration, bank: ItemParameters, linking: Linking, anchors: AnchorSet
+    ) -> ConstantErrors:
+        """Derive the errors from the criterion's derivatives with respect to the items of both sides.
+
+        With errors x of the new and y of the old items, the constants' error is Cx + Dy, so their covariances with x
+        and y are Cov(x)Cᵀ and Cov(y)Dᵀ.
+        """
+        again, constants, _ = repeat_linking(new, linking, anchors)
+        assert again.with_items is not None
+        with_new = again.with_items.copy()
+        with_new[:, :2] = ab_by_ad(new.a, new.d) @ with_new[:, :2]
+        used, by_old = bank.places(linking.anchors_used), np.zeros((len(bank.a), 2 + bank.n_further, 2))
+        by_old[used, :2] = constants.by_old.reshape(2, -1, 2).transpose(1, 2, 0)
+        if constants.by_further_old is not None:
+            by_old[used, 2:] = constants.by_further_old.transpose(1, 2, 0)
+        by_ab = by_old[:, :2].transpose(2, 0, 1).reshape(2, -1)
+        own = bank.cov_of_all
+        own[:, :2, :2] = 0.0  # `times` includes these covariances
+        with_old = own @ by_old
+        with_old[:, :2] += times(by_ab, bank.cov).reshape(2, -1, 2).transpose(1, 2, 0)
+        cov = again.cov
+        if linking.tau_low == 0:
+            a = bank.a[used]
+            variances = np.stack([(a * linking.tau_slope) ** 2, np.full(a.size, linking.tau**2)], axis=1).ravel()
+            cov = cov - (constants.by_old * variances) @ constants.by_old.T
+        sides = ((new.item_ids, with_new), (bank.item_ids, with_old))
+        return cls(cov, *(dict(zip(ids, each, strict=True)) for ids, each in sides))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +103,8 @@ class ScaleLink(Result):
         Shape (K,), slopes and difficulties on the old scale; NaN for items without parameters.
     used
         Shape (K,), whether the item was used as an anchor.
+    errors
+        How errors of the constants depend on errors of the items of both sides, for `joint_cov`.
     """
 
     linking: Linking
@@ -60,6 +115,7 @@ class ScaleLink(Result):
     new_a: Floats
     new_b: Floats
     used: Mask
+    errors: ConstantErrors
     frame_kind: str | None = None
 
     @property
@@ -69,6 +125,55 @@ class ScaleLink(Result):
     @property
     def intercept(self) -> float:
         return self.linking.intercept
+
+    def joint_cov(self, new: ItemParameters, old: ItemParameters) -> Floats:
+        """Return the covariance of the items of two forms and the constants, for `equate_by_items`.
+
+        Errors of origin and unit that the items of a fit share cancel against errors of the constants, so that the
+        equivalents are much more precise than the items.
+
+        Parameters
+        ----------
+        new, old
+            The forms' items, each selected from its own side of the link (for a fit `fit.calibration.items`, on the
+            fit's own scale).
+
+        Returns
+        -------
+        array of shape (S, S)
+            Covariance in the order of `equate_by_items`. All NaN if the fit of the new form kept no covariances between
+            items.
+
+        Raises
+        ------
+        PsychometricsError
+            If an item is not on its side of the link.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.equating import equate_by_items
+        >>> names, rng = [f"q{k}" for k in range(9)], np.random.default_rng(1)
+        >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": rng.normal(size=9)})
+        >>> x, y = (irt.fit(irt.simulate_responses(bank, rng.normal(m, 1, 1000), random_state=1)) for m in (0, 0.5))
+        >>> found = irt.link(y, x)
+        >>> new, old = y.calibration.items.select(names[2:]), x.calibration.items.select(names[:7])
+        >>> constants = {"slope": found.slope, "intercept": found.intercept}
+        >>> equated = equate_by_items(new, old, **constants, joint_cov=found.joint_cov(new, old))
+        >>> bool((equated.se[1:-1] < 0.2).all())
+        True
+        """
+        width = row_width((new, old))
+        with_constants = []
+        for form, known in ((new, self.errors.with_new), (old, self.errors.with_old)):
+            if lost := [item for item in form.item_ids if item not in known]:
+                raise PsychometricsError(f"{some_of(lost)} must be on the form's own side of the link")
+            with_constants += [np.pad(known[item], ((0, width - len(known[item])), (0, 0))) for item in form.item_ids]
+        items, between = covariance_of_forms((new, old)), np.concatenate(with_constants)
+        if len(new.cov) == len(new.a) > 1:
+            items[:] = np.nan
+        return np.block([[items, between], [between.T, self.errors.cov]])
 
     def _title(self) -> str:
         return f"{self.linking.method} link by {len(self.linking.anchors_used)} of {len(self.item_ids)} common items"
@@ -325,7 +430,8 @@ def _link_fits(
     both = [item for item in bank.item_ids if item in known]
     then, now = bank.select(both), moved.calibration.items.select(both)
     used = np.isin(both, found.anchors_used)
-    return ScaleLink(found, moved, tuple(both), then.a, then.b, now.a, now.b, used, new.frame_kind)
+    errors = ConstantErrors.from_linking(new.calibration, bank, found, frozen)
+    return ScaleLink(found, moved, tuple(both), then.a, then.b, now.a, now.b, used, errors, new.frame_kind)
 
 
 def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | None = None) -> ItemDrift:

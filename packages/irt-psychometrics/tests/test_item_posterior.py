@@ -92,6 +92,21 @@ def test_errors_common_to_the_bank_are_neither_shrunk_nor_lost() -> None:
     assert np.polyfit(-eta[:, 1] / np.exp(eta[:, 0]), posterior.mean.b, 1)[0] == pytest.approx(1, abs=0.03)
 
 
+def test_shared_effects_give_the_draws_of_the_joint_covariance() -> None:
+    rng, J = np.random.default_rng(13), 40
+    eta = rng.multivariate_normal([0, 0], SPREAD, J)
+    shared = rng.normal(0, 0.05, (J, 2, 3))
+    joint = block_diagonal(small_errors(J)) + shared.reshape(2 * J, 3) @ shared.reshape(2 * J, 3).T
+    by_joint = ItemPosterior.from_items(items_at(eta, joint[None]))
+    items = items_at(eta, small_errors(J) + shared @ shared.transpose(0, 2, 1))
+    to_ab = np.stack([[items.a, 0 * items.a], [-items.b, -1 / items.a]]).transpose(2, 0, 1)
+    by_effects = ItemPosterior.from_items(items, to_ab @ shared)
+    np.testing.assert_allclose(by_effects.location, by_joint.location, rtol=1e-9)
+    np.testing.assert_allclose(by_effects.cov, by_joint.cov, rtol=1e-9)
+    one, other = (np.cov(draw_etas(each, 20_000).reshape(20_000, -1).T) for each in (by_effects, by_joint))
+    np.testing.assert_allclose(one, other, atol=6 * np.sqrt(2 / 20_000) * other.diagonal().max())
+
+
 def test_items_that_differ_only_by_their_errors_share_one_value() -> None:
     rng, J = np.random.default_rng(7), 300
     eta = np.tile(MEAN, (J, 1))
@@ -101,6 +116,38 @@ def test_items_that_differ_only_by_their_errors_share_one_value() -> None:
     assert (posterior.location.std(axis=0) < 0.3 * error).all()
     assert (np.abs(posterior.location.mean(axis=0) - MEAN) < 4 * error / np.sqrt(J)).all()
     assert np.isfinite(draw_etas(posterior, 5)).all()
+
+
+def test_slopes_are_shrunk_towards_the_mean_of_items_with_as_many_points() -> None:
+    """Half of the items are scored 0 … 4 with half the slope per point. Errors are as large as the spread of ln a."""
+    rng, J = np.random.default_rng(12), 400
+    half = np.arange(J) >= J // 2
+    eta = rng.multivariate_normal([0, 0], SPREAD, J) - np.outer(half, [np.log(2), 0])
+    errors = small_errors(J, 0.3)
+    estimates = eta + (np.linalg.cholesky(errors) @ rng.standard_normal((J, 2, 1)))[..., 0]
+    at = np.flatnonzero(half)
+    others = (OtherItems(GPCM, at, np.zeros((5, at.size)), np.full(at.size, 5)),)
+    posterior = ItemPosterior.from_items(items_at(estimates, errors, others=others))
+    bias = [(posterior.location - eta)[group, 0].mean() for group in (~half, half)]
+    assert abs(bias[1] - bias[0]) < 4 * 0.3 * np.sqrt(2 / (J / 2))
+    assert np.sqrt(posterior.prior_cov[0, 0]) == pytest.approx(0.3, abs=0.05)
+
+
+def test_draws_by_densities_follow_the_tail_of_the_slopes() -> None:
+    """Slopes are uniform. The steepest of 400 estimates are above all slopes that exist, and draws must not be."""
+    rng, J = np.random.default_rng(14), 400
+    eta = np.column_stack([np.log(rng.uniform(0.6, 1.8, J)), rng.normal(0, 1, J)])
+    errors = small_errors(J, 0.2)
+    estimates = eta + (np.linalg.cholesky(errors) @ rng.standard_normal((J, 2, 1)))[..., 0]
+    posterior = ItemPosterior.from_items(items_at(estimates, errors))
+    best = np.argsort(estimates[:, 0])[-20:]
+    normal, by_densities = (
+        np.mean([np.log(bank.a[best]) for bank in posterior.draw(200, rng, densities=densities)])
+        for densities in (0, 20)
+    )
+    truth = eta[best, 0].mean()
+    assert normal - truth > 0.05
+    assert abs(by_densities - truth) < 0.04
 
 
 def test_slopes_that_are_not_estimated_stay_equal_in_every_draw() -> None:

@@ -69,3 +69,20 @@ def test_percentile_ranks_count_half_of_those_with_score():
 def test_scale_or_norm_group_that_gives_no_table_is_refused(call, message):
     with pytest.raises(PsychometricsError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("a", "b"), [(12.0, np.linspace(-1.5, 1.5, 20)), (25.0, np.array([-0.9, 0.1, 0.13, 1.1]))])
+def test_table_of_steep_items_equals_integrals_on_many_nodes(a, b):
+    theta = np.linspace(-8, 8, 40_001)
+    p = expit(a * (theta[:, None] - b))
+    joint = np.zeros((b.size + 1, theta.size))
+    joint[0] = np.exp(-(theta**2) / 2)
+    for j in range(b.size):
+        joint[1:] = joint[1:] * (1 - p[:, j]) + joint[:-1] * p[:, j]
+        joint[0] *= 1 - p[:, j]
+    mean = joint @ theta / joint.sum(axis=1)
+    sd = np.sqrt((joint * (theta - mean[:, None]) ** 2).sum(axis=1) / joint.sum(axis=1))
+    items = ItemParameters.from_frame({"item": range(b.size), "a": [a] * b.size, "b": b})
+    table = ScoreTable.from_items(items, ScoreScale(1, 0, step=0.01))
+    np.testing.assert_allclose(table.theta, mean, atol=1e-5)
+    np.testing.assert_allclose(table.se, sd, atol=1e-5)

@@ -89,5 +89,10 @@ def _read(request: ViewRequest) -> tuple[EquatingComparison | None, list[TagChil
         ]
         for name in filter(None, [new, old]):
             require_known("form", name, forms)
-        found = compare_methods(connection, scale.scale_id, new, old, now=request.reader.now()) if new and old else None
+        found = None
+        if new and old:
+            reader = request.reader
+            found = compare_methods(
+                connection, scale.scale_id, new, old, now=reader.now(), cached=reader.compute_cached
+            )
     return found, choices[len(scales) == 1 :]

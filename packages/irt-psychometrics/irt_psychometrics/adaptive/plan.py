@@ -101,7 +101,8 @@ class SelectionPlan:
 
     @cached_property
     def fine_nodes(self) -> Floats:
-        return self.mean + self.sd * np.linspace(-_LIMIT, _LIMIT, _FINE)
+        reach = 2 if self.test.estimator == "wle" else 1  # WLE of full marks is beyond all posteriors
+        return self.mean + self.sd * np.linspace(-reach * _LIMIT, reach * _LIMIT, reach * (_FINE - 1) + 1)
 
     @cached_property
     def _counted_scores(self) -> CountedScores:

@@ -23,7 +23,8 @@ from irt_psychometrics.scoring.form_scores import require_curves
 if TYPE_CHECKING:
     from irt_psychometrics.adaptive.item_posterior import ItemPosterior
 
-_DRAWS = 1000
+_DRAWS, _BLOCK, _DENSITIES = 1000, 250, 20
+"""Number of true banks, number drawn at once, and number of densities of slopes among these."""
 _PROGRESS = 1e-3
 """Relative gain of a certain information below which it is not improved further."""
 _CLOSE = 0.005
@@ -83,7 +84,7 @@ def assemble(
     posterior
         Posterior of the bank's true parameters, for `design.certainty`.
     time_limit
-        Seconds after which the best forms that were found are returned.
+        Seconds of the search after which the best forms that were found are returned.
     gap
         The relative distance from the best possible objective at which the search ends; for "target", 0.5 % of the
         target is enough.
@@ -115,7 +116,7 @@ def assemble(
         require_curves(items, "the bank")
     content, width = [*_content_rules(items, design)], len(items.item_ids) + len(design.testlets)
     rules, binary, step = [*_all_forms(items, design, content, width)], design.forms * width, _step(design)
-    sign, end = 1.0 if design.has_floor else -1.0, time.monotonic() + time_limit
+    sign = 1.0 if design.has_floor else -1.0
     close = _CLOSE * max(design.target or [0.0]) if design.objective == "target" else 0.0
 
     def solve(worth: Floats, certain: Floats, less: Floats) -> tuple[Mask, float, float]:
@@ -133,12 +134,13 @@ def assemble(
 
     if posterior is not None and design.certainty is not None:
         rng = np.random.default_rng(seed)
-        drawn, fresh = (np.stack([_worth(bank, design) for bank in posterior.draw(_DRAWS, rng)]) for _ in range(2))
+        drawn, fresh = (_draw_worth(posterior, design, rng) for _ in range(2))
         worth = drawn.mean(axis=0)
         drawn, fresh = _criterion(drawn, design), _criterion(fresh, design)
+        end = time.monotonic() + time_limit  # large banks take longer to draw than to search
         forms, objective, bound, reached = _with_certainty(design, solve, drawn, fresh, end - time_limit / 10)
     else:
-        worth = _worth(items, design)
+        worth, end = _worth(items, design), time.monotonic() + time_limit
         criterion = _criterion(worth, design)
         (forms, objective, bound), reached = solve(criterion, criterion, np.zeros(criterion.shape[1])), None
     ids = np.array(items.item_ids)
@@ -275,6 +277,12 @@ def _worth(items: ItemParameters, design: FormDesign) -> Floats:
     if design.values is not None:
         return np.array([[design.values.get(item, 0.0)] for item in items.item_ids], dtype=float)
     return items.curves.information(design.theta).T
+
+
+def _draw_worth(posterior: ItemPosterior, design: FormDesign, rng: np.random.Generator) -> Floats:
+    """Draw true banks, and return the information of each item at each point, shape (S, J, K)."""
+    blocks = (posterior.draw(_BLOCK, rng, densities=_DENSITIES) for _ in range(_DRAWS // _BLOCK))
+    return np.stack([_worth(bank, design) for banks in blocks for bank in banks])
 
 
 def _criterion(worth: Floats, design: FormDesign) -> Floats:

@@ -1,7 +1,7 @@
 """Answers from a table, a matrix of scores or a list with a line for each answer, and errors in them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.commands.cell_scores import Reading, ScoredCells
+from irt_psychometrics.commands.cell_scores import Reading, ScoredCells, points
 from irt_psychometrics.commands.choices import check_key, choices_of, describe_blanks, describe_shortened
+from irt_psychometrics.commands.derived_columns import derived_columns
+from irt_psychometrics.commands.patterns import describe_patterns
 from irt_psychometrics.commands.tables import Batch, Cells, Table, encode, faults
-from irt_psychometrics.core.arrays import Ints, Mask
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.option_statistics import Choices
 from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
 
-SCORE_NAMES = ("score", "correct", "response")
+BLOCK = 2**20
+"""Number of answers whose persons and items are looked up at once."""
+SCORE_NAMES = ("score", "correct", "response", "resp")
+FIRST_ROWS = 1_000  # rows that show which columns are totals or numbers of rows
 LAYOUTS = (
     "Scores are 0, 1 or blank (not seen), or whole numbers up to --max-score; choices need --key. A file of"
     " answers is a matrix (a row per person, a column per item, scores or blank in the cells; a column named"
     " person, student, user_id, id … holds names) or a list with the columns person, item and score"
+)
+
+NEGATIVE = (
+    "Scores are not below 0: write 0 for marks taken off for wrong answers, and leave cells of omitted answers blank;"
+    " use `--missing=-1` if -1 means no answer"
+)
+TABLE = (
+    "If they are scores, give `--max-score FILE`, a table item,max_score with each item's maximum (cells reach"
+    " {reached}), or `--max-score {top}` if it is the maximum of every item. If they are choices, give `--key FILE`"
 )
 
 
@@ -55,8 +69,8 @@ def read_answers(table: Table, reading: Reading, groups: str | None = None) -> A
     """Read a matrix of scores or a list `person,item,score`; blank, NA and NaN mean that the item was not seen.
 
     `groups` is the column with the persons' groups. A column of a matrix is left out, with a note, if the key does not
-    have it or, without a key, if most of its cells cannot be scores. Without a column of names, persons are numbered by
-    row from 1, and empty rows at the end are ignored.
+    have it or, without a key, if most of its cells cannot be scores or if it is a total or a number of rows. Without a
+    column of names, persons are numbered by row from 1, and empty rows at the end are ignored.
 
     Raises PsychometricsError, which names file, line and item, for rows of the wrong length, other scores, pairs or
     columns that occur twice, keys that nobody chose, and persons without a group or with two.
@@ -64,6 +78,11 @@ def read_answers(table: Table, reading: Reading, groups: str | None = None) -> A
     table.require_unique_columns()
     path, key = table.path, reading.key
     person, item, score = table.person, table.item, table.first_of(SCORE_NAMES)
+    if person is not None and item is not None and score is None:
+        raise PsychometricsError(
+            f"{path} looks like a list, because it has the columns {person} and {item}: name the column of scores"
+            f" {' or '.join(SCORE_NAMES)}, or the column {item} otherwise if the file is a matrix"
+        )
     is_list = None not in (person, item, score)
     names = [name for name in table.columns if name not in (person, groups)]
     columns = [str(score)] if is_list else _item_columns(path, names, key)
@@ -80,15 +99,17 @@ def read_answers(table: Table, reading: Reading, groups: str | None = None) -> A
         if groups is not None:
             told = zip(batch.lines.tolist(), of_person.to_list(), batch.text(groups).to_list(), strict=True)
             labels += [row for row in told if row[1]]
-    aside = [] if is_list else cells.columns_aside()
+    derived = {} if is_list or key is not None else cells.derived_columns()
+    aside = [] if is_list else [*derived, *cells.columns_aside(derived)]
     wrong = {name: found for name, found in cells.wrong.items() if found and name not in aside}
     messages = [
         f"line {line}, {reading.max_scores.wrong(name, text)}" for name, found in wrong.items() for line, text in found
     ]
     messages += [f"line {line}: an answer without a person or an item" for line in dict.fromkeys(cells.nameless)]
     if messages:
-        highest = [None if is_list else cells.highest(name) for name in wrong]
-        raise _matrix_error(path, messages, highest, len(columns) - len(aside))
+        tops = {name: None if is_list else cells.highest(name) for name in wrong}
+        below = any(points(text) < 0 for found in wrong.values() for _, text in found)
+        raise _matrix_error(path, messages, tops, len(columns) - len(aside), below=below)
     items = sorted(cells.items) if is_list else [name for name in columns if name not in aside]
     read, n_unseen = cells.answers(path, items, numbered=person is None)
     if groups is not None:
@@ -97,9 +118,15 @@ def read_answers(table: Table, reading: Reading, groups: str | None = None) -> A
     without = [name for name in names if key is not None and name not in key and not is_list]
     notes = [
         describe_blanks({**blanks, "": n_unseen - blanks.total()}),
-        f"left out, because most cells are not scores: {some_of(aside)}" if aside else "",
+        f"left out, because most cells are not scores: {some_of(aside[len(derived) :])}"
+        if aside[len(derived) :]
+        else "",
+        f"left out, because they are not items: {some_of([f'{name} ({why})' for name, why in derived.items()])}"
+        if derived
+        else "",
         f"left out, because the key does not have them: {some_of(without)}" if without else "",
         describe_shortened([*read.person_ids, *items]),
+        *describe_patterns(read.responses),
     ]
     of_key = check_key(str(path), key or {}, cells.counts)
     return replace(read, notes=(*of_key, *(f"{path}: {note}" for note in notes if note)))
@@ -154,7 +181,9 @@ class _Cells:
         n_scores, n_unseen: column → number of cells with a score, and of cells without one in rows with names.
         texts: chosen option → its code, in the order in which they occur.
         counts: item → number of answers with each option.
-        parts: persons, items, scores, omissions, codes of the chosen options, and lines of the answers.
+        first: column of a matrix → the numbers in its first rows.
+        rows: person and line of each row.
+        columns: row, item, score and omission of each answer, and the code of the chosen option if there is a key.
     """
 
     reading: Reading
@@ -167,15 +196,23 @@ class _Cells:
     n_unseen: Counter[str] = field(default_factory=Counter)
     texts: dict[str, int] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
-    parts: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
+    first: dict[str, Floats] = field(default_factory=dict)
+    rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    columns: list[npt.NDArray[Any]] = field(
+        default_factory=lambda: [np.empty(0, dtype=own) for own in (np.int32, np.int32, np.int8, np.bool_, np.int32)]
+    )
 
     def add(self, batch: Batch, columns: Sequence[str], of_person: Cells, of_item: Cells | None) -> None:
         """Add the columns of a batch. `of_item` is None if the columns are items."""
         named = ~of_person.equal("") if of_item is None else ~(of_person.equal("") | of_item.equal(""))
-        person = _numbers(of_person, named, self.persons)
+        row_numbers = np.arange(len(named), dtype=np.int32) + sum(rows.shape[1] for rows in self.rows)
+        self.rows.append(np.stack([_numbers(of_person, named, self.persons), batch.lines]))
+        block: list[tuple[npt.NDArray[Any], ...]] = []
         for column in columns:
-            items = of_item or Cells([column], np.zeros(len(person), dtype=np.int64))
+            items = of_item or Cells([column], np.zeros(len(named), dtype=np.int64))
             cells = batch.text(column)
+            if column not in self.first:
+                self.first[column] = Cells(cells.texts, cells.places[:FIRST_ROWS]).map(points)
             scored = self._score(column, items, cells)
             seen = scored.score >= 0
             has_choice = seen & ~scored.omitted if self.reading.key else np.zeros_like(seen)
@@ -188,9 +225,19 @@ class _Cells:
             self.n_scores[column] += int(seen.sum())
             self.n_unseen[column] += int((named & ~seen).sum())
             item = _numbers(items, named, self.items)
-            kept = seen & named
-            arrays = (person.astype(np.int32), item.astype(np.int32), scored.score, scored.omitted, code, batch.lines)
-            self.parts.append(tuple(array[kept] for array in arrays))
+            arrays = (
+                row_numbers,
+                item.astype(np.int32),
+                scored.score,
+                scored.omitted,
+                *([code.astype(np.int32)] if self.reading.key else []),
+            )
+            block.append(tuple(array[seen & named] for array in arrays))
+        joined = tuple(map(np.concatenate, zip(*block, strict=True)))
+        order = np.argsort(joined[0], kind="stable")  # so that a matrix is sorted by person
+        for known, new in zip(self.columns, joined, strict=False):
+            known.resize(known.size + new.size, refcheck=False)  # without a second copy, as a list of parts would need
+            known[-new.size or known.size :] = new[order]
 
     def _score(self, column: str, items: Cells, cells: Cells) -> ScoredCells:
         key, right = self.reading.key, None
@@ -207,12 +254,16 @@ class _Cells:
         numbers = [int(value) for value in values if value.isdecimal() and int(value) <= MAX_SCORE]
         return max(numbers) if values and len(numbers) == len(values) else None
 
-    def columns_aside(self) -> list[str]:
-        """Columns of a matrix most of whose cells cannot be scores, whatever the maximum; empty if all are such."""
-        found = [
-            name for name in self.items if len(self.wrong[name]) > self.n_scores[name] and self.highest(name) is None
-        ]
-        return found if len(found) < len(self.items) else []
+    def derived_columns(self) -> dict[str, str]:
+        """Find columns of a matrix that are totals or numbers of rows, except columns with a named maximum."""
+        derived = derived_columns([*self.first], np.column_stack([*self.first.values()])) if self.first else {}
+        return {name: why for name, why in derived.items() if name not in self.reading.max_scores.of}
+
+    def columns_aside(self, derived: Collection[str]) -> list[str]:
+        """Other columns of a matrix most of whose cells cannot be scores, whatever the maximum; empty if all are."""
+        names = [name for name in self.items if name not in derived]
+        found = [name for name in names if len(self.wrong[name]) > self.n_scores[name] and self.highest(name) is None]
+        return found if len(found) < len(names) else []
 
     def answers(self, path: Path, items: Sequence[str], *, numbered: bool) -> tuple[Answers, int]:
         """The answers to these items, sorted by person and item, and the number of cells without an answer.
@@ -220,39 +271,47 @@ class _Cells:
         `numbered`: persons are numbers, and rows after the last answer do not count. Raises PsychometricsError if a
         person answered an item twice.
         """
-        empty = (np.empty(0, dtype=np.int32),) * 6
-        person, number, score, omitted, code, line = map(np.concatenate, zip(empty, *self.parts, strict=True))
+        row, item, score, omitted, code = self.columns
+        of_row, lines = np.concatenate([np.empty((2, 0), dtype=np.int64), *self.rows], axis=1)
         rank = np.full(len(self.items), -1)
         rank[[self.items[name] for name in items]] = np.arange(len(items))
-        item = rank[number]
-        order = np.argsort(person.astype(np.int64) * len(items) + item, kind="stable")
-        order = order[item[order] >= 0]
-        person, item, line = person[order], item[order], line[order]
+        person, last, is_sorted = np.empty_like(row), -1, True
+        for part in (slice(first, first + BLOCK) for first in range(0, row.size, BLOCK)):
+            places, person[part], item[part] = rank[item[part]], of_row[row[part]], rank[item[part]]
+            places += person[part].astype(np.int64) * len(items)
+            is_sorted &= bool((np.diff(places, prepend=last) > 0).all() and (item[part] >= 0).all())
+            last = places[-1]
+        if not is_sorted:
+            order = np.lexsort((item, person))
+            order = order[item[order] >= 0]
+            row, person, item, score, omitted = (x[order] for x in (row, person, item, score, omitted))
+            code = code[order] if code.size else code
         persons = [*self.persons][: person.max(initial=-1) + 1 if numbered else None]
-        twice = np.flatnonzero((np.diff(person) == 0) & (np.diff(item) == 0))
-        if twice.size:
+        if not is_sorted and (twice := np.flatnonzero((np.diff(person) == 0) & (np.diff(item) == 0))).size:
             repeats = [
-                f"person {persons[person[k]]}, item {items[item[k]]} in lines {line[k]} and {line[k + 1]}"
+                f"person {persons[person[k]]}, item {items[item[k]]} in lines {lines[row[k]]} and {lines[row[k + 1]]}"
                 for k in twice.tolist()
             ]
             remedy = "A person answers an item once: decide which answer counts and delete the others"
             raise faults(path, repeats, remedy)
+        self.columns = []
+        del row
         categories = np.array([self.reading.max_scores[name] for name in items], dtype=np.int64) + 1
         scored = self.reading.key is None and bool((categories > 2).any())
         responses = Responses(
             person,
-            item.astype(np.int32),
-            score[order].astype(np.int8),
+            item,
+            score,
             len(persons),
             tuple(items),
             categories if scored else None,
         )
         choices = None
         if self.reading.key is not None:
-            choices, self.counts = choices_of(items, item, code[order], [*self.texts], self.reading.key)
+            choices, self.counts = choices_of(items, item, code, [*self.texts], self.reading.key)
         n_unseen = sum(n for name, n in self.n_unseen.items() if name not in self.items or name in items)
         n_unseen -= (len(self.persons) - len(persons)) * len(items)
-        return Answers(responses, tuple(persons), omitted[order].astype(bool), choices), n_unseen
+        return Answers(responses, tuple(persons), omitted, choices), n_unseen
 
 
 def _item_columns(path: Path, names: Sequence[str], key: Mapping[str, str] | None) -> list[str]:
@@ -263,14 +322,25 @@ def _item_columns(path: Path, names: Sequence[str], key: Mapping[str, str] | Non
     return items
 
 
-def _matrix_error(path: Path, messages: Sequence[str], highest: Sequence[int | None], n: int) -> PsychometricsError:
-    """The error for a matrix of `n` items, given the highest score of each item with wrong cells."""
-    top = max((score or 0 for score in highest), default=0)
-    if not top or None in highest:
+def _matrix_error(
+    path: Path, messages: Sequence[str], tops: Mapping[str, int | None], n_items: int, *, below: bool
+) -> PsychometricsError:
+    """The error for wrong cells of a file with `n_items` items.
+
+    `tops`: item → its highest wrong cell, None if a cell cannot be a score of any item. `below`: whether cells are
+    below 0.
+    """
+    top = max((top or 0 for top in tops.values()), default=0)
+    if below:
+        return faults(path, messages, NEGATIVE)
+    if not top or None in tops.values():
         return faults(path, messages, LAYOUTS)
+    if len(tops) < n_items or {*tops.values()} != {top}:
+        reached = some_of([f"{name},{most}" for name, most in tops.items()])
+        return faults(path, messages, TABLE.format(reached=reached, top=top))
     remedy = f"Use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices"
-    if len(highest) == n > 1:
-        return PsychometricsError(f"{path}: cells go up to {top} in all {n} columns. {remedy}")
+    if n_items > 1:
+        return PsychometricsError(f"{path}: cells go up to {top} in all {n_items} columns. {remedy}")
     return faults(path, messages, remedy)
 
 

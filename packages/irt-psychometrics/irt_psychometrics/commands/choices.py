@@ -16,6 +16,8 @@ from irt_psychometrics.core.wording import some_of
 MANY = 50
 """Number of answers from which a key that nobody chose is an error: if one in ten answers is right, 50 wrong answers in
 a row have probability .005."""
+BLOCK = 2**20
+"""Number of answers whose choices are counted at once."""
 REMEDY = (
     "Check that each key is spelled like the choices (2 and 2.0 are different choices) and belongs to its item. If"
     " nobody was right, leave the item out of the key"
@@ -37,14 +39,22 @@ def choices_of(
 
     `item` and `code`, shape (n_responses,), are places in `items` and in `texts`; the code is −1 without a choice.
     """
-    known, counts = code >= 0, dict[str, Counter[str]]()
-    pairs, place, n = np.unique(item[known] * len(texts) + code[known], return_inverse=True, return_counts=True)
-    chosen = [(items[pair // len(texts)], texts[pair % len(texts)]) for pair in pairs.tolist()]
-    for (name, text), times in zip(chosen, n.tolist(), strict=True):
-        counts.setdefault(name, Counter())[text] = times
+    counts: dict[str, Counter[str]] = {}
+    parts, size = [slice(first, first + BLOCK) for first in range(0, len(code), BLOCK)], np.int64(len(texts))
+    for part in parts:
+        pairs, n = np.unique((item[part] * size + code[part])[code[part] >= 0], return_counts=True)
+        for pair, times in zip(pairs.tolist(), n.tolist(), strict=True):
+            counts.setdefault(items[pair // size], Counter())[texts[pair % size]] += times
     labels = {name: sorted({*counts.get(name, ()), keys[name]}, key=lambda text: (len(text), text)) for name in items}
-    option = np.full(len(code), -1)
-    option[known] = np.array([labels[name].index(text) for name, text in chosen], dtype=np.int64)[place]
+    place, label = {text: k for k, text in enumerate(texts)}, dict[int, int]()
+    for j, name in enumerate(items):
+        label |= {j * len(texts) + place[text]: k for k, text in enumerate(labels[name]) if text in place}
+    known = np.array(sorted(label), dtype=np.int64)
+    of_known = np.array([label[pair] for pair in known.tolist()], dtype=np.int64)
+    option = np.full(len(code), -1, dtype=np.min_scalar_type(-1 - max(map(len, labels.values()), default=0)))
+    for part in parts:
+        chosen = code[part] >= 0
+        option[part][chosen] = of_known[np.searchsorted(known, (item[part] * size + code[part])[chosen])]
     right = tuple(frozenset((keys[name],)) for name in items)
     return ItemChoices(Choices(option, tuple(map(tuple, labels.values())), right), counts)
 

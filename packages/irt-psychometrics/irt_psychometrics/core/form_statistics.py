@@ -55,11 +55,11 @@ class FormStatistics:
     sem: float
 
 
-def form_statistics(form: str, scores: Floats, covariance: Floats, max_score: int) -> FormStatistics:
-    """Statistics of a form with these scores (n, K), whose `covariance` is (K, K)."""
+def form_statistics(form: str, total: Floats, covariance: Floats, max_score: int) -> FormStatistics:
+    """Compute the statistics of a form from its learners' sums (n,) and the items' `covariance` (K, K)."""
     from scipy.special import fdtri
 
-    (n, k), total = scores.shape, scores.sum(axis=1)
+    n, k = len(total), len(covariance)
     variance, alpha = covariance.sum(), cronbach_alpha(covariance)
     skewness, kurtosis = _skewness_and_kurtosis(total)
     off = covariance - np.diag(np.diag(covariance))

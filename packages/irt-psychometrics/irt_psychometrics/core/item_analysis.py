@@ -5,9 +5,9 @@ Does not belong here: statistics that need a fit (`itemfit`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.form_statistics import (
     FormStatistics,
     alphas_if_deleted,
-    covariance_of,
     form_statistics,
 )
 from irt_psychometrics.core.item_flags import (
@@ -33,6 +32,8 @@ from irt_psychometrics.core.option_statistics import Choices, OptionStatistics, 
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_value
 
+BLOCK = 2**19
+"""Number of responses that are analysed at once."""
 OUTER_SHARE = 0.27
 """Share of learners in the upper and in the lower group of the discrimination index D (Kelley 1939)."""
 
@@ -207,33 +208,59 @@ def analyse_items(
     ):
         if values is not None and len(values) != size:
             raise PsychometricsError(f"{name} must have {size} entries, got {len(values)}")
-    item, J, most = x.item.astype(np.int64), x.n_items, (x.n_categories - 1).astype(float)
+    J, most = x.n_items, (x.n_categories - 1).astype(float)
     names, form = np.unique(["all"] * x.n_persons if forms is None else list(forms), return_inverse=True)
-    complete = _complete_forms(x, form, names.tolist())
-    own_rest, total = _sums(x) if len(names) == len(complete) == 1 else _standardised_shares(x, form)
-    rest = own_rest if rest is None else rest
-    score, has_rest = x.score.astype(float), ~np.isnan(rest)
+    complete = [*_complete_forms(x, form, names.tolist())]
+    is_sum = len(names) == len(complete) == 1
+    persons = _person_totals(x)
+    shares = persons.sums if is_sum else persons.shares / persons.n
+    centre, spread = _moments_of_forms(shares, form)
+    outer = _outer_groups(persons.n > 0, form, shares if is_sum else (shares - centre) / spread)
+    all_rest, columns, options = np.full(x.n_responses, np.nan), [], []
+    step = max(1, BLOCK * J // max(x.n_responses, 1))
+    for first, end in ((first, min(first + step, J)) for first in range(0, J, step)):
+        rows = np.flatnonzero((x.item >= first) & (x.item < end))
+        person, score = x.person[rows], x.score[rows].astype(float)
+        own = Responses(
+            person, x.item[rows] - first, x.score[rows], x.n_persons, x.item_ids[first:end], x.n_categories[first:end]
+        )
+        item, n_items, highest = own.item.astype(np.int64), end - first, most[first:end]
+        if rest is not None:
+            all_rest[rows] = rest[rows]
+        elif is_sum:
+            all_rest[rows] = np.where(persons.n[person] > 1, persons.sums[person] - score, np.nan)
+        else:
+            others = (persons.shares[person] - score / highest[item]) / (persons.n[person] - 1)
+            all_rest[rows] = (others - centre[person]) / spread[person]
+        block_rest = all_rest[rows]
+        has_rest = ~np.isnan(block_rest)
 
-    def by_item(weights: Floats | Mask | None = None) -> Floats:
-        return np.bincount(item, weights=weights, minlength=J).astype(float)
+        def by_item(weights: Floats | Mask | None = None, item: Ints = item, n_items: int = n_items) -> Floats:
+            return np.bincount(item, weights=weights, minlength=n_items).astype(float)
 
-    n = by_item()
-    mean = by_item(score) / n
-    sd = np.sqrt(by_item((score - mean[item]) ** 2) / (n - 1))
-    item_rest = correlations_with_rest(item[has_rest], score[has_rest], rest[has_rest], J)
-    lower, upper = (by_item(weight * score) / by_item(weight) / most for weight in _outer_groups(x, form, total))
+        n = by_item()
+        mean = by_item(score) / n
+        sd = np.sqrt(by_item((score - mean[item]) ** 2) / (n - 1))
+        item_rest = correlations_with_rest(item[has_rest], score[has_rest], block_rest[has_rest], n_items)
+        lower, upper = (by_item(weight[person] * score) / by_item(weight[person]) / highest for weight in outer)
+        counts = (np.zeros(n_items) if mask is None else by_item(mask[rows]) for mask in (omitted, not_reached))
+        columns.append((n, *counts, mean, sd, item_rest, lower, upper))
+        part = None
+        if choices is not None:
+            part = Choices(choices.option[rows], choices.labels[first:end], choices.keys[first:end])
+        options.append(option_statistics(own, part, block_rest))
+    n, n_omitted, n_not_reached, mean, sd, item_rest, lower, upper = map(np.concatenate, zip(*columns, strict=True))
     alpha_if_deleted, uses, of_forms = np.full(J, np.nan), np.zeros(J), []
-    for name, (items, scores) in complete.items():
-        covariance = covariance_of(scores)
-        of_forms.append(form_statistics(name, scores, covariance, int(most[items].sum())))
-        if len(scores) > 1:
+    for name, items, covariance, totals in complete:
+        of_forms.append(form_statistics(name, totals, covariance, int(most[items].sum())))
+        if len(totals) > 1:
             alpha_if_deleted[items] = alphas_if_deleted(covariance)
             uses[items] += 1
     return ItemAnalysis(
         x.item_ids,
         n.astype(np.int64),
-        np.zeros(J, int) if omitted is None else by_item(omitted).astype(int),
-        np.zeros(J, int) if not_reached is None else by_item(not_reached).astype(int),
+        n_omitted.astype(int),
+        n_not_reached.astype(int),
         mean,
         sd,
         mean / most,
@@ -243,43 +270,73 @@ def analyse_items(
         np.where(uses == 1, alpha_if_deleted, np.nan),
         lower,
         upper,
-        rest,
-        option_statistics(x, choices, rest),
+        all_rest,
+        OptionStatistics.join(options, x.frame_kind),
         tuple(of_forms),
         x.frame_kind,
     )
 
 
-def _complete_forms(x: Responses, form: Ints, names: Sequence[str]) -> dict[str, tuple[Ints, Floats]]:
-    """The items (K,) and the scores (n, K) of each form all of whose n learners have a score on all of its items."""
-    found = {}
+def _person_blocks(x: Responses) -> Iterator[slice]:
+    """Yield slices of responses, each with all responses of its persons, so that scratch arrays stay small."""
+    step = max(1, BLOCK * x.n_persons // max(x.n_responses, 1))
+    starts = np.searchsorted(x.person, np.arange(0, x.n_persons + step, step))
+    yield from map(slice, starts[:-1].tolist(), starts[1:].tolist())
+
+
+class _CompleteForm(NamedTuple):
+    """A form: the items (K,), covariance of the scores (K, K), and sums of the learners (n,)."""
+
+    name: str
+    items: Ints
+    covariance: Floats
+    sums: Floats
+
+
+def _complete_forms(x: Responses, form: Ints, names: Sequence[str]) -> Iterator[_CompleteForm]:
+    """Yield each form if all n learners have a score on all K items."""
+    sums = np.zeros((2, len(names) * x.n_items))
+    for rows in _person_blocks(x):
+        cell = form[x.person[rows]] * x.n_items + x.item[rows]
+        sums += [np.bincount(cell, weights, sums.shape[1]) for weights in (None, x.score[rows])]
+    persons = _person_totals(x)
     for k, name in enumerate(names):
-        rows = form[x.person] == k
-        items, column = np.unique(x.item[rows], return_inverse=True)
-        persons, row = np.unique(x.person[rows], return_inverse=True)
-        if len(items) and len(row) == len(persons) * len(items):
-            scores = np.empty((len(persons), len(items)))
-            scores[row, column] = x.score[rows]
-            found[name] = items, scores
-    return found
+        n, total = sums.reshape(2, len(names), -1)[:, k]
+        items, learners = np.flatnonzero(n), (form == k) & (persons.n > 0)
+        if items.size and n.sum() == items.size * learners.sum():
+            column, squares = np.cumsum(n > 0) - 1, np.zeros((items.size, items.size))
+            for rows in _person_blocks(x):
+                of_form = form[x.person[rows]] == k
+                person, row = np.unique(x.person[rows][of_form], return_inverse=True)
+                away = np.empty((person.size, items.size))
+                away[row, column[x.item[rows][of_form]]] = x.score[rows][of_form]
+                away -= total[items] / n[items]
+                squares += away.T @ away
+            yield _CompleteForm(name, items, squares / (learners.sum() - 1), persons.sums[learners])
 
 
-def _sums(x: Responses) -> tuple[Floats, Floats]:
-    """The sum of the other scores of each response (R,), NaN without another response, and each person's sum (N,)."""
-    total = np.bincount(x.person, x.score, minlength=x.n_persons).astype(float)
-    others = np.bincount(x.person)[x.person] > 1
-    return np.where(others, total[x.person] - x.score, np.nan), total
+class _PersonTotals(NamedTuple):
+    """Number of responses, sum of scores and sum of shares of the maximum score of each person, shape (N,)."""
+
+    n: Floats
+    sums: Floats
+    shares: Floats
 
 
-def _standardised_shares(x: Responses, form: Ints) -> tuple[Floats, Floats]:
-    """The mean share of the maximum score on the other items (R,), and on all items (N,), standardised in the form."""
-    share = x.score / (x.n_categories - 1)[x.item]
-    n, shares = (np.bincount(x.person, weights, minlength=x.n_persons) for weights in (None, share))
-    total, rest = shares / n, (shares[x.person] - share) / (n[x.person] - 1)
-    of_forms = [total[form == k] for k in range(form.max(initial=-1) + 1)]
+def _person_totals(x: Responses) -> _PersonTotals:
+    found, most = np.zeros((3, x.n_persons)), x.n_categories - 1
+    for rows in _person_blocks(x):
+        score = x.score[rows]
+        for total, weights in zip(found, (None, score, score / most[x.item[rows]]), strict=True):
+            total += np.bincount(x.person[rows], weights, x.n_persons)
+    return _PersonTotals(*found)
+
+
+def _moments_of_forms(shares: Floats, form: Ints) -> tuple[Floats, Floats]:
+    """Compute mean and SD of the shares in each person's form, shape (N,) each; NaN instead of an SD of 0."""
+    of_forms = [shares[form == k] for k in range(form.max(initial=-1) + 1)]
     centre, spread = (np.array([compute(of_form) for of_form in of_forms])[form] for compute in (np.nanmean, np.nanstd))
-    spread[spread == 0] = np.nan
-    return (rest - centre[x.person]) / spread[x.person], (total - centre) / spread
+    return centre, np.where(spread == 0, np.nan, spread)
 
 
 def _biserial(correlation: Floats, p: Floats) -> Floats:
@@ -290,14 +347,13 @@ def _biserial(correlation: Floats, p: Floats) -> Floats:
     return correlation * np.sqrt(p * (1 - p)) / density
 
 
-def _outer_groups(x: Responses, form: Ints, total: Floats) -> Floats:
-    """Weights of the responses in the lower and upper 27 % of their form, shape (2, R), from 0 to 1."""
-    answered = np.bincount(x.person, minlength=x.n_persons) > 0
-    weights = np.zeros((2, x.n_persons))
+def _outer_groups(answered: Mask, form: Ints, total: Floats) -> Floats:
+    """Compute the weights, from 0 to 1, of the persons in the lower and upper 27 % of their form, shape (2, N)."""
+    weights = np.zeros((2, len(form)))
     for k in np.unique(form):
         persons = np.flatnonzero((form == k) & answered)
         _, group, sizes = np.unique(total[persons], return_inverse=True, return_counts=True)
         lower = np.cumsum(sizes) - sizes
         nearer_the_end = np.stack([lower, len(persons) - lower - sizes])
         weights[:, persons] = np.clip((OUTER_SHARE * len(persons) - nearer_the_end) / sizes, 0.0, 1.0)[:, group]
-    return weights[:, x.person]
+    return weights

@@ -82,7 +82,8 @@ class Program:
 
         Raises PsychometricsError if neither an x nor a conflict is found in this time.
         """
-        solver = self.solver(time_limit=max(time_limit, 0.01), mip_rel_gap=gap, mip_abs_gap=max(absolute_gap, 1e-6))
+        time_limit = max(time_limit, 0.01)  # of a search for which an earlier one left no time
+        solver = self.solver(time_limit=time_limit, mip_rel_gap=gap, mip_abs_gap=max(absolute_gap, 1e-6))
         solver.run()
         statuses, info = highs().HighsModelStatus, solver.getInfo()
         if solver.getModelStatus() in (statuses.kInfeasible, statuses.kUnboundedOrInfeasible):

@@ -5,7 +5,8 @@ Does not belong here: statistics of items and forms (`item_analysis`, `form_stat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,17 @@ class OptionStatistics(Result):
     trace: Floats
     frame_kind: str | None = None
 
+    @classmethod
+    def join(cls, parts: Sequence[OptionStatistics], frame_kind: str | None) -> OptionStatistics:
+        """Join the rows of parts with different items."""
+        columns: dict[str, Any] = {own.name: [getattr(part, own.name) for part in parts] for own in fields(cls)}
+        columns = {
+            name: sum(values, ()) if isinstance(values[0], tuple) else np.concatenate(values)
+            for name, values in columns.items()
+            if name != "frame_kind"
+        }
+        return cls(**columns, frame_kind=frame_kind)
+
     def _title(self) -> str:
         return f"{len(self.options):,} options of {len(set(self.item_ids)):,} items"
 
@@ -112,12 +124,15 @@ def option_statistics(x: Responses, choices: Choices | None, rest: Floats) -> Op
     spread = np.sqrt(square - mean**2)[owner]
     correlation = np.where(n > 0, (mean_rest - mean[owner]) / spread * np.sqrt(share / (1 - share)), np.nan)
 
+    middle_rank = _middle_ranks(item, rest)
+
     def by_group(groups: int) -> tuple[Ints, Floats, Floats]:
         """Learners, mean rest score and share of the option in groups by rest score, shape (M, G) each."""
-        of_item, of_row = (place * groups + _groups(item, rest, groups) for place in (item, row))
+        group = np.minimum((middle_rank * groups / of_item[item]).astype(np.int64), groups - 1)
+        by_item, of_row = item * groups + group, row * groups + group
         cells = np.bincount(of_row, minlength=M * groups).reshape(M, groups)
-        sums = np.bincount(of_item, minlength=x.n_items * groups).reshape(-1, groups)
-        rests = np.bincount(of_item, rest, x.n_items * groups).reshape(-1, groups)
+        sums = np.bincount(by_item, minlength=x.n_items * groups).reshape(-1, groups)
+        rests = np.bincount(by_item, rest, x.n_items * groups).reshape(-1, groups)
         return sums[owner], (rests / sums)[owner], cells / sums[owner]
 
     return OptionStatistics(
@@ -134,10 +149,10 @@ def option_statistics(x: Responses, choices: Choices | None, rest: Floats) -> Op
     )
 
 
-def _groups(item: Ints, rest: Floats, groups: int) -> Ints:
-    """The group of its item's learners by rest score to which each response belongs; equal scores share a group."""
+def _middle_ranks(item: Ints, rest: Floats) -> Floats:
+    """Compute the rank of each response by rest score among its item's learners; equal scores share a rank."""
     pairs = item + 1j * rest  # complex numbers are sorted by item, then by rest score
     _, pair, ties = np.unique(pairs, return_inverse=True, return_counts=True)
     sizes = np.bincount(item)
-    middle_rank = (np.cumsum(ties) - (ties + 1) / 2)[pair] - (np.cumsum(sizes) - sizes)[item]
-    return np.minimum((middle_rank * groups / sizes[item]).astype(np.int64), groups - 1)
+    found: Floats = (np.cumsum(ties) - (ties + 1) / 2)[pair] - (np.cumsum(sizes) - sizes)[item]
+    return found

@@ -21,6 +21,7 @@ _CORE = "irt_psychometrics.core.models"
 _KEPT = {
     "AnchorSet": "irt_psychometrics.core.anchors",
     "Calibration": _CORE,
+    "ConstantErrors": "irt_psychometrics.links",
     "Compared": "irt_psychometrics.estimation.latent_shape",
     "Convergence": _CORE,
     "FormStatistics": "irt_psychometrics.core.form_statistics",

@@ -209,7 +209,7 @@ class _LinkedFit:
     @classmethod
     def from_calibration(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _LinkedFit:
         raw = raw.select(_has_errors(raw))
-        linking, constants, frozen = _again(raw, linking, anchors)
+        linking, constants, frozen = repeat_linking(raw, linking, anchors)
         by_constants = linking.ad_by_constants(raw.a)
         places = anchors.places_of_parameters[frozen]
         by_anchors = np.zeros((raw.n_items, 2, anchors.places_of_parameters.size))
@@ -294,7 +294,7 @@ def _has_errors(raw: Calibration) -> Mask:
     return np.isfinite(raw.cov_ab).all(axis=(1, 2)) & (raw.cov[:, 1, 1] > 0)
 
 
-def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Linking, Constants, Places]:
+def repeat_linking(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Linking, Constants, Places]:
     """Recompute a linking's covariances, which are not stored.
 
     Returns the linking with its covariances, its constants with their derivatives, and the indices of the used anchors

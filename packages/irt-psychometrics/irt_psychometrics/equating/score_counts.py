@@ -6,12 +6,12 @@ The methods of equating are in `score_equating`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 
 _MAX_STEPS = 100
@@ -32,7 +32,12 @@ class LogLinear:
     anchor_degree: int = 0
     cross: int = 0
 
-    @cache  # noqa: B019 - a model is small, and bootstrap samples share it
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.degree + self.anchor_degree + self.cross**2
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a model is small, and bootstrap samples of two forms share both bases
     def basis(self, shape: tuple[int, ...]) -> Floats:
         """The powers at each cell, shape (cells, number of powers), with orthonormal columns and no constant."""
         axes = np.meshgrid(*(np.linspace(-1, 1, k) for k in shape), indexing="ij")
@@ -57,10 +62,14 @@ class ScoreCounts:
         the anchor items (common items), or of the other form (single group).
     model
         The log-linear model that presmooths the counts, or None for counts as observed.
+    possible
+        Mask of the scores that can occur, in the shape of `counts`. The model gives other scores a share of 0. None:
+        all scores can occur.
     """
 
     counts: Floats
     model: LogLinear | None = None
+    possible: Mask | None = None
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts, dtype=float)
@@ -71,6 +80,11 @@ class ScoreCounts:
             )
         if counts.sum() < 2:
             raise PsychometricsError(f"counts of {counts.sum():g} learners cannot be equated; two or more are needed")
+        if self.possible is not None and (self.possible.shape != counts.shape or counts[~self.possible].any()):
+            raise PsychometricsError(
+                f"possible must be a mask of the shape {counts.shape} that is true for all scores of learners, got the"
+                f" shape {self.possible.shape}"
+            )
         object.__setattr__(self, "counts", counts)
 
     @classmethod
@@ -112,7 +126,9 @@ class ScoreCounts:
         np.add.at(counts, tuple(places), 1.0)
         return cls(counts)
 
-    def presmoothed(self, degree: int, anchor_degree: int = 0, cross: int = 0) -> ScoreCounts:
+    def presmoothed(
+        self, degree: int, anchor_degree: int = 0, cross: int = 0, *, possible: Mask | None = None
+    ) -> ScoreCounts:
         """The same counts with a log-linear model, which keeps their first moments (Holland & Thayer 2000).
 
         Parameters
@@ -121,11 +137,15 @@ class ScoreCounts:
             Number of moments kept of the first and of the second score.
         cross
             Moments E(scoreⁱ·anchorʲ) are kept for i, j ≤ `cross`.
+        possible
+            Mask of the scores that can occur, in the shape of `counts`. For example, no learner's score on a form is
+            below the score on anchor items that count in it. None: all scores can occur.
 
         Raises
         ------
         PsychometricsError
-            For degrees that the scores cannot determine, and if the model has no maximum of the likelihood.
+            For degrees that the scores cannot determine, if the model has no maximum of the likelihood, and if a
+            learner has an impossible score.
         """
         two = self.counts.ndim == 2
         limits = (self.counts.shape[0], self.counts.shape[1] if two else 1)
@@ -135,7 +155,7 @@ class ScoreCounts:
                 " a degree is at least 1 and below the number of its scores; a second degree and `cross` need a second"
                 " score"
             )
-        found = replace(self, model=LogLinear(degree, anchor_degree, cross))
+        found = replace(self, model=LogLinear(degree, anchor_degree, cross), possible=possible)
         _ = found.probability
         return found
 
@@ -148,23 +168,35 @@ class ScoreCounts:
     def probability(self) -> Floats:
         """The share of each cell, observed or presmoothed, in the shape of `counts`."""
         share = self.counts / self.n
-        return (
-            share if self.model is None else _fitted(share.ravel(), self.model.basis(share.shape)).reshape(share.shape)
-        )
+        if self.model is None:
+            return share
+        can = slice(None) if self.possible is None else self.possible.ravel()
+        fitted = np.zeros(share.size)
+        fitted[can] = _fitted(share.ravel()[can], self.model.basis(share.shape)[can])
+        return fitted.reshape(share.shape)
 
     @cached_property
-    def error_root(self) -> Floats:
-        """C with C·Cᵀ the covariance of `probability`, shape (cells, columns) (Holland & Thayer 1987)."""
+    def _to_independent(self) -> Floats:
+        """Matrix that turns the centred basis into columns of the errors' root, shape (parameters, parameters)."""
+        assert self.model is not None
+        p, basis = self.probability.ravel(), self.model.basis(self.counts.shape)
+        found: Floats = np.linalg.pinv(np.linalg.qr(np.sqrt(p)[:, None] * (basis - p @ basis), mode="r"))
+        return found
+
+    def _error_column(self, column: int) -> Floats:
+        """Compute a column of C with C·Cᵀ the covariance of `probability` (Holland & Thayer 1987), shape (cells,).
+
+        C itself, with a column for each observed pair of scores, would take gigabytes for long forms.
+        """
         p = self.probability.ravel()
         if self.model is None:
-            some = np.flatnonzero(p)
-            found = -np.outer(p, np.sqrt(p[some]))
-            found[some, np.arange(some.size)] += np.sqrt(p[some])
-            return found / np.sqrt(self.n)
-        basis = self.model.basis(self.counts.shape)
-        root = np.sqrt(p)[:, None]
-        weighted = root * (basis - p @ basis)
-        return root * np.linalg.qr(weighted)[0] / np.sqrt(self.n)
+            cell = np.flatnonzero(p)[column]
+            found = -p * np.sqrt(p[cell])
+            found[cell] += np.sqrt(p[cell])
+        else:
+            basis, along = self.model.basis(self.counts.shape), self._to_independent[:, column]
+            found = p * (basis @ along - p @ basis @ along)
+        return found / np.sqrt(self.n)
 
     @property
     def value(self) -> Floats:
@@ -173,12 +205,12 @@ class ScoreCounts:
 
     @property
     def columns(self) -> int:
-        """The number of columns of `error_root`; for presmoothed counts the number of parameters."""
-        return self.error_root.shape[1]
+        """The number of observed scores; for presmoothed counts the number of the model's parameters."""
+        return int(np.count_nonzero(self.counts)) if self.model is None else self.model.size
 
     def varied(self, column: int, steps: float) -> Floats:
-        """`probability` moved by `steps` times a column of `error_root`; presmoothed shares stay above 0."""
-        step = steps * self.error_root[:, column].reshape(self.counts.shape)
+        """Move `probability` by `steps` times a column of the errors' root; presmoothed shares stay above 0."""
+        step = steps * self._error_column(column).reshape(self.counts.shape)
         if self.model is None:
             return self.probability + step
         p = self.probability

@@ -66,6 +66,8 @@ class Equating(Result):
         Shape (K + 1,), standard errors of the equivalents; NaN if they are not known.
     bandwidths
         The kernels' bandwidths, by the distribution's name; empty for other methods.
+    notes
+        Sentences for the reader of the equating.
     """
 
     design: str
@@ -74,6 +76,7 @@ class Equating(Result):
     equated: Floats
     se: Floats
     bandwidths: dict[str, float]
+    notes: tuple[str, ...] = ()
     frame_kind: str | None = None
 
     def _title(self) -> str:
@@ -84,6 +87,9 @@ class Equating(Result):
 
     def _columns(self) -> dict[str, Any]:
         return {"score": self.scores, "equated": self.equated, "se": self.se}
+
+    def _notes(self) -> Sequence[str]:
+        return self.notes
 
 
 def equate(
@@ -113,7 +119,8 @@ def equate(
     adjustment
         With common items, how differences between the groups are allowed for: "tucker", "levine" (observed score) or
         "levine-true-score" for lines, "frequency-estimation" (poststratification; for lines Braun-Holland) or
-        "chained".
+        "chained". With "chained", "mean" and "circle-arc" go through the point of chained linear equating at the new
+        form's mean.
     weight
         The share of the new form's group in the synthetic population; None: its share among all learners.
     internal
@@ -166,7 +173,9 @@ def equate(
     by_percentiles = method in ("equipercentile", "kernel")
     if bootstrap is None:
         bootstrap = _SAMPLES if by_percentiles and any(sample.model is None for sample in samples) else 0
-    if bootstrap:
+    if method == "identity":
+        se = np.zeros(equated.size)
+    elif bootstrap:
         random = np.random.default_rng(seed)
         drawn = [plan(*(sample.resampled(random).probability for sample in samples)) for _ in range(bootstrap)]
         se = np.std(drawn, axis=0, ddof=1)
@@ -265,7 +274,7 @@ class _Plan:
             return found, found.old_sd / found.new_sd
         new, old = map(joint_moments, shares, self.n)
         if self.adjustment == "chained":
-            to_old = 1.0 if self.method in ("mean", "circle-arc") else np.sqrt(old.variance / old.anchor_variance)
+            to_old = np.sqrt(old.variance / old.anchor_variance)  # points of the old form for a point of the anchor
             moved = old.mean + to_old * (new.anchor_mean - old.anchor_mean)
             found = Moments(new.mean, np.sqrt(new.variance), moved, to_old * np.sqrt(new.anchor_variance))
             return found, found.old_sd / found.new_sd

@@ -5,9 +5,10 @@ The method is marginal maximum likelihood. The likelihood of a learner's answers
 the probability of the day's answers given the earlier answers, which is the filter's normalising constant. Mean and SD
 of θ on the first day are estimated too, and then dropped. Learners who are followed for half a year are not the
 population, and an error of .3 in the start would look like growth if the answers contain little other evidence of
-movement. The mean depends on the length of a learner's stay, in `_MAX_CLASSES` classes (a pattern mixture: Little
-1993). If weak learners leave early, later answers come from stronger learners, and a common mean would mistake the
-difference for growth. Growth is therefore the gain of learners while they stay.
+movement. Mean and SD depend on the length of a learner's stay, in at most `_MAX_CLASSES` classes (a pattern mixture:
+Little 1993). If weak learners leave early, later answers come from stronger learners, and a common mean would mistake
+the difference for growth. With a common SD, learners far from the mean of a widely spread class seem to walk there.
+Growth is therefore the gain of learners while they stay.
 
 After a long gap a learner starts again, because abilities move differently in a gap than between days of practice. The
 walk is also tested with the gaps included, because more time passes in them.
@@ -49,14 +50,15 @@ _VARIANCES = "variance", "occasion_variance"
 NOT_LINEAR = 0.05
 """p value of equal growth in both halves below which growth is not linear."""
 _KINDS = (*PARTS, "SD at the start", "mean at the start")
-"""Kinds of parameters. There is one parameter of each kind, except that each class of stays has its own mean."""
+"""Kinds of parameters. There is one parameter of each kind, except that each class of stays has an SD and a mean."""
 _GROWTH, _SD, _MEAN = 1, 3, 4
 _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
 """Typical sizes of the three parts, and of log SD and mean at the start, in SDs of the population."""
 _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -2.0, -4.0]), np.array([100.0, 20.0, 10.0, 1.0, 4.0])
-_MAX_CLASSES = 10
-"""Number of classes of stays, of equal size. With ten classes, the variance of stays within classes is about a
-hundredth of the total."""
+_MAX_CLASSES, _MIN_IN_CLASS = 25, 30
+"""Number of classes of stays, of equal size, and minimum number of learners in a class. If ability depends on stays
+within a class, later answers come from abler learners, which looks like growth. With ten classes of 700 learners the
+test statistic of growth was off by half a standard error."""
 _SCOUTS = 800
 """Number of learners in the first search for a maximum. The search with all learners begins at its result."""
 _DRAW_LEARNERS = 400
@@ -199,7 +201,7 @@ class MovementEstimate:
                 "answers are almost all right, almost all wrong, or do not depend on ability"
             )
         item_errors = stretches.item_errors(every.x, curves, items)
-        walk_with_gaps = cache(partial(_walk_with_gaps, sample, every.x, curves, items))
+        walk_with_gaps = cache(partial(_walk_with_gaps, sample, stretches.mean_of_kinds(every.x), curves, items))
 
         def only_gaps_show_walk(p: Mapping[str, float]) -> bool:
             return (
@@ -266,7 +268,7 @@ def _walk_with_gaps(
     Growth is fixed at its value in `maximum`, which was estimated without gaps.
     """
     whole = _Fits(sample, growth=float(maximum[_GROWTH]))
-    begin = sample.parameters(np.append(maximum[:_MEAN], maximum[_MEAN:].mean()))
+    begin = sample.parameters(maximum)
     x = whole.maximum(_VARIANCES, begin).x
     errors = sample.item_errors(x, curves, items)
     return sample.correct_bias(x, _VARIANCES, errors).variance, whole.p_without(_VARIANCES, "variance", errors)
@@ -305,8 +307,8 @@ class _Sample:
     """Learners whose likelihood is maximised. They may be stretches without a long gap, each treated as a learner.
 
     `stay`, shape (n,), is each learner's class by length of stay, from 0 to `classes` − 1. The P parameters are the
-    first four of `_KINDS` and the mean of each class, divided by `units`. `kind`, shape (P,), contains their positions
-    in `_KINDS`.
+    first three of `_KINDS` and the log SD and the mean of each class, divided by `units`. `kind`, shape (P,), contains
+    their positions in `_KINDS`.
     """
 
     answers: OccasionAnswers
@@ -371,10 +373,13 @@ class _Sample:
 
     @property
     def kind(self) -> Ints:
-        return np.append(np.arange(_MEAN), np.full(self.classes, _MEAN))
+        return np.append(np.arange(_SD), np.repeat([_SD, _MEAN], self.classes))
 
     def parameters(self, by_kind: Floats) -> Floats:
         return by_kind[self.kind]
+
+    def mean_of_kinds(self, x: Floats) -> Floats:
+        return np.bincount(self.kind, x) / np.bincount(self.kind)
 
     @property
     def units(self) -> Floats:
@@ -402,23 +407,24 @@ class _Sample:
 
     def starts(self, x: Floats) -> list[Population]:
         """Distribution of θ on the first day in each class of stays."""
-        means = self.population.mean + (x * self.units)[_MEAN:]
-        return [Population.normal(mean, self.population.sd * np.exp(x[_SD])) for mean in means.tolist()]
+        means = self.population.mean + (x * self.units)[self.kind == _MEAN]
+        sds = self.population.sd * np.exp(x[self.kind == _SD])
+        return [Population.normal(mean, sd) for mean, sd in zip(means.tolist(), sds.tolist(), strict=True)]
 
     def start(self, x: Floats) -> Population:
         """Mean and SD of θ on the first day over all classes together."""
-        starts = self.starts(x)
-        means = np.array([start.mean for start in starts])[self.stay]
-        return Population.normal(float(means.mean()), float(np.hypot(starts[0].sd, means.std())))
+        means, sds = np.array([(start.mean, start.sd) for start in self.starts(x)])[self.stay].T
+        return Population.normal(float(means.mean()), float(np.sqrt(np.mean(sds**2) + means.var())))
 
     def kinds_at_limit(self, x: Floats) -> list[str]:
         """Kinds of parameters at a limit of the search. A variance of 0 does not count.
 
-        The lower limit of the SD within classes does not count if the classes' means differ by more.
+        Limits of SDs count if all classes are at one, and the lower limit only if the classes' means differ by less.
         """
         least, most = self.parameters(_LOWER), self.parameters(_UPPER)
         at_limit = (x >= most) | (least < 0) & (x <= least)
-        at_limit[_SD] &= x[_MEAN:].std() < np.exp(x[_SD])
+        within = self.kind == _SD
+        at_limit[within] = at_limit[within].all() & (x[self.kind == _MEAN].std() < np.exp(x[within]))
         return [_KINDS[k] for k in np.unique(self.kind[at_limit])]
 
     def log_likelihoods(self, x: Floats) -> Floats:
@@ -432,12 +438,14 @@ class _Sample:
     def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:
         """Slopes of each learner's log-likelihood with respect to the K parameters `moved`, shape (n, K).
 
-        The means at the start are moved together, as each learner's likelihood depends on one of them.
+        The SDs at the start are moved together, and so are the means: each learner's likelihood depends on one of
+        each.
         """
         found = np.zeros((len(at_x), len(x)))
         for kind in np.unique(self.kind[moved]).tolist():
             rise = (self.log_likelihoods(x + _SLIGHTLY * (self.kind == kind)) - at_x) / _SLIGHTLY
-            found[np.arange(len(at_x)), _MEAN + self.stay if kind == _MEAN else kind] = rise
+            places = np.flatnonzero(self.kind == kind)
+            found[np.arange(len(at_x)), places[self.stay] if kind in (_SD, _MEAN) else places] = rise
         return found[:, moved]
 
     def item_errors(self, x: Floats, curves: Curves, items: ItemParameters | None) -> ItemErrors:
@@ -532,7 +540,8 @@ def _practice(answers: OccasionAnswers) -> Floats:
 def _classes(answers: OccasionAnswers) -> tuple[Ints, int]:
     """Class of each learner by length of stay, and the number of classes. Equal stays are in one class."""
     stay = _practice(answers)[answers.start[1:] - 1]
-    edges = np.unique(np.quantile(stay, np.arange(1, _MAX_CLASSES) / _MAX_CLASSES))
+    classes = min(_MAX_CLASSES, max(1, len(stay) // _MIN_IN_CLASS))
+    edges = np.unique(np.quantile(stay, np.arange(1, classes) / classes))
     names, found = np.unique(np.searchsorted(edges, stay, side="right"), return_inverse=True)
     return found, len(names)
 

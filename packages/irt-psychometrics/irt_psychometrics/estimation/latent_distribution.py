@@ -100,7 +100,7 @@ class Histograms(NormalGroups):
         self._third = np.sqrt(smoothing.roughness / step**5) * np.diff(np.eye(Q), 3, axis=0)
         self._roughness = self._third.T @ self._third
         self._second = np.diff(np.eye(Q), 2, axis=0) / step**2
-        self._flatness, self._bend = smoothing.flatness * step, smoothing.bend
+        self._flatness, self._bend = smoothing.flatness * step, np.where(grid.nodes[1:-1] < 0, smoothing.bend, 0.0)
         self.n_free_weights = structure.n_groups * (Q - 1)  # weights of a group sum to 1
 
     def start(self) -> Floats:

@@ -65,7 +65,8 @@ class Smoothing:
         Weight of ∫ max(d² log f/dθ² − bend, 0)³/6 dθ. With roughness alone, a tail with hardly any learners could rise
         again.
     bend
-        Second derivative of log f above which `flatness` penalises; −1 is the second derivative for N(mean, 1).
+        Second derivative of log f for θ < 0 above which `flatness` penalises; −1 is the second derivative for
+        N(mean, 1). For θ > 0 it is 0.
     """
 
     roughness: float
@@ -76,12 +77,13 @@ class Smoothing:
 SMOOTHING = Smoothing(roughness=0.03, flatness=1.0, bend=0.0)
 """The default penalties. Without penalties the best histogram is a handful of spikes (Laird 1978) that EM approaches
 for thousands of cycles. The penalties do not grow with the number of learners, so their influence decreases."""
-SMOOTHING_WITH_GUESSING = Smoothing(roughness=0.5, flatness=5.0, bend=-1.0)
+SMOOTHING_WITH_GUESSING = Smoothing(roughness=0.03, flatness=10.0, bend=-1.0)
 """The penalties under a model with c. Answers of learners at chance level do not show how low their θ is. A long lower
 tail costs no roughness, because log f is nearly linear there, but it changes the SD to which all slopes are relative.
-Such tails are therefore penalised. Roughness alone would need a weight that also removes the skewness and the edges of
-θ, which biases slopes, too. The values were chosen on months like those of `bench_origin_shape`. Fits that are compared
-with fits of other models use `SMOOTHING`."""
+Lower tails that are longer than normal are therefore penalised. Upper tails are not: the answers of able learners show
+their θ. Roughness has the weight of other models: more of it removes the skewness and the edges of θ, which biases
+slopes. The values were chosen on months like those of `bench_origin_shape`. Fits that are compared with fits of other
+models use `SMOOTHING`."""
 
 
 @dataclass(frozen=True)

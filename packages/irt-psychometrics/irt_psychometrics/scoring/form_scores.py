@@ -48,15 +48,54 @@ def expected_scores(items: ItemParameters, theta: Floats) -> Floats:
     return items.curve(theta) @ max_scores(items)
 
 
+def widest_theta(items: ItemParameters) -> float:
+    """Return the largest |θ| at which the curves are evaluated."""
+    return float(_WIDEST / items.a.max())
+
+
 def thetas_of_scores(items: ItemParameters, scores: Floats) -> Floats:
     """θ at which the test curve has each score, which must be above the lowest and below the highest score."""
-    reach, points = _WIDEST / items.a.max(), max_scores(items)
+    reach, points = widest_theta(items), max_scores(items)
     low, high = np.full(scores.shape, -reach), np.full(scores.shape, reach)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         below = items.curve(middle) @ points < scores
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return (low + high) / 2
+
+
+def row_width(forms: Sequence[ItemParameters]) -> int:
+    """Return 2 + M, the number of rows that each item of these forms has in `FormsWithErrors`."""
+    return 2 + max(form.n_further for form in forms)
+
+
+def covariance_of_forms(forms: Sequence[ItemParameters]) -> Floats:
+    """Build the covariance of all items' rows in `FormsWithErrors` from the covariances within each form.
+
+    Errors of different forms count as independent.
+    """
+    width, start = row_width(forms), 0
+    found = np.zeros(2 * [width * sum(len(form.a) for form in forms)])
+    for form in forms:
+        own = covariances.padded(form.further_cov, len(form.a), width - 2)
+        block = covariances.block_diagonal(covariances.with_further(form.cov_of_each, own))
+        end = start + len(block)
+        found[start:end, start:end] = block
+        ab = (start + width * np.arange(len(form.a))[:, None] + np.arange(2)).ravel()
+        found[np.ix_(ab, ab)] = form.joint_cov
+        start = end
+    return found
+
+
+def expected_by_parameters(items: ItemParameters, theta: Floats, width: int) -> Floats:
+    """Compute derivatives of the test curve with respect to the items' rows in `FormsWithErrors`, shape (T, J · width).
+
+    An item has `width` rows.
+    """
+    found = np.zeros((len(items.a), width, theta.size))
+    found[:, :2] = items.curve_by_ab(theta).swapaxes(1, 2)
+    found[:, 2 : 2 + items.n_further] = items.by_further(theta)
+    return (max_scores(items)[:, None, None] * found).reshape(-1, theta.size).T
 
 
 @dataclass(frozen=True)
@@ -78,27 +117,19 @@ class FormsWithErrors:
     def from_forms(
         cls, forms: Sequence[ItemParameters], numbers: Sequence[float] = (), joint_cov: Floats | None = None
     ) -> FormsWithErrors:
-        """Make the estimate; `joint_cov` is the items' own covariances, and the numbers have no errors, if it is None.
+        """Make the estimate from the covariance of all rows.
 
-        Raises PsychometricsError if `joint_cov` has another shape.
+        If `joint_cov` is None, the numbers have no errors, and errors of different forms are independent. Raises
+        PsychometricsError if `joint_cov` has another shape.
         """
-        further = max(form.n_further for form in forms)
-        width = 2 + further
+        width = row_width(forms)
         size = width * sum(len(form.a) for form in forms) + len(numbers)
         if joint_cov is None:
-            joint_cov, start = np.zeros((size, size)), 0
-            for form in forms:
-                own = covariances.padded(form.further_cov, len(form.a), further)
-                block = covariances.block_diagonal(covariances.with_further(form.cov_of_each, own))
-                end = start + len(block)
-                joint_cov[start:end, start:end] = block
-                ab = (start + width * np.arange(len(form.a))[:, None] + np.arange(2)).ravel()
-                joint_cov[np.ix_(ab, ab)] = form.joint_cov
-                start = end
+            joint_cov = np.pad(covariance_of_forms(forms), (0, len(numbers)))
         if joint_cov.shape != (size, size):
             raise PsychometricsError(
-                f"joint_cov has shape {joint_cov.shape}; these items, with {further} further parameters each, and"
-                f" {len(numbers)} other numbers need ({size}, {size})"
+                f"joint_cov must have the shape ({size}, {size}) for these items, with {width - 2} further parameters"
+                f" each, and {len(numbers)} other numbers; got {joint_cov.shape}"
             )
         if not np.isfinite(joint_cov).all():
             return cls(tuple(forms), np.array(numbers), np.full((size, 1), np.nan))

@@ -36,7 +36,6 @@ def sum_score_table(
     others: Sequence[OtherItems] = (),
     mean: float = 0.0,
     sd: float = 1.0,
-    nodes: int = 61,
 ) -> SumScoreTable:
     """EAP and SE for each sum score (Thissen, Pommerich, Billeaud & Williams 1995), by Lord & Wingersky's recursion.
 
@@ -44,7 +43,6 @@ def sum_score_table(
         a, d, c: shape (J,), the items of the form, all with parameters.
         others: items whose curves are not determined by a, d and c, with their places among the J items.
         mean, sd: the prior N(mean, sd²).
-        nodes: number of equally spaced nodes on mean ± 6 sd.
 
     Raises ValueError if an item has no parameters, because its contribution to the sum cannot be predicted.
     """
@@ -53,14 +51,21 @@ def sum_score_table(
         raise ValueError(
             f"every item of the form needs parameters; items at positions {missing[:5].tolist()} lack them"
         )
-    unit = Grid.symmetric(nodes)
+    items = ItemCurves(a, d, c, tuple(others))
+    unit = grid_of_form(items, sd)
     theta = mean + sd * unit.nodes
-    joint = score_distributions(ItemCurves(a, d, c, tuple(others)), theta) * np.exp(unit.log_weights())
+    joint = score_distributions(items, theta) * np.exp(unit.log_weights())
     total = joint.sum(axis=1)
     with np.errstate(invalid="ignore"):
         eap = joint @ theta / total
         variance = (joint * (theta - eap[:, None]) ** 2).sum(axis=1) / total
     return SumScoreTable(eap, np.sqrt(variance), total)
+
+
+def grid_of_form(items: ItemCurves, sd: float) -> Grid:
+    """Choose the nodes that suffice for posteriors given all answers to a form, with a prior of the SD `sd`."""
+    most = np.sum(((items.categories - 1) * items.a) ** 2) / 4  # an item's information is at most (a·m)²/4
+    return Grid.for_posterior_sd(1 / np.sqrt(1 + sd**2 * most))
 
 
 def score_distributions(items: ItemCurves, theta: Floats) -> Floats:

@@ -85,6 +85,20 @@ class ParameterErrors:
     common: Sequence[Floats]
     shared: Floats
 
+    @property
+    def shared_effects(self) -> Floats:
+        """B_j times a root of the covariance of all γ: effects on (a, b) of independent errors, shape (J, 2, R).
+
+        Errors that are not known count as 0. For `adaptive.ItemPosterior.from_items`.
+        """
+        fits, items = len(self.common), self.items
+        gamma = np.tile(self.shared, (fits, fits, 1, 1))
+        gamma[np.arange(fits), np.arange(fits)] = np.reshape(self.common, (fits, 2, 2))
+        values, vectors = np.linalg.eigh(np.nan_to_num(gamma.swapaxes(1, 2).reshape(2 * fits, 2 * fits)))
+        root = (vectors * np.sqrt(np.maximum(values, 0.0))).reshape(fits, 2, 2 * fits)
+        by = np.stack([[-items.a, 0 * items.a], [items.b, 0 * items.a + 1]]).transpose(2, 0, 1)
+        return by @ np.concatenate([root, np.zeros((1, 2, 2 * fits))])[self.origin]
+
     @staticmethod
     def common_to(fit: Calibration) -> Floats | None:
         """Γ of a fit on the bank's scale, shape (2, 2), an element of `common`.

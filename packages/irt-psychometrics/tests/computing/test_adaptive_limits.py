@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, SelectionPlan, simulate
 from irt_psychometrics.items import ItemParameters
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import score
 
 
 def bank(J: int, seed: int = 1, b: float = 0.0) -> ItemParameters:
@@ -97,6 +99,15 @@ def test_test_goes_on_if_all_items_are_far_too_hard(estimator):
     assert tests.stops == {"max-items": 1.0}
     assert np.isfinite(tests.estimate).all()
     assert all(len(set(row)) == 10 for row in tests.item.tolist())
+
+
+def test_weighted_likelihood_of_full_marks_is_the_librarys_far_outside_the_population():
+    items = ItemParameters.from_frame({"item": ["a", "b", "c"], "a": [0.7, 0.8, 0.9], "b": [5.0, 5.5, 6.0]})
+    step = SelectionPlan(AdaptiveTest(max_items=3, estimator="wle"), items).next(["a", "b", "c"], [1, 1, 1], seed=1)
+    answers = Responses.from_wide({item: [1] for item in items.item_ids})
+    expected = score(answers, items.a, items.d, items.c, method="wle")
+    assert expected.theta[0] > 6
+    assert (step.theta, step.se) == pytest.approx((expected.theta[0], expected.se[0]), abs=1e-4)
 
 
 def test_items_that_are_not_eligible_are_given_only_if_limits_require_them():

@@ -7,19 +7,30 @@ import pytest
 
 import irt_psychometrics as irt
 from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, simulate
+from irt_psychometrics.core.item_models import OtherItems
+from irt_psychometrics.core.model_families import GPCM
+from irt_psychometrics.simulation.scored_items import ScoredItems
 
 BANKS, ITEMS, ANSWERS, FORM, LEARNERS = 12, 300, 500, 30, 8_000
 
 
-def calibrated_bank(rng: np.random.Generator) -> tuple[irt.ItemParameters, irt.ItemParameters]:
-    """True items, and their estimates with joint errors from `ANSWERS` answers an item by learners θ ~ N(0, 1)."""
-    ids = [f"i{j}" for j in range(ITEMS)]
-    true = irt.ItemParameters.from_frame({"item": ids, "a": rng.lognormal(0, 0.3, ITEMS), "b": rng.normal(0, 1, ITEMS)})
+def calibrated_bank(rng: np.random.Generator, scored: int = 0) -> tuple[irt.ItemParameters, irt.ItemParameters]:
+    """True items, and their estimates with joint errors from `ANSWERS` answers an item by learners θ ~ N(0, 1).
+
+    The last `scored` items have the scores 0 … 3. Difficulties then vary less, so that each score occurs.
+    """
+    plain, ids = ITEMS - scored, tuple(f"i{j}" for j in range(ITEMS))
+    scores = [(0, 1)] * plain + [(0, 1, 2, 3)] * scored
+    drawn = ScoredItems.draw(rng, scores, rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 0.7 if scored else 1, ITEMS))
+    others = (OtherItems(GPCM, np.arange(plain, ITEMS), drawn.t[plain:].T, np.full(scored, 4)),) if scored else ()
+    zeros = np.zeros((ITEMS, 2, 2))
+    true = irt.ItemParameters(ids, drawn.a, drawn.b, zeros[:, 0, 0], zeros, others=others)
     order = np.stack([rng.permutation(ITEMS) for _ in range(ANSWERS)]).reshape(-1, FORM)
+    answers = irt.simulate_responses(true, rng.normal(0, 1, len(order)), random_state=rng)
     wide = np.full((len(order), ITEMS), np.nan)
-    right = rng.random(wide.shape) < true.curve(rng.normal(0, 1, len(order)))
-    np.put_along_axis(wide, order, np.take_along_axis(right, order, axis=1).astype(float), axis=1)
-    return true, irt.fit(irt.Responses.from_wide(wide, ids), "2pl").calibration.items
+    np.put_along_axis(wide, order, np.take_along_axis(answers.score.reshape(wide.shape), order, 1).astype(float), 1)
+    fit = irt.fit(irt.Responses.from_wide(wide, ids, answers.n_categories), "gpcm" if scored else "2pl")
+    return true, fit.calibration.items
 
 
 @pytest.mark.ci
@@ -49,3 +60,17 @@ def test_tests_simulated_with_drawn_banks_have_the_precision_of_real_tests() -> 
     assert by_estimates[2] < 0.95, "items chosen for their estimates look better than they are"
     assert by_posterior[2] == pytest.approx(1, abs=0.02)
     assert by_posterior[4] < by_estimates[4]
+
+
+@pytest.mark.ci
+def test_precision_predicted_by_a_bank_of_plain_and_scored_items_is_real() -> None:
+    """The slope per point of items scored 0 … 3 is 1/√3 of the slope of 0/1 items."""
+    ratios = []
+    for k in range(BANKS):
+        rng = np.random.default_rng([62, k])
+        true, items = calibrated_bank(rng, scored=ITEMS // 2)
+        posterior, theta, test = ItemPosterior.from_items(items), rng.normal(0, 1, LEARNERS), AdaptiveTest(max_items=20)
+        real = simulate(items, test, theta, truth=true, seed=1)
+        ratios.append(simulate(items, test, theta, errors=posterior, seed=2).rmse / real.rmse)
+    print(f"\npredicted/real RMSE {np.mean(ratios):.4f} ± {np.std(ratios, ddof=1) / np.sqrt(BANKS):.4f}")
+    assert np.mean(ratios) == pytest.approx(1, abs=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -15,6 +16,7 @@ from irt_psychometrics import ItemParameters, PsychometricsError
 from irt_psychometrics.adaptive import ItemLimit, ItemPosterior
 from irt_psychometrics.assembly import AssembledForms, FormDesign, InfeasibleError, SumLimit, assemble
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.linear_programs import Program
 
 N = 14
 POINTS = (-1.0, 0.5)
@@ -240,7 +242,7 @@ def share_reached(design: FormDesign, found: AssembledForms, form: Sequence[str]
 class KnownPosterior(NamedTuple):
     items: ItemParameters
 
-    def draw(self, n: int, rng: np.random.Generator) -> list[ItemParameters]:
+    def draw(self, n: int, rng: np.random.Generator, *, densities: int = 0) -> list[ItemParameters]:
         return true_banks(self.items, n, rng)
 
 
@@ -270,6 +272,26 @@ def test_forms_with_certainty_reach_in_500_true_banks_what_forms_from_estimates_
     assert max(shares[1]) < 0.3
 
 
+def test_time_limit_begins_after_the_true_banks_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock advances by 1,000 s with each draw, and the whole search has 60 s."""
+    clock, limits, solve = [0.0], [], Program.solve
+
+    class SlowPosterior(KnownPosterior):
+        def draw(self, n: int, rng: np.random.Generator, *, densities: int = 0) -> list[ItemParameters]:
+            clock[0] += 1000
+            return super().draw(n, rng)
+
+    def limited(program: Program, *, time_limit: float, **options: float) -> Any:
+        limits.append(time_limit)
+        return solve(program, time_limit=time_limit, **options)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Program, "solve", limited)
+    design = FormDesign(min_items=4, max_items=4, certainty=0.9)
+    assemble(ITEMS, design, posterior=cast(ItemPosterior, SlowPosterior(ITEMS)), time_limit=60.0)
+    assert {*limits} == {30.0}
+
+
 @pytest.mark.ci
 def test_forms_with_certainty_hold_if_the_distribution_over_the_bank_is_estimated() -> None:
     """The posterior is estimated from each of 25 banks, and each has 20 true banks."""
@@ -281,6 +303,21 @@ def test_forms_with_certainty_hold_if_the_distribution_over_the_bank_is_estimate
         found = assemble(items, design, posterior=ItemPosterior.from_items(items), gap=0.005)
         shares.append(share_reached(design, found, found.forms[0], true_banks(items, 20, rng)))
     assert np.mean(shares) >= 0.93
+
+
+@pytest.mark.ci
+def test_steepest_items_of_uniform_slopes_keep_the_certainty() -> None:
+    """500 learners calibrate 200 items. With a normal density of ln a, fewer than 54 of 60 forms kept it."""
+    rng, kept = np.random.default_rng(8), 0
+    for _ in range(60):
+        a, b = rng.uniform(0.6, 1.8, 200), rng.normal(0, 1, 200)
+        true = replace(estimated_bank(200, rng), a=a, b=b).with_assumed_errors()
+        errors = (np.linalg.cholesky(true.cov) @ rng.standard_normal((200, 2, 1)))[..., 0]
+        items = replace(true, a=np.maximum(a + errors[:, 0], 0.1), b=b + errors[:, 1]).with_assumed_errors()
+        design = FormDesign(min_items=15, max_items=15, certainty=0.95)
+        found = assemble(items, design, posterior=ItemPosterior.from_items(items))
+        kept += information(true, found.forms[0], design.theta).sum() >= found.objective
+    assert kept >= 0.9 * 60
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,26 @@
 """Equating against the R packages equate, kequate and equateIRT; reference/equating.R made the figures."""
 
 import json
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.equating import Equating, ScoreCounts, equate, equate_by_items
+from irt_psychometrics.core.delta import SMALL_STEP, delta_errors
+from irt_psychometrics.equating import Equating, ScoreCounts, equate, equate_by_items, irt_equating
 from irt_psychometrics.equating.continuous_scores import penalty
 from irt_psychometrics.items import ItemParameters, ItemRow
+from irt_psychometrics.scoring.form_scores import FormsWithErrors
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "equating.json").read_text("utf-8"))
 BY_LINES = 1e-10
 BY_PERCENTILES = 2e-6
 """equate rounds percentile ranks to ten digits, which counts where few learners have a score."""
+SLOPE_OF_ONE = ("mean chained", "circle-arc chained")
+"""equate's default counts a point of the anchor as a point of the form; see the test of the linear midpoint."""
 ADJUSTMENTS = {"frequency": "frequency-estimation", "frequency estimation": "frequency-estimation"}
 
 
@@ -59,15 +65,31 @@ def test_common_items_are_equated_as_by_equate(design):
     compared = 0
     for key, expected in REFERENCE["equate"][name].items():
         method, _, adjustment = key.partition(" ")
-        if method in ("mean", "linear", "circle-arc", "equipercentile"):
+        if method in ("mean", "linear", "circle-arc", "equipercentile") and key not in SLOPE_OF_ONE:
             how = {"method": method, "adjustment": ADJUSTMENTS.get(adjustment, adjustment)}
             found = equate(new, old, **how, internal=name == "internal", bootstrap=0)
             tolerance = BY_PERCENTILES if method == "equipercentile" else BY_LINES
             np.testing.assert_allclose(found.equated, expected["yx"], atol=tolerance, err_msg=key)
             compared += 1
-    assert compared == 15
+    assert compared == 13
     half = equate(new, old, method="linear", adjustment="tucker", weight=0.5)
     np.testing.assert_allclose(half.equated, REFERENCE["equate"][name]["tucker weight .5"]["yx"], atol=BY_LINES)
+
+
+def test_chained_mean_and_circle_arc_go_through_point_of_chained_line_of_equate(design):
+    """The option chainmidp = "linear" of equate does this (Livingston & Kim 2009)."""
+    name, new, old = design
+    x = np.arange(new.counts.shape[0])
+    mean = x @ new.probability.sum(axis=1)
+    midpoint = np.interp(mean, x, REFERENCE["equate"][name]["linear chained"]["yx"])
+    by_mean = equate(new, old, method="mean", adjustment="chained").equated
+    np.testing.assert_allclose(by_mean, x - mean + midpoint, atol=1e-9)
+    arc = equate(new, old, method="circle-arc", adjustment="chained").equated
+    top, height = x[-1], midpoint - mean  # both forms have the same highest score
+    centre = (mean * (mean - top) + height**2) / (2 * height)  # of the circle through (0, 0), (mean, height), (top, 0)
+    radius = np.hypot(top / 2, centre)
+    expected = x + centre - np.sign(centre) * np.sqrt(radius**2 - (x - top / 2) ** 2)
+    np.testing.assert_allclose(arc, expected, atol=1e-9)
 
 
 def test_presmoothed_common_items_are_equated_as_by_equate(design):
@@ -113,6 +135,48 @@ def test_kernel_equating_of_common_items_is_that_of_kequate(design):
     how = {"method": "kernel", "adjustment": "frequency-estimation", "weight": 0.5}
     require_kernel_equating(equate(*smoothed, **how, bandwidths=(0.6, 0.65)), known["pse"])
     require_kernel_equating(equate(*smoothed, **how), known["pse2"], tolerance=1e-6)
+
+
+def test_errors_of_identity_are_zero_for_counts_as_observed(forms):
+    assert not equate(*forms, method="identity").se.any()
+    assert not equate(*forms, method="identity", bootstrap=5).se.any()
+
+
+def test_presmoothed_counts_stay_empty_where_scores_are_impossible():
+    """The share of each other pair follows from a fit of the possible pairs alone, a Poisson regression."""
+    rng = np.random.default_rng(3)
+    right = rng.random((800, 8)) < 1 / (1 + np.exp(-rng.normal(0, 1, (800, 1)) + np.linspace(-1, 1, 8)))
+    counts = ScoreCounts.from_scores(right.sum(axis=1), right[:, :4].sum(axis=1), max_score=8, max_second=4)
+    x, v = np.indices((9, 5))
+    possible = (v <= x) & (x <= v + 4)
+    smooth = counts.presmoothed(2, 2, 1, possible=possible)
+    assert not smooth.probability[~possible].any()
+    assert counts.presmoothed(2, 2, 1).probability[~possible].sum() > 0.005
+    design = np.column_stack([z[possible] for z in (x**0, x, x**2, v, v**2, x * v)]).astype(float)
+    beta = np.zeros(6)
+    beta[0] = np.log(800 / possible.sum())
+    for _ in range(50):
+        fitted = np.exp(design @ beta)
+        beta += np.linalg.solve(design.T @ (fitted[:, None] * design), design.T @ (counts.counts[possible] - fitted))
+    np.testing.assert_allclose(smooth.probability[possible] * 800, np.exp(design @ beta), rtol=1e-7)
+    errors = [equate(smooth, smooth, adjustment="chained", bootstrap=n, seed=1).se[2:7] for n in (0, 300)]
+    np.testing.assert_allclose(*errors, rtol=0.25)
+    with pytest.raises(PsychometricsError, match="true for all scores of learners"):
+        counts.presmoothed(2, 2, 1, possible=x < 8)
+
+
+def test_observed_counts_of_long_forms_need_no_matrix_of_all_pairs_of_scores():
+    rng = np.random.default_rng(4)
+    right = rng.random((1500, 200)) < 1 / (1 + np.exp(-rng.normal(0, 1, (1500, 1)) + rng.normal(0, 1, 200)))
+    form = ScoreCounts.from_scores(right.sum(axis=1), right[:, :100].sum(axis=1), max_score=200, max_second=100)
+    dense = form.counts.size * np.count_nonzero(form.counts) * 8
+    tracemalloc.start()
+    try:
+        assert np.isfinite(equate(form, form, method="linear", adjustment="tucker").se).all()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 0.05 * dense
 
 
 def test_wide_kernels_equate_as_the_line_of_means_and_sds(forms):
@@ -187,11 +251,40 @@ def test_scored_items_that_are_harder_by_a_constant_are_equated_to_higher_scores
 @pytest.mark.parametrize("method", ["true-score", "observed-score"])
 def test_errors_of_equating_by_items_are_unknown_if_an_error_of_an_item_is(method):
     items = ItemParameters.from_frame({"item": ["a", "b", "c"], "a": [1.0, 1.2, 0.8], "b": [0.0, 0.5, -0.5]})
-    assert np.isnan(equate_by_items(items, items, method=method).se).all()
+    unknown = equate_by_items(items, items, method=method)
+    assert np.isnan(unknown.se).all()
+    assert "joint_cov must contain the errors" in unknown.notes[0]
     known = np.diag(np.full(20, 0.01))
     assert equate_by_items(items, items, method=method, joint_cov=known).se[1] > 0
+    assert equate_by_items(items, items, method=method, joint_cov=known).notes == ()
     known[2, 2] = np.nan
     assert np.isnan(equate_by_items(items, items, method=method, joint_cov=known).se).all()
+
+
+@pytest.mark.parametrize("c", [0.0, 0.25])
+def test_errors_of_true_scores_follow_from_differences_of_equivalents(c):
+    """Scored and guessed items, with a stretched scale: each parameter is moved by hand."""
+    new, old = (replace(scored_form(shift), c=np.where(np.arange(15) < 10, c, 0.0)) for shift in (0.3, 0.0))
+    rng, constants = np.random.default_rng(1), (1.2, 0.4)
+    root = 0.01 * rng.normal(size=(182, 182))
+    estimate = FormsWithErrors((new, old), np.array(constants), root)
+
+    def equivalents(value):
+        (own, other), (slope, intercept) = value
+        return equate_by_items(own, other, slope=slope, intercept=intercept).equated
+
+    found = equate_by_items(new, old, slope=constants[0], intercept=constants[1], joint_cov=root @ root.T)
+    np.testing.assert_allclose(found.se, delta_errors(equivalents, [estimate], [SMALL_STEP]), rtol=1e-5, atol=1e-9)
+
+
+def test_true_scores_of_long_forms_are_inverted_only_for_equivalents_and_derivatives(monkeypatch):
+    calls = []
+    inverse = irt_equating.thetas_of_scores
+    monkeypatch.setattr(irt_equating, "thetas_of_scores", lambda *of: calls.append(of) or inverse(*of))
+    rng = np.random.default_rng(1)
+    items = ItemParameters.from_frame({"item": range(60), "a": [1.0] * 60, "b": rng.normal(size=60)})
+    assert np.isfinite(equate_by_items(items, items, joint_cov=0.01 * np.eye(362)).se).all()
+    assert len(calls) == 2
 
 
 def test_lowest_scores_are_equated_by_a_line_if_items_can_be_guessed():
@@ -217,7 +310,7 @@ def test_lowest_scores_are_equated_by_a_line_if_items_can_be_guessed():
         (lambda: equate(*[ScoreCounts([0, 5, 0])] * 2, method="linear"), "determine no linear equating"),
         (lambda: equate(*[ScoreCounts([3, 4])] * 2, method="linear", bandwidths=(1, 1)), "has no bandwidths"),
         (lambda: equate(*[ScoreCounts([3, 4])] * 2, method="kernel", bandwidths=(1,)), "needs 2 bandwidths"),
-        (lambda: equate_by_items(scored_form(0), scored_form(0), joint_cov=np.eye(3)), "joint_cov has shape"),
+        (lambda: equate_by_items(scored_form(0), scored_form(0), joint_cov=np.eye(3)), "joint_cov must have the shape"),
         (lambda: equate_by_items(*[ItemParameters.from_rows(["a"], [ItemRow(-1.0, 0.0)])] * 2), "slope above 0"),
     ],
 )
