@@ -34,7 +34,7 @@ from irt_assets.adaptive.versions import TestVersion, versions_in_force
 from irt_assets.common.arrays import Floats
 from irt_assets.intake.max_scores import known_maxima
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
-from irt_assets.responses.points import read_points
+from irt_assets.responses.points import is_possible, read_points
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import simulate
 from resources.failures import PermanentFailure
@@ -291,20 +291,16 @@ class Plans:
         )
 
     def _points(self, bank: TestBank, answer: Answer, *, from_log: bool) -> int | None:
-        """Read the points of an answer.
-
-        If the answer is not possible, return None, or raise PsychometricsError if it was sent.
-        """
+        """Read an answer's points; None: it does not count. Raises PsychometricsError if a sent one is impossible."""
         values = bank.published.items.get(answer.item_id)
         most = values.max_score if values else self._max_scores.get(answer.item_id) or 1
-        points = read_points(answer.correct, answer.score, most)
-        if points is None and not from_log:
+        if not from_log and not is_possible(answer.correct, answer.score, most):
             correct = "" if answer.correct is None else f" with correct {str(answer.correct).lower()}"
             raise PsychometricsError(
                 f"the score of item {answer.item_id} must be 0 to {most}, with correct true only for {most}, got "
                 f"{answer.score}{correct}"
             )
-        return points
+        return read_points(answer.correct, answer.score, most)
 
 
 def _is_recent(day: date, now: datetime) -> bool:

@@ -23,7 +23,7 @@ from irt_assets.adaptive.versions import set_policy, undo_version
 from irt_assets.decisions.origin import initialise
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.ledger.publications import Publication, publish
-from irt_assets.responses.scales import set_pass_mark
+from irt_assets.responses.scales import write_pass_mark
 from irt_psychometrics.items import ItemRow
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -36,7 +36,7 @@ from services.theta_api.schemas import MAX_ID_LENGTH
 from tests.helpers.asking import kind, unless_busy
 from tests.helpers.door import serve_in_thread
 from tests.helpers.erasing import erased_after
-from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.score_world import item_values
 from tests.testbed.stack_harness import wait_for
 
@@ -304,12 +304,15 @@ def test_answers_are_read_like_posted_answers(scored_bank: Database, item: str) 
         url = f"{exam.url}{POSTS_PATH}?dry_run=1"
         results = requests.post(url, json=posted, headers=headers, timeout=30).json()["attempts"]
         expected = {exam.next("s1", [{"item_id": item, "score": n}])["theta"]: n for n in range(most + 1)}
+        unanswered = exam.next("s1", [])["theta"]
         assert len([result for result in results if result["result"] == "accepted"]) == (11 if most == 4 else 7)
         for answer, result in zip(answers, results, strict=True):
             response = exam.ask("s1", [answer])
             if result["result"] == "rejected":
                 assert kind(response) == (422, "bad_answers"), answer
                 assert f"item {item}" in response.json()["detail"]
+            elif most > 1 and (answer["correct"], answer["score"]) == (False, None):
+                assert response.json()["theta"] == unanswered  # the verdict is score_missing
             else:
                 points = answer["score"] if answer["score"] is not None else most * bool(answer["correct"])
                 assert expected[response.json()["theta"]] == points, answer
@@ -348,7 +351,7 @@ def change_everything(database: Database, withdrawn: str) -> None:
         publish(connection, [changed_values("i3", NOW + timedelta(minutes=5))])
         publish(connection, [changed_values(f"i{k}", NOW - timedelta(days=30)) for k in range(10, 16)])
     run_sql(database, "UPDATE question SET topic_id = 'other' WHERE item_id < 'i2'")
-    set_pass_mark(database, SCALE, 2.0)
+    call(database, write_pass_mark, SCALE, 2.0)
     run_sql(
         database,
         "INSERT INTO item_status (item_id, state, effective_from, reason, decided_by) "
@@ -364,7 +367,7 @@ def changed_values(item: str, since: datetime) -> Publication:
 def test_sessions_continue_unchanged_on_two_replicas_after_every_change(bank: Database) -> None:
     """Six sessions of 15 items begin 10 s after new values took effect, by the set read before. Then everything that a
     plan is made of changes, and one replica restarts. Only a step that gives the withdrawn item differs."""
-    set_pass_mark(bank, SCALE, 0.0)
+    call(bank, write_pass_mark, SCALE, 0.0)
     rng, values = np.random.default_rng(3), item_values()
     with running(bank, STEADY) as exam:
         with bank.connect() as connection:

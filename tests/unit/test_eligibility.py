@@ -187,7 +187,8 @@ def test_verdicts_are_the_same_if_learners_are_judged_in_parts(rows: list[dict],
 
 
 def test_points_of_a_single_answer_equal_its_verdict() -> None:
-    """An omission, and a wrong answer without its score, have no points (−1) in a verdict and 0 in a session."""
+    """An omission has no points (−1) in a verdict and 0 in a session. A verdict leaves out a wrong answer without its
+    score (`score_missing`)."""
     answers = [*((right, None) for right in (True, False, None)), *product((True, False), range(-1, 7))]
     attempts = dataclasses.replace(
         attempts_of([{"correct": -1 if right is None else int(right)} for right, _ in answers]),
@@ -195,9 +196,11 @@ def test_points_of_a_single_answer_equal_its_verdict() -> None:
         max_score=np.full(len(answers), 4, np.int16),
     )
     verdicts = zip(attempts.contradictory.tolist(), attempts.points.tolist(), strict=True)
-    expected = [None if is_contradictory else max(0, n) for is_contradictory, n in verdicts]
+    counted = [None if is_contradictory or n < 0 else n for is_contradictory, n in verdicts]
+    expected = [0 if answer == (None, None) else n for answer, n in zip(answers, counted, strict=True)]
     assert [read_points(right, n, 4) for right, n in answers] == expected
-    assert [n for n in expected if n is not None] == [4, 0, 0, 4, 0, 1, 2, 3]
+    assert [n for n in expected if n is not None] == [4, 0, 4, 0, 1, 2, 3]
+    assert [read_points(right, None, 1) for right in (True, False, None)] == [1, 0, 0]
 
 
 def test_repeats_sandbox_and_test_accounts_do_not_count_as_rejected() -> None:
