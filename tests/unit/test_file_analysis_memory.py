@@ -15,6 +15,7 @@ from irt_psychometrics.commands import Files, analyse, answers, choices
 from irt_psychometrics.core import item_analysis
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("with_key", [False, True])
 def test_analysis_of_a_file_needs_few_bytes_a_cell(
     with_key: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
