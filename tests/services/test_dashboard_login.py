@@ -53,6 +53,7 @@ class NoDatabase:
     """A reader with nothing but an overview."""
 
     is_ready = True
+    database = None
 
     def overview(self) -> Overview:
         return QUIET
