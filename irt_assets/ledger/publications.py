@@ -47,7 +47,7 @@ class PublishedSet:
     testlets: EffectsInForce | None = None
     fits: dict[str, str | None] = field(default_factory=dict)
     errors: ParameterErrors | None = None
-    publication_ids: dict[str, int] = field(default_factory=dict)
+    publication_ids: dict[str, int] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
