@@ -25,6 +25,17 @@ DATABASE = """\
 - name: DATABASE_URL
   valueFrom: {secretKeyRef: {name: seedtest-db-credentials, key: DATABASE_URL}}
 """
+CONFINED = """\
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+volumeMounts:
+  - {name: home, mountPath: /var/lib/irt}
+  - {name: cache, mountPath: /var/cache/irt}
+  - {name: tmp, mountPath: /tmp}
+"""
+"""Rights of a container, and the only folders to which it writes."""
 SCHEMA = f"""\
 - name: schema # waits until irt-migrate has migrated the schema to this release
   image: irt-assets
@@ -37,15 +48,7 @@ SCHEMA = f"""\
   resources:
     requests: {{cpu: 50m, memory: 128Mi}}
     limits: {{memory: 512Mi}}
-  securityContext:
-    allowPrivilegeEscalation: false
-    readOnlyRootFilesystem: true
-    capabilities: {{drop: [ALL]}}
-  volumeMounts:
-    - {{name: home, mountPath: /var/lib/irt}}
-    - {{name: cache, mountPath: /var/cache/irt}}
-    - {{name: tmp, mountPath: /tmp}}
-"""
+{indent(CONFINED, "  ")}"""
 CONTAINER_OF_A_RUN = ("envFrom", "env", "securityContext", "volumeMounts")
 POD_OF_A_RUN = ("securityContext", "volumes")
 
@@ -57,13 +60,13 @@ def files() -> Iterator[tuple[Path, str]]:
         path: _with_shared_parts(text) for path, text in texts.items() if "{name: seedtest-db-credentials" in text
     }
     daemon, launcher = written[DAEMON], written[LAUNCHER]
-    pod, container = daemon.split("      containers:\n")
+    container = daemon.split("      containers:\n")[1]
     config, settings = launcher.split("    run_k8s_config:\n")
     own, of_the_pod = settings.split("      pod_spec_config:\n")
     for key in CONTAINER_OF_A_RUN:
         own = _replace(own, key, _block(container, key))
     for key in POD_OF_A_RUN:
-        of_the_pod = _replace(of_the_pod, key, _block(pod if key == "securityContext" else container, key))
+        of_the_pod = _replace(of_the_pod, key, _block(daemon, key))
     written[LAUNCHER] = f"{config}    run_k8s_config:\n{own}      pod_spec_config:\n{of_the_pod}"
     yield from written.items()
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from textwrap import indent
 
-from deploy.write_pods import DATABASE, SETTINGS
+from deploy.write_pods import CONFINED, DATABASE, SETTINGS
 from irt_assets.common.job_names import (
     ITEM_ANALYSIS_JOB,
     JUDGE_JOB,
@@ -161,15 +161,7 @@ spec:
               resources:
                 requests: {{cpu: 100m, memory: 512Mi}}
                 limits: {{memory: 1Gi}}
-              securityContext:
-                allowPrivilegeEscalation: false
-                readOnlyRootFilesystem: true
-                capabilities: {{drop: [ALL]}}
-              volumeMounts:
-                - {{name: home, mountPath: /var/lib/irt}}
-                - {{name: cache, mountPath: /var/cache/irt}}
-                - {{name: tmp, mountPath: /tmp}}
-          volumes:
+{confined}          volumes:
             - {{name: home, emptyDir: {{sizeLimit: 256Mi}}}}
             - {{name: cache, emptyDir: {{sizeLimit: 1Gi}}}}
             - {{name: tmp, emptyDir: {{sizeLimit: 1Gi}}}}
@@ -238,6 +230,7 @@ def _cron_job(plan: Plan, name: str, comment: str, *, suspend: bool = False) -> 
         job=plan.documents_name,
         settings=indent(SETTINGS, " " * 16),
         database=indent(DATABASE, " " * 16),
+        confined=indent(CONFINED, " " * 14),
     )
 
 
