@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -49,6 +51,17 @@ def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subpro
 
 def server(home: Path) -> EmbeddedPostgres:
     return EmbeddedPostgres(home / "postgres")
+
+
+@contextmanager
+def connected(home: Path) -> Iterator[psycopg.Connection]:
+    """Yield a connection to the demo's database, whose server runs meanwhile."""
+    postgres = server(home)
+    try:
+        with psycopg.connect(postgres.start()) as connection:
+            yield connection
+    finally:
+        postgres.stop()
 
 
 @pytest.mark.long
@@ -109,16 +122,11 @@ def test_the_demo_leaves_no_server_behind(demonstrated: tuple[Path, subprocess.C
 def test_month_planted_bad_publishes_no_items(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    home, _ = demonstrated
-    postgres = server(home)
-    try:
-        with psycopg.connect(postgres.start()) as connection:
-            months = connection.execute(
-                "SELECT month, count(*) FROM item_parameter_publication WHERE rule = 'first' GROUP BY 1 ORDER BY 1"
-            ).fetchall()
-            held = connection.execute("SELECT scale_id FROM publication_step WHERE state = 'held'").fetchall()
-    finally:
-        postgres.stop()
+    with connected(demonstrated[0]) as connection:
+        months = connection.execute(
+            "SELECT month, count(*) FROM item_parameter_publication WHERE rule = 'first' GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+        held = connection.execute("SELECT scale_id FROM publication_step WHERE state = 'held'").fetchall()
     assert len(months) == 1, "the first month publishes every sound item, later ones only propose"
     assert held == [("default",)]
 
@@ -128,19 +136,14 @@ def test_documents_query_of_features_shows_times_on_the_demo(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     """Topics without a right answer have no median."""
-    home, _ = demonstrated
-    postgres = server(home)
-    try:
-        with psycopg.connect(postgres.start()) as connection:
-            found = connection.execute(
-                """SELECT user_id, topic_id, date, attempts, correct, rt_median
-                   FROM features_topic_daily
-                   WHERE date >= CURRENT_DATE - INTERVAL '7 days'
-                   ORDER BY date DESC
-                   LIMIT 20"""
-            ).fetchall()
-    finally:
-        postgres.stop()
+    with connected(demonstrated[0]) as connection:
+        found = connection.execute(
+            """SELECT user_id, topic_id, date, attempts, correct, rt_median
+               FROM features_topic_daily
+               WHERE date >= CURRENT_DATE - INTERVAL '7 days'
+               ORDER BY date DESC
+               LIMIT 20"""
+        ).fetchall()
     assert len(found) == 20
     assert [row for row in found if (row[4] > 0) != (row[5] is not None)] == []
 
