@@ -9,6 +9,7 @@ from functools import partial
 
 import dagster as dg
 
+from irt_assets.abilities.assets import build_ability_asset
 from irt_assets.adaptive.assets import build_exposure_asset, build_promises_check, build_simulation_asset
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
@@ -88,11 +89,10 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         "calibration": [
             *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
             build_nightly_asset(build=make, days=days),
-            build_movement_asset(months),
-            build_score_asset(months),
-            build_simulation_asset(months),
-            build_exposure_asset(days),
         ],
+        "abilities": [build_ability_asset(months), build_movement_asset(months)],
+        "scores": [build_score_asset(months)],
+        "adaptive": [build_simulation_asset(months), build_exposure_asset(days)],
         "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
         "kpis": [*build_kpi_assets(weeks, days)],
         "reports": [

@@ -1,4 +1,4 @@
-"""Assets of item parameters and abilities. The steps (fit, link, publish, measure) are in `month` and `abilities`."""
+"""Assets of item parameters. The steps (fit, link, publish) are in `month`."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -6,7 +6,6 @@ from typing import Any, NoReturn
 
 import dagster as dg
 
-from irt_assets.abilities.batch import measure
 from irt_assets.calibration import blocks
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import (
@@ -18,7 +17,6 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.common.metadata import Metadata, decide_in, md
-from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import HELD, classify_failures
 from irt_assets.common.wording import sentences_by_scale
 from irt_assets.engines import Calibrator
@@ -135,7 +133,7 @@ def build_calibration_assets(
     comparison_engines: Mapping[str, Collection[str] | None],
     months: dg.PartitionsDefinition,
 ) -> list[dg.AssetsDefinition]:
-    """Return the assets of item parameters and abilities.
+    """Return the assets of item parameters.
 
     `build` returns an engine by its name. `comparison_engines` are the engines that also fit the month, in the order
     in which they run, each with the scales that it fits (None: all).
@@ -159,22 +157,6 @@ def build_calibration_assets(
         "publishes new items, and proposes values of all others to a person.",
         metadata={"dagster/column_schema": column_schema(tables.item_parameter_publication)},
     )(published_item_parameters)
-
-    @dg.asset(
-        **of_a_month,
-        deps=["published_item_parameters", existing_partitions("attempts")],
-        description="One row per learner and scale: θ and its standard error (EAP against the scale's population) at "
-        "the end of the month, from the answers to published items in the 365 days before.",
-        metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},
-    )
-    def abilities(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
-        with classify_failures():
-            measured = measure(database, context.partition_key, context.run.run_id)
-        return dg.MaterializeResult(
-            metadata=blocks.ability_metadata(measured)
-            | application(database.settings)
-            | {"dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured))}
-        )
 
     @dg.asset(
         **of_a_month,
@@ -202,7 +184,7 @@ def build_calibration_assets(
         build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - position)
         for position, (engine, fit) in enumerate(fits.items())
     )
-    return [*fitted, linked, published, abilities, engine_agreement]
+    return [*fitted, linked, published, engine_agreement]
 
 
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:

@@ -86,7 +86,7 @@ def build_drift_assets(
     """
     in_common: dict[str, Any] = {
         "partitions_def": months,
-        "deps": ["linked_item_parameters", "published_item_parameters"],
+        "deps": ["scored_responses", "linked_item_parameters", "published_item_parameters"],
         "pool": LIGHT_POOL,
         "automation_condition": follows_a_month,
     }

@@ -15,8 +15,9 @@ import pytest
 from scipy.special import expit, logit
 
 from irt_assets.abilities.batch import ScaleAbilities, estimate, measure, stale_months
+from irt_assets.abilities.blocks import ability_metadata
 from irt_assets.abilities.online import read_measures, read_theta
-from irt_assets.calibration.blocks import ability_metadata, fit_metadata
+from irt_assets.calibration.blocks import fit_metadata
 from irt_assets.calibration.month import FitOutcome, fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.common.partitions import Month

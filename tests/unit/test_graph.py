@@ -19,7 +19,10 @@ from irt_assets.invariants.drift import ANALYSES
 from jobs.automation import AFTER_A_MONTH
 from resources.settings import Settings
 
-GROUPS = ("intake", "responses", "item_analysis", "features", "calibration", "drift", "kpis", "reports", "invariants")
+GROUPS = (
+    *("intake", "responses", "item_analysis", "features", "calibration", "abilities", "scores", "adaptive"),
+    *("drift", "kpis", "reports", "invariants"),
+)
 """Names of the asset groups, in the order of data flow."""
 
 

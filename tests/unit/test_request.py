@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.abilities.batch import ScaleAbilities, count_absent_scores
-from irt_assets.calibration.blocks import absent_scores
+from irt_assets.abilities.blocks import absent_scores
 from irt_assets.calibration.request import FitRequest, calibrate
 from irt_assets.decisions.origin_sources import _convert_metric
 from irt_assets.engines.em import EmEngine
