@@ -10,7 +10,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.engines.spec import LIGHT_POOL
 from resources import tables
 from resources.cluster.relational import application
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import stored_in
 from resources.postgres.database import Database
 
 
@@ -23,7 +23,7 @@ def build_ability_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         description="One row per learner and scale: θ and its standard error (EAP against the scale's population) at "
         "the end of the month, from the answers to published items in the 365 days before.",
         pool=LIGHT_POOL,
-        metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},
+        metadata=stored_in(tables.mirt_ability),
     )
     def abilities(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         with classify_failures():

@@ -29,7 +29,7 @@ from irt_assets.ledger.steps import Step
 from irt_assets.responses.closed_months import scales_of_month
 from resources import tables
 from resources.cluster.relational import application
-from resources.dagster_schema import column_schema, row_table
+from resources.dagster_schema import row_table, stored_in, taken_over
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -56,7 +56,7 @@ def build_calibration_asset(
         kinds={spec.kind, "postgres"},
         pool=spec.pool,
         op_tags={"dagster/priority": str(priority)},
-        metadata={"dagster/column_schema": column_schema(tables.fit_staging)},
+        metadata=stored_in(tables.fit_staging),
     )
     def item_calibration(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
@@ -92,6 +92,7 @@ def linked_item_parameters(
     return dg.MaterializeResult(
         metadata=blocks.link_metadata(outcomes)
         | more
+        | taken_over({"item_calibration": ("fit_id",)})
         | {"dagster/row_count": dg.MetadataValue.int(sum(c.n_items for c in linked))}
     )
 
@@ -109,6 +110,7 @@ def published_item_parameters(
         _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))
     return dg.MaterializeResult(
         metadata={
+            **taken_over({"linked_item_parameters": ("fit_id", "item_id")}),
             "steps": md(blocks.step_table(steps_taken)),
             "held back": row_table(
                 ("scale", "item", "why"),
@@ -147,7 +149,7 @@ def build_calibration_assets(
         deps=["item_calibration"],
         description="One row per item and engine: its parameters in the month on the bank's scale, linked through the "
         "frozen anchor set. Only the fit of the scale's own engine is published.",
-        metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
+        metadata=stored_in(tables.mirt_item_params),
     )(linked_item_parameters)
 
     published = dg.asset(
@@ -155,7 +157,7 @@ def build_calibration_assets(
         deps=["linked_item_parameters"],
         description="One row per publication: an item's parameters for scoring, in force from a date on. A green month "
         "publishes new items, and proposes values of all others to a person.",
-        metadata={"dagster/column_schema": column_schema(tables.item_parameter_publication)},
+        metadata=stored_in(tables.item_parameter_publication),
     )(published_item_parameters)
 
     @dg.asset(

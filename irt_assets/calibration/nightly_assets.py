@@ -18,7 +18,7 @@ from irt_assets.engines import Calibrator
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.gates.early_warning import EarlyWarning
 from resources import tables
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, row_table, stored_in
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 
@@ -46,7 +46,7 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
         "anchors, as an early warning that publishes nothing. The year's answers give every learner's θ.",
         kinds={"numba", "postgres"},
         pool=LIGHT_POOL,
-        metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
+        metadata=stored_in(tables.mirt_item_params),
         # It has no partitions, so a problem that lasts gives one warning, not one per night.
         check_specs=[
             dg.AssetCheckSpec(

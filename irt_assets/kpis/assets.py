@@ -23,7 +23,7 @@ from irt_assets.kpis.weekly import end_of_week, write_quiet, write_week
 from irt_psychometrics.plots import Picture
 from resources import tables
 from resources.cluster.relational import application
-from resources.dagster_schema import LEARNERS, column_schema, row_table
+from resources.dagster_schema import LEARNERS, row_table, stored_in
 from resources.postgres.database import Database
 
 MAX_SHOWN = 10
@@ -40,7 +40,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         "efficiency (E_t), recovery (R_t), engagement (A_t), goal probability (P) and churn risk (S).",
         kinds={"postgres", "ibis"},
         metadata={
-            "dagster/column_schema": column_schema(tables.weekly_kpi),
+            **stored_in(tables.weekly_kpi),
             "KPIs": md(pairs(MEANINGS)),
         },
     )
@@ -70,7 +70,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         description="One row per learner without a live answer for seven days: goal probability and churn risk in the "
         "week that is running when the day ends. The other KPIs are not changed.",
         kinds={"postgres", "ibis"},
-        metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
+        metadata=stored_in(tables.weekly_kpi),
     )
     def inactivity(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         week, now = week_of(context.partition_time_window.end), datetime.now(UTC)
