@@ -43,7 +43,7 @@ LOG = "response_log r"  # no sample can be drawn from the view `attempt`
 
 @invariant(
     kind="days",
-    protects="Each verdict is what the answer, the account, the bank and the scale's rules give, because months, "
+    protects="Each verdict follows from the answer, the account, the bank and the rules of the scale, because months, "
     "abilities and KPIs read verdicts.",
     fix="Materialise `judged_attempts` of the day, which writes the verdicts that differ, and then the month and the "
     "weeks that read them. Find out who changed the table: only the platform writes it.",

@@ -512,7 +512,7 @@ def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[st
 
 
 def count_differing_verdicts(connection: psycopg.Connection, day: date) -> int:
-    """Judge a day again without storing the verdicts, and count those that the stored verdicts lack or contradict."""
+    """Judge a day again, store nothing, and count the verdicts that are missing, different or in excess."""
     stage_verdicts(connection, day, scales_of_month(connection, _month(day)))
     start, end = day_bounds(day.isoformat())
     return one_value(connection, _DIFFERING, {"start": start, "end": end})

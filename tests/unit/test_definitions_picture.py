@@ -1,4 +1,4 @@
-"""All definitions as text: what an analyst sees in the Dagster UI changes only where a reviewer sees it, too."""
+"""Compare all definitions, as text, with a stored picture, so that a reviewer sees each change of the Dagster UI."""
 
 from __future__ import annotations
 
