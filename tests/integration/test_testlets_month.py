@@ -27,12 +27,12 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.kpis import ability as kpis
+from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import items_of_fit
 from irt_assets.ledger.publications import PublishedSet, in_force, publications_in_force
 from irt_assets.ledger.values_with_errors import (
     compare_with_published,
-    frozen_anchors,
     linked_window,
     set_in_force_with_errors,
 )
@@ -327,7 +327,8 @@ def test_model_of_each_item_is_kept_from_the_fit_to_the_ledger_and_drift(
     with database.connect() as connection:
         scale = read_scales(connection, Month(FEB).start)[SCALE]
         assert in_force(connection, SCALE, Month(FEB).start).items.keys() == MODELS.keys()
-        anchors, window = frozen_anchors(connection, scale), linked_window(connection, scale, FEB)
+        anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
+        window = linked_window(connection, scale, FEB)
         now = set_in_force_with_errors(connection, scale, Month(FEB).start, anchors)
     comparison = compare_with_published(window, anchors, now, Month(FEB).start)
     published = dict(zip(comparison.item_ids, comparison.models_published, strict=True))
