@@ -53,7 +53,7 @@ def _anchor_set(connection: psycopg.Connection, scale_id: str, rows: list[dict[s
     if not rows:
         return None
     items = ItemParameters.from_rows([row["item_id"] for row in rows], map(ItemRow.from_row, rows))
-    known = further_errors_of_origins(connection, scale_id)
+    known = further_errors_of_origins(connection, scale_id, items.item_ids)
     values = enumerate(zip(items.item_ids, items.a.tolist(), items.b.tolist(), strict=True))
     further = {k: known[value] for k, value in values if value in known}
     return AnchorSet(
