@@ -35,7 +35,6 @@ from scipy.special import ndtr
 from irt_psychometrics.core import covariances
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import CountedScores, ItemCurves
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.wording import some_of
@@ -167,7 +166,7 @@ class ItemPosterior:
         """
         root = np.linalg.cholesky(self.cov + NO_ERROR * np.eye(2))
         points = [
-            weight * other * score_probabilities(self._bank(self.location + root @ np.array([x, y])).curves, nodes)
+            weight * other * self._bank(self.location + root @ np.array([x, y])).curves.score_probabilities(nodes)
             for x, weight in zip(*QUADRATURE, strict=True)
             for y, other in zip(*QUADRATURE, strict=True)
         ]
@@ -270,13 +269,3 @@ def _assumed(items: ItemParameters, location: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         errors = _errors(replace(items, a=a, b=-location[:, 1] / a).with_assumed_errors())
     return np.sqrt(errors[:, [0, 1], [0, 1]])
-
-
-def score_probabilities(curves: ItemCurves, nodes: Floats) -> Floats:
-    """P(score | θ) of J items at Q nodes, shape (J, C, Q); 0 for scores that an item does not have."""
-    counted = CountedScores.from_curves(curves)
-    given, lowest = np.exp(curves.score_tables(nodes))
-    found = np.zeros((len(curves.a), int(counted.categories.max()), len(nodes)))
-    found[:, 0] = lowest[counted.first_row]
-    found[counted.item_of_row, np.arange(len(given)) - counted.first_row[counted.item_of_row] + 1] = given
-    return found

@@ -245,9 +245,7 @@ def analyse_items(
         lower, upper = (by_item(weight[person] * score) / by_item(weight[person]) / highest for weight in outer)
         counts = (np.zeros(n_items) if mask is None else by_item(mask[rows]) for mask in (omitted, not_reached))
         columns.append((n, *counts, mean, sd, item_rest, lower, upper))
-        part = None
-        if choices is not None:
-            part = Choices(choices.option[rows], choices.labels[first:end], choices.keys[first:end])
+        part = choices and Choices(choices.option[rows], choices.labels[first:end], choices.keys[first:end])
         options.append(option_statistics(own, part, block_rest))
     n, n_omitted, n_not_reached, mean, sd, item_rest, lower, upper = map(np.concatenate, zip(*columns, strict=True))
     alpha_if_deleted, uses, of_forms = np.full(J, np.nan), np.zeros(J), []

@@ -380,6 +380,15 @@ class ItemCurves:
         given[first[plain]], lowest[first[plain]] = self.select(np.flatnonzero(plain)).log_tables(nodes)
         return given, lowest
 
+    def score_probabilities(self, nodes: Floats) -> Floats:
+        """Return P(score | θ), shape (J, C, Q); 0 for scores that an item does not have."""
+        counted, (given, lowest) = CountedScores.from_curves(self), np.exp(self.score_tables(nodes))
+        first, item = counted.first_row, counted.item_of_row
+        found = np.zeros((len(first), int(self.categories.max(initial=2)), len(nodes)))
+        found[:, 0] = lowest[first]
+        found[item, np.arange(len(given)) - first[item] + 1] = given
+        return found
+
     def log_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
         """log P and log(1 − P) of items of two categories, both of shape (J, Q), without cancellation.
 

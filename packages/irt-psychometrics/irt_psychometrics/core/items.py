@@ -169,10 +169,8 @@ class ItemRow:
         return self._alone.curve(theta)[:, 0]
 
     def score_probabilities(self, theta: Floats) -> Floats:
-        """P(score | θ) of a scored item, shape (m + 1, T)."""
-        (some,), d = self._alone.others, np.array([-self.a * self.b])
-        found: Floats = some.model.probabilities(theta, some.parameters(np.array([self.a]), d), some.categories)[0].T
-        return found
+        """Return P(score | θ), shape (m + 1, T)."""
+        return self._alone.curves.score_probabilities(theta)[0]
 
     @property
     def _alone(self) -> ItemParameters:
