@@ -286,6 +286,13 @@ def test_form_that_just_misses_its_target_is_not_chosen_again(monkeypatch: pytes
     assert len(solves) < 10
 
 
+def test_conflict_is_named_in_a_bank_of_thousands_of_items() -> None:
+    items = bank(2000)
+    limits = (ItemLimit("two", ("q1", "q2"), 2, 2), ItemLimit("leaked", ("q1",), 0, 0))
+    with pytest.raises(InfeasibleError, match="two: 2 items; leaked: 0 items"):
+        assemble(items, FormDesign(min_items=3, max_items=5, limits=limits))
+
+
 @pytest.mark.parametrize("objective", ["maximum", "shortest"])
 def test_forms_from_thousands_of_items_are_the_best(objective: Any) -> None:
     """Without a rule on the content, the best form has the items with the most information."""
