@@ -10,7 +10,7 @@ the share of banks whose true information reaches the promise and the certainty 
 is compared with the form by a normal density of slopes (the former method, `EM_STEPS` = 0): the share of banks in which
 that form reaches its promise, and the mean of the true information as a share of that form's.
 
-The constants of `item_posterior` were chosen with the banks 0 to 59. Other banks show what they are worth.
+The constants of `item_posterior` were chosen with the banks 0 to 59. Other banks show whether they hold.
 """
 
 from __future__ import annotations

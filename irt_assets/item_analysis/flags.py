@@ -7,6 +7,6 @@ BEATS_KEY = "beats_key"
 
 
 def find_option_above_key(item: ItemRow) -> OptionRow | None:
-    """Find the option with the highest option-rest correlation among those that certainly beat the key."""
+    """Find the option with the highest option-rest correlation among the rivals that certainly beat the key."""
     rivals = (option for option in item.options if BEATS_KEY in option.flags)
     return max(rivals, key=lambda option: option.rest_correlation or 0, default=None)

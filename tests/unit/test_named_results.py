@@ -34,7 +34,6 @@ BY_POSITION = {
     "irt_assets/responses/window.py timed_responses_of": "columns of the same answers, unpacked at once",
     "irt_psychometrics/adaptive/item_posterior.py _fit_bank": "fields of the record that its only caller makes",
     "irt_psychometrics/adaptive/shadow.py ShadowTests._make_solvers": "a pool's entry, unpacked at once",
-    "irt_psychometrics/assembly/forms.py _certain": "a linear approximation: value, slopes and constant",
     "irt_psychometrics/assembly/forms.py _with_certainty": "fields of the record that its only caller makes",
     "irt_psychometrics/assembly/forms.py solve": "a solution with its objective and bound, as from `Program.solve`",
     "irt_psychometrics/core/linear_programs.py Program.solve": "a solution with its objective and bound",

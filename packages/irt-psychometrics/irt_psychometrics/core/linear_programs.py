@@ -14,7 +14,7 @@ from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import PsychometricsError
 
 _NEAR = 300
-"""Number of columns, those with the smallest reduced costs, from which a large program has its first solution."""
+"""A large program has its first solution from this number of columns with the smallest reduced costs."""
 
 
 class InfeasibleError(PsychometricsError):

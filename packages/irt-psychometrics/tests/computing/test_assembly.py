@@ -295,7 +295,7 @@ def test_conflict_is_named_in_a_bank_of_thousands_of_items() -> None:
 
 @pytest.mark.parametrize("objective", ["maximum", "shortest"])
 def test_forms_from_thousands_of_items_are_the_best(objective: Any) -> None:
-    """Without a rule on the content, the best form has the items with the most information."""
+    """The best form without a rule on the content has the items with the most information."""
     items = bank(2000)
     most = np.sort(items.curves.information((0.0,))[0])[::-1]
     design = FormDesign(min_items=1, max_items=30, objective=objective, target=(float(most[:20].sum()),))
