@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import MAX_ID_LENGTH, NAMES, Columns
-from irt_assets.intake.jsonlines import UnstorableJson, parse_json
+from irt_assets.intake.jsonlines import parse_json
 from irt_assets.intake.mapping import AUTO, Binding, Mapping, bind, encoding_of, load_mapping
 from irt_assets.intake.max_scores import (
     FORMER_MAXIMA,
@@ -361,7 +361,7 @@ def _json(reason: str, text: str) -> Any:
     """Parse JSON. Raises _Refusal if it is invalid or PostgreSQL cannot store the value."""
     try:
         value = parse_json(text)
-    except UnstorableJson:
+    except ValueError:
         raise _Refusal(reason, text) from None
     if not _storable(value, MAX_DEPTH):
         raise _Refusal(reason, text)

@@ -7,7 +7,6 @@ import io
 import json
 import tempfile
 import weakref
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -21,6 +20,7 @@ import pyarrow.json as pajson
 
 from irt_assets.intake import sources
 from irt_assets.intake.sources import BadRow, Batch, TextSource, check_columns
+from irt_psychometrics.commands import Files
 from resources.failures import PermanentFailure
 
 SAMPLE = 100  # lines that show which keys and types a block has
@@ -63,7 +63,7 @@ class JsonLinesSource(TextSource):
         for number, raw in enumerate(text.decode().split("\n"), start=line):
             if not raw.strip():
                 continue
-            with suppress(UnstorableJson):
+            with suppress(ValueError):
                 names.update(dict.fromkeys(_parse_object(raw)))
             if len(names) > sources.MAX_COLUMNS:
                 raise PermanentFailure(
@@ -108,7 +108,7 @@ class JsonLinesSource(TextSource):
             try:
                 rows.append({name: as_cell(value) for name, value in _parse_object(raw).items()})
                 lines.append(number)
-            except UnstorableJson as error:
+            except ValueError as error:
                 bad.append(BadRow(number, "bad_json", str(error), raw))
             if len(rows) == step:
                 yield batch()
@@ -148,7 +148,7 @@ def _parse_block(text: bytes) -> pa.Table | None:
         return None
     try:
         schema = _schema([_parse_object(line.decode()) for line in [*lines[:: len(lines) // SAMPLE + 1], lines[-1]]])
-    except UnstorableJson:
+    except ValueError:
         return None
     if schema is None or len(lines) * len(schema) > len(text):
         return None
@@ -182,10 +182,6 @@ def _rows_at_once(columns: list[str]) -> int:
     return max(1, sources.MAX_CELLS // max(1, len(columns)))
 
 
-class UnstorableJson(Exception):
-    """A text that is not JSON, or JSON that would not be stored as it is written. The message gives the reason."""
-
-
 class _Number(float):
     """A number with a decimal point or an exponent, with its digits as the file has them."""
 
@@ -198,47 +194,19 @@ class _Number(float):
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises UnstorableJson, also for repeated keys, NaN and half of a surrogate pair."""
-    try:
-        parsed = json.loads(text, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_build_object)
-    except RecursionError:
-        raise UnstorableJson("nested too deeply") from None
-    except ValueError:
-        raise UnstorableJson("not JSON") from None
-    if "\\u" in text and not _is_text(parsed):
-        raise UnstorableJson("half of a surrogate pair is not a character")
-    return parsed
+    """Parse JSON, and keep the digits of its numbers. Raises ValueError with the reason if it cannot be stored."""
+    return Files.parse_json(text, parse_float=_Number)
 
 
 def _parse_object(line: str) -> dict[str, Any]:
     parsed = parse_json(line)
     if not isinstance(parsed, dict):
-        raise UnstorableJson("not a JSON object")
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the text is at fault
     return parsed
 
 
-def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        times = Counter(name for name, _ in pairs)
-        raise UnstorableJson(f"the key {next(name for name in times if times[name] > 1)!r} occurs twice")
-    return document
-
-
-def _refuse(constant: str) -> float:
-    raise UnstorableJson(f"{constant} is not JSON")
-
-
-def _is_text(document: Any) -> bool:
-    try:
-        json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def as_cell(value: Any) -> str | None:
-    """A value as the text of a cell. Raises UnstorableJson for an infinite number."""
+    """A value as the text of a cell. Raises ValueError for an infinite number."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, _Number):
@@ -246,4 +214,4 @@ def as_cell(value: Any) -> str | None:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise UnstorableJson("a number too large to be one") from None
+        raise ValueError("a number too large to be one") from None

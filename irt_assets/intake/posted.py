@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 
 from irt_assets.intake import xapi
 from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
-from irt_assets.intake.jsonlines import UnstorableJson, as_cell, parse_json
+from irt_assets.intake.jsonlines import as_cell, parse_json
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
 from irt_assets.intake.max_scores import recorded_rules
 from irt_assets.intake.report import REMEDIES, ImportReport, with_learner_id
@@ -336,7 +336,7 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
         return [_parse_line(line) for line in filled]
     try:
         parsed = parse_json(text)
-    except UnstorableJson as error:
+    except ValueError as error:
         raise UnreadablePost(str(error)) from None
     if alone and isinstance(parsed, dict):
         return [parsed]
@@ -353,7 +353,7 @@ def _check_number(rows: list[Any]) -> None:
 def _parse_line(line: str) -> Any:
     try:
         return parse_json(line)
-    except UnstorableJson as error:
+    except ValueError as error:
         return BadRow(0, "bad_json", str(error), line)
 
 
@@ -379,7 +379,7 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
         return "unknown_field", unknown[0]
     try:
         texts = {name: as_cell(value) for name, value in row.items()}
-    except UnstorableJson as error:
+    except ValueError as error:
         return "bad_json", str(error)
     if isinstance(row.get("score"), bool):
         return "bad_score", str(texts["score"])

@@ -20,7 +20,7 @@ from irt_psychometrics.commands.cell_scores import (
 from irt_psychometrics.commands.choices import check_key, describe_blanks, describe_shortened, read_key
 from irt_psychometrics.commands.derived_columns import derived_columns
 from irt_psychometrics.commands.output import check_folder
-from irt_psychometrics.commands.parameters import ParameterTable, read_parameters
+from irt_psychometrics.commands.parameters import ParameterTable, parse_json, read_parameters
 from irt_psychometrics.commands.patterns import describe_unreached, describe_zeros
 from irt_psychometrics.commands.tables import Rows, Table, read_rows
 from irt_psychometrics.core.errors import PsychometricsError
@@ -47,6 +47,7 @@ class Files:
     derived_columns = staticmethod(derived_columns)
     describe_zeros = staticmethod(describe_zeros)
     describe_unreached = staticmethod(describe_unreached)
+    parse_json = staticmethod(parse_json)
     missing = staticmethod(codes_by_column)
     check_folder = staticmethod(check_folder)
 
