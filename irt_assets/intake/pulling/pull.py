@@ -24,7 +24,6 @@ from irt_assets.intake.cells import as_text
 from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.max_scores import recorded_rules
-from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull_state import (
     OUT_OF_ORDER,
     Place,
@@ -35,7 +34,7 @@ from irt_assets.intake.pulling.pull_state import (
     record_stop,
     store_state,
 )
-from irt_assets.intake.pulling.rows import Part, ReadRows, SqlRows
+from irt_assets.intake.pulling.rows import Part, ReadRows, SqlRows, open_source
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.report import ImportReport
 from irt_assets.intake.scoring import AsRecorded

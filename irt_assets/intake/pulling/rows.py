@@ -22,8 +22,7 @@ from sqlalchemy.pool import NullPool
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.mapping import Binding, TimeRules, bind_attempts
 from irt_assets.intake.pulling.clocks import Clock, clock_of
-from irt_assets.intake.pulling.mariadb_times import read_zero_dates
-from irt_assets.intake.pulling.postgresql_times import read_all_times
+from irt_assets.intake.pulling.impossible_times import read_all_times, read_zero_dates
 from irt_assets.intake.pulling.pull_state import Place
 from irt_assets.intake.pulling.sources_file import Cursor, PullSource
 from irt_assets.intake.times import EARLIEST, LATEST, MISSING, parse_times
@@ -423,6 +422,16 @@ class SqlRows:
             micros = parse_times(texts, TimeRules(unit=self.cursor.unit), self.zone, None)
             cells["revision"] = pa.array(micros, mask=micros == MISSING)
         return pa.record_batch(cells)
+
+
+def open_source(source: PullSource, database: Database) -> SqlRows:
+    """Open a source. `database`: the platform's, which may also contain the source. Raises TransientFailure if the
+    source cannot be reached."""
+    if source.is_database:
+        return SqlRows(source, database)
+    from irt_assets.intake.pulling.parquet_folder import ParquetRows  # only this source needs DuckDB
+
+    return ParquetRows(source)
 
 
 def _cells(values: Sequence[Any], type_name: str) -> pa.Array:

@@ -78,21 +78,26 @@ class PullSource(_Strict):
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        if self.erase is not None and not (self.is_database and DELETE.fullmatch(self.erase)):
-            raise ValueError(
-                "erase must be one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter"
-            )
-        if self.kind != "attempts" and (not self.is_database or self.cursor or self.since or self.revision):
-            raise ValueError(f"a copy of {self.kind} must come from a database, without cursor, since or revision")
-        if self.is_here and self.table is not None and "." not in self.table:
-            raise ValueError("table must include its schema, such as public.answers")
-        if not self.is_database:
-            if self.table or self.select:
-                raise ValueError("a folder of Parquet has neither table nor select")
-        elif (self.table is None) == (self.select is None):
-            raise ValueError("name either a table or a select")
-        if self.cursor is None and self.kind == "attempts":
-            raise ValueError("cursor is missing: {column: …, key: …}, a column that grows when a row is written")
+        is_copy, names_rows = self.kind != "attempts", [self.table, self.select].count(None) == 1
+        faults = {
+            "erase must be one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter": (
+                self.erase is not None and not (self.is_database and DELETE.fullmatch(self.erase))
+            ),
+            f"a copy of {self.kind} must come from a database, without cursor, since or revision": (
+                is_copy and (not self.is_database or self.cursor or self.since or self.revision)
+            ),
+            "table must include its schema, such as public.answers": (
+                self.is_here and self.table is not None and "." not in self.table
+            ),
+            "a folder of Parquet has neither table nor select": not self.is_database and (self.table or self.select),
+            "name either a table or a select": self.is_database and not names_rows,
+            "cursor is missing: {column: …, key: …}, a column that grows when a row is written": (
+                self.cursor is None and not is_copy
+            ),
+        }
+        for fault, is_present in faults.items():
+            if is_present:
+                raise ValueError(fault)
         return self
 
     @property
