@@ -25,7 +25,7 @@ from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
 from irt_assets.intake.jsonlines import as_cell, parse_json
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
 from irt_assets.intake.max_scores import recorded_rules
-from irt_assets.intake.report import REMEDIES, ImportReport, with_learner_id
+from irt_assets.intake.report import REMEDIES, ImportReport, InvalidRow, with_learner_id
 from irt_assets.intake.scoring import AsRecorded
 from irt_assets.intake.sources import BadRow, Batch, Source
 from irt_assets.intake.staging import (
@@ -401,7 +401,7 @@ def _attempt_from_statement(
         return BadRow(position, "bad_json", "not a JSON object", "")
     try:
         attempt = xapi.attempt_of(row, naming)
-    except xapi.RefusedStatement as refusal:
+    except InvalidRow as refusal:
         return BadRow(
             position,
             refusal.reason,

@@ -56,6 +56,14 @@ JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{},:"]|[^]\s[{},:"]+')
 FRACTION = re.compile(r"-?\d+\.\d+")
 
 
+class InvalidRow(Exception):
+    """A row or statement cannot be stored: the reason, and the value or property that caused it."""
+
+    def __init__(self, reason: str, value: str) -> None:
+        super().__init__(reason, value)
+        self.reason, self.value = reason, value
+
+
 class RefusedRow(NamedTuple):
     """A refused row: its source, and the row as it was."""
 
