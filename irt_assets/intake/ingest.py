@@ -24,9 +24,8 @@ from irt_assets.common.wording import quantity, some_of
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import Cleaner, Columns, Limits, Refusals
 from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
-from irt_assets.intake.matrix import item_columns
+from irt_assets.intake.matrix import Patterns, item_columns
 from irt_assets.intake.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
-from irt_assets.intake.patterns import Patterns
 from irt_assets.intake.report import (
     ERASED,
     ImportReport,
