@@ -192,8 +192,8 @@ def _answers(
 
 def _reading_of_times(column: Column, form: str, other: str) -> dict[str, Any]:
     """Build the reading of times by a format, with the first times that the other format reads otherwise."""
-    read, rows = column.read_times(form), []
-    for k in np.flatnonzero(read != column.read_times(other))[:SHOWN]:
+    read, rows = see.read_times(column.times, form), []
+    for k in np.flatnonzero(read != see.read_times(column.times, other))[:SHOWN]:
         text = column.times[k]
         rows.append(f"line {column.line_of(text)}: {text} is {pd.Timestamp(read[k], unit='us'):%d %B %Y, %H:%M}")
     return {"reading": {"time": {"format": form}}, "rows": rows}
