@@ -142,20 +142,29 @@ def simulate_responses(
         For numbers that are out of range.
     """
     ids = params.item_ids if params is not None else _names("i", items)
-    for name, value, least in (("persons", persons, 1), ("items", len(ids), 1)):
-        if value < least:
-            raise PsychometricsError(f"--{name} must be at least {least}, not {value}")
-    if each is not None and not 1 <= each <= len(ids):
-        raise PsychometricsError(f"--each must lie between 1 and the number of items, {len(ids)}, not {each}")
-    if not sd > 0:
-        raise PsychometricsError(f"--sd must be above 0, not {sd}")
-    own = item_model(model)
+    own, n_items = item_model(model), len(ids)
     if max_score is None:
         max_score = 1 if own.two_categories else 3
-    if not 1 <= max_score <= (1 if own.two_categories else MAX_SCORE):
-        raise PsychometricsError(f"--max-score must lie between 1 and {MAX_SCORE}, and be 1 for a {own.spoken}")
-    if params is not None and (params.others or max_score > 1):
-        raise PsychometricsError("--params takes items scored 0 and 1; scored items are drawn: --items 20 --model gpcm")
+    rules = (
+        (persons >= 1, f"--persons must be at least 1, not {persons}"),
+        (n_items >= 1, f"--items must be at least 1, not {n_items}"),
+        (
+            each is None or 1 <= each <= n_items,
+            f"--each must lie between 1 and the number of items, {n_items}, not {each}",
+        ),
+        (sd > 0, f"--sd must be above 0, not {sd}"),
+        (
+            1 <= max_score <= (1 if own.two_categories else MAX_SCORE),
+            f"--max-score must lie between 1 and {MAX_SCORE}, and be 1 for a {own.spoken}",
+        ),
+        (
+            params is None or not (params.others or max_score > 1),
+            "--params takes items scored 0 and 1; scored items are drawn: --items 20 --model gpcm",
+        ),
+    )
+    for is_kept, rule in rules:
+        if not is_kept:
+            raise PsychometricsError(rule)
     rng = np.random.default_rng(seed)
     if params is not None:
         a, b, c = params.a, params.b, params.c
