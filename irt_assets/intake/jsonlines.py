@@ -148,11 +148,8 @@ def _parse_block(text: bytes) -> pa.Table | None:
         return None
     try:
         schema = _schema([_parse_object(line.decode()) for line in [*lines[:: len(lines) // SAMPLE + 1], lines[-1]]])
-    except ValueError:
-        return None
-    if schema is None or len(lines) * len(schema) > len(text):
-        return None
-    try:
+        if len(lines) * len(schema) > len(text):
+            return None
         table = pajson.read_json(
             io.BytesIO(text),
             read_options=pajson.ReadOptions(use_threads=False, block_size=max(len(text), 1)),
@@ -162,19 +159,19 @@ def _parse_block(text: bytes) -> pa.Table | None:
                 unexpected_field_behavior="error",  # keys that are data would make a column for each line
             ),
         )
-    except pa.ArrowInvalid:
+    except (ValueError, pa.ArrowInvalid):
         return None
     return table if table.num_rows == len(lines) else None
 
 
-def _schema(sample: list[dict[str, Any]]) -> pa.Schema | None:
-    """The type of each key's values. Returns None if a key has values of several types, or of an unsupported one."""
+def _schema(sample: list[dict[str, Any]]) -> pa.Schema:
+    """Return the type of each key's values. Raises ValueError if a key has several types, or an unsupported one."""
     types: dict[str, set[type]] = {}
     for row in sample:
         for name, value in row.items():
             types.setdefault(name, set()).update([] if value is None else [type(value)])
     if any(len(found) > 1 or not found <= ARROW_TYPES.keys() for found in types.values()):
-        return None
+        raise ValueError("values are not of one type")
     return pa.schema([(name, ARROW_TYPES[found.pop()] if found else pa.null()) for name, found in types.items()])
 
 
