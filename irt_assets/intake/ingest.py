@@ -140,7 +140,10 @@ def ingest_answers(
     if changed:
         wait_for_posts(connection)
         follow_new_maxima(connection, sources[0].name, changed)  # for answers that were posted meanwhile
-    _include(report, arrivals, staging.clock_ahead)
+    arrivals[0].report.clock_ahead = staging.clock_ahead
+    for arrival in arrivals:
+        arrival.store_counts()
+        report.include(arrival.report)
     report_share(2 * rows, 2 * rows)
 
 
@@ -407,30 +410,22 @@ def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items
             )
 
 
-def _unrecorded_maxima(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:
-    """The declared maximum scores of items without a recorded one.
-
-    Raises PermanentFailure if a declared maximum score differs from the recorded one.
-    """
-    for item, most in known.items():
-        if most not in (None, declared[item]):
-            raise PermanentFailure(
-                f"item {item}: its record has max_score {most}, but this import declares {declared[item]}. Leave it "
-                "out here, or change the record first: irt import questions, with the columns item_id,max_score."
-            )
-    return {item: most for item, most in declared.items() if known.get(item) is None}
-
-
 def _record_declared(
     connection: psycopg.Connection, declared: Map[str, int]
 ) -> tuple[dict[str, int], list[NewMaximum]]:
     """Record the declared maximum scores, before answers are compared by them.
 
     Returns the maximum scores that are declared for the first time, and the ones among them that change an item of the
-    bank.
+    bank. Raises PermanentFailure if a declared maximum score differs from the recorded one.
     """
     known = known_maxima(connection, declared)
-    new = _unrecorded_maxima(known, declared)
+    for item, most in known.items():
+        if most not in (None, declared[item]):
+            raise PermanentFailure(
+                f"item {item}: its record has max_score {most}, but this import declares {declared[item]}. Leave it "
+                "out here, or change the record first: irt import questions, with the columns item_id,max_score."
+            )
+    new = {item: most for item, most in declared.items() if known.get(item) is None}
     record_maxima(connection, new)
     return new, [NewMaximum(item, 1, new[item]) for item in known.keys() & new if new[item] > 1]
 
@@ -501,14 +496,6 @@ def limits_of(
     if not first <= start <= now:
         raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}")
     return Limits(_micros(first), _micros(now), zone, _micros(start))
-
-
-def _include(report: ImportReport, arrivals: Sequence[Arrival], clock_ahead: int) -> None:
-    """Store the arrivals and add them to the report. `clock_ahead`: number of a post's answers with future times."""
-    arrivals[0].report.clock_ahead = clock_ahead
-    for arrival in arrivals:
-        arrival.store_counts()
-        report.include(arrival.report)
 
 
 def _count_corrections(arrivals: Sequence[Arrival], corrected: Counter[int]) -> None:
