@@ -239,7 +239,9 @@ class Pull:
                 )
             if again:
                 _count_only_new(connection, self.source.name)
-            state.refuse(_hash_of(rows, line, reader.identity) for line in refused)
+            if refused:
+                hashes = [one for read in rows for one in _hashes(read, reader.identity)]
+                state.refuse(hashes[line - 1] for line in refused)
             store_state(connection, state)
         if again:
             report.read, report.duplicates = report.read - report.duplicates, 0
@@ -326,14 +328,6 @@ def _hashes(rows: pa.RecordBatch, identity: Sequence[str]) -> list[str]:
     texts = [pc.fill_null(as_text(rows.column(rows.schema.names.index(name)), name), "") for name in identity]
     joined = pc.binary_join_element_wise(*texts, "\x1f")
     return [hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() for text in joined.to_pylist()]
-
-
-def _hash_of(batches: Sequence[pa.RecordBatch], line: int, identity: Sequence[str]) -> str:
-    for rows in batches:
-        if line <= rows.num_rows:
-            return _hashes(rows.slice(line - 1, 1), identity)[0]
-        line -= rows.num_rows
-    raise AssertionError(line)
 
 
 def _drop_refused(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[str]) -> pa.RecordBatch:
