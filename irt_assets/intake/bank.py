@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -182,10 +183,7 @@ def read_rows(
     rules, columns = binding.mapping, Columns(binding)
     names = [*binding.columns, *(name for name in rules.constants if name not in binding.columns)]
     report.notes.append(f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}")
-    unused = set(source.columns) - {
-        column for columns_of_name in binding.columns.values() for column in columns_of_name
-    }
-    if unused:
+    if unused := {*source.columns} - {*chain(*binding.columns.values())}:
         report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
     if kind is QUESTIONS and "model" not in names and not {"t0", "t1"} & set(names) and STEPS & set(names):
         report.notes.append(f"{file}: {ItemRow.STEPS_OR_GRADED}")
@@ -232,12 +230,9 @@ def binding_of(kind: Kind, file: str, columns: Sequence[str], mapping: str | Pat
 
 def _own_mapping(kind: Kind, columns: Sequence[str]) -> Mapping:
     """The mapping of a file with our column names. Other columns of learners become attributes."""
-    names: dict[str, tuple[str, ...]] = {name: (name,) for name in kind.known}
-    if kind is LEARNERS:
-        taken = {*names, *(name for names in kind.also_called.values() for name in names)}
-        for name in columns:
-            if name not in taken:
-                names[name] = (name,)
+    attributes = columns if kind is LEARNERS else ()
+    other_names = {*chain(*kind.also_called.values())}
+    names = {name: (name,) for name in (*kind.known, *attributes) if name not in other_names}
     return Mapping(name="own", columns=names, also_called=kind.also_called, preset=True)
 
 

@@ -212,11 +212,6 @@ class Mapping(_Rules):
         several = {name: readings for name, readings in content["choose"].items() if len(readings) > 1}
         return validate(reduce(with_reading, only, {**content, "choose": several}))
 
-    @property
-    def named_columns(self) -> set[str]:
-        """Our columns that the mapping names."""
-        return {*self.columns, *self.also_called}
-
     def null_values_of(self, file_column: str) -> list[str]:
         """The texts that count as empty in a column of the file, from all names and patterns that match it."""
         return [*chain(*self._null_values.fitting(file_column))]
@@ -374,7 +369,8 @@ def bind(
             f"{file}: {mapping.name} has several readings of it ({keys}): keep one reading under each name and delete"
             " the others. Nothing was stored."
         )
-    if unknown := sorted((mapping.named_columns | {*mapping.constants, *mapping.values}) - {*allowed}):
+    named = {*mapping.columns, *mapping.also_called, *mapping.constants, *mapping.values}
+    if unknown := sorted(named - {*allowed}):
         raise PermanentFailure(
             f"{mapping.name}: not among our columns: {', '.join(unknown)}. Our columns are {', '.join(allowed)}."
         )

@@ -53,8 +53,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     - its maximum score is above 1, and the bank or the import names it or at least half of its values are such scores.
     """
     wide = binding.mapping.wide
-    if wide is None:
-        return MatrixColumns([], [], {})
+    assert wide is not None
     values: dict[str, Counter[str]] = {}
     first: dict[str, np.ndarray] = {}
     for batch in batches:
