@@ -238,13 +238,12 @@ def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[st
 def _fit_json(path: Path) -> dict[str, Any] | None:
     """The JSON of `irt fit`. Returns None if the file is not such a JSON."""
     try:
-        with path.open("rb") as file:
-            if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
-                return None
         text = path.read_text("utf-8-sig")
     except OSError as error:
         raise PsychometricsError(f"{path} cannot be read: {error}") from error
     except UnicodeError:
+        return None
+    if not text.lstrip().startswith("{"):
         return None
     try:
         content = parse_json(text)

@@ -42,11 +42,13 @@ class SimulatedResponses:
         return _names("p", len(self.theta))
 
     def as_dict(self) -> dict[str, Any]:
+        most = 1 if self.scored is None else self.scored.max_scores
+        n_responses = int((self.score >= 0).sum())
         return {
             "n_persons": len(self.theta),
             "n_items": len(self.item_ids),
-            "n_responses": int((self.score >= 0).sum()),
-            "proportion_correct": self._mean_share,
+            "n_responses": n_responses,
+            "proportion_correct": float((np.maximum(self.score, 0) / most).sum() / max(n_responses, 1)),
         }
 
     def report(self, folder: Path) -> Report:
@@ -57,12 +59,6 @@ class SimulatedResponses:
             f" {folder}; the true values are in items.csv and persons.csv next to them"
         )
         return [written]
-
-    @property
-    def _mean_share(self) -> float:
-        """The mean score as a share of the maximum score."""
-        most = 1 if self.scored is None else self.scored.max_scores
-        return float((np.maximum(self.score, 0) / most).sum() / max((self.score >= 0).sum(), 1))
 
     def write(self, folder: Path) -> None:
         """Write the responses and the true values into `folder`.
