@@ -118,22 +118,23 @@ class TextSource(Source):
     def __init__(self, path: Path, encoding: str | None = None) -> None:
         super().__init__(path)
         self.rows = self.quotes = self._empty_lines = returns = 0
-        utf8 = _Decoding("utf-8")
-        other = None if encoding is None else _Decoding(encoding)
+        fitting = {name: codecs.getincrementaldecoder(name)() for name in ("utf-8", encoding) if name}
         for block in chain(blocks(path), [b""]):
             self.rows += block.count(b"\n")
             self._empty_lines = max(self._empty_lines, sum(map(block.count, (b"\n\n", b"\n\r", b"\r\r"))))
             self.quotes += block.count(b'"')
             returns += block.count(b"\r")
-            utf8.add(block)
-            if other is not None:
-                other.add(block)
-        if utf8.wrong is not None:
-            if other is None:
-                raise not_utf8_error(path, *utf8.wrong)
-            self.encoding = other.encoding
-            if other.wrong is not None:
-                raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is neither {other.encoding} nor UTF-8")
+            for name in [*fitting]:
+                try:
+                    fitting[name].decode(block, final=not block)
+                except UnicodeDecodeError:
+                    del fitting[name]
+        if not fitting:
+            line, sample = _first_wrong_line(path, encoding or "utf-8")
+            if encoding is None:
+                raise not_utf8_error(path, line, sample)
+            raise PermanentFailure(f"{path}, line {line}: this is neither {encoding} nor UTF-8")
+        self.encoding = next(iter(fitting))
         self.rows = self.rows or returns
 
     def check_empty_lines(self, columns: int) -> None:
@@ -146,34 +147,20 @@ class TextSource(Source):
             )
 
 
-class _Decoding:
-    """Check that bytes are text in an encoding. `wrong`: number of the first line that is not, and lines from it on."""
-
-    wrong: tuple[int, bytes] | None = None
-
-    def __init__(self, encoding: str) -> None:
-        self.encoding = encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)()
-        self._line = 1
-        self._last = b""
-
-    def add(self, block: bytes) -> None:
-        """Check the next block. An empty block is the end."""
-        if self.wrong is not None:
-            return
-        pending = len(self._decoder.getstate()[0])
+def _first_wrong_line(path: Path, encoding: str) -> tuple[int, bytes]:
+    """Return the number of the first line that is not in the encoding, and lines from this line on."""
+    number, rest = 1, b""
+    for block in chain(blocks(path), [b"\n"]):
+        text = rest + block
+        end = text.rfind(b"\n") + 1
         try:
-            self._decoder.decode(block, final=not block)
+            text[:end].decode(encoding)
         except UnicodeDecodeError as error:
-            before = self._last[-SAMPLE:]
-            text = before + block
-            at = max(0, len(before) - pending + error.start)
-            start = text.rfind(b"\n", 0, at) + 1
-            whole, _, rest = text[start : start + SAMPLE].rpartition(b"\n")
-            line = self._line - before.count(b"\n") + text.count(b"\n", 0, start)
-            self.wrong = line, whole or rest
-        self._line += block.count(b"\n")
-        self._last = block
+            start = text.rfind(b"\n", 0, error.start) + 1
+            whole, _, part = text[start : start + SAMPLE].rpartition(b"\n")
+            return number + text.count(b"\n", 0, start), whole or part
+        number, rest = number + text.count(b"\n"), text[end:]
+    return number, rest
 
 
 def plain(cells: pa.Array | pa.Scalar) -> Any:
