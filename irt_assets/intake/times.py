@@ -70,7 +70,7 @@ def _parse_texts(
     """Microseconds since 1970, and a mask of the times without a zone."""
     quick = _parse_iso(values) if rules.format is None else None
     if quick is not None:
-        micros = _micros(quick)
+        micros = _mask_impossible(np.asarray(pc.fill_null(quick.cast(pa.int64()), MISSING)))
         return (micros, np.zeros(len(micros), dtype=bool)) if quick.type.tz else _localise(micros, zone, row_zones)
     for written, offset in OFFSETS.items():
         values = pc.replace_substring_regex(values, written, offset)
@@ -155,10 +155,6 @@ def _localise(naive: np.ndarray, zone: str | None, row_zones: pa.Array | None) -
         aware = local.tz_localize(info, ambiguous=np.ones(len(local), dtype=bool), nonexistent="shift_forward")
         result[in_zone] = aware.as_unit("us").asi8
     return result, known & np.asarray(pc.is_null(zones))
-
-
-def _micros(times: pa.Array) -> np.ndarray:
-    return _mask_impossible(np.asarray(pc.fill_null(times.cast(pa.int64()), MISSING)))
 
 
 def _mask_impossible(micros: np.ndarray) -> np.ndarray:
