@@ -102,12 +102,10 @@ class FromPoints:
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         numbers = points(cells)
-        if self.at is None:
-            names = pa.array(self.tops, pa.string())
-            marks = pa.array(self.tops.values(), pa.float64()).take(pc.index_in(items, names))
-        else:
-            marks = pa.repeat(pa.scalar(self.at), len(cells))
-        return pc.greater_equal(pa.array(numbers, mask=~(numbers >= 0)), marks)
+        marks = _by_distinct_text(
+            items, lambda item: self.tops.get(item, np.nan) if self.at is None else self.at, np.nan
+        )
+        return pa.array(numbers >= marks, mask=~(numbers >= 0) | np.isnan(marks))
 
     def record(self, item: str) -> dict[str, Key]:
         rule = f"full={self.tops[item]:g}" if self.at is None else f"at={self.at:g}"
