@@ -192,10 +192,12 @@ def _answers(
 
 def _reading_of_times(column: Column, form: str, other: str) -> dict[str, Any]:
     """Build the reading of times by a format, with the first times that the other format reads otherwise."""
-    read, rows = see.read_times(column.times, form), []
-    for k in np.flatnonzero(read != see.read_times(column.times, other))[:SHOWN]:
-        text = column.times[k]
-        rows.append(f"line {column.line_of(text)}: {text} is {pd.Timestamp(read[k], unit='us'):%d %B %Y, %H:%M}")
+    read = dict(zip(column.times, see.read_times(column.times, form), strict=True))
+    differ = [text for text, time in zip(read, see.read_times(column.times, other), strict=True) if time != read[text]]
+    rows = [
+        f"line {column.line_of(text)}: {text} is {pd.Timestamp(read[text], unit='us'):%d %B %Y, %H:%M}"
+        for text in differ[:SHOWN]
+    ]
     return {"reading": {"time": {"format": form}}, "rows": rows}
 
 

@@ -47,14 +47,14 @@ class ScoredPersons:
         """Sentences about items with answers but no parameters, and about items with parameters but no answers."""
         found = []
         if self.ignored:
-            n = len(self.ignored)
             found.append(
-                f"{self.params} has no parameters for {n} items, whose answers do not count: {some_of(self.ignored)}"
+                f"{self.params} has no parameters for {len(self.ignored)} items, whose answers do not count:"
+                f" {some_of(self.ignored)}"
             )
         if self.unanswered:
-            n = len(self.unanswered)
             found.append(
-                f"{n} of the {self.n_known} items of {self.params} have no answers: {some_of(self.unanswered)}"
+                f"{len(self.unanswered)} of the {self.n_known} items of {self.params} have no answers:"
+                f" {some_of(self.unanswered)}"
             )
         return found
 
