@@ -221,7 +221,7 @@ class AnswerSource:
                 ) from error
             if scoring.maxima.declared:
                 self.items.update(pc.unique(cleaned.answers["item_id"]).to_pylist())
-            report.read += cleaned.read + len(batch.bad)
+            report.read += len(cleaned.answers) + len(cleaned.refused.rows) + len(batch.bad)
             report.rejected.update(bad.reason for bad in batch.bad)
             report.rejected.update(cleaned.refused.reasons)
             reject(RefusedRow(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
@@ -253,8 +253,6 @@ class AnswerSource:
             return scoring
         options = scoring.maxima.declared
         declared = {**options, **self._mapping.max_scores, **options}  # options come first and override the mapping
-        if isinstance(scoring, AsRecorded):
-            return replace(scoring, declared=declared)
         return replace(scoring, maxima=replace(scoring.maxima, declared=declared))
 
     def declared_maxima(self, scoring: Scoring) -> dict[str, int]:

@@ -294,7 +294,7 @@ def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) 
             report,
             lambda rows: refused.update({line: (reason, value) for _, line, reason, value, _ in rows}),
             limits_of(connection, first_month, ahead=CLOCKS_AHEAD),
-            scoring=AsRecorded(recorded_rules(connection, post.items)),
+            scoring=AsRecorded.from_records(recorded_rules(connection, post.items)),
             staging=staging,
         )
     results = [*map(partial(_result, refused, staging), range(1, post.rows + 1))]

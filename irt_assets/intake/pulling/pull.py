@@ -303,7 +303,7 @@ def add_rows(
 
 def scoring_of(connection: psycopg.Connection, binding: Binding) -> AsRecorded:
     """Scoring of a source's answers. The bank's keys apply only if the source has the chosen options."""
-    return AsRecorded(recorded_rules(connection), choices="response" in binding.columns)
+    return AsRecorded.from_records(recorded_rules(connection), choices="response" in binding.columns)
 
 
 def _bounds(part: str) -> tuple[datetime | None, datetime | None]:
