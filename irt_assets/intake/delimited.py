@@ -172,11 +172,10 @@ class _RowNumbers:
         bad_before = self._bad + np.searchsorted(sound_before, sound, side="right")
         self._sound += rows.num_rows
         until = len(skipped) if everything else int((sound_before < self._sound).sum())
-        bad = [_bad_row(row, number) for row, number in zip(skipped[:until], numbers.tolist(), strict=False)]
+        bad = [
+            BadRow(number, "ragged_row", f"{row.actual_columns} columns, not {row.expected_columns}", row.text)
+            for row, number in zip(skipped[:until], numbers.tolist(), strict=False)
+        ]
         del skipped[:until]
         self._bad += until
         return Batch(rows, sound + bad_before + self._header_rows + 1, bad)
-
-
-def _bad_row(row: Any, number: int) -> BadRow:
-    return BadRow(number, "ragged_row", f"{row.actual_columns} columns, not {row.expected_columns}", row.text)

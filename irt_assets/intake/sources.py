@@ -179,7 +179,8 @@ def plain_rows(rows: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 def stream(path: Path) -> pa.NativeFile:
     """The bytes of a file, unpacked; UTF-16 with a byte order mark becomes UTF-8."""
-    packing = "gzip" if _is_gzip(path) else None
+    with path.open("rb") as file:
+        packing = "gzip" if file.read(2) == b"\x1f\x8b" else None
     with pa.input_stream(str(path), compression=packing) as opened:
         has_mark = opened.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     opened = pa.input_stream(str(path), compression=packing)
@@ -225,8 +226,3 @@ def check_columns(path: Path, names: Collection[str]) -> None:
         raise PermanentFailure(f"{path}: {len(names):,} columns; a file has at most {MAX_COLUMNS:,}")
     if any("\0" in name for name in names):
         raise PermanentFailure(f"{path}: a column's name contains the character NUL. Is it the right file?")
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"

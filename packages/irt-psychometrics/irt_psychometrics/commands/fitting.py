@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -217,8 +218,9 @@ def fit(
         item_fits = item_fit(answers.responses, calibration, groups=groups)
     reliability = fitted_reliability(answers.responses, calibration, groups=groups)
     tested = None if shape is None else shape.normality
-    if shape is None and calibrate is None:
-        tested = _normality(answers.responses, calibration)
+    if shape is None and calibrate is None and calibration.convergence.converged:
+        with suppress(PsychometricsError):
+            tested = normality(answers.responses, calibration)
     return FileFit(answers, calibration, item_fits, reliability, tested, shape, seconds)
 
 
@@ -231,15 +233,6 @@ def models_of(responses: Responses, model: Model) -> Model | tuple[Model, ...]:
         return model
     of = [item_model(model).of_max_score(int(m)).name for m in responses.n_categories - 1]
     return of[0] if len(set(of)) == 1 else tuple(of)
-
-
-def _normality(responses: Responses, calibration: Calibration) -> Normality | None:
-    if not calibration.convergence.converged:
-        return None
-    try:
-        return normality(responses, calibration)
-    except PsychometricsError:
-        return None
 
 
 def _fit_with_shape(
