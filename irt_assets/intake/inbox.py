@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 
 import psycopg
 from psycopg.types.json import Jsonb
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_rows
 from irt_assets.intake.ingest import AnswerSource, check_zone, ingest_answers, limits_of
@@ -31,6 +31,7 @@ from irt_assets.intake.mapping import (
     AUTO,
     Encoding,
     Mapping,
+    Rules,
     bind_attempts,
     encoding_of,
     load_mapping,
@@ -91,8 +92,7 @@ back, and the file is ready, too.
 """
 
 
-class _BankOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _BankOptions(Rules):
     mapping: str = AUTO
     encoding: Encoding | None = None
 
@@ -102,7 +102,7 @@ class _AnswerOptions(_BankOptions):
     dichotomise: str | None = None
     key: str | None = None
     strict: bool = False
-    max_scores: dict[str, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
+    max_scores: dict[str, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

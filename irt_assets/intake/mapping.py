@@ -84,11 +84,13 @@ TextsByColumn = Annotated[
 ]
 
 
-class _Rules(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Rules(BaseModel):
+    """Options from a file that a person writes. Other keys are errors, and messages repeat no value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class TimeRules(_Rules):
+class TimeRules(Rules):
     """How times are written. Rules that are left out are inferred from the values; a missing zone is an error.
 
     Attributes:
@@ -131,7 +133,7 @@ class ByPattern(Generic[T]):
         return [self._values[name] for name in sorted(names, key=self._places.__getitem__)]
 
 
-class FileRules(_Rules):
+class FileRules(Rules):
     """How the table lies in its file. Rules that are left out are inferred.
 
     Attributes:
@@ -148,7 +150,7 @@ class FileRules(_Rules):
     decimal: Literal[".", ","] = "."
 
 
-class MatrixMapping(_Rules):
+class MatrixMapping(Rules):
     """A matrix with one column per item: `items` are names or patterns such as `item_*`."""
 
     items: Texts
@@ -160,14 +162,14 @@ def with_reading(content: dict[str, Any], reading: Map[str, Any]) -> dict[str, A
     return {**content, **reading, **{key: {**content[key], **reading[key]} for key in both}}
 
 
-class Reading(_Rules):
+class Reading(Rules):
     """One of several readings that fit a file: further keys of the mapping, and rows of the file as they say."""
 
     reading: dict[str, Any]
     rows: Texts = ()
 
 
-class Mapping(_Rules):
+class Mapping(Rules):
     """A mapping file.
 
     `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space;

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, SecretStr, ValidationError, model_validator
 
-from irt_assets.intake.mapping import AUTO, OF_FILES, Mapping, load_mapping, problems_of
+from irt_assets.intake.mapping import AUTO, OF_FILES, Mapping, Rules, load_mapping, problems_of
 from irt_assets.intake.times import find_zone
 from resources.failures import PermanentFailure
 from resources.settings import Settings, in_a_pod
@@ -32,11 +32,7 @@ def _zone(name: str | None) -> str | None:
     return name
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Cursor(_Strict):
+class Cursor(Rules):
     """The columns by which new rows are found.
 
     Attributes:
@@ -50,7 +46,7 @@ class Cursor(_Strict):
     unit: Literal["s", "ms"] | None = None
 
 
-class PullSource(_Strict):
+class PullSource(Rules):
     """A source.
 
     Attributes:
