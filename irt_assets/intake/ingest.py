@@ -13,7 +13,6 @@ from collections.abc import Mapping as Map
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from types import MappingProxyType
 
 import numpy as np
 import psycopg
@@ -160,7 +159,7 @@ class AnswerSource:
         rules: Mapping | None,
         at: date | None,
         scoring: Scoring = AsGiven(),  # noqa: B008
-        missing: Map[str, Sequence[str]] = MappingProxyType({}),
+        missing: Map[str, Sequence[str]] | None = None,
     ) -> None:
         self.source = source
         self.tally = Tally()
@@ -169,7 +168,7 @@ class AnswerSource:
         self.erasure_of: Callable[[str], str] = lambda _user_id: ""
         self.recorded_keys: Map[str, Key] = {}
         self._guessed = rules is None
-        self._binding = bind_attempts(rules, self.name, source.columns).with_null_values(missing)
+        self._binding = bind_attempts(rules, self.name, source.columns).with_null_values(missing or {})
         self._mapping = self._binding.mapping
         if isinstance(scoring, ByKey) and not self.has_choices and self._mapping.preset:
             scored = self._binding.columns.get("correct") or self._binding.columns["score"]

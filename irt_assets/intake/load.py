@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from types import MappingProxyType
 
 from irt_assets.intake.ingest import AnswerSource, Progress, check_zone, ingest_answers, limits_of
 from irt_assets.intake.mapping import AUTO, PATTERNS, encoding_of, load_mapping
@@ -25,7 +24,7 @@ def import_attempts(
     dichotomise: str | None = None,
     key: Path | None = None,
     max_scores: Sequence[str] = (),
-    missing: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    missing: Mapping[str, Sequence[str]] | None = None,
     encoding: str | None = None,
     frequency: str | None = None,
     first_month: str,

@@ -3,8 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from collections.abc import Mapping as Map
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +35,8 @@ class MatrixColumns(NamedTuple):
     items: list[str]
     aside: list[str]
     points: dict[str, int]
-    constant: tuple[str, ...] = ()
-    derived: Map[str, str] = MappingProxyType({})
+    constant: tuple[str, ...]
+    derived: dict[str, str]
 
 
 def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:

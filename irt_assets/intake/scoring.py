@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -186,7 +185,7 @@ def scoring_of(
     key: Path | None,
     max_scores: Map[str, int],
     encoding: str | None = None,
-    keys: Map[str, str] = MappingProxyType({}),
+    keys: Map[str, str] | None = None,
 ) -> Scoring:
     """The scoring rule that the options name, or else the keys of the mapping: item → key.
 

@@ -13,7 +13,6 @@ from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
 from itertools import chain, islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,6 @@ MAX_ROWS = 20_000  # rows from which guesses are made
 SHOWN = 3  # rows that show a reading
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
 NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
-NONE: Map[str, str] = MappingProxyType({})
 MEANINGS = {1: "right", 0: "wrong", None: "no answer"}
 CHOOSE = (
     "Several readings of this file fit. Under each name in choose, keep one reading and delete the others: an import"
@@ -142,7 +140,7 @@ def _columns(table: pd.DataFrame) -> list[Column]:
 
 
 def _questions(columns: Sequence[Column], found: dict[str, Column], notes: list[str]) -> dict[str, Any]:
-    notes += ["It looks like a table of questions: a row for each item.", *_left_out(columns, found.values())]
+    notes += ["It looks like a table of questions: a row for each item.", *_left_out(columns, found.values(), {})]
     constants = {"a": 1, "model": "rasch"} if "b" in found and "a" not in found else {}
     return {"columns": {ours: column.name for ours, column in found.items()}, "constants": constants}
 
@@ -225,7 +223,7 @@ def _list(columns: Sequence[Column], notes: list[str], *, keyed: bool) -> dict[s
     response = found.get("response")
     if not (ids and (score or response)):
         return None
-    notes += ["It looks like a list: a row for each answer.", *_left_out(columns, used)]
+    notes += ["It looks like a list: a row for each answer.", *_left_out(columns, used, {})]
     names = ["/".join(cells) for cells in zip(*(c.cells for c in ids), strict=True)]
     mapped: dict[str, Any] = {"item_id": [c.name for c in ids], "user_id": users}
     content: dict[str, Any] = {"columns": mapped}
@@ -416,7 +414,7 @@ def _readings_of_items_from_1(items: Map[str, list[str]], lines: Map[tuple[str, 
     return readings
 
 
-def _left_out(columns: Sequence[Column], used: Collection[Column], derived: Map[str, str] = NONE) -> list[str]:
+def _left_out(columns: Sequence[Column], used: Collection[Column], derived: Map[str, str]) -> list[str]:
     """Write the notes on unused columns. `derived`: further columns, each with a description."""
     used = {*used}
     rest = [c.name for c in columns if c not in used]

@@ -112,9 +112,5 @@ def describe_blanks(counts: Mapping[str, int]) -> str:
 def describe_shortened(ids: Collection[str]) -> str:
     """A warning about ids that look like numbers that Excel has shortened, such as 2.026E+11; "" if there are none."""
     found = sorted(name for name in {*ids} if "E+" in name and _SHORTENED.fullmatch(name))
-    if not found:
-        return ""
-    return (
-        f"ids that look like numbers which Excel has shortened: {some_of(found)}. Different learners or items"
-        " may have become one: export the file again with ids as text"
-    )
+    remedy = "Different learners or items may have become one: export the file again with ids as text"
+    return f"ids that look like numbers which Excel has shortened: {some_of(found)}. {remedy}" if found else ""

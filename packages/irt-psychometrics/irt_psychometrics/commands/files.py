@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from irt_psychometrics.commands.answers import Answers, read_answers, read_groups
@@ -24,8 +23,6 @@ from irt_psychometrics.commands.parameters import ParameterTable, parse_json, re
 from irt_psychometrics.commands.patterns import describe_unreached, describe_zeros
 from irt_psychometrics.commands.tables import Rows, Table, read_rows
 from irt_psychometrics.core.errors import PsychometricsError
-
-NONE: Codes = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,8 @@ class Files:
         key: Mapping[str, str] | None = None,
         max_scores: MaxScores | None = None,
         *,
-        missing: Codes = NONE,
-        omitted: Codes = NONE,
+        missing: Codes | None = None,
+        omitted: Codes | None = None,
         denominator: int = 1,
         groups: str | None = None,
     ) -> Answers:
@@ -71,7 +68,7 @@ class Files:
         `groups`: the column of the file with the persons' groups, or the path of a table person,group.
         """
         table = self.open_table(path)
-        reading = Reading(key, max_scores or MaxScores(), missing, omitted, denominator)
+        reading = Reading(key, max_scores or MaxScores(), missing or {}, omitted or {}, denominator)
         column = groups if groups in table.columns else None
         if groups is not None and column is None and not Path(groups).exists():
             raise PsychometricsError(f"--groups {groups}: neither a file nor a column of {path}")

@@ -54,11 +54,12 @@ class SimulatedResponses:
     def report(self, folder: Path) -> Report:
         """Report on the numbers of persons, items and answers that were written into the folder."""
         numbers = self.as_dict()
-        written = (
-            f"{numbers['n_responses']:,} answers of {numbers['n_persons']:,} persons to {numbers['n_items']:,} items in"
-            f" {folder}; the true values are in items.csv and persons.csv next to them"
-        )
-        return [written]
+        return [
+            (
+                f"{numbers['n_responses']:,} answers of {numbers['n_persons']:,} persons to {numbers['n_items']:,} items in"
+                f" {folder}; the true values are in items.csv and persons.csv next to them"
+            )
+        ]
 
     def write(self, folder: Path) -> None:
         """Write the responses and the true values into `folder`.
