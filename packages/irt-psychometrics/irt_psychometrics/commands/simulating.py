@@ -56,8 +56,8 @@ class SimulatedResponses:
         numbers = self.as_dict()
         return [
             (
-                f"{numbers['n_responses']:,} answers of {numbers['n_persons']:,} persons to {numbers['n_items']:,} items in"
-                f" {folder}; the true values are in items.csv and persons.csv next to them"
+                f"{numbers['n_responses']:,} answers of {numbers['n_persons']:,} persons to {numbers['n_items']:,}"
+                f" items in {folder}; the true values are in items.csv and persons.csv next to them"
             )
         ]
 
