@@ -228,17 +228,18 @@ def _list(columns: Sequence[Column], notes: list[str], *, keyed: bool) -> dict[s
     mapped: dict[str, Any] = {"item_id": [c.name for c in ids], "user_id": users}
     content: dict[str, Any] = {"columns": mapped}
     if score:
-        rows_of = pd.DataFrame({"text": score.cells, "most": most.cells if most else ""}).groupby(names)
-        texts = {str(item): sorted({*rows["text"]} & {*score.answers}) for item, rows in rows_of}
+        table = {"text": score.cells, "line": score.lines, "most": most.cells if most else ""}
+        rows_of = pd.DataFrame(table).groupby(names)
+        items = {str(item): Column(str(item), [*rows["text"]], [*rows["line"]]) for item, rows in rows_of}
+        texts = {item: sorted({*c.cells} & {*score.answers}) for item, c in items.items()}
         numbers = {str(item): Column("", rows["most"].tolist()).scores for item, rows in rows_of}
         maxima = {item: scores[-1] for item, scores in numbers.items() if scores}
         binary = score.kind != "points" and max([1.0, *score.scores, *maxima.values()]) <= 1
         ours = "correct" if binary else "score"
         mapped[ours] = of_scores
         marks = see.marks_taken_off([score])
-        lines = dict(zip(zip(names[::-1], score.cells[::-1], strict=True), score.lines[::-1], strict=True))
         content["null_values"] = dict.fromkeys(of_scores, sorted(score.codes - {*marks}))
-        content = with_reading(content, _scores(texts, maxima, ours, notes, lines, score.counts.total()))
+        content = with_reading(content, _scores(items, texts, maxima, ours, notes))
         content = with_reading(content, _marks_taken_off([score], marks, ours))
     elif response and key and not keyed:
         content["keys"] = {name: text for name, text in zip(names, key.cells, strict=True) if text}
@@ -294,10 +295,8 @@ def _matrix(
         notes.append("No column looks like an item: name them, wide: {items: [q1, q2]}.")
     elif not (keyed or keys):
         texts = {name: c.answers for name, c in values.items()}
-        lines = {(name, text): c.line_of(text) for name, c in values.items() for text in c.answers}
         options = not see.are_ratings([*values.values()])
-        n = sum(c.counts.total() for c in values.values())
-        content = with_reading(content, _scores(texts, maxima, "correct", notes, lines, n, options=options))
+        content = with_reading(content, _scores(values, texts, maxima, "correct", notes, options=options))
         content = with_reading(content, _marks_taken_off([*values.values()], marks, "correct"))
     return content
 
@@ -349,20 +348,18 @@ def _marks_taken_off(columns: Sequence[Column], marks: Sequence[str], ours: str)
 
 
 def _scores(
+    items: Map[str, Column],
     texts: dict[str, list[str]],
     maxima: dict[str, float],
     ours: str,
     notes: list[str],
-    lines: Map[tuple[str, str], int],
-    n_answers: int,
     *,
     options: bool = False,
 ) -> dict[str, Any]:
     """The rules for the values of items.
 
-    `texts`: item → distinct texts. `maxima`: maximum scores that the file has. `ours`: our column, `correct` of a
-    matrix. `lines`: item and text → the first line that has them. `n_answers`: number of all answers. `options`:
-    whether numbers from 1 on look like options.
+    `items`: item → its answers. `texts`: item → distinct texts, without codes. `maxima`: maximum scores that the file
+    has. `ours`: our column, `correct` of a matrix. `options`: whether numbers from 1 on look like options.
     """
     content: dict[str, Any] = {}
     listed = {*chain(*texts.values())}
@@ -385,26 +382,26 @@ def _scores(
         if found
     }
     tops = {item: round(maxima[item] * parts if item in maxima else top) for item, top in highest.items()}
-    few = n_answers < see.MIN_PERSONS * len(texts)
+    few = sum(c.counts.total() for c in items.values()) < see.MIN_PERSONS * len(texts)
     from_1 = {} if values or parts > 1 or few else see.items_from_1(texts, maxima)
     possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE and item not in from_1}
     same = possible and not said and len({*tops.values()}) == 1
     return content | {
-        "choose": {"items_from_1": _readings_of_items_from_1(from_1, lines)} if from_1 else {},
+        "choose": {"items_from_1": _readings_of_items_from_1(from_1, items)} if from_1 else {},
         "values": {ours: dict(sorted({**said, **values}.items(), key=lambda pair: (pair[1], pair[0])))},
         "denominator": parts if parts > 1 and not values else None,
         "max_scores": {"*": max(possible.values())} if same else possible,
     }
 
 
-def _readings_of_items_from_1(items: Map[str, list[str]], lines: Map[tuple[str, str], int]) -> list[dict[str, Any]]:
-    """Build the readings of items in which nobody has a 0. `items`: item → texts. `lines`: as in `_scores`."""
+def _readings_of_items_from_1(texts: Map[str, list[str]], items: Map[str, Column]) -> list[dict[str, Any]]:
+    """Build the readings of items in which nobody has a 0. `texts`: item → texts. `items`: as in `_scores`."""
     readings = []
     for lowest in (1, 0):
-        tops = {item: round(max(map(see.number, found))) - lowest for item, found in items.items()}
-        codes = {item: {text: round(see.number(text)) - lowest for text in found} for item, found in items.items()}
+        tops = {item: round(max(map(see.number, found))) - lowest for item, found in texts.items()}
+        codes = {item: {text: round(see.number(text)) - lowest for text in found} for item, found in texts.items()}
         rows = [
-            f"line {lines[item, text]}, {item}: {text} is {score} of {tops[item]} points"
+            f"line {items[item].line_of(text)}, {item}: {text} is {score} of {tops[item]} points"
             for item, scores in codes.items()
             for text, score in scores.items()
         ]
