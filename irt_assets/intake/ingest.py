@@ -5,8 +5,6 @@ transaction, and the errors that concern a whole source. What does not belong he
 of a single answer (see `clean`), and the statements that compare answers (see `staging`).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Mapping as Map
@@ -57,7 +55,7 @@ MAX_ANSWERS = 2**19  # number of answers that are cleaned at once
 
 def ingest_answers(
     connection: psycopg.Connection,
-    sources: Sequence[AnswerSource],
+    sources: Sequence["AnswerSource"],
     report: ImportReport,
     reject: Reject,
     limits: Limits,

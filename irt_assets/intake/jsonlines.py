@@ -1,7 +1,5 @@
 """Files with one JSON object per line."""
 
-from __future__ import annotations
-
 import codecs
 import io
 import json
@@ -182,7 +180,7 @@ def _rows_at_once(columns: list[str]) -> int:
 class _Number(float):
     """A number with a decimal point or an exponent, with its digits as the file has them."""
 
-    def __new__(cls, digits: str) -> _Number:
+    def __new__(cls, digits: str) -> "_Number":
         number = super().__new__(cls, digits)
         number.digits = digits
         return number

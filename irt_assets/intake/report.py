@@ -1,7 +1,5 @@
 """The report of an import: its counts, the reasons for refused rows, and the file of refused rows."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os
@@ -160,7 +158,7 @@ class ImportReport:
         """Count as accepted all rows that were not refused, a duplicate or a correction."""
         self.accepted = self.read - self.duplicates - self.corrected - self.rejected.total()
 
-    def include(self, other: ImportReport) -> None:
+    def include(self, other: "ImportReport") -> None:
         """Add the counts of another report."""
         for name in ("read", "accepted", "corrected", "duplicates", "clock_ahead"):
             setattr(self, name, getattr(self, name) + getattr(other, name))

@@ -1,7 +1,5 @@
 """Common parts of all readers of files: batches of numbered rows, and blocks of bytes."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import hashlib
@@ -49,7 +47,7 @@ class Batch:
     lines: np.ndarray
     bad: list[BadRow] = field(default_factory=list)
 
-    def split(self, size: int) -> Iterator[Batch]:
+    def split(self, size: int) -> Iterator["Batch"]:
         """The same rows, at most `size` at a time; the bad rows come with the first."""
         for start in range(0, max(1, self.rows.num_rows), size):
             end = start + size

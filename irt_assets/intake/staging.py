@@ -4,8 +4,6 @@ Every staged answer is valid by itself. It is compared here with the other stage
 *verdict* is the reason why it is not added; `duplicate` is not an error.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -310,7 +308,7 @@ class Staging:
         """Add the staged items and learners that are new. Returns the numbers of new items and new learners."""
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
 
-    def judge_posted_meanwhile(self, sources: list[str]) -> PostedMeanwhile | None:
+    def judge_posted_meanwhile(self, sources: list[str]) -> "PostedMeanwhile | None":
         """Remove the added answers that posts have stored meanwhile, and compare them with the posted answers.
 
         Posts wait from this call to the end of the transaction; call it after all steps that take long. Returns None if

@@ -5,8 +5,6 @@ it reads again from its place of ten minutes ago, because rows commit out of ord
 The first pull reads day by day.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
