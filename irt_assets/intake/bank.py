@@ -232,7 +232,9 @@ def _own_mapping(kind: Kind, columns: Sequence[str]) -> Mapping:
     """The mapping of a file with our column names. Other columns of learners become attributes."""
     attributes = columns if kind is LEARNERS else ()
     other_names = {*chain(*kind.also_called.values())}
-    names = {name: (name,) for name in (*kind.known, *attributes) if name not in other_names}
+    names: dict[str, tuple[str, ...]] = {
+        name: (name,) for name in (*kind.known, *attributes) if name not in other_names
+    }
     return Mapping(name="own", columns=names, also_called=kind.also_called, preset=True)
 
 
