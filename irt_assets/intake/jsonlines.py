@@ -90,28 +90,19 @@ class JsonLinesSource(TextSource):
         return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
 
     def _parse_lines(self, text: bytes, line: int) -> Iterator[Batch]:
-        rows: list[dict[str, str | None]] = []
-        lines: list[int] = []
-        bad: list[BadRow] = []
-
-        def batch() -> Batch:
-            named = {name for row in rows for name in row}
-            texts = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in named}
-            return Batch(self._rows(texts, len(rows)), np.array(lines, dtype=np.int64), bad)
-
+        numbered = [(n, raw) for n, raw in enumerate(text.decode().split("\n"), start=line) if raw.strip()]
         step = _rows_at_once(self.columns)
-        for number, raw in enumerate(text.decode().split("\n"), start=line):
-            if not raw.strip():
-                continue
-            try:
-                rows.append({name: as_cell(value) for name, value in _parse_object(raw).items()})
-                lines.append(number)
-            except ValueError as error:
-                bad.append(BadRow(number, "bad_json", str(error), raw))
-            if len(rows) == step:
-                yield batch()
-                rows, lines, bad = [], [], []
-        yield batch()
+        for start in range(0, len(numbered), step):
+            rows: dict[int, dict[str, str | None]] = {}
+            bad: list[BadRow] = []
+            for number, raw in numbered[start : start + step]:
+                try:
+                    rows[number] = {name: as_cell(value) for name, value in _parse_object(raw).items()}
+                except ValueError as error:
+                    bad.append(BadRow(number, "bad_json", str(error), raw))
+            named = {name for row in rows.values() for name in row}
+            texts = {name: pa.array([row.get(name) for row in rows.values()], pa.string()) for name in named}
+            yield Batch(self._rows(texts, len(rows)), np.array([*rows], dtype=np.int64), bad)
 
     def _texts(self) -> Iterator[tuple[int, bytes]]:
         """Yield whole lines as UTF-8, some megabytes at a time, with the number of their first line."""
