@@ -231,10 +231,8 @@ def binding_of(kind: Kind, file: str, columns: Sequence[str], mapping: str | Pat
 def _own_mapping(kind: Kind, columns: Sequence[str]) -> Mapping:
     """The mapping of a file with our column names. Other columns of learners become attributes."""
     attributes = columns if kind is LEARNERS else ()
-    other_names = {*chain(*kind.also_called.values())}
-    names: dict[str, tuple[str, ...]] = {
-        name: (name,) for name in (*kind.known, *attributes) if name not in other_names
-    }
+    aliases = {*chain(*kind.also_called.values())}
+    names: dict[str, tuple[str, ...]] = {name: (name,) for name in (*kind.known, *attributes) if name not in aliases}
     return Mapping(name="own", columns=names, also_called=kind.also_called, preset=True)
 
 
