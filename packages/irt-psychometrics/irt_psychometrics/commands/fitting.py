@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from irt_psychometrics.commands.analysing import rows_of
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.commands.parameters import OF_SCORES, ParameterTable
-from irt_psychometrics.core.arrays import Floats, finite
+from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model, model_of
 from irt_psychometrics.core.items import WHOLE_SLOPE
@@ -114,27 +115,26 @@ class FileFit:
         return result
 
     def _items(self) -> list[dict[str, Any]]:
-        cal = self.calibration
+        cal, fits = self.calibration, self.item_fits
         unknown = np.full(cal.n_items, np.nan)
-        fits = self.item_fits
-        columns: dict[str, Floats] = {
+        columns = {
+            "item": cal.item_ids,
             "a": cal.a,
             "b": cal.b,
             "c": cal.c,
             "a_se": cal.a_se,
             "b_se": cal.b_se,
             "c_se": cal.c_se,
+            "n": cal.n,
+            "p_value": cal.p_values,
             "infit": unknown if fits is None else fits.infit,
             "outfit": unknown if fits is None else fits.outfit,
             "rmsd": unknown if fits is None else fits.rmsd,
         }
-        rows, p_values, loose = [], cal.p_values, self.loose_items()
-        for j, item in enumerate(cal.item_ids):
-            n = int(cal.n[j])
-            row: dict[str, Any] = {name: finite(values[j]) for name, values in columns.items()}
-            row |= {"item": item, "n": n, "p_value": finite(p_values[j])}
-            row["flags"] = [flag.value for flag in cal.flags[j]] + [LOOSE] * (item in loose)
-            row = {name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j)
+        rows, loose = [], self.loose_items()
+        for j, row in enumerate(rows_of(columns)):
+            flags = [flag.value for flag in cal.flags[j]] + [LOOSE] * (row["item"] in loose)
+            row |= {"flags": flags, **cal.further_of(j)}
             rows.append(row | steps_and_log_odds(row))
         return rows
 
@@ -254,8 +254,7 @@ def _fit_with_shape(
 
 
 def _group(population: Population) -> dict[str, Any]:
-    values = ("mean", "sd", "mean_se", "sd_se")
-    numbers = {name: finite(getattr(population, name)) for name in values}
+    numbers = {name: finite(getattr(population, name)) for name in ("mean", "sd", "mean_se", "sd_se")}
     return {"group": population.name, "n_persons": population.n_persons, **numbers}
 
 

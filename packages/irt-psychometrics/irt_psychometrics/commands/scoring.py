@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from irt_psychometrics.commands.analysing import rows_of
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.commands.parameters import ParameterTable
-from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.scoring import Scores
@@ -68,11 +68,7 @@ class ScoredPersons:
 
     def as_dict(self) -> list[dict[str, Any]]:
         """A row for each person. θ is None if it is not finite, such as the ML estimate of an all-right pattern."""
-        columns = (self.person_ids, self.scores.theta, self.scores.se)
-        return [
-            {"person": person, "theta": finite(theta), "se": finite(se)}
-            for person, theta, se in zip(*columns, strict=True)
-        ]
+        return rows_of({"person": self.person_ids, "theta": self.scores.theta, "se": self.scores.se})
 
     def write(self, folder: Path) -> None:
         """Write `scores.csv` and `scores.json` into `folder`.
