@@ -28,7 +28,6 @@ from irt_assets.intake.report import (
     ImportReport,
     RefusedRow,
     Reject,
-    erased_rows_note,
     with_learner_id,
 )
 from irt_assets.intake.scoring import (
@@ -116,7 +115,7 @@ def ingest_answers(
     report.notes += follow_new_maxima(connection, sources[0].name, changed)
     verdicts = staging.judge(strict=strict)
     if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
-        report.notes.append(erased_rows_note(erased, staging.erasures()))
+        report.notes.append(f"{erased:,} rows of erased learners were left out: {', '.join(staging.erasures())}")
     _count_verdicts(staging, sources, arrivals, verdicts)
     if any(arrival.report.accepted for arrival in arrivals):
         if verdicts:
@@ -132,8 +131,9 @@ def ingest_answers(
         if declared:
             record_maxima(connection, declared)  # new items were not in the bank before
         if posted := staging.judge_posted_meanwhile(names):
-            _count_corrections(arrivals, posted.corrected)
-            _count_verdicts(staging, sources, arrivals, posted.verdicts)
+            corrected, posted_verdicts = posted
+            _count_corrections(arrivals, corrected)
+            _count_verdicts(staging, sources, arrivals, posted_verdicts)
     if changed:
         wait_for_posts(connection)
         follow_new_maxima(connection, sources[0].name, changed)  # for answers that were posted meanwhile
@@ -343,7 +343,7 @@ class AnswerSource:
         """The columns of a matrix that are items, inferred from the whole file; empty for a list."""
         if self._mapping.wide is None:
             return []
-        items, aside, points, constant, derived = item_columns(self._binding, self.source.batches(), scoring)
+        items, aside, points, constant = item_columns(self._binding, self.source.batches(), scoring)
         if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
             if points and (items or 2 * len(points) > len(aside)):
                 named = [f"column {name} has scores up to {most}" for name, most in points.items()]
@@ -359,7 +359,7 @@ class AnswerSource:
         if items:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
         if aside:
-            named = [f"{name} ({derived[name]})" if name in derived else name for name in aside]
+            named = [f"{name} ({why})" if why else name for name, why in aside.items()]
             report.notes.append(f"{self.name}: not items, left out: {names_of(named)}")
         if constant:
             report.notes.append(

@@ -25,18 +25,16 @@ class MatrixColumns(NamedTuple):
 
     Attributes:
         items: columns that are items.
-        aside: the other columns.
+        aside: the other columns, each with a description if it is a total or a number of rows, else "".
         points: columns of either kind that contain points from 0 on without a known maximum, with the highest points
             that occur.
         constant: items with the same value in all of several cells.
-        derived: columns in `aside` that are totals or numbers of rows, each with a description.
     """
 
     items: list[str]
-    aside: list[str]
+    aside: dict[str, str]
     points: dict[str, int]
     constant: tuple[str, ...]
-    derived: dict[str, str]
 
 
 def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
@@ -98,10 +96,9 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     are_items = {*items}
     return MatrixColumns(
         items,
-        [name for name in values if name not in are_items],
+        {name: derived.get(name, "") for name in values if name not in are_items},
         {name: most for name, most in highest.items() if most > 1},
         tuple(name for name in items if len(values[name]) == 1 and values[name].total() > 1),
-        derived,
     )
 
 

@@ -41,7 +41,6 @@ from irt_assets.intake.staging import (
     POSTS,
     REFUSALS,
     WITHOUT_VERDICT,
-    PostedMeanwhile,
     Staging,
     correction_sql,
 )
@@ -271,9 +270,8 @@ class PostStaging(Staging):
         """Return (0, 0): `add_answers` adds them, and they are not counted, because a post's results omit them."""
         return 0, 0
 
-    def judge_posted_meanwhile(self, sources: list[str]) -> PostedMeanwhile | None:  # noqa: ARG002
-        """Return None, because no other post can have stored these ids since they were compared."""
-        return None
+    def judge_posted_meanwhile(self, sources: list[str]) -> None:
+        """Override that does nothing, because no other post can have stored these ids since they were compared."""
 
 
 def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) -> StoredPost:

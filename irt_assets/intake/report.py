@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -110,11 +110,6 @@ def csv_of_refused(path: Path | None) -> Iterator[Reject]:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         yield lambda rows: writer.writerows(map(no_formula, row) for row in rows)
-
-
-def erased_rows_note(rows: int, erasures: Sequence[str]) -> str:
-    """Line of the report on rows whose learners were erased."""
-    return f"{rows:,} rows of erased learners were left out: {', '.join(erasures)}"
 
 
 @dataclass

@@ -798,10 +798,9 @@ def test_matrix_columns_without_scores_are_not_items() -> None:
     binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
     assert item_columns(binding, [batch], AsGiven()) == (
         ["i1", "all_right", "never_shown"],
-        ["gender", "choice", "ordinal"],
+        {"gender": "", "choice": "", "ordinal": ""},
         {"i1": 2},
         ("all_right",),
-        {},
     )
 
 
