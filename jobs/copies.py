@@ -18,8 +18,9 @@ from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, next_day, restore, wi
 from irt_assets.intake.bank import COPIES, Kind, binding_of, import_bank_rows
 from irt_assets.intake.clean import Columns
 from irt_assets.intake.mapping import AUTO
+from irt_assets.intake.pulling.pull import open_source
 from irt_assets.intake.pulling.pull_state import pull_lock
-from irt_assets.intake.pulling.rows import SqlRows, open_source
+from irt_assets.intake.pulling.rows import SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.report import ERASED
 from irt_assets.intake.sources import TableSource

@@ -10,9 +10,9 @@ from datetime import UTC, date, datetime, timedelta
 
 from irt_assets.common.partitions import day_bounds
 from irt_assets.intake.corrections import AnswerSelection, withdraw_answers
-from irt_assets.intake.pulling.pull import Pull, PullStaging, add_rows
+from irt_assets.intake.pulling.pull import Pull, PullStaging, add_rows, open_source
 from irt_assets.intake.pulling.pull_state import DayComparison, PullState, compared_days, pull_lock, store_day
-from irt_assets.intake.pulling.rows import Part, SqlRows, open_source
+from irt_assets.intake.pulling.rows import Part, SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.sources import TableSource
 from resources.postgres.database import Database

@@ -32,7 +32,7 @@ from irt_assets.intake.pulling.pull_state import (
     record_stop,
     store_state,
 )
-from irt_assets.intake.pulling.rows import Part, ReadRows, SqlRows, open_source
+from irt_assets.intake.pulling.rows import Part, ReadRows, SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.report import ImportReport
 from irt_assets.intake.scoring import AsRecorded
@@ -47,6 +47,16 @@ its rows are refused one by one."""
 BATCHES = 2
 """Batches per transaction. Too many bad scores in the first transaction stop the source."""
 ReportProgress = Callable[[str], None]
+
+
+def open_source(source: PullSource, database: Database) -> SqlRows:
+    """Open a source. `database`: the platform's, which may also contain the source. Raises TransientFailure if the
+    source cannot be reached."""
+    if source.is_database:
+        return SqlRows(source, database)
+    from irt_assets.intake.pulling.parquet_folder import ParquetRows  # only this source needs DuckDB
+
+    return ParquetRows(source)
 
 
 class SourceStopped(PermanentFailure):

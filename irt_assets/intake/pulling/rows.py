@@ -424,16 +424,6 @@ class SqlRows:
         return pa.record_batch(cells)
 
 
-def open_source(source: PullSource, database: Database) -> SqlRows:
-    """Open a source. `database`: the platform's, which may also contain the source. Raises TransientFailure if the
-    source cannot be reached."""
-    if source.is_database:
-        return SqlRows(source, database)
-    from irt_assets.intake.pulling.parquet_folder import ParquetRows  # only this source needs DuckDB
-
-    return ParquetRows(source)
-
-
 def _cells(values: Sequence[Any], type_name: str) -> pa.Array:
     """A column of Python values as Arrow. Values that are not plain, such as dictionaries, become text."""
     first = next((value for value in values if value is not None), None)
