@@ -56,8 +56,7 @@ def import_attempts(
     if frequency is not None:
         rules = (rules or PATTERNS).model_copy(update={"frequency": frequency})
     encoding = encoding_of(encoding, rules)
-    keys = rules.keys if rules else {}
-    scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding, keys)
+    scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding, rules.keys if rules else None)
     sources = [AnswerSource(open_source(Path(file), encoding, rules), rules, at, scoring, missing) for file in files]
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:

@@ -289,16 +289,19 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
     return _parse(read_yaml(path), str(path), preset=False)
 
 
-def read_yaml(path: Path) -> Any:
-    """Read a user's YAML file. Raises PermanentFailure, whose message contains no text of the file."""
+def read_yaml(path: Path, *, aliases: bool = False) -> Any:
+    """Read a user's YAML file. `aliases`: whether it may have aliases, which can make a small file very large.
+
+    Raises PermanentFailure, which contains no text of the file, because the text may be a secret.
+    """
     try:
         with path.open("rb") as file:
             text = file.read(MAX_YAML + 1)
         if len(text) > MAX_YAML:
             raise PermanentFailure(f"{path}: longer than {MAX_YAML:,} bytes")
-        return _parse_yaml(text.decode("utf-8-sig"), str(path))
-    except (OSError, UnicodeError) as error:
-        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8") from error
+        return _parse_yaml(text.decode("utf-8-sig"), str(path), aliases=aliases)
+    except (OSError, UnicodeError):
+        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8") from None
 
 
 def problems_of(error: ValidationError) -> str:
@@ -309,15 +312,15 @@ def problems_of(error: ValidationError) -> str:
     )
 
 
-def _parse_yaml(text: str, name: str) -> Any:
+def _parse_yaml(text: str, name: str, *, aliases: bool = False) -> Any:
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+        if not aliases and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise PermanentFailure(f"{name}: it must have no aliases (*name): write the value out")
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         location = f", line {mark.line + 1}" if mark else ""
-        raise PermanentFailure(f"{name}{location}: it is not YAML with a line `name: value` for each option") from error
+        raise PermanentFailure(f"{name}{location}: it is not YAML with a line `name: value` for each option") from None
 
 
 def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:

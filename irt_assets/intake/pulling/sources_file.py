@@ -10,10 +10,9 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
-import yaml
 from pydantic import AfterValidator, SecretStr, ValidationError, model_validator
 
-from irt_assets.intake.mapping import AUTO, OF_FILES, Mapping, Rules, load_mapping, problems_of
+from irt_assets.intake.mapping import AUTO, OF_FILES, Mapping, Rules, load_mapping, problems_of, read_yaml
 from irt_assets.intake.times import find_zone
 from resources.failures import PermanentFailure
 from resources.settings import Settings, in_a_pod
@@ -146,16 +145,9 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
     path = settings.irt_pull_sources
     if path is None:
         return {}
-    try:
-        if path.stat().st_mode & OTHER_USERS and not in_a_pod():
-            raise PermanentFailure(f"{path} contains passwords, and other users can read it: chmod 600 {path}")
-        content = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (OSError, UnicodeError) as error:
-        raise PermanentFailure(f"IRT_PULL_SOURCES: {path} cannot be read: {type(error).__name__}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise PermanentFailure(f"IRT_PULL_SOURCES: {path}{where} is not YAML") from None
+    content = read_yaml(path, aliases=True) or {}
+    if path.stat().st_mode & OTHER_USERS and not in_a_pod():
+        raise PermanentFailure(f"{path} contains passwords, and other users can read it: chmod 600 {path}")
     if not isinstance(content, dict) or not all(isinstance(keys, dict) for keys in content.values()):
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path} names each source and, indented below it, its keys")
     sources = {str(name): _source(str(name), given) for name, given in content.items()}
