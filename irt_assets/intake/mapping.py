@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, reduce
-from importlib import resources
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -262,8 +261,7 @@ class Binding:
 
 @cache
 def _preset(name: str) -> Mapping:
-    path = resources.files(__package__) / "presets" / f"{name}.yaml"
-    return _parse(_parse_yaml(path.read_text("utf-8"), name), name, preset=True)
+    return _parse(read_yaml(Path(__file__).with_name("presets") / f"{name}.yaml"), name, preset=True)
 
 
 def presets() -> dict[str, str]:
@@ -296,12 +294,19 @@ def read_yaml(path: Path, *, aliases: bool = False) -> Any:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_YAML + 1)
-        if len(text) > MAX_YAML:
+            content = file.read(MAX_YAML + 1)
+        if len(content) > MAX_YAML:
             raise PermanentFailure(f"{path}: longer than {MAX_YAML:,} bytes")
-        return _parse_yaml(text.decode("utf-8-sig"), str(path), aliases=aliases)
+        text = content.decode("utf-8-sig")
+        if not aliases and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise PermanentFailure(f"{path}: it must have no aliases (*name): write the value out")
+        return yaml.safe_load(text)
     except (OSError, UnicodeError):
         raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        location = f", line {mark.line + 1}" if mark else ""
+        raise PermanentFailure(f"{path}{location}: it is not YAML with a line `name: value` for each option") from None
 
 
 def problems_of(error: ValidationError) -> str:
@@ -310,17 +315,6 @@ def problems_of(error: ValidationError) -> str:
         f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg'].removeprefix('Value error, ')}"
         for fault in error.errors(include_input=False)
     )
-
-
-def _parse_yaml(text: str, name: str, *, aliases: bool = False) -> Any:
-    try:
-        if not aliases and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise PermanentFailure(f"{name}: it must have no aliases (*name): write the value out")
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        location = f", line {mark.line + 1}" if mark else ""
-        raise PermanentFailure(f"{name}{location}: it is not YAML with a line `name: value` for each option") from None
 
 
 def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:
