@@ -115,7 +115,7 @@ class Column:
 
     @cached_property
     def time_formats(self) -> list[str]:
-        """Formats of the times, as for strptime; "" if an import reads them as they are. Empty if they are no times.
+        """Formats of the times, as for strptime; "" if an import reads them unchanged. Empty if they are not times.
 
         If day and month may be swapped, there are two formats. The first reads the times as lying closer together.
         """
