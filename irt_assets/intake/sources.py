@@ -109,17 +109,19 @@ class TableSource(Source):
 class TextSource(Source):
     """A file of lines. It is read once when it is opened, to count its lines and to check its encoding.
 
+    `quotes`, `empty_lines`: number of quotation marks, and the largest number of empty lines in a block.
+
     `encoding`: encoding of a file that is not UTF-8. Raises PermanentFailure if the file is neither UTF-8 nor in this
     encoding.
     """
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
         super().__init__(path)
-        self.rows = self.quotes = self._empty_lines = returns = 0
+        self.rows = self.quotes = self.empty_lines = returns = 0
         fitting = {name: codecs.getincrementaldecoder(name)() for name in ("utf-8", encoding) if name}
         for block in chain(blocks(path), [b""]):
             self.rows += block.count(b"\n")
-            self._empty_lines = max(self._empty_lines, sum(map(block.count, (b"\n\n", b"\n\r", b"\r\r"))))
+            self.empty_lines = max(self.empty_lines, sum(map(block.count, (b"\n\n", b"\n\r", b"\r\r"))))
             self.quotes += block.count(b'"')
             returns += block.count(b"\r")
             for name in [*fitting]:
@@ -134,15 +136,6 @@ class TextSource(Source):
             raise PermanentFailure(f"{path}, line {line}: this is neither {encoding} nor UTF-8")
         self.encoding = next(iter(fitting))
         self.rows = self.rows or returns
-
-    def check_empty_lines(self, columns: int) -> None:
-        """Raise PermanentFailure if the empty lines of a block need too much memory: each is a row with a cell for
-        every column."""
-        if self._empty_lines * max(columns, MIN_COLUMNS_COUNTED) > MAX_EMPTY_CELLS:
-            raise PermanentFailure(
-                f"{self.path}: more than {self._empty_lines:,} empty lines in {BLOCK:,} bytes. Delete them"
-                " (grep -v '^\\s*$' FILE > NEW)."
-            )
 
 
 def _first_wrong_line(path: Path, encoding: str) -> tuple[int, bytes]:
