@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +17,19 @@ from irt_psychometrics import PsychometricsError
 from irt_psychometrics.commands import Files
 from resources.failures import PermanentFailure
 
-RowBatch = tuple[Ints, Callable[[str, bool], tuple[list[str], Ints]], list[tuple[int, str]]]
-"""Rows of a file in the form that the library's commands read: the line number of each row; a function that returns a
-column (its distinct texts, and the place of each row's text among them); and the lines that are not rows, each with
-the reason."""
+
+class RowBatch(NamedTuple):
+    """Rows of a file in the form that the library's commands read.
+
+    Attributes:
+        lines: line number of each row.
+        column: function that returns a column: its distinct texts, and the place of each row's text among them.
+        bad: lines that are not rows, each with the reason.
+    """
+
+    lines: Ints
+    column: Callable[[str, bool], tuple[list[str], Ints]]
+    bad: list[tuple[int, str]]
 
 
 def open_rows(
@@ -52,7 +62,7 @@ def _row_batch(batch: Batch) -> RowBatch:
         texts = pc.fill_null(trim_cells((as_ids if ids else as_text)(cells, name)), "").dictionary_encode()
         return texts.dictionary.to_pylist(), np.asarray(texts.indices).astype(np.int64)
 
-    return batch.lines, column, [(bad.line, bad.value) for bad in batch.bad]
+    return RowBatch(batch.lines, column, [(bad.line, bad.value) for bad in batch.bad])
 
 
 FILES = Files(open_rows)
