@@ -310,9 +310,9 @@ class Staging:
     def judge_posted_meanwhile(self, sources: list[str]) -> tuple[Counter[int], Counter[tuple[int, str]]] | None:
         """Remove the added answers that posts have stored meanwhile, and compare them with the posted answers.
 
-        Posts wait from this call to the end of the transaction; call it after all steps that take long. Returns the
-        numbers of posted answers that the import has corrected, by source, and of answers by source and verdict; None
-        if posts have stored none of the answers.
+        Posts wait from this call to the end of the transaction; call it after all steps that take long. Returns None if
+        posts have stored none of the answers. Otherwise returns the numbers of posted answers that the import has
+        corrected, by source, and of answers by source and verdict.
         """
         if self._recent_ids():
             self._connection.execute("CREATE INDEX ON staged USING hash (attempt_id)")
