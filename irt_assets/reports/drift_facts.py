@@ -243,8 +243,7 @@ def _gather_origin(
 
 
 def _bank_size(connection: psycopg.Connection, scale: Scale) -> int:
-    n: int = one_value(connection, "SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,))
-    return n
+    return one_value(connection, "SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,))
 
 
 def _add_observed(

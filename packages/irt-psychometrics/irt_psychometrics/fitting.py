@@ -259,8 +259,7 @@ class InformationTable(Result):
     @property
     def test(self) -> Floats:
         """Test information, shape (T,): the sum over all items."""
-        total: Floats = self.items.sum(axis=1)
-        return total
+        return self.items.sum(axis=1)
 
     @property
     def se(self) -> Floats:

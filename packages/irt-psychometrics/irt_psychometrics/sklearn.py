@@ -186,8 +186,7 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
             table = np.vstack([lowest[first[j]], above[first[j] : first[j] + n_above[j]]])
             here = responses.item == j
             loglik[responses.person[here]] += table[responses.score[here]]
-        found: Floats = logsumexp(loglik + grid.log_weights(), axis=1)
-        return found
+        return logsumexp(loglik + grid.log_weights(), axis=1)
 
     def score(self, X: npt.ArrayLike, y: object = None) -> float:  # noqa: ARG002
         """Mean of `score_samples`. Higher is better, so searches can choose a model by it. `y` is ignored."""

@@ -39,5 +39,4 @@ def delta_errors(function: Callable[..., Floats], estimates: Sequence[Estimate],
         for column in range(estimate.columns):
             up, down = (function(*values[:k], estimate.varied(column, s), *values[k + 1 :]) for s in (step, -step))
             variance = variance + ((up - down) / (2 * step)) ** 2
-    found: Floats = np.sqrt(variance)
-    return found
+    return np.sqrt(variance)

@@ -442,8 +442,7 @@ class CountedScores:
         given = np.full_like(own, 2) if categories is None else categories[item]
         in_full = (score >= given - 1) * (own - 1)
         known = np.where((own == 2) | (given == 2), in_full, np.minimum(score, own - 1))
-        found: npt.NDArray[np.int8] = self.table[item, known]
-        return found
+        return self.table[item, known]
 
     def otherwise(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
@@ -472,8 +471,7 @@ class CountedScores:
     @property
     def first_row(self) -> Ints:
         """The first row of each item in `ItemCurves.score_tables`, shape (J,)."""
-        found: Ints = np.cumsum(self.categories - 1) - self.categories + 1
-        return found
+        return np.cumsum(self.categories - 1) - self.categories + 1
 
 
 ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM)}

@@ -285,8 +285,7 @@ class ItemModel(ABC):
 
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
         """Mask of the scores whose probability is above 0, shape (J, C)."""
-        found: Mask = np.arange(categories.max(initial=2)) < categories[:, None]
-        return found
+        return np.arange(categories.max(initial=2)) < categories[:, None]
 
     def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, subject: str) -> AnswerMoments:  # noqa: ARG002
         """Moments of R answers at aθ + d = `eta` (R,), to items with these a (R,) and further parameters (M, R).
@@ -544,8 +543,7 @@ class PartialCreditModel(ItemModel):
 
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
         C = categories.max(initial=2)
-        found: Mask = super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
-        return found
+        return super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
 
     def transform_parameters(self, parameters: Floats, slope: float, intercept: float) -> Floats:
         return _move_line(parameters, slope, intercept)

@@ -279,8 +279,7 @@ def _as_covariance(matrix: Floats | None) -> Floats:
     if matrix is None:
         return np.zeros((2, 2))
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    nearest: Floats = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    return nearest
+    return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
 def _no_covariance(n_items: int, anchors: AnchorSet) -> Floats:
