@@ -3,8 +3,6 @@
 This module chooses the test for two fits and reports when its reference distribution does not hold.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 This module needs scikit-learn. The rest of the library works without it.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, Self

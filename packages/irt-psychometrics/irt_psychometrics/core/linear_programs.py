@@ -1,7 +1,5 @@
 """Mixed integer linear programs with named rules, solved by HiGHS; the smallest set of rules that conflict."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

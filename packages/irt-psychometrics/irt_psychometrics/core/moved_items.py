@@ -1,8 +1,6 @@
 """Move items' parameters by random errors with the covariance of their own errors, to measure the effect on an
 estimate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Responses drawn from known items and abilities."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import numpy as np
