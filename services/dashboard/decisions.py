@@ -132,7 +132,6 @@ class DecisionOutcome:
     Attributes:
         sentences: the effect, or the reason if `ok` is false.
         seen: the proposals as they were when the sentences were written.
-        stale: months to be materialised again.
         planned: the change of a scale's movement, the release of a score table or of forms, the scores that are
             issued, or the choice of an equating; the kind of the decision determines its type.
     """
@@ -140,7 +139,6 @@ class DecisionOutcome:
     ok: bool
     sentences: tuple[str, ...]
     seen: tuple[Proposal, ...] = ()
-    stale: tuple[str, ...] = ()
     planned: Any = None
 
 
@@ -223,7 +221,7 @@ def queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcome
         if queued
         else "Every month is already queued or computed."
     )
-    return DecisionOutcome(True, (sentence,), stale=tuple(queued))
+    return DecisionOutcome(True, (sentence,))
 
 
 def _preview(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
@@ -288,8 +286,7 @@ def _preview_reject(connection: psycopg.Connection, _request: ViewRequest, form:
 
 
 def _reject(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    database = request.reader.database
-    rejected = release.reject(database, form.references, **_signature(request, form), seen=seen.seen)
+    rejected = release.reject(request.reader.database, form.references, **_signature(request, form), seen=seen.seen)
     return _effect(f"Rejected: {_reference_list(rejected)}", release.effect_of_reject(rejected))
 
 
@@ -317,7 +314,7 @@ def _preview_anchors(
     kind: anchor_versions.Kind, connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
     change = anchor_versions.preview_change(connection, kind, form.scale_id, form.items, form.month)
-    return _effect(change.sentence, _reversal_hint(change), stale=change.stale)
+    return _effect(change.sentence, _reversal_hint(change))
 
 
 def _change_anchors(
@@ -329,7 +326,7 @@ def _change_anchors(
     word = "Dropped" if kind == "drop_anchor" else "Restored"
     done = f"{word}: {', '.join(change.items)}; {change.n_left} anchors are in the set from {change.first_month} on"
     again = [f"To be recomputed: {join_names(change.stale, MAX_NAMED)}"] if change.stale else []
-    return _effect(done, *again, _reversal_hint(change), stale=change.stale)
+    return _effect(done, *again, _reversal_hint(change))
 
 
 def _reversal_hint(change: anchor_versions.AnchorChange) -> str:
@@ -371,12 +368,12 @@ def _change_key(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
 
 def _preview_reopening(connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     opening = closing.preview_reopening(connection, form.month)
-    return _effect(*map(with_capital, opening.sentences), stale=opening.stale)
+    return _effect(*map(with_capital, opening.sentences))
 
 
 def _reopen(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
     opening = closing.reopen_months(request.reader.database, form.month, **_signature(request, form))
-    return _effect("Reopened", *map(with_capital, opening.sentences), stale=opening.stale)
+    return _effect("Reopened", *map(with_capital, opening.sentences))
 
 
 def _preview_movement(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
@@ -393,7 +390,7 @@ def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> D
     done = decide_movement_change(request.reader.database, seen.planned, **_signature(request, form))
     again = [f"{join_names(done.stale, MAX_NAMED)}: abilities are measured again while `irt serve` runs"]
     accepted = f"Accepted: the movement holds from {done.first_month} on"
-    return _effect(accepted, *(again if done.stale else ()), stale=done.stale)
+    return _effect(accepted, *(again if done.stale else ()))
 
 
 def _preview_equating(

@@ -341,7 +341,11 @@ def test_parameters_of_mixed_models_are_recovered_in_a_single_fit(models: tuple[
     common = np.array([not item_model(name).own_slopes for name in models])
     assert (len(set(fit.a[common])), len(set(fit.a[~common]))) == (common.any(), (~common).sum())
     assert (fit.c[[not item_model(name).guesses for name in models]] == 0).all()
-    own = sum(item_model(name).n_own for name in models) + common.any() + sum(name == MODEL.name for name in models)
+    own = (
+        sum(1 + model.own_slopes + model.guesses for model in map(item_model, models))
+        + common.any()
+        + sum(name == MODEL.name for name in models)
+    )
     assert fit.convergence.n_parameters == own
 
 

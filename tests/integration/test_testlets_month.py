@@ -229,7 +229,7 @@ def test_fit_metadata_contain_the_estimated_sd_of_testlet_effects(world: Setting
     shown = str(fit_metadata([fit(world, NEXT)])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("answers in a testlet share an effect of the learner with SD 0.")
     assert shown.endswith("(9 testlets with 34 items, 700 learners)")
-    some = ScaleAbilities(SCALE, np.zeros(3), np.ones(3), 5, "", testlet_sd=0.7)
+    some = ScaleAbilities(SCALE, np.zeros(3), np.ones(3), 5, testlet_sd=0.7)
     assert ability_metadata([some])[f"SD of testlet effects ({SCALE})"].value == 0.7
 
 

@@ -121,11 +121,6 @@ class ItemModel(ABC):
         theirs."""
         return len(self.parameter_names(2)) > 2
 
-    @property
-    def n_own(self) -> int:
-        """The number of parameters that an item of two categories has for itself."""
-        return 1 + self.own_slopes + self.guesses
-
     def require_categories(self, item_ids: Sequence[str], categories: Ints) -> None:
         """Raise PsychometricsError, which names items, if items have more categories than the model allows."""
         if self.two_categories and (categories > 2).any():
