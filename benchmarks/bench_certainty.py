@@ -49,7 +49,7 @@ def calibrated_bank(case: str, number: int) -> tuple[ItemParameters, ItemParamet
 
 
 def assemble_form(items: ItemParameters, objective: str, size: int) -> tuple[tuple[str, ...], float, float]:
-    """The form, the information that it promises, and the certainty that it states."""
+    """Return the form, the information that it promises, and the certainty that it states."""
     best = np.sort(items.curves.information(THETA)[0])[::-1][:20].sum()
     target = None if objective == "maximum" else (0.9 * float(best) * size / 20,)
     most = size + 10 if objective != "maximum" else size

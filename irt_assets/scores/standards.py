@@ -144,7 +144,7 @@ def _change_in_words(scale_id: str, before: float | None, after: float | None) -
 def plan_standard(
     connection: psycopg.Connection, scale_id: str, form_id: str, file: Path, method: Method, panel: str
 ) -> Standard:
-    """The standard by a panel's ratings of a form's items, for `set_mark`.
+    """Plan the standard by a panel's ratings of a form's items, for `set_mark`.
 
     It uses the items and published values of the form's newest score table whose month has raw scores of the form.
 

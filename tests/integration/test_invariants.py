@@ -1151,7 +1151,7 @@ def test_alert_of_a_violation_contains_the_example_the_partition_and_the_fix(day
 
 
 def test_text_of_an_alert_about_learners_names_no_learner(days: History) -> None:
-    """The text goes to chats; the rule of the installation applies to the alert's subjects alone."""
+    """Checks the text, which goes to chats; the installation's rule applies to the alert's subjects alone."""
     days.look("default: ann", invariant=Invariant(items_are_fine, "error", "learners", "Learners are fine.", "look"))
     found = rows(days.database, "SELECT what, subjects FROM alert")
     assert found == [("invariant violated: items are fine. Example: broken", ["default: ann"])]

@@ -200,7 +200,7 @@ def test_source_with_chosen_options_is_scored_by_the_banks_key(
 def test_key_decided_during_a_pull_scores_the_pulled_choices(
     company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The decision waits for the pull, which has read the former key, and scores the pulled answers again."""
+    """Decides during the pull, which has read the former key; the decision waits, and scores the answers again."""
     company.run("ALTER TABLE company.answers ADD chosen text DEFAULT 'A'")
     run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('q1', '{"key": "B"}')""")
     mapping = {"columns": MAPPING["columns"] | {"response": "chosen"}}

@@ -528,7 +528,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_theta_api_refuses_requests_with_503_after_a_downgrade(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The API returned 500 and logged a traceback for each request."""
+    """Guards against a status of 500 and a traceback for each request."""
     add_items(database, item_values())
     initialise(database, SCALE, first_month="2026-06")
     with running(database, PLACEMENT) as exam:

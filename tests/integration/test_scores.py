@@ -81,7 +81,7 @@ def violations(database: Database) -> list[str]:
     ],
 )
 def test_changed_score_table_differs_from_its_hash(exam: Database, change: str) -> None:
-    """The scores of a table and the issued scores could be raised together without a word."""
+    """Changes a table. A change of its scores and of the issued scores together could pass unseen."""
     make_tables(exam)
     assert violations(exam) == []
     rooms.run_sql(exam, f"UPDATE score_table SET {change} WHERE form_id = 'F1'")

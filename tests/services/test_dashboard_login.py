@@ -154,7 +154,7 @@ def test_failing_pages_state_the_reason_without_secrets(app: ASGIApp, view: str,
 
 
 def test_content_security_policy_allows_exactly_the_scripts_of_shiny(app: ASGIApp) -> None:
-    """A browser test shows that pages work under the policy; here every inline script of a page has its hash."""
+    """Checks the hash of every inline script; a browser test shows that pages work under the policy."""
     for view in ("whoami", "missing"):
         answer = ask(app, "GET", "/", bearer(), f"view={view}")
         policy = answer.headers["content-security-policy"]

@@ -187,8 +187,8 @@ def test_verdicts_are_the_same_if_learners_are_judged_in_parts(rows: list[dict],
 
 
 def test_points_of_a_single_answer_equal_its_verdict() -> None:
-    """An omission has no points (−1) in a verdict and 0 in a session. A verdict leaves out a wrong answer without its
-    score (`score_missing`)."""
+    """Allows for two differences: an omission has no points (−1) in a verdict and 0 in a session, and a verdict leaves
+    out a wrong answer without its score (`score_missing`)."""
     answers = [*((right, None) for right in (True, False, None)), *product((True, False), range(-1, 7))]
     attempts = dataclasses.replace(
         attempts_of([{"correct": -1 if right is None else int(right)} for right, _ in answers]),

@@ -20,7 +20,7 @@ from irt_psychometrics.core import item_analysis
 def test_analysis_of_a_file_needs_few_bytes_a_cell(
     with_key: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The difference of the peaks at two sizes is the memory of the cells, because blocks are small here."""
+    """Takes the difference of the peaks at two sizes as the memory of the cells, because blocks are small here."""
     monkeypatch.setattr(sources, "BLOCK", 2**16)
     for module in (item_analysis, answers, choices):
         monkeypatch.setattr(module, "BLOCK", 2**12)

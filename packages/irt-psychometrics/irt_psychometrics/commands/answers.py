@@ -325,7 +325,7 @@ def _item_columns(path: Path, names: Sequence[str], key: Mapping[str, str] | Non
 def _matrix_error(
     path: Path, messages: Sequence[str], tops: Mapping[str, int | None], n_items: int, *, below: bool
 ) -> PsychometricsError:
-    """The error for wrong cells of a file with `n_items` items.
+    """Return the error for wrong cells of a file with `n_items` items.
 
     `tops`: item → its highest wrong cell, None if a cell cannot be a score of any item. `below`: whether cells are
     below 0.

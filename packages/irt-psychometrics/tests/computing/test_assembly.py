@@ -273,7 +273,7 @@ def test_forms_with_certainty_reach_in_500_true_banks_what_forms_from_estimates_
 
 
 def test_time_limit_begins_after_the_true_banks_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock advances by 1,000 s with each draw, and the whole search has 60 s."""
+    """Advances the clock by 1,000 s with each draw, and gives the whole search 60 s."""
     clock, limits, solve = [0.0], [], Program.solve
 
     class SlowPosterior(KnownPosterior):
