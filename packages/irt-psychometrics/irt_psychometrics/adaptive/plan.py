@@ -4,8 +4,6 @@ A `SelectionPlan` has the tables of a bank and the rules in the form that `kerne
 `simulation`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial

@@ -4,8 +4,6 @@ The linear relaxation of the program has a whole solution nearly always, and is 
 within milliseconds. Otherwise the integer program is solved.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

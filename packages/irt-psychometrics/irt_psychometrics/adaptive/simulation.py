@@ -1,7 +1,5 @@
 """Simulated adaptive tests: their precision, length, exposure and content before any learner takes one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
