@@ -261,8 +261,7 @@ def history_metadata(database: Database, month: str) -> Metadata:
         for scale_id, scale in read_scales(connection).items():
             if history := read_history(connection, scale, month):
                 found[f"linking history ({scale_id})"] = history_table(history)
-                drawn = Figure(history_plot(history), alt="linking history")
-                found[f"plot: linking history ({scale_id})"] = drawn
+                found[f"plot: linking history ({scale_id})"] = Figure(history_plot(history), alt="linking history")
     return metadata(found)
 
 
