@@ -98,7 +98,8 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         lambda: admission.present
     )
 
-    too_much, too_late = _overload_problem().response(), _delay_problem().response()
+    busy = unavailable("This machine is busy and reads requests too late: try again in a second.", "shed", 1)
+    too_much, too_late = _overload_problem().response(), busy.response()
 
     def refusal(path: str) -> Response | None:
         through = to_post if path == POSTS_PATH else admission
@@ -328,10 +329,6 @@ async def _body(receive: Receive, largest: int) -> bytes:
 
 def _overload_problem() -> Problem:
     return unavailable("There are more requests than can be answered in time: try again in a second.", "shed", 1)
-
-
-def _delay_problem() -> Problem:
-    return unavailable("This machine is busy and reads requests too late: try again in a second.", "shed", 1)
 
 
 def _caller(request: Request) -> Caller:
