@@ -62,11 +62,8 @@ def planted_item(truth: Truth, kind: str) -> int:
 
 def sound_items(bank: Bank) -> npt.NDArray[np.bool_]:
     """Return whether an item has no fault, shape (J,). Moved anchors count as sound: the fault is their month's."""
-    mask = np.ones(len(bank.item_ids), dtype=bool)
-    for fault in bank.faults:
-        if fault.kind != "anchors_moved":
-            mask[bank.index(fault)] = False
-    return mask
+    faulty = {item for fault in bank.faults if fault.kind != "anchors_moved" for item in fault.item_ids}
+    return np.array([item not in faulty for item in bank.item_ids])
 
 
 def excess(log: SimulatedLog, truth: Truth, rows: npt.NDArray[np.bool_]) -> tuple[float, float]:

@@ -77,7 +77,7 @@ def test_common_items_are_equated_as_by_equate(design):
 
 
 def test_chained_mean_and_circle_arc_go_through_point_of_chained_line_of_equate(design):
-    """Checks what the option chainmidp = "linear" of equate does (Livingston & Kim 2009)."""
+    """Follows the option chainmidp = "linear" of equate (Livingston & Kim 2009)."""
     name, new, old = design
     x = np.arange(new.counts.shape[0])
     mean = x @ new.probability.sum(axis=1)
