@@ -4,6 +4,7 @@ Addresses are `?view=NAME&…`. A page is sent with its numbers; the WebSocket s
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -178,11 +179,8 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     app = App(show_page, handle_events)
     app.sanitize_errors = True
 
-    def send_download(request: Request) -> Response:
-        return download(parse_request(request.query_params, identity_of(request), reader))
-
-    def send_document(request: Request) -> Response:
-        return write_document(parse_request(request.query_params, identity_of(request), reader))
+    def send(respond: Callable[[ViewRequest], Response]) -> Callable[[Request], Response]:
+        return lambda request: respond(parse_request(request.query_params, identity_of(request), reader))
 
     def ready(_request: Request) -> Response:
         """Whether the first overview has been read. If the reading failed, it is started again."""
@@ -192,18 +190,15 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
 
     registry = metrics.server_registry()
 
-    def send_report(request: Request) -> Response:
-        return report(parse_request(request.query_params, identity_of(request), reader))
-
     routes = [
         Route("/health", lambda _: JSONResponse({"status": "ok"})),
         Route("/ready", ready),
         Route("/metrics", metrics.page(registry)),
         Route("/plotly.min.js", _file(PLOTLY_JS, CACHE_FOREVER)),
         *(Route(f"/{path.name}", _file(path, NO_CACHE)) for path in sorted(STATIC.iterdir())),
-        Route("/download", send_download),
-        Route("/document", send_document),
-        Route("/report", send_report),
+        Route("/download", send(download)),
+        Route("/document", send(write_document)),
+        Route("/report", send(report)),
         Mount("/", Pages(MessageFilter(app), reader)),
     ]
     inner = GZipMiddleware(Router(routes), minimum_size=4096)
