@@ -27,5 +27,6 @@ SPEC = EngineSpec(
     build=_build,
     runs_in="child process",
     kind="pymc",
+    has_draws=True,
     python_packages=tuple(PythonPackage(name, way_to_install("bayes")) for name in ("pymc", "nutpie")),
 )

@@ -72,6 +72,7 @@ class EngineSpec:
         kind: kind of its asset in Dagster, such as `r`.
         pool: pool of its asset in Dagster. Only one run of a pool executes at a time.
         for_comparison: whether it may fit months in addition to a scale's own engine, if IRT_ENGINES names it.
+        has_draws: whether its posterior draws are kept (`Sampler`).
         scored: whether it fits items with scores above 1.
         python_packages, r_packages: packages that must be installed. If the R IRT service is set, an engine with R
             packages runs there, and needs none of them here.
@@ -85,6 +86,7 @@ class EngineSpec:
     kind: str
     pool: str = HEAVY_POOL
     for_comparison: bool = True
+    has_draws: bool = False
     scored: bool = False
     python_packages: tuple[PythonPackage, ...] = ()
     r_packages: tuple[RPackage, ...] = ()
