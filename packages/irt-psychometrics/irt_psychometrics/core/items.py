@@ -171,7 +171,8 @@ class ItemRow:
     def score_probabilities(self, theta: Floats) -> Floats:
         """P(score | θ) of a scored item, shape (m + 1, T)."""
         (some,), d = self._alone.others, np.array([-self.a * self.b])
-        return some.model.probabilities(theta, some.parameters(np.array([self.a]), d), some.categories)[0].T
+        found: Floats = some.model.probabilities(theta, some.parameters(np.array([self.a]), d), some.categories)[0].T
+        return found
 
     @property
     def _alone(self) -> ItemParameters:
