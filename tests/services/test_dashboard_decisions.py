@@ -494,9 +494,8 @@ def test_moved_anchors_wait_for_a_decision_until_they_are_dropped(
     form = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
     outcome = review(ask(), form)
     assert (outcome.ok, rows(red, "SELECT 1 FROM release_decision")) == (True, [])
-    done = decide(ask(), form)
-    assert (done.ok, f"To be recomputed: {FEB}" in outcome_text(done)) == (True, True)
-    assert "3 anchors are in the set from 2026-02 on" in outcome_text(done)
+    done = outcome_text(decide(ask(), form))
+    assert re.search(f"3 anchors are in the set from {FEB} on.*To be recomputed: {FEB}", done, re.DOTALL)
     assert not decide(ask(), form).ok
     assert rows(red, "SELECT decision, decided_by FROM release_decision") == [("drop_anchor", "Ann")]
     assert "that moved in 2026-02" not in page("decisions", {})
