@@ -79,7 +79,8 @@ def _parse_texts(
         values = pc.replace_substring_regex(values, BASIC, r"\1-\2-\3T\4:\5:\6\7")
     result = np.full(len(values), MISSING, dtype=np.int64)
     with_zone, without_zone = _matches(values, WITH_ZONE), _matches(values, WITHOUT_ZONE)
-    result[with_zone] = _parse_with_pandas(values, with_zone, "ISO8601")
+    if with_zone.any():  # pandas takes a millisecond for no times, too, and `--suggest` tries hundreds of formats
+        result[with_zone] = _parse_with_pandas(values, with_zone, "ISO8601")
     if rules.format is not None:
         without_zone = np.asarray(pc.is_valid(values)) & ~with_zone
     result[without_zone] = _parse_with_pandas(values, without_zone, rules.format or "ISO8601")
