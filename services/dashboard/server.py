@@ -28,7 +28,7 @@ from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.postgres.open_database import open_database
-from resources.postgres.schema_version import schema_fault
+from resources.postgres.schema_version import SchemaMisfit, schema_compared
 from resources.serving import metrics
 from resources.serving.guard import Guard
 from resources.serving.service import serve_http
@@ -105,7 +105,8 @@ def parse_request(query: QueryParams, identity: Identity, reader: Reader) -> Vie
 def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
     """The status and the page, or a page that says why the requested one cannot be shown."""
     try:
-        return HTTPStatus.OK, _add_age(find_view(request).page(request), request.reader)
+        with schema_compared(request.reader.database):
+            return HTTPStatus.OK, _add_age(find_view(request).page(request), request.reader)
     except NotFound as not_found:
         return HTTPStatus.NOT_FOUND, _error_page("Not found", str(not_found))
     except NotAllowed as not_allowed:
@@ -116,6 +117,9 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
             "after a start takes longest, because it covers the answers of every month. The page reloads by itself."
         )
         return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The months are being read", reason, RELOAD)
+    except SchemaMisfit as misfit:
+        LOG.warning("the page %s cannot be shown: %s", request.view, misfit)
+        return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database has another schema", sentence(str(misfit)))
     except PermanentFailure as failure:
         return HTTPStatus.UNPROCESSABLE_ENTITY, _error_page("This cannot be shown", str(failure))
     except psycopg.errors.QueryCanceled:
@@ -126,9 +130,6 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
     except Exception as error:
         if is_transient(error):  # from Dagster's storage, which does not use psycopg
             return _database_unavailable(error)
-        if fault := schema_fault(request.reader.database, error):
-            LOG.warning("the page %s cannot be shown: %s", request.view, fault)
-            return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database has another schema", sentence(fault))
         LOG.exception("the page %s %s failed", request.view, dict(request.fields))
         reason = "This is a fault of the dashboard: see its log. Nothing was changed."
         return HTTPStatus.INTERNAL_SERVER_ERROR, _error_page("This page failed", reason)
