@@ -73,12 +73,6 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         began = time.perf_counter()
         caller = request.state.caller
         caller.require_post()
-        if set(request.query_params) - {"dry_run", "as"}:
-            raise Problem(
-                400,
-                "bad_request",
-                "The only parameters are dry_run and as. A misspelt dry_run would store the attempts.",
-            )
         lines = _is_lines(request)
         unpack = _encoding(request)
         body = await request.body()
