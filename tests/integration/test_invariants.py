@@ -280,7 +280,15 @@ fitted_before_and_linked_after_it_was_judged = sql(
 
 def a_handed_out_score(world: World) -> None:
     """One raw score of one by a table in which it passes with 300 points."""
-    spec, scores = {"mark": 250}, {"scaled": [200.0, 300.0], "passes": [False, True]}
+    spec: dict[str, Any] = {"mark": 250}
+    scores: dict[str, list[Any]] = {
+        "theta": [-1.0, 0.0],
+        "se": [0.3, 0.3],
+        "scaled": [200.0, 300.0],
+        "scaled_se": [30.0, 30.0],
+        "percentile": [None, None],
+        "passes": [False, True],
+    }
     world.sql(
         """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash, code_version)
            VALUES (%s, 'F1', '2026-06', 'eap', '', %s, %s, %s, '')""",
