@@ -22,7 +22,7 @@ Event = Literal["opened", "resolved"]
 FIRST_WAIT_S, MAX_WAIT_S = 60, 3600
 """Pauses in seconds between two attempts to send a message: doubled from the first to the longest."""
 AROUND_IDS = "'\"“”‘’`()[]{}<>,;:.!?…="
-"""Punctuation that may stand before or after an id in a sentence."""
+"""Punctuation around an id in a sentence."""
 
 
 @dataclass(frozen=True)
