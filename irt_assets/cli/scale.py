@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.calibration.checks import checks_of_rules
-from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
+from irt_assets.cli.console import AsJson, DryRun, Yes, confirm, out, print_blocks, print_json, say
+from irt_assets.cli.installation import By, Reason, current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import model_change, movement_change
@@ -19,7 +19,6 @@ from irt_assets.decisions.days_to_judge import DaysToJudge, days_of_change, days
 from irt_assets.decisions.movement_proposal import proposal_lines, propose_movement
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
-from irt_assets.decisions.release import require_text
 from irt_assets.engines.registry import build
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.ledger.fits import months_with_other_fit_rules, months_with_other_linking_rules
@@ -172,7 +171,7 @@ def pass_mark(
 
     Prints how many learners pass before and after, before it asks.
     """
-    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    database = current_database()
     decision = None
     if undo and theta is None:
         decision, seen = database.call(mark_to_undo, scale)
@@ -221,7 +220,6 @@ def set_values(
     again, what happens to the anchors, and the effect of a new movement on
     learners. It records who decided, when and why.
     """
-    by, reason = signature(by), require_text("reason", reason)
     texts = _parse_values(pairs)
     rules = [name for name in texts if name not in MODEL_SUBJECTS and name not in MOVEMENT]
     if texts.keys() <= MOVEMENT.keys():
@@ -345,7 +343,7 @@ def accept_guessing(
     """Accept, on record, that learners guess on a scale whose model has no guessing parameter."""
     month = first_month or current_settings().irt_first_month
     confirm(f"accept that learners guess on scale {scale}, for months from {month} on?", yes)
-    model_change.accept_guessing(current_database(), scale, month, by=signature(by), reason=reason)
+    model_change.accept_guessing(current_database(), scale, month, by=by, reason=reason)
     say(f"scale {scale}: accepted that learners guess, for months from {month} on")
 
 
@@ -366,7 +364,7 @@ def accept_misfit(
     """Accept, on record, that the items of a scale, in its origin or in a month, do not measure one ability."""
     confirm(f"accept {first_month or 'the origin'} of scale {scale} with its misfit?", yes)
     model_change.accept_misfit(
-        current_database(), scale, first_month, current_settings().irt_first_month, by=signature(by), reason=reason
+        current_database(), scale, first_month, current_settings().irt_first_month, by=by, reason=reason
     )
     if first_month is None:
         say(f"scale {scale}: accepted that its items do not measure one ability")

@@ -21,7 +21,6 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import join_names
 from irt_assets.decisions.origin import write_origin_fit
 from irt_assets.decisions.origin_sources import FittedWindow, WindowSnapshot, fit_origin, require_guessing
-from irt_assets.decisions.release import require_text
 from irt_assets.engines import Calibrator
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import (
@@ -170,7 +169,6 @@ def decide_model_change(database: Database, change: ModelChange, *, by: str, rea
 
     Raises PermanentFailure if the state on which the preview is based has changed since.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     start = Month(change.first_month).start
     with database.connect() as connection:
         advisory_lock(connection, "ledger", change.scale_id)
@@ -192,7 +190,7 @@ def accept_guessing(database: Database, scale_id: str, first_month: str, *, by: 
 
     Raises PermanentFailure for a scale without an origin.
     """
-    by, reason, start = require_text("name", by), require_text("reason", reason), start_of(first_month)
+    start = start_of(first_month)
     with database.connect() as connection:
         initialised_scale(connection, scale_id, start)
         record_decisions(connection, scale_id, {"guessing": ACCEPTED}, start, by=by, reason=reason)
@@ -206,7 +204,6 @@ def accept_misfit(
 
     Raises PermanentFailure for a scale without an origin, and for a month that has not been fitted.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     start = start_of(first_month or calibrations_begin)
     with database.connect() as connection:
         scale = initialised_scale(connection, scale_id, start)

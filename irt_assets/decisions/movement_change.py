@@ -16,7 +16,6 @@ import psycopg
 from irt_assets.abilities.batch import last_measured_month, score_learners, stale_months
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import first_open_month, newest_decision, start_of
-from irt_assets.decisions.release import require_text
 from irt_assets.decisions.release_impact import ThetaShift
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.steps import last_done_month
@@ -145,7 +144,6 @@ def decide_movement_change(database: Database, change: MovementChange, *, by: st
 
     Raises PermanentFailure if the scale or its months have changed since the preview.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "ledger", change.scale_id)
         open_month = first_open_month(connection, change.scale_id)

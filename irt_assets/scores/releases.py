@@ -14,7 +14,6 @@ import psycopg
 
 from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.common.wording import quantity
-from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.stored import read_forms
 from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions, standing_decision
 from irt_assets.responses.scales import Scale
@@ -241,7 +240,6 @@ def release_table(
         If the form has no such table, if it is in force already, if there is no release to undo, or if the effect
         differs from `seen`.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
         planned = preview_release(connection, scale_id, form_id, table_id, undo=undo)

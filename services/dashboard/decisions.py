@@ -21,6 +21,7 @@ from irt_assets.decisions.movement_proposal import as_settings
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.item_keys import Key
+from irt_assets.responses.scale_decisions import require_text
 from irt_assets.runs import queue
 from irt_assets.scores.equating import choose_equating, preview_choice
 from irt_assets.scores.issuing import issue_scores, preview_issue
@@ -194,8 +195,8 @@ def _report_errors(attempt: Callable[Arguments, DecisionOutcome]) -> Callable[Ar
 def review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     """The effect that the decision would have. Changes nothing."""
     _require_decider(request.identity)
-    release.require_text("name", request.identity.sub)
-    release.require_text("reason", form.reason)
+    require_text("name", request.identity.sub)
+    require_text("reason", form.reason)
     return _preview(request, form)
 
 
