@@ -31,7 +31,7 @@ from irt_assets.responses.scales import Scale, change_rules, preview_rules, read
 from irt_assets.responses.snapshot import current_snapshots, months_with_changed_rules
 from irt_assets.runs.in_process_runs import reevaluate_checks
 from irt_assets.runs.queue import queue_judging
-from irt_assets.scores.standards import mark_to_undo, plan_mark, set_mark, undo_sentences
+from irt_assets.scores.standards import mark_to_undo, plan_mark, set_mark
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
@@ -174,8 +174,7 @@ def pass_mark(
     database = current_database()
     decision = None
     if undo and theta is None:
-        decision, seen = database.call(mark_to_undo, scale)
-        lines = database.call(undo_sentences, seen)
+        decision, seen, lines = database.call(mark_to_undo, scale)
     elif theta is not None and not undo:
         seen = database.call(plan_mark, scale, theta)
         lines = seen.sentences

@@ -294,8 +294,7 @@ def standard(
     database = current_database()
     decision = None
     if undo:
-        decision, seen = database.call(standards.mark_to_undo, scale)
-        lines = database.call(standards.undo_sentences, seen)
+        decision, seen, lines = database.call(standards.mark_to_undo, scale)
     elif ratings and form:
         seen = database.call(standards.plan_standard, scale, form, ratings, method, panel)
         lines = seen.sentences

@@ -266,24 +266,20 @@ def set_mark(database: Database, mark: PassMark, *, undoes: ScaleDecision | None
         record_decisions(connection, scale_id, decided, by=by, reason=reason)
 
 
-def mark_to_undo(connection: psycopg.Connection, scale_id: str) -> tuple[ScaleDecision, PassMark]:
-    """Return the decision on the pass mark in force, and its mark.
+def mark_to_undo(connection: psycopg.Connection, scale_id: str) -> tuple[ScaleDecision, PassMark, list[str]]:
+    """Return the decision on the pass mark in force, its mark, and sentences about the effect of an undo.
 
     Raises PermanentFailure if the pass mark is from no decision that stands.
     """
     theta = initialised_scale(connection, scale_id, None).pass_theta
     if found := mark_in_force(read_decisions(connection, scale_id), theta):
-        return found
+        decision, mark = found
+        effect = _passes_in_words(connection, scale_id, mark.theta, mark.former)
+        return decision, mark, [_change_in_words(scale_id, mark.theta, mark.former), effect]
     raise PermanentFailure(
         f"the pass mark of scale {scale_id} is from no decision that stands, so there is nothing to undo: "
         f"`irt scale pass-mark THETA --scale {quote(scale_id)}` changes it"
     )
-
-
-def undo_sentences(connection: psycopg.Connection, mark: PassMark) -> list[str]:
-    """Return the effect of restoring the mark before `mark`, in words."""
-    effect = _passes_in_words(connection, mark.scale_id, mark.theta, mark.former)
-    return [_change_in_words(mark.scale_id, mark.theta, mark.former), effect]
 
 
 def mark_in_force(

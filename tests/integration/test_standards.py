@@ -80,7 +80,7 @@ def angoff(database: Database, file: Path) -> standards.Standard:
 
 
 def undo(database: Database) -> standards.PassMark:
-    decision, mark = call(database, mark_to_undo, rooms.SCALE)
+    decision, mark, _ = call(database, mark_to_undo, rooms.SCALE)
     set_mark(database, mark, undoes=decision, **SIGNED)
     return mark
 
