@@ -11,7 +11,7 @@ import typer
 
 from irt_assets.adaptive.changes import effects_of_release
 from irt_assets.blocks import Section
-from irt_assets.cli.console import AsJson, Yes, confirm, escape, out, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, ScaleId, Yes, confirm, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import By, Reason, current_database, current_store
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import quantity, shorten
@@ -31,7 +31,6 @@ Names = Annotated[
     list[str],
     typer.Argument(metavar="MONTH/ITEM…", help="Proposals, e.g. 2026-09/A21; 2026-09/all: all that need a decision."),
 ]
-ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 EffectiveFrom = Annotated[
     str | None, typer.Option(help="First day (UTC) of the new values, YYYY-MM-DD. Default: the 1st of next month.")
 ]

@@ -1,7 +1,7 @@
 """The commands of `irt scale`: show scales, and set their origin, model, movement, pass mark and rules."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.calibration.checks import checks_of_rules
-from irt_assets.cli.console import AsJson, DryRun, Yes, confirm, out, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, DryRun, ScaleId, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import By, Reason, current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import Month
@@ -27,7 +27,7 @@ from irt_assets.reports import scale_blocks
 from irt_assets.reports.scale_facts import as_dict, scale_facts
 from irt_assets.responses.eligibility.rules import STAGES, valid_values
 from irt_assets.responses.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
-from irt_assets.responses.scales import Scale, change_rules, preview_rules, read_scales
+from irt_assets.responses.scales import change_rules, named_scale, preview_rules, read_scales
 from irt_assets.responses.snapshot import current_snapshots, months_with_changed_rules
 from irt_assets.runs.in_process_runs import reevaluate_checks
 from irt_assets.runs.queue import queue_judging
@@ -39,8 +39,6 @@ from resources.postgres.database import Database
 app = typer.Typer(no_args_is_help=True)
 accept = typer.Typer(name="accept", no_args_is_help=True, help="Accept guessing or misfit of a scale, on record.")
 app.add_typer(accept)
-
-ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 
 
 RULES = "\n\n".join(
@@ -143,18 +141,12 @@ def show(
 ) -> None:
     """Show a scale: bank, learners, linking, movement, model, rules and decisions."""
     with current_database().connect() as connection:
-        facts = scale_facts(connection, _require_scale(read_scales(connection), scale), datetime.now(UTC))
+        facts = scale_facts(connection, named_scale(read_scales(connection), scale), datetime.now(UTC))
     if as_json:
         print_json(as_dict(facts))
         return
     say(scale_blocks.scale_in_short(facts))
     print_blocks(*scale_blocks.sections(facts, zone=current_settings().irt_time_zone))
-
-
-def _require_scale(scales: Mapping[str, Scale], scale: str) -> Scale:
-    if scale not in scales:
-        raise PermanentFailure(f"there is no scale {scale}; there are: {', '.join(scales) or 'none'}")
-    return scales[scale]
 
 
 @app.command(epilog='Example: irt scale pass-mark 0.4 --by Kim --reason "board of June"')
@@ -300,7 +292,7 @@ def movement(
 ) -> None:
     """Show how abilities of a scale move under the newest decisions, and the last proposal."""
     with current_database().connect() as connection:
-        known = _require_scale(read_scales(connection), scale)
+        known = named_scale(read_scales(connection), scale)
         if propose:
             propose_movement(connection, scale)
         decided = read_decisions(connection, scale)

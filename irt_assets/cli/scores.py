@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.blocks import Moment, Section, pairs, table
-from irt_assets.cli.console import AsJson, DryRun, Yes, confirm, out, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, DryRun, ScaleId, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import By, Reason, current_database, require_reason, signature
 from irt_assets.common.arrays import finite
 from irt_assets.common.partitions import month_of
@@ -37,7 +37,6 @@ MAX_LISTED = 30
 PAGE_ONLY = ("differences", "equivalents")
 """Sections of a comparison of equatings that are too wide for a terminal; --json has their numbers."""
 Form = Annotated[str, typer.Argument(help="Form id.")]
-ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 OfMonth = Annotated[datetime | None, typer.Option("--month", formats=["%Y-%m"], help="Month, YYYY-MM.")]
 
 
