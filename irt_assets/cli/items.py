@@ -63,7 +63,7 @@ def withdraw(
     say(f"from {begins:%Y-%m-%d} on answers to {join_names(items, MAX_NAMED)} do not count towards θ")
     say(*database.call(effects_of_withdrawal, items, begins))
     confirm(f"withdraw {quantity(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
-    _print(withdrawal.withdraw(database, items, since=begins, by=by, reason=reason, now=now))
+    _print(withdrawal.decide_use(database, items, "withdrawn", since=begins, by=by, reason=reason, now=now))
 
 
 @app.command(epilog='Example: irt items restore A21 --by Kim --reason "not leaked"')
@@ -84,7 +84,7 @@ def restore(
     now = datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else None
     confirm(f"restore {quantity(len(set(items)), 'item')}?", yes)
-    _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
+    _print(withdrawal.decide_use(current_database(), items, "restored", since=begins, by=by, reason=reason, now=now))
 
 
 @app.command(epilog='Example: irt items rekey A01 --key C --also D --by Kim --reason "both right"')

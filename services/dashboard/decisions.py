@@ -351,9 +351,8 @@ def _preview_use(
 def _change_use(
     use: withdrawal.Use, request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
 ) -> DecisionOutcome:
-    decide_use = withdrawal.withdraw if use == "withdrawn" else withdrawal.restore
-    begin: dict[str, Any] = {"since": form.day, "now": request.reader.now()}
-    statuses = decide_use(request.reader.database, form.items, **_signature(request, form), **begin)
+    known = _signature(request, form) | {"since": form.day, "now": request.reader.now()}
+    statuses = withdrawal.decide_use(request.reader.database, form.items, use, **known)
     return _effect(*_shorten_list(with_stop(f"{status.item_id} is {status.sentence}") for status in statuses))
 
 
