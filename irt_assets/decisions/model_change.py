@@ -69,27 +69,49 @@ class RefrozenAnchors:
 
 
 @dataclass(frozen=True)
-class ModelChange:
-    """A decision on a scale's model and priors from `first_month` on, and its effects.
+class DatedChange:
+    """A decision on a scale from `first_month` on.
 
     Attributes:
         values: decided values by subject; empty if all are in force already.
-        before, after: the scale in that month.
-        stale: months that have to be calibrated again.
-        anchors: the new version of the anchor set, or None if the anchors stay.
-        bank_anchors: whether the model changes while the anchors are the bank's.
+        by_default: whether nobody named the first month.
+        newest_decision: the number of the newest decision on the scale at the time of the preview.
     """
 
     scale_id: str
     first_month: str
     values: Mapping[Subject, str]
+    by_default: bool = field(default=False, repr=False, kw_only=True)
+    newest_decision: int = field(default=0, repr=False, kw_only=True)
+
+    def require_unchanged(self, connection: psycopg.Connection, *, is_same: bool = True) -> None:
+        """Raise PermanentFailure if the scale or its months have changed since the preview, or if not `is_same`."""
+        is_same = is_same and newest_decision(connection, self.scale_id) == self.newest_decision
+        if self.by_default and first_open_month(connection, self.scale_id) not in (None, self.first_month):
+            is_same = False
+        if not is_same:
+            raise PermanentFailure(
+                f"scale {self.scale_id} or its months have changed since the preview: nothing was decided. Run the "
+                "command again"
+            )
+
+
+@dataclass(frozen=True)
+class ModelChange(DatedChange):
+    """A decision on a scale's model and priors, and its effects.
+
+    Attributes:
+        before, after: the scale in the first month.
+        stale: months that have to be calibrated again.
+        anchors: the new version of the anchor set, or None if the anchors stay.
+        bank_anchors: whether the model changes while the anchors are the bank's.
+    """
+
     before: Scale
     after: Scale
     stale: tuple[str, ...] = ()
     anchors: RefrozenAnchors | None = None
     bank_anchors: bool = False
-    by_default: bool = field(default=False, repr=False)
-    newest_decision: int = field(default=0, repr=False)
     origin: OriginFit | None = field(default=None, repr=False)
     fitted: FittedWindow | None = field(default=None, repr=False)
 
@@ -169,19 +191,10 @@ def decide_model_change(database: Database, change: ModelChange, *, by: str, rea
 
     Raises PermanentFailure if the state on which the preview is based has changed since.
     """
-    start = Month(change.first_month).start
     with database.connect() as connection:
         advisory_lock(connection, "ledger", change.scale_id)
-        same = read_scales(connection, start)[change.scale_id] == change.before
-        same = same and newest_decision(connection, change.scale_id) == change.newest_decision
-        if change.by_default:
-            open_month = first_open_month(connection, change.scale_id)
-            same = same and open_month in (None, change.first_month)
-        if not same:
-            raise PermanentFailure(
-                f"scale {change.scale_id} or its months have changed since the preview: nothing was decided. Run "
-                "the command again"
-            )
+        is_same = read_scales(connection, Month(change.first_month).start)[change.scale_id] == change.before
+        change.require_unchanged(connection, is_same=is_same)
         return _write(connection, change, by=by, reason=reason)
 
 
