@@ -313,11 +313,11 @@ def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
     if as_json:
         print_json([asdict(decision) for decision in found])
         return
-    for d in found:
-        value = f"{d.subject} {d.in_short} from {d.effective_from:%Y-%m} on"
-        say(f"{d.decided_at:%Y-%m-%d} {value}: {d.decided_by}: {d.reason}")
-    if not found:
-        say(f"scale {scale}: nothing has been decided since `irt scale init`")
+    lines = [
+        f"{d.decided_at:%Y-%m-%d} {d.subject} {d.in_short} from {d.effective_from:%Y-%m} on: {d.decided_by}: {d.reason}"
+        for d in found
+    ]
+    say(*(lines or [f"scale {scale}: nothing has been decided since `irt scale init`"]))
 
 
 @accept.command("guessing", epilog='Example: irt scale accept guessing --by Kim --reason "few guess"')
@@ -358,11 +358,15 @@ def accept_misfit(
         current_database(), scale, first_month, current_settings().irt_first_month, by=by, reason=reason
     )
     if first_month is None:
-        say(f"scale {scale}: accepted that its items do not measure one ability")
-        say("  to be calibrated again: the months that are held for it")
+        say(
+            f"scale {scale}: accepted that its items do not measure one ability",
+            "  to be calibrated again: the months that are held for it",
+        )
     else:
-        say(f"scale {scale}: {first_month} is accepted as it is, and later months are compared with it")
-        say(f"  to be calibrated again: {first_month} and any later month that is held for misfit")
+        say(
+            f"scale {scale}: {first_month} is accepted as it is, and later months are compared with it",
+            f"  to be calibrated again: {first_month} and any later month that is held for misfit",
+        )
 
 
 ITEM_LIMITS = {"max_abs_b", "max_b_se", "max_rmsd"}

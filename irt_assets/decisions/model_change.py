@@ -123,13 +123,13 @@ class ModelChange(DatedChange):
         change = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
         if not self.values:
             return [f"scale {self.scale_id}: these values already hold from {self.first_month} on"]
-        lines = [f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are"]
-        if self.anchors is not None:
-            lines += _anchor_lines(self.anchors, self.after.model, self.first_month)
-        elif self.bank_anchors:
-            lines.append("the anchors are the bank's and keep their values")
         stale = f"stale until calibrated again: {', '.join(self.stale)}" if self.stale else "no month becomes stale"
-        return [*lines, f"{stale}; published values stay"]
+        return [
+            f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are",
+            *(_anchor_lines(self.anchors, self.after.model, self.first_month) if self.anchors else []),
+            *(["the anchors are the bank's and keep their values"] if self.bank_anchors else []),
+            f"{stale}; published values stay",
+        ]
 
 
 def _stored_values(scale: Scale) -> dict[Subject, str]:

@@ -63,33 +63,31 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> OriginAnchors
            WHERE scale_id = %s AND meta->'tags' @> '["anchor"]'::jsonb ORDER BY 1""",
         (scale_id,),
     ).fetchall()
-    usable: Anchors = {}
-    topics: Topics = {}
-    assumed: set[str] = set()
-    left_out: dict[str, str] = {}
-    for item, topic, irt in rows:
-        if not irt or irt.get("a") is None or irt.get("b") is None:
-            left_out[item] = "tagged anchor, but its meta.irt has no a and b"
-            continue
-        try:
-            values, is_assumed = _convert_metric(irt)
-        except (TypeError, ValueError) as error:
-            left_out[item] = f"its meta.irt is not a set of numbers ({error})"
-            continue
-        if problem := _anchor_problem(values):
-            left_out[item] = problem
-            continue
-        usable[item] = values
-        topics[item] = topic
-        if is_assumed:
-            assumed.add(item)
+    read = {item: _read_anchor(irt) for item, _, irt in rows}
+    usable = {item: anchor for item, anchor in read.items() if not isinstance(anchor, str)}
     if not usable:
         raise PermanentFailure(
             f"scale {scale_id} has no anchor with parameters ({len(rows)} items are tagged). Either tag items with "
             "\"anchor\" in question.meta->'tags' and give them meta->'irt' {a, b, …} (`irt import questions FILE`), "
             "or declare a window its origin: `irt scale init --origin 2026-07`"
         )
-    return OriginAnchors(anchors=usable, topics=topics, assumed=assumed, left_out=left_out)
+    return OriginAnchors(
+        anchors={item: values for item, (values, _) in usable.items()},
+        topics={item: topic for item, topic, _ in rows if item in usable},
+        assumed={item for item, (_, is_assumed) in usable.items() if is_assumed},
+        left_out={item: why for item, why in read.items() if isinstance(why, str)},
+    )
+
+
+def _read_anchor(irt: dict[str, Any] | None) -> tuple[ItemRow, bool] | str:
+    """Return an anchor's parameters and whether its errors are assumed, or why the item cannot be an anchor."""
+    if not irt or irt.get("a") is None or irt.get("b") is None:
+        return "tagged anchor, but its meta.irt has no a and b"
+    try:
+        values, is_assumed = _convert_metric(irt)
+    except (TypeError, ValueError) as error:
+        return f"its meta.irt is not a set of numbers ({error})"
+    return _anchor_problem(values) or (values, is_assumed)
 
 
 def _convert_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:

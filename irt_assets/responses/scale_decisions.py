@@ -139,8 +139,8 @@ def record_decisions(
     )
 
 
-def standing_decision(decisions: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
-    """The last of the decisions on one subject that neither undoes another one nor is undone, by their `undoes`.
+def standing_decisions(decisions: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Find the decisions on one subject that neither undo another one nor are undone, by their `undoes`.
 
     Raises PermanentFailure if no decision, which is of this kind in words, stands.
     """
@@ -148,7 +148,7 @@ def standing_decision(decisions: Sequence[dict[str, Any]], kind: str) -> dict[st
     standing = [d for d in decisions if d["undoes"] is None and d["decision_id"] not in undone]
     if not standing:
         raise PermanentFailure(f"no {kind} stands, so there is nothing to undo")
-    return standing[-1]
+    return standing
 
 
 def decision_in_force(

@@ -15,7 +15,7 @@ import psycopg
 from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.common.wording import quantity
 from irt_assets.item_analysis.stored import read_forms
-from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions, standing_decision
+from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions, standing_decisions
 from irt_assets.responses.scales import Scale
 from irt_assets.scores.form_tables import FormTable, newest_tables, read_tables
 from irt_assets.scores.issued import current_scores
@@ -181,7 +181,7 @@ def preview_release(
     before, undoes = released_tables(connection, scale_id).get(form_id), None
     if undo:
         decisions = table_decisions(connection, scale_id, form_id)
-        undone = standing_decision(decisions, f"release of a score table of form {form_id}")
+        undone = standing_decisions(decisions, f"release of a score table of form {form_id}")[-1]
         undoes, table_id = undone["decision_id"], undone["former"]
         if table_id is None:
             return TableRelease(form_id, None, before, undoes=undoes)
