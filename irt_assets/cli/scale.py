@@ -256,8 +256,8 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
         return
     confirm(f"change scale {scale} from {change.first_month} on?", yes)
     done = model_change.decide_model_change(database, change, by=by, reason=reason)
-    say(f"decided: scale {scale} from {done.first_month} on")
-    say(*(f"  to be calibrated again: irt calibrate --month {month}" for month in done.stale))
+    again = [f"  to be calibrated again: irt calibrate --month {month}" for month in done.stale]
+    say(f"decided: scale {scale} from {done.first_month} on", *again)
 
 
 def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
@@ -274,9 +274,8 @@ def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by
         return
     confirm(f"change how abilities of scale {scale} move from {change.first_month} on?", yes)
     done = movement_change.decide_movement_change(database, change, by=by, reason=reason)
-    say(f"decided: scale {scale} from {done.first_month} on")
-    if done.stale:
-        say("  they are measured again by the sensor ledger, while `irt serve` runs")
+    again = ["  they are measured again by the sensor ledger, while `irt serve` runs"] if done.stale else []
+    say(f"decided: scale {scale} from {done.first_month} on", *again)
 
 
 @app.command(epilog="Example: irt scale movement --propose")
