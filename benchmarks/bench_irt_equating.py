@@ -1,8 +1,9 @@
 """Standard errors of IRT equating after a link, against the spread of the equivalents over simulated data sets.
 
-    python -m benchmarks.bench_irt_equating --model 2pl --sets 400 --store build/irt-equating
+    python -m benchmarks.bench_irt_equating --model 2pl --sets 400 --store build/irt-equating [--draw-c]
 
-Two forms of 20 items with 10 in common, a ~ LogNormal(.1, .25), b ~ N(0, 1), and c = .2 under a 3PL. The old form is
+Two forms of 20 items with 10 in common, a ~ LogNormal(.1, .25), b ~ N(0, 1), and c = .2 under a 3PL. With `--draw-c`
+each set has c of its own, drawn from the prior that a fit assumes: logit c ~ N(ln .25, .5²). The old form is
 answered by learners θ ~ N(0, 1), the new form by others ~ N(.3, 1.1²). Both are fitted, and the new fit is linked to
 the old one through the common items. The errors are compared in three ways:
 
@@ -18,6 +19,7 @@ folder `--store`, so an interrupted run continues.
 import argparse
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,23 +49,28 @@ class World:
         values = {"a": rng.lognormal(0.1, 0.25, n), "b": rng.normal(0, 1, n), "c": [0.2 * (model == "3pl")] * n}
         self.bank = irt.ItemParameters.from_frame({"item": names, **values})
         self.old, self.new = names[:ITEMS], names[ITEMS - COMMON :]
-        old, new = self.bank.select(self.old), self.bank.select(self.new)
-        on_new_scale = new.rescaled(1 / SD, -MEAN / SD)
-        self.truth = {
-            ("link", method): equate_by_items(on_new_scale, old, method=method, slope=SD, intercept=MEAN).equated
-            for method in METHODS
-        }
-        self.truth |= {("platform", method): equate_by_items(new, old, method=method).equated for method in METHODS}
-        self.truth[("independent", "true-score")] = self.truth[("link", "true-score")]
         theta = rng.normal(MEAN, SD, 20_000)
-        scores = (rng.random((theta.size, ITEMS)) < new.curve(theta)).sum(axis=1)
+        scores = (rng.random((theta.size, ITEMS)) < self.bank.select(self.new).curve(theta)).sum(axis=1)
         self.compared = slice(int(np.percentile(scores, 5)), int(np.percentile(scores, 95)) + 1)
 
-    def equated(self, learners: int, seed: list[int]) -> Floats:
-        """Equivalents and their standard errors in a data set, shape (rows, 2, K + 1)."""
-        rng = np.random.default_rng(seed)
+    def truth(self, bank: irt.ItemParameters) -> Floats:
+        """True equivalents, shape (rows, K + 1)."""
+        old, new = bank.select(self.old), bank.select(self.new)
+        on_new_scale = new.rescaled(1 / SD, -MEAN / SD)
+        by_link = [
+            equate_by_items(on_new_scale, old, method=method, slope=SD, intercept=MEAN).equated for method in METHODS
+        ]
+        by_values = [equate_by_items(new, old, method=method).equated for method in METHODS]
+        return np.array([*by_link, *by_values, by_link[0]])
+
+    def equated(self, learners: int, seed: int, k: int, draw_c: bool) -> Floats:
+        """Errors of the equivalents in the k-th data set, and their standard errors, shape (rows, 2, K + 1)."""
+        rng, bank = np.random.default_rng([seed, k]), self.bank
+        if draw_c:
+            logit = np.log(0.25) + 0.5 * np.random.default_rng([77, k]).standard_normal(len(bank.a))
+            bank = replace(bank, c=1 / (1 + np.exp(-logit)))
         x, y = (
-            irt.simulate_responses(self.bank.select(names), rng.normal(mean, sd, learners), random_state=rng)
+            irt.simulate_responses(bank.select(names), rng.normal(mean, sd, learners), random_state=rng)
             for names, mean, sd in ((self.old, 0.0, 1.0), (self.new, MEAN, SD))
         )
         old, new = (irt.fit(answers, self.model, threads=1) for answers in (x, y))
@@ -76,7 +83,8 @@ class World:
         apart = np.pad(covariance_of_forms(forms), (0, 2))
         apart[-2:, -2:] = link.linking.cov
         found.append(equate_by_items(*forms, slope=link.slope, intercept=link.intercept, joint_cov=apart))
-        return np.array([[one.equated, one.se] for one in found])
+        truth = self.truth(bank)
+        return np.array([[one.equated - true, one.se] for one, true in zip(found, truth, strict=True)])
 
     def _by_link(self, new: irt.Fit, old: irt.Fit, link: irt.ScaleLink) -> Iterator[Equating]:
         forms = new.calibration.items.select(self.new), old.calibration.items.select(self.old)
@@ -110,24 +118,26 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=400)
     parser.add_argument("--learners", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--draw-c", action="store_true")
     parser.add_argument("--store", type=Path, default=Path("build/irt-equating"))
     options = parser.parse_args()
     world, sets = World(options.model, options.seed), []
-    folder = options.store / f"{options.model}-{options.learners}-{options.seed}"
+    drawn = "-drawn" * options.draw_c
+    folder = options.store / f"{options.model}-{options.learners}-{options.seed}{drawn}"
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(options.sets):
         path = folder / f"{k}.npy"
         if not path.exists():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of items whose c the answers hardly determine
-                np.save(path, world.equated(options.learners, [options.seed, k]))
+                np.save(path, world.equated(options.learners, options.seed, k, options.draw_c))
         sets.append(np.load(path))
     known = np.array([one for one in sets if np.isfinite(one).all()])  # a fit with a parameter at a bound has no errors
-    equated, se = np.moveaxis(known, 2, 0)[:, :, :, world.compared]
+    errors, se = np.moveaxis(known, 2, 0)[:, :, :, world.compared]
     print("| model | errors | method | sets | SE : SD | ± | lowest and highest of a score | coverage | bias : SD |")
     print("|---|---|---|--:|--:|--:|--:|--:|--:|")
     for j, (way, method) in enumerate(ROWS):
-        off, error = equated[:, j] - world.truth[way, method][world.compared], se[:, j]
+        off, error = errors[:, j], se[:, j]
         sd = off.std(axis=0, ddof=1)
         ratio = np.sqrt((error**2).mean(axis=0)) / sd
         print(

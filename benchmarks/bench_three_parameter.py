@@ -171,18 +171,17 @@ def month(row: Row, seed: list[int]) -> Month:
             by_criterion[method, symmetric] = link(fits[0], frozen, method=method, symmetric=symmetric)
     if len(linkings) < len(fits):
         return Month(tuple(linkings[:2]), len(fits) - len(linkings), by_criterion)
-    anchors = replace(frozen, further_cov=guessing_of(origin, frozen.item_ids))
-    published = Published.from_fit(fits[0], linkings[0], anchors).then(Published.from_anchors(anchors))
+    published = Published.from_fit(fits[0], linkings[0], frozen).then(Published.from_anchors(frozen))
     moved_ids = [truth.ids[j] for j in moved]
     tests = {
-        "sound": Tested.of(Comparison.from_linked_fit(fits[1], linkings[1], anchors, published)),
-        "moved": Tested.of(Comparison.from_linked_fit(fits[2], linkings[2], anchors, published), moved_ids),
+        "sound": Tested.of(Comparison.from_linked_fit(fits[1], linkings[1], frozen, published)),
+        "moved": Tested.of(Comparison.from_linked_fit(fits[2], linkings[2], frozen, published), moved_ids),
     }
     if row.model == "3pl":
-        before = published_as_2pl(of_origin, first, frozen.item_ids, anchors)
-        tests["sound, across models"] = Tested.of(Comparison.from_linked_fit(fits[1], linkings[1], anchors, before))
+        before = published_as_2pl(of_origin, first, frozen.item_ids, frozen)
+        tests["sound, across models"] = Tested.of(Comparison.from_linked_fit(fits[1], linkings[1], frozen, before))
         tests["moved, across models"] = Tested.of(
-            Comparison.from_linked_fit(fits[2], linkings[2], anchors, before), moved_ids
+            Comparison.from_linked_fit(fits[2], linkings[2], frozen, before), moved_ids
         )
     return Month(tuple(linkings[:2]), 0, by_criterion, covered_shares(linkings[0].transform(fits[0]), truth), tests)
 
@@ -195,10 +194,6 @@ def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], 
     values = values.then(replace(Published.from_anchors(frozen), fitted=(FitPopulation("2pl", 0.0, 1.0),) * len(ids)))
     alone = Published.from_values(ItemParameters(values.item_ids, values.a, values.b, values.c, values.cov), anchors)
     return replace(alone, fitted=values.fitted)
-
-
-def guessing_of(origin: Calibration, ids: tuple[str, ...]) -> Floats | None:
-    return origin.select([origin.item_ids.index(item) for item in ids]).further_cov_ab
 
 
 def covered_shares(linked: Calibration, truth: Truth) -> dict[str, Floats]:

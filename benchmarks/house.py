@@ -1,4 +1,4 @@
-"""Size of the product and the dependencies between its rooms.
+"""Size of the product, the dependencies between its rooms, and habits that are counted: long functions, locks.
 
     python -m benchmarks.house        # from the root of the repository
 
@@ -10,6 +10,7 @@ import ast
 import io
 import tokenize
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from subprocess import check_output
 
@@ -21,6 +22,10 @@ from scipy.sparse.csgraph import connected_components
 from tests.testbed.house import PRODUCT, imports_within_functions, is_docstring, statements
 
 COLUMNS = ("files", "statements", "lines", "docstrings", "comments", "inner")
+LONG, MANY = (50, 80), (8, 10)
+"""Lines of a long function, and its arguments if they are many."""
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+LOCKS = ("advisory_lock", "pg_advisory", "pg_try_advisory")
 
 
 def counts(path: Path) -> Counter[str]:
@@ -37,6 +42,32 @@ def counts(path: Path) -> Counter[str]:
         comments=len({token.start[0] for token in tokens if token.type == tokenize.COMMENT}),
         inner=len(imports_within_functions(tree)),
     )
+
+
+def measure_functions(trees: Iterable[ast.Module]) -> Iterator[str]:
+    """Yield a sentence on the functions' lines and one on their arguments, with `self` and `cls`."""
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
+    lines = np.array([node.end_lineno - node.lineno + 1 for node in functions])
+    arguments = np.array([len([*a.posonlyargs, *a.args, *a.kwonlyargs]) for a in (node.args for node in functions)])
+    over = ", ".join(f"{(lines > limit).sum()} over {limit}" for limit in LONG)
+    yield f"{lines.size:,} functions: median {np.median(lines):.0f} lines, 90 % {np.quantile(lines, 0.9):.0f}, {over}"
+    yield "arguments: " + ", ".join(f"{(arguments >= limit).sum()} functions with {limit} or more" for limit in MANY)
+
+
+def uses_of_locks(text: str) -> int:
+    """Count the lines that take an advisory lock of PostgreSQL."""
+    return sum(any(f"{lock}(" in line or f"{lock}_" in line for lock in LOCKS) for line in text.splitlines())
+
+
+def private_names(tree: ast.Module) -> set[str]:
+    """Names that a file imports from private modules of Dagster, or that are private themselves."""
+    return {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dagster")
+        for alias in node.names
+        if "._" in f"{node.module}.{alias.name}"
+    }
 
 
 def room(module: str) -> str:
@@ -79,6 +110,11 @@ def main() -> None:
         print(
             f"{len(components)} circles of {kind}" + "".join(f"\n  {', '.join(component)}" for component in components)
         )
+    texts = [path.read_text("utf-8") for folder in PRODUCT for path in Path(folder).rglob("*.py")]
+    trees = [ast.parse(text) for text in texts]
+    print(*measure_functions(trees), sep="\n")
+    print(f"{sum(map(uses_of_locks, texts))} lines with advisory locks")
+    print(f"{len(set().union(*map(private_names, trees)))} private names of Dagster")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from functools import partial
 
 import dagster as dg
 
+from irt_assets.abilities.assets import build_ability_asset
 from irt_assets.adaptive.assets import build_exposure_asset, build_promises_check, build_simulation_asset
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
@@ -38,8 +39,10 @@ from jobs.jobs import build_jobs, build_sensors
 from jobs.launching import run_logs
 from jobs.plans import PLANS, RUNNING_GRACE
 from jobs.schedules import build_schedules
+from resources.dagster_schema import TABLE
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
+from resources.serving.logs import without_password
 from resources.settings import Settings, get_settings
 
 OWNERS = ["team:psychometrics"]
@@ -73,8 +76,12 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
     def complete(group: str, spec: dg.AssetSpec) -> dg.AssetSpec:
         policy = DAILY_FRESHNESS if spec.key.to_user_string() in must_be_fresh else None
-        kinds = spec.kinds or {"postgres"}
-        return spec.replace_attributes(group_name=group, owners=OWNERS, kinds=kinds, freshness_policy=policy)
+        kinds, metadata = spec.kinds or {"postgres"}, dict(spec.metadata)
+        if TABLE in metadata:
+            metadata[TABLE] = f"{settings.irt_db_schema or 'public'}.{metadata[TABLE]}"
+        return spec.replace_attributes(
+            group_name=group, owners=OWNERS, kinds=kinds, freshness_policy=policy, metadata=metadata
+        )
 
     # In the order in which data flows: no asset reads an asset of a later group.
     groups: dict[str, list[dg.AssetsDefinition | dg.AssetSpec]] = {
@@ -88,11 +95,10 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         "calibration": [
             *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
             build_nightly_asset(build=make, days=days),
-            build_movement_asset(months),
-            build_score_asset(months),
-            build_simulation_asset(months),
-            build_exposure_asset(days),
         ],
+        "abilities": [build_ability_asset(months), build_movement_asset(months)],
+        "scores": [build_score_asset(months)],
+        "adaptive": [build_simulation_asset(months), build_exposure_asset(days)],
         "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
         "kpis": [*build_kpi_assets(weeks, days)],
         "reports": [
@@ -123,10 +129,21 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         sensors=build_sensors(jobs, settings),
         executor=dg.in_process_executor,
         loggers={"console": console},
-        resources=resources
-        if resources is not None
-        else {"database": Database(settings), "store": object_store(settings)},
+        resources=_describe_resources(settings) if resources is None else resources,
     )
+
+
+def _describe_resources(settings: Settings) -> dict[str, dg.ResourceDefinition]:
+    """Return the database and the object store, which the Dagster UI describes without their secrets."""
+    address, bucket = settings.database_url, settings.s3_bucket
+    where = without_password(address.get_secret_value()) if address else f"embedded, in {settings.irt_home}"
+    schema = settings.irt_db_schema or "the search path's first schema"
+    files = f"the bucket {bucket}" if bucket else f"the folder {settings.irt_home / 'objects'}"
+    described = dg.ResourceDefinition.hardcoded_resource
+    return {
+        "database": described(Database(settings), f"PostgreSQL with the tables. Address: {where}. Schema: {schema}."),
+        "store": described(object_store(settings), f"Months' files, reports and learners' files, in {files}."),
+    }
 
 
 def _set_up_process() -> None:

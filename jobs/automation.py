@@ -8,10 +8,10 @@ run whose fits it compares.
 
 import dagster as dg
 
-# A held month is fitted and linked too, so a link does not show that the month was published.
-_DEPENDENCY_UPDATED = dg.AutomationCondition.any_deps_updated().ignore(
-    dg.AssetSelection.assets("linked_item_parameters")
-)
+NO_CAUSES = ("scored_responses", "linked_item_parameters")
+"""Dependencies that request nothing when they are updated. A held month has a file and is linked too, so they do not
+show that the month was published."""
+_DEPENDENCY_UPDATED = dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets(*NO_CAUSES))
 _REQUESTED_OR_UPDATED = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
 
 AFTER_A_MONTH = (

@@ -14,11 +14,11 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, next_day, restore, withdraw
+from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, decide_use, next_day
 from irt_assets.intake.bank import COPIES, Kind, binding_of, import_bank_rows
 from irt_assets.intake.clean import Columns
 from irt_assets.intake.mapping import AUTO
-from irt_assets.intake.pulling.open_source import open_source
+from irt_assets.intake.pulling.pull import open_source
 from irt_assets.intake.pulling.pull_state import pull_lock
 from irt_assets.intake.pulling.rows import SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
@@ -117,9 +117,11 @@ def _retire(database: Database, name: str, item_ids: Collection[str]) -> tuple[s
     retired = [item for item in missing if item not in anchors]
     back = [item for item in bank if item in item_ids and retired_by_pull.get(item)]
     if retired:
-        withdraw(database, retired, since=since, by=ACTOR, reason=f"it is not in {name} any more", now=now)
+        decide_use(
+            database, retired, "withdrawn", since=since, by=ACTOR, reason=f"it is not in {name} any more", now=now
+        )
     if back:
-        restore(database, back, since=since, by=ACTOR, reason=f"it is in {name} again", now=now)
+        decide_use(database, back, "restored", since=since, by=ACTOR, reason=f"it is in {name} again", now=now)
     drop = shlex.join(["irt", "release", "drop-anchors", *sorted(anchors)])
     instruction = (
         f"Anchors that are not in it any more stay in use until a person drops them: {drop}" if anchors else ""

@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from irt_assets.intake.pulling.nightly import Comparison
+from irt_assets.intake.pulling.nightly import compare_days
 from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.pull_state import PullInProgress
 from irt_assets.intake.pulling.rows import TableLocked
@@ -73,7 +73,7 @@ def _pull_source(database: Database, source: PullSource, seconds: float, marks: 
             now = datetime.now(UTC)
             remaining_s = seconds - (time.monotonic() - began)
             if now.hour >= COMPARISON_HOUR and remaining_s > 0:
-                days = [*Comparison(database, source, remaining_s).run(now)]
+                days = [*compare_days(database, source, now, seconds=remaining_s)]
     except (PullInProgress, TableLocked) as busy:
         return str(busy)
     except Exception as failure:

@@ -54,9 +54,11 @@ def plan_requests(pending: Iterable[Step], stale: dict[str, str], unsettled: Col
         for step in pending
         if step.month not in unsettled and not any(m < step.month for m in unsettled)
     }
-    for month, set_hash in stale.items():
-        if month not in unsettled and month not in requests:
-            requests[month] = MonthRequest(month, False, f"abilities {month} {set_hash}")
+    requests |= {
+        month: MonthRequest(month, False, f"abilities {month} {set_hash}")
+        for month, set_hash in stale.items()
+        if month not in unsettled and month not in requests
+    }
     return [requests[month] for month in sorted(requests)]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -84,7 +83,6 @@ from resources.version import way_to_install
 if TYPE_CHECKING:
     from dagster import LoggerDefinition
 
-LOG = logging.getLogger(__name__)
 DAGSTER = "1.13.27"
 """The version whose private parts this module uses; `pyproject.toml` pins the same."""
 SUBCLASS_MODULES = (

@@ -19,10 +19,13 @@ LEARNERS = "learners that are wrong"
 """Metadata of a check on learners: a table with a row for each learner, whose id is in the column `learners`."""
 
 
-def column_schema(table: sa.Table) -> dg.TableSchema:
-    """The columns of a table, for an asset's `dagster/column_schema` metadata."""
+TABLE = "dagster/table_name"
+
+
+def stored_in(table: sa.Table) -> dict[str, Any]:
+    """Return the metadata of an asset that writes a table: its name, which the graph completes, and its columns."""
     dialect = postgresql.dialect()
-    return dg.TableSchema(
+    columns = dg.TableSchema(
         columns=[
             dg.TableColumn(
                 name=column.name,
@@ -35,6 +38,14 @@ def column_schema(table: sa.Table) -> dg.TableSchema:
             for column in table.columns
         ]
     )
+    return {"dagster/column_schema": columns, TABLE: table.name}
+
+
+def taken_over(columns_by_asset: Mapping[str, Sequence[str]]) -> dict[str, dg.MetadataValue]:
+    """Return the metadata of a materialisation: the columns that it takes over unchanged, by their asset."""
+    columns = {name: asset for asset, names in columns_by_asset.items() for name in names}
+    deps = {name: [dg.TableColumnDep(dg.AssetKey(asset), name)] for name, asset in columns.items()}
+    return {"dagster/column_lineage": dg.MetadataValue.column_lineage(dg.TableColumnLineage(deps))}
 
 
 def row_table(columns: Sequence[str], rows: Sequence[Sequence[str | float | bool | None]]) -> dg.TableMetadataValue:

@@ -68,7 +68,6 @@ class ScaleAbilities:
     theta: np.ndarray
     se: np.ndarray
     n_published: int
-    set_hash: str
     why: str = ""
     testlet_sd: float | None = None
     absent: Mapping[str, int] = field(default_factory=dict)
@@ -112,10 +111,9 @@ def measure_at(
         if not published.items:
             empty = np.array([])
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
-            measured.append(ScaleAbilities(scale.scale_id, empty, empty, 0, published.set_hash, why))
+            measured.append(ScaleAbilities(scale.scale_id, empty, empty, 0, why))
             continue
         absent: Counter[str] = Counter()
-        set_hash = scoring_hash(published, scale)
         scores = score_learners(connection, end, scale, published, absent).to_pandas()
         constants: dict[str, Any] = {
             "update_id": update_id,
@@ -124,7 +122,7 @@ def measure_at(
             "kind": kind,
             "window_end": pd.Timestamp(end),
             "published_as_of": pd.Timestamp(end),
-            "set_hash": set_hash,
+            "set_hash": scoring_hash(published, scale),
             "scale_version": scale.anchor_version,
             "fitted_at": pd.Timestamp.now("UTC"),
         }
@@ -134,9 +132,7 @@ def measure_at(
         theta, se = (scores[name].to_numpy() for name in ("theta", "se"))
         sd = published.testlets.sd if published.testlets else None
         by_item = dict(sorted(absent.items()))
-        measured.append(
-            ScaleAbilities(scale.scale_id, theta, se, len(published.items), set_hash, testlet_sd=sd, absent=by_item)
-        )
+        measured.append(ScaleAbilities(scale.scale_id, theta, se, len(published.items), testlet_sd=sd, absent=by_item))
     return measured
 
 

@@ -22,7 +22,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.engines.spec import LIGHT_POOL
 from resources import tables
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, row_table, stored_in
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 
@@ -39,7 +39,7 @@ def build_simulation_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefiniti
         deps=["published_item_parameters", "abilities"],
         description="One row per adaptive test in force at the month's end: its precision, length, exposure and "
         "content, simulated with the set in force then and the month's abilities.",
-        metadata={"dagster/column_schema": column_schema(tables.adaptive_simulation)},
+        metadata=stored_in(tables.adaptive_simulation),
         pool=LIGHT_POOL,
     )
     def adaptive_simulation(
@@ -66,7 +66,7 @@ def build_exposure_asset(days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         deps=["attempts"],
         description="One row per version of an adaptive test, interval of θ and item: the day's sessions in which the "
         "item was eligible, and given. The exposure of items in later sessions is limited by these numbers.",
-        metadata={"dagster/column_schema": column_schema(tables.item_exposure)},
+        metadata=stored_in(tables.item_exposure),
     )
     def item_exposure(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> None:
         window = context.partition_time_window

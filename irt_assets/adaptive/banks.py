@@ -71,11 +71,17 @@ class ItemBank:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TestBank(ItemBank):
-    """The bank of an adaptive test with this policy."""
+    """The bank of an adaptive test with this policy.
+
+    Attributes:
+        policy: the policy.
+        content_hash: hash of the `content` from which the bank was made; empty for a bank that was read.
+    """
 
     __test__ = False
 
     policy: Policy
+    content_hash: str = ""
 
     @property
     def test(self) -> AdaptiveTest:
@@ -127,16 +133,9 @@ class TestBank(ItemBank):
             "shared": _as_json(errors.shared),
         }
 
-    @cached_property
-    def content_hash(self) -> str:
-        """Hash of `content`, under which the bank is stored."""
-        content = self.content
-        parts = (*content.pop("items"), content)  # a long text would keep the θ API's other threads waiting
-        return hashlib.sha256("\n".join(json.dumps(part, sort_keys=True) for part in parts).encode()).hexdigest()
-
     @classmethod
-    def from_content(cls, content: Mapping[str, Any]) -> "TestBank":
-        """Make the bank of a test from `content`."""
+    def from_content(cls, content: Mapping[str, Any], content_hash: str) -> "TestBank":
+        """Make the bank of a test from `content`, which is stored under its hash."""
         stored = content["items"]
         rows = {own["item_id"]: item_from_json(own["parameters"]) for own in stored}
         further = [own["further_cov"] for own in stored if own["further_cov"] is not None]
@@ -158,7 +157,15 @@ class TestBank(ItemBank):
             questions={own["item_id"]: own["question"] for own in stored},
             unscored=(),
             policy=Policy.model_validate(content["policy"]),
+            content_hash=content_hash,
         )
+
+
+def hash_content(content: Mapping[str, Any]) -> str:
+    """Compute the hash of a bank's `content`, under which the bank is stored."""
+    others = {name: part for name, part in content.items() if name != "items"}
+    parts = (*content["items"], others)  # a long text would keep the θ API's other threads waiting
+    return hashlib.sha256("\n".join(json.dumps(part, sort_keys=True) for part in parts).encode()).hexdigest()
 
 
 def _as_json(values: Floats) -> Any:

@@ -20,7 +20,6 @@ from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.adaptive.yaml_lines import Part
 from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import quantity, some_of
-from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.forms import store_forms
 from irt_assets.responses.scale_decisions import FORM_OF, record_decisions
 from irt_assets.scores.releases import released_tables
@@ -199,7 +198,6 @@ def store_drafts(database: Database, drafts: Sequence[FormDraft], *, by: str, re
 
     Raises PermanentFailure if a form or an adaptive test of this name exists, which may have been added since.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection, connection.transaction():
         lock_form_names(connection)
         _require_new(connection, [draft.form_id for draft in drafts])
@@ -252,7 +250,6 @@ def release_forms(
     an imported form or an adaptive test has its name, or if a draft differs from `seen`. The release of a form with
     answers or a released score table cannot be undone.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection, connection.transaction():
         lock_form_names(connection)
         planned = plan_release(connection, names, at, undo=undo)

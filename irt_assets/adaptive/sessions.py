@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel, Field
 
 from irt_assets.abilities.online import Measures, read_theta
-from irt_assets.adaptive.banks import TestBank, read_test_bank
+from irt_assets.adaptive.banks import TestBank, hash_content, read_test_bank
 from irt_assets.adaptive.exposure import (
     counts_by_items,
     counts_of_session,
@@ -174,11 +174,13 @@ class Plans:
 
     def _offer(self, connection: psycopg.Connection, version: TestVersion, now: datetime) -> Offer:
         read = read_test_bank(connection, version.policy, now)
-        bank = self._banks.get(read.content_hash)
+        content = read.content
+        content_hash = hash_content(content)
+        bank = self._banks.get(content_hash)
         if bank is None:
-            bank = TestBank.from_content(read.content)
+            bank = TestBank.from_content(content, content_hash)
             bank.plan.next([], [], seed=0)  # makes the tables
-            self._banks[read.content_hash] = bank
+            self._banks[content_hash] = bank
         counts, simulated = (
             read_counts(connection, version.version, bank.plan) for read_counts in (exposure_counts, simulated_counts)
         )

@@ -9,7 +9,7 @@ from datetime import datetime
 import psycopg
 from psycopg.types.json import Jsonb
 
-from irt_assets.adaptive.banks import TestBank, read_test_bank
+from irt_assets.adaptive.banks import TestBank, hash_content, read_test_bank
 from irt_assets.adaptive.versions import read_versions
 from irt_assets.ledger.publications import ends_of_sets, in_force
 from resources.failures import PermanentFailure
@@ -46,9 +46,10 @@ def read_session_bank(
         content = one_value(connection, "SELECT content FROM adaptive_bank WHERE bank_hash = %s", (bank_hash,))
         if content is None:
             raise SetGone(f"adaptive_bank has no row {bank_hash}")
-        return TestBank.from_content(content)
+        return TestBank.from_content(content, bank_hash)
     [policy] = [own.policy for own in read_versions(connection) if own.version == version]
     for at in (started_at, *ends_of_sets(connection, policy.scale, started_at, MAX_FORMER_SETS)):
         if in_force(connection, policy.scale, at).set_hash == set_hash:
-            return TestBank.from_content(read_test_bank(connection, policy, at).content)
+            content = read_test_bank(connection, policy, at).content
+            return TestBank.from_content(content, hash_content(content))
     raise SetGone(f"no published set of scale {policy.scale} up to {started_at:%Y-%m-%d %H:%M} has the hash {set_hash}")

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.decisions.release import require_text
+from irt_assets.responses.scale_decisions import require_text, standing_decisions
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value, records
 from resources.postgres.form_names import lock_form_names, require_free_names
@@ -92,12 +92,10 @@ def undo_version(database: Database, test_id: str, *, by: str, reason: str) -> i
     with database.connect() as connection, connection.transaction():
         advisory_lock(connection, "adaptive_test", test_id)
         versions = read_versions(connection, test_id)
-        undone = {each.undoes for each in versions}
-        standing = [each for each in versions if each.undoes is None and each.version not in undone]
-        if not standing:
-            raise PermanentFailure(f"no decision on test {test_id} stands, so there is nothing to undo")
-        last, before = standing[-1], standing[-2].stored if len(standing) > 1 else None
-        return _store(connection, test_id, last.scale_id, before, last.version, None, by, reason)
+        decisions = [vars(each) | {"decision_id": each.version} for each in versions]
+        *before, last = standing_decisions(decisions, f"decision on test {test_id}")
+        former = before[-1]["stored"] if before else None
+        return _store(connection, test_id, last["scale_id"], former, last["version"], None, by, reason)
 
 
 def _store(

@@ -1,4 +1,4 @@
-"""Assets of item parameters and abilities. The steps (fit, link, publish, measure) are in `month` and `abilities`."""
+"""Assets of item parameters. The steps (fit, link, publish) are in `month`."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -6,7 +6,6 @@ from typing import Any, NoReturn
 
 import dagster as dg
 
-from irt_assets.abilities.batch import measure
 from irt_assets.calibration import blocks
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import (
@@ -18,7 +17,6 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.common.metadata import Metadata, decide_in, md
-from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import HELD, classify_failures
 from irt_assets.common.wording import sentences_by_scale
 from irt_assets.engines import Calibrator
@@ -31,7 +29,7 @@ from irt_assets.ledger.steps import Step
 from irt_assets.responses.closed_months import scales_of_month
 from resources import tables
 from resources.cluster.relational import application
-from resources.dagster_schema import column_schema, row_table
+from resources.dagster_schema import row_table, stored_in, taken_over
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -58,7 +56,7 @@ def build_calibration_asset(
         kinds={spec.kind, "postgres"},
         pool=spec.pool,
         op_tags={"dagster/priority": str(priority)},
-        metadata={"dagster/column_schema": column_schema(tables.fit_staging)},
+        metadata=stored_in(tables.fit_staging),
     )
     def item_calibration(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
@@ -94,6 +92,7 @@ def linked_item_parameters(
     return dg.MaterializeResult(
         metadata=blocks.link_metadata(outcomes)
         | more
+        | taken_over({"item_calibration": ("fit_id",)})
         | {"dagster/row_count": dg.MetadataValue.int(sum(c.n_items for c in linked))}
     )
 
@@ -111,6 +110,7 @@ def published_item_parameters(
         _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))
     return dg.MaterializeResult(
         metadata={
+            **taken_over({"linked_item_parameters": ("fit_id", "item_id")}),
             "steps": md(blocks.step_table(steps_taken)),
             "held back": row_table(
                 ("scale", "item", "why"),
@@ -135,7 +135,7 @@ def build_calibration_assets(
     comparison_engines: Mapping[str, Collection[str] | None],
     months: dg.PartitionsDefinition,
 ) -> list[dg.AssetsDefinition]:
-    """Return the assets of item parameters and abilities.
+    """Return the assets of item parameters.
 
     `build` returns an engine by its name. `comparison_engines` are the engines that also fit the month, in the order
     in which they run, each with the scales that it fits (None: all).
@@ -149,7 +149,7 @@ def build_calibration_assets(
         deps=["item_calibration"],
         description="One row per item and engine: its parameters in the month on the bank's scale, linked through the "
         "frozen anchor set. Only the fit of the scale's own engine is published.",
-        metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
+        metadata=stored_in(tables.mirt_item_params),
     )(linked_item_parameters)
 
     published = dg.asset(
@@ -157,24 +157,8 @@ def build_calibration_assets(
         deps=["linked_item_parameters"],
         description="One row per publication: an item's parameters for scoring, in force from a date on. A green month "
         "publishes new items, and proposes values of all others to a person.",
-        metadata={"dagster/column_schema": column_schema(tables.item_parameter_publication)},
+        metadata=stored_in(tables.item_parameter_publication),
     )(published_item_parameters)
-
-    @dg.asset(
-        **of_a_month,
-        deps=["published_item_parameters", existing_partitions("attempts")],
-        description="One row per learner and scale: θ and its standard error (EAP against the scale's population) at "
-        "the end of the month, from the answers to published items in the 365 days before.",
-        metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},
-    )
-    def abilities(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
-        with classify_failures():
-            measured = measure(database, context.partition_key, context.run.run_id)
-        return dg.MaterializeResult(
-            metadata=blocks.ability_metadata(measured)
-            | application(database.settings)
-            | {"dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured))}
-        )
 
     @dg.asset(
         **of_a_month,
@@ -202,7 +186,7 @@ def build_calibration_assets(
         build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - position)
         for position, (engine, fit) in enumerate(fits.items())
     )
-    return [*fitted, linked, published, abilities, engine_agreement]
+    return [*fitted, linked, published, engine_agreement]
 
 
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:

@@ -5,16 +5,13 @@ Functions return blocks by name, which `common.metadata` converts for Dagster.
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.blocks import DASH, Block, Cell, Details, Figure, Paragraph, Table, table, value_with_error
 from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import testlet_sentence
 from irt_assets.common.metadata import Entry, Metadata, metadata
-from irt_assets.common.wording import join_names, sentences_by_scale, some_of, with_capital, with_stop
+from irt_assets.common.wording import join_names, sentences_by_scale, with_capital, with_stop
 from irt_assets.gates.advisory_checks import growth_in_words
 from irt_assets.gates.agreement import MonthAgreement
 from irt_assets.gates.model_gates import LIMITS, MEASURES
@@ -27,13 +24,11 @@ from irt_psychometrics.estimation import Shape
 from irt_psychometrics.itemfit import WindowGrowth
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.linking import Linking
-from irt_psychometrics.scoring import Scores
 from resources.dagster_schema import row_table
 from resources.postgres.database import Database
 
 STATISTICS = ("p_value", "infit", "outfit", "rmsd")
 GROWTH_CAPTION = "Growth within the month, in SDs of its learners"
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
@@ -261,8 +256,7 @@ def history_metadata(database: Database, month: str) -> Metadata:
         for scale_id, scale in read_scales(connection).items():
             if history := read_history(connection, scale, month):
                 found[f"linking history ({scale_id})"] = history_table(history)
-                drawn = Figure(history_plot(history), alt="linking history")
-                found[f"plot: linking history ({scale_id})"] = drawn
+                found[f"plot: linking history ({scale_id})"] = Figure(history_plot(history), alt="linking history")
     return metadata(found)
 
 
@@ -328,47 +322,3 @@ def step_table(steps_by_scale: dict[str, dict[str, Step]]) -> Table:
     ]
     columns = ("scale", "month", "state", "published", "proposed", "held back", "why")
     return table(columns, rows, numbers=columns[3:6])
-
-
-def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
-    several = [m for m in measured if len(m.theta) > 1]
-    return metadata(
-        {"abilities": ability_table(measured)}, ((m.scale_id, _ability_entries(m).items()) for m in several)
-    )
-
-
-def _ability_entries(m: ScaleAbilities) -> dict[str, Entry]:
-    return {
-        "learners": len(m.theta),
-        "mean θ": m.theta.mean(),
-        "SD θ": m.theta.std(),
-        "mean SE": m.se.mean(),
-        "reliability": Scores(m.theta, m.se).reliability,
-        "SD of testlet effects": m.testlet_sd,
-        "scores that the values in force lack": absent_scores(m),
-        "plot: θ": Figure(plots.ability_histogram(m.theta, m.se), alt="distribution of θ"),
-    }
-
-
-def absent_scores(measured: ScaleAbilities) -> str:
-    """A sentence on answers that counted as a lower score than they had, with the remedy; "" without such answers."""
-    if not measured.absent:
-        return ""
-    named = some_of([f"{item} ({n:,})" for item, n in measured.absent.items()], 10)
-    return (
-        f"{sum(measured.absent.values()):,} answers have a score that nobody had given when their item was calibrated. "
-        f"They count as the nearest lower score: {named}. Calibrate these items again (`irt release recalibrate`)"
-    )
-
-
-def ability_table(measured: Sequence[ScaleAbilities]) -> Table:
-    formats = {"items in force": "", "learners": ",", "mean θ": "+.3f", "SD θ": ".3f", "mean SE": ".3f"}
-    formats |= {f"{q:.0%} below": "+.2f" for q in QUANTILES}
-    rows = []
-    for m in measured:
-        if len(m.theta):
-            spread = m.theta.mean(), m.theta.std(), m.se.mean(), *np.quantile(m.theta, QUANTILES)
-            rows.append((m.scale_id, m.n_published, len(m.theta), *spread, ""))
-        else:
-            rows.append((m.scale_id, m.n_published, 0, *[""] * (len(formats) - 2), m.why))
-    return table(("scale", *formats, ""), rows, numbers=formats)

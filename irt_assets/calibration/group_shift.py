@@ -13,12 +13,12 @@ import numpy as np
 import psycopg
 
 from irt_assets.common.partitions import Month
+from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.fits import LinkedFit, linked_fit, read_group_shift, write_group_shift
 from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.values_with_errors import (
     compare_with_published,
-    frozen_anchors,
     linked_window,
     set_in_force_with_errors,
 )
@@ -62,7 +62,8 @@ def current_shift(connection: psycopg.Connection, scale: Scale, month: str, fit:
 
 
 def _measure_shift(connection: psycopg.Connection, scale: Scale, month: str, at: datetime) -> GroupShift:
-    window, anchors = linked_window(connection, scale, month), frozen_anchors(connection, scale)
+    window = linked_window(connection, scale, month)
+    anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     if window is None or anchors is None:
         return GroupShift("the anchors cannot be compared with other items: no converged fit was linked through them")
     in_force = set_in_force_with_errors(connection, scale, at, anchors)

@@ -403,11 +403,10 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
     These are the fit of the scale's own engine, and the fits of other engines to the present snapshot. Raises
     UnlinkedMonthError if no fit of a scale's own engine could be linked. The reasons are stored with the staged fits.
     """
-    outcomes = []
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
-        for scale in scales_of_month(connection, month).values():
-            outcomes += link_scale(connection, scale, month, run_id)
+        scales = scales_of_month(connection, month).values()
+        outcomes = [outcome for scale in scales for outcome in link_scale(connection, scale, month, run_id)]
     own = [o for o in outcomes if o.own]
     _require_one([o.error for o in own], [o.scale_id for o in own], month, "linked", outcomes)
     return outcomes

@@ -4,19 +4,21 @@ from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
+from irt_assets.abilities.blocks import ability_metadata
 from irt_assets.blocks import Block, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
-from irt_assets.calibration.blocks import ability_metadata, link_numbers
+from irt_assets.calibration.blocks import link_numbers
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
-from irt_assets.common.job_names import NIGHTLY
+from irt_assets.common.job_names import JUDGED, NIGHTLY
 from irt_assets.common.metadata import Entry, Metadata, metadata
+from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.gates.early_warning import EarlyWarning
 from resources import tables
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, row_table, stored_in
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 
@@ -36,20 +38,15 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
         name=NIGHTLY,
         partitions_def=days,
         deps=[
-            dg.AssetDep(
-                "attempts",
-                partition_mapping=dg.TimeWindowPartitionMapping(
-                    start_offset=-29, allow_nonexistent_upstream_partitions=True
-                ),
-            ),
+            existing_partitions(JUDGED, before=29),
             "question_bank",
             dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping()),
         ],
         description="One row per item: its parameters in the 30 days that end with the day, linked through the frozen "
-        "anchors: an early warning that publishes nothing. It also stores every learner's θ at the day's end.",
+        "anchors, as an early warning that publishes nothing. The year's answers give every learner's θ.",
         kinds={"numba", "postgres"},
         pool=LIGHT_POOL,
-        metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
+        metadata=stored_in(tables.mirt_item_params),
         # It has no partitions, so a problem that lasts gives one warning, not one per night.
         check_specs=[
             dg.AssetCheckSpec(

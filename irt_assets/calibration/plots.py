@@ -9,13 +9,11 @@ from irt_assets.charts import (
     ESTIMATE_STYLE,
     MAX_NAMES,
     ability_chart,
-    histogram,
     rank_chart,
     response_axis_label,
     robust_limits,
     scatter_chart,
 )
-from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import with_capital
 from irt_assets.gates.agreement import Agreement
@@ -134,30 +132,6 @@ def test_information(calibration: Calibration) -> Picture:
 
 
 test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it as a test
-
-
-def ability_histogram(theta: Floats, se: Floats) -> Picture:
-    """Draw a histogram of θ, and the median and the middle 90 % of its standard errors by θ."""
-    edges = np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, min(40, max(5, round(len(theta) ** 0.5))) + 1)
-    distribution = histogram(theta, edges, "ability θ", "learners", "number of learners by θ", height=230)
-    distribution.line([theta.mean()] * 2, distribution.y, "orange")
-    groups = np.searchsorted(edges, theta) - 1
-    quantiles = {k: np.quantile(se[groups == k], [0.05, 0.5, 0.95]) for k in np.unique(groups)}
-    low, middle, high = zip(*quantiles.values(), strict=True)
-    errors = Chart(
-        distribution.x,
-        (0.0, 1.08 * float(se.max())),
-        "ability θ",
-        "standard error of θ",
-        "standard errors by θ",
-        height=230,
-    ).points([(edges[k] + edges[k + 1]) / 2 for k in quantiles], middle, low=low, high=high)
-    return Picture(
-        f"{len(theta):,} learners: mean θ {theta.mean():+.2f} (orange), SD {theta.std():.2f}, mean SE {se.mean():.2f}; "
-        "right: the median SE, bars: the middle 90 %",
-        [distribution, errors],
-        2,
-    )
 
 
 def linking_scatter(

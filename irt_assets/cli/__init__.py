@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from contextlib import nullcontext
+from functools import cache
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -21,6 +22,12 @@ from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure, TransientFailure, explain
 
 
+@cache
+def _group(module: str) -> Any:
+    """Load the commands of a module, once in a process: the parser of each is built from its signature."""
+    return typer.main.get_group(import_module(f"irt_assets.cli.{module}").app)
+
+
 class Noun(TyperCommand):
     """A command as `irt --help` lists it. Its module, with the imports that it needs, is loaded when it is called."""
 
@@ -30,7 +37,7 @@ class Noun(TyperCommand):
 
     def command(self) -> Any:
         """The command or group of this name in its module, or the module's whole app if it has no such name."""
-        group = typer.main.get_group(import_module(f"irt_assets.cli.{self.module}").app)
+        group = _group(self.module)
         command = group.commands.get(self.name or "", group)
         command.name, command.help = self.name, command.help or self.help
         return command

@@ -14,9 +14,7 @@ import typer
 
 from irt_assets.cli.console import (
     AsJson,
-    By,
     DryRun,
-    Reason,
     Reopen,
     exit_with_failure,
     print_error,
@@ -24,9 +22,8 @@ from irt_assets.cli.console import (
     progress_bar,
     say,
 )
-from irt_assets.cli.installation import current_database, current_settings, signature
+from irt_assets.cli.installation import By, Reason, current_database, current_settings
 from irt_assets.common.wording import quantity
-from irt_assets.decisions.release import require_text
 from irt_assets.intake import corrections
 from irt_assets.ledger import closings
 from irt_assets.spark import lake_upkeep
@@ -60,7 +57,6 @@ def withdraw(
     as_json: AsJson = False,
 ) -> None:
     """Withdraw answers from the log, by ids or by item. They no longer count; a copy of them is kept."""
-    by, reason = signature(by), require_text("reason", reason)
     if (ids is None) == (item is None) or (ids is not None and (first or last)):
         raise PermanentFailure("choose the answers: --ids FILE, or --item ID, optionally with --from and --to")
     named = {line.strip() for line in (_read_text(ids) if ids else "").splitlines() if line.strip()}

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 MaxAge = Annotated[str, typer.Option("--max-age", help="Maximum age in hours or minutes, e.g. 25h or 90m.")]
-By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
-Reason = Annotated[str, typer.Option("--reason", help="Reason, stored with the decision.")]
 Here = Annotated[bool, typer.Option("--here", help="Run in this process, even if the daemon is running.")]
 Reopen = Annotated[
     bool, typer.Option("--reopen", help="Reopen the closed months concerned, so that the change counts there.")

@@ -23,9 +23,11 @@ from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.library_files import FILES, open_rows
 from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
-from irt_psychometrics.commands import fit as fit_answers
-from irt_psychometrics.commands import score as score_answers
-from irt_psychometrics.commands import simulate_responses as simulate_to_files
+from irt_psychometrics.commands import (
+    fit as fit_answers,
+    score as score_answers,
+    simulate_responses as simulate_to_files,
+)
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure
 

@@ -22,11 +22,10 @@ from irt_assets.adaptive.forms import (
     store_drafts,
 )
 from irt_assets.blocks import Paragraph, Section
-from irt_assets.cli.console import By, DryRun, Reason, Yes, confirm, out, print_blocks, say
-from irt_assets.cli.installation import current_database, signature
+from irt_assets.cli.console import DryRun, Yes, confirm, out, print_blocks, say
+from irt_assets.cli.installation import By, Reason, current_database, signature
 from irt_assets.common.wording import join_names, quantity, sentence
 from irt_assets.decisions.exports import write_export
-from irt_assets.decisions.release import require_text
 from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks, content, key_figures
 from resources.failures import PermanentFailure
 
@@ -95,7 +94,7 @@ def release(
 
     A release can be undone while nobody has answered the form.
     """
-    by, reason, now, database = signature(by), require_text("reason", reason), datetime.now(UTC), current_database()
+    now, database = datetime.now(UTC), current_database()
     seen = database.call(plan_release, forms, now, undo=undo)
     say(*release_sentences(seen, undo=undo))
     if not dry_run:

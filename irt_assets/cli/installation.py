@@ -9,7 +9,9 @@ import os
 import pwd
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from irt_assets.engines.registry import enabled_scales
 from resources.settings import Settings, get_settings
@@ -72,8 +74,19 @@ def os_user() -> str:
 
 
 def signature(by: str) -> str:
-    """The name to record for a decision, with the account that ran the command if a login is set up."""
-    from irt_assets.decisions.release import require_text  # imports the code that computes months
+    """Return the name to record for a decision, with the account that ran the command if a login is set up."""
+    from irt_assets.responses.scale_decisions import require_text  # imports psycopg, see above
 
     name = require_text("name", by)
     return f"{name} (irt, {os_user()})" if current_settings().has_login else name
+
+
+def require_reason(reason: str) -> str:
+    """Return the reason to record for a decision."""
+    from irt_assets.responses.scale_decisions import require_text  # see above
+
+    return require_text("reason", reason)
+
+
+By = Annotated[str, typer.Option("--by", callback=signature, help="Name of the person who decides.")]
+Reason = Annotated[str, typer.Option("--reason", callback=require_reason, help="Reason, stored with the decision.")]

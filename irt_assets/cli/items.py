@@ -16,9 +16,7 @@ from irt_assets.blocks import table
 from irt_assets.cli.attempts import print_correction
 from irt_assets.cli.console import (
     AsJson,
-    By,
     DryRun,
-    Reason,
     Reopen,
     Yes,
     confirm,
@@ -30,10 +28,9 @@ from irt_assets.cli.console import (
 )
 from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, print_result, read_answers
 from irt_assets.cli.import_ import Missing
-from irt_assets.cli.installation import current_database, signature
+from irt_assets.cli.installation import By, Reason, current_database
 from irt_assets.common.wording import join_names, quantity
-from irt_assets.decisions import rekey as decide_key
-from irt_assets.decisions import release, withdrawal
+from irt_assets.decisions import rekey as decide_key, release, withdrawal
 from irt_assets.intake.library_files import FILES
 from irt_assets.responses.item_status import Status, item_status
 from irt_psychometrics.commands import analyse as analyse_answers
@@ -59,13 +56,13 @@ def withdraw(
     Answers from that day on do not count towards θ, and the items need no other
     decisions.
     """
-    by, reason, now = signature(by), release.require_text("reason", reason), datetime.now(UTC)
+    now = datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
     database = current_database()
     say(f"from {begins:%Y-%m-%d} on answers to {join_names(items, MAX_NAMED)} do not count towards θ")
     say(*database.call(effects_of_withdrawal, items, begins))
     confirm(f"withdraw {quantity(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
-    _print(withdrawal.withdraw(database, items, since=begins, by=by, reason=reason, now=now))
+    _print(withdrawal.decide_use(database, items, "withdrawn", since=begins, by=by, reason=reason, now=now))
 
 
 @app.command(epilog='Example: irt items restore A21 --by Kim --reason "not leaked"')
@@ -83,10 +80,10 @@ def restore(
 
     Answers from that day on count again. Answers given in between never count.
     """
-    by, reason, now = signature(by), release.require_text("reason", reason), datetime.now(UTC)
+    now = datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else None
     confirm(f"restore {quantity(len(set(items)), 'item')}?", yes)
-    _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
+    _print(withdrawal.decide_use(current_database(), items, "restored", since=begins, by=by, reason=reason, now=now))
 
 
 @app.command(epilog='Example: irt items rekey A01 --key C --also D --by Kim --reason "both right"')
@@ -109,7 +106,7 @@ def rekey(
     Prints how many answers, θ and passes change, and the months concerned,
     before it asks. The former key and scores stay on record.
     """
-    by, reason, database = signature(by), release.require_text("reason", reason), current_database()
+    database = current_database()
     options = [*filter(None, [key]), *(also or [])]
     new = decide_key.choose_key(options, every_answer=every_answer, drop=drop, undo=undo)
     if dry_run or not yes:

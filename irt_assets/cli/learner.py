@@ -12,8 +12,6 @@ import typer
 from irt_assets.blocks import Moment, table
 from irt_assets.cli.console import (
     AsJson,
-    By,
-    Reason,
     Yes,
     confirm,
     escape,
@@ -24,9 +22,8 @@ from irt_assets.cli.console import (
     say,
 )
 from irt_assets.cli.documents import write_document
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
+from irt_assets.cli.installation import By, Reason, current_database, current_instance, current_settings, current_store
 from irt_assets.common.wording import quantity
-from irt_assets.decisions import release
 from irt_assets.intake.pulling.erase import rows_left_at_sources
 from irt_assets.reports import transcript_blocks
 from irt_assets.responses.erased import Erasure, erasures
@@ -51,7 +48,6 @@ def erase(
     The command lists the data before it asks. Published parameters and the files
     of months do not change. If it is interrupted, run it again to finish.
     """
-    by, reason = signature(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()
     store = current_store(database)
     lake = lake_to_write(settings)

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import By, Reason, Yes, confirm, say
-from irt_assets.cli.installation import current_database, signature
+from irt_assets.cli.console import Yes, confirm, say
+from irt_assets.cli.installation import By, Reason, current_database
 from irt_assets.common.wording import quantity
 from irt_assets.decisions.closing import preview_reopening, reopen_months
-from irt_assets.decisions.release import require_text
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -33,7 +32,7 @@ def reopen(
 
     The nightly run closes them again.
     """
-    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    database = current_database()
     found = database.call(preview_reopening, first, last)
     say(*found.sentences)
     confirm(f"reopen {quantity(len({closing.month for closing in found.closed}), 'month')}?", yes)

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.blocks import Paragraph
-from irt_assets.cli.console import Here, escape, exit_with_failure, out, print_blocks, say
+from irt_assets.cli.console import Here, ScaleId, escape, exit_with_failure, out, print_blocks, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, os_user, signature
-from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, parse_settings
+from irt_assets.cli.scale import confirm_and_change_rules, parse_settings
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.rule_trial import try_rules

@@ -11,7 +11,7 @@ from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month
 from irt_assets.common.wording import quantity, span
 from irt_assets.intake.pulling.check import check as check_rows
-from irt_assets.intake.pulling.nightly import Comparison
+from irt_assets.intake.pulling.nightly import compare_days
 from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.sources_file import PullSource, find_source, read_sources
 from irt_assets.responses.closing_records import read_closed
@@ -71,8 +71,8 @@ def pull(
             _name_months(database, [month for month in done.months if month <= last_complete_month(datetime.now(UTC))])
             if compare or confirm:
                 day = confirm.date() if confirm else None
-                compared = Comparison(database, source_settings, at_once=True)
-                say(*map(str, compared.run(datetime.now(UTC), confirm=day)))
+                compared = compare_days(database, source_settings, datetime.now(UTC), confirm=day, at_once=True)
+                say(*map(str, compared))
         except (PermanentFailure, TransientFailure) as error:
             if source is not None:
                 raise

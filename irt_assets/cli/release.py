@@ -11,8 +11,8 @@ import typer
 
 from irt_assets.adaptive.changes import effects_of_release
 from irt_assets.blocks import Section
-from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, current_store, signature
+from irt_assets.cli.console import AsJson, ScaleId, Yes, confirm, escape, out, print_blocks, print_json, say
+from irt_assets.cli.installation import By, Reason, current_database, current_store
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import quantity, shorten
 from irt_assets.decisions import anchor_versions, recalibration, release, release_undo
@@ -31,7 +31,6 @@ Names = Annotated[
     list[str],
     typer.Argument(metavar="MONTH/ITEM…", help="Proposals, e.g. 2026-09/A21; 2026-09/all: all that need a decision."),
 ]
-ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 EffectiveFrom = Annotated[
     str | None, typer.Option(help="First day (UTC) of the new values, YYYY-MM-DD. Default: the 1st of next month.")
 ]
@@ -101,7 +100,6 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
 @app.command(epilog='Example: irt release accept 2026-09/A21 --by Kim --reason "reworded in August"')
 def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom = None, yes: Yes = False) -> None:
     """Publish proposed parameters from a future day on."""
-    by, reason = signature(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
     since = release.parse_start(effective_from, datetime.now(UTC))
     database = current_database()
@@ -129,7 +127,6 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
 @app.command(epilog='Example: irt release reject 2026-09/A21 --by Kim --reason "leaked"')
 def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     """Close proposals. The published parameters stay in force."""
-    by, reason = signature(by), release.require_text("reason", reason)
     database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, [parse_reference(name) for name in names])
@@ -157,7 +154,6 @@ def undo(
 
     The earlier values are in force again, and the proposal is open.
     """
-    by, reason = signature(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
     now = datetime.now(UTC)
     since = release.parse_start(effective_from, now) if effective_from else None
@@ -217,7 +213,6 @@ def restore_anchors(
 def _change_anchors(
     kind: anchor_versions.Kind, items: list[str], by: str, reason: str, first_month: str | None, scale: str, yes: bool
 ) -> None:
-    by, reason = signature(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
     change = database.call(anchor_versions.preview_change, kind, scale, items, month)

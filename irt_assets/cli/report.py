@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, Here, print_json, say
+from irt_assets.cli.console import AsJson, Here, ScaleId, print_json, say
 from irt_assets.cli.documents import write_document
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.job_names import LEARNER_REPORT_JOB
 from irt_assets.common.partitions import WEEKS, parse_week
 from irt_assets.reports import drift_month, form_blocks, learner_copies
 from irt_assets.reports.form_facts import form_facts
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import named_scale, read_scales
 from irt_assets.runs.start import start
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -84,14 +84,11 @@ def form_report(
     to: Annotated[Path, typer.Option(help="File to write: NAME.pdf, NAME.docx or NAME.html.")],
     form: Annotated[str, typer.Argument(help="Form. Default: all answers of the month.")] = "",
     month: Annotated[str | None, typer.Option(help="Month, YYYY-MM. Default: the newest analysed one.")] = None,
-    scale: Annotated[str, typer.Option(help="Scale (items that measure one ability).")] = "default",
+    scale: ScaleId = "default",
 ) -> None:
     """Write a form's scores, reliability, keys, items and precision for a committee."""
     with current_database().connect() as connection:
-        scales = read_scales(connection)
-        if scale not in scales:
-            raise PermanentFailure(f"there is no scale {scale}; there are: {', '.join(scales) or 'none'}")
-        facts = form_facts(connection, scales[scale], form, month)
+        facts = form_facts(connection, named_scale(read_scales(connection), scale), form, month)
     write_document(form_blocks.document(facts, datetime.now(UTC)), to)
 
 

@@ -1,7 +1,7 @@
 """The commands of `irt scale`: show scales, and set their origin, model, movement, pass mark and rules."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from functools import partial
@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.calibration.checks import checks_of_rules
-from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
+from irt_assets.cli.console import AsJson, DryRun, ScaleId, Yes, confirm, out, print_blocks, print_json, say
+from irt_assets.cli.installation import By, Reason, current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import model_change, movement_change
@@ -19,7 +19,6 @@ from irt_assets.decisions.days_to_judge import DaysToJudge, days_of_change, days
 from irt_assets.decisions.movement_proposal import proposal_lines, propose_movement
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
-from irt_assets.decisions.release import require_text
 from irt_assets.engines.registry import build
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.ledger.fits import months_with_other_fit_rules, months_with_other_linking_rules
@@ -28,7 +27,7 @@ from irt_assets.reports import scale_blocks
 from irt_assets.reports.scale_facts import as_dict, scale_facts
 from irt_assets.responses.eligibility.rules import STAGES, valid_values
 from irt_assets.responses.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
-from irt_assets.responses.scales import Scale, change_rules, preview_rules, read_scales
+from irt_assets.responses.scales import change_rules, named_scale, preview_rules, read_scales
 from irt_assets.responses.snapshot import current_snapshots, months_with_changed_rules
 from irt_assets.runs.in_process_runs import reevaluate_checks
 from irt_assets.runs.queue import queue_judging
@@ -40,8 +39,6 @@ from resources.postgres.database import Database
 app = typer.Typer(no_args_is_help=True)
 accept = typer.Typer(name="accept", no_args_is_help=True, help="Accept guessing or misfit of a scale, on record.")
 app.add_typer(accept)
-
-ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 
 
 RULES = "\n\n".join(
@@ -144,18 +141,12 @@ def show(
 ) -> None:
     """Show a scale: bank, learners, linking, movement, model, rules and decisions."""
     with current_database().connect() as connection:
-        facts = scale_facts(connection, _require_scale(read_scales(connection), scale), datetime.now(UTC))
+        facts = scale_facts(connection, named_scale(read_scales(connection), scale), datetime.now(UTC))
     if as_json:
         print_json(as_dict(facts))
         return
     say(scale_blocks.scale_in_short(facts))
     print_blocks(*scale_blocks.sections(facts, zone=current_settings().irt_time_zone))
-
-
-def _require_scale(scales: Mapping[str, Scale], scale: str) -> Scale:
-    if scale not in scales:
-        raise PermanentFailure(f"there is no scale {scale}; there are: {', '.join(scales) or 'none'}")
-    return scales[scale]
 
 
 @app.command(epilog='Example: irt scale pass-mark 0.4 --by Kim --reason "board of June"')
@@ -172,7 +163,7 @@ def pass_mark(
 
     Prints how many learners pass before and after, before it asks.
     """
-    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    database = current_database()
     decision = None
     if undo and theta is None:
         decision, seen = database.call(mark_to_undo, scale)
@@ -221,7 +212,6 @@ def set_values(
     again, what happens to the anchors, and the effect of a new movement on
     learners. It records who decided, when and why.
     """
-    by, reason = signature(by), require_text("reason", reason)
     texts = _parse_values(pairs)
     rules = [name for name in texts if name not in MODEL_SUBJECTS and name not in MOVEMENT]
     if texts.keys() <= MOVEMENT.keys():
@@ -267,8 +257,8 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
         return
     confirm(f"change scale {scale} from {change.first_month} on?", yes)
     done = model_change.decide_model_change(database, change, by=by, reason=reason)
-    say(f"decided: scale {scale} from {done.first_month} on")
-    say(*(f"  to be calibrated again: irt calibrate --month {month}" for month in done.stale))
+    again = [f"  to be calibrated again: irt calibrate --month {month}" for month in done.stale]
+    say(f"decided: scale {scale} from {done.first_month} on", *again)
 
 
 def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
@@ -285,9 +275,8 @@ def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by
         return
     confirm(f"change how abilities of scale {scale} move from {change.first_month} on?", yes)
     done = movement_change.decide_movement_change(database, change, by=by, reason=reason)
-    say(f"decided: scale {scale} from {done.first_month} on")
-    if done.stale:
-        say("  they are measured again by the sensor ledger, while `irt serve` runs")
+    again = ["  they are measured again by the sensor ledger, while `irt serve` runs"] if done.stale else []
+    say(f"decided: scale {scale} from {done.first_month} on", *again)
 
 
 @app.command(epilog="Example: irt scale movement --propose")
@@ -303,7 +292,7 @@ def movement(
 ) -> None:
     """Show how abilities of a scale move under the newest decisions, and the last proposal."""
     with current_database().connect() as connection:
-        known = _require_scale(read_scales(connection), scale)
+        known = named_scale(read_scales(connection), scale)
         if propose:
             propose_movement(connection, scale)
         decided = read_decisions(connection, scale)
@@ -324,11 +313,11 @@ def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
     if as_json:
         print_json([asdict(decision) for decision in found])
         return
-    for d in found:
-        value = f"{d.subject} {d.in_short} from {d.effective_from:%Y-%m} on"
-        say(f"{d.decided_at:%Y-%m-%d} {value}: {d.decided_by}: {d.reason}")
-    if not found:
-        say(f"scale {scale}: nothing has been decided since `irt scale init`")
+    lines = [
+        f"{d.decided_at:%Y-%m-%d} {d.subject} {d.in_short} from {d.effective_from:%Y-%m} on: {d.decided_by}: {d.reason}"
+        for d in found
+    ]
+    say(*(lines or [f"scale {scale}: nothing has been decided since `irt scale init`"]))
 
 
 @accept.command("guessing", epilog='Example: irt scale accept guessing --by Kim --reason "few guess"')
@@ -345,7 +334,7 @@ def accept_guessing(
     """Accept, on record, that learners guess on a scale whose model has no guessing parameter."""
     month = first_month or current_settings().irt_first_month
     confirm(f"accept that learners guess on scale {scale}, for months from {month} on?", yes)
-    model_change.accept_guessing(current_database(), scale, month, by=signature(by), reason=reason)
+    model_change.accept_guessing(current_database(), scale, month, by=by, reason=reason)
     say(f"scale {scale}: accepted that learners guess, for months from {month} on")
 
 
@@ -366,14 +355,18 @@ def accept_misfit(
     """Accept, on record, that the items of a scale, in its origin or in a month, do not measure one ability."""
     confirm(f"accept {first_month or 'the origin'} of scale {scale} with its misfit?", yes)
     model_change.accept_misfit(
-        current_database(), scale, first_month, current_settings().irt_first_month, by=signature(by), reason=reason
+        current_database(), scale, first_month, current_settings().irt_first_month, by=by, reason=reason
     )
     if first_month is None:
-        say(f"scale {scale}: accepted that its items do not measure one ability")
-        say("  to be calibrated again: the months that are held for it")
+        say(
+            f"scale {scale}: accepted that its items do not measure one ability",
+            "  to be calibrated again: the months that are held for it",
+        )
     else:
-        say(f"scale {scale}: {first_month} is accepted as it is, and later months are compared with it")
-        say(f"  to be calibrated again: {first_month} and any later month that is held for misfit")
+        say(
+            f"scale {scale}: {first_month} is accepted as it is, and later months are compared with it",
+            f"  to be calibrated again: {first_month} and any later month that is held for misfit",
+        )
 
 
 ITEM_LIMITS = {"max_abs_b", "max_b_se", "max_rmsd"}

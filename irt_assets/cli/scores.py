@@ -13,13 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.blocks import Moment, Section, pairs, table
-from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, signature
+from irt_assets.cli.console import AsJson, DryRun, ScaleId, Yes, confirm, out, print_blocks, print_json, say
+from irt_assets.cli.installation import By, Reason, current_database, require_reason, signature
 from irt_assets.common.arrays import finite
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import quantity, sentence
 from irt_assets.decisions.exports import write_export
-from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.stored import analysed_months
 from irt_assets.reports.equating_blocks import equating_blocks
 from irt_assets.reports.score_blocks import score_table
@@ -38,7 +37,6 @@ MAX_LISTED = 30
 PAGE_ONLY = ("differences", "equivalents")
 """Sections of a comparison of equatings that are too wide for a terminal; --json has their numbers."""
 Form = Annotated[str, typer.Argument(help="Form id.")]
-ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 OfMonth = Annotated[datetime | None, typer.Option("--month", formats=["%Y-%m"], help="Month, YYYY-MM.")]
 
 
@@ -141,7 +139,7 @@ def release(
     Prints how many scores and passes change against the table before. Scores
     that were handed out stay as they are.
     """
-    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    database = current_database()
     seen = database.call(preview_release, scale, form, number, undo=undo)
     say(*seen.sentences)
     if not dry_run:
@@ -174,7 +172,7 @@ def issue(
     Lists those concerned before it asks. Scores that were handed out stay as
     they are without --again.
     """
-    by, reason, database, now = signature(by), require_text("reason", reason), current_database(), datetime.now(UTC)
+    database, now = current_database(), datetime.now(UTC)
     seen = preview_issue(database, scale, form, _month(month), now=now)
     count = len(seen.new) + again * len(seen.changed)
     say(*seen.sentences, *["--again issues them again, with --month"] if seen.changed and not again else [])
@@ -201,7 +199,7 @@ def hold(
     """Hold the scores of learners on a form, invalidate them, or restore them."""
     if invalid and restore:
         raise PermanentFailure("--invalid and --restore contradict each other: give one of them")
-    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    database = current_database()
     status: Status = "invalid" if invalid else "issued" if restore else "held"
     found = database.call(scores_to_change, scale, form, users, status)
     _print_changes((score, replace(score, status=status)) for score in found)
@@ -231,7 +229,7 @@ def equate(
         raise PermanentFailure("--choose and --undo contradict each other: give one of them")
     database, now = current_database(), datetime.now(UTC)
     if choose or undo:
-        by, reason = signature(by), require_text("reason", reason)
+        by, reason = signature(by), require_reason(reason)
     if not undo:
         found = database.call(compare_methods, scale, new, old, now=now)
         if not as_json:
@@ -292,7 +290,7 @@ def standard(
     Prints the mark with its error, and how many learners would pass, before it
     asks. The ratings' hash, the panel and the former mark stay on record.
     """
-    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    database = current_database()
     decision = None
     if undo:
         decision, seen = database.call(standards.mark_to_undo, scale)

@@ -18,9 +18,9 @@ from irt_assets.adaptive.versions import (
     version_in_force,
     versions_in_force,
 )
-from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, current_settings, signature
-from irt_assets.decisions.release import midnight, require_text
+from irt_assets.cli.console import AsJson, DryRun, Yes, confirm, print_blocks, print_json, say
+from irt_assets.cli.installation import By, Reason, current_database, current_settings
+from irt_assets.decisions.release import midnight
 from irt_assets.reports.adaptive_blocks import (
     AdaptiveFacts,
     adaptive_blocks,
@@ -94,7 +94,7 @@ def set_(
     force, the promises that simulated tests do not keep, and simulated tests
     before and after. It refuses policies that the set in force cannot meet.
     """
-    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    database = current_database()
     policy, since = Policy.from_yaml(file.read_bytes()), midnight(begin, "--from") if begin else None
     say(*database.call(preview_policy, policy, since or datetime.now(UTC)))
     if not dry_run:
@@ -106,7 +106,7 @@ def set_(
 @app.command(epilog='Example: irt tests undo placement --by Kim --reason "too short"')
 def undo(test: Test, by: By, reason: Reason, yes: Yes = False) -> None:
     """Restore the policy before the last decision, for sessions that begin later."""
-    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    database = current_database()
     confirm(f"undo the last decision on test {test}?", yes)
     version = undo_version(database, test, by=by, reason=reason)
     offered = test in database.call(versions_in_force, datetime.now(UTC))

@@ -29,9 +29,12 @@ def weekly(first_month: str, *, running: bool) -> dg.WeeklyPartitionsDefinition:
     return dg.WeeklyPartitionsDefinition(start_date=first, day_offset=1, end_offset=int(running))
 
 
-def existing_partitions(asset: str) -> dg.AssetDep:
-    """A dependency on the existing partitions of `asset` within the period of the dependent partition."""
-    mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+def existing_partitions(asset: str, *, before: int = 0) -> dg.AssetDep:
+    """Return a dependency on the partitions of `asset` that exist.
+
+    They are those within the period of the dependent partition and within this number of its periods before.
+    """
+    mapping = dg.TimeWindowPartitionMapping(start_offset=-before, allow_nonexistent_upstream_partitions=True)
     return dg.AssetDep(asset, partition_mapping=mapping)
 
 

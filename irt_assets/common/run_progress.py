@@ -177,8 +177,9 @@ def _backfill_partitions(backfill: PartitionBackfill, job: str, assets: Collecti
     data = backfill.asset_backfill_data
     if data is None:
         return set(backfill.partition_names or ()) if job_of(backfill.job_name or "") == job else set()
-    found: set[str] = set()
-    for key, subset in data.target_subset.partitions_subsets_by_asset_key.items():
-        if key.to_user_string() in assets:
-            found |= set(subset.get_partition_keys())
-    return found
+    return {
+        partition
+        for key, subset in data.target_subset.partitions_subsets_by_asset_key.items()
+        if key.to_user_string() in assets
+        for partition in subset.get_partition_keys()
+    }

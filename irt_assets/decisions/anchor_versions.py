@@ -16,7 +16,6 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
-from irt_assets.decisions.release import require_text
 from irt_assets.ledger import fits, linked_windows
 from irt_assets.ledger.anchors import (
     anchor_items,
@@ -201,7 +200,6 @@ def change_anchors(
 
     Raises the errors of `preview_change`.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
         done = preview_change(connection, kind, scale_id, items, first_month)

@@ -11,7 +11,6 @@ import psycopg
 
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.common.wording import some_of
-from irt_assets.decisions.release import require_text
 from irt_assets.intake.silence import silent_sources
 from irt_assets.intake.staging import IMPORTS
 from irt_assets.ledger import closings
@@ -19,6 +18,7 @@ from irt_assets.ledger.month_state import latest_attempt
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.open_months import scales_to_compare, scales_with_changed_verdicts
+from irt_assets.responses.scale_decisions import require_text
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshots, lock_month, settings_differ
 from irt_assets.responses.verdicts import days_that_differ

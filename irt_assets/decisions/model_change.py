@@ -21,7 +21,6 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import join_names
 from irt_assets.decisions.origin import write_origin_fit
 from irt_assets.decisions.origin_sources import FittedWindow, WindowSnapshot, fit_origin, require_guessing
-from irt_assets.decisions.release import require_text
 from irt_assets.engines import Calibrator
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import (
@@ -70,27 +69,49 @@ class RefrozenAnchors:
 
 
 @dataclass(frozen=True)
-class ModelChange:
-    """A decision on a scale's model and priors from `first_month` on, and its effects.
+class DatedChange:
+    """A decision on a scale from `first_month` on.
 
     Attributes:
         values: decided values by subject; empty if all are in force already.
-        before, after: the scale in that month.
-        stale: months that have to be calibrated again.
-        anchors: the new version of the anchor set, or None if the anchors stay.
-        bank_anchors: whether the model changes while the anchors are the bank's.
+        by_default: whether nobody named the first month.
+        newest_decision: the number of the newest decision on the scale at the time of the preview.
     """
 
     scale_id: str
     first_month: str
     values: Mapping[Subject, str]
+    by_default: bool = field(default=False, repr=False, kw_only=True)
+    newest_decision: int = field(default=0, repr=False, kw_only=True)
+
+    def require_unchanged(self, connection: psycopg.Connection, *, is_same: bool = True) -> None:
+        """Raise PermanentFailure if the scale or its months have changed since the preview, or if not `is_same`."""
+        is_same = is_same and newest_decision(connection, self.scale_id) == self.newest_decision
+        if self.by_default and first_open_month(connection, self.scale_id) not in (None, self.first_month):
+            is_same = False
+        if not is_same:
+            raise PermanentFailure(
+                f"scale {self.scale_id} or its months have changed since the preview: nothing was decided. Run the "
+                "command again"
+            )
+
+
+@dataclass(frozen=True)
+class ModelChange(DatedChange):
+    """A decision on a scale's model and priors, and its effects.
+
+    Attributes:
+        before, after: the scale in the first month.
+        stale: months that have to be calibrated again.
+        anchors: the new version of the anchor set, or None if the anchors stay.
+        bank_anchors: whether the model changes while the anchors are the bank's.
+    """
+
     before: Scale
     after: Scale
     stale: tuple[str, ...] = ()
     anchors: RefrozenAnchors | None = None
     bank_anchors: bool = False
-    by_default: bool = field(default=False, repr=False)
-    newest_decision: int = field(default=0, repr=False)
     origin: OriginFit | None = field(default=None, repr=False)
     fitted: FittedWindow | None = field(default=None, repr=False)
 
@@ -102,13 +123,13 @@ class ModelChange:
         change = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
         if not self.values:
             return [f"scale {self.scale_id}: these values already hold from {self.first_month} on"]
-        lines = [f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are"]
-        if self.anchors is not None:
-            lines += _anchor_lines(self.anchors, self.after.model, self.first_month)
-        elif self.bank_anchors:
-            lines.append("the anchors are the bank's and keep their values")
         stale = f"stale until calibrated again: {', '.join(self.stale)}" if self.stale else "no month becomes stale"
-        return [*lines, f"{stale}; published values stay"]
+        return [
+            f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are",
+            *(_anchor_lines(self.anchors, self.after.model, self.first_month) if self.anchors else []),
+            *(["the anchors are the bank's and keep their values"] if self.bank_anchors else []),
+            f"{stale}; published values stay",
+        ]
 
 
 def _stored_values(scale: Scale) -> dict[Subject, str]:
@@ -170,20 +191,10 @@ def decide_model_change(database: Database, change: ModelChange, *, by: str, rea
 
     Raises PermanentFailure if the state on which the preview is based has changed since.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
-    start = Month(change.first_month).start
     with database.connect() as connection:
         advisory_lock(connection, "ledger", change.scale_id)
-        same = read_scales(connection, start)[change.scale_id] == change.before
-        same = same and newest_decision(connection, change.scale_id) == change.newest_decision
-        if change.by_default:
-            open_month = first_open_month(connection, change.scale_id)
-            same = same and open_month in (None, change.first_month)
-        if not same:
-            raise PermanentFailure(
-                f"scale {change.scale_id} or its months have changed since the preview: nothing was decided. Run "
-                "the command again"
-            )
+        is_same = read_scales(connection, Month(change.first_month).start)[change.scale_id] == change.before
+        change.require_unchanged(connection, is_same=is_same)
         return _write(connection, change, by=by, reason=reason)
 
 
@@ -192,7 +203,7 @@ def accept_guessing(database: Database, scale_id: str, first_month: str, *, by: 
 
     Raises PermanentFailure for a scale without an origin.
     """
-    by, reason, start = require_text("name", by), require_text("reason", reason), start_of(first_month)
+    start = start_of(first_month)
     with database.connect() as connection:
         initialised_scale(connection, scale_id, start)
         record_decisions(connection, scale_id, {"guessing": ACCEPTED}, start, by=by, reason=reason)
@@ -206,7 +217,6 @@ def accept_misfit(
 
     Raises PermanentFailure for a scale without an origin, and for a month that has not been fitted.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     start = start_of(first_month or calibrations_begin)
     with database.connect() as connection:
         scale = initialised_scale(connection, scale_id, start)

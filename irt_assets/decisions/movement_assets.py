@@ -8,7 +8,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.decisions.movement_proposal import proposal_lines, propose_automatic_movements
 from irt_assets.engines.spec import LIGHT_POOL
 from resources import tables
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import stored_in
 from resources.postgres.database import Database
 
 
@@ -23,7 +23,7 @@ def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition
         kinds={"numba", "postgres"},
         pool=LIGHT_POOL,
         op_tags={"dagster/priority": "-1"},
-        metadata={"dagster/column_schema": column_schema(tables.movement_proposal)},
+        metadata=stored_in(tables.movement_proposal),
     )
     def ability_movement(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]

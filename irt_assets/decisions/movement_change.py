@@ -7,16 +7,14 @@ reads the values in force; `abilities.batch` computes θ.
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from dataclasses import replace as with_changes
+from dataclasses import dataclass, replace as with_changes
 
 import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import last_measured_month, score_learners, stale_months
 from irt_assets.common.partitions import Month
-from irt_assets.decisions.model_change import first_open_month, newest_decision, start_of
-from irt_assets.decisions.release import require_text
+from irt_assets.decisions.model_change import DatedChange, first_open_month, newest_decision, start_of
 from irt_assets.decisions.release_impact import ThetaShift
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.steps import last_done_month
@@ -71,26 +69,20 @@ class MovementEffect(ThetaShift):
 
 
 @dataclass(frozen=True)
-class MovementChange:
-    """A decision on the movement of a scale's abilities from `first_month` on, and its effects.
+class MovementChange(DatedChange):
+    """A decision on the movement of a scale's abilities, and its effects.
 
     Attributes:
-        values: decided values by subject; empty if all are in force already.
         before: movement of abilities before the change.
         overtaken: decisions for later months that no longer apply.
         effect: effect on learners, or None if the movement stays the same.
         stale: months whose abilities have to be measured again.
     """
 
-    scale_id: str
-    first_month: str
-    values: Mapping[Subject, str]
     before: Movement
     overtaken: tuple[ScaleDecision, ...] = ()
     effect: MovementEffect | None = None
     stale: tuple[str, ...] = ()
-    by_default: bool = field(default=False, repr=False)
-    newest_decision: int = field(default=0, repr=False)
 
     @property
     def lines(self) -> list[str]:
@@ -145,17 +137,9 @@ def decide_movement_change(database: Database, change: MovementChange, *, by: st
 
     Raises PermanentFailure if the scale or its months have changed since the preview.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "ledger", change.scale_id)
-        open_month = first_open_month(connection, change.scale_id)
-        if newest_decision(connection, change.scale_id) != change.newest_decision or (
-            change.by_default and open_month not in (None, change.first_month)
-        ):
-            raise PermanentFailure(
-                f"scale {change.scale_id} or its months have changed since the preview: nothing was decided. Run "
-                "the command again"
-            )
+        change.require_unchanged(connection)
         return _write(connection, change, by=by, reason=reason)
 
 

@@ -16,7 +16,6 @@ import psycopg
 
 from irt_assets.abilities.batch import estimate
 from irt_assets.common.wording import quantity
-from irt_assets.decisions.release import require_text
 from irt_assets.decisions.release_impact import ThetaShift
 from irt_assets.intake.corrections import Rekeying, rekey_answers
 from irt_assets.intake.staging import lock_out_imports_and_posts
@@ -25,7 +24,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.item_keys import DROPPED, RIGHT, Key
-from irt_assets.responses.scale_decisions import KEY_OF, record_decisions, standing_decision
+from irt_assets.responses.scale_decisions import KEY_OF, record_decisions, require_text, standing_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from resources.failures import PermanentFailure
@@ -160,7 +159,7 @@ def _decide(
 ) -> Rekeying:
     opens = partial(reopen_months, by=by, reason=reason) if reopen else None
     undone = (
-        standing_decision(key_decisions(connection, item_id), f"decision on the key of {item_id}")
+        standing_decisions(key_decisions(connection, item_id), f"decision on the key of {item_id}")[-1]
         if key is None
         else {}
     )

@@ -19,12 +19,11 @@ from irt_assets.ledger.decisions import record_release_decisions
 from irt_assets.ledger.proposals import scales_proposed_for
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.responses.open_months import scales_with_changed_verdicts
+from irt_assets.responses.scale_decisions import require_text
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
 MAX_LINES_SHOWN = 10
-MAX_TEXT_LENGTH = 2_000
-"""Largest length of a name or a reason, in characters. Longer text was probably pasted by mistake."""
 
 
 def next_month(now: datetime) -> datetime:
@@ -161,7 +160,6 @@ def reject(
 
     Raises PermanentFailure, which names the proposals, if they are not open or differ from `seen` (see `accept`).
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         found = open_proposals(connection, references)
         _require_unchanged(found, seen)
@@ -208,19 +206,6 @@ def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]
     """Lock the scales of these proposals against other decisions until the transaction ends."""
     for scale_id in scales_proposed_for(connection, [reference.window for reference in references]):
         advisory_lock(connection, "ledger", scale_id)
-
-
-def require_text(subject: str, text: str) -> str:
-    """A name or a reason without surrounding space.
-
-    Raises PermanentFailure if it has no letters or digits, is too long, or has unprintable characters.
-    """
-    stripped = text.strip()
-    if not any(character.isalnum() for character in stripped):
-        raise PermanentFailure(f"a decision needs a {subject}, got {text!r}: it is stored for later readers")
-    if len(stripped) > MAX_TEXT_LENGTH or any(not c.isprintable() and c not in "\n\t" for c in stripped):
-        raise PermanentFailure(f"the {subject} must be text of at most {MAX_TEXT_LENGTH:,} printable characters")
-    return stripped
 
 
 def _require_unchanged(found: Sequence[Proposal], seen: Sequence[Proposal]) -> None:

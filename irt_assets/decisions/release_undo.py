@@ -23,10 +23,11 @@ from irt_assets.decisions.proposals import (
     proposals,
     superseded_reason,
 )
-from irt_assets.decisions.release import lock_ledgers, next_month, require_text
+from irt_assets.decisions.release import lock_ledgers, next_month
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.ledger.decisions import last_standing_decision, record_release_decisions, window_accepted_after
 from irt_assets.ledger.publications import Publication, publications_of, publish
+from irt_assets.responses.scale_decisions import require_text
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure

@@ -12,9 +12,9 @@ from typing import Literal
 
 import psycopg
 
-from irt_assets.decisions.release import require_text
 from irt_assets.ledger.anchors import anchors_among
 from irt_assets.responses.item_status import Status, item_status
+from irt_assets.responses.scale_decisions import require_text
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -26,32 +26,6 @@ MIN_LEAD_TIME = timedelta(minutes=1)
 def next_day(now: datetime) -> datetime:
     """The next midnight UTC, at which a decision on an item takes effect by default."""
     return datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
-
-
-def withdraw(
-    database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
-) -> list[Status]:
-    """Record that `by` withdraws the items from `since` on (None: next midnight UTC). On any error, nothing is
-    recorded.
-
-    Raises PermanentFailure, naming the items, if items are unknown, anchors or withdrawn already, or if `since` is not
-    in the future.
-    """
-    return _decide(database, items, "withdrawn", since, by, reason, now)
-
-
-def restore(
-    database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
-) -> list[Status]:
-    """Record that `by` restores the items from `since` on. On any error, nothing is recorded.
-
-    `since`: None for the earliest time that changes no reported value; a withdrawal that has not begun by then never
-    takes effect.
-
-    Raises PermanentFailure, naming the items, if items are not withdrawn, or if `since` is not in the future or is
-    before the withdrawal.
-    """
-    return _decide(database, items, "restored", since, by, reason, now)
 
 
 def preview(
@@ -71,15 +45,24 @@ def preview(
     return begins
 
 
-def _decide(
+def decide_use(
     database: Database,
     items: Sequence[str],
     state: Use,
-    since: datetime | None,
+    *,
+    since: datetime | None = None,
     by: str,
     reason: str,
     now: datetime,
 ) -> list[Status]:
+    """Record that `by` withdraws the items from `since` on, or restores them. On any error, nothing is recorded.
+
+    `since`: None for the next midnight UTC or, for a restoration, the earliest time that changes no reported value. A
+    withdrawal that has not begun by then never takes effect.
+
+    Raises PermanentFailure, naming the items, if items are unknown, anchors or withdrawn already, or not withdrawn when
+    they are restored, or if `since` is not in the future or is before the withdrawal.
+    """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "item_status", "")

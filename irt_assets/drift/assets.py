@@ -34,7 +34,7 @@ from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.plots import Picture
 from resources import tables
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import stored_in
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -86,21 +86,21 @@ def build_drift_assets(
     """
     in_common: dict[str, Any] = {
         "partitions_def": months,
-        "deps": ["linked_item_parameters", "published_item_parameters"],
+        "deps": ["scored_responses", "linked_item_parameters", "published_item_parameters"],
         "pool": LIGHT_POOL,
         "automation_condition": follows_a_month,
     }
 
     of_items = dg.asset(
         **in_common,
-        metadata={"dagster/column_schema": column_schema(tables.item_drift)},
+        metadata=stored_in(tables.item_drift),
         description="One row per published item: its change against the set in force when the month began, the size "
         "of the effect, and the likely cause (drift, a leak, a wrong key).",
     )(item_drift)
 
     @dg.asset(
         **in_common,
-        metadata={"dagster/column_schema": column_schema(tables.dif_analysis)},
+        metadata=stored_in(tables.dif_analysis),
         description="One row per item and group of learners: whether the item functions differently for the group than "
         "for other learners of equal ability (DIF), for each of the scale's attributes.",
     )
@@ -128,7 +128,7 @@ def build_drift_assets(
 
     @dg.asset(
         **in_common,
-        metadata={"dagster/column_schema": column_schema(tables.test_information)},
+        metadata=stored_in(tables.test_information),
         description="One row per item, and one for the test: its information over θ, as published and in the month. "
         "Items that lost a fifth of their information are flagged.",
     )

@@ -5,7 +5,7 @@ Drift is judged again here, by the same functions and from the same evidence as 
 assets show them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -238,8 +238,8 @@ def high_severity_items(severity: Mapping[str, str]) -> list[str]:
     return sorted(item for item, level in severity.items() if level == "high")
 
 
-def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
-    """The rows of `test_information` for every published item and every new item."""
+def item_rows(found: MonthInformation) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `test_information` for every published item and every new item."""
     items, people, losses = found.items, found.loss.abilities, found.loss.items
     published, now = (
         Information.from_parameters(x, found.theta).items.T for x in (items.published, items.now)
@@ -249,7 +249,6 @@ def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
     average, greatest = people.weights @ latest.items, latest.greatest
     of_published = people.weights @ Information.from_parameters(items.published, people.theta).items
     across = found.compared.drift.across_models
-    rows = []
     for j, item in enumerate(items.item_ids):
         in_force, estimated = bool(items.in_force[j]), bool(items.estimated[j])
         both = "of another model" if item in across else "compared"
@@ -284,8 +283,7 @@ def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
             "published": as_list(published[j]) if in_force else None,
             "now": as_list(now[j]) if estimated else None,
         }
-        rows.append({"item_id": item, "curve": curve, "flagged": item in losses.flagged, "details": details})
-    return rows
+        yield {"item_id": item, "curve": curve, "flagged": item in losses.flagged, "details": details}
 
 
 def rows_of(found: MonthInformation) -> dict[str, InformationRow]:

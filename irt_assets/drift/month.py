@@ -3,7 +3,7 @@
 `irt_psychometrics.drift` computes the numbers; evidence.py reads the answers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,17 +123,17 @@ def _with_changes(
 
 
 def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:
-    rows = [] if judged.drift is None else _compared_rows(judged.drift) + _tested_rows(judged.drift, judged.unestimated)
+    drift = judged.drift
+    rows = [] if drift is None else [*_compared_rows(drift), *_tested_rows(drift, judged.unestimated)]
     of_all = {"month": month, "scale_id": scale.scale_id, "engine": scale.engine}
     return pd.DataFrame([of_all | row for row in rows], columns=None if rows else [*of_all, "item_id", "severity"])
 
 
-def _compared_rows(drift: Drift) -> list[dict[str, Any]]:
+def _compared_rows(drift: Drift) -> Iterator[dict[str, Any]]:
     trends = drift.trends
     position = {item: k for k, item in enumerate(trends.item_ids)} if trends else {}
     limits = {name: drift.beyond_limits(name) for name in ("a", "b", "c")}
     across = drift.across_models
-    rows = []
     for j, item in enumerate(drift.item_ids):
         details: dict[str, Any] = {
             "published": {name: finite(getattr(drift.comparison.published, name)[j]) for name in ("a", "b", "c")},
@@ -162,28 +162,24 @@ def _compared_rows(drift: Drift) -> list[dict[str, Any]]:
             }
         if item in drift.changes:
             details["change"] = _change_record(drift, item)
-        rows.append(
-            {
-                "item_id": item,
-                "delta_a": finite(drift.delta_a[j]),
-                "delta_b": finite(drift.delta_b[j]),
-                "delta_c": finite(drift.delta_c[j]),
-                "p_value": drift.p[j],
-                "q_value": drift.q[j],
-                "wabc": drift.wabc[j],
-                "severity": drift.severity[j],
-                "details": details,
-            }
-        )
-    return rows
+        yield {
+            "item_id": item,
+            "delta_a": finite(drift.delta_a[j]),
+            "delta_b": finite(drift.delta_b[j]),
+            "delta_c": finite(drift.delta_c[j]),
+            "p_value": drift.p[j],
+            "q_value": drift.q[j],
+            "wabc": drift.wabc[j],
+            "severity": drift.severity[j],
+            "details": details,
+        }
 
 
-def _tested_rows(drift: Drift, unestimated: UnestimatedItems) -> list[dict[str, Any]]:
-    """Items without an estimate, by their proportion correct."""
+def _tested_rows(drift: Drift, unestimated: UnestimatedItems) -> Iterator[dict[str, Any]]:
+    """Yield the rows of items without an estimate, by their proportion correct."""
     tested = drift.proportions
     if tested is None:
-        return []
-    rows = []
+        return
     for j, item in enumerate(tested.item_ids):
         details: dict[str, Any] = {
             "published": dict(zip("abc", unestimated.published[item], strict=True)),
@@ -199,17 +195,14 @@ def _tested_rows(drift: Drift, unestimated: UnestimatedItems) -> list[dict[str, 
         }
         if item in drift.changes:
             details["change"] = _change_record(drift, item)
-        rows.append(
-            {
-                "item_id": item,
-                "p_value": tested.p[j],
-                "q_value": tested.q[j],
-                "wabc": abs(tested.difference[j]),
-                "severity": tested.severity[j],
-                "details": details,
-            }
-        )
-    return rows
+        yield {
+            "item_id": item,
+            "p_value": tested.p[j],
+            "q_value": tested.q[j],
+            "wabc": abs(tested.difference[j]),
+            "severity": tested.severity[j],
+            "details": details,
+        }
 
 
 def across_models_in_words(published: Model, fitted: Model) -> str:

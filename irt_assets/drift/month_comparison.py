@@ -9,11 +9,11 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.drift.uncompared_months import not_judged_reason
+from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.values_with_errors import (
     LinkedWindow,
     SetInForce,
     compare_with_published,
-    frozen_anchors,
     linked_window,
     set_in_force_with_errors,
 )
@@ -40,7 +40,7 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
         raise PsychometricsError(f"not judged: {red}")
     start = Month(month).start
     window = linked_window(connection, scale, month)
-    anchors = frozen_anchors(connection, scale)
+    anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     if window is None or anchors is None:
         raise PsychometricsError(f"{month} has no converged fit that was linked to the anchors")
     at = set_in_force_with_errors(connection, scale, start, anchors)

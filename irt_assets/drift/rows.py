@@ -34,8 +34,7 @@ class DriftRow:
 
     @property
     def kind(self) -> str | None:
-        kind: str | None = self.details.get("change", {}).get("kind")
-        return kind
+        return self.details.get("change", {}).get("kind")
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 
 class Calibrator(Protocol):
-    """Turns responses into a `Calibration`, on the fit's own scale or, if there are anchors, on their scale.
-
-    Raises PsychometricsError if the data allow no calibration, and PermanentFailure if the engine itself failed. A fit
-    that did not converge is returned with `convergence.converged = False` and a reason.
-    """
+    """An engine that turns responses into a `Calibration`."""
 
     name: str
 
     def calibrate(
         self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
-    ) -> Calibration: ...
+    ) -> Calibration:
+        """Calibrate on the fit's own scale or, if there are anchors, on the scale of the anchors.
+
+        Raises PsychometricsError if the data allow no calibration, and PermanentFailure if the engine itself failed. A
+        fit that did not converge is returned with `convergence.converged = False` and a reason.
+        """
 
 
 class SampledCalibration(NamedTuple):
@@ -46,6 +47,7 @@ class SampledCalibration(NamedTuple):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A Calibrator that also returns its draws. Raises the same errors as `Calibrator.calibrate`."""
+    """A Calibrator that also returns posterior draws."""
 
-    def draw(self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str) -> SampledCalibration: ...
+    def draw(self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str) -> SampledCalibration:
+        """Calibrate, and return the draws, too. Raises the same errors as `Calibrator.calibrate`."""

@@ -8,7 +8,7 @@ from irt_assets.features.daily import write_features
 from irt_assets.responses.verdicts import judge_missing
 from resources import tables
 from resources.cluster.relational import application
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import stored_in
 from resources.postgres.database import Database
 
 
@@ -22,7 +22,7 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
         description="One row per learner and topic of the day: live answers, correct ones, the median response time "
         "of the correct ones, and hints.",
         kinds={"postgres", "ibis"},
-        metadata={"dagster/column_schema": column_schema(tables.features_topic_daily)},
+        metadata=stored_in(tables.features_topic_daily),
     )
     def features_topic_daily(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]

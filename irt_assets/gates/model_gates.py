@@ -87,19 +87,19 @@ def guessing_is_in_the_model(evidence: Evidence) -> GateResult:
 @_name_sample
 def misfit_was_accepted(evidence: Evidence) -> GateResult:
     """The items of the reference window measure one ability, or a person has accepted that they do not."""
-    found = _stored_comparison(evidence)
-    if isinstance(found, GateResult):
-        return found
-    return apply_new_misfit_rule(evidence, accepted_misfit(evidence, found))
+    return _judge_comparison(evidence, accepted_misfit)
 
 
 @_name_sample
 def misfit_has_not_grown(evidence: Evidence) -> GateResult:
     """The month's misfit has not grown since the reference window."""
+    return _judge_comparison(evidence, growth_of_misfit)
+
+
+def _judge_comparison(evidence: Evidence, judge: Callable[[Evidence, ComparedMisfit], GateResult]) -> GateResult:
+    """Judge the stored comparison by the scale's rule on new misfit. Returns the reason if no comparison is stored."""
     found = _stored_comparison(evidence)
-    if isinstance(found, GateResult):
-        return found
-    return apply_new_misfit_rule(evidence, growth_of_misfit(evidence, found))
+    return found if isinstance(found, GateResult) else apply_new_misfit_rule(evidence, judge(evidence, found))
 
 
 def new_misfit(evidence: Evidence) -> GateResult:

@@ -127,7 +127,8 @@ def source_states(connection: psycopg.Connection) -> list[SourceState]:
 
 def arrivals(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
     """The last `most` arrivals (a file, a pull, or a minute of posts), newest first."""
-    cursor = connection.cursor(row_factory=psycopg.rows.dict_row).execute(
+    return named_rows(
+        connection,
         """SELECT arrived_at, source, kind, sum(read)::bigint AS read, sum(accepted)::bigint AS accepted,
              sum(corrected)::bigint AS corrected, sum(duplicates)::bigint AS duplicates,
              sum(read - accepted - corrected - duplicates)::bigint AS rejected,
@@ -135,7 +136,6 @@ def arrivals(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
            FROM intake GROUP BY 1, 2, 3 ORDER BY 1 DESC, 2 LIMIT %s""",
         (most,),
     )
-    return cursor.fetchall()
 
 
 def refused_rows(connection: psycopg.Connection, source: str | None = None) -> Iterator[RefusedRow]:

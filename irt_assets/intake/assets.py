@@ -5,7 +5,7 @@ import dagster as dg
 from irt_assets.common.partitions import day_bounds
 from irt_assets.common.retries import classify_failures
 from irt_assets.intake.inbox import import_waiting_files
-from resources.dagster_schema import column_schema, row_table
+from resources.dagster_schema import row_table, stored_in
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
 from resources.tables import intake, question, response_log
@@ -29,7 +29,7 @@ def build_external_assets(days: dg.DailyPartitionsDefinition) -> list[dg.AssetSp
             "question_bank",
             description="One row per item of the bank: its scale, its topic, and whether it is an anchor. An external "
             "asset, which imports and pulls write.",
-            metadata={"dagster/column_schema": column_schema(question)},
+            metadata=stored_in(question),
         ),
         dg.AssetSpec(
             "attempts",
@@ -38,7 +38,7 @@ def build_external_assets(days: dg.DailyPartitionsDefinition) -> list[dg.AssetSp
             description="One row per attempt: who answered which item, when, and how. An external asset, which "
             "imports, the inbox, posts and pulls write.",
             partitions_def=days,
-            metadata={"dagster/column_schema": column_schema(response_log)},
+            metadata=stored_in(response_log),
         ),
     ]
 
@@ -51,7 +51,7 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         partitions_def=days,
         description="One row per arrival of the day (a file, a pull, or a minute of posts): how many of its rows "
         "were new, corrected, known or refused. A run first imports the waiting files of the inbox.",
-        metadata={"dagster/column_schema": column_schema(intake)},
+        metadata=stored_in(intake),
     )
     def attempts_intake(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +20,7 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import MAX_ID_LENGTH, NAMES, Columns
-from irt_assets.intake.jsonlines import UnstorableJson, parse_json
+from irt_assets.intake.jsonlines import parse_json
 from irt_assets.intake.mapping import AUTO, Binding, Mapping, bind, encoding_of, load_mapping
 from irt_assets.intake.max_scores import (
     FORMER_MAXIMA,
@@ -28,7 +29,7 @@ from irt_assets.intake.max_scores import (
     require_consistent_scores,
 )
 from irt_assets.intake.readers import open_source
-from irt_assets.intake.report import ERASED, ImportReport, RefusedRow, Reject, ignore_rows, with_learner_id
+from irt_assets.intake.report import ERASED, ImportReport, InvalidRow, RefusedRow, Reject, ignore_rows, with_learner_id
 from irt_assets.intake.scoring import NUMBER, points
 from irt_assets.intake.sources import Source, plain_rows
 from irt_assets.intake.staging import lock_out_imports_and_posts
@@ -72,13 +73,6 @@ DEFAULTS = {"scale_id": "'default'", "is_test": "false"}
 """Column → SQL value for an empty cell of a new row."""
 
 
-class _Refusal(Exception):
-    def __init__(self, reason: str, value: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.value = value
-
-
 @dataclass(frozen=True)
 class Kind:
     """Differences between items and learners.
@@ -89,7 +83,7 @@ class Kind:
         also_called: our column → other names of it that are understood without a mapping.
         columns: columns of the table that are filled.
         document: the JSON column among them, which is merged and not replaced.
-        row: function that turns cells into the values of `columns`. Raises _Refusal if a cell is invalid.
+        row: function that turns cells into the values of `columns`. Raises InvalidRow if a cell is invalid.
     """
 
     table: str
@@ -189,10 +183,7 @@ def read_rows(
     rules, columns = binding.mapping, Columns(binding)
     names = [*binding.columns, *(name for name in rules.constants if name not in binding.columns)]
     report.notes.append(f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}")
-    unused = set(source.columns) - {
-        column for columns_of_name in binding.columns.values() for column in columns_of_name
-    }
-    if unused:
+    if unused := {*source.columns} - {*chain(*binding.columns.values())}:
         report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
     if kind is QUESTIONS and "model" not in names and not {"t0", "t1"} & set(names) and STEPS & set(names):
         report.notes.append(f"{file}: {ItemRow.STEPS_OR_GRADED}")
@@ -218,9 +209,9 @@ def read_rows(
             key = cells[kind.key]
             try:
                 if erased is not None and key is not None and (erasure := erased(key)):
-                    raise _Refusal(ERASED, erasure)
+                    raise InvalidRow(ERASED, erasure)
                 row = _convert_cells(kind, cells, seen)
-            except _Refusal as refusal:
+            except InvalidRow as refusal:
                 kept = "" if refusal.reason == ERASED else source.raw(raw)
                 if kind is LEARNERS and kept:
                     kept = with_learner_id(kept, key)
@@ -239,30 +230,27 @@ def binding_of(kind: Kind, file: str, columns: Sequence[str], mapping: str | Pat
 
 def _own_mapping(kind: Kind, columns: Sequence[str]) -> Mapping:
     """The mapping of a file with our column names. Other columns of learners become attributes."""
-    names: dict[str, tuple[str, ...]] = {name: (name,) for name in kind.known}
-    if kind is LEARNERS:
-        taken = {*names, *(name for names in kind.also_called.values() for name in names)}
-        for name in columns:
-            if name not in taken:
-                names[name] = (name,)
+    attributes = columns if kind is LEARNERS else ()
+    aliases = {*chain(*kind.also_called.values())}
+    names: dict[str, tuple[str, ...]] = {name: (name,) for name in (*kind.known, *attributes) if name not in aliases}
     return Mapping(name="own", columns=names, also_called=kind.also_called, preset=True)
 
 
 def _convert_cells(kind: Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Convert cells to the table's row. Raises _Refusal if they are invalid, or differ from an earlier row with the
+    """Convert cells to the table's row. Raises InvalidRow if they are invalid, or differ from an earlier row with the
     same id in `seen`."""
     key = cells[kind.key]
     if key is None:
-        raise _Refusal(f"missing_{kind.key.removesuffix('_id')}", "")
+        raise InvalidRow(f"missing_{kind.key.removesuffix('_id')}", "")
     filled = {name: value for name, value in cells.items() if value is not None}
     limited = [*filled, *(filled.get(name, "") for name in NAMES)]
     if long := next((text for text in limited if len(text.encode()) > MAX_ID_LENGTH), None):
-        raise _Refusal("id_too_long", long)
+        raise InvalidRow("id_too_long", long)
     if nul := next((name for name, value in filled.items() if "\0" in name + value), None):
-        raise _Refusal("bad_character", nul)
+        raise InvalidRow("bad_character", nul)
     row = kind.row(cells)
     if key in seen and _plain(seen[key]) != _plain(row):
-        raise _Refusal("conflicting_duplicate", key)
+        raise InvalidRow("conflicting_duplicate", key)
     return row
 
 
@@ -285,14 +273,14 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     given |= {name: _number(name, cells, -math.inf, math.inf) for name in SCORE_PARAMETERS}
     irt: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if irt and not {"a", "b"} <= set(irt):
-        raise _Refusal("incomplete_parameters", ", ".join(f"{name}={value}" for name, value in irt.items()))
+        raise InvalidRow("incomplete_parameters", ", ".join(f"{name}={value}" for name, value in irt.items()))
     irt |= _score_entries(cells)
     model = (cells.get("model") or "").lower()
     if model and (irt or model not in DICHOTOMOUS_MODELS):
         if model not in MODELS:
-            raise _Refusal("bad_model", model)
+            raise InvalidRow("bad_model", model)
         if model in DICHOTOMOUS_MODELS and irt.get("max_score", 1) > 1:
-            raise _Refusal("bad_model", f"{model}, which is for right and wrong, with max_score={irt['max_score']}")
+            raise InvalidRow("bad_model", f"{model}, which is for right and wrong, with max_score={irt['max_score']}")
         irt["model"] = model
     if irt:
         meta["irt"] = irt
@@ -311,7 +299,7 @@ def _convert_parameters(cells: Cells) -> Cells:
     try:
         ItemRow.require_known_model(numbers, cells.get("model") or "")
     except PsychometricsError as error:
-        raise _Refusal("bad_model", str(error)) from None
+        raise InvalidRow("bad_model", str(error)) from None
     if ItemRow.form_of(numbers) is None:
         return {"c": repr(numbers["g"])} if "g" in numbers and cells.get("c") is None else {}
     if any(cells.get(name) is not None for name in SCORE_PARAMETERS):
@@ -319,17 +307,17 @@ def _convert_parameters(cells: Cells) -> Cells:
     try:
         found = ItemRow.parameters_of(numbers) or {}
     except PsychometricsError as error:
-        raise _Refusal("incomplete_parameters", str(error)) from None
+        raise InvalidRow("incomplete_parameters", str(error)) from None
     declared = _number("max_score", cells, 1, MAX_SCORE)
     if declared is not None and found.pop("max_score", 1.0) > declared:
-        raise _Refusal("bad_max_score", f"{declared:g}, and there are parameters of higher scores")
+        raise InvalidRow("bad_max_score", f"{declared:g}, and there are parameters of higher scores")
     return {name: repr(x) for name, x in found.items()}
 
 
 def _score_entries(cells: Cells) -> dict[str, Any]:
     most, block = cells.get("max_score"), cells.get("block")
     if most is not None and not (re.match(r"^\d+(\.0+)?$", most) and 1 <= float(most) <= MAX_SCORE):
-        raise _Refusal("bad_max_score", most)
+        raise InvalidRow("bad_max_score", most)
     return {} | ({"max_score": int(float(most))} if most else {}) | ({"block": block} if block else {})
 
 
@@ -339,7 +327,7 @@ def _learner(cells: Cells) -> tuple[Any, ...]:
     is_test = cells.get("is_test")
     [number] = points(pa.array([is_test], pa.string()))
     if is_test is not None and number not in (0, 1):
-        raise _Refusal("bad_is_test", is_test)
+        raise InvalidRow("bad_is_test", is_test)
     return (
         cells["user_id"],
         Jsonb(attributes),
@@ -353,18 +341,18 @@ def _object(name: str, cells: Cells) -> dict[str, Any]:
     text = cells.get(name)
     value = _json(f"bad_{name}", text) if text else {}
     if not isinstance(value, dict):
-        raise _Refusal(f"bad_{name}", text or "")
+        raise InvalidRow(f"bad_{name}", text or "")
     return value
 
 
 def _json(reason: str, text: str) -> Any:
-    """Parse JSON. Raises _Refusal if it is invalid or PostgreSQL cannot store the value."""
+    """Parse JSON. Raises InvalidRow if it is invalid or PostgreSQL cannot store the value."""
     try:
         value = parse_json(text)
-    except UnstorableJson:
-        raise _Refusal(reason, text) from None
+    except ValueError:
+        raise InvalidRow(reason, text) from None
     if not _storable(value, MAX_DEPTH):
-        raise _Refusal(reason, text)
+        raise InvalidRow(reason, text)
     return value
 
 
@@ -382,7 +370,7 @@ def _number(name: str, cells: Cells, smallest: float, largest: float) -> float |
         return None
     value = float(text) if re.match(NUMBER, text) else math.nan
     if not (math.isfinite(value) and smallest <= value <= largest):
-        raise _Refusal("bad_number", f"{name}={text}")
+        raise InvalidRow("bad_number", f"{name}={text}")
     return int(value) if name == "n" else value
 
 
@@ -391,7 +379,7 @@ def _tags(text: str) -> list[str]:
         return [tag for tag in map(str.strip, re.split("[;,|]", text)) if tag]
     tags = _json("bad_tags", text)  # from JSON lines
     if not all(isinstance(tag, str) for tag in tags):
-        raise _Refusal("bad_tags", text)
+        raise InvalidRow("bad_tags", text)
     return list(tags)
 
 

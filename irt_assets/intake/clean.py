@@ -83,12 +83,10 @@ class CleanedBatch:
     Attributes:
         answers: the valid answers, with our columns and `line`.
         refused: the other answers.
-        read: number of all answers of the batch.
     """
 
     answers: pa.RecordBatch
     refused: Refusals
-    read: int
 
 
 @dataclass(frozen=True)
@@ -298,7 +296,7 @@ class Cleaner:
             answers["mode"] = modes
         answers |= {name: columns[name] for name in TEXTS if name in columns}
         table = pa.record_batch(answers)
-        return CleanedBatch(table.filter(pa.array(verdicts.sound)), verdicts.refusals(raw.rows), count)
+        return CleanedBatch(table.filter(pa.array(verdicts.sound)), verdicts.refusals(raw.rows))
 
     def _scores(
         self, items: pa.Array, cells: pa.Array, right: pa.BooleanArray, verdicts: _Verdicts

@@ -64,7 +64,12 @@ class CsvSource(TextSource):
             raise PermanentFailure(f"{path}: its header is longer than {sources.HEAD:,} bytes. Is it a table?")
         check_columns(path, names)
         self.columns = unique_names(name.strip(SPACE) for name in names)
-        self.check_empty_lines(len(self.columns))
+        # An empty line is a row with a cell for every column.
+        if self.empty_lines * max(len(self.columns), sources.MIN_COLUMNS_COUNTED) > sources.MAX_EMPTY_CELLS:
+            raise PermanentFailure(
+                f"{path}: more than {self.empty_lines:,} empty lines in {sources.BLOCK:,} bytes. Delete them"
+                " (grep -v '^\\s*$' FILE > NEW)."
+            )
 
     def batches(self) -> Iterator[Batch]:
         # The last line may lack a line break, so a file may have a row although all of its line breaks are in the
@@ -172,11 +177,10 @@ class _RowNumbers:
         bad_before = self._bad + np.searchsorted(sound_before, sound, side="right")
         self._sound += rows.num_rows
         until = len(skipped) if everything else int((sound_before < self._sound).sum())
-        bad = [_bad_row(row, number) for row, number in zip(skipped[:until], numbers.tolist(), strict=False)]
+        bad = [
+            BadRow(number, "ragged_row", f"{row.actual_columns} columns, not {row.expected_columns}", row.text)
+            for row, number in zip(skipped[:until], numbers.tolist(), strict=False)
+        ]
         del skipped[:until]
         self._bad += until
         return Batch(rows, sound + bad_before + self._header_rows + 1, bad)
-
-
-def _bad_row(row: Any, number: int) -> BadRow:
-    return BadRow(number, "ragged_row", f"{row.actual_columns} columns, not {row.expected_columns}", row.text)

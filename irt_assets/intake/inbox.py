@@ -5,8 +5,6 @@ This module reads and writes the table `inbox_file`, and reads `_import.yaml`. W
 `resources.files.inbox_files`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re
@@ -23,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 import psycopg
 from psycopg.types.json import Jsonb
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_rows
 from irt_assets.intake.ingest import AnswerSource, check_zone, ingest_answers, limits_of
@@ -31,6 +29,7 @@ from irt_assets.intake.mapping import (
     AUTO,
     Encoding,
     Mapping,
+    Rules,
     bind_attempts,
     encoding_of,
     load_mapping,
@@ -91,8 +90,7 @@ back, and the file is ready, too.
 """
 
 
-class _BankOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _BankOptions(Rules):
     mapping: str = AUTO
     encoding: Encoding | None = None
 
@@ -102,7 +100,7 @@ class _AnswerOptions(_BankOptions):
     dichotomise: str | None = None
     key: str | None = None
     strict: bool = False
-    max_scores: dict[str, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
+    max_scores: dict[str, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,7 @@ class FolderOptions:
     encoding: str | None
 
     @classmethod
-    def read(cls, inbox: Inbox, folder: str) -> FolderOptions:
+    def read(cls, inbox: Inbox, folder: str) -> "FolderOptions":
         """Read the options; defaults if there is no such file. Raises PermanentFailure that names the wrong key."""
         name = f"{folder}/{OPTIONS_FILE}"
         kind = _AnswerOptions if folder == "attempts" else _BankOptions
@@ -259,9 +257,11 @@ def _import_file(database: Database, inbox: Inbox, file: WaitingFile, options: F
         return FileOutcome(file.path, "unchanged")
     except ObjectMissing as failure:
         return FileOutcome(file.path, "vanished", str(failure))
-    except Exception as failure:
-        if not _is_the_files_fault(failure):
-            raise
+    except psycopg.DataError as failure:
+        return _set_aside(database, file.path, failure, [file])
+    except (psycopg.Error, TransientFailure, OSError):  # not the file's fault: the next file would fail, too
+        raise
+    except Exception as failure:  # noqa: BLE001 - errors of readers have types of their own
         return _set_aside(database, file.path, failure, [file])
 
 
@@ -288,13 +288,6 @@ def _counted_while_it_runs(database: Database, file: WaitingFile) -> Iterator[No
         record(file.begun)
         if stops:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _is_the_files_fault(failure: Exception) -> bool:
-    """Whether the file caused the failure, and not the database or the disk, so that the next file can be imported."""
-    if isinstance(failure, psycopg.Error):
-        return isinstance(failure, psycopg.DataError)
-    return not isinstance(failure, TransientFailure | OSError)
 
 
 def _ingest_file(database: Database, source: Source, file: WaitingFile, options: FolderOptions) -> ImportReport:

@@ -5,15 +5,11 @@ transaction, and the errors that concern a whole source. What does not belong he
 of a single answer (see `clean`), and the statements that compare answers (see `staging`).
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from collections.abc import Mapping as Map
+from collections.abc import Callable, Collection, Iterator, Mapping as Map, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from types import MappingProxyType
 
 import numpy as np
 import psycopg
@@ -24,15 +20,13 @@ from irt_assets.common.wording import quantity, some_of
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import Cleaner, Columns, Limits, Refusals
 from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
-from irt_assets.intake.matrix import item_columns
+from irt_assets.intake.matrix import Patterns, item_columns
 from irt_assets.intake.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
-from irt_assets.intake.patterns import Patterns
 from irt_assets.intake.report import (
     ERASED,
     ImportReport,
     RefusedRow,
     Reject,
-    erased_rows_note,
     with_learner_id,
 )
 from irt_assets.intake.scoring import (
@@ -59,7 +53,7 @@ MAX_ANSWERS = 2**19  # number of answers that are cleaned at once
 
 def ingest_answers(
     connection: psycopg.Connection,
-    sources: Sequence[AnswerSource],
+    sources: Sequence["AnswerSource"],
     report: ImportReport,
     reject: Reject,
     limits: Limits,
@@ -120,7 +114,7 @@ def ingest_answers(
     report.notes += follow_new_maxima(connection, sources[0].name, changed)
     verdicts = staging.judge(strict=strict)
     if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
-        report.notes.append(erased_rows_note(erased, staging.erasures()))
+        report.notes.append(f"{erased:,} rows of erased learners were left out: {', '.join(staging.erasures())}")
     _count_verdicts(staging, sources, arrivals, verdicts)
     if any(arrival.report.accepted for arrival in arrivals):
         if verdicts:
@@ -136,12 +130,16 @@ def ingest_answers(
         if declared:
             record_maxima(connection, declared)  # new items were not in the bank before
         if posted := staging.judge_posted_meanwhile(names):
-            _count_corrections(arrivals, posted.corrected)
-            _count_verdicts(staging, sources, arrivals, posted.verdicts)
+            corrected, posted_verdicts = posted
+            _count_corrections(arrivals, corrected)
+            _count_verdicts(staging, sources, arrivals, posted_verdicts)
     if changed:
         wait_for_posts(connection)
         follow_new_maxima(connection, sources[0].name, changed)  # for answers that were posted meanwhile
-    _include(report, arrivals, staging.clock_ahead)
+    arrivals[0].report.clock_ahead = staging.clock_ahead
+    for arrival in arrivals:
+        arrival.store_counts()
+        report.include(arrival.report)
     report_share(2 * rows, 2 * rows)
 
 
@@ -158,7 +156,7 @@ class AnswerSource:
         rules: Mapping | None,
         at: date | None,
         scoring: Scoring = AsGiven(),  # noqa: B008
-        missing: Map[str, Sequence[str]] = MappingProxyType({}),
+        missing: Map[str, Sequence[str]] | None = None,
     ) -> None:
         self.source = source
         self.tally = Tally()
@@ -167,7 +165,7 @@ class AnswerSource:
         self.erasure_of: Callable[[str], str] = lambda _user_id: ""
         self.recorded_keys: Map[str, Key] = {}
         self._guessed = rules is None
-        self._binding = bind_attempts(rules, self.name, source.columns).with_null_values(missing)
+        self._binding = bind_attempts(rules, self.name, source.columns).with_null_values(missing or {})
         self._mapping = self._binding.mapping
         if isinstance(scoring, ByKey) and not self.has_choices and self._mapping.preset:
             scored = self._binding.columns.get("correct") or self._binding.columns["score"]
@@ -219,7 +217,7 @@ class AnswerSource:
                 ) from error
             if scoring.maxima.declared:
                 self.items.update(pc.unique(cleaned.answers["item_id"]).to_pylist())
-            report.read += cleaned.read + len(batch.bad)
+            report.read += len(cleaned.answers) + len(cleaned.refused.rows) + len(batch.bad)
             report.rejected.update(bad.reason for bad in batch.bad)
             report.rejected.update(cleaned.refused.reasons)
             reject(RefusedRow(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
@@ -251,8 +249,6 @@ class AnswerSource:
             return scoring
         options = scoring.maxima.declared
         declared = {**options, **self._mapping.max_scores, **options}  # options come first and override the mapping
-        if isinstance(scoring, AsRecorded):
-            return replace(scoring, declared=declared)
         return replace(scoring, maxima=replace(scoring.maxima, declared=declared))
 
     def declared_maxima(self, scoring: Scoring) -> dict[str, int]:
@@ -346,7 +342,7 @@ class AnswerSource:
         """The columns of a matrix that are items, inferred from the whole file; empty for a list."""
         if self._mapping.wide is None:
             return []
-        items, aside, points, constant, derived = item_columns(self._binding, self.source.batches(), scoring)
+        items, aside, points, constant = item_columns(self._binding, self.source.batches(), scoring)
         if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
             if points and (items or 2 * len(points) > len(aside)):
                 named = [f"column {name} has scores up to {most}" for name, most in points.items()]
@@ -362,7 +358,7 @@ class AnswerSource:
         if items:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
         if aside:
-            named = [f"{name} ({derived[name]})" if name in derived else name for name in aside]
+            named = [f"{name} ({why})" if why else name for name, why in aside.items()]
             report.notes.append(f"{self.name}: not items, left out: {names_of(named)}")
         if constant:
             report.notes.append(
@@ -408,30 +404,22 @@ def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items
             )
 
 
-def _unrecorded_maxima(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:
-    """The declared maximum scores of items without a recorded one.
-
-    Raises PermanentFailure if a declared maximum score differs from the recorded one.
-    """
-    for item, most in known.items():
-        if most not in (None, declared[item]):
-            raise PermanentFailure(
-                f"item {item}: its record has max_score {most}, but this import declares {declared[item]}. Leave it "
-                "out here, or change the record first: irt import questions, with the columns item_id,max_score."
-            )
-    return {item: most for item, most in declared.items() if known.get(item) is None}
-
-
 def _record_declared(
     connection: psycopg.Connection, declared: Map[str, int]
 ) -> tuple[dict[str, int], list[NewMaximum]]:
     """Record the declared maximum scores, before answers are compared by them.
 
     Returns the maximum scores that are declared for the first time, and the ones among them that change an item of the
-    bank.
+    bank. Raises PermanentFailure if a declared maximum score differs from the recorded one.
     """
     known = known_maxima(connection, declared)
-    new = _unrecorded_maxima(known, declared)
+    for item, most in known.items():
+        if most not in (None, declared[item]):
+            raise PermanentFailure(
+                f"item {item}: its record has max_score {most}, but this import declares {declared[item]}. Leave it "
+                "out here, or change the record first: irt import questions, with the columns item_id,max_score."
+            )
+    new = {item: most for item, most in declared.items() if known.get(item) is None}
     record_maxima(connection, new)
     return new, [NewMaximum(item, 1, new[item]) for item in known.keys() & new if new[item] > 1]
 
@@ -502,14 +490,6 @@ def limits_of(
     if not first <= start <= now:
         raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}")
     return Limits(_micros(first), _micros(now), zone, _micros(start))
-
-
-def _include(report: ImportReport, arrivals: Sequence[Arrival], clock_ahead: int) -> None:
-    """Store the arrivals and add them to the report. `clock_ahead`: number of a post's answers with future times."""
-    arrivals[0].report.clock_ahead = clock_ahead
-    for arrival in arrivals:
-        arrival.store_counts()
-        report.include(arrival.report)
 
 
 def _count_corrections(arrivals: Sequence[Arrival], corrected: Counter[int]) -> None:

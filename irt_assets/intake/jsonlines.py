@@ -1,13 +1,10 @@
 """Files with one JSON object per line."""
 
-from __future__ import annotations
-
 import codecs
 import io
 import json
 import tempfile
 import weakref
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -21,6 +18,7 @@ import pyarrow.json as pajson
 
 from irt_assets.intake import sources
 from irt_assets.intake.sources import BadRow, Batch, TextSource, check_columns
+from irt_psychometrics.commands import Files
 from resources.failures import PermanentFailure
 
 SAMPLE = 100  # lines that show which keys and types a block has
@@ -63,7 +61,7 @@ class JsonLinesSource(TextSource):
         for number, raw in enumerate(text.decode().split("\n"), start=line):
             if not raw.strip():
                 continue
-            with suppress(UnstorableJson):
+            with suppress(ValueError):
                 names.update(dict.fromkeys(_parse_object(raw)))
             if len(names) > sources.MAX_COLUMNS:
                 raise PermanentFailure(
@@ -92,28 +90,19 @@ class JsonLinesSource(TextSource):
         return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
 
     def _parse_lines(self, text: bytes, line: int) -> Iterator[Batch]:
-        rows: list[dict[str, str | None]] = []
-        lines: list[int] = []
-        bad: list[BadRow] = []
-
-        def batch() -> Batch:
-            named = {name for row in rows for name in row}
-            texts = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in named}
-            return Batch(self._rows(texts, len(rows)), np.array(lines, dtype=np.int64), bad)
-
+        numbered = [(n, raw) for n, raw in enumerate(text.decode().split("\n"), start=line) if raw.strip()]
         step = _rows_at_once(self.columns)
-        for number, raw in enumerate(text.decode().split("\n"), start=line):
-            if not raw.strip():
-                continue
-            try:
-                rows.append({name: as_cell(value) for name, value in _parse_object(raw).items()})
-                lines.append(number)
-            except UnstorableJson as error:
-                bad.append(BadRow(number, "bad_json", str(error), raw))
-            if len(rows) == step:
-                yield batch()
-                rows, lines, bad = [], [], []
-        yield batch()
+        for start in range(0, len(numbered), step):
+            rows: dict[int, dict[str, str | None]] = {}
+            bad: list[BadRow] = []
+            for number, raw in numbered[start : start + step]:
+                try:
+                    rows[number] = {name: as_cell(value) for name, value in _parse_object(raw).items()}
+                except ValueError as error:
+                    bad.append(BadRow(number, "bad_json", str(error), raw))
+            named = {name for row in rows.values() for name in row}
+            texts = {name: pa.array([row.get(name) for row in rows.values()], pa.string()) for name in named}
+            yield Batch(self._rows(texts, len(rows)), np.array([*rows], dtype=np.int64), bad)
 
     def _texts(self) -> Iterator[tuple[int, bytes]]:
         """Yield whole lines as UTF-8, some megabytes at a time, with the number of their first line."""
@@ -148,11 +137,8 @@ def _parse_block(text: bytes) -> pa.Table | None:
         return None
     try:
         schema = _schema([_parse_object(line.decode()) for line in [*lines[:: len(lines) // SAMPLE + 1], lines[-1]]])
-    except UnstorableJson:
-        return None
-    if schema is None or len(lines) * len(schema) > len(text):
-        return None
-    try:
+        if len(lines) * len(schema) > len(text):
+            return None
         table = pajson.read_json(
             io.BytesIO(text),
             read_options=pajson.ReadOptions(use_threads=False, block_size=max(len(text), 1)),
@@ -162,19 +148,19 @@ def _parse_block(text: bytes) -> pa.Table | None:
                 unexpected_field_behavior="error",  # keys that are data would make a column for each line
             ),
         )
-    except pa.ArrowInvalid:
+    except (ValueError, pa.ArrowInvalid):
         return None
     return table if table.num_rows == len(lines) else None
 
 
-def _schema(sample: list[dict[str, Any]]) -> pa.Schema | None:
-    """The type of each key's values. Returns None if a key has values of several types, or of an unsupported one."""
+def _schema(sample: list[dict[str, Any]]) -> pa.Schema:
+    """Return the type of each key's values. Raises ValueError if a key has several types, or an unsupported one."""
     types: dict[str, set[type]] = {}
     for row in sample:
         for name, value in row.items():
             types.setdefault(name, set()).update([] if value is None else [type(value)])
     if any(len(found) > 1 or not found <= ARROW_TYPES.keys() for found in types.values()):
-        return None
+        raise ValueError("values are not of one type")
     return pa.schema([(name, ARROW_TYPES[found.pop()] if found else pa.null()) for name, found in types.items()])
 
 
@@ -182,14 +168,10 @@ def _rows_at_once(columns: list[str]) -> int:
     return max(1, sources.MAX_CELLS // max(1, len(columns)))
 
 
-class UnstorableJson(Exception):
-    """A text that is not JSON, or JSON that would not be stored as it is written. The message gives the reason."""
-
-
 class _Number(float):
     """A number with a decimal point or an exponent, with its digits as the file has them."""
 
-    def __new__(cls, digits: str) -> _Number:
+    def __new__(cls, digits: str) -> "_Number":
         number = super().__new__(cls, digits)
         number.digits = digits
         return number
@@ -198,47 +180,19 @@ class _Number(float):
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises UnstorableJson, also for repeated keys, NaN and half of a surrogate pair."""
-    try:
-        parsed = json.loads(text, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_build_object)
-    except RecursionError:
-        raise UnstorableJson("nested too deeply") from None
-    except ValueError:
-        raise UnstorableJson("not JSON") from None
-    if "\\u" in text and not _is_text(parsed):
-        raise UnstorableJson("half of a surrogate pair is not a character")
-    return parsed
+    """Parse JSON, and keep the digits of its numbers. Raises ValueError with the reason if it cannot be stored."""
+    return Files.parse_json(text, parse_float=_Number)
 
 
 def _parse_object(line: str) -> dict[str, Any]:
     parsed = parse_json(line)
     if not isinstance(parsed, dict):
-        raise UnstorableJson("not a JSON object")
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the text is at fault
     return parsed
 
 
-def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        times = Counter(name for name, _ in pairs)
-        raise UnstorableJson(f"the key {next(name for name in times if times[name] > 1)!r} occurs twice")
-    return document
-
-
-def _refuse(constant: str) -> float:
-    raise UnstorableJson(f"{constant} is not JSON")
-
-
-def _is_text(document: Any) -> bool:
-    try:
-        json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def as_cell(value: Any) -> str | None:
-    """A value as the text of a cell. Raises UnstorableJson for an infinite number."""
+    """A value as the text of a cell. Raises ValueError for an infinite number."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, _Number):
@@ -246,4 +200,4 @@ def as_cell(value: Any) -> str | None:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise UnstorableJson("a number too large to be one") from None
+        raise ValueError("a number too large to be one") from None

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from types import MappingProxyType
 
 from irt_assets.intake.ingest import AnswerSource, Progress, check_zone, ingest_answers, limits_of
 from irt_assets.intake.mapping import AUTO, PATTERNS, encoding_of, load_mapping
@@ -25,7 +24,7 @@ def import_attempts(
     dichotomise: str | None = None,
     key: Path | None = None,
     max_scores: Sequence[str] = (),
-    missing: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    missing: Mapping[str, Sequence[str]] | None = None,
     encoding: str | None = None,
     frequency: str | None = None,
     first_month: str,
@@ -57,8 +56,7 @@ def import_attempts(
     if frequency is not None:
         rules = (rules or PATTERNS).model_copy(update={"frequency": frequency})
     encoding = encoding_of(encoding, rules)
-    keys = rules.keys if rules else {}
-    scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding, keys)
+    scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding, rules.keys if rules else None)
     sources = [AnswerSource(open_source(Path(file), encoding, rules), rules, at, scoring, missing) for file in files]
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:

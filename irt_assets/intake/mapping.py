@@ -5,11 +5,9 @@ values are applied in `clean`.
 """
 
 import re
-from collections.abc import Collection, Sequence
-from collections.abc import Mapping as Map
+from collections.abc import Collection, Mapping as Map, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, reduce
-from importlib import resources
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -84,11 +82,13 @@ TextsByColumn = Annotated[
 ]
 
 
-class _Rules(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Rules(BaseModel):
+    """Options from a file that a person writes. Other keys are errors, and messages repeat no value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class TimeRules(_Rules):
+class TimeRules(Rules):
     """How times are written. Rules that are left out are inferred from the values; a missing zone is an error.
 
     Attributes:
@@ -131,7 +131,7 @@ class ByPattern(Generic[T]):
         return [self._values[name] for name in sorted(names, key=self._places.__getitem__)]
 
 
-class FileRules(_Rules):
+class FileRules(Rules):
     """How the table lies in its file. Rules that are left out are inferred.
 
     Attributes:
@@ -148,7 +148,7 @@ class FileRules(_Rules):
     decimal: Literal[".", ","] = "."
 
 
-class MatrixMapping(_Rules):
+class MatrixMapping(Rules):
     """A matrix with one column per item: `items` are names or patterns such as `item_*`."""
 
     items: Texts
@@ -160,14 +160,14 @@ def with_reading(content: dict[str, Any], reading: Map[str, Any]) -> dict[str, A
     return {**content, **reading, **{key: {**content[key], **reading[key]} for key in both}}
 
 
-class Reading(_Rules):
+class Reading(Rules):
     """One of several readings that fit a file: further keys of the mapping, and rows of the file as they say."""
 
     reading: dict[str, Any]
     rows: Texts = ()
 
 
-class Mapping(_Rules):
+class Mapping(Rules):
     """A mapping file.
 
     `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space;
@@ -211,11 +211,6 @@ class Mapping(_Rules):
             return mapping
         several = {name: readings for name, readings in content["choose"].items() if len(readings) > 1}
         return validate(reduce(with_reading, only, {**content, "choose": several}))
-
-    @property
-    def named_columns(self) -> set[str]:
-        """Our columns that the mapping names."""
-        return {*self.columns, *self.also_called}
 
     def null_values_of(self, file_column: str) -> list[str]:
         """The texts that count as empty in a column of the file, from all names and patterns that match it."""
@@ -265,8 +260,7 @@ class Binding:
 
 @cache
 def _preset(name: str) -> Mapping:
-    path = resources.files(__package__) / "presets" / f"{name}.yaml"
-    return _parse(_parse_yaml(path.read_text("utf-8"), name), name, preset=True)
+    return _parse(read_yaml(Path(__file__).with_name("presets") / f"{name}.yaml"), name, preset=True)
 
 
 def presets() -> dict[str, str]:
@@ -292,16 +286,26 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
     return _parse(read_yaml(path), str(path), preset=False)
 
 
-def read_yaml(path: Path) -> Any:
-    """Read a user's YAML file. Raises PermanentFailure, whose message contains no text of the file."""
+def read_yaml(path: Path, *, aliases: bool = False) -> Any:
+    """Read a user's YAML file. `aliases`: whether it may have aliases, which can make a small file very large.
+
+    Raises PermanentFailure, which contains no text of the file, because the text may be a secret.
+    """
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_YAML + 1)
-        if len(text) > MAX_YAML:
+            content = file.read(MAX_YAML + 1)
+        if len(content) > MAX_YAML:
             raise PermanentFailure(f"{path}: longer than {MAX_YAML:,} bytes")
-        return _parse_yaml(text.decode("utf-8-sig"), str(path))
-    except (OSError, UnicodeError) as error:
-        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8") from error
+        text = content.decode("utf-8-sig")
+        if not aliases and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise PermanentFailure(f"{path}: it must have no aliases (*name): write the value out")
+        return yaml.safe_load(text)
+    except (OSError, UnicodeError):
+        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        location = f", line {mark.line + 1}" if mark else ""
+        raise PermanentFailure(f"{path}{location}: it is not YAML with a line `name: value` for each option") from None
 
 
 def problems_of(error: ValidationError) -> str:
@@ -310,17 +314,6 @@ def problems_of(error: ValidationError) -> str:
         f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg'].removeprefix('Value error, ')}"
         for fault in error.errors(include_input=False)
     )
-
-
-def _parse_yaml(text: str, name: str) -> Any:
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise PermanentFailure(f"{name}: it must have no aliases (*name): write the value out")
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        location = f", line {mark.line + 1}" if mark else ""
-        raise PermanentFailure(f"{name}{location}: it is not YAML with a line `name: value` for each option") from error
 
 
 def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:
@@ -374,7 +367,8 @@ def bind(
             f"{file}: {mapping.name} has several readings of it ({keys}): keep one reading under each name and delete"
             " the others. Nothing was stored."
         )
-    if unknown := sorted((mapping.named_columns | {*mapping.constants, *mapping.values}) - {*allowed}):
+    named = {*mapping.columns, *mapping.also_called, *mapping.constants, *mapping.values}
+    if unknown := sorted(named - {*allowed}):
         raise PermanentFailure(
             f"{mapping.name}: not among our columns: {', '.join(unknown)}. Our columns are {', '.join(allowed)}."
         )

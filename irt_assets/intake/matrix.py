@@ -1,10 +1,8 @@
-"""Detection of the columns of a matrix that are items."""
+"""The columns of a matrix that are items, and patterns in the answers that deserve a look."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from collections.abc import Mapping as Map
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +12,7 @@ import pyarrow.compute as pc
 from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.choices import spellings
 from irt_assets.intake.mapping import Binding, ByPattern
-from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Scoring, points
+from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Maxima, Scoring, points
 from irt_assets.intake.sources import Batch
 from irt_psychometrics.commands import Files
 
@@ -27,18 +25,16 @@ class MatrixColumns(NamedTuple):
 
     Attributes:
         items: columns that are items.
-        aside: the other columns.
+        aside: the other columns, each with a description if it is a total or a number of rows, else "".
         points: columns of either kind that contain points from 0 on without a known maximum, with the highest points
             that occur.
         constant: items with the same value in all of several cells.
-        derived: columns in `aside` that are totals or numbers of rows, each with a description.
     """
 
     items: list[str]
-    aside: list[str]
+    aside: dict[str, str]
     points: dict[str, int]
-    constant: tuple[str, ...] = ()
-    derived: Map[str, str] = MappingProxyType({})
+    constant: tuple[str, ...]
 
 
 def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
@@ -53,8 +49,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     - its maximum score is above 1, and the bank or the import names it or at least half of its values are such scores.
     """
     wide = binding.mapping.wide
-    if wide is None:
-        return MatrixColumns([], [], {})
+    assert wide is not None
     values: dict[str, Counter[str]] = {}
     first: dict[str, np.ndarray] = {}
     for batch in batches:
@@ -101,10 +96,9 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     are_items = {*items}
     return MatrixColumns(
         items,
-        [name for name in values if name not in are_items],
+        {name: derived.get(name, "") for name in values if name not in are_items},
         {name: most for name, most in highest.items() if most > 1},
         tuple(name for name in items if len(values[name]) == 1 and values[name].total() > 1),
-        derived,
     )
 
 
@@ -132,3 +126,40 @@ def _in_range(counts: Counter[str], most: int, denominator: int = 1) -> int:
     """Number of cells that, times the denominator, are whole numbers from 0 to `most`."""
     numbers = {text: float(text) for text in counts if re.match(r"^\d+(\.\d*)?$", text)}
     return sum(counts[text] for text, n in numbers.items() if Files.whole_scores(n, denominator) <= most)
+
+
+class Patterns:
+    """Points by learner and by item, added up batch by batch, to find learners without a point, and maximum scores
+    that nobody comes near."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[pa.Table]] = {"user_id": [], "item_id": []}
+
+    def add(self, answers: pa.RecordBatch, maxima: Maxima) -> None:
+        """Add answers as `Cleaner.clean` returns them."""
+        points = pc.cast(answers["correct"], pa.int64())
+        if "score" in answers.schema.names:
+            points = pc.coalesce(pc.cast(answers["score"], pa.int64()), points)
+        most = pa.array(maxima.by_answer(answers["item_id"])).cast(pa.int64())
+        n = pa.repeat(1, len(answers))
+        for name, sums in self._sums.items():
+            rows = pa.table([answers[name], points, most, n, points, most], names=[*COLUMNS])
+            sums.append(_add_up(rows))
+
+    def notes(self) -> list[str]:
+        """Return the sentences for the report, empty if a pattern does not occur."""
+        if not self._sums["user_id"]:
+            return []
+        learners, items = (_add_up(pa.concat_tables(sums)) for sums in self._sums.values())
+        totals = (learners[name].to_numpy() for name in ("possible", "points", "n"))
+        rows = zip(*(items[name].to_pylist() for name in ("name", "n", "high", "most")), strict=True)
+        return [Files.describe_zeros(*totals), Files.describe_unreached(rows)]
+
+
+COLUMNS = {"name": "", "points": "sum", "possible": "sum", "n": "sum", "high": "max", "most": "max"}
+"""Column of the sums → how it is added up."""
+
+
+def _add_up(rows: pa.Table) -> pa.Table:
+    sums = rows.group_by("name").aggregate([(name, how) for name, how in COLUMNS.items() if how])
+    return sums.rename_columns([*COLUMNS])

@@ -31,24 +31,18 @@ class ParquetSource(Source):
                 self._schema = file.schema_arrow
                 self.rows = file.metadata.num_rows
                 self._batch_size = max(1, min(MAX_BATCH, sources.MAX_CELLS // max(1, file.metadata.num_columns)))
-                self.columns = self._unique_columns()
-                self._check_sizes(file.metadata)
+                sizes = [file.metadata.row_group(n).total_byte_size for n in range(file.metadata.num_row_groups)]
         except BROKEN as error:
             raise PermanentFailure(f"{path} is a broken Parquet file: {error}") from error
-
-    def _unique_columns(self) -> list[str]:
-        check_columns(self.path, self._schema.names)
+        check_columns(path, self._schema.names)
         if not self._schema.names:
-            raise PermanentFailure(f"{self.path} has no column")
-        return unique_names(self._schema.names)
-
-    def _check_sizes(self, metadata: pq.FileMetaData) -> None:
-        sizes = (metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+            raise PermanentFailure(f"{path} has no column")
         if (largest := max(sizes, default=0)) > MAX_ROW_GROUP:
             raise PermanentFailure(
-                f"{self.path}: a row group unpacks to {largest:,} bytes; at most {MAX_ROW_GROUP:,} are read. Write it"
-                " with smaller row groups."
+                f"{path}: a row group unpacks to {largest:,} bytes; at most {MAX_ROW_GROUP:,} are read. Write it with"
+                " smaller row groups."
             )
+        self.columns = unique_names(self._schema.names)
 
     def batches(self) -> Iterator[Batch]:
         done = 0

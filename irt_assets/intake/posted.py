@@ -22,10 +22,10 @@ from psycopg.rows import dict_row
 
 from irt_assets.intake import xapi
 from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
-from irt_assets.intake.jsonlines import UnstorableJson, as_cell, parse_json
+from irt_assets.intake.jsonlines import as_cell, parse_json
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
 from irt_assets.intake.max_scores import recorded_rules
-from irt_assets.intake.report import REMEDIES, ImportReport, with_learner_id
+from irt_assets.intake.report import REMEDIES, ImportReport, InvalidRow, with_learner_id
 from irt_assets.intake.scoring import AsRecorded
 from irt_assets.intake.sources import BadRow, Batch, Source
 from irt_assets.intake.staging import (
@@ -41,7 +41,6 @@ from irt_assets.intake.staging import (
     POSTS,
     REFUSALS,
     WITHOUT_VERDICT,
-    PostedMeanwhile,
     Staging,
     correction_sql,
 )
@@ -271,9 +270,8 @@ class PostStaging(Staging):
         """Return (0, 0): `add_answers` adds them, and they are not counted, because a post's results omit them."""
         return 0, 0
 
-    def judge_posted_meanwhile(self, sources: list[str]) -> PostedMeanwhile | None:  # noqa: ARG002
-        """Return None, because no other post can have stored these ids since they were compared."""
-        return None
+    def judge_posted_meanwhile(self, sources: list[str]) -> None:
+        """Override that does nothing, because no other post can have stored these ids since they were compared."""
 
 
 def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) -> StoredPost:
@@ -294,7 +292,7 @@ def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) 
             report,
             lambda rows: refused.update({line: (reason, value) for _, line, reason, value, _ in rows}),
             limits_of(connection, first_month, ahead=CLOCKS_AHEAD),
-            scoring=AsRecorded(recorded_rules(connection, post.items)),
+            scoring=AsRecorded.from_records(recorded_rules(connection, post.items)),
             staging=staging,
         )
     results = [*map(partial(_result, refused, staging), range(1, post.rows + 1))]
@@ -336,7 +334,7 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
         return [_parse_line(line) for line in filled]
     try:
         parsed = parse_json(text)
-    except UnstorableJson as error:
+    except ValueError as error:
         raise UnreadablePost(str(error)) from None
     if alone and isinstance(parsed, dict):
         return [parsed]
@@ -353,7 +351,7 @@ def _check_number(rows: list[Any]) -> None:
 def _parse_line(line: str) -> Any:
     try:
         return parse_json(line)
-    except UnstorableJson as error:
+    except ValueError as error:
         return BadRow(0, "bad_json", str(error), line)
 
 
@@ -379,7 +377,7 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
         return "unknown_field", unknown[0]
     try:
         texts = {name: as_cell(value) for name, value in row.items()}
-    except UnstorableJson as error:
+    except ValueError as error:
         return "bad_json", str(error)
     if isinstance(row.get("score"), bool):
         return "bad_score", str(texts["score"])
@@ -401,7 +399,7 @@ def _attempt_from_statement(
         return BadRow(position, "bad_json", "not a JSON object", "")
     try:
         attempt = xapi.attempt_of(row, naming)
-    except xapi.RefusedStatement as refusal:
+    except InvalidRow as refusal:
         return BadRow(
             position,
             refusal.reason,

@@ -5,6 +5,7 @@ This module recognises the kind of a file by its content, never by its name. The
 """
 
 import codecs
+import re
 from pathlib import Path
 
 from irt_assets.intake import sources
@@ -23,28 +24,26 @@ SPSS, STATA = "an SPSS file", "a Stata file"
 CONVERTED = {XLS: open_workbook, XLSX: open_workbook, ODS: open_workbook, SPSS: open_statistics, STATA: open_statistics}
 """Kinds that the extra `files` can read, with their readers."""
 OTHER_KINDS = {
-    b"\xd0\xcf\x11\xe0": (XLS, SAVE_AS),
-    b"$FL2@(#)": (SPSS, IN_R.format("haven::read_sav")),
-    b"<stata_dta>": (STATA, IN_R.format("haven::read_dta")),
-    b"SQLite format 3\0": ("an SQLite database", 'sqlite3 -csv -header FILE "SELECT …" > FILE.csv'),
-    b"X\n\0\0\0": ("an R object (RDS)", IN_R.format("readRDS")),
-    b"RDX3\n": ("an R workspace (RData)", 'load("FILE") in R, then write.csv of the table, row.names = FALSE'),
-    b"%PDF": ("a PDF", "export the table as CSV UTF-8 from the program that made it"),
+    rb"PK\x03\x04.{,172}opendocument\.spreadsheet": (ODS, SAVE_AS),
+    rb"PK\x03\x04.*xl/": (XLSX, SAVE_AS),
+    rb"PK\x03\x04": ("a ZIP archive", "unpack it"),
+    rb"\xd0\xcf\x11\xe0": (XLS, SAVE_AS),
+    rb"\$FL2@\(#\)": (SPSS, IN_R.format("haven::read_sav")),
+    rb"<stata_dta>|[lnopqrs][\x01\x02]\x01": (STATA, IN_R.format("haven::read_dta")),
+    rb".{12}\xc2\xea\x81\x60": ("a SAS file", IN_R.format("haven::read_sas")),
+    rb"SQLite format 3\0": ("an SQLite database", 'sqlite3 -csv -header FILE "SELECT …" > FILE.csv'),
+    rb"X\n\0\0\0": ("an R object (RDS)", IN_R.format("readRDS")),
+    rb"RDX3\n": ("an R workspace (RData)", 'load("FILE") in R, then write.csv of the table, row.names = FALSE'),
+    rb"%PDF": ("a PDF", "export the table as CSV UTF-8 from the program that made it"),
 }
-"""Kinds of files that are not tables of text, by their first bytes, and the remedy."""
+"""Pattern of the first bytes → a kind of file that is not a table of text, and the remedy. The first that fits
+counts."""
 
 
 def other_kind(head: bytes) -> tuple[str, str] | None:
     """The kind of a file that is not a table, and the way to make a table of it. Returns None if it may be one."""
-    if head.startswith(b"PK\x03\x04"):
-        if b"opendocument.spreadsheet" in head[:200]:
-            return ODS, SAVE_AS
-        return (XLSX, SAVE_AS) if b"xl/" in head else ("a ZIP archive", "unpack it")
-    if head[12:16] == b"\xc2\xea\x81\x60":
-        return "a SAS file", IN_R.format("haven::read_sas")
-    if head[:1] in b"lnopqrs" and head[1:3] in (b"\1\1", b"\2\1"):
-        return OTHER_KINDS[b"<stata_dta>"]
-    if known := next((kind for first, kind in OTHER_KINDS.items() if head.startswith(first)), None):
+    fitting = (kind for pattern, kind in OTHER_KINDS.items() if re.match(pattern, head, re.DOTALL))
+    if known := next(fitting, None):
         return known
     for name, letters in (("UTF-16LE", head[1:2000:2]), ("UTF-16BE", head[0:2000:2])):
         if len(letters) > 1 and 2 * letters.count(0) > len(letters):

@@ -114,37 +114,25 @@ class Column:
         return len(self.times) >= MIN_SHARE * len(self.counts) > 0
 
     @cached_property
-    def time_format(self) -> str | None:
-        """How times are written: "" if an import reads them as they are, else as for strptime.
+    def time_formats(self) -> list[str]:
+        """Formats of the times, as for strptime; "" if an import reads them unchanged. Empty if they are not times.
 
-        None if they are not times of day.
+        If day and month may be swapped, there are two formats. The first reads the times as lying closer together.
         """
         fitting = (form or "" for form in FORMS if _reads(self.times[:20], form) and _reads(self.times, form))
-        return next(fitting, None) if self.looks_like_times else None
-
-    @cached_property
-    def time_formats(self) -> list[str]:
-        """The formats that read the times: two, if day and month may be swapped; empty if `time_format` is None.
-
-        The format that reads them as lying closer together is first.
-        """
-        form = self.time_format
+        form = next(fitting, None) if self.looks_like_times else None
         if form is None:
             return []
         swapped = re.sub("%[dm]", lambda part: {"%d": "%m", "%m": "%d"}[part[0]], form)
         both = swapped.startswith(words.DATES) and _reads(self.times, swapped)
-        if not both or (self.read_times(form) == self.read_times(swapped)).all():
+        if not both or (read_times(self.times, form) == read_times(self.times, swapped)).all():
             return [form]
-        return sorted((form, swapped), key=lambda form: np.ptp(self.read_times(form)))
-
-    def read_times(self, form: str | None) -> np.ndarray:
-        """The times as a format reads them, in microseconds since 1970."""
-        return _read_times(self.times, form)
+        return sorted((form, swapped), key=lambda form: np.ptp(read_times(self.times, form)))
 
     @property
     def unlike_times(self) -> list[str]:
         """The first time, and the first in another form; the first alone if its form is unknown."""
-        known = [self.read_times(form) != MISSING for form in FORMS if _reads(self.times[:1], form)]
+        known = [read_times(self.times, form) != MISSING for form in FORMS if _reads(self.times[:1], form)]
         others = [int(max(known, key=np.sum).argmin())] if known else []
         return [self.times[k] for k in (0, *others)]
 
@@ -153,18 +141,19 @@ class Column:
         return self.lines[self.cells.index(text)]
 
 
-def _read_times(texts: Sequence[str], form: str | None) -> np.ndarray:
+def read_times(texts: Sequence[str], form: str | None) -> np.ndarray:
+    """Read times by a format, as microseconds since 1970."""
     return parse_times(pa.array(texts, pa.string()), TimeRules(format=form), "UTC", None)
 
 
 def _reads(texts: Sequence[str], form: str | None) -> bool:
-    return bool((_read_times(texts, form) != MISSING).all())
+    return bool((read_times(texts, form) != MISSING).all())
 
 
 TESTS: dict[str, Callable[[Column], object]] = {
     "item_id": lambda column: column.is_filled and not column.repeats,
-    "started_at": lambda column: column.is_filled and column.time_format is not None,
-    "completed_at": lambda column: column.is_filled and column.time_format is not None,
+    "started_at": lambda column: column.is_filled and column.time_formats,
+    "completed_at": lambda column: column.is_filled and column.time_formats,
     "score": lambda column: column.kind in SCORED,
     "maximum": lambda column: column.scores,
     "b": lambda column: column.kind == "number",

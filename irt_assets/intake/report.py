@@ -1,13 +1,11 @@
 """The report of an import: its counts, the reasons for refused rows, and the file of refused rows."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,6 +52,14 @@ ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
 """Escape sequences in strings of JSON."""
 JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{},:"]|[^]\s[{},:"]+')
 FRACTION = re.compile(r"-?\d+\.\d+")
+
+
+class InvalidRow(Exception):
+    """A row or statement cannot be stored: the reason, and the value or property that caused it."""
+
+    def __init__(self, reason: str, value: str) -> None:
+        super().__init__(reason, value)
+        self.reason, self.value = reason, value
 
 
 class RefusedRow(NamedTuple):
@@ -106,11 +112,6 @@ def csv_of_refused(path: Path | None) -> Iterator[Reject]:
         yield lambda rows: writer.writerows(map(no_formula, row) for row in rows)
 
 
-def erased_rows_note(rows: int, erasures: Sequence[str]) -> str:
-    """Line of the report on rows whose learners were erased."""
-    return f"{rows:,} rows of erased learners were left out: {', '.join(erasures)}"
-
-
 @dataclass
 class ImportReport:
     """Counts of an import, in rows: read = accepted + corrected + duplicates + all rejected.
@@ -152,7 +153,7 @@ class ImportReport:
         """Count as accepted all rows that were not refused, a duplicate or a correction."""
         self.accepted = self.read - self.duplicates - self.corrected - self.rejected.total()
 
-    def include(self, other: ImportReport) -> None:
+    def include(self, other: "ImportReport") -> None:
         """Add the counts of another report."""
         for name in ("read", "accepted", "corrected", "duplicates", "clock_ahead"):
             setattr(self, name, getattr(self, name) + getattr(other, name))

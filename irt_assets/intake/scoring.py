@@ -6,14 +6,12 @@ a file's scores fit a rule.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from collections.abc import Mapping as Map
+from collections.abc import Callable, Mapping as Map, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -102,12 +100,10 @@ class FromPoints:
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         numbers = points(cells)
-        if self.at is None:
-            names = pa.array(self.tops, pa.string())
-            marks = pa.array(self.tops.values(), pa.float64()).take(pc.index_in(items, names))
-        else:
-            marks = pa.repeat(pa.scalar(self.at), len(cells))
-        return pc.greater_equal(pa.array(numbers, mask=~(numbers >= 0)), marks)
+        marks = _by_distinct_text(
+            items, lambda item: self.tops.get(item, np.nan) if self.at is None else self.at, np.nan
+        )
+        return pa.array(numbers >= marks, mask=~(numbers >= 0) | np.isnan(marks))
 
     def record(self, item: str) -> dict[str, Key]:
         rule = f"full={self.tops[item]:g}" if self.at is None else f"at={self.at:g}"
@@ -139,15 +135,6 @@ class ByKey:
         return {"key": self.keys[item]} if item in self.keys else {}
 
 
-class ScoringRecord(NamedTuple):
-    """The scoring rule in an item's record."""
-
-    item_id: str
-    dichotomise: str | None
-    key: Key | None
-    max_score: int | None = None
-
-
 @dataclass(frozen=True)
 class AsRecorded:
     """Scores are read by the rule in the item's record, and as 0 and 1 if the record has no rule.
@@ -156,35 +143,25 @@ class AsRecorded:
     chosen option is scored and no score is read (see `clean`). If it has a maximum score, scores go from 0 to it.
 
     Attributes:
-        records: rows of `ScoringRecord`.
-        declared: maximum scores that the import declares, as in `Maxima`.
-        choices: False if the answers come without the chosen options; keys are not applied then.
+        maxima: the maximum scores of items without a pass mark or a key.
+        keys: item → key.
+        marks: item → pass mark.
     """
 
-    records: Sequence[Sequence[Key | int | None]]
-    declared: Map[str, int] = field(default_factory=dict)
-    choices: bool = True
+    maxima: Maxima = Maxima()
+    keys: Map[str, Key] = field(default_factory=dict)
+    marks: Map[str, float] = field(default_factory=dict)
 
-    @cached_property
-    def _records(self) -> list[ScoringRecord]:
-        return [ScoringRecord(*row) for row in self.records]  # type: ignore[arg-type]
+    @classmethod
+    def from_records(cls, records: Sequence[tuple[Any, ...]], *, choices: bool = True) -> "AsRecorded":
+        """Read the rules in the items' records: item, rule of points, key and maximum score.
 
-    @cached_property
-    def marks(self) -> dict[str, float]:
-        return {
-            record.item_id: float(record.dichotomise.partition("=")[2])
-            for record in self._records
-            if record.dichotomise
-        }
-
-    @cached_property
-    def keys(self) -> dict[str, Key]:
-        return {record.item_id: record.key for record in self._records if record.key and self.choices}
-
-    @cached_property
-    def maxima(self) -> Maxima:
-        unruled = (record for record in self._records if not (record.dichotomise or record.key))
-        return Maxima({record.item_id: record.max_score for record in unruled if record.max_score}, self.declared)
+        `choices`: False if the answers come without the chosen options; keys are not applied then.
+        """
+        recorded = {item: most for item, rule, key, most in records if most and not (rule or key)}
+        keys = {item: key for item, _, key, _ in records if key and choices}
+        marks = {item: float(rule.partition("=")[2]) for item, rule, _, _ in records if rule}
+        return cls(Maxima(recorded), keys, marks)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)
@@ -207,7 +184,7 @@ def scoring_of(
     key: Path | None,
     max_scores: Map[str, int],
     encoding: str | None = None,
-    keys: Map[str, str] = MappingProxyType({}),
+    keys: Map[str, str] | None = None,
 ) -> Scoring:
     """The scoring rule that the options name, or else the keys of the mapping: item → key.
 

@@ -1,7 +1,5 @@
 """Common parts of all readers of files: batches of numbered rows, and blocks of bytes."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import hashlib
@@ -49,7 +47,7 @@ class Batch:
     lines: np.ndarray
     bad: list[BadRow] = field(default_factory=list)
 
-    def split(self, size: int) -> Iterator[Batch]:
+    def split(self, size: int) -> Iterator["Batch"]:
         """The same rows, at most `size` at a time; the bad rows come with the first."""
         for start in range(0, max(1, self.rows.num_rows), size):
             end = start + size
@@ -111,69 +109,49 @@ class TableSource(Source):
 class TextSource(Source):
     """A file of lines. It is read once when it is opened, to count its lines and to check its encoding.
 
+    `quotes`, `empty_lines`: number of quotation marks, and the largest number of empty lines in a block.
+
     `encoding`: encoding of a file that is not UTF-8. Raises PermanentFailure if the file is neither UTF-8 nor in this
     encoding.
     """
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
         super().__init__(path)
-        self.rows = self.quotes = self._empty_lines = returns = 0
-        utf8 = _Decoding("utf-8")
-        other = None if encoding is None else _Decoding(encoding)
+        self.rows = self.quotes = self.empty_lines = returns = 0
+        fitting = {name: codecs.getincrementaldecoder(name)() for name in ("utf-8", encoding) if name}
         for block in chain(blocks(path), [b""]):
             self.rows += block.count(b"\n")
-            self._empty_lines = max(self._empty_lines, sum(map(block.count, (b"\n\n", b"\n\r", b"\r\r"))))
+            self.empty_lines = max(self.empty_lines, sum(map(block.count, (b"\n\n", b"\n\r", b"\r\r"))))
             self.quotes += block.count(b'"')
             returns += block.count(b"\r")
-            utf8.add(block)
-            if other is not None:
-                other.add(block)
-        if utf8.wrong is not None:
-            if other is None:
-                raise not_utf8_error(path, *utf8.wrong)
-            self.encoding = other.encoding
-            if other.wrong is not None:
-                raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is neither {other.encoding} nor UTF-8")
+            for name in [*fitting]:
+                try:
+                    fitting[name].decode(block, final=not block)
+                except UnicodeDecodeError:
+                    del fitting[name]
+        if not fitting:
+            line, sample = _first_wrong_line(path, encoding or "utf-8")
+            if encoding is None:
+                raise not_utf8_error(path, line, sample)
+            raise PermanentFailure(f"{path}, line {line}: this is neither {encoding} nor UTF-8")
+        self.encoding = next(iter(fitting))
         self.rows = self.rows or returns
 
-    def check_empty_lines(self, columns: int) -> None:
-        """Raise PermanentFailure if the empty lines of a block need too much memory: each is a row with a cell for
-        every column."""
-        if self._empty_lines * max(columns, MIN_COLUMNS_COUNTED) > MAX_EMPTY_CELLS:
-            raise PermanentFailure(
-                f"{self.path}: more than {self._empty_lines:,} empty lines in {BLOCK:,} bytes. Delete them"
-                " (grep -v '^\\s*$' FILE > NEW)."
-            )
 
-
-class _Decoding:
-    """Check that bytes are text in an encoding. `wrong`: number of the first line that is not, and lines from it on."""
-
-    wrong: tuple[int, bytes] | None = None
-
-    def __init__(self, encoding: str) -> None:
-        self.encoding = encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)()
-        self._line = 1
-        self._last = b""
-
-    def add(self, block: bytes) -> None:
-        """Check the next block. An empty block is the end."""
-        if self.wrong is not None:
-            return
-        pending = len(self._decoder.getstate()[0])
+def _first_wrong_line(path: Path, encoding: str) -> tuple[int, bytes]:
+    """Return the number of the first line that is not in the encoding, and lines from this line on."""
+    number, rest = 1, b""
+    for block in chain(blocks(path), [b"\n"]):
+        text = rest + block
+        end = text.rfind(b"\n") + 1
         try:
-            self._decoder.decode(block, final=not block)
+            text[:end].decode(encoding)
         except UnicodeDecodeError as error:
-            before = self._last[-SAMPLE:]
-            text = before + block
-            at = max(0, len(before) - pending + error.start)
-            start = text.rfind(b"\n", 0, at) + 1
-            whole, _, rest = text[start : start + SAMPLE].rpartition(b"\n")
-            line = self._line - before.count(b"\n") + text.count(b"\n", 0, start)
-            self.wrong = line, whole or rest
-        self._line += block.count(b"\n")
-        self._last = block
+            start = text.rfind(b"\n", 0, error.start) + 1
+            whole, _, part = text[start : start + SAMPLE].rpartition(b"\n")
+            return number + text.count(b"\n", 0, start), whole or part
+        number, rest = number + text.count(b"\n"), text[end:]
+    return number, rest
 
 
 def plain(cells: pa.Array | pa.Scalar) -> Any:
@@ -192,7 +170,8 @@ def plain_rows(rows: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 def stream(path: Path) -> pa.NativeFile:
     """The bytes of a file, unpacked; UTF-16 with a byte order mark becomes UTF-8."""
-    packing = "gzip" if _is_gzip(path) else None
+    with path.open("rb") as file:
+        packing = "gzip" if file.read(2) == b"\x1f\x8b" else None
     with pa.input_stream(str(path), compression=packing) as opened:
         has_mark = opened.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     opened = pa.input_stream(str(path), compression=packing)
@@ -238,8 +217,3 @@ def check_columns(path: Path, names: Collection[str]) -> None:
         raise PermanentFailure(f"{path}: {len(names):,} columns; a file has at most {MAX_COLUMNS:,}")
     if any("\0" in name for name in names):
         raise PermanentFailure(f"{path}: a column's name contains the character NUL. Is it the right file?")
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"

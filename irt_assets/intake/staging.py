@@ -4,12 +4,9 @@ Every staged answer is valid by itself. It is compared here with the other stage
 *verdict* is the reason why it is not added; `duplicate` is not an error.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -310,11 +307,12 @@ class Staging:
         """Add the staged items and learners that are new. Returns the numbers of new items and new learners."""
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
 
-    def judge_posted_meanwhile(self, sources: list[str]) -> PostedMeanwhile | None:
+    def judge_posted_meanwhile(self, sources: list[str]) -> tuple[Counter[int], Counter[tuple[int, str]]] | None:
         """Remove the added answers that posts have stored meanwhile, and compare them with the posted answers.
 
         Posts wait from this call to the end of the transaction; call it after all steps that take long. Returns None if
-        posts have stored none of the answers.
+        posts have stored none of the answers. Otherwise returns the numbers of posted answers that the import has
+        corrected, by source, and of answers by source and verdict.
         """
         if self._recent_ids():
             self._connection.execute("CREATE INDEX ON staged USING hash (attempt_id)")
@@ -331,7 +329,7 @@ class Staging:
         self._connection.execute(DROP_JUDGED)
         corrected = self.replace_corrected(sources)
         self._connection.execute(f"INSERT INTO response_log ({LOG_COLUMNS}) SELECT {LOG_COLUMNS} FROM staged")
-        return PostedMeanwhile(corrected, verdicts)
+        return corrected, verdicts
 
     def _recent_ids(self) -> list[str]:
         """Ids of `RECENT_IDS`, except in months that this transaction has made, because others cannot see them yet."""
@@ -395,19 +393,6 @@ class Staging:
                 self._connection.execute(statement, values)
         except psycopg.errors.UniqueViolation:
             self._connection.execute(f"{statement} ON CONFLICT DO NOTHING", values)
-
-
-@dataclass(frozen=True)
-class PostedMeanwhile:
-    """Results for answers that posts stored during the import, by source.
-
-    Attributes:
-        corrected: number of posted answers that the import has corrected.
-        verdicts: number of answers by source and verdict.
-    """
-
-    corrected: Counter[int]
-    verdicts: Counter[tuple[int, str]]
 
 
 def lock_out_imports_and_posts(connection: psycopg.Connection) -> None:

@@ -9,11 +9,9 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
-from collections.abc import Mapping as Map
+from collections.abc import Collection, Mapping as Map, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from irt_assets.common.wording import some_of
-from irt_assets.intake import recognise as see
-from irt_assets.intake import sources, words
+from irt_assets.intake import recognise as see, sources, words
 from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.delimited import CsvSource
 from irt_assets.intake.mapping import Binding, Mapping, list_preset, with_reading
@@ -38,7 +35,6 @@ MAX_ROWS = 20_000  # rows from which guesses are made
 SHOWN = 3  # rows that show a reading
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
 NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
-NONE: Map[str, str] = MappingProxyType({})
 MEANINGS = {1: "right", 0: "wrong", None: "no answer"}
 CHOOSE = (
     "Several readings of this file fit. Under each name in choose, keep one reading and delete the others: an import"
@@ -142,7 +138,7 @@ def _columns(table: pd.DataFrame) -> list[Column]:
 
 
 def _questions(columns: Sequence[Column], found: dict[str, Column], notes: list[str]) -> dict[str, Any]:
-    notes += ["It looks like a table of questions: a row for each item.", *_left_out(columns, found.values())]
+    notes += ["It looks like a table of questions: a row for each item.", *_left_out(columns, found.values(), {})]
     constants = {"a": 1, "model": "rasch"} if "b" in found and "a" not in found else {}
     return {"columns": {ours: column.name for ours, column in found.items()}, "constants": constants}
 
@@ -192,10 +188,12 @@ def _answers(
 
 def _reading_of_times(column: Column, form: str, other: str) -> dict[str, Any]:
     """Build the reading of times by a format, with the first times that the other format reads otherwise."""
-    read, rows = column.read_times(form), []
-    for k in np.flatnonzero(read != column.read_times(other))[:SHOWN]:
-        text = column.times[k]
-        rows.append(f"line {column.line_of(text)}: {text} is {pd.Timestamp(read[k], unit='us'):%d %B %Y, %H:%M}")
+    read = dict(zip(column.times, see.read_times(column.times, form), strict=True))
+    differ = [text for text, time in zip(read, see.read_times(column.times, other), strict=True) if time != read[text]]
+    rows = [
+        f"line {column.line_of(text)}: {text} is {pd.Timestamp(read[text], unit='us'):%d %B %Y, %H:%M}"
+        for text in differ[:SHOWN]
+    ]
     return {"reading": {"time": {"format": form}}, "rows": rows}
 
 
@@ -223,22 +221,23 @@ def _list(columns: Sequence[Column], notes: list[str], *, keyed: bool) -> dict[s
     response = found.get("response")
     if not (ids and (score or response)):
         return None
-    notes += ["It looks like a list: a row for each answer.", *_left_out(columns, used)]
+    notes += ["It looks like a list: a row for each answer.", *_left_out(columns, used, {})]
     names = ["/".join(cells) for cells in zip(*(c.cells for c in ids), strict=True)]
     mapped: dict[str, Any] = {"item_id": [c.name for c in ids], "user_id": users}
     content: dict[str, Any] = {"columns": mapped}
     if score:
-        rows_of = pd.DataFrame({"text": score.cells, "most": most.cells if most else ""}).groupby(names)
-        texts = {str(item): sorted({*rows["text"]} & {*score.answers}) for item, rows in rows_of}
+        table = {"text": score.cells, "line": score.lines, "most": most.cells if most else ""}
+        rows_of = pd.DataFrame(table).groupby(names)
+        items = {str(item): Column(str(item), [*rows["text"]], [*rows["line"]]) for item, rows in rows_of}
+        texts = {item: sorted({*c.cells} & {*score.answers}) for item, c in items.items()}
         numbers = {str(item): Column("", rows["most"].tolist()).scores for item, rows in rows_of}
         maxima = {item: scores[-1] for item, scores in numbers.items() if scores}
         binary = score.kind != "points" and max([1.0, *score.scores, *maxima.values()]) <= 1
         ours = "correct" if binary else "score"
         mapped[ours] = of_scores
         marks = see.marks_taken_off([score])
-        lines = dict(zip(zip(names[::-1], score.cells[::-1], strict=True), score.lines[::-1], strict=True))
         content["null_values"] = dict.fromkeys(of_scores, sorted(score.codes - {*marks}))
-        content = with_reading(content, _scores(texts, maxima, ours, notes, lines, score.counts.total()))
+        content = with_reading(content, _scores(items, texts, maxima, ours, notes))
         content = with_reading(content, _marks_taken_off([score], marks, ours))
     elif response and key and not keyed:
         content["keys"] = {name: text for name, text in zip(names, key.cells, strict=True) if text}
@@ -294,10 +293,8 @@ def _matrix(
         notes.append("No column looks like an item: name them, wide: {items: [q1, q2]}.")
     elif not (keyed or keys):
         texts = {name: c.answers for name, c in values.items()}
-        lines = {(name, text): c.line_of(text) for name, c in values.items() for text in c.answers}
         options = not see.are_ratings([*values.values()])
-        n = sum(c.counts.total() for c in values.values())
-        content = with_reading(content, _scores(texts, maxima, "correct", notes, lines, n, options=options))
+        content = with_reading(content, _scores(values, texts, maxima, "correct", notes, options=options))
         content = with_reading(content, _marks_taken_off([*values.values()], marks, "correct"))
     return content
 
@@ -349,20 +346,18 @@ def _marks_taken_off(columns: Sequence[Column], marks: Sequence[str], ours: str)
 
 
 def _scores(
+    items: Map[str, Column],
     texts: dict[str, list[str]],
     maxima: dict[str, float],
     ours: str,
     notes: list[str],
-    lines: Map[tuple[str, str], int],
-    n_answers: int,
     *,
     options: bool = False,
 ) -> dict[str, Any]:
     """The rules for the values of items.
 
-    `texts`: item → distinct texts. `maxima`: maximum scores that the file has. `ours`: our column, `correct` of a
-    matrix. `lines`: item and text → the first line that has them. `n_answers`: number of all answers. `options`:
-    whether numbers from 1 on look like options.
+    `items`: item → its answers. `texts`: item → distinct texts, without codes. `maxima`: maximum scores that the file
+    has. `ours`: our column, `correct` of a matrix. `options`: whether numbers from 1 on look like options.
     """
     content: dict[str, Any] = {}
     listed = {*chain(*texts.values())}
@@ -385,26 +380,26 @@ def _scores(
         if found
     }
     tops = {item: round(maxima[item] * parts if item in maxima else top) for item, top in highest.items()}
-    few = n_answers < see.MIN_PERSONS * len(texts)
+    few = sum(c.counts.total() for c in items.values()) < see.MIN_PERSONS * len(texts)
     from_1 = {} if values or parts > 1 or few else see.items_from_1(texts, maxima)
     possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE and item not in from_1}
     same = possible and not said and len({*tops.values()}) == 1
     return content | {
-        "choose": {"items_from_1": _readings_of_items_from_1(from_1, lines)} if from_1 else {},
+        "choose": {"items_from_1": _readings_of_items_from_1(from_1, items)} if from_1 else {},
         "values": {ours: dict(sorted({**said, **values}.items(), key=lambda pair: (pair[1], pair[0])))},
         "denominator": parts if parts > 1 and not values else None,
         "max_scores": {"*": max(possible.values())} if same else possible,
     }
 
 
-def _readings_of_items_from_1(items: Map[str, list[str]], lines: Map[tuple[str, str], int]) -> list[dict[str, Any]]:
-    """Build the readings of items in which nobody has a 0. `items`: item → texts. `lines`: as in `_scores`."""
+def _readings_of_items_from_1(texts: Map[str, list[str]], items: Map[str, Column]) -> list[dict[str, Any]]:
+    """Build the readings of items in which nobody has a 0. `texts`: item → texts. `items`: as in `_scores`."""
     readings = []
     for lowest in (1, 0):
-        tops = {item: round(max(map(see.number, found))) - lowest for item, found in items.items()}
-        codes = {item: {text: round(see.number(text)) - lowest for text in found} for item, found in items.items()}
+        tops = {item: round(max(map(see.number, found))) - lowest for item, found in texts.items()}
+        codes = {item: {text: round(see.number(text)) - lowest for text in found} for item, found in texts.items()}
         rows = [
-            f"line {lines[item, text]}, {item}: {text} is {score} of {tops[item]} points"
+            f"line {items[item].line_of(text)}, {item}: {text} is {score} of {tops[item]} points"
             for item, scores in codes.items()
             for text, score in scores.items()
         ]
@@ -414,7 +409,7 @@ def _readings_of_items_from_1(items: Map[str, list[str]], lines: Map[tuple[str, 
     return readings
 
 
-def _left_out(columns: Sequence[Column], used: Collection[Column], derived: Map[str, str] = NONE) -> list[str]:
+def _left_out(columns: Sequence[Column], used: Collection[Column], derived: Map[str, str]) -> list[str]:
     """Write the notes on unused columns. `derived`: further columns, each with a description."""
     used = {*used}
     rest = [c.name for c in columns if c not in used]

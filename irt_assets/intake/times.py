@@ -70,7 +70,7 @@ def _parse_texts(
     """Microseconds since 1970, and a mask of the times without a zone."""
     quick = _parse_iso(values) if rules.format is None else None
     if quick is not None:
-        micros = _micros(quick)
+        micros = _mask_impossible(np.asarray(pc.fill_null(quick.cast(pa.int64()), MISSING)))
         return (micros, np.zeros(len(micros), dtype=bool)) if quick.type.tz else _localise(micros, zone, row_zones)
     for written, offset in OFFSETS.items():
         values = pc.replace_substring_regex(values, written, offset)
@@ -79,7 +79,8 @@ def _parse_texts(
         values = pc.replace_substring_regex(values, BASIC, r"\1-\2-\3T\4:\5:\6\7")
     result = np.full(len(values), MISSING, dtype=np.int64)
     with_zone, without_zone = _matches(values, WITH_ZONE), _matches(values, WITHOUT_ZONE)
-    result[with_zone] = _parse_with_pandas(values, with_zone, "ISO8601")
+    if with_zone.any():  # pandas takes a millisecond for no times, too, and `--suggest` tries hundreds of formats
+        result[with_zone] = _parse_with_pandas(values, with_zone, "ISO8601")
     if rules.format is not None:
         without_zone = np.asarray(pc.is_valid(values)) & ~with_zone
     result[without_zone] = _parse_with_pandas(values, without_zone, rules.format or "ISO8601")
@@ -155,10 +156,6 @@ def _localise(naive: np.ndarray, zone: str | None, row_zones: pa.Array | None) -
         aware = local.tz_localize(info, ambiguous=np.ones(len(local), dtype=bool), nonexistent="shift_forward")
         result[in_zone] = aware.as_unit("us").asi8
     return result, known & np.asarray(pc.is_null(zones))
-
-
-def _micros(times: pa.Array) -> np.ndarray:
-    return _mask_impossible(np.asarray(pc.fill_null(times.cast(pa.int64()), MISSING)))
 
 
 def _mask_impossible(micros: np.ndarray) -> np.ndarray:

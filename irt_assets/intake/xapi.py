@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from irt_assets.intake.report import InvalidRow
+
 ANSWERED_VERB = "http://adlnet.gov/expapi/verbs/answered"
 VOIDED_VERB = "http://adlnet.gov/expapi/verbs/voided"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -44,18 +46,10 @@ class VoidedStatement:
     attempt_id: str
 
 
-class RefusedStatement(Exception):
-    """A statement is refused: the reason, and the property or value that caused it."""
-
-    def __init__(self, reason: str, value: str) -> None:
-        super().__init__(reason, value)
-        self.reason, self.value = reason, value
-
-
 def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | VoidedStatement | None:
     """The attempt's fields, or the attempt that the statement voids. Returns None for any other verb.
 
-    Raises RefusedStatement if the statement is refused.
+    Raises InvalidRow if the statement is refused.
     """
     verb = _required_value(statement, "verb.id")
     if verb == ANSWERED_VERB:
@@ -63,17 +57,17 @@ def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | Vo
     if verb != VOIDED_VERB:
         return None
     if _required_value(statement, "object.objectType") != "StatementRef":
-        raise RefusedStatement("bad_statement", "object.objectType")
+        raise InvalidRow("bad_statement", "object.objectType")
     _required_value(statement, "object.id")
     return VoidedStatement(_uuid(statement, "object.id"))
 
 
 def _attempt(statement: dict[str, Any], naming: Naming) -> dict[str, Any]:
     if (_optional_value(statement, "object.objectType") or "Activity") != "Activity":
-        raise RefusedStatement("bad_statement", "object.objectType")
+        raise InvalidRow("bad_statement", "object.objectType")
     activity = _required_value(statement, "object.id")
     if not activity.startswith(naming.item_prefix):
-        raise RefusedStatement("other_activity", activity)
+        raise InvalidRow("other_activity", activity)
     return {
         "attempt_id": _uuid(statement, "id"),
         "user_id": _learner(statement, naming),
@@ -89,12 +83,12 @@ def _attempt(statement: dict[str, Any], naming: Naming) -> dict[str, Any]:
 def _learner(statement: dict[str, Any], naming: Naming) -> str:
     actor = _required_value(statement, "actor", dict)
     if actor.get("objectType", "Agent") != "Agent":
-        raise RefusedStatement("not_an_account", "a group")
+        raise InvalidRow("not_an_account", "a group")
     if "account" not in actor:
-        raise RefusedStatement("not_an_account", "mbox" if "mbox" in actor else "no account")
+        raise InvalidRow("not_an_account", "mbox" if "mbox" in actor else "no account")
     home_page = _required_value(statement, "actor.account.homePage")
     if home_page != naming.home_page:
-        raise RefusedStatement("other_home_page", home_page)
+        raise InvalidRow("other_home_page", home_page)
     return _required_value(statement, "actor.account.name")
 
 
@@ -106,9 +100,9 @@ def _correct(statement: dict[str, Any]) -> bool:
         return success
     scaled = _optional_value(statement, "result.score.scaled", (int, float))
     if scaled is None:
-        raise RefusedStatement("no_success", "result")
+        raise InvalidRow("no_success", "result")
     if isinstance(scaled, bool) or scaled not in (0, 1):
-        raise RefusedStatement("bad_score", f"{scaled}")
+        raise InvalidRow("bad_score", f"{scaled}")
     return bool(scaled)
 
 
@@ -118,7 +112,7 @@ def _milliseconds(duration: str | None) -> int | None:
         return None
     found = DURATION.fullmatch(duration)
     if found is None:
-        raise RefusedStatement("bad_response_time", duration)
+        raise InvalidRow("bad_response_time", duration)
     weeks, years, months, *rest = (float((part or "0").replace(",", ".")) for part in found.groups())
     if years or months:
         return None
@@ -129,27 +123,27 @@ def _uuid(statement: dict[str, Any], path: str) -> Any:
     """The UUID in lower case, so that equal UUIDs are equal text. Returns None if it is absent."""
     text = _optional_value(statement, path)
     if text is not None and UUID.fullmatch(text) is None:
-        raise RefusedStatement("bad_statement", path)
+        raise InvalidRow("bad_statement", path)
     return text and text.lower()
 
 
 def _required_value(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at the path `a.b.c`. Raises RefusedStatement if it is absent, empty, or of another type."""
+    """The value at the path `a.b.c`. Raises InvalidRow if it is absent, empty, or of another type."""
     found = _optional_value(statement, path, kind)
     if found in (None, ""):
-        raise RefusedStatement("bad_statement", path)
+        raise InvalidRow("bad_statement", path)
     return found
 
 
 def _optional_value(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at the path `a.b.c`. Returns None if a part is absent. Raises RefusedStatement if its type
+    """The value at the path `a.b.c`. Returns None if a part is absent. Raises InvalidRow if its type
     differs."""
     found: Any = statement
     *parents, last = path.split(".")
     for name in parents:
         found = found.get(name, {})
         if not isinstance(found, dict):
-            raise RefusedStatement("bad_statement", name)
+            raise InvalidRow("bad_statement", name)
     if last in found and not isinstance(found[last], kind):
-        raise RefusedStatement("bad_statement", path)
+        raise InvalidRow("bad_statement", path)
     return found.get(last)

@@ -1,4 +1,4 @@
-"""Invariants of learners' activity: the grades of answers, daily features and weekly KPIs."""
+"""Invariants of learners' activity: the grades of answers, their verdicts, daily features and weekly KPIs."""
 
 import shlex
 from collections import Counter, defaultdict
@@ -10,11 +10,15 @@ from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.kpi_definitions import RANGES
 from irt_assets.responses.item_keys import RIGHT, Key, key_in_words
+from irt_assets.responses.verdicts import count_differing_verdicts, days_that_differ
+from resources.cluster.relational import holds_log
 from resources.postgres.database import first_column, one_value
 
 SUNDAY = 6
 FEATURES_DUE_AFTER = timedelta(hours=6)
 """Time after a day by which its features must exist."""
+DAYS_AT_ONCE = 28
+"""Number of days that are judged again by an evaluation: a year's days in two weeks, at about .3 s each."""
 MAX_GRADES = 1_000_000
 """Approximate number of answers whose grades are compared on a day that is not a Sunday."""
 MIN_WRONG = 200
@@ -35,6 +39,39 @@ GRADED_ANSWERS = f"""
 """
 """Query of the answers that a key or a maximum score grades, with whether their stored grade differs."""
 LOG = "response_log r"  # no sample can be drawn from the view `attempt`
+
+
+@invariant(
+    kind="days",
+    protects="Each verdict follows from the answer, the account, the bank and the rules of the scale, because months, "
+    "abilities and KPIs read verdicts.",
+    fix="Materialise `judged_attempts` of the day, which writes the verdicts that differ, and then the month and the "
+    "weeks that read them. Find out who changed the table: only the platform writes it.",
+    note=f"An evaluation judges {DAYS_AT_ONCE} consecutive days again, in turn, and every day with an open violation. "
+    "Days whose answers have changed since are left to the job `judge_attempts`.",
+)
+def verdicts_follow_from_answers_and_rules(context: InvariantContext) -> Findings:
+    judged = first_column(context.connection, "SELECT day FROM judged_day ORDER BY day")
+    if not judged:
+        yield NotTested("no day has been judged yet")
+        return
+    turn = context.now.toordinal() % -(-len(judged) // DAYS_AT_ONCE)
+    open_days = """SELECT partition::date FROM invariant_result
+                   WHERE invariant = %s AND subject <> '' AND NOT passed AND resolved_at IS NULL"""
+    days = {
+        *judged[turn * DAYS_AT_ONCE : (turn + 1) * DAYS_AT_ONCE],
+        *first_column(context.connection, open_days, (verdicts_follow_from_answers_and_rules.name,)),
+    }
+    for day in sorted(days):
+        start, after = datetime.combine(day, time(), UTC), day + timedelta(days=1)
+        if not holds_log(context.connection, start, start + timedelta(days=1)):
+            yield NotTested(f"PostgreSQL no longer has the answers of {day}", f"{day}")
+        elif days_that_differ(context.connection, day, after):
+            yield NotTested(f"{day} waits for the job judge_attempts", f"{day}")
+        elif n := count_differing_verdicts(context.connection, day):
+            yield Violation(
+                f"{day}", f"{quantity(n, 'verdict')} would differ if the day was judged again", "none", f"{day}"
+            )
 
 
 @invariant(

@@ -11,7 +11,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.invariants.history import make_report
 from irt_assets.invariants.invariant import InvariantResult
 from irt_assets.invariants.registry import INVARIANTS
-from resources.dagster_schema import HOW_TO_FIX, column_schema
+from resources.dagster_schema import HOW_TO_FIX, stored_in
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.tables import invariant_result
@@ -27,7 +27,7 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
         partitions_def=days,
         description="One row per invariant: whether it held for all stored data when the day's report was made. Each "
         "violation has its own row. A repeated report describes the present, not the past.",
-        metadata={"dagster/column_schema": column_schema(invariant_result)},
+        metadata=stored_in(invariant_result),
         check_specs=[
             dg.AssetCheckSpec(
                 invariant.name, asset=INVARIANT_REPORT, description=f"{invariant.protects} To fix it: {invariant.fix}"

@@ -56,7 +56,7 @@ class Report:
 def make_report(
     database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, first_month: str, run: str
 ) -> Report:
-    """Evaluate every invariant, read only, and then store the results under the name `run`."""
+    """Evaluate every invariant, and then store the results under the name `run`."""
     now = datetime.now(UTC)
     months = list(months_between(first_month, last_complete_month(now)))
     made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in ANALYSES}
@@ -73,7 +73,7 @@ def evaluate_all(
     made: Mapping[str, Mapping[str, datetime]],
     invariants: Iterable[Invariant] = INVARIANTS,
 ) -> Report:
-    """Evaluate the invariants, read only. The verdicts have the order of `invariants`.
+    """Evaluate the invariants, and change nothing. The verdicts have the order of `invariants`.
 
     Invariants that read no files share one transaction, and so one state of the database. Invariants that read files
     take long, and a long transaction would keep the database from vacuuming. Each of their queries is a transaction of
@@ -83,7 +83,7 @@ def evaluate_all(
     for reads_files in (False, True):
         with database.connect() as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
+            connection.read_only = reads_files  # the others are rolled back, because one fills temporary tables
             connection.autocommit = reads_files
             context = InvariantContext(connection, store, now, states, made)
             verdicts += evaluate(context, [invariant for invariant in wanted if invariant.reads_files is reads_files])

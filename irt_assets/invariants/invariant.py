@@ -55,9 +55,9 @@ def no_finished_month(scale_id: str, subject: str) -> NotTested:
 class InvariantContext:
     """The data that invariants may read: the database, the store, the states of the months.
 
-    Invariants that read no files share one read-only transaction, and so one state of the database. For the others each
-    query is a transaction of its own. `made`: time at which the assets that follow a month were last materialised, by
-    asset and month.
+    Invariants that read no files share one transaction, and so one state of the database. Their temporary tables are
+    rolled back. For the others each query is a transaction of its own, and read-only. `made`: time at which the assets
+    that follow a month were last materialised, by asset and month.
     """
 
     connection: psycopg.Connection
@@ -154,7 +154,9 @@ def evaluate(context: InvariantContext, invariants: Iterable[Invariant]) -> list
     verdicts = []
     for invariant in invariants:
         try:
-            with nullcontext() if context.connection.autocommit else context.connection.transaction():
+            with (
+                nullcontext() if context.connection.autocommit else context.connection.transaction(force_rollback=True)
+            ):
                 found = list(invariant.find(context))
         except Exception as error:
             if is_transient(error):

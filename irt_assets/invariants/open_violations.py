@@ -33,6 +33,7 @@ SEVERITY: Mapping[str, Severity] = {
     "forms_and_adaptive_tests_have_different_names": "error",
     "every_learner_with_answers_has_an_ability": "error",
     "runs_agree_on_abilities": "error",
+    "verdicts_follow_from_answers_and_rules": "error",
     "features_conserve_attempts": "error",
     "kpis_are_whole": "error",
     "the_nightly_calibration_is_fresh": "error",

@@ -38,22 +38,28 @@ def forms_and_adaptive_tests_have_different_names(context: InvariantContext) -> 
     kind="learners",
     protects="Every score that was handed out by a table is the table's score, and a pass is a pass everywhere.",
     fix="Find out who changed the row: scores and tables are only ever added. Restore it from a backup.",
-    note="The raw score's scaled score and pass in the cited table are compared with the issued ones.",
+    note="The raw score's θ, scaled score, errors, percentile and pass in the cited table are compared with the issued "
+    "ones.",
 )
 def issued_scores_agree_with_their_tables(context: InvariantContext) -> Findings:
+    numbers = "theta", "theta_se", "scaled", "scaled_se", "percentile", "passes"
+    issued, expected = (", ".join(f"{table}.{name}" for name in numbers) for table in ("issued_score", "expected"))
     rows = context.connection.execute(
-        """SELECT user_id, form_id, raw, i.scaled, i.passes, table_id, scores->'scaled'->>raw,
-                  CASE WHEN jsonb_typeof(spec->'mark') = 'number' THEN scores->'passes'->>raw END
-           FROM issued_score i LEFT JOIN score_table t USING (table_id, scale_id, form_id)
-           WHERE raw IS NOT NULL
-             AND (i.scaled IS DISTINCT FROM (scores->'scaled'->>raw)::double precision
-                  OR i.passes IS DISTINCT FROM CASE WHEN jsonb_typeof(spec->'mark') = 'number'
-                                                    THEN (scores->'passes'->>raw)::boolean END)
-           ORDER BY issued_id"""
+        f"""SELECT user_id, form_id, raw, table_id, ARRAY[{issued}]::text[], ARRAY[{expected}]::text[]
+            FROM issued_score LEFT JOIN (
+              SELECT table_id, scale_id, form_id, place - 1 AS raw, theta::float8, theta_se::float8, scaled::float8,
+                     scaled_se::float8, percentile::float8,
+                     CASE WHEN jsonb_typeof(spec->'mark') = 'number' THEN passes::boolean END AS passes
+              FROM score_table, ROWS FROM (
+                jsonb_array_elements_text(scores->'theta'), jsonb_array_elements_text(scores->'se'),
+                jsonb_array_elements_text(scores->'scaled'), jsonb_array_elements_text(scores->'scaled_se'),
+                jsonb_array_elements_text(scores->'percentile'), jsonb_array_elements_text(scores->'passes')
+              ) WITH ORDINALITY AS of_raw (theta, theta_se, scaled, scaled_se, percentile, passes, place)
+            ) expected USING (table_id, scale_id, form_id, raw)
+            WHERE raw IS NOT NULL AND ({issued}) IS DISTINCT FROM ({expected})
+            ORDER BY issued_id"""
     )
-    for user, form, raw, scaled, passes, table, expected, expected_pass in rows:
-        yield Violation(
-            user,
-            f"score {scaled:g}, passes: {passes} for raw score {raw} on form {form}",
-            f"score {expected}, passes: {expected_pass} by table {table}",
-        )
+    for user, form, raw, table, *found in rows:
+        differing = [(name, *each) for name, *each in zip(numbers, *found, strict=True) if each[0] != each[1]]
+        observed, of_table = (", ".join(f"{name} {each[k]}" for name, *each in differing) for k in (0, 1))
+        yield Violation(user, f"{observed} for raw score {raw} on form {form}", f"{of_table} by table {table}")

@@ -21,7 +21,7 @@ from irt_assets.item_analysis.periods import analyse_day, analyse_month
 from irt_assets.item_analysis.stored import SUMMARY, ItemRow, OptionRow, read_items
 from irt_assets.responses.scales import read_scales
 from resources import tables
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, row_table, stored_in
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, database_settings
 
@@ -35,7 +35,7 @@ def build_item_analysis_assets(
     months: dg.PartitionsDefinition, days: dg.PartitionsDefinition
 ) -> list[dg.AssetsDefinition]:
     """`item_analysis` of months, and `item_analysis_daily`, whose `days` include the running day."""
-    schema = {"dagster/column_schema": column_schema(tables.item_analysis)}
+    schema = stored_in(tables.item_analysis)
 
     @dg.asset(
         name=ITEM_ANALYSIS,

@@ -12,6 +12,7 @@ import numpy as np
 from irt_assets.abilities.batch import judge_until
 from irt_assets.blocks import Figure, Table, pairs, table
 from irt_assets.charts import histogram
+from irt_assets.common.job_names import JUDGED
 from irt_assets.common.metadata import md
 from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.partitions import existing_partitions, week_of
@@ -22,24 +23,24 @@ from irt_assets.kpis.weekly import end_of_week, write_quiet, write_week
 from irt_psychometrics.plots import Picture
 from resources import tables
 from resources.cluster.relational import application
-from resources.dagster_schema import LEARNERS, column_schema, row_table
+from resources.dagster_schema import LEARNERS, row_table, stored_in
 from resources.postgres.database import Database
 
 MAX_SHOWN = 10
 
 
 def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """`weekly_kpi` and `inactivity`. Both read the database and need no earlier partition to exist."""
+    """Build `weekly_kpi` and `inactivity`. Both read the answers of a year, and need no earlier partition to exist."""
     in_force = dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping())
 
     @dg.asset(
         partitions_def=weeks,
-        deps=[existing_partitions("attempts"), "question_bank", in_force],
+        deps=[existing_partitions(JUDGED, before=52), "question_bank", in_force],
         description="One row per learner with a live answer in the year before the week's end: improvement (I_t), "
         "efficiency (E_t), recovery (R_t), engagement (A_t), goal probability (P) and churn risk (S).",
         kinds={"postgres", "ibis"},
         metadata={
-            "dagster/column_schema": column_schema(tables.weekly_kpi),
+            **stored_in(tables.weekly_kpi),
             "KPIs": md(pairs(MEANINGS)),
         },
     )
@@ -65,11 +66,11 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
 
     @dg.asset(
         partitions_def=days,
-        deps=["attempts", "question_bank", in_force],
+        deps=[existing_partitions(JUDGED, before=364), "question_bank", in_force],
         description="One row per learner without a live answer for seven days: goal probability and churn risk in the "
         "week that is running when the day ends. The other KPIs are not changed.",
         kinds={"postgres", "ibis"},
-        metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
+        metadata=stored_in(tables.weekly_kpi),
     )
     def inactivity(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         week, now = week_of(context.partition_time_window.end), datetime.now(UTC)

@@ -14,6 +14,7 @@ import psycopg
 
 from irt_assets.common.arrays import Floats
 from irt_assets.ledger.audit import versions_of_a_new_model
+from irt_assets.ledger.cited_fits import further_errors_of_origins
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, ItemParameters
@@ -35,23 +36,30 @@ def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) ->
         f"SELECT {_ROW} FROM anchor_set n WHERE scale_id = %s AND version = %s ORDER BY item_id",
         (scale_id, version),
     )
-    return _anchor_set(scale_id, rows)
+    return _anchor_set(connection, scale_id, rows)
 
 
 def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
-    """The anchors of all versions of the set up to `version`, each with its newest values. Returns None if the scale
-    has not been initialised."""
+    """The anchors of all versions of the set up to `version`, including dropped ones, which earlier fits used.
+
+    Each has its newest values. Returns None if the scale has not been initialised.
+    """
     wanted = {"scale": scale_id, "version": version, "items": None}
-    return _anchor_set(scale_id, named_rows(connection, _LAST_FROZEN, wanted))
+    return _anchor_set(connection, scale_id, named_rows(connection, _LAST_FROZEN, wanted))
 
 
-def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
+def _anchor_set(connection: psycopg.Connection, scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
+    """Make the set from the rows. Errors of further parameters are known if the values come from an origin window."""
     if not rows:
         return None
     items = ItemParameters.from_rows([row["item_id"] for row in rows], map(ItemRow.from_row, rows))
+    known = further_errors_of_origins(connection, scale_id, items.item_ids)
+    values = enumerate(zip(items.item_ids, items.a.tolist(), items.b.tolist(), strict=True))
+    further = {k: known[value] for k, value in values if value in known}
     return AnchorSet(
         **vars(items)
-        | {"cov": items.cov if any(row["cov"] is None for row in rows) else _joint_covariance(rows)[None]},
+        | {"cov": items.cov if any(row["cov"] is None for row in rows) else _joint_covariance(rows)[None]}
+        | {"further_cov": items.further_cov_of(further) if further else None},
         scale_id=scale_id,
         version=str(max(row["version"] for row in rows)),
         topics=tuple(row["topic_id"] for row in rows),
@@ -173,7 +181,7 @@ def preview_set(connection: psycopg.Connection, scale: Scale, items: Collection[
     wanted = {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
     rows = [row | {"version": scale.anchor_version} for row in named_rows(connection, _LAST_FROZEN, wanted)]
     digest = hash_of_anchors({row["item_id"]: ItemRow.from_row(row) for row in rows})
-    return _anchor_set(scale.scale_id, rows), digest
+    return _anchor_set(connection, scale.scale_id, rows), digest
 
 
 def freeze_set(connection: psycopg.Connection, scale: Scale, items: Collection[str], effective_from: datetime) -> None:

@@ -69,13 +69,14 @@ def further_errors(
 
 
 def further_errors_of_origins(
-    connection: psycopg.Connection, scale_id: str
+    connection: psycopg.Connection, scale_id: str, items: Collection[str]
 ) -> dict[tuple[str, float, float], FurtherErrors]:
     """Covariances of the further parameters with a, b and each other by item, a and b, in all origins of the scale."""
     rows = connection.execute(
         f"""SELECT item_id, (params->>'a')::float, (params->>'b')::float, {_FURTHER}
-           FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id) WHERE scale_id = %s AND kind = 'origin'""",
-        (scale_id,),
+           FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
+           WHERE scale_id = %s AND kind = 'origin' AND item_id = ANY(%s)""",
+        (scale_id, [*items]),
     )
     return {(item, a, b): cov for item, a, b, cov in rows if _is_complete(cov)}
 

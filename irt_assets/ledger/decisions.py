@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import psycopg
 
+from irt_assets.responses.scale_decisions import require_text
 from resources.postgres.database import named_rows, one_value, records
 
 DecisionKind = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
@@ -73,7 +74,11 @@ def record_release_decisions(
     reason: str,
     effective_from: datetime | None,
 ) -> None:
-    """Append one decision per subject, in the caller's transaction."""
+    """Append one decision per subject, in the caller's transaction.
+
+    Raises PermanentFailure without a person or a reason.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
     connection.cursor().executemany(
         """INSERT INTO release_decision
                  (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)

@@ -12,13 +12,11 @@ import numpy as np
 import psycopg
 
 from irt_assets.common.partitions import Month
-from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import (
     ModelOfFit,
     calibration_of,
     constants_of,
     further_errors,
-    further_errors_of_origins,
     models_of_fits,
 )
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -60,18 +58,6 @@ def linked_window(connection: psycopg.Connection, scale: Scale, month: str) -> L
 def _window(connection: psycopg.Connection, fit_id: str, constants: LinkingConstants) -> LinkedWindow | None:
     raw = calibration_of(connection, fit_id) if constants.anchors_used else None
     return None if raw is None else LinkedWindow(fit_id, raw, constants.as_linking())
-
-
-def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | None:
-    """The scale's anchors, including anchors of earlier versions that the current one dropped, as earlier fits used
-    them. The errors of further parameters are known if the values come from an origin window."""
-    anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
-    if anchors is None:
-        return None
-    known = further_errors_of_origins(connection, scale.scale_id)
-    values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
-    further = anchors.further_cov_of({k: known[value] for k, value in enumerate(values) if value in known})
-    return replace(anchors, further_cov=further if known else None)
 
 
 def set_in_force_with_errors(

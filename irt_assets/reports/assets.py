@@ -7,7 +7,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.reports import drift_month
 from irt_assets.reports.artifacts import Format, page_path
 from resources import tables
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import stored_in
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -32,7 +32,7 @@ def build_report_assets(
         description="One row per file, HTML, PDF and Word for every scale: whether the month is safe to release, and "
         "the findings that need review.",
         kinds={"html", "pdf"},
-        metadata={"dagster/column_schema": column_schema(tables.report_file)},
+        metadata=stored_in(tables.report_file),
         automation_condition=follows_a_month,
     )
     def drift_report(

@@ -19,8 +19,7 @@ from irt_assets.calibration.linking_history import LinkedMonth, read_history
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import natural_order
 from irt_assets.decisions.origin import OriginSummary, read_origin
-from irt_assets.decisions.proposals import Proposal as Change
-from irt_assets.decisions.proposals import latest_waiting, open_changes, proposals
+from irt_assets.decisions.proposals import Proposal as Change, latest_waiting, open_changes, proposals
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.drift import rows
@@ -243,8 +242,7 @@ def _gather_origin(
 
 
 def _bank_size(connection: psycopg.Connection, scale: Scale) -> int:
-    n: int = one_value(connection, "SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,))
-    return n
+    return one_value(connection, "SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,))
 
 
 def _add_observed(

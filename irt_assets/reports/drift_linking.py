@@ -55,12 +55,13 @@ def changes_since_last_month(facts: Facts) -> Iterator[Block]:
             ),
         )
     ]
-    flagged, flagged_before = set(), set()
-    for name, item in facts.items.items():
-        if item.drift and item.drift.severity != "none":
-            flagged.add(name)
-        if any(row.month == before.month and row.severity != "none" for row in item.history):
-            flagged_before.add(name)
+    items = facts.items.items()
+    flagged = {name for name, item in items if item.drift and item.drift.severity != "none"}
+    flagged_before = {
+        name
+        for name, item in items
+        if any(row.month == before.month and row.severity != "none" for row in item.history)
+    }
     if not facts.not_compared:
         rows += [
             ("newly flagged", join_names(sorted(flagged - flagged_before)) or "none"),

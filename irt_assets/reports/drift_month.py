@@ -16,7 +16,7 @@ from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.reports import drift_report
 from irt_assets.reports.artifacts import Artifact, Format, store_report
 from irt_assets.reports.drift_facts import gather
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import named_scale, read_scales
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database, first_column
@@ -75,11 +75,7 @@ def make_reports(
     states = {state.scale_id: state for state in month_states(database, instance, [month])}
     with database.connect() as connection:
         scales = read_scales(connection, Month(month).start)
-    if scale_id is not None and scale_id not in scales:
-        raise PermanentFailure(f"there is no scale {scale_id}; there are: {', '.join(scales) or 'none'}")
-    for scale in scales.values():
-        if scale_id not in (None, scale.scale_id):
-            continue
+    for scale in scales.values() if scale_id is None else [named_scale(scales, scale_id)]:
         with database.connect() as connection:
             facts = gather(connection, store, month, scale, states[scale.scale_id])
         made_at = datetime.now(UTC)

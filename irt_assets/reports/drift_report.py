@@ -13,8 +13,7 @@ from irt_assets.decisions.origin import OriginSummary
 from irt_assets.drift import dif_page
 from irt_assets.drift.blocks import drift_summary, information_summary
 from irt_assets.gates.month_classification import State
-from irt_assets.reports import drift_sections as sections_of
-from irt_assets.reports import month_blocks, origin_report
+from irt_assets.reports import drift_sections as sections_of, month_blocks, origin_report
 from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
@@ -113,11 +112,11 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
     sections = (
         _origin_sections(facts, facts.origin, items) if facts.origin else _month_sections(facts, items, dashboard_url)
     )
-    blocks: list[Block] = [*_first_page(facts, found, items)]
-    for name, id, section in sections:  # noqa: A001 - the attribute's name
-        if section_blocks := tuple(section):
-            blocks.append(Section(name, section_blocks, id))
-    blocks.append(Section("Provenance", (provenance(facts, made_at),), "provenance", together=True))
+    blocks: list[Block] = [
+        *_first_page(facts, found, items),
+        *(Section(name, content, link) for name, link, section in sections if (content := tuple(section))),
+        Section("Provenance", (provenance(facts, made_at),), "provenance", together=True),
+    ]
     title = f"Report of the origin window, {facts.month}" if facts.origin else f"Drift report {facts.month}"
     return Document(
         title=title,

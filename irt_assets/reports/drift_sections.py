@@ -27,8 +27,7 @@ from irt_assets.drift.dif_page import groups_table
 from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import DifRow
 from irt_assets.ledger.fit_spec import SetStatistics
-from irt_assets.reports import drift_charts as charts
-from irt_assets.reports import month_blocks
+from irt_assets.reports import drift_charts as charts, month_blocks
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.item_blocks import category_curves, curves, details

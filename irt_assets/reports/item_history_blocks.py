@@ -67,14 +67,13 @@ def history_sections(facts: ItemFacts, zone: str) -> Iterator[Section]:
 
 def month_by_month(facts: ItemFacts) -> Section:
     """Return a section on the months' estimates and the published values. The item needs at least one month."""
-    scale = facts.scale.scale_id
     estimated = [month.values.in_brief if month.values else {} for month in facts.months]
     scored = any(ItemRow.WHOLE_SLOPE in values for values in estimated)
     names = tuple(dict.fromkeys(chain(("a", ItemRow.WHOLE_SLOPE, "b") if scored else "ab", *estimated)))
     pages = [
         page_link(month.month, "months")
         if month.month == ORIGIN_WINDOW
-        else page_link(month.month, "month", month=month.month, scale=scale)
+        else page_link(month.month, "month", month=month.month, scale=facts.scale.scale_id)
         for month in facts.months
     ]
     rows: list[tuple[Cell, ...]] = [

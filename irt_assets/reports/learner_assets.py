@@ -13,7 +13,7 @@ from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import page_path, row_ids
 from irt_assets.reports.learner_facts import report_learners
 from resources import tables
-from resources.dagster_schema import LEARNERS, column_schema, row_table
+from resources.dagster_schema import LEARNERS, row_table, stored_in
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -43,7 +43,7 @@ def build_learner_report_assets(
         description="One row per file, HTML and PDF for every learner who answered in the eight weeks that end with "
         "the week: level, topics, the KPIs in words, and next steps.",
         kinds={"html", "pdf"},
-        metadata={"dagster/column_schema": column_schema(tables.report_file)},
+        metadata=stored_in(tables.report_file),
     )
     def weekly_learner_report(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]

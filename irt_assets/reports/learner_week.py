@@ -75,7 +75,6 @@ class WeekOutcome:
         seconds: duration of the run.
     """
 
-    week: str
     learners: int
     made: int
     kept: int
@@ -175,7 +174,6 @@ def write_week(
         for facts in reversed(having)
     }
     return WeekOutcome(
-        week=week,
         learners=len(everybody),
         made=len(new) - len(failed),
         kept=len(everybody) - len(new),

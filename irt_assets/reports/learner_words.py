@@ -68,5 +68,4 @@ class Words:
 def catalogue(language: str) -> dict[str, Any]:
     """Read the phrases of a language, nested as in its file."""
     text = files("irt_assets.reports").joinpath("templates", f"learner.{language}.yaml").read_text("utf-8")
-    loaded: dict[str, Any] = yaml.safe_load(text)
-    return loaded
+    return yaml.safe_load(text)

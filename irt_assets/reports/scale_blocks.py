@@ -178,8 +178,7 @@ def _targeting(facts: ScaleFacts) -> Table:
 
 def _bank_table(facts: ScaleFacts) -> Table:
     """Items by topic: how many have each status, and the b of the items in use in bands of the population's SD."""
-    mu, sigma = facts.scale.mu, facts.scale.sigma
-    edges = [mu + k * sigma for k in (-2, -1, 0, 1, 2)]
+    edges = [facts.scale.mu + k * facts.scale.sigma for k in (-2, -1, 0, 1, 2)]
     bands = [f"b < {number(edges[0], 1)}", *(f"{number(x, 1)} to {number(y, 1)}" for x, y in pairwise(edges))]
     bands.append(f"b ≥ {number(edges[-1], 1)}")
     ordered = sorted(facts.items, key=lambda item: natural_order(item.topic or ""))

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from irt_assets.common.job_names import JUDGED
 from irt_assets.common.metadata import md
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
@@ -22,7 +23,7 @@ def build_response_assets(
 
     @dg.asset(
         partitions_def=months,
-        deps=[existing_partitions("attempts"), "question_bank"],
+        deps=[existing_partitions(JUDGED), "question_bank"],
         description="One row per attempt of the month: its score, and the `reason` why calibration may not use it "
         "(empty: scored). A Parquet snapshot, stored under its own hash.",
         kinds={"parquet", "postgres"},

@@ -24,11 +24,14 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day, judge_differing
 from resources import tables
 from resources.cluster.relational import holds_log
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import stored_in, taken_over
 from resources.postgres.database import Database
 
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 MAX_DAYS_SHOWN = 6
+LINEAGE = taken_over(
+    {"attempts": ("attempt_id", "completed_at", "item_id", "recorded_at"), "question_bank": ("scale_id", "max_score")}
+)
 
 
 def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -42,7 +45,7 @@ def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         description="One row per attempt of the day: its score, or the reason why it has no score, by the rules of its "
         "scale. A run for several days judges only days that differ from their verdicts.",
         kinds={"postgres", "ibis"},
-        metadata={"dagster/column_schema": column_schema(tables.attempt_verdict)},
+        metadata=stored_in(tables.attempt_verdict),
     )
     def judged_attempts(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
@@ -138,6 +141,7 @@ def reporter(context: Context, database: Database) -> Callable[[JudgedDay], None
 
 def _metadata(judged: JudgedDay) -> Metadata:
     return {
+        **LINEAGE,
         "counts by reason": md(counts_table(judged.counts)),
         "dagster/row_count": dg.MetadataValue.int(judged.n),
         "scored": dg.MetadataValue.int(sum(counts.get("scored", 0) for counts in judged.counts.values())),

@@ -35,7 +35,8 @@ _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 @ibis.udf.scalar.builtin(name="md5")
-def md5(text: str) -> str: ...  # type: ignore[empty-body]
+def md5(text: str) -> str:  # type: ignore[empty-body]
+    """Return the MD5 of the text, in hexadecimal digits."""
 
 
 def row_hash(rows: ir.Table, columns: Sequence[str], later: Collection[str] = LATER_COLUMNS) -> ir.StringValue:

@@ -50,6 +50,8 @@ STANDARD = "standard"
 """Subject of the pass mark, from a standard setting or not (see `scores.standards`)."""
 AUTO = "auto"
 """Value of a field of the movement: keep the number in force, and propose changes."""
+MAX_TEXT_LENGTH = 2_000
+"""Largest length of a name or a reason, in characters. Longer text was probably pasted by mistake."""
 ACCEPTED = "accepted"
 REFERENCE = "reference"
 """Value of the subject misfit: misfit is accepted, and later months are compared with the decision's first month."""
@@ -103,6 +105,19 @@ def read_decisions(connection: psycopg.Connection, scale_id: str | None = None) 
     )
 
 
+def require_text(subject: str, text: str) -> str:
+    """Return a name or a reason without surrounding space.
+
+    Raises PermanentFailure if it has no letters or digits, is too long, or has unprintable characters.
+    """
+    stripped = text.strip()
+    if not any(character.isalnum() for character in stripped):
+        raise PermanentFailure(f"a decision needs a {subject}, got {text!r}: it is stored for later readers")
+    if len(stripped) > MAX_TEXT_LENGTH or any(not c.isprintable() and c not in "\n\t" for c in stripped):
+        raise PermanentFailure(f"the {subject} must be text of at most {MAX_TEXT_LENGTH:,} printable characters")
+    return stripped
+
+
 def record_decisions(
     connection: psycopg.Connection,
     scale_id: str,
@@ -112,7 +127,11 @@ def record_decisions(
     by: str,
     reason: str,
 ) -> None:
-    """Append a decision on each subject, in the caller's transaction. By default it takes effect now."""
+    """Append a decision on each subject, in the caller's transaction. By default it takes effect now.
+
+    Raises PermanentFailure without a person or a reason.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
     connection.cursor().executemany(
         """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
                VALUES (%s, %s, %s, coalesce(%s, now()), %s, %s)""",
@@ -120,8 +139,8 @@ def record_decisions(
     )
 
 
-def standing_decision(decisions: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
-    """The last of the decisions on one subject that neither undoes another one nor is undone, by their `undoes`.
+def standing_decisions(decisions: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Find the decisions on one subject that neither undo another one nor are undone, by their `undoes`.
 
     Raises PermanentFailure if no decision, which is of this kind in words, stands.
     """
@@ -129,7 +148,7 @@ def standing_decision(decisions: Sequence[dict[str, Any]], kind: str) -> dict[st
     standing = [d for d in decisions if d["undoes"] is None and d["decision_id"] not in undone]
     if not standing:
         raise PermanentFailure(f"no {kind} stands, so there is nothing to undo")
-    return standing[-1]
+    return standing
 
 
 def decision_in_force(

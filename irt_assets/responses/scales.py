@@ -120,6 +120,13 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
     )
 
 
+def named_scale(scales: Mapping[str, Scale], scale_id: str) -> Scale:
+    """Return one of the scales. Raises PermanentFailure, which names all scales, if it does not exist."""
+    if scale_id not in scales:
+        raise PermanentFailure(f"there is no scale {scale_id}; there are: {', '.join(scales) or 'none'}")
+    return scales[scale_id]
+
+
 def initialised_scale(connection: psycopg.Connection, scale_id: str, window_start: datetime | None) -> Scale:
     """The scale as it applies to a window from `window_start` on (None: by the newest decisions).
 

@@ -421,6 +421,12 @@ _INSERT = """
                       AND v.completed_at = n.completed_at
                       AND v.completed_at >= %(start)s AND v.completed_at < %(end)s)
 """
+_DIFFERING = f"""
+    SELECT count(*)
+    FROM ({_OLD_OF_ALL}) v
+    FULL JOIN (new_verdict n JOIN judged_learner l USING (user_id)) USING (attempt_id, completed_at)
+    WHERE NOT ({_SAME})
+"""
 _FOLLOWING = """
     WITH followed AS (
       SELECT r.completed_at::date AS day, r.user_id, r.item_id
@@ -503,6 +509,13 @@ def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[st
     connection.execute(_STAGE_DAY, {"start": start, "end": end})
     connection.execute("ANALYZE judged_learner")
     copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales))
+
+
+def count_differing_verdicts(connection: psycopg.Connection, day: date) -> int:
+    """Judge a day again, store nothing, and count the verdicts that are missing, different or in excess."""
+    stage_verdicts(connection, day, scales_of_month(connection, _month(day)))
+    start, end = day_bounds(day.isoformat())
+    return one_value(connection, _DIFFERING, {"start": start, "end": end})
 
 
 def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale]) -> pa.Table:

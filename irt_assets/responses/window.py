@@ -1,7 +1,5 @@
 """Convert the attempts of a month's file to responses, and judged attempts to the columns of that file."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

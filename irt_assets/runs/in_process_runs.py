@@ -21,6 +21,7 @@ from irt_assets.common.run_progress import RANGE_TAGS, partitions_under_way
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.gates.month_status import latest_evaluations, unsettled_months
+from jobs.automation import NO_CAUSES
 from jobs.launching.launcher import own_worker_tags
 from jobs.plans import Plan, find_plan
 from jobs.watching.stuck_runs import ID_LENGTH, fail_lost_runs, stuck_runs
@@ -39,8 +40,6 @@ SENSORS = (
 )
 """Sensors in the order of evaluation: alerts on the runs follow the last run, and delivery comes last. Sensors that are
 missing here are useful only with a daemon."""
-NOT_A_CAUSE = "linked_item_parameters"
-"""A dependency that does not trigger automation, because a held month is linked too (see `jobs.automation`)."""
 MAX_ROUNDS = 5
 """Largest number of rounds of requests; a run may cause a second run, e.g. drift causes the drift report."""
 MAX_OUTAGE_S = 300.0
@@ -311,7 +310,7 @@ def _automation_requests(instance: dg.DagsterInstance, defs: dg.Definitions) -> 
     made = {key: stored.get_latest_storage_id_by_partition(key, kind) for key in concerned}
     due: dict[str, list[dg.AssetKey]] = {}
     for key in follow:
-        causes = [parent for parent in read[key] if parent.to_user_string() != NOT_A_CAUSE]
+        causes = [parent for parent in read[key] if parent.to_user_string() not in NO_CAUSES]
         for month in set.intersection(*(set(made[parent]) for parent in read[key])):
             waits = any(parent in due.get(month, ()) for parent in read[key])
             if not waits and max(made[cause][month] for cause in causes) > made[key].get(month, -1):

@@ -12,7 +12,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.scores.form_tables import make_month, tables_overview
 from irt_assets.scores.releases import moved_tables
 from resources import tables
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, row_table, stored_in
 from resources.postgres.database import Database
 
 SCORE_TABLES = "form_score_tables"
@@ -29,7 +29,7 @@ def build_score_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         deps=["item_analysis", "published_item_parameters"],
         description="One row per fixed form of scales with reported scores: the score table by the values published at "
         "the month's end. A person releases it.",
-        metadata={"dagster/column_schema": column_schema(tables.score_table)},
+        metadata=stored_in(tables.score_table),
         pool=LIGHT_POOL,
     )
     def form_score_tables(

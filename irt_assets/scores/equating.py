@@ -18,7 +18,6 @@ from pydantic import TypeAdapter
 
 from irt_assets.common.arrays import Floats
 from irt_assets.common.wording import quantity
-from irt_assets.decisions.release import require_text
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.responses.scale_decisions import EQUATING_OF, record_decisions
 from irt_assets.responses.scales import Scale, initialised_scale
@@ -282,7 +281,6 @@ def choose_equating(
     Raises PermanentFailure as `compare_methods` does, for a method without a result, if there is no choice to undo, and
     if the effect differs from `seen`.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
         choice = preview_choice(connection, scale_id, new, old, method, now=now)

@@ -17,8 +17,8 @@ import pyarrow as pa
 from irt_assets.abilities.batch import estimate_with_errors, judge_until, newest_thetas
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import quantity, some_of
-from irt_assets.decisions.release import require_text
 from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.responses.scale_decisions import require_text
 from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.scored_answers import responses_of
 from irt_assets.scores.form_tables import MAX_NAMED, FormTable, form_items

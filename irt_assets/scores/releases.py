@@ -14,9 +14,8 @@ import psycopg
 
 from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.common.wording import quantity
-from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.stored import read_forms
-from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions, standing_decision
+from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions, standing_decisions
 from irt_assets.responses.scales import Scale
 from irt_assets.scores.form_tables import FormTable, newest_tables, read_tables
 from irt_assets.scores.issued import current_scores
@@ -182,7 +181,7 @@ def preview_release(
     before, undoes = released_tables(connection, scale_id).get(form_id), None
     if undo:
         decisions = table_decisions(connection, scale_id, form_id)
-        undone = standing_decision(decisions, f"release of a score table of form {form_id}")
+        undone = standing_decisions(decisions, f"release of a score table of form {form_id}")[-1]
         undoes, table_id = undone["decision_id"], undone["former"]
         if table_id is None:
             return TableRelease(form_id, None, before, undoes=undoes)
@@ -241,7 +240,6 @@ def release_table(
         If the form has no such table, if it is in force already, if there is no release to undo, or if the effect
         differs from `seen`.
     """
-    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
         planned = preview_release(connection, scale_id, form_id, table_id, undo=undo)

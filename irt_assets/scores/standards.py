@@ -21,12 +21,11 @@ from scipy.special import stdtrit
 from irt_assets.abilities.batch import newest_thetas
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import quantity
-from irt_assets.decisions.release import require_text
 from irt_assets.intake.readers import open_source
 from irt_assets.item_analysis.forms import read_rows, require_sound_rows
 from irt_assets.item_analysis.stored import read_forms
 from irt_assets.ledger.publications import in_force
-from irt_assets.responses.scale_decisions import STANDARD, ScaleDecision, read_decisions, record_decisions
+from irt_assets.responses.scale_decisions import STANDARD, ScaleDecision, read_decisions, record_decisions, require_text
 from irt_assets.responses.scales import initialised_scale, write_pass_mark
 from irt_assets.scores.form_tables import FormTable, published_items, read_tables
 from irt_assets.scores.releases import find_table
@@ -144,7 +143,7 @@ def _change_in_words(scale_id: str, before: float | None, after: float | None) -
 def plan_standard(
     connection: psycopg.Connection, scale_id: str, form_id: str, file: Path, method: Method, panel: str
 ) -> Standard:
-    """The standard by a panel's ratings of a form's items, for `set_mark`.
+    """Plan the standard by a panel's ratings of a form's items, for `set_mark`.
 
     It uses the items and published values of the form's newest score table whose month has raw scores of the form.
 
@@ -255,8 +254,7 @@ def set_mark(database: Database, mark: PassMark, *, undoes: ScaleDecision | None
 
     Raises PermanentFailure if the pass mark has changed since.
     """
-    by, reason, scale_id = require_text("name", by), require_text("reason", reason), mark.scale_id
-    old, new, value = mark.former, mark.theta, asdict(mark)
+    scale_id, old, new, value = mark.scale_id, mark.former, mark.theta, asdict(mark)
     if undoes:
         old, new, value = new, old, {"theta": old, "undoes": undoes.decision_id}
     with database.connect() as connection:

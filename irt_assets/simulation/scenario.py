@@ -296,15 +296,6 @@ class Bank:
         """Maximum scores, shape (J,)."""
         return self.scored.max_scores
 
-    @property
-    def sound(self) -> Mask:
-        """Whether an item has no fault, shape (J,). Moved anchors count as sound: the fault is their month's."""
-        mask = np.ones(len(self.item_ids), dtype=bool)
-        for fault in self.faults:
-            if fault.kind != "anchors_moved":
-                mask[self.index(fault)] = False
-        return mask
-
 
 def make_bank(scenario: Scenario) -> Bank:
     """Draw the bank of a scenario.

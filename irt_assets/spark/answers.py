@@ -264,8 +264,7 @@ class _Builder:
             trouble = f"person-item pairs occur more than once, of item {self.item_ids[item[at]]} among others"
         elif np.any(same & (group[1:] != group[:-1])):
             trouble = "a learner is in more than one group"
-        ids, categories = self.item_ids, self.categories
-        responses = Responses(person, item, score, int(starts.sum()), ids, categories)
+        responses = Responses(person, item, score, int(starts.sum()), self.item_ids, self.categories)
         arrays = self.layout(shard, responses, group[starts].astype(np.int64))
         size, n_bytes = len(arrays["weight"]), sum(arrays[name].nbytes for name in RemoteAnswers.COLUMNS)
         columns = [

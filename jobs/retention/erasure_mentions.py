@@ -1,7 +1,7 @@
 """Other places that may name an erased learner: violations, alerts, Dagster's events, rejected rows, fits.
 
 Any id is found in tables whose structure shows which values are learners' ids. Running text is searched only for a
-distinctive id: at least four characters, not only digits, and not an item's id.
+distinctive id (`resources.postgres.distinctive_ids`).
 """
 
 import json
@@ -12,11 +12,11 @@ import psycopg
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.ledger.fits import drop_twins_of
 from resources.dagster_tables import replace_in_texts
+from resources.postgres.distinctive_ids import is_distinctive
 
 MENTION_TABLES = ("invariant_result", "alert", "intake_reject", "inbox_file", "fit_staging")
 """Our tables that may name a learner within text instead of in a separate column."""
 KIND = "learners"
-MIN_ID_LENGTH = 4
 
 
 def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) -> dict[str, int]:
@@ -48,12 +48,6 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
     changed["fit_staging"] = drop_twins_of(connection, user_id)
     changed |= replace_in_texts(connection, _event_patterns(user_id, instead, pattern))
     return {table: n for table, n in changed.items() if n}
-
-
-def is_distinctive(connection: psycopg.Connection, user_id: str) -> bool:
-    """Whether the id can be distinguished from ordinary words in running text."""
-    is_item = connection.execute("SELECT EXISTS (SELECT FROM question WHERE item_id = %s)", (user_id,)).fetchone()
-    return len(user_id) >= MIN_ID_LENGTH and not user_id.isdigit() and is_item == (False,)
 
 
 def _subjects(connection: psycopg.Connection, user_id: str) -> list[str]:

@@ -8,12 +8,23 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.common.job_names import PRUNE_JOB
+from irt_assets.common.job_names import LEARNER_REPORT, NIGHTLY, PRUNE_JOB
 from irt_assets.common.retries import classify_failures
+from irt_assets.intake.assets import INTAKE
 from jobs.retention.run_retention import prune_runs
 from jobs.retention.unused import Deletion, prune_files, prune_rows, prune_unfinished
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
+
+ASSETS = {
+    "fits of nights": NIGHTLY,
+    "abilities of nights": NIGHTLY,
+    "superseded fits": "item_calibration",
+    "superseded snapshots": "scored_responses",
+    "reports of learners": LEARNER_REPORT,
+    "arrivals": INTAKE,
+}
+"""Assets whose pages report the deletion of their rows."""
 
 
 def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, dry_run: bool) -> Iterator[Deletion]:
@@ -29,7 +40,7 @@ def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, 
 
 
 def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
-    """The job. It has no partitions, and logs the number of deletions of each kind."""
+    """The job. It has no partitions, and reports the number of deletions of each kind in its log and on the assets."""
 
     @dg.op(name="prune_everything")
     def prune_everything(
@@ -38,7 +49,9 @@ def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
         with classify_failures():
             for deletion in prune(database, store, context.instance, dry_run=False):
                 if deletion.names:
-                    context.log.info(f"deleted {len(deletion.names):,} {deletion.kind}")
+                    context.log.info(sentence := f"deleted {len(deletion.names):,} {deletion.kind}")
+                    if asset := ASSETS.get(deletion.kind):
+                        context.log_event(dg.AssetObservation(asset, description=sentence))
 
     @dg.job(
         name=PRUNE_JOB,

@@ -221,7 +221,7 @@ def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
 
 
 def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
-    """The alert about a failed evaluation.
+    """Return the alert about a failed evaluation.
 
     The text goes to chats, so it does not repeat the description of a check on learners, which names them.
     """

@@ -5,20 +5,24 @@ An alert is opened once and resolved once, however often its cause is found. Thi
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 import psycopg
 
 from resources.postgres.database import records
+from resources.postgres.distinctive_ids import is_distinctive
 
 Severity = Literal["error", "warning", "info"]
 Event = Literal["opened", "resolved"]
 
 FIRST_WAIT_S, MAX_WAIT_S = 60, 3600
 """Pauses in seconds between two attempts to send a message: doubled from the first to the longest."""
+AROUND_IDS = "'\"“”‘’`()[]{}<>,;:.!?…="
+"""Punctuation around an id in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,19 @@ def due(
                    ORDER BY alert_id, event LIMIT %(limit)s""",
             {"channel": channel, "limit": limit, "learners": learners},
         )
+        if learners != "id":
+            messages[channel] = [_without_ids(connection, message, learners) for message in messages[channel]]
     return messages
+
+
+def _without_ids(connection: psycopg.Connection, message: Due, learners: Literal["count", "key"]) -> Due:
+    """Replace learners' ids in the text, such as the reason of a failed run, by their keys or by "a learner"."""
+    words = {word.strip(AROUND_IDS) for word in f"{message.what} {message.fix}".split()}
+    keys = connection.execute("SELECT user_id, learner_key::text FROM learner WHERE user_id = ANY(%s)", [[*words]])
+    names = {user: key if learners == "key" else "a learner" for user, key in keys if is_distinctive(connection, user)}
+    word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, names)) or '(?!)'})(?![\w-])")
+    what, fix = (word.sub(lambda found: names[found[0]], text) for text in (message.what, message.fix))
+    return replace(message, what=what, fix=fix)
 
 
 def recent_alerts(connection: psycopg.Connection, limit: int) -> list[RecordedAlert]:

@@ -3,8 +3,6 @@
 Spark passes most errors on as the text of a Java exception with its causes, so they are recognised by their text.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from traceback import walk_tb

@@ -4,8 +4,6 @@ Spark's `percentile` counts equal values of a group. That is efficient if groups
 slow if groups are learners, who have few. Here a learner's median is the middle of the sorted list of values.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import ibis

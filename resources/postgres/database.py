@@ -30,8 +30,7 @@ from resources.settings import Settings, private_home, refuse_in_a_pod
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-    from psycopg.abc import Params
-    from psycopg.abc import QueryNoTemplate as Query
+    from psycopg.abc import Params, QueryNoTemplate as Query
 
 T = TypeVar("T")
 P = ParamSpec("P")

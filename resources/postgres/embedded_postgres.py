@@ -25,8 +25,14 @@ from typing import Literal
 import psutil
 
 from resources.failures import PermanentFailure, TransientFailure
-from resources.postgres.server_account import REMEDY as ACCOUNT_WAY_OUT
-from resources.postgres.server_account import Account, NoAccountError, account_for, nobody, surroundings
+from resources.postgres.server_account import (
+    REMEDY as ACCOUNT_WAY_OUT,
+    Account,
+    NoAccountError,
+    account_for,
+    nobody,
+    surroundings,
+)
 from resources.serving.listening import bound_port
 from resources.version import way_to_install
 

@@ -128,7 +128,8 @@ def drift(database: Database) -> list[str]:
         differences += [
             message.replace("cannot be modified", "differs") for message in messages if message.startswith(COMPUTED)
         ]
-        differences += _key_differences(connection) + _view_differences(driver_of(connection))
+        differences += _key_differences(connection)
+        differences += filter(None, (_view_difference(driver_of(connection), *view) for view in VIEWS.items()))
         transaction.rollback()
     engine.dispose()
     return differences
@@ -171,14 +172,17 @@ def _describe_change(change: tuple[Any, ...]) -> str:
 
 def _key_differences(connection: sa.Connection) -> list[str]:
     inspector = sa.inspect(connection)
-    differences = []
-    for table in METADATA.sorted_tables:
-        if not inspector.has_table(table.name):
-            continue
-        stored = inspector.get_pk_constraint(table.name)["constrained_columns"]
-        expected = [column.name for column in table.primary_key]
-        if stored != expected:
-            differences.append(f"primary key of {table.name} is {stored} instead of {expected}")
+    expected = {
+        table.name: [column.name for column in table.primary_key]
+        for table in METADATA.sorted_tables
+        if inspector.has_table(table.name)
+    }
+    stored = {name: inspector.get_pk_constraint(name)["constrained_columns"] for name in expected}
+    differences = [
+        f"primary key of {name} is {stored[name]} instead of {key}"
+        for name, key in expected.items()
+        if stored[name] != key
+    ]
     partitioned = connection.scalar(
         sa.text("SELECT pg_get_partkeydef(to_regclass('response_log'))"),
     )
@@ -186,10 +190,6 @@ def _key_differences(connection: sa.Connection) -> list[str]:
     if partitioned != partitioning:
         differences.append(f"partitioning of response_log is {partitioned!r} instead of {partitioning!r}")
     return differences
-
-
-def _view_differences(connection: psycopg.Connection) -> list[str]:
-    return [difference for name, query in VIEWS.items() if (difference := _view_difference(connection, name, query))]
 
 
 def _view_difference(connection: psycopg.Connection, name: str, query: str) -> str | None:

@@ -1,10 +1,13 @@
 """Version of the schema in a database, and whether this code works with it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
+from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.own_schema import VERSION_TABLE
 
@@ -70,12 +73,23 @@ def schema_version(database: Database) -> SchemaVersion:
     return SchemaVersion(row[0]["version_num"], row[0].get("oldest_code")) if row else SchemaVersion(None)
 
 
-def schema_fault(database: Database, error: BaseException) -> str | None:
-    """Return why the schema does not fit this code, if this can be the cause of `error`, such as a missing table.
+class SchemaMisfit(PermanentFailure):
+    """The schema does not fit this code."""
 
-    For servers: a schema may be downgraded while they run.
+
+@contextmanager
+def schema_compared(database: Database) -> Iterator[None]:
+    """Raise SchemaMisfit for an error of a query, such as a missing table, if the schema does not fit this code.
+
+    For servers: a schema may be downgraded while they run. If the database is lost meanwhile, psycopg's
+    OperationalError leaves the block, as for any query.
     """
-    return schema_version(database).fault if isinstance(error, psycopg.ProgrammingError) else None
+    try:
+        yield
+    except psycopg.ProgrammingError as error:
+        if fault := schema_version(database).fault:
+            raise SchemaMisfit(fault) from error
+        raise
 
 
 def first_revision() -> int:

@@ -21,6 +21,7 @@ from irt_assets.decisions.movement_proposal import as_settings
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.item_keys import Key
+from irt_assets.responses.scale_decisions import require_text
 from irt_assets.runs import queue
 from irt_assets.scores.equating import choose_equating, preview_choice
 from irt_assets.scores.issuing import issue_scores, preview_issue
@@ -132,7 +133,6 @@ class DecisionOutcome:
     Attributes:
         sentences: the effect, or the reason if `ok` is false.
         seen: the proposals as they were when the sentences were written.
-        stale: months to be materialised again.
         planned: the change of a scale's movement, the release of a score table or of forms, the scores that are
             issued, or the choice of an equating; the kind of the decision determines its type.
     """
@@ -140,7 +140,6 @@ class DecisionOutcome:
     ok: bool
     sentences: tuple[str, ...]
     seen: tuple[Proposal, ...] = ()
-    stale: tuple[str, ...] = ()
     planned: Any = None
 
 
@@ -194,8 +193,8 @@ def _report_errors(attempt: Callable[Arguments, DecisionOutcome]) -> Callable[Ar
 def review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     """The effect that the decision would have. Changes nothing."""
     _require_decider(request.identity)
-    release.require_text("name", request.identity.sub)
-    release.require_text("reason", form.reason)
+    require_text("name", request.identity.sub)
+    require_text("reason", form.reason)
     return _preview(request, form)
 
 
@@ -223,7 +222,7 @@ def queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcome
         if queued
         else "Every month is already queued or computed."
     )
-    return DecisionOutcome(True, (sentence,), stale=tuple(queued))
+    return DecisionOutcome(True, (sentence,))
 
 
 def _preview(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
@@ -288,8 +287,7 @@ def _preview_reject(connection: psycopg.Connection, _request: ViewRequest, form:
 
 
 def _reject(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
-    database = request.reader.database
-    rejected = release.reject(database, form.references, **_signature(request, form), seen=seen.seen)
+    rejected = release.reject(request.reader.database, form.references, **_signature(request, form), seen=seen.seen)
     return _effect(f"Rejected: {_reference_list(rejected)}", release.effect_of_reject(rejected))
 
 
@@ -317,7 +315,7 @@ def _preview_anchors(
     kind: anchor_versions.Kind, connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
     change = anchor_versions.preview_change(connection, kind, form.scale_id, form.items, form.month)
-    return _effect(change.sentence, _reversal_hint(change), stale=change.stale)
+    return _effect(change.sentence, _reversal_hint(change))
 
 
 def _change_anchors(
@@ -329,7 +327,7 @@ def _change_anchors(
     word = "Dropped" if kind == "drop_anchor" else "Restored"
     done = f"{word}: {', '.join(change.items)}; {change.n_left} anchors are in the set from {change.first_month} on"
     again = [f"To be recomputed: {join_names(change.stale, MAX_NAMED)}"] if change.stale else []
-    return _effect(done, *again, _reversal_hint(change), stale=change.stale)
+    return _effect(done, *again, _reversal_hint(change))
 
 
 def _reversal_hint(change: anchor_versions.AnchorChange) -> str:
@@ -350,9 +348,8 @@ def _preview_use(
 def _change_use(
     use: withdrawal.Use, request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
 ) -> DecisionOutcome:
-    decide_use = withdrawal.withdraw if use == "withdrawn" else withdrawal.restore
-    begin: dict[str, Any] = {"since": form.day, "now": request.reader.now()}
-    statuses = decide_use(request.reader.database, form.items, **_signature(request, form), **begin)
+    known = _signature(request, form) | {"since": form.day, "now": request.reader.now()}
+    statuses = withdrawal.decide_use(request.reader.database, form.items, use, **known)
     return _effect(*_shorten_list(with_stop(f"{status.item_id} is {status.sentence}") for status in statuses))
 
 
@@ -371,12 +368,12 @@ def _change_key(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
 
 def _preview_reopening(connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     opening = closing.preview_reopening(connection, form.month)
-    return _effect(*map(with_capital, opening.sentences), stale=opening.stale)
+    return _effect(*map(with_capital, opening.sentences))
 
 
 def _reopen(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
     opening = closing.reopen_months(request.reader.database, form.month, **_signature(request, form))
-    return _effect("Reopened", *map(with_capital, opening.sentences), stale=opening.stale)
+    return _effect("Reopened", *map(with_capital, opening.sentences))
 
 
 def _preview_movement(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
@@ -393,7 +390,7 @@ def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> D
     done = decide_movement_change(request.reader.database, seen.planned, **_signature(request, form))
     again = [f"{join_names(done.stale, MAX_NAMED)}: abilities are measured again while `irt serve` runs"]
     accepted = f"Accepted: the movement holds from {done.first_month} on"
-    return _effect(accepted, *(again if done.stale else ()), stale=done.stale)
+    return _effect(accepted, *(again if done.stale else ()))
 
 
 def _preview_equating(

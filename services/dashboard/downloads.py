@@ -26,7 +26,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.scores.form_tables import as_rows
 from irt_assets.scores.releases import released_tables
 from resources.failures import PermanentFailure, explain
-from resources.postgres.schema_version import schema_fault
+from resources.postgres.schema_version import SchemaMisfit, schema_compared
 from resources.postgres.warehouse import read_frame
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
@@ -93,7 +93,7 @@ def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[Path],
     if not WRITE_SLOTS.acquire(timeout=MAX_WAIT_S):
         return _error_page(503, "other files are being written: try again in a minute")
     try:
-        with TemporaryDirectory(prefix="irt-download-") as folder:
+        with schema_compared(request.reader.database), TemporaryDirectory(prefix="irt-download-") as folder:
             path = Path(folder, f"file.{kind}")
             write(path)
             opened, size = path.open("rb"), path.stat().st_size
@@ -101,6 +101,8 @@ def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[Path],
         return _error_page(404, str(missing))
     except NotAllowed as refused:
         return _error_page(403, str(refused))
+    except SchemaMisfit as misfit:
+        return _error_page(503, str(misfit))
     except PermanentFailure as failure:
         return _error_page(422, str(failure))
     except psycopg.errors.QueryCanceled:
@@ -108,10 +110,6 @@ def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[Path],
     except psycopg.OperationalError as error:
         LOG.warning("the database does not answer: %s", explain(error) or error)
         return _error_page(503, "the database does not answer: try again in a minute")
-    except psycopg.ProgrammingError as error:
-        if fault := schema_fault(request.reader.database, error):
-            return _error_page(503, fault)
-        raise
     finally:
         WRITE_SLOTS.release()
     headers = {

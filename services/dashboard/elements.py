@@ -9,8 +9,7 @@ from urllib.parse import urlencode
 from htmltools import Tag, TagChild, TagList, tags
 from markupsafe import Markup
 
-from irt_assets.blocks import DASH as DASH
-from irt_assets.blocks import Block
+from irt_assets.blocks import DASH as DASH, Block
 from irt_assets.common.wording import shorten as shorten
 from services.dashboard.figures import render_blocks
 

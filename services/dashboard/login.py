@@ -63,5 +63,4 @@ class Login:
 
 def identity_of(connection: HTTPConnection) -> Identity:
     """The identity of a request or WebSocket that came through `Login`."""
-    identity: Identity = connection.scope["state"]["identity"]
-    return identity
+    return connection.scope["state"]["identity"]

@@ -4,6 +4,7 @@ Addresses are `?view=NAME&…`. A page is sent with its numbers; the WebSocket s
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -28,14 +29,13 @@ from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.postgres.open_database import open_database
-from resources.postgres.schema_version import schema_fault
+from resources.postgres.schema_version import SchemaMisfit, schema_compared
 from resources.serving import metrics
 from resources.serving.guard import Guard
 from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.dashboard.data_access import FRESH_AGE, OverviewPending, Reader
-from services.dashboard.downloads import document as write_document
-from services.dashboard.downloads import download
+from services.dashboard.downloads import document as write_document, download
 from services.dashboard.figures import PLOTLY_JS, render_blocks
 from services.dashboard.layout import document
 from services.dashboard.login import OPEN_PATHS, Login, identity_of
@@ -105,7 +105,8 @@ def parse_request(query: QueryParams, identity: Identity, reader: Reader) -> Vie
 def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
     """The status and the page, or a page that says why the requested one cannot be shown."""
     try:
-        return HTTPStatus.OK, _add_age(find_view(request).page(request), request.reader)
+        with schema_compared(request.reader.database):
+            return HTTPStatus.OK, _add_age(find_view(request).page(request), request.reader)
     except NotFound as not_found:
         return HTTPStatus.NOT_FOUND, _error_page("Not found", str(not_found))
     except NotAllowed as not_allowed:
@@ -116,6 +117,9 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
             "after a start takes longest, because it covers the answers of every month. The page reloads by itself."
         )
         return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The months are being read", reason, RELOAD)
+    except SchemaMisfit as misfit:
+        LOG.warning("the page %s cannot be shown: %s", request.view, misfit)
+        return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database has another schema", sentence(str(misfit)))
     except PermanentFailure as failure:
         return HTTPStatus.UNPROCESSABLE_ENTITY, _error_page("This cannot be shown", str(failure))
     except psycopg.errors.QueryCanceled:
@@ -126,9 +130,6 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
     except Exception as error:
         if is_transient(error):  # from Dagster's storage, which does not use psycopg
             return _database_unavailable(error)
-        if fault := schema_fault(request.reader.database, error):
-            LOG.warning("the page %s cannot be shown: %s", request.view, fault)
-            return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database has another schema", sentence(fault))
         LOG.exception("the page %s %s failed", request.view, dict(request.fields))
         reason = "This is a fault of the dashboard: see its log. Nothing was changed."
         return HTTPStatus.INTERNAL_SERVER_ERROR, _error_page("This page failed", reason)
@@ -178,11 +179,8 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     app = App(show_page, handle_events)
     app.sanitize_errors = True
 
-    def send_download(request: Request) -> Response:
-        return download(parse_request(request.query_params, identity_of(request), reader))
-
-    def send_document(request: Request) -> Response:
-        return write_document(parse_request(request.query_params, identity_of(request), reader))
+    def send(respond: Callable[[ViewRequest], Response]) -> Callable[[Request], Response]:
+        return lambda request: respond(parse_request(request.query_params, identity_of(request), reader))
 
     def ready(_request: Request) -> Response:
         """Whether the first overview has been read. If the reading failed, it is started again."""
@@ -192,18 +190,15 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
 
     registry = metrics.server_registry()
 
-    def send_report(request: Request) -> Response:
-        return report(parse_request(request.query_params, identity_of(request), reader))
-
     routes = [
         Route("/health", lambda _: JSONResponse({"status": "ok"})),
         Route("/ready", ready),
         Route("/metrics", metrics.page(registry)),
         Route("/plotly.min.js", _file(PLOTLY_JS, CACHE_FOREVER)),
         *(Route(f"/{path.name}", _file(path, NO_CACHE)) for path in sorted(STATIC.iterdir())),
-        Route("/download", send_download),
-        Route("/document", send_document),
-        Route("/report", send_report),
+        Route("/download", send(download)),
+        Route("/document", send(write_document)),
+        Route("/report", send(report)),
         Mount("/", Pages(MessageFilter(app), reader)),
     ]
     inner = GZipMiddleware(Router(routes), minimum_size=4096)

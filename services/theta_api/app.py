@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import psycopg
-from fastapi import FastAPI, Query, Request, Response, Security
+from fastapi import Depends, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
@@ -88,7 +88,14 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         if access.verifier is not None:
             access.verifier.keys.close()
 
-    app = FastAPI(title="θ API", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="θ API",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        dependencies=[Depends(refuse_unknown_parameters)],
+    )
     registry = app.state.registry = server_registry()
     shed = Counter("irt_theta_shed", "Requests turned away before the database was queried", registry=registry)
     Gauge("irt_theta_set_age_seconds", "Since the published set was read", registry=registry).set_function(
@@ -98,7 +105,8 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         lambda: admission.present
     )
 
-    too_much, too_late = _overload_problem().response(), _delay_problem().response()
+    busy = unavailable("This machine is busy and reads requests too late: try again in a second.", "shed", 1)
+    too_much, too_late = _overload_problem().response(), busy.response()
 
     def refusal(path: str) -> Response | None:
         through = to_post if path == POSTS_PATH else admission
@@ -137,6 +145,18 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
     _add_status(app, ledger, work)
     _add_problems(app)
     return app
+
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Raise Problem 400 for query parameters that the path does not have: a misspelt `dry_run` would store answers.
+
+    Probes and scrapes, which send no token, may add parameters.
+    """
+    names = [field.alias for field in request.scope["route"].dependant.query_params]
+    unknown = sorted(set(request.query_params).difference(names))
+    if unknown and hasattr(request.state, "caller"):
+        parameters = f"must be {' or '.join(names)}" if names else "this path has no parameters"
+        raise Problem(400, "bad_request", f"unknown parameter {', '.join(unknown)}: {parameters}.")
 
 
 def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
@@ -221,7 +241,9 @@ def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
             )
         return {"status": "ready"}
 
-    @app.get("/invariants/latest", responses=problem_responses(401, 403, 404, 413, 503), dependencies=TOKEN_REQUIRED)
+    @app.get(
+        "/invariants/latest", responses=problem_responses(400, 401, 403, 404, 413, 503), dependencies=TOKEN_REQUIRED
+    )
     async def invariants_latest(request: Request) -> InvariantReport:
         """The latest evaluation of every invariant."""
         _caller(request).require_anyone()
@@ -230,7 +252,7 @@ def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
             raise Problem(404, "no_report", "No invariant has been evaluated yet: run `irt invariants run`.")
         return InvariantReport(**latest)
 
-    @app.get("/invariants/history", responses=problem_responses(401, 403, 413, 503), dependencies=TOKEN_REQUIRED)
+    @app.get("/invariants/history", responses=problem_responses(400, 401, 403, 413, 503), dependencies=TOKEN_REQUIRED)
     async def invariants_history(request: Request) -> InvariantHistory:
         """The last evaluations and the last violations, open violations first."""
         _caller(request).require_anyone()
@@ -328,10 +350,6 @@ async def _body(receive: Receive, largest: int) -> bytes:
 
 def _overload_problem() -> Problem:
     return unavailable("There are more requests than can be answered in time: try again in a second.", "shed", 1)
-
-
-def _delay_problem() -> Problem:
-    return unavailable("This machine is busy and reads requests too late: try again in a second.", "shed", 1)
 
 
 def _caller(request: Request) -> Caller:

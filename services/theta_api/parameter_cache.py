@@ -23,7 +23,7 @@ from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 from resources.postgres.database import Connection, Database
-from resources.postgres.schema_version import schema_fault, schema_version
+from resources.postgres.schema_version import SchemaMisfit, schema_compared, schema_version
 from resources.serving import traces
 
 LOG = logging.getLogger("services.theta_api")
@@ -131,18 +131,18 @@ class Ledger:
         if pool is None:
             raise DatabaseUnavailable(self.why_unavailable)
         try:
-            with traces.span("transaction"), pool.connection(CONNECT_S) as connection:
+            with (
+                traces.span("transaction"),
+                schema_compared(self._database),
+                pool.connection(CONNECT_S) as connection,
+            ):
                 try:
                     yield connection
                 except ReadOnlySqlTransaction:
                     connection.close()  # a new connection may lead to the primary
                     raise
-        except (PoolTimeout, psycopg.OperationalError, ReadOnlySqlTransaction) as error:
+        except (PoolTimeout, psycopg.OperationalError, ReadOnlySqlTransaction, SchemaMisfit) as error:
             raise self._note_failure(error) from error
-        except psycopg.ProgrammingError as error:
-            if fault := schema_fault(self._database, error):
-                raise self._note_failure(PermanentFailure(fault)) from error
-            raise
 
     def refresh(self) -> None:
         """Read the parameters in force now. Raises PermanentFailure if the schema does not fit this code."""

@@ -16,8 +16,7 @@ from uuid import uuid4
 from fastapi import FastAPI, Query, Request, Response, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
-from prometheus_client import Counter as Counting
-from prometheus_client import Histogram
+from prometheus_client import Counter as Counting, Histogram
 from psycopg.errors import IntegrityError
 
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS
@@ -73,12 +72,6 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         began = time.perf_counter()
         caller = request.state.caller
         caller.require_post()
-        if set(request.query_params) - {"dry_run", "as"}:
-            raise Problem(
-                400,
-                "bad_request",
-                "The only parameters are dry_run and as. A misspelt dry_run would store the attempts.",
-            )
         lines = _is_lines(request)
         unpack = _encoding(request)
         body = await request.body()

@@ -48,10 +48,8 @@ def send_attempts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         if not row.get("attempt_id"):
             row["attempt_id"] = uuid4().hex
-    results: list[dict[str, Any]] = []
-    for start in range(0, len(rows), MAX_ROWS):
-        results += _send(address, rows[start : start + MAX_ROWS])
-    return results
+    parts = (rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS))
+    return [result for part in parts for result in _send(address, part)]
 
 
 def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

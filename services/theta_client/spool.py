@@ -179,9 +179,11 @@ class AttemptSpool:
                 refused.append({"reason": "torn_line", "line": line.decode("utf-8", "replace")})
             else:
                 rows.append(row)
-        for row, result in zip(rows, send_attempts(rows)):
-            if result["result"] == "rejected":
-                refused.append({**row, "reason": result.get("reason"), "what_to_do": result.get("what_to_do")})
+        refused += [
+            {**row, "reason": result.get("reason"), "what_to_do": result.get("what_to_do")}
+            for row, result in zip(rows, send_attempts(rows))
+            if result["result"] == "rejected"
+        ]
         if refused:
             self._keep_refused(refused)
         return sum(map(len, lines))

@@ -47,8 +47,7 @@ from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from irt_psychometrics.scoring.abilities import Curves, eap_by, wle
-from psychometrics_testbed.made_anchors import anchors_of_items
-from psychometrics_testbed.made_anchors import anchors_of_items as anchors_of
+from psychometrics_testbed.made_anchors import anchors_of_items, anchors_of_items as anchors_of
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.trial_item_model import MODEL
 
@@ -341,7 +340,11 @@ def test_parameters_of_mixed_models_are_recovered_in_a_single_fit(models: tuple[
     common = np.array([not item_model(name).own_slopes for name in models])
     assert (len(set(fit.a[common])), len(set(fit.a[~common]))) == (common.any(), (~common).sum())
     assert (fit.c[[not item_model(name).guesses for name in models]] == 0).all()
-    own = sum(item_model(name).n_own for name in models) + common.any() + sum(name == MODEL.name for name in models)
+    own = (
+        sum(1 + model.own_slopes + model.guesses for model in map(item_model, models))
+        + common.any()
+        + sum(name == MODEL.name for name in models)
+    )
     assert fit.convergence.n_parameters == own
 
 

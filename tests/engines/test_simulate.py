@@ -17,6 +17,7 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.simulation.files import attempts_table
 from irt_assets.simulation.response_log import simulate
 from irt_assets.simulation.scenario import (
+    Bank,
     Fault,
     Scenario,
     calibration_covariance,
@@ -59,6 +60,12 @@ def planted_item(truth: Truth, kind: str) -> int:
     return int(truth.bank.index(next(f for f in truth.bank.faults if f.kind == kind))[0])
 
 
+def sound_items(bank: Bank) -> npt.NDArray[np.bool_]:
+    """Return whether an item has no fault, shape (J,). Moved anchors count as sound: the fault is their month's."""
+    faulty = {item for fault in bank.faults if fault.kind != "anchors_moved" for item in fault.item_ids}
+    return np.array([item not in faulty for item in bank.item_ids])
+
+
 def excess(log: SimulatedLog, truth: Truth, rows: npt.NDArray[np.bool_]) -> tuple[float, float]:
     """Observed minus expected number of correct scores under the true parameters, and its SD."""
     k = month_index(log, truth)[rows]
@@ -69,7 +76,7 @@ def excess(log: SimulatedLog, truth: Truth, rows: npt.NDArray[np.bool_]) -> tupl
 
 def test_scored_answers_of_sound_items_follow_the_model_at_the_true_abilities(demo):
     log, truth = demo
-    bank, rows = truth.bank, log.scored & truth.bank.sound[log.item]
+    bank, rows = truth.bank, log.scored & sound_items(truth.bank)[log.item]
     k, j = month_index(log, truth)[rows], log.item[rows]
     p = expit(bank.a[j] * (theta_of(log, truth)[rows] - bank.b[k, j]))
     cell = k * 120 + j
@@ -84,7 +91,7 @@ def test_scored_answers_of_sound_items_follow_the_model_at_the_true_abilities(de
 
 def test_answers_follow_the_model_in_every_range_of_ability(demo):
     log, truth = demo
-    sound = log.scored & truth.bank.sound[log.item]
+    sound = log.scored & sound_items(truth.bank)[log.item]
     theta = theta_of(log, truth)
     for low, high in [(-9, -1.5), (-1.5, -0.5), (-0.5, 0.5), (0.5, 1.5), (1.5, 9)]:
         difference, sd = excess(log, truth, sound & (theta >= low) & (theta < high))
@@ -220,7 +227,7 @@ def test_abler_learners_answer_the_wrongly_keyed_item_worse(demo):
     log, truth = demo
     j = planted_item(truth, "wrong_key")
     rows = log.scored & (log.item == j)
-    rest = log.scored & truth.bank.sound[log.item]
+    rest = log.scored & sound_items(truth.bank)[log.item]
     n = np.maximum(np.bincount(log.person[rest], minlength=log.user_ids.size), 1)
     rest_score = np.bincount(log.person[rest], weights=log.score[rest], minlength=log.user_ids.size) / n
     assert np.corrcoef(log.score[rows], rest_score[log.person[rows]])[0, 1] < -0.15
@@ -266,7 +273,7 @@ def test_rapid_guesses_are_below_a_tenth_of_the_median_time_and_correct_by_chanc
     assert fast[log.rapid & answered].all()
     # Honest answers are below the limit only by a 3 SD accident: a few in a hundred thousand.
     assert np.mean(fast & ~log.rapid) < 1e-4
-    guesses = log.rapid & (truth.bank.key[log.item] >= 0) & truth.bank.sound[log.item]
+    guesses = log.rapid & (truth.bank.key[log.item] >= 0) & sound_items(truth.bank)[log.item]
     guesses &= ~truth.learners.is_test[log.person]
     n = guesses.sum()
     assert log.correct[guesses].mean() == pytest.approx(0.25, abs=4 * np.sqrt(0.1875 / n))
@@ -304,7 +311,7 @@ def test_items_not_reached_in_the_exam_are_not_easier_in_practice():
 
 def test_repeated_items_are_easier(demo):
     log, truth = demo
-    repeats = (log.category == CATEGORIES.index("repeat")) & (log.correct >= 0) & truth.bank.sound[log.item]
+    repeats = (log.category == CATEGORIES.index("repeat")) & (log.correct >= 0) & sound_items(truth.bank)[log.item]
     difference, sd = excess(log, truth, repeats)
     assert difference / sd > 20
 
@@ -471,7 +478,7 @@ def test_a_fit_of_each_sound_month_recovers_the_items(demo):
         scores = answers.pivot(index="person", columns="item", values="score")
         fit = fit_em(Responses.from_wide(scores, list(scores.columns)))
         assert fit.item_ids == bank.item_ids
-        clean = bank.sound
+        clean = sound_items(bank)
         slope, intercept = truth.sample_sd[month], truth.sample_mean[month]
         z_a = (fit.a / slope - bank.a)[clean] / (fit.a_se / slope)[clean]
         z_b = (slope * fit.b + intercept - bank.b[month])[clean] / (slope * fit.b_se)[clean]
@@ -601,7 +608,7 @@ def test_ability_moves_day_by_day_as_planted() -> None:
     day = (log.completed_at.astype("datetime64[D]") - np.datetime64(MONTHS[0], "D")).astype(int)
     theta = truth.learners.daily[log.person, day]
     rows = log.scored & ~log.rapid & (log.hints == 0) & (log.correct >= 0) & (log.form >= 0)
-    rows &= truth.bank.sound[log.item]
+    rows &= sound_items(truth.bank)[log.item]
     bank, month = truth.bank, month_index(log, truth)
     p = expit(bank.a[log.item] * (theta - bank.b[month, log.item]))[rows]
     # answers that eligibility scores 0 are drawn among wrong ones, so the rest are slightly better than the model

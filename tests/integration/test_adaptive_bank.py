@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from irt_assets.adaptive.banks import read_test_bank
+from irt_assets.adaptive.banks import TestBank, hash_content, read_test_bank
 from irt_assets.adaptive.policy import Policy
+from irt_assets.adaptive.sessions import Plans
 from irt_assets.adaptive.versions import set_policy, undo_version, version_in_force, versions_in_force
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -45,3 +47,27 @@ def test_plan_chooses_among_published_items(database: Database, tmp_path: Path) 
     information = items.curves.information([bank.scale.mu])[0]
     assert step.item == items.item_ids[information.argmax()]
     assert bank.posterior.mean.item_ids == items.item_ids
+
+
+def test_content_of_a_new_bank_is_made_once(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content of 2,500 items has a megabyte."""
+    score_world.build_exam(database, tmp_path)
+    set_policy(database, Policy.from_yaml(POLICY), **SIGNED)
+    made: list[TestBank] = []
+    content = TestBank.__dict__["content"].fget
+
+    def count(bank: TestBank) -> Any:
+        made.append(bank)
+        return content(bank)
+
+    monkeypatch.setattr(TestBank, "content", property(count))
+    with database.connect() as connection:
+        plans = Plans()
+        plans.refresh(connection, NOW)
+        assert len(made) == 1
+        plans.refresh(connection, NOW)
+        assert len(made) == 2, "once to see whether the bank has changed"
+    bank = plans.offers["placement"].bank
+    assert bank.content_hash == hash_content(content(bank))

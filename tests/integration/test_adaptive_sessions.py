@@ -293,7 +293,7 @@ def scored_bank(database: Database, tmp_path: Path) -> Database:
 
 @pytest.mark.parametrize("item", ["g0", "i1"])
 def test_answers_are_read_like_posted_answers(scored_bank: Database, item: str) -> None:
-    """An answer that a post refuses is refused by name; accepted answers differ in θ if and only if in points."""
+    """Checks that an answer that a post refuses is refused by name, and that θ differs if and only if points do."""
     most = 4 if item == "g0" else 1
     answers = [{"item_id": item, "correct": correct, "score": score} for correct, score in POINTS]
     about = {"user_id": "bob", "completed_at": NOW.isoformat(), "form_id": "placement"}
@@ -392,7 +392,7 @@ def test_sessions_continue_unchanged_on_two_replicas_after_every_change(bank: Da
 
 
 def test_bank_and_session_are_stored_together_or_not_at_all(bank: Database) -> None:
-    """The connection of the first request breaks before its commit."""
+    """Breaks the connection of the first request before its commit."""
     with running(bank, PLACEMENT) as exam:
         offer, measures = exam.ledger.plans.offers["placement"], exam.ledger.measures()
         with bank.connect() as connection:
@@ -406,7 +406,7 @@ def test_bank_and_session_are_stored_together_or_not_at_all(bank: Database) -> N
 
 
 def test_sessions_of_earlier_releases_find_their_set_or_end(bank: Database) -> None:
-    """A session began before banks were stored, another after, and the set of a third is not known any more."""
+    """Covers a session from before banks were stored, a later session, and a session whose set is unknown."""
     with running(bank, PLACEMENT) as exam:
         for name in ("before", "after"):
             exam.sit(name, user=f"of {name}")
@@ -486,7 +486,7 @@ def test_requests_without_an_item_are_refused_with_the_reason(bank: Database) ->
 
 
 def test_session_that_begins_while_its_learner_is_erased_leaves_no_row(bank: Database, settings: Settings) -> None:
-    """The request checks for erasures before the erasure is recorded."""
+    """Lets the request check for erasures before the erasure is recorded."""
     add_attempts(bank, [attempt("gone", "i1", NOW)])
     with running(bank, PLACEMENT) as exam:
         with erased_after("services.theta_api.next_item", "erasures_of", bank, settings, "gone"):

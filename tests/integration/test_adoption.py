@@ -18,8 +18,7 @@ from tests.helpers import rooms
 from tests.helpers.rooms import rows
 from tests.helpers.typed import Irt, IrtOf
 from tests.integration.test_exam_service import FILLED, SOURCES, TABLE
-from tests.integration.test_own_database import ROLES, Company
-from tests.integration.test_own_database import company as company
+from tests.integration.test_own_database import ROLES, Company, company as company
 
 JUNE, JULY = rooms.MONTHS
 OWN = ("exam.exam_results", "exam.questions", "exam.students")

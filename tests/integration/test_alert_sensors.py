@@ -12,8 +12,7 @@ import dagster as dg
 import pytest
 from dagster_shared.error import SerializableErrorInfo
 
-from irt_assets.common.partitions import DAYS, WEEKS
-from irt_assets.common.partitions import MONTHS as MONTHS_PERIOD
+from irt_assets.common.partitions import DAYS, MONTHS as MONTHS_PERIOD, WEEKS
 from irt_assets.common.retries import HELD
 from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.invariants.history import Report, store_results

@@ -206,6 +206,32 @@ def test_messages_name_learners_by_the_rule_of_the_installation(
     assert any(name in message for message in messages for name in ids) is (rule == "id")
 
 
+@pytest.mark.parametrize(
+    ("rule", "name", "other"),
+    [(None, "a learner", "a learner"), ("key", "7001", "7002"), ("id", "ann@x.org", "learner-2")],
+)
+def test_reason_of_a_failed_run_names_learners_by_the_rule(
+    everywhere: Settings, http: HttpSink, smtp: SmtpSink, rule: str | None, name: str, other: str
+) -> None:
+    """Ids that may be ordinary words stay: few characters, only digits, or an item's id."""
+    database = Database(everywhere if rule is None else configure(everywhere, alert_learners=rule))
+    run_sql(
+        database,
+        """INSERT INTO learner (user_id, learner_key) VALUES
+             ('ann@x.org', 7001), ('learner-2', 7002), ('2026', 7003), ('run', 7004), ('item7', 7005);
+           INSERT INTO question (item_id, scale_id) VALUES ('item7', 'default')""",
+    )
+    reason = "the run of 2026 failed at item7: no report of {} ('{}', learner-20)"
+    fix = "irt report learner {}"
+    raise_alert(everywhere, Alert("x", "error", reason.format("ann@x.org", "learner-2"), fix.format("learner-2")))
+    deliver(database)
+    [hook] = [body for path, body in http.received if path.startswith("/hook")]
+    assert reason.format(name, other) in hook["title"]
+    assert fix.format(other) in hook["message"]
+    sent = [str(body) for _, body in http.received] + [f"{mail['subject']} {mail}" for mail in smtp.received]
+    assert any("ann@" in text or "learner-2'" in text for text in sent) is (rule == "id")
+
+
 def test_message_omits_partition_and_subjects_if_the_alert_has_neither(everywhere: Settings, http: HttpSink) -> None:
     raise_alert(
         everywhere, Alert("run inventory", "warning", "the job inventory failed", "read its log", link="/runs/1")

@@ -352,7 +352,7 @@ def test_recomputed_rows_are_counted_and_not_compared(filled: Database) -> None:
 
 
 def test_changed_results_in_a_dump_are_found_by_the_restore(database: Database, copy: Settings, tmp_path: Path) -> None:
-    """The manifest is of the original; the dump was made after scores, a table, a form and a policy had changed."""
+    """Keeps the manifest, and makes the dump after scores, a table, a form and a policy have changed."""
     build_exam(database, tmp_path / "exam", learners=10)
     make_tables(database)
     release_table(database, rooms.SCALE, "F1", **SIGNED)
@@ -385,7 +385,7 @@ def test_changed_results_in_a_dump_are_found_by_the_restore(database: Database, 
 def test_violations_are_notes_if_the_original_was_never_evaluated(
     calibrated: Settings, copy: Settings, tmp_path: Path
 ) -> None:
-    """The world has violations, such as days without features."""
+    """Uses a world with violations, such as days without features."""
     made = Path(back_up(calibrated, tmp_path / "backups").address)
     shutil.copytree(calibrated.irt_home / "objects", copy.irt_home / "objects")
     restored = restore_backup(copy, Database(copy), FolderPlace(made.parent), made.name, verify=True)

@@ -350,7 +350,7 @@ def test_reopening_counts_after_the_clock_was_set_back(home: Home) -> None:
 def test_month_stays_open_if_a_run_stores_another_file_while_it_closes(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run begins after the closing has read which file is current, and waits until the closing ends."""
+    """Starts the run after the closing has read which file is current; the run waits until the closing ends."""
     home.make()
     home.add_answers([("new", "q1")])
     home.judge()

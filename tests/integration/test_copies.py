@@ -10,9 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, restore, withdraw
-from jobs import copies as copying
-from jobs import pulls
+from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, decide_use
+from jobs import copies as copying, pulls
 from resources.postgres.database import Database
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.worlds import not_before
@@ -182,11 +181,11 @@ def test_item_can_be_retired_in_the_last_minute_of_a_day(copies: Copies, monkeyp
 
 
 def test_persons_decision_on_an_items_use_is_kept(copies: Copies, now: datetime) -> None:
-    withdraw(copies.database, ["1"], by="Kim", reason="leaked", now=now)
+    decide_use(copies.database, ["1"], "withdrawn", by="Kim", reason="leaked", now=now)
     copies.cursor = None
     assert "0 retired, 0 active again" in copies.tick()
     copies.tick("DELETE FROM company.items WHERE id = 2")
-    restore(copies.database, ["2"], by="Kim", reason="still on paper", now=now)
+    decide_use(copies.database, ["2"], "restored", by="Kim", reason="still on paper", now=now)
     copies.cursor = None
     assert ("0 retired, 0 active again" in copies.tick(), copies.rows(USE)) == (
         True,

@@ -23,7 +23,8 @@ from irt_assets.drift.dif_page import dif_summary, groups_table, items_blocks
 from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow
-from irt_assets.ledger.values_with_errors import frozen_anchors, set_in_force_with_errors
+from irt_assets.ledger.anchors import read_every_anchor
+from irt_assets.ledger.values_with_errors import set_in_force_with_errors
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.simulation.scenario import Fault
 from irt_assets.simulation.truth import Truth
@@ -402,7 +403,7 @@ def test_covariance_of_a_published_c_is_read_from_its_fit(
     known, start = [0.01, -0.02, 0.3], Month(MONTHS[1]).start
     with Database(settings).connect() as connection:
         scale = read_scales(connection)[SCALE]
-        anchors = frozen_anchors(connection, scale)
+        anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
         assert anchors.further_cov is None, "these are the bank's"
         first = anchors.item_ids[0]
         connection.execute(
@@ -417,7 +418,7 @@ def test_covariance_of_a_published_c_is_read_from_its_fit(
                WHERE item_id = %s""",
             (float(anchors.a[0]), float(anchors.b[0]), first),
         )
-        of_window = frozen_anchors(connection, scale)
+        of_window = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
         connection.rollback()
     by_month = np.array([fitted is not None and fitted.mean is not None for fitted in in_force.fitted])
     assert set(by_month) == {True, False}

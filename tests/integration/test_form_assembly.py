@@ -14,8 +14,7 @@ import pytest
 from irt_assets.adaptive import forms
 from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.adaptive.forms import FormDraft, assemble_forms, plan_release, read_drafts, release_forms, store_drafts
-from irt_assets.item_analysis.forms import import_forms
-from irt_assets.item_analysis.forms import read_forms as read_known_forms
+from irt_assets.item_analysis.forms import import_forms, read_forms as read_known_forms
 from irt_assets.scores.releases import release_table
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.assembly import InfeasibleError

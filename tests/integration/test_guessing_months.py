@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from irt_assets.gates import gates
 from irt_assets.gates.month_classification import State
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import read_anchors
+from irt_assets.ledger.values_with_errors import linked_window
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN
+from irt_psychometrics.linking import link
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, get_settings
@@ -198,13 +201,21 @@ def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None
     with database.connect() as connection:
         anchors = read_anchors(connection, SCALE, scale.anchor_version)
         staged = fits.latest_staged(connection, NEXT, SCALE, "em")
+        window = linked_window(connection, scale, NEXT)
     assert anchors is not None
     assert staged is not None
+    assert window is not None
     fit = staged.decode()
     assert fit is not None
     known = Priors.from_dict(fit.priors).known_guessing
     assert known is not None, "the c of anchors are in force, and the month knows them"
     assert dict(zip(known.items, known.c, strict=True)) == dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True))
+    of_c = """SELECT item_id, params->'cov_logit_c' FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
+              WHERE kind = 'origin' AND model = '3pl'"""
+    stored = dict(rows(database, of_c))
+    assert anchors.further_cov[:, 0].tolist() == [stored[item] for item in anchors.item_ids]
+    with_c_held = link(fit, replace(anchors, further_cov=None), limits=scale.rules.anchor_limits)
+    assert window.linking.intercept_se < 0.9 * with_c_held.intercept_se, "errors of a, b and c cancel in the curves"
     shape = staged_shape(database, NEXT)
     assert not shape["guessing"], "the model has it"
     of_origin = "SELECT model_spec->'shape'->>'latent' FROM mirt_fit_meta WHERE kind = 'origin' AND model = '3pl'"
@@ -219,8 +230,7 @@ def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None
 
 def origin_fit(database: Database) -> Calibration:
     """The fit of the origin window, recomputed from its stored answers."""
-    from irt_assets.calibration.request import build_fit_request
-    from irt_assets.calibration.request import calibrate as fit
+    from irt_assets.calibration.request import build_fit_request, calibrate as fit
     from irt_assets.responses.proposed_window import proposed_window
 
     with database.connect() as connection:

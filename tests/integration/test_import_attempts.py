@@ -32,8 +32,7 @@ from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.rooms import add_attempts, attempt, call, run_sql
-from tests.helpers.rooms import rows as query
+from tests.helpers.rooms import add_attempts, attempt, call, rows as query, run_sql
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 

@@ -280,7 +280,15 @@ fitted_before_and_linked_after_it_was_judged = sql(
 
 def a_handed_out_score(world: World) -> None:
     """One raw score of one by a table in which it passes with 300 points."""
-    spec, scores = {"mark": 250}, {"scaled": [200.0, 300.0], "passes": [False, True]}
+    spec: dict[str, Any] = {"mark": 250}
+    scores: dict[str, list[Any]] = {
+        "theta": [-1.0, 0.0],
+        "se": [0.3, 0.3],
+        "scaled": [200.0, 300.0],
+        "scaled_se": [30.0, 30.0],
+        "percentile": [None, None],
+        "passes": [False, True],
+    }
     world.sql(
         """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash, code_version)
            VALUES (%s, 'F1', '2026-06', 'eap', '', %s, %s, %s, '')""",
@@ -597,6 +605,28 @@ CASES = [
             ('{"key": "B"}', CHOICES, """UPDATE question SET meta = meta || '{"key": "C"}' WHERE item_id = 'A01'"""),
             ('{"irt": {"max_score": 2}}', SCORES, f"UPDATE response_log SET correct = NOT correct WHERE {ONE_ANSWER}"),
             ('{"irt": {"max_score": 2}}', SCORES, f"UPDATE response_log SET score = 3 WHERE {ONE_ANSWER}"),
+        )
+    ),
+    *(
+        Case(
+            "verdicts_follow_from_answers_and_rules",
+            sql(plant),
+            {DAY},
+            prepare=sql(
+                """INSERT INTO invariant_result (run, invariant, partition, subject, passed)
+                   VALUES ('before', 'verdicts_follow_from_answers_and_rules', %s, %s, false)""",
+                *(DAY, DAY),
+            ),
+            partition=DAY,
+        )
+        for plant in (
+            f"UPDATE attempt_verdict SET score = 1 - score WHERE completed_at::date = '{DAY}'",
+            f"UPDATE attempt_verdict SET reason = 'hinted', score = NULL WHERE completed_at::date = '{DAY}'",
+            f"""DELETE FROM attempt_verdict WHERE (attempt_id, completed_at) = (
+                  SELECT attempt_id, completed_at FROM attempt_verdict WHERE completed_at::date = '{DAY}' LIMIT 1)""",
+            f"""INSERT INTO attempt_verdict
+                SELECT (v).* FROM (SELECT jsonb_populate_record(v, '{{"attempt_id": "invented"}}') v
+                                   FROM attempt_verdict v WHERE completed_at::date = '{DAY}' LIMIT 1) one""",
         )
     ),
     *(
@@ -1017,11 +1047,48 @@ def test_recently_fitted_month_may_wait_for_its_comparison(world: World) -> None
     assert {v.partition for v in world.verdict(BY_NAME["every_green_month_was_judged"]).violations} == {JUNE}
 
 
-def test_invariants_run_on_a_read_only_connection(measured: Settings) -> None:
+VERDICTS = BY_NAME["verdicts_follow_from_answers_and_rules"]
+
+
+def test_every_day_is_judged_again_within_a_few_evaluations(world: World) -> None:
+    world.sql("UPDATE attempt_verdict SET score = 1 - score")
+    days = [str(day) for (day,) in world.connection.execute("SELECT day FROM judged_day ORDER BY 1")]
+    found = [
+        {
+            violation.subject
+            for violation in evaluate(replace(world.look(), now=NOW + timedelta(n)), [VERDICTS])[0].violations
+        }
+        for n in range(3)
+    ]
+    assert sorted(map(len, found)) == [len(days) % 28, 28, 28]
+    assert set().union(*found) == {*days}
+
+
+def test_day_that_waits_to_be_judged_is_no_violation(world: World) -> None:
+    world.sql("UPDATE response_log SET correct = NOT correct")
+    [verdict] = evaluate(world.look(), [VERDICTS])
+    assert (verdict.violations, {missing.why.partition(" ")[2] for missing in verdict.not_tested}) == (
+        (),
+        {"waits for the job judge_attempts"},
+    )
+
+
+def test_invariants_run_on_a_read_only_connection_but_for_temporary_tables(measured: Settings) -> None:
     with Database(measured).connect() as connection:
         connection.read_only = True
-        verdicts = evaluate(World(connection, folder_store(measured)).look(), INVARIANTS)
+        look = World(connection, folder_store(measured)).look()
+        verdicts = evaluate(look, [one for one in INVARIANTS if one is not VERDICTS])
     assert [(verdict.invariant.name, verdict.crashed) for verdict in verdicts if verdict.crashed] == []
+
+
+def test_rows_that_an_invariant_writes_are_rolled_back(world: World) -> None:
+    def deletes_learners(context: InvariantContext) -> Iterator[Violation | NotTested]:
+        context.connection.execute("DELETE FROM learner")
+        yield Violation("learners", "none", "some")
+
+    learners = world.scalar("SELECT count(*) FROM learner")
+    world.verdict(Invariant(deletes_learners, "error", "learners", "nothing", "nothing"))
+    assert world.scalar("SELECT count(*) FROM learner") == learners
 
 
 def test_crashed_invariant_is_no_violation_and_does_not_stop_the_remaining_invariants(world: World) -> None:
@@ -1151,7 +1218,7 @@ def test_alert_of_a_violation_contains_the_example_the_partition_and_the_fix(day
 
 
 def test_text_of_an_alert_about_learners_names_no_learner(days: History) -> None:
-    """The text goes to chats; the rule of the installation applies to the alert's subjects alone."""
+    """Checks the text, which goes to chats; the installation's rule applies to the alert's subjects alone."""
     days.look("default: ann", invariant=Invariant(items_are_fine, "error", "learners", "Learners are fine.", "look"))
     found = rows(days.database, "SELECT what, subjects FROM alert")
     assert found == [("invariant violated: items are fine. Example: broken", ["default: ann"])]

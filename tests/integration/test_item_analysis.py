@@ -18,8 +18,7 @@ from irt_assets.item_analysis.assets import build_key_checks
 from irt_assets.item_analysis.forms import import_forms, read_forms, take_from_log
 from irt_assets.item_analysis.key_evidence import NAMED_FROM, follow_keys, named_options
 from irt_assets.item_analysis.periods import analyse_day, analyse_month
-from irt_assets.item_analysis.stored import read_forms as stored_forms
-from irt_assets.item_analysis.stored import read_items
+from irt_assets.item_analysis.stored import read_forms as stored_forms, read_items
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.verdicts import judge_differing
 from jobs.plans import find_plan

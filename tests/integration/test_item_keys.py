@@ -169,7 +169,7 @@ def test_later_answers_follow_the_key_and_its_undo(log: Database, tmp_path: Path
 def test_import_scores_choices_by_a_key_decided_while_it_read_the_file(
     log: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
-    """The decision comes after the last row was read and before the import locks the log."""
+    """Decides after the last row was read and before the import locks the log."""
     file, key, real = tmp_path / "answers.csv", tmp_path / "key.csv", Staging.lock
     key.write_text("item,key\nq1,A\n")
     choices = {f"f{n}": "ABC"[n % 3] for n in range(200)}

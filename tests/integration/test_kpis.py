@@ -15,7 +15,7 @@ import pandas as pd
 import psycopg
 import pytest
 
-from irt_assets.common.job_names import KPI_JOB
+from irt_assets.common.job_names import JUDGED, KPI_JOB
 from irt_assets.common.partitions import week_bounds, week_of, weekly
 from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.features.daily import features, write_features
@@ -396,7 +396,7 @@ def test_running_week_can_be_backfilled_before_its_days_and_months_exist(graph: 
     week = assets.get(dg.AssetKey("weekly_kpi"))
     weeks = week.partitions_def
     assert weeks.get_partition_keys()[-1] == graph.week
-    for upstream in (dg.AssetKey("attempts"), dg.AssetKey("published_item_parameters")):
+    for upstream in (dg.AssetKey(JUDGED), dg.AssetKey("published_item_parameters")):
         found = assets.get_partition_mapping(week.key, upstream).get_upstream_mapped_partitions_result_for_partitions(
             weeks.subset_with_partition_keys([graph.week]), weeks, assets.get(upstream).partitions_def, graph.now
         )

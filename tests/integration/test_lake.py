@@ -24,8 +24,7 @@ from irt_assets.common.job_names import JUDGE_JOB, LAKE
 from irt_assets.demo.running import write_lake
 from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.spark import lake as exports
-from irt_assets.spark import lake_assets
+from irt_assets.spark import lake as exports, lake_assets
 from irt_assets.spark.lake import compare_days, export_days
 from irt_assets.spark.lake_upkeep import attempts_of, erase_learner, faults, prune
 from resources.cluster.lake import MANIFESTS, SCHEMA, Lake

@@ -15,8 +15,7 @@ from irt_assets.calibration.linking_history import read_history
 from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
-from irt_assets.drift import information
-from irt_assets.drift import month as drift_month
+from irt_assets.drift import information, month as drift_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger import fits
 from irt_assets.ledger.steps import Step, steps

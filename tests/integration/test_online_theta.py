@@ -17,7 +17,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors
 from irt_assets.decisions.exports import read_export
 from irt_assets.decisions.proposals import find_proposals, latest_waiting, proposals
-from irt_assets.decisions.withdrawal import next_day, restore, withdraw
+from irt_assets.decisions.withdrawal import decide_use, next_day
 from irt_assets.drift.checks import settled_items
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.publications import in_force
@@ -360,7 +360,7 @@ def test_answers_to_a_withdrawn_item_count_only_before_the_withdrawal(world_data
     assert [in_use[user][2] for user in ("early", "late", "only")] == [2, 2, 1]
     with world_database.connect() as connection:
         hashed = in_force(connection, SCALE, END).set_hash
-    withdraw(world_database, [withdrawn], since=SINCE, **LEAKED)
+    decide_use(world_database, [withdrawn], "withdrawn", since=SINCE, **LEAKED)
     judge_until(world_database, END)
     with world_database.connect() as connection:
         assert stale_months(connection) == {}, "months that are made stay as they are"
@@ -396,8 +396,8 @@ def test_answers_during_a_withdrawal_do_not_count_after_the_items_restoration(wo
     withdrawn = free_items(world_database)[0]
     back = SINCE + timedelta(days=2)
     add_attempts(world_database, [attempt("meanwhile", withdrawn, SINCE), attempt("again", withdrawn, back)])
-    withdraw(world_database, [withdrawn], since=SINCE, **LEAKED)
-    restore(world_database, [withdrawn], since=back, by="Ben", reason="reworded", now=BEFORE)
+    decide_use(world_database, [withdrawn], "withdrawn", since=SINCE, **LEAKED)
+    decide_use(world_database, [withdrawn], "restored", since=back, by="Ben", reason="reworded", now=BEFORE)
     measure(world_database, LATER, "run")
     assert monthly(world_database)["again"][2] == 1
     assert "meanwhile" not in monthly(world_database)
@@ -411,7 +411,7 @@ def test_parameters_cached_by_the_api_include_future_withdrawals(world_database:
     """The cache was filled on the evening before the withdrawal."""
     withdrawn = free_items(world_database)[0]
     add_attempts(world_database, [attempt("night owl", withdrawn, SINCE + timedelta(seconds=1))])
-    withdraw(world_database, [withdrawn], since=SINCE, **LEAKED)
+    decide_use(world_database, [withdrawn], "withdrawn", since=SINCE, **LEAKED)
     with world_database.connect() as connection:
         measures = read_measures(connection, SINCE - timedelta(seconds=20))
         assert update(connection, measures, "night owl", 30, SINCE + timedelta(seconds=5)) == {}
@@ -421,11 +421,15 @@ def test_parameters_cached_by_the_api_include_future_withdrawals(world_database:
 
 
 def withdraw_items(database: Database, *items: str, **others: Any) -> list[Status]:
-    return withdraw(database, items or ("moved",), **{"by": "Ann", "reason": "it leaked", "now": NOW} | others)
+    return decide_use(
+        database, items or ("moved",), "withdrawn", **{"by": "Ann", "reason": "it leaked", "now": NOW} | others
+    )
 
 
 def restore_items(database: Database, *items: str, **others: Any) -> list[Status]:
-    return restore(database, items or ("moved",), **{"by": "Ben", "reason": "reworded", "now": NOW} | others)
+    return decide_use(
+        database, items or ("moved",), "restored", **{"by": "Ben", "reason": "reworded", "now": NOW} | others
+    )
 
 
 def refusal_of(act: Any, database: Database, *items: str, **others: Any) -> str:

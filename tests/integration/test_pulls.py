@@ -17,10 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.decisions.rekey import rekey
-from irt_assets.intake.pulling import nightly
-from irt_assets.intake.pulling import pull as pulling
-from irt_assets.intake.pulling import rows as source_rows
-from irt_assets.intake.pulling.nightly import Comparison
+from irt_assets.intake.pulling import nightly, pull as pulling, rows as source_rows
+from irt_assets.intake.pulling.nightly import compare_days
 from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.pull_state import (
     DayComparison,
@@ -200,7 +198,7 @@ def test_source_with_chosen_options_is_scored_by_the_banks_key(
 def test_key_decided_during_a_pull_scores_the_pulled_choices(
     company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The decision waits for the pull, which has read the former key, and scores the pulled answers again."""
+    """Decides during the pull, which has read the former key; the decision waits, and scores the answers again."""
     company.run("ALTER TABLE company.answers ADD chosen text DEFAULT 'A'")
     run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('q1', '{"key": "B"}')""")
     mapping = {"columns": MAPPING["columns"] | {"response": "chosen"}}
@@ -280,7 +278,7 @@ def test_withdrawal_of_more_than_1_percent_of_a_day_waits_for_a_person(
     assert (found.vanished, found.waits) == (1, True)
     assert str(found).endswith(f"→ irt pull lms --confirm {found.day}")
     assert len(rows(database, LOG)) == 3
-    [done] = Comparison(database, source(lms)).run(NOW, confirm=found.day)
+    [done] = compare_days(database, source(lms), NOW, confirm=found.day)
     assert (done.vanished, done.waits, len(rows(database, LOG))) == (1, False, 2)
 
 
@@ -295,7 +293,7 @@ def test_answers_from_outside_the_source_are_never_withdrawn(
 
 
 def _compare_days(database: Database, settings: Settings, later: int = 0) -> list[DayComparison]:
-    return [*Comparison(database, source(settings)).run(NOW + timedelta(days=later))]
+    return [*compare_days(database, source(settings), NOW + timedelta(days=later))]
 
 
 def test_unreachable_source_is_named_without_its_password(
@@ -354,7 +352,7 @@ def _die_at_call(settings: Settings, step: str, nth: int) -> None:
     setattr(module, name, dying)
     source_rows.BATCH = 2
     if step == "withdraw":
-        list(Comparison(Database(settings), source(settings)).run(NOW))
+        list(compare_days(Database(settings), source(settings), NOW))
     else:
         Pull(Database(settings), source(settings)).run()
 
@@ -610,7 +608,7 @@ def test_folder_of_parquet_files_is_pulled_like_a_table(
     assert (report.accepted, report.corrected, pull(database, lms).read) == (1, 1, 0)
     assert rows(database, LAKE_LOG) == [("1", True), ("2", False), ("3", False)]
     pq.write_table(table(1, 9, score=1), folder / "day=1/a.parquet")
-    [found] = Comparison(database, source(lms)).run(NOW, confirm=(NOW - timedelta(days=2)).date())
+    [found] = compare_days(database, source(lms), NOW, confirm=(NOW - timedelta(days=2)).date())
     assert (found.missing, found.vanished) == (1, 0)  # 2 is in the folder, with its newer row
 
 

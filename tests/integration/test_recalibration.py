@@ -21,9 +21,9 @@ from irt_assets.decisions.proposals import State, find_proposals, latest_waiting
 from irt_assets.decisions.recalibration import last_item_changes, pool_answers, recalibrate
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
+from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.values_with_errors import (
     compare_with_published,
-    frozen_anchors,
     linked_window,
     set_in_force_with_errors,
 )
@@ -155,7 +155,8 @@ def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(fau
     assert after & {drifted, leaked} == {leaked}
     with faulty.database.connect() as connection:
         scale = read_scales(connection)[SCALE]
-        anchors, window = frozen_anchors(connection, scale), linked_window(connection, scale, LAST)
+        anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
+        window = linked_window(connection, scale, LAST)
         at = set_in_force_with_errors(connection, scale, Month(LAST).start, anchors)
         earlier = compare_with_published(window, anchors, at, Month(FIRST).end - timedelta(days=1))
         assert drifted not in earlier.item_ids, "no month before the decision counts for the trend"

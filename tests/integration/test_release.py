@@ -37,7 +37,7 @@ from irt_assets.decisions.proposals import (
 )
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.decisions.release_undo import Undo, undo
-from irt_assets.decisions.withdrawal import restore, withdraw
+from irt_assets.decisions.withdrawal import decide_use
 from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
@@ -272,8 +272,8 @@ def test_rejected_leak_waits_again_only_if_its_value_leaves_the_rejected_interva
     assert (again.state, again.state_in_words) == (State.OPEN, "the leak of 2026-02 that Ben rejected")
     assert (asked(MAR, 0.99, -0.45), asked(MAR, 1.0, -0.51)) == ([], ["2026-03/moved"])
     assert (asked(MAR, 1.03, -0.3), asked(MAR, 1.0, -0.3)) == (["2026-03/moved"], [])
-    withdraw(bank, ["moved"], by="Ann", reason="posted", now=NOW)
-    restore(bank, ["moved"], by="Ann", reason="replaced", now=NOW)
+    decide_use(bank, ["moved"], "withdrawn", by="Ann", reason="posted", now=NOW)
+    decide_use(bank, ["moved"], "restored", by="Ann", reason="replaced", now=NOW)
     assert asked(MAR, 1.0, -0.31) == ["2026-03/moved"], "it was out of use in between"
 
 

@@ -13,8 +13,7 @@ import pytest
 from irt_assets.invariants.history import Report, evaluate_all, store_results
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import MAX_DAYS_UNREAD, report_files_are_as_they_were_written
-from irt_assets.reports.artifacts import Artifact, store_report, unrecorded_keys
-from irt_assets.reports.artifacts import record_files as record_artifacts
+from irt_assets.reports.artifacts import Artifact, record_files as record_artifacts, store_report, unrecorded_keys
 from resources.files.object_store import BucketStore, FolderStore, ObjectStore
 from resources.postgres.database import Database
 from tests.helpers import rooms

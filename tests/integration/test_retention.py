@@ -423,7 +423,9 @@ def test_prune_job_deletes_superseded_fits(world: Settings) -> None:
         assert run_job(instance, world, PRUNE_JOB)
         (run,) = instance.get_runs(dg.RunsFilter(job_name=PRUNE_JOB))
         messages = [entry.user_message for entry in instance.all_logs(run.run_id)]
+        [seen] = instance.fetch_observations(dg.AssetKey("item_calibration"), limit=10).records
     assert "deleted 1 superseded fits" in messages
+    assert seen.asset_observation.description == "deleted 1 superseded fits"
     assert fits_of(database)["mirt_fit_meta"] == {new}
 
 

@@ -35,6 +35,7 @@ from resources.postgres.schema_version import (
     COMMIT_OF_FIRST_SCHEMA,
     REMEDY,
     VERSIONS,
+    SchemaVersion,
     newest_revision,
     number,
     schema_version,
@@ -47,7 +48,7 @@ from services.dashboard.downloads import download
 from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
-from services.theta_api.parameter_cache import DatabaseUnavailable
+from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from tests.helpers.rooms import SCALE, add_items, call, rows, run_sql
 from tests.helpers.score_world import item_values
 from tests.helpers.sentences import missing_sentences, refusal
@@ -528,7 +529,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_theta_api_refuses_requests_with_503_after_a_downgrade(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The API returned 500 and logged a traceback for each request."""
+    """Guards against a status of 500 and a traceback for each request."""
     add_items(database, item_values())
     initialise(database, SCALE, first_month="2026-06")
     with running(database, PLACEMENT) as exam:
@@ -560,6 +561,38 @@ def test_dashboard_refuses_pages_and_downloads_with_503_after_a_downgrade(
     for text in (str(page.body), bytes(refused.body).decode()):
         assert missing_sentences(text, f"is at {FIRST}", "irt db upgrade") == []
     assert "does not fit this dashboard" in decision.sentences[0]
+    assert tracebacks(caplog) == []
+
+
+def test_servers_answer_503_if_the_database_is_lost_after_a_downgrade(
+    database: Database,
+    settings: Settings,
+    instance: DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The comparison of versions meets the lost database, after the error of the query."""
+    add_items(database, item_values())
+    initialise(database, SCALE, first_month="2026-06")
+    ledger = Ledger(database, 1)
+    ledger.start()
+    try:
+        wait_for("the first reading", lambda: ledger.ready)
+        drop_newest_tables(database)
+
+        def lose_database(_: Database) -> SchemaVersion:
+            raise psycopg.OperationalError("server closed the connection")
+
+        monkeypatch.setattr("resources.postgres.schema_version.schema_version", lose_database)
+        with pytest.raises(DatabaseUnavailable, match="closed the connection"), ledger.connect() as connection:
+            connection.execute("SELECT 1 FROM adaptive_bank")
+        request = ViewRequest("equate", {"what": "issued", "new": "F2", "old": "F1"}, DEMO, Reader(settings, instance))
+        status, page = make_page(request)
+        assert (int(status), page.title) == (503, "The database does not answer")
+        refused = download(request)
+        assert (refused.status_code, "does not answer" in bytes(refused.body).decode()) == (503, True)
+    finally:
+        ledger.stop()
     assert tracebacks(caplog) == []
 
 

@@ -30,8 +30,7 @@ from resources.settings import Settings
 from resources.version import code_version
 from services.dashboard.data_access import Reader
 from services.dashboard.server import build_app as dashboard
-from services.exporter.app import StateCollector
-from services.exporter.app import build_app as exporter
+from services.exporter.app import StateCollector, build_app as exporter
 from services.jwt_verifier.app import build_app as jwt_verifier
 from services.jwt_verifier.tokens import build_verifier
 from services.theta_api.access import Access

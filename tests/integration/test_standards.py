@@ -169,7 +169,7 @@ def test_planned_standard_is_refused_if_the_pass_mark_has_changed_since(exam: Da
 
 
 def test_mark_without_a_panel_is_previewed_recorded_and_undone(exam: Database, settings: Settings, irt: IrtOf) -> None:
-    """The passes are counted in the stored θ of the newest month."""
+    """Counts passes in the stored θ of the newest month."""
     thetas = [-1.0, -0.2, 0.1, 0.3, 0.4, 1.0]
     for n, theta in enumerate(thetas):
         rooms.run_sql(

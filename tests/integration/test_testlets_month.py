@@ -15,8 +15,9 @@ import pytest
 from scipy.special import expit, logit
 
 from irt_assets.abilities.batch import ScaleAbilities, estimate, measure, stale_months
+from irt_assets.abilities.blocks import ability_metadata
 from irt_assets.abilities.online import read_measures, read_theta
-from irt_assets.calibration.blocks import ability_metadata, fit_metadata
+from irt_assets.calibration.blocks import fit_metadata
 from irt_assets.calibration.month import FitOutcome, fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.common.partitions import Month
@@ -27,12 +28,12 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.kpis import ability as kpis
+from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import items_of_fit
 from irt_assets.ledger.publications import PublishedSet, in_force, publications_in_force
 from irt_assets.ledger.values_with_errors import (
     compare_with_published,
-    frozen_anchors,
     linked_window,
     set_in_force_with_errors,
 )
@@ -229,7 +230,7 @@ def test_fit_metadata_contain_the_estimated_sd_of_testlet_effects(world: Setting
     shown = str(fit_metadata([fit(world, NEXT)])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("answers in a testlet share an effect of the learner with SD 0.")
     assert shown.endswith("(9 testlets with 34 items, 700 learners)")
-    some = ScaleAbilities(SCALE, np.zeros(3), np.ones(3), 5, "", testlet_sd=0.7)
+    some = ScaleAbilities(SCALE, np.zeros(3), np.ones(3), 5, testlet_sd=0.7)
     assert ability_metadata([some])[f"SD of testlet effects ({SCALE})"].value == 0.7
 
 
@@ -327,7 +328,8 @@ def test_model_of_each_item_is_kept_from_the_fit_to_the_ledger_and_drift(
     with database.connect() as connection:
         scale = read_scales(connection, Month(FEB).start)[SCALE]
         assert in_force(connection, SCALE, Month(FEB).start).items.keys() == MODELS.keys()
-        anchors, window = frozen_anchors(connection, scale), linked_window(connection, scale, FEB)
+        anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
+        window = linked_window(connection, scale, FEB)
         now = set_in_force_with_errors(connection, scale, Month(FEB).start, anchors)
     comparison = compare_with_published(window, anchors, now, Month(FEB).start)
     published = dict(zip(comparison.item_ids, comparison.models_published, strict=True))

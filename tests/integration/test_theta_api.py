@@ -521,7 +521,7 @@ def test_sweep_updates_learners_without_a_request_once_each(answered: Database) 
 
 
 def test_sweep_updates_a_theta_that_was_requested_while_a_pull_stored_answers(answered: Database) -> None:
-    """The pull began before the request and committed after it."""
+    """Begins the pull before the request, and commits it after the request."""
     run_sql(answered, "UPDATE response_log SET pulled_from = 1 WHERE user_id IN ('ann', 'bob')")
     for user, minutes in (("ann", 20), ("bob", 19)):
         recorded(answered, user, minutes)

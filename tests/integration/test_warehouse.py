@@ -14,12 +14,10 @@ import pandas as pd
 import psycopg
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
 from resources import tables
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import stored_in
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.warehouse import append, frame_schema, read_arrow, read_frame, replace
@@ -337,12 +335,14 @@ def test_second_concurrent_writer_of_a_partition_waits(database: Database) -> No
 def test_every_table_of_the_registry_has_a_frame_schema_and_a_dagster_schema(table: sa.Table) -> None:
     names = [column.name for column in table.columns]
     assert list(frame_schema(table).columns) == [column.name for column in table.columns if column.computed is None]
-    assert [column.name for column in column_schema(table).columns] == names
-    assert all(column.description for column in column_schema(table).columns)
+    assert [column.name for column in stored_in(table)["dagster/column_schema"].columns] == names
+    assert all(column.description for column in stored_in(table)["dagster/column_schema"].columns)
 
 
 def test_dagster_schema_contains_units_and_ranges() -> None:
-    (guessing,) = (column for column in column_schema(tables.anchor_set).columns if column.name == "c")
+    (guessing,) = (
+        column for column in stored_in(tables.anchor_set)["dagster/column_schema"].columns if column.name == "c"
+    )
     assert (guessing.description, guessing.type, guessing.constraints.nullable) == (
         "lower asymptote (probability, ≥ 0, ≤ 1)",
         "DOUBLE PRECISION",

@@ -31,8 +31,7 @@ from tests.helpers.door import (
     port_of,
     serve_in_thread,
 )
-from tests.integration.dagster_page import GO, PAUSED, instance, settings
-from tests.integration.dagster_page import serve_page as page
+from tests.integration.dagster_page import GO, PAUSED, instance, serve_page as page, settings
 from tests.testbed.issuer import ORGANISATION, Issuer
 
 __all__ = ["instance", "settings"]  # fixtures

@@ -26,8 +26,15 @@ from irt_assets.kpis.weekly import write_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.servers.instance import dagster_instance
 from irt_psychometrics.core.confidence import Z95
-from resources.alerts.outbox import Alert, due, open_alert, queue, recent_alerts, resolve_alert
-from resources.alerts.outbox import record as record_delivery
+from resources.alerts.outbox import (
+    Alert,
+    due,
+    open_alert,
+    queue,
+    recent_alerts,
+    record as record_delivery,
+    resolve_alert,
+)
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

@@ -35,8 +35,16 @@ from services.dashboard.page import NotFound, Page, View, ViewRequest
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.tokens import build_verifier
 from tests.helpers.asgi import ask, open_socket
-from tests.helpers.door import HOST, NGINX, Door, Recorder, listening, port_of, serve_in_thread
-from tests.helpers.door import open_door as opened_page
+from tests.helpers.door import (
+    HOST,
+    NGINX,
+    Door,
+    Recorder,
+    listening,
+    open_door as opened_page,
+    port_of,
+    serve_in_thread,
+)
 from tests.helpers.sentences import refusal
 from tests.services import test_dashboard_login as pages
 from tests.testbed.issuer import ATTACKS, Attack, Issuer, after
@@ -154,7 +162,7 @@ def test_failing_pages_state_the_reason_without_secrets(app: ASGIApp, view: str,
 
 
 def test_content_security_policy_allows_exactly_the_scripts_of_shiny(app: ASGIApp) -> None:
-    """A browser test shows that pages work under the policy; here every inline script of a page has its hash."""
+    """Checks the hash of every inline script; a browser test shows that pages work under the policy."""
     for view in ("whoami", "missing"):
         answer = ask(app, "GET", "/", bearer(), f"view={view}")
         policy = answer.headers["content-security-policy"]

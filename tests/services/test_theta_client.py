@@ -21,8 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from services import theta_client
 from services.theta_client import NextItemFailed, api, counters, next_item, on_session_complete, updates

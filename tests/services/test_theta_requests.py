@@ -381,9 +381,8 @@ def lines(_context: object, value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-SCHEMA = schemathesis.openapi.from_dict(
-    build_app(Access(TOKEN, None), cast(Ledger, None), 1).openapi(), config=SchemathesisConfig.from_dict(CONFIG)
-)
+OPENAPI = build_app(Access(TOKEN, None), cast(Ledger, None), 1).openapi()
+SCHEMA = schemathesis.openapi.from_dict(OPENAPI, config=SchemathesisConfig.from_dict(CONFIG))
 
 
 @pytest.fixture(scope="module")
@@ -428,6 +427,24 @@ def test_responses_to_generated_requests_match_the_description(case: schemathesi
     # A description cannot say that a body may be an object only with as=xapi.
     hypothesis.assume(not (isinstance(case.body, dict) and (case.query or {}).get("as") == "xapi"))
     case.call_and_validate(base_url=contract_url, headers=HEADERS)
+
+
+GUARDED = [(method, path) for path, one in OPENAPI["paths"].items() for method in one if path[1:4] in ("api", "inv")]
+
+
+@pytest.mark.xdist_group("theta contract")
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+def test_unknown_query_parameter_is_refused_on_every_path(method: str, path: str, contract_url: str) -> None:
+    """Only the posts refused them; a page of the bank ignored a misspelt `limit`."""
+    url = contract_url + path.format(month="2026-01", test="t1")
+    answer = requests.request(method, f"{url}?user_id=u&item_id=q&limt=5", json=[], headers=HEADERS, timeout=30)
+    assert (answer.status_code, "limt" in answer.json()["detail"]) == (400, True)
+
+
+@pytest.mark.xdist_group("theta contract")
+@pytest.mark.parametrize("path", ["/healthz", "/ready", "/metrics"])
+def test_probes_may_add_query_parameters(path: str, contract_url: str) -> None:
+    assert requests.get(f"{contract_url}{path}?at=1", timeout=30).status_code == 200
 
 
 @pytest.mark.xdist_group("theta contract")

@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.spark import answers as spark_answers
-from irt_assets.spark import sums as spark_sums
+from irt_assets.spark import answers as spark_answers, sums as spark_sums
 from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
 from irt_psychometrics.core import kernels

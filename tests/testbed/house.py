@@ -1,10 +1,13 @@
-"""Statements of a file and its imports inside functions.
+"""Statements of a file, its imports inside functions, and its strings.
 
 A statement is a node of `ast.stmt` other than a string, as docstrings are.
 """
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 PRODUCT = ("irt_assets", "packages/irt-psychometrics/irt_psychometrics", "resources", "jobs", "services")
 LIBRARY_TESTS = tuple(f"packages/irt-psychometrics/{folder}" for folder in ("tests", "psychometrics_testbed"))
@@ -37,3 +40,29 @@ def imports_within_functions(tree: ast.Module) -> set[ast.Import | ast.ImportFro
         for node in statements_in(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
+
+
+@dataclass(frozen=True)
+class Source:
+    """Facts about a Python file. Strings are pairs of line and text."""
+
+    n_statements: int
+    n_inner_imports: int
+    docstrings: list[tuple[int, str]]
+    strings: list[tuple[int, str]]
+
+
+@cache
+def read_source(path: Path) -> Source:
+    """Read a file, once for all tests of a process.
+
+    The syntax tree is not kept, because a thousand in memory would slow down garbage collection.
+    """
+    tree = ast.parse(path.read_text("utf-8"))
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return Source(
+        statements(tree),
+        len(imports_within_functions(tree)),
+        [(node.lineno, node.value.value) for node in statements_in(tree) if is_docstring(node)],  # type: ignore[attr-defined]
+        [(node.lineno, node.value) for node in constants if isinstance(node.value, str)],
+    )

@@ -16,7 +16,6 @@ from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from psychometrics_testbed.anchors import anchors_of
-from psychometrics_testbed.made_anchors import with_errors_of
 from tests.testbed.aligned import disagree
 from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fit_shape
 
@@ -51,11 +50,10 @@ class MonthResults:
     def from_months(cls, origin: Calibration, months: list[Calibration], moved: list[str]) -> MonthResults:
         anchors = anchors_of(origin, tuple(origin.item_ids[:ANCHORS]))
         linkings = [link(month, anchors, limits=LOOSE) for month in months]
-        frozen = with_errors_of(anchors, origin)
-        of_anchors = Published.from_anchors(frozen)
-        published = Published.from_fit(months[0], linkings[0], frozen).then(of_anchors)
+        of_anchors = Published.from_anchors(anchors)
+        published = Published.from_fit(months[0], linkings[0], anchors).then(of_anchors)
         first, second, third = (
-            Drift.from_comparison(Comparison.from_linked_fit(month, linking, frozen, known), misfit_accepted=True)
+            Drift.from_comparison(Comparison.from_linked_fit(month, linking, anchors, known), misfit_accepted=True)
             for month, linking, known in zip(months, linkings, (of_anchors, published, published), strict=True)
         )
         flagged = tuple(np.isin(drift.item_ids, drift.flagged) for drift in (first, second))

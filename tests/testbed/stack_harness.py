@@ -17,8 +17,7 @@ import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from irt_assets.common.run_progress import PARTITION_TAG
-from irt_assets.servers import run_workers
-from irt_assets.servers import supervisor as supervisor_module
+from irt_assets.servers import run_workers, supervisor as supervisor_module
 from irt_assets.servers.claims import StackError
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.server_commands import DAEMON

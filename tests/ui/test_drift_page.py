@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.helpers.drift_facts import ANCHOR, BAD, LEAKED, NOW, SOUND, drift_row, html, made_up_facts, made_up_item
-from tests.helpers.learner_facts import FACTS
-from tests.helpers.learner_facts import page as learner_page
+from tests.helpers.learner_facts import FACTS, page as learner_page
 
 pytestmark = pytest.mark.xdist_group("ui")
 LEARNERS = (FACTS, replace(FACTS, lang="ko", name="김하늘"))

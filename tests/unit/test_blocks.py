@@ -27,8 +27,10 @@ from irt_assets.blocks import (
     Span,
     Table,
     chance,
+    html as as_html,
     number,
     pairs,
+    pdf as as_pdf,
     percent,
     prose,
     signed_number,
@@ -36,8 +38,6 @@ from irt_assets.blocks import (
     terminal,
     value_with_error,
 )
-from irt_assets.blocks import html as as_html
-from irt_assets.blocks import pdf as as_pdf
 from irt_assets.blocks.html import part
 from irt_assets.blocks.markdown import markdown
 from irt_psychometrics.plots import Chart, Picture

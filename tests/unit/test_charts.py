@@ -13,6 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from irt_assets.abilities.blocks import ability_histogram
 from irt_assets.calibration import plots
 from irt_assets.charts import add_points
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -253,7 +254,7 @@ def test_information_plot_without_charts_gives_the_reason_if_no_item_has_paramet
 
 def test_histogram_of_abilities_counts_every_learner() -> None:
     theta = np.random.default_rng(1).normal(size=100_000)
-    picture = plots.ability_histogram(theta, np.full(theta.size, 0.3))
+    picture = ability_histogram(theta, np.full(theta.size, 0.3))
     (bars,) = [part for part in picture.charts[0].parts if hasattr(part, "top")]
     assert sum(bars.top) == theta.size
     draw_svg(picture)

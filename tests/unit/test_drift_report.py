@@ -12,12 +12,10 @@ import pypdfium2
 import pytest
 
 from irt_assets.blocks import Figure
-from irt_assets.blocks.html import page as page_of
-from irt_assets.blocks.html import part
+from irt_assets.blocks.html import page as page_of, part
 from irt_assets.blocks.pdf import typeset
 from irt_assets.charts import USED_OFF_0
-from irt_assets.decisions.proposals import Proposal as Change
-from irt_assets.decisions.proposals import State as State_
+from irt_assets.decisions.proposals import Proposal as Change, State as State_
 from irt_assets.decisions.release_impact import Impact
 from irt_assets.drift.blocks import drift_summary
 from irt_assets.drift.rows import AlertRow, DifRow, InformationRow

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from irt_assets.responses.eligibility.attempts import (
     NO_SCORE,
@@ -152,7 +151,7 @@ def test_counts_add_up_and_scored_attempts_satisfy_both_minima(rows: list[dict],
     verdict = judge(attempts, rules)
     assert sum(verdict.counts.values()) == len(rows)
     assert set(verdict.counts) == {"scored", *(r.value for r in Reason if r is not Reason.SCORE_MISSING)}
-    of_user, of_item = Counter(attempts.user[verdict.scored]), Counter(attempts.item[verdict.scored])
+    of_user, of_item = Counter(attempts.user[verdict.code < 0]), Counter(attempts.item[verdict.code < 0])
     assert all(n >= rules.eligibility.min_learner_responses for n in of_user.values())
     assert all(n >= rules.eligibility.min_fitted_responses for n in of_item.values())
     assert set(verdict.few_items) == set(attempts.item.tolist()) - set(of_item)
@@ -187,8 +186,8 @@ def test_verdicts_are_the_same_if_learners_are_judged_in_parts(rows: list[dict],
 
 
 def test_points_of_a_single_answer_equal_its_verdict() -> None:
-    """An omission has no points (−1) in a verdict and 0 in a session. A verdict leaves out a wrong answer without its
-    score (`score_missing`)."""
+    """Allows for two differences: an omission has no points (−1) in a verdict and 0 in a session, and a verdict leaves
+    out a wrong answer without its score (`score_missing`)."""
     answers = [*((right, None) for right in (True, False, None)), *product((True, False), range(-1, 7))]
     attempts = dataclasses.replace(
         attempts_of([{"correct": -1 if right is None else int(right)} for right, _ in answers]),
@@ -225,7 +224,7 @@ def test_removing_an_item_removes_learners_and_further_items_below_their_minimum
     pairs = [(0, 0), (0, 2), (1, 0), (1, 1), (2, 1), (2, 3), (3, 1), (3, 3)]
     rules = Rules.from_settings({"min_responses": 2, "min_learner_responses": 2})
     verdict = judge(attempts_of([{"user": u, "item": i} for u, i in pairs]), rules)
-    remaining = [pair for pair, kept in zip(pairs, verdict.scored, strict=True) if kept]
+    remaining = [pair for pair, code in zip(pairs, verdict.code, strict=True) if code < 0]
     assert (remaining, verdict.few_items) == ([(2, 1), (2, 3), (3, 1), (3, 3)], {0: 1, 2: 1})
 
 

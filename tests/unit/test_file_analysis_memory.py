@@ -11,8 +11,9 @@ import pytest
 
 from irt_assets.intake import sources
 from irt_assets.intake.library_files import open_rows
-from irt_psychometrics.commands import Files, analyse, answers, choices
+from irt_psychometrics.commands import Files, analyse, answers, choices, patterns
 from irt_psychometrics.core import item_analysis
+from irt_psychometrics.core.responses import Responses
 
 
 @pytest.mark.ci
@@ -20,9 +21,9 @@ from irt_psychometrics.core import item_analysis
 def test_analysis_of_a_file_needs_few_bytes_a_cell(
     with_key: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The difference of the peaks at two sizes is the memory of the cells, because blocks are small here."""
+    """Takes the difference of the peaks at two sizes as the memory of the cells, because blocks are small here."""
     monkeypatch.setattr(sources, "BLOCK", 2**16)
-    for module in (item_analysis, answers, choices):
+    for module in (item_analysis, answers, choices, patterns):
         monkeypatch.setattr(module, "BLOCK", 2**12)
     items, peaks, rng, rows_read = 400, list[int](), np.random.default_rng(1), list[tuple[int, int]]()
     key = tmp_path / "key.csv"
@@ -38,3 +39,17 @@ def test_analysis_of_a_file_needs_few_bytes_a_cell(
         tracemalloc.stop()
         assert rows_read[-1][0] == persons <= rows_read[-1][1]
     assert (peaks[1] - peaks[0]) / (400 * items) <= 20
+
+
+def test_notes_on_patterns_need_no_memory_for_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums over all answers took 24 bytes an answer, more than the answers themselves."""
+    monkeypatch.setattr(patterns, "BLOCK", 2**12)
+    scores = np.random.default_rng(1).integers(0, 2, (1_000, 400), dtype=np.int8)
+    scores[:9] = 0
+    responses = Responses.from_wide(scores)
+    tracemalloc.start()
+    zeros, unreached = patterns.describe_patterns(responses)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (zeros.startswith("9 persons have 0 on all 400 items"), unreached) == (True, "")
+    assert peak / scores.size < 2

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from irt_assets.common.arrays import finite
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS

@@ -9,6 +9,7 @@ from typing import Literal
 import dagster as dg
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from irt_assets import definitions
 from irt_assets.common.job_names import MONTHLY_JOB
@@ -18,8 +19,12 @@ from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.invariants.drift import ANALYSES
 from jobs.automation import AFTER_A_MONTH
 from resources.settings import Settings
+from resources.tables import METADATA
 
-GROUPS = ("intake", "responses", "item_analysis", "features", "calibration", "drift", "kpis", "reports", "invariants")
+GROUPS = (
+    *("intake", "responses", "item_analysis", "features", "calibration", "abilities", "scores", "adaptive"),
+    *("drift", "kpis", "reports", "invariants"),
+)
 """Names of the asset groups, in the order of data flow."""
 
 
@@ -48,6 +53,21 @@ def test_every_asset_has_a_short_description_and_owners_and_reads_no_later_group
     assert {*group_index.values()} == {*range(len(GROUPS))}
     read = [(key, parent) for key, node in nodes.items() for parent in node.parent_keys]
     assert not [(key, parent) for key, parent in read if group_index[parent] > group_index[key]]
+
+
+def test_assets_name_their_table_and_resources_their_place_without_passwords(tmp_path: Path) -> None:
+    address = SecretStr("postgresql://irt:hush@db.example/bank")
+    defs = build_defs(Settings(irt_home=tmp_path, database_url=address, irt_db_schema="bank", s3_bucket="items"))
+    graph = defs.resolve_asset_graph()
+    tables = {str(graph.get(key).metadata.get("dagster/table_name")) for key in graph.get_all_asset_keys()}
+    assert tables >= {"bank.question", "bank.attempt_verdict", "bank.mirt_ability", "bank.weekly_kpi"}
+    assert tables - {"None"} <= {f"bank.{name}" for name in METADATA.tables}
+    described = {
+        name: resource.description or ""
+        for name, resource in defs.get_repository_def().get_top_level_resources().items()
+    }
+    assert "postgresql://irt:***@db.example/bank" in described["database"]
+    assert "the bucket items" in described["store"]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_comments_hold_every_reason_and_names_with_line_breaks(tmp_path: Path) -
     ],
 )
 def test_formats_of_times(texts: list[str], form: str | None) -> None:
-    assert Column("time", texts).time_format == form
+    assert Column("time", texts).time_formats == ([] if form is None else [form])
 
 
 def times_of(*texts: str, header: str = "student,question,submitted,correct") -> str:

@@ -7,8 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from irt_assets.intake.mapping import TimeRules
 from irt_assets.intake.times import MISSING, ZoneNeeded, find_zone, parse_times

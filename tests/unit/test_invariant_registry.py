@@ -37,7 +37,7 @@ def test_every_invariant_has_sentences_on_its_purpose_and_its_remedy(one: Invari
 def test_empty_months_before_the_first_answers_violate_nothing(
     states: str, violations: list[str], not_tested: int
 ) -> None:
-    """A new installation begins with such months."""
+    """Covers the months with which a new installation begins."""
     months = tuple(
         MonthState(month, "default", State(state), "so")
         for month, state in zip(("2026-06", "2026-07", "2026-08"), states.split(), strict=True)

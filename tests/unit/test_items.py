@@ -8,8 +8,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from irt_assets.ledger.encoding import item_as_json
 from irt_psychometrics.core.covariances import block_diagonal
@@ -277,7 +276,6 @@ def test_unknown_model_is_refused_with_a_list_of_models():
 def test_models_have_the_right_free_parameters_slopes_and_priors():
     assert [m.slopes for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == ["fixed", "common", "own", "own"]
     assert [m.guesses for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [False, False, False, True]
-    assert [m.n_own for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [1, 1, 2, 3]
     assert RASCH.free(TWO).tolist() == [[False] * 3, [True] * 3]
     assert THREE_PL.free(TWO).all()
     assert RASCH.fixed_values(TWO)[:, 0].tolist() == [1.0, 0.0]

@@ -174,7 +174,7 @@ def test_every_container_with_the_database_reads_all_settings_of_the_installatio
 
 
 def test_pods_that_pull_or_run_commands_contain_the_file_of_sources() -> None:
-    """The code server pulls; people run `irt pull` and `irt learner erase` in the daemon's pod."""
+    """Covers the code server, which pulls, and the daemon's pod, in which people pull and erase learners."""
     mounted = {
         name
         for name, pod in PODS.items()

@@ -13,6 +13,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import expit, logit
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
@@ -536,10 +537,20 @@ def test_items_without_parameters_have_no_parameters_after_linking() -> None:
     assert np.isfinite(moved.cov[1:]).all()
 
 
+def by_differences(pairs: AnchorPairs, side: str, name: str, j: int) -> np.ndarray:
+    """Derivatives of (slope, intercept) by a, b or logit c of an anchor, from central differences of 2e-4."""
+    items, ends = getattr(pairs, side), []
+    for step in (1e-4, -1e-4):
+        values = getattr(items, name).copy()
+        values[j] = expit(logit(values[j]) + step) if name == "c" else values[j] + step
+        ends.append(solve(replace(pairs, **{side: replace(items, **{name: values})}), "stocking-lord", weighted=False))
+    up, down = ends
+    return np.array([up.slope - down.slope, up.intercept - down.intercept]) / 2e-4
+
+
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_derivatives_of_constants_by_c_equal_finite_differences(symmetric: bool) -> None:
-    """Central differences have steps of 1e-4 in logit c. The derivatives omit terms of the order of the anchors'
-    errors, about 5 %."""
+    """The derivatives omit terms of the order of the anchors' errors, about 5 %."""
     rng = np.random.default_rng(4)
     k = 8
     a, b, c = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k), rng.uniform(0.1, 0.3, k)
@@ -551,15 +562,25 @@ def test_derivatives_of_constants_by_c_equal_finite_differences(symmetric: bool)
     for side, derivatives in (("new", found.by_further_new), ("old", found.by_further_old)):
         largest = np.abs(derivatives).max()
         for j in range(k):
-            ends = []
-            for step in (1e-4, -1e-4):
-                moved = c.copy()
-                moved[j] = 1 / (1 + (1 - c[j]) / c[j] * np.exp(-step))
-                items = replace(getattr(pairs, side), c=moved)
-                ends.append(solve(replace(pairs, **{side: items}), "stocking-lord", weighted=False))
-            up, down = ends
-            by_differences = np.array([up.slope - down.slope, up.intercept - down.intercept]) / 2e-4
-            assert derivatives[:, j, 0] == pytest.approx(by_differences, abs=0.05 * largest)
+            expected = by_differences(pairs, side, "c", j)
+            assert derivatives[:, j, 0] == pytest.approx(expected, abs=0.05 * largest)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_errors_of_3pl_constants_include_a_b_and_c_of_both_sides(symmetric: bool) -> None:
+    rng, k = np.random.default_rng(7), 6
+    a, b, c = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k), rng.uniform(0.1, 0.3, k)
+    roots = rng.normal(0, 0.1, (2, k, 3, 3))
+    old_cov, new_cov = roots @ roots.swapaxes(2, 3)  # of a, b and logit c
+    old = ItemParameters(ids(k), a, b, c, old_cov[:, :2, :2], old_cov[:, 2:])
+    new = ItemParameters(ids(k), a * SLOPE, (b - INTERCEPT) / SLOPE, c, new_cov[:, :2, :2], new_cov[:, 2:])
+    pairs = on_both_scales(AnchorPairs(new, old, ("3pl",) * k), symmetric)
+    expected = np.zeros((2, 2))
+    for side, cov in (("old", old_cov), ("new", new_cov)):
+        for j in range(k):
+            by = np.column_stack([by_differences(pairs, side, name, j) for name in "abc"])
+            expected += by @ cov[j] @ by.T
+    np.testing.assert_allclose(solve(pairs, "stocking-lord", weighted=False).covariance(pairs), expected, rtol=1e-3)
 
 
 def test_constants_have_no_derivatives_by_c_if_the_model_has_no_c() -> None:

@@ -50,7 +50,7 @@ def test_word_file_contains_texts_tables_and_pictures_with_descriptions() -> Non
 
 
 def test_word_file_with_a_long_title_has_the_whole_title_as_its_heading() -> None:
-    """A property of a Word file has at most 255 characters, and an id up to 600 bytes."""
+    """Uses a long id (up to 600 bytes), because a property of a Word file has at most 255 characters."""
     title = "T" * 700
     word = docx.Document(BytesIO(write_docx(Document(title, "en", "bank", ()))))
     assert word.core_properties.title == title[:255]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 from tests.helpers.written_commands import (
@@ -113,6 +114,18 @@ def test_links_on_pages_have_targets() -> None:
     links = [(page, *link) for page in PAGES for link in LINK.findall(without_blocks(page))]
     assert len(links) > 300
     assert [(page.name, path, anchor) for page, path, anchor in links if is_broken(page, path, anchor)] == []
+
+
+def test_every_room_and_group_has_a_row_in_the_architecture() -> None:
+    """Rooms and groups are the layers of the contracts of import-linter."""
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    named = {name for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for name in re.findall(r"[\w/]+", row)}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = {contract["containers"][0]: contract["layers"] for contract in contracts if "containers" in contract}
+    rooms = {room for layer in layers["irt_assets"] for room in layer.split(" | ")}
+    groups = {group for layer in layers["irt_psychometrics"] for group in layer.split(" | ")}
+    assert {room for room in rooms if not {room, f"irt_assets/{room}"} & named} == set()
+    assert groups - named == {"__main__", "sklearn", "_lazy"}
 
 
 def test_modules_in_the_table_of_questions_exist() -> None:

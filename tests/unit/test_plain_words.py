@@ -1,11 +1,10 @@
 """Phrases that the project's sentences avoid, because readers have to decode them."""
 
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.testbed.house import is_docstring, statements_in
+from tests.testbed.house import read_source
 
 HOME = Path(__file__).resolve().parents[2]
 
@@ -41,21 +40,12 @@ NO_SUBJECT = re.compile(r"Of [^,.]*[.,:]")
 
 def sentences(path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and text of a file's sentences: strings and docstrings in Python, everything but code on a page."""
-    text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.lineno, node.value
+        yield from read_source(path).strings
     else:
+        text = path.read_text(encoding="utf-8")
         without_code = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL)
         yield from enumerate(without_code.splitlines(), start=1)
-
-
-def docstrings(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and text of every docstring: of modules, classes and functions, and after constants."""
-    for node in statements_in(ast.parse(path.read_text(encoding="utf-8"))):
-        if is_docstring(node):
-            yield node.lineno, node.value.value
 
 
 def files(*suffixes: str) -> list[Path]:
@@ -82,8 +72,7 @@ def test_docstrings_do_not_begin_with_of() -> None:
     found = [
         f"{path.relative_to(HOME)}:{line}: {text.splitlines()[0]}"
         for path in files(".py")
-        if re.search("[\"']Of ", path.read_text(encoding="utf-8"))
-        for line, text in docstrings(path)
+        for line, text in read_source(path).docstrings
         if NO_SUBJECT.match(text)
     ]
     assert not found, "\n".join(found)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from tests.unit.test_plain_words import docstrings
+from tests.testbed.house import read_source
 
 ROOT = Path(__file__).parents[2]
 COUNTS = Path(__file__).with_name("prose.toml")
@@ -58,7 +58,7 @@ def prose_of_pages() -> Iterator[str]:
 
 
 def measure() -> dict[str, int]:
-    documented = [text for path in tracked("*.py") for _, text in docstrings(path)]
+    documented = [text for path in tracked("*.py") for _, text in read_source(path).docstrings]
     code = chain(documented, *map(comments, tracked("*.py")))
     counts: dict[str, int] = {}
     for kind, texts in (("code", code), ("pages", prose_of_pages())):

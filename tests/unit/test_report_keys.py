@@ -5,8 +5,7 @@ from __future__ import annotations
 import string
 from pathlib import Path, PurePosixPath
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from irt_assets.reports.learner_week import key
 from resources.files.object_store import FolderStore

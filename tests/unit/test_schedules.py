@@ -9,8 +9,7 @@ from typing import Literal
 
 import dagster as dg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Period

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import ScaleAbilities
+from irt_assets.abilities.blocks import ability_metadata
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration import blocks
 from irt_assets.calibration.month import FitOutcome
@@ -73,10 +74,10 @@ def test_metadata_of_abilities_includes_distribution_and_reliability() -> None:
     """Empirical reliability is var θ̂ / (var θ̂ + mean SE²), here 1 / (1 + 0.25)."""
     theta = np.array([-1.0, 1.0] * 500)
     measured = [
-        ScaleAbilities("math", theta, np.full(1000, 0.5), 30, "set"),
-        ScaleAbilities("none", *[np.empty(0)] * 2, 0, "", "why"),
+        ScaleAbilities("math", theta, np.full(1000, 0.5), 30),
+        ScaleAbilities("none", *[np.empty(0)] * 2, 0, "why"),
     ]
-    found = blocks.ability_metadata(measured)
+    found = ability_metadata(measured)
     assert found["reliability (math)"].value == pytest.approx(0.8, abs=0.001)
     assert found["SD θ (math)"].value == 1.0
     assert str(found["plot: θ (math)"].value).startswith("![distribution of θ](data:image/svg+xml")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ast
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,28 +14,25 @@ from irt_assets.responses.eligibility.rules import STAGE_OF
 from resources.settings import Settings
 from resources.tables import METADATA
 from tests.helpers.written_commands import irt_commands
-from tests.testbed.house import LIBRARY_TESTS, PRODUCT, imports_within_functions, statements
+from tests.testbed.house import LIBRARY_TESTS, PRODUCT, Source, read_source
 from tests.unit.test_library_boundary import names_of_the_library
 
 ROOT = Path(__file__).parents[2]
 SIZES = Path(__file__).with_name("size.toml")
 
 
-def trees(*folders: str) -> Iterator[ast.Module]:
-    """Yield syntax trees one at a time, because a thousand in memory would slow down garbage collection."""
-    for folder in folders:
-        for path in (ROOT / folder).rglob("*.py"):
-            yield ast.parse(path.read_text("utf-8"))
+def sources(*folders: str) -> Iterator[Source]:
+    return (read_source(path) for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
 def measure() -> dict[str, int]:
-    product = [(statements(tree), len(imports_within_functions(tree))) for tree in trees(*PRODUCT)]
+    product = [*sources(*PRODUCT)]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     repository = build_defs(Settings(_env_file=None)).get_repository_def()
     return {
-        "statements of the product": sum(n_statements for n_statements, _ in product),
-        "statements of tests": sum(map(statements, trees("tests", *LIBRARY_TESTS))),
-        "imports inside functions": sum(n_imports for _, n_imports in product),
+        "statements of the product": sum(source.n_statements for source in product),
+        "statements of tests": sum(source.n_statements for source in sources("tests", *LIBRARY_TESTS)),
+        "imports inside functions": sum(source.n_inner_imports for source in product),
         "settings": len(Settings.model_fields),
         "commands": sum(1 for _ in irt_commands()),
         "tables": len(METADATA.tables),

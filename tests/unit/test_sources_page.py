@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +19,7 @@ NO_AUTHORS = re.compile(
 """Words before a year, or before a number that looks like a year, that are not authors."""
 
 
+@cache
 def cited_publications() -> dict[tuple[str, str], str]:
     """Return a citing file by first author and year."""
     named = subprocess.run(

@@ -58,7 +58,7 @@ def test_every_table_is_described_and_has_a_key() -> None:
 
 
 def test_every_table_declares_whether_assets_recompute_its_rows() -> None:
-    """A new table cannot be forgotten: without a declaration a downgrade would drop its rows without a word."""
+    """Ensures that no new table is forgotten: without a declaration a downgrade would drop its rows silently."""
     assert all(isinstance(table.info["recomputed_by"], RecomputedBy) for table in TABLES)
     assert {"issued_score", "score_table", "form", "drift_alerts", "mirt_ability"} <= irreplaceable_rows().keys()
     assert irreplaceable_rows()["mirt_ability"] == "(kind <> 'online') IS NOT TRUE"

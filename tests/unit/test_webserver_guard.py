@@ -12,8 +12,7 @@ import pytest
 from dagster_graphql.schema.roots.mutation import GrapheneMutation
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from irt_assets.webserver import __main__ as webserver
-from irt_assets.webserver import operations
+from irt_assets.webserver import __main__ as webserver, operations
 from irt_assets.webserver.identity import IdentityLayer
 from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY
 from resources.serving.guard import Guard

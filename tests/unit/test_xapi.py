@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from irt_assets.intake.xapi import ANSWERED_VERB, VOIDED_VERB, Naming, RefusedStatement, VoidedStatement, attempt_of
+from irt_assets.intake.report import InvalidRow
+from irt_assets.intake.xapi import ANSWERED_VERB, VOIDED_VERB, Naming, VoidedStatement, attempt_of
 
 HOME = "https://exam.example.org/accounts"
 NAMING = Naming(HOME, "https://exam.example.org/items/")
@@ -57,7 +57,7 @@ def convert(**more: Any) -> dict[str, Any]:
 
 
 def refusal_reason(naming: Naming = NAMING, **more: Any) -> tuple[str, str]:
-    with pytest.raises(RefusedStatement) as refusal:
+    with pytest.raises(InvalidRow) as refusal:
         attempt_of(statement(**more), naming)
     return refusal.value.reason, refusal.value.value
 
@@ -206,5 +206,5 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["id", "actor", "verb", "object", "result", "context", "timestamp"]), JSON))
 def test_arbitrary_json_is_converted_or_refused_without_other_errors(changed: dict[str, Any]) -> None:
-    with suppress(RefusedStatement):
+    with suppress(InvalidRow):
         assert isinstance(attempt_of(statement() | changed, NAMING), dict | None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import traceback
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,9 @@ from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.yaml_lines import UNSTORABLE, ContentRules
 from irt_assets.intake.clean import MAX_ID_LENGTH
+from irt_assets.intake.pulling.sources_file import read_sources
 from resources.failures import PermanentFailure
+from resources.settings import Settings
 
 AWKWARD = {
     "infinity": ".inf",
@@ -79,7 +83,7 @@ def test_awkward_values_are_refused_by_line_or_can_be_stored(rules: type[Content
 
 @pytest.mark.parametrize(
     "document",
-    ["[" * 3000, "{" * 3000, b"test: \xff\xfe", "test: \0"],
+    ["[" * 600, "{" * 600, b"test: \xff\xfe", "test: \0"],
     ids=["nested lists", "nested mappings", "not UTF-8", "NUL"],
 )
 def test_documents_that_are_no_yaml_are_refused(document: str | bytes) -> None:
@@ -91,3 +95,17 @@ def test_longest_name_of_a_test_is_as_long_as_an_id() -> None:
     assert len(Policy.from_yaml(f"test: {'x' * MAX_ID_LENGTH}\nlength: {{max: 9}}").test) == MAX_ID_LENGTH
     with pytest.raises(PermanentFailure, match="line 1: test: must have at most 600 bytes in UTF-8, got 603"):
         Policy.from_yaml(f"test: {'語' * 201}\nlength: {{max: 9}}")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [b"a: " + b"[" * 3000, b"a: " + b"9" * 5000, b"secret: \xff\xfe", b"a: [secret"],
+    ids=["nested lists", "more digits than Python reads", "not UTF-8", "open list"],
+)
+def test_file_of_sources_that_is_no_yaml_is_refused_without_its_text(tmp_path: Path, document: bytes) -> None:
+    path = tmp_path / "sources.yaml"
+    path.write_bytes(document)
+    path.chmod(0o600)
+    with pytest.raises(PermanentFailure, match=r"sources\.yaml") as refusal:
+        read_sources(Settings(_env_file=None, irt_pull_sources=path))
+    assert "secret" not in "".join(traceback.format_exception(refusal.value))

@@ -15,8 +15,7 @@ import pyarrow as pa
 from irt_assets.common.wording import quantity
 from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
 from irt_assets.intake.mapping import Binding
-from irt_assets.intake.pulling.open_source import open_source
-from irt_assets.intake.pulling.pull import PullStaging, scoring_of
+from irt_assets.intake.pulling.pull import PullStaging, open_source, scoring_of
 from irt_assets.intake.pulling.rows import Part
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.report import REMEDIES, ImportReport, RefusedRow

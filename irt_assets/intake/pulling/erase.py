@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from irt_assets.intake.pulling.open_source import open_source
+from irt_assets.intake.pulling.pull import open_source
 from irt_assets.intake.pulling.sources_file import read_sources
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database

@@ -5,8 +5,6 @@ it reads again from its place of ten minutes ago, because rows commit out of ord
 The first pull reads day by day.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +22,6 @@ from irt_assets.intake.cells import as_text
 from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.max_scores import recorded_rules
-from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull_state import (
     OUT_OF_ORDER,
     Place,
@@ -50,6 +47,16 @@ its rows are refused one by one."""
 BATCHES = 2
 """Batches per transaction. Too many bad scores in the first transaction stop the source."""
 ReportProgress = Callable[[str], None]
+
+
+def open_source(source: PullSource, database: Database) -> SqlRows:
+    """Open a source. `database`: the platform's, which may also contain the source. Raises TransientFailure if the
+    source cannot be reached."""
+    if source.is_database:
+        return SqlRows(source, database)
+    from irt_assets.intake.pulling.parquet_folder import ParquetRows  # only this source needs DuckDB
+
+    return ParquetRows(source)
 
 
 class SourceStopped(PermanentFailure):
@@ -240,7 +247,9 @@ class Pull:
                 )
             if again:
                 _count_only_new(connection, self.source.name)
-            state.refuse(_hash_of(rows, line, reader.identity) for line in refused)
+            if refused:
+                hashes = [one for read in rows for one in _hashes(read, reader.identity)]
+                state.refuse(hashes[line - 1] for line in refused)
             store_state(connection, state)
         if again:
             report.read, report.duplicates = report.read - report.duplicates, 0
@@ -302,7 +311,7 @@ def add_rows(
 
 def scoring_of(connection: psycopg.Connection, binding: Binding) -> AsRecorded:
     """Scoring of a source's answers. The bank's keys apply only if the source has the chosen options."""
-    return AsRecorded(recorded_rules(connection), choices="response" in binding.columns)
+    return AsRecorded.from_records(recorded_rules(connection), choices="response" in binding.columns)
 
 
 def _bounds(part: str) -> tuple[datetime | None, datetime | None]:
@@ -327,14 +336,6 @@ def _hashes(rows: pa.RecordBatch, identity: Sequence[str]) -> list[str]:
     texts = [pc.fill_null(as_text(rows.column(rows.schema.names.index(name)), name), "") for name in identity]
     joined = pc.binary_join_element_wise(*texts, "\x1f")
     return [hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() for text in joined.to_pylist()]
-
-
-def _hash_of(batches: Sequence[pa.RecordBatch], line: int, identity: Sequence[str]) -> str:
-    for rows in batches:
-        if line <= rows.num_rows:
-            return _hashes(rows.slice(line - 1, 1), identity)[0]
-        line -= rows.num_rows
-    raise AssertionError(line)
 
 
 def _drop_refused(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[str]) -> pa.RecordBatch:

@@ -22,8 +22,7 @@ from sqlalchemy.pool import NullPool
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.mapping import Binding, TimeRules, bind_attempts
 from irt_assets.intake.pulling.clocks import Clock, clock_of
-from irt_assets.intake.pulling.mariadb_times import read_zero_dates
-from irt_assets.intake.pulling.postgresql_times import read_all_times
+from irt_assets.intake.pulling.impossible_times import read_all_times, read_zero_dates
 from irt_assets.intake.pulling.pull_state import Place
 from irt_assets.intake.pulling.sources_file import Cursor, PullSource
 from irt_assets.intake.times import EARLIEST, LATEST, MISSING, parse_times

@@ -10,10 +10,9 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, SecretStr, ValidationError, model_validator
 
-from irt_assets.intake.mapping import AUTO, OF_FILES, Mapping, load_mapping, problems_of
+from irt_assets.intake.mapping import AUTO, OF_FILES, Mapping, Rules, load_mapping, problems_of, read_yaml
 from irt_assets.intake.times import find_zone
 from resources.failures import PermanentFailure
 from resources.settings import Settings, in_a_pod
@@ -32,11 +31,7 @@ def _zone(name: str | None) -> str | None:
     return name
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Cursor(_Strict):
+class Cursor(Rules):
     """The columns by which new rows are found.
 
     Attributes:
@@ -50,7 +45,7 @@ class Cursor(_Strict):
     unit: Literal["s", "ms"] | None = None
 
 
-class PullSource(_Strict):
+class PullSource(Rules):
     """A source.
 
     Attributes:
@@ -78,21 +73,26 @@ class PullSource(_Strict):
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        if self.erase is not None and not (self.is_database and DELETE.fullmatch(self.erase)):
-            raise ValueError(
-                "erase must be one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter"
-            )
-        if self.kind != "attempts" and (not self.is_database or self.cursor or self.since or self.revision):
-            raise ValueError(f"a copy of {self.kind} must come from a database, without cursor, since or revision")
-        if self.is_here and self.table is not None and "." not in self.table:
-            raise ValueError("table must include its schema, such as public.answers")
-        if not self.is_database:
-            if self.table or self.select:
-                raise ValueError("a folder of Parquet has neither table nor select")
-        elif (self.table is None) == (self.select is None):
-            raise ValueError("name either a table or a select")
-        if self.cursor is None and self.kind == "attempts":
-            raise ValueError("cursor is missing: {column: …, key: …}, a column that grows when a row is written")
+        is_copy, names_rows = self.kind != "attempts", [self.table, self.select].count(None) == 1
+        faults = {
+            "erase must be one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter": (
+                self.erase is not None and not (self.is_database and DELETE.fullmatch(self.erase))
+            ),
+            f"a copy of {self.kind} must come from a database, without cursor, since or revision": (
+                is_copy and (not self.is_database or self.cursor or self.since or self.revision)
+            ),
+            "table must include its schema, such as public.answers": (
+                self.is_here and self.table is not None and "." not in self.table
+            ),
+            "a folder of Parquet has neither table nor select": not self.is_database and (self.table or self.select),
+            "name either a table or a select": self.is_database and not names_rows,
+            "cursor is missing: {column: …, key: …}, a column that grows when a row is written": (
+                self.cursor is None and not is_copy
+            ),
+        }
+        for fault, is_present in faults.items():
+            if is_present:
+                raise ValueError(fault)
         return self
 
     @property
@@ -145,16 +145,9 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
     path = settings.irt_pull_sources
     if path is None:
         return {}
-    try:
-        if path.stat().st_mode & OTHER_USERS and not in_a_pod():
-            raise PermanentFailure(f"{path} contains passwords, and other users can read it: chmod 600 {path}")
-        content = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (OSError, UnicodeError) as error:
-        raise PermanentFailure(f"IRT_PULL_SOURCES: {path} cannot be read: {type(error).__name__}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise PermanentFailure(f"IRT_PULL_SOURCES: {path}{where} is not YAML") from None
+    content = read_yaml(path, aliases=True) or {}
+    if path.stat().st_mode & OTHER_USERS and not in_a_pod():
+        raise PermanentFailure(f"{path} contains passwords, and other users can read it: chmod 600 {path}")
     if not isinstance(content, dict) or not all(isinstance(keys, dict) for keys in content.values()):
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path} names each source and, indented below it, its keys")
     sources = {str(name): _source(str(name), given) for name, given in content.items()}

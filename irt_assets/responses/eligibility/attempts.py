@@ -239,11 +239,6 @@ class Judgement:
     REASONS = _REASONS
 
     @property
-    def scored(self) -> Mask:
-        """Whether each attempt is a response, shape (R,)."""
-        return self.code < 0
-
-    @property
     def n_responses(self) -> int:
         return self.counts["scored"]
 

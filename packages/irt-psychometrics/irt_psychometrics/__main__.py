@@ -76,8 +76,7 @@ def analyse(
     as_json: bool,
 ) -> int:
     """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
-    from irt_psychometrics.commands import Files
-    from irt_psychometrics.commands import analyse as analyse_answers
+    from irt_psychometrics.commands import Files, analyse as analyse_answers
 
     codes = Files.missing(omitted)
     done = analyse_answers(_answers(file, key, max_score, missing, out, omitted=codes, denominator=denominator))

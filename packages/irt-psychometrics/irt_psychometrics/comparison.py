@@ -3,10 +3,8 @@
 This module chooses the test for two fits and reports when its reference distribution does not hold.
 """
 
-from __future__ import annotations
-
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,7 +195,7 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
         small, large = (one, two) if nested == 0 else (two, one)
         test, df = "likelihood ratio", large.convergence.n_parameters - small.convergence.n_parameters
         statistic = 2 * (large.convergence.loglik - small.convergence.loglik)
-        no_reference = _chi2_objections(small, large)
+        no_reference = [*_chi2_objections(small, large)]
         p = float("nan") if no_reference else float(chdtrc(df, max(statistic, 0.0)))
         notes += no_reference or _weaknesses(small, large)
         if statistic < 0:
@@ -246,9 +244,8 @@ def _require_same_responses(first: Fit, second: Fit) -> None:
 
 def _is_nested(small: Calibration, large: Calibration) -> bool:
     """Whether `small` is the same model as `large`, or `large` with constraints."""
-    kept = small.estimated
     models = _models(small), _models(large)
-    if any(_RANK[a] > _RANK[b] for a, b, keep in zip(*models, kept, strict=True) if keep):
+    if any(_RANK[a] > _RANK[b] for a, b, keep in zip(*models, small.estimated, strict=True) if keep):
         return False
     groups = [[p.name for p in fit.populations] for fit in (small, large)]
     if len(groups[0]) > 1 and set(groups[0]) != set(groups[1]):
@@ -272,37 +269,31 @@ def _histogram(fit: Calibration) -> bool:
     return any(population.nodes for population in fit.populations)
 
 
-def _chi2_objections(small: Calibration, large: Calibration) -> list[str]:
-    """Reasons why the likelihood ratio has no χ² reference, not even an approximate one."""
-    notes = []
+def _chi2_objections(small: Calibration, large: Calibration) -> Iterator[str]:
+    """Yield reasons why the likelihood ratio has no χ² reference, not even an approximate one."""
     if large.convergence.n_parameters < small.convergence.n_parameters:
-        notes.append(
-            "The larger model has fewer effective parameters, because priors and penalties restrict some of them."
-        )
+        yield "The larger model has fewer effective parameters, because priors and penalties restrict some of them."
     if _histogram(large):
-        notes.append("The weights of a histogram are penalised and some lie at 0: its 2Δ log L has no χ² reference.")
+        yield "The weights of a histogram are penalised and some lie at 0: its 2Δ log L has no χ² reference."
     if small.priors != large.priors:
-        notes.append(
+        yield (
             "The fits have different priors, so that log L is not at its maximum: 2Δ log L has no χ² reference. "
             "Fit both without priors (priors=Priors()), or compare AIC and BIC with care."
         )
-    return notes
 
 
-def _weaknesses(small: Calibration, large: Calibration) -> list[str]:
-    """Reasons why the χ² reference of the likelihood ratio is only approximate."""
-    notes = []
+def _weaknesses(small: Calibration, large: Calibration) -> Iterator[str]:
+    """Yield reasons why the χ² reference of the likelihood ratio is only approximate."""
     pairs = zip(small.item_ids, small.models, large.models, strict=True)
     guessed = [item for item, less, more in pairs if more == "3pl" and less != "3pl"]
     if guessed:
-        notes.append(
+        yield (
             f"c = 0 of {some_of(guessed, 3)} lies at its bound in the larger model, where the χ² reference does not "
             "hold: its p is too large. Trust AIC and BIC, or simulate under the smaller model."
         )
     for name, fit in (("smaller", small), ("larger", large)):
         if bounds := _bound_clause(fit):
-            notes.append(f"In the {name} model {bounds}, where the χ² reference does not hold.")
-    return notes
+            yield f"In the {name} model {bounds}, where the χ² reference does not hold."
 
 
 def _bound_clause(fit: Calibration) -> str:

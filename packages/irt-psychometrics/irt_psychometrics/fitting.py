@@ -134,7 +134,7 @@ class ItemTable(Result):
         return columns | dict(self.steps) | {"flags": [", ".join(flag.value for flag in own) for own in self.flags]}
 
     def _notes(self) -> list[str]:
-        return flag_notes(self.item_ids, self.flags)
+        return [*flag_notes(self.item_ids, self.flags)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -259,8 +259,7 @@ class InformationTable(Result):
     @property
     def test(self) -> Floats:
         """Test information, shape (T,): the sum over all items."""
-        total: Floats = self.items.sum(axis=1)
-        return total
+        return self.items.sum(axis=1)
 
     @property
     def se(self) -> Floats:
@@ -675,15 +674,13 @@ def require_responses(x: Any, caller: str) -> None:
         )
 
 
-def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> list[str]:
-    """A sentence for each kind of flag, with its items and the remedy."""
-    found = []
+def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> Iterator[str]:
+    """Yield a sentence for each kind of flag, with the flagged items and the remedy."""
     for flag in Flag:
         named = [item for item, own in zip(item_ids, flags, strict=True) if flag in own]
         if named:
             remedy = _REMEDIES.get(flag, "")
-            found.append(f"{some_of(named)}: {flag.explanation}{'; ' if remedy else ''}{remedy}.")
-    return found
+            yield f"{some_of(named)}: {flag.explanation}{'; ' if remedy else ''}{remedy}."
 
 
 def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> list[tuple[Population, Mask]]:

@@ -29,8 +29,7 @@ from irt_psychometrics.dif.wald import severity_of
 from irt_psychometrics.drift.errors import Comparison, Published, repeat_linking
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_responses
-from irt_psychometrics.linking.linking import link as link_anchors
-from irt_psychometrics.linking.linking import match
+from irt_psychometrics.linking.linking import link as link_anchors, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.scoring.form_scores import covariance_of_forms, row_width
 

@@ -3,8 +3,6 @@
 This module needs scikit-learn. The rest of the library works without it.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -186,8 +184,7 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
             table = np.vstack([lowest[first[j]], above[first[j] : first[j] + n_above[j]]])
             here = responses.item == j
             loglik[responses.person[here]] += table[responses.score[here]]
-        found: Floats = logsumexp(loglik + grid.log_weights(), axis=1)
-        return found
+        return logsumexp(loglik + grid.log_weights(), axis=1)
 
     def score(self, X: npt.ArrayLike, y: object = None) -> float:  # noqa: ARG002
         """Mean of `score_samples`. Higher is better, so searches can choose a model by it. `y` is ignored."""

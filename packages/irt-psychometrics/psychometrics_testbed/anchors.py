@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.models import Calibration
-from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchors_of_items
 
 
 def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
-    """Anchor set of these items of an origin's fit, in this order, with the covariance of their errors."""
-    fit = origin.select([origin.item_ids.index(item) for item in ids])
-    return anchor_set_of(
-        "bench", "1", ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * len(ids),
-        np.zeros(len(ids), dtype=bool), block_diagonal(fit.items.cov),
-    )  # fmt: skip
+    """Return the anchor set of these items of an origin's fit, in this order, with the covariance of their errors."""
+    return anchors_of_items(origin.select([origin.item_ids.index(item) for item in ids]).items)
 
 
 def usable(origin: Calibration, ids: tuple[str, ...]) -> tuple[str, ...]:

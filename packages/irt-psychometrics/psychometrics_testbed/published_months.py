@@ -24,7 +24,6 @@ from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
 from psychometrics_testbed.anchors import anchors_of, usable
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
-from psychometrics_testbed.made_anchors import with_errors_of
 
 LOST = 1.2
 """Approximate ratio of variances of estimates with θ integrated out to those with θ known, for 30 to 60 items."""
@@ -97,7 +96,7 @@ class World:
             return found.select(np.isin(found.item_ids, usable(month, found.item_ids)))
 
         origin = fit(self.k, b)
-        frozen = with_errors_of(anchors_of(origin, usable(origin, origin.item_ids)), origin)
+        frozen = anchors_of(origin, usable(origin, origin.item_ids))
         first = fit(n, b)
         of_first = Published.from_fit(first, link(first, frozen), frozen)
         others = usable(first, first.item_ids[self.k :])

@@ -29,7 +29,6 @@ ANOTHER_SCALE = "How to add another scale: docs/tutorial/second-scale.md."
 
 
 def page(request: ViewRequest) -> Page:
-    zone = request.reader.settings.irt_time_zone
     with request.reader.connect() as connection:
         scale, scales = choose_scale(request, read_scales(connection))
         facts = scale_facts(connection, scale, request.reader.now())
@@ -44,7 +43,7 @@ def page(request: ViewRequest) -> Page:
             Paragraph(scale_blocks.scale_in_short(facts), "lead"),
             query_form("scale", choice("Scale", "scale", scales, scale.scale_id)) if len(scales) > 1 else None,
             strip(overview, {scale.scale_id}.intersection(scales_of(overview))),
-            *_sections(request, facts, zone),
+            *_sections(request, facts, request.reader.settings.irt_time_zone),
             section("Adaptive tests", tests_table(tests)) if tests else None,
             section("Files", document_links("scale", scale=scale.scale_id), *files),
             Paragraph(ANOTHER_SCALE, "quiet"),

@@ -35,7 +35,6 @@ from scipy.special import ndtr
 from irt_psychometrics.core import covariances
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import CountedScores, ItemCurves
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.wording import some_of
@@ -145,20 +144,19 @@ class ItemPosterior:
                 "covariances between items"
             ) from None
         of_bank, of_further = np.linalg.cholesky(self.prior_cov + NO_ERROR * np.eye(2)), self._further_errors[1]
-        gain = self.prior_cov @ self.weight
-        away = of_bank @ rng.standard_normal((n, *self.location.shape, 1))
-        errors = np.moveaxis(root @ rng.standard_normal((*root.shape[:2], n)), 2, 0).reshape(away.shape)
-        shared = self.shared.reshape(2 * len(gain), -1)
-        errors += (rng.standard_normal((n, shared.shape[1])) @ shared.T).reshape(errors.shape)
+        gain, (n_items, _, n_shared) = self.prior_cov @ self.weight, self.shared.shape
+        away = of_bank @ np.moveaxis(rng.standard_normal((n, n_items, 2)), 0, 2)
+        errors = (root @ rng.standard_normal((*root.shape[:2], n))).reshape(away.shape)
+        errors += self.shared @ rng.standard_normal((n, n_shared)).T
         mean_error = self.mean_cov @ _sums(self.weight @ (errors + away), self.points)
-        drawn = self.location - (mean_error - away + gain @ (errors + away - mean_error))[..., 0]
-        by, sd = self.cov[:, :, 0] / (self.cov[:, :1, 0] + NO_ERROR), np.sqrt(self.cov[:, 0, 0] + NO_ERROR)
-        for part in np.array_split(drawn, densities) if densities else ():
-            score = (part[..., 0] - self.location[:, 0]) / sd
+        drawn = self.location[..., None] - (mean_error - away + gain @ (errors + away - mean_error))
+        by, sd = self.cov[:, :, 0] / (self.cov[:, :1, 0] + NO_ERROR), np.sqrt(self.cov[:, :1, 0] + NO_ERROR)
+        for part in np.array_split(drawn, densities, axis=2) if densities else ():
+            score = (part[:, 0] - self.location[:, :1]) / sd
             moved = _read(self._slope_scores(rng.gamma(WEIGHT_SHAPE, 1 / WEIGHT_SHAPE, len(sd))), score)
-            part += (sd * (moved - score))[..., None] * by
-        noise = (of_further @ rng.standard_normal((n, *of_further.shape[:2], 1)))[..., 0]
-        return [self._bank(*own) for own in zip(drawn, noise, strict=True)]
+            part += by[..., None] * (sd * (moved - score))[:, None]
+        noise = np.einsum("jxy,njy->njx", of_further, rng.standard_normal((n, *of_further.shape[:2])))
+        return [self._bank(*own) for own in zip(np.moveaxis(drawn, 2, 0), noise, strict=True)]
 
     def expected_probabilities(self, nodes: Floats) -> Floats:
         """P(score | θ) of the expected response function, shape (J, C, Q); 0 for scores that an item does not have.
@@ -168,7 +166,7 @@ class ItemPosterior:
         """
         root = np.linalg.cholesky(self.cov + NO_ERROR * np.eye(2))
         points = [
-            weight * other * score_probabilities(self._bank(self.location + root @ np.array([x, y])).curves, nodes)
+            weight * other * self._bank(self.location + root @ np.array([x, y])).curves.score_probabilities(nodes)
             for x, weight in zip(*QUADRATURE, strict=True)
             for y, other in zip(*QUADRATURE, strict=True)
         ]
@@ -189,7 +187,7 @@ class ItemPosterior:
             own *= (weights / own.sum(axis=1))[:, None]
             others = own.sum(axis=0) - own + NORMAL_ITEMS * normal / normal.sum()
             ratio = others / normal
-        own = normal * _read(ratio, (centre + spread * SCORES).T).T
+        own = normal * _read(ratio, centre + spread * SCORES)
         rank, item = np.cumsum(own, axis=1) - own / 2, np.arange(len(own))[:, None]
         rank, at = ((x - x[..., :1]) / np.ptp(x, axis=-1, keepdims=True) * (1 - 1e-9) for x in (rank, ndtr(SCORES)))
         found = np.interp((at + item).ravel(), (rank + item).ravel(), np.tile(SCORES, len(own)))
@@ -219,10 +217,11 @@ class ItemPosterior:
 
 
 def _read(table: Floats, score: Floats) -> Floats:
-    """Interpolate each item's row of `table` (J, Q), which has a value for each of `SCORES`, at scores (n, J)."""
+    """Interpolate each item's row of `table` (J, Q), which has a value for each of `SCORES`, at scores (J, n)."""
     at = np.clip((score - SCORES[0]) / (SCORES[1] - SCORES[0]), 0, len(SCORES) - 1 - 1e-9)
-    low, item = at.astype(int), np.arange(len(table))
-    return table[item, low] + (at - low) * (table[item, low + 1] - table[item, low])
+    low = at.astype(int)
+    left, right = (np.take_along_axis(table, place, axis=1) for place in (low, low + 1))
+    return left + (at - low) * (right - left)
 
 
 def _fit_bank(estimates: Floats, errors: Floats, points: Ints) -> tuple[Floats, Floats, Floats, Floats]:
@@ -270,13 +269,3 @@ def _assumed(items: ItemParameters, location: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         errors = _errors(replace(items, a=a, b=-location[:, 1] / a).with_assumed_errors())
     return np.sqrt(errors[:, [0, 1], [0, 1]])
-
-
-def score_probabilities(curves: ItemCurves, nodes: Floats) -> Floats:
-    """P(score | θ) of J items at Q nodes, shape (J, C, Q); 0 for scores that an item does not have."""
-    counted = CountedScores.from_curves(curves)
-    given, lowest = np.exp(curves.score_tables(nodes))
-    found = np.zeros((len(curves.a), int(counted.categories.max()), len(nodes)))
-    found[:, 0] = lowest[counted.first_row]
-    found[counted.item_of_row, np.arange(len(given)) - counted.first_row[counted.item_of_row] + 1] = given
-    return found

@@ -11,8 +11,6 @@ be completed within all limits. A unit is chosen only if a completion exists aft
 the next choice, so the limits are met in every test. The module `plan` makes the tables.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@ A `SelectionPlan` has the tables of a bank and the rules in the form that `kerne
 `simulation`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -18,7 +16,7 @@ from scipy.special import ndtri
 
 from irt_psychometrics.adaptive import kernels
 from irt_psychometrics.adaptive.declaration import AdaptiveTest
-from irt_psychometrics.adaptive.item_posterior import ItemPosterior, score_probabilities
+from irt_psychometrics.adaptive.item_posterior import ItemPosterior
 from irt_psychometrics.adaptive.shadow import ShadowTests, unit_counts
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
@@ -112,7 +110,7 @@ class SelectionPlan:
     def tables(self) -> kernels.Tables:
         test, curves, fine = self.test, self.items.curves, self.fine_nodes
         nodes = self.mean + self.sd * np.linspace(-_LIMIT, _LIMIT, _NODES) if self.nodes is None else self.nodes
-        probabilities: Callable[[Floats], Floats] = partial(score_probabilities, curves)
+        probabilities: Callable[[Floats], Floats] = curves.score_probabilities
         criterion = curves.information(fine)
         if test.method == "expected-information" and self.posterior is not None:
             probabilities = self.posterior.expected_probabilities
@@ -132,7 +130,7 @@ class SelectionPlan:
             float(fine[0]),
             float(fine[1] - fine[0]),
             np.ascontiguousarray(criterion),
-            score_probabilities(curves, fine),
+            curves.score_probabilities(fine),
             log_ratio,
             slopes,
             warm,
@@ -501,8 +499,8 @@ def _warm_tables(curves: ItemCurves, fine: Floats) -> tuple[Floats, Floats]:
         near, far = function(fine + _H) - function(fine - _H), function(fine + 2 * _H) - function(fine - 2 * _H)
         return (8 * near - far) / (12 * _H)
 
-    p = score_probabilities(curves, fine)
-    slopes = slope_of(lambda nodes: np.log(np.maximum(score_probabilities(curves, nodes), _TINY)))
+    p = curves.score_probabilities(fine)
+    slopes = slope_of(lambda nodes: np.log(np.maximum(curves.score_probabilities(nodes), _TINY)))
     information = curves.information(fine).T
     bend = 0.5 * (slope_of(lambda nodes: curves.information(nodes).T) + (p * slopes**3).sum(axis=1))
     return slopes, np.stack([information, bend])

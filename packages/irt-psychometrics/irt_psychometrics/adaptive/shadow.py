@@ -4,8 +4,6 @@ The linear relaxation of the program has a whole solution nearly always, and is 
 within milliseconds. Otherwise the integer program is solved.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +21,7 @@ _GAP, _WHOLE = 0.01, 1e-6
 
 
 def unit_counts(content: Content) -> Floats:
-    """The number of items of each unit, and of its items in each group, shape (1 + K, U)."""
+    """Count the items of each unit, in all and by group, shape (1 + K, U)."""
     counts = np.zeros((1 + len(content.least), len(content.kind)))
     counts[0] = np.diff(content.unit_start)
     np.add.at(counts, (1 + content.groups, content.unit_of.repeat(np.diff(content.group_start))), 1)

@@ -1,7 +1,5 @@
 """Simulated adaptive tests: their precision, length, exposure and content before any learner takes one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.adaptive.declaration import AdaptiveTest
-from irt_psychometrics.adaptive.item_posterior import ItemPosterior, score_probabilities
+from irt_psychometrics.adaptive.item_posterior import ItemPosterior
 from irt_psychometrics.adaptive.plan import STOPS, Run, SelectionPlan, run
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
@@ -222,7 +220,7 @@ def simulate(
     eligible, given = (np.zeros(shape), np.zeros(shape)) if counts is None else counts
     found: list[Run] = []
     for bank, rows in zip(banks, np.array_split(np.arange(at.size), len(banks)), strict=True):
-        probabilities = score_probabilities(bank.curves, plan.fine_nodes)
+        probabilities = bank.curves.score_probabilities(plan.fine_nodes)
         first, end = int(rows[0]), int(rows[-1]) + 1
         while first < end:
             size = end - first if test.max_exposure is None else max(1, min(first // _GROWTH, _MOST, end - first))

@@ -23,8 +23,12 @@ from irt_psychometrics.scoring.form_scores import require_curves
 if TYPE_CHECKING:
     from irt_psychometrics.adaptive.item_posterior import ItemPosterior
 
-_DRAWS, _BLOCK, _DENSITIES = 1000, 250, 20
+_DRAWS, _BLOCK, _DENSITIES = 1000, 250, 10
 """Number of true banks, number drawn at once, and number of densities of slopes among these."""
+_Promise = tuple[Floats, Floats]
+"""Values of items, (J, K), and constants, (K,): the information that a form surely has is its sum less the constant."""
+_TOLERANCE = 1e-6
+"""Share of the target that a form may lack, so that the solver's own tolerance cannot choose a refused form again."""
 _PROGRESS = 1e-3
 """Relative gain of a certain information below which it is not improved further."""
 _CLOSE = 0.005
@@ -119,9 +123,9 @@ def assemble(
     sign = 1.0 if design.has_floor else -1.0
     close = _CLOSE * max(design.target or [0.0]) if design.objective == "target" else 0.0
 
-    def solve(worth: Floats, certain: Floats, less: Floats) -> tuple[Mask, float, float]:
-        """The forms, shape (F, J), the objective and its bound, if a form surely has its sum of `certain` − `less`."""
-        whole = (*rules, *_promises(design, worth, certain, less, width))
+    def solve(worth: Floats, promises: Sequence[_Promise]) -> tuple[Mask, float, float]:
+        """Return the forms, shape (F, J), the objective and its bound."""
+        whole = (*rules, *_information_rules(design, worth, promises, width))
         upper = np.ones(1 + max(binary, *(rule.columns.max(initial=0) for rule in whole)))
         cost = np.zeros_like(upper)
         upper[binary], cost[binary] = math.inf, sign * (step or 1.0)
@@ -142,7 +146,7 @@ def assemble(
     else:
         worth, end = _worth(items, design), time.monotonic() + time_limit
         criterion = _criterion(worth, design)
-        (forms, objective, bound), reached = solve(criterion, criterion, np.zeros(criterion.shape[1])), None
+        (forms, objective, bound), reached = solve(criterion, [(criterion, np.zeros(criterion.shape[1]))]), None
     ids = np.array(items.item_ids)
     return AssembledForms(
         forms=tuple(tuple(ids[form].tolist()) for form in forms),
@@ -162,24 +166,27 @@ def assemble(
 def _with_certainty(
     design: FormDesign, solve: Callable[..., tuple[Mask, float, float]], drawn: Floats, fresh: Floats, end: float
 ) -> tuple[Mask, float, float, Floats]:
-    """The forms, the objective, its bound, and the share of banks in which each form has the information.
+    """Return the forms, the objective, its bound, and the share of banks in which each form has the information.
 
-    The rules that lead to the forms come from the banks `drawn`, and the forms are judged by the banks `fresh`, shape
-    (S, J, K) each. After the time `end`, information that is maximised is not improved further.
+    Forms are judged by the banks `fresh`, shape (S, J, K). The weakest form gives a promise that all later forms must
+    keep: the information that it surely has, and by the banks `drawn` (S, J, K) how similar forms differ from it. After
+    the time `end`, information that is maximised is not improved further.
     """
-    mean, shape, margin = drawn.mean(axis=0), np.array(design.target or np.ones(drawn.shape[2])), 0.0
-    worst = solve(mean, mean, np.zeros(len(shape)))[0][0]
-    best, most, done = worst[None], 0.0, False
+    mean, shape = drawn.mean(axis=0), np.array(design.target or np.ones(drawn.shape[2]))
+    promises, most, done = [(mean, np.zeros(len(shape)))], -math.inf, False
     while not done:
-        _, certain, less = _certain(drawn, worst, design)
-        forms, value, bound = solve(mean, certain, less + margin * shape)
-        least = [float((_certain(fresh, form, design)[0] / shape).min()) for form in forms]
-        worst = forms[np.argmin(least)]
+        forms, value, bound = solve(mean, promises)
+        certain = np.array([_certain(fresh[:, form].sum(axis=1), design) for form in forms])
+        least = (certain / shape).min(axis=1)
+        weakest = least.argmin()
+        values = _values_near(drawn, forms[weakest], design)
+        promises.append((values, values[forms[weakest]].sum(axis=0) - certain[weakest]))
         if design.has_floor:
-            done, margin = min(least) >= 1, margin + (1 - min(least))
+            done = least[weakest] >= 1 - _TOLERANCE
         else:
-            done = min(least) <= most * (1 + _PROGRESS) or time.monotonic() > end
-            best, most = (forms, min(least)) if min(least) > most else (best, most)
+            done = least[weakest] <= most * (1 + _PROGRESS) or time.monotonic() > end
+            if least[weakest] > most:
+                best, most = forms, float(least[weakest])
     if not design.has_floor:
         forms, value, bound = best, most, max(most, bound)
     needed = shape * (1.0 if design.has_floor else value)
@@ -247,10 +254,10 @@ def _all_forms(items: ItemParameters, design: FormDesign, content: Sequence[Rule
                 yield Rule(name, np.array([one + j, other + j, both]), -math.inf, 1.0, np.array([1.0, 1.0, -1.0]))
 
 
-def _promises(design: FormDesign, worth: Floats, certain: Floats, less: Floats, width: int) -> Iterator[Rule]:
-    """The rules on the information of each form and on the column of the objective.
+def _information_rules(design: FormDesign, worth: Floats, promises: Sequence[_Promise], width: int) -> Iterator[Rule]:
+    """Yield the rules on the information of each form and on the column of the objective.
 
-    `worth` is the information of each item at each point, (J, K); a form surely has its sum of `certain` − `less`.
+    `worth` is the information of each item at each point, (J, K).
     """
     objective, n, step = design.forms * width, len(worth), _step(design) or 1.0
     points = ["the sum"] if design.values is not None else [f"information at θ = {theta:g}" for theta in design.theta]
@@ -260,14 +267,16 @@ def _promises(design: FormDesign, worth: Floats, certain: Floats, less: Floats, 
         with_objective = np.append(form, objective)
         if design.objective == "shortest":
             yield Rule("the objective", with_objective, -math.inf, 0.0, np.append(np.ones(n), -step))
-        for k, least in enumerate(less):
+        for k in range(worth.shape[1]):
             target = design.target[k] if design.target else 1.0
-            if not design.has_floor:
-                yield Rule("the objective", with_objective, least, math.inf, np.append(certain[:, k], -target))
-            elif design.objective == "shortest" or design.certainty is not None:
-                yield Rule(f"{points[k]} at least {target:g}{surely}", form, target + least, math.inf, certain[:, k])
-            else:
-                yield Rule("the objective", with_objective, target, math.inf, np.append(worth[:, k], step))
+            for values, less in promises:
+                if not design.has_floor:
+                    yield Rule("the objective", with_objective, less[k], math.inf, np.append(values[:, k], -target))
+                elif design.objective == "shortest" or design.certainty is not None:
+                    name = f"{points[k]} at least {target:g}{surely}"
+                    yield Rule(name, form, target + less[k], math.inf, values[:, k])
+                else:
+                    yield Rule("the objective", with_objective, target, math.inf, np.append(worth[:, k], step))
             if design.objective == "target":
                 yield Rule("the objective", with_objective, -math.inf, target, np.append(worth[:, k], -step))
 
@@ -304,19 +313,26 @@ def _step(design: FormDesign) -> float:
     return float(np.gcd.reduce(whole)) / 1000 if np.allclose(whole, thousandths, rtol=0, atol=1e-6) else 0.0
 
 
-def _certain(drawn: Floats, form: Mask, design: FormDesign) -> tuple[Floats, Floats, Floats]:
-    """The information that a form surely has in S banks at all points together, shape (K,); and values of items, (J,
-    K), and a constant, (K,), by which similar forms surely have their sum of values less the constant.
+def _certain(totals: Floats, design: FormDesign) -> Floats:
+    """Return the information that a form surely has at all points together, shape (K,), if it has `totals` (S, K) in S
+    banks."""
+    mean, sd = totals.mean(axis=0), np.maximum(totals.std(axis=0), 1e-12)
+    return mean - sd * np.quantile(((mean - totals) / sd).max(axis=1), design.certainty or 0.5)
+
+
+def _values_near(drawn: Floats, form: Mask, design: FormDesign) -> Floats:
+    """Return values of items, (J, K), whose sums differ between similar forms as their certain information does.
 
     The variance of a form is a sum over its items if their errors are independent, and it is linearised in the items
     otherwise. Its root is linearised at this form.
     """
     totals, mean = drawn[:, form].sum(axis=1), drawn.mean(axis=0)
-    away, sd = totals - totals.mean(axis=0), np.maximum(totals.std(axis=0), 1e-12)
-    z = float(np.quantile((-away / sd).max(axis=1), design.certainty or 0.5))
-    with_form, own = 2 * np.einsum("sjk,sk->jk", drawn, away) / len(drawn), drawn.var(axis=0)
-    slope = z * np.where(form[:, None], with_form - own, with_form + own) / (2 * sd)
-    return totals.mean(axis=0) - z * sd, mean - slope, z * sd - slope[form].sum(axis=0)
+    away, own = totals - totals.mean(axis=0), drawn.var(axis=0)
+    with_form = 2 * np.einsum("sjk,sk->jk", drawn, away) / len(drawn)
+    variance = np.where(form[:, None], with_form - own, with_form + own)
+    return mean - variance * (totals.mean(axis=0) - _certain(totals, design)) / (
+        2 * np.maximum(away.var(axis=0), 1e-24)
+    )
 
 
 def _amount(least: float, most: float, unit: str = "item") -> str:

@@ -204,7 +204,7 @@ class _Cells:
 
     def add(self, batch: Batch, columns: Sequence[str], of_person: Cells, of_item: Cells | None) -> None:
         """Add the columns of a batch. `of_item` is None if the columns are items."""
-        named = ~of_person.equal("") if of_item is None else ~(of_person.equal("") | of_item.equal(""))
+        named = ~of_person.in_words([""]) if of_item is None else ~(of_person.in_words([""]) | of_item.in_words([""]))
         row_numbers = np.arange(len(named), dtype=np.int32) + sum(rows.shape[1] for rows in self.rows)
         self.rows.append(np.stack([_numbers(of_person, named, self.persons), batch.lines]))
         block: list[tuple[npt.NDArray[Any], ...]] = []
@@ -325,7 +325,7 @@ def _item_columns(path: Path, names: Sequence[str], key: Mapping[str, str] | Non
 def _matrix_error(
     path: Path, messages: Sequence[str], tops: Mapping[str, int | None], n_items: int, *, below: bool
 ) -> PsychometricsError:
-    """The error for wrong cells of a file with `n_items` items.
+    """Return the error for wrong cells of a file with `n_items` items.
 
     `tops`: item → its highest wrong cell, None if a cell cannot be a score of any item. `below`: whether cells are
     below 0.

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,17 +24,10 @@ REMEDY = (
 _SHORTENED = re.compile(r"\d(\.\d+)?E\+\d+")
 
 
-class ItemChoices(NamedTuple):
-    """The chosen options, and the number of answers with each option, by item."""
-
-    choices: Choices
-    counts: dict[str, Counter[str]]
-
-
 def choices_of(
     items: Sequence[str], item: Ints, code: Ints, texts: Sequence[str], keys: Mapping[str, str]
-) -> ItemChoices:
-    """The options of each item, shortest first, and how often each was chosen.
+) -> tuple[Choices, dict[str, Counter[str]]]:
+    """Return the choices among the options of each item, shortest first, and how often each option was chosen.
 
     `item` and `code`, shape (n_responses,), are places in `items` and in `texts`; the code is −1 without a choice.
     """
@@ -56,7 +48,7 @@ def choices_of(
         chosen = code[part] >= 0
         option[part][chosen] = of_known[np.searchsorted(known, (item[part] * size + code[part])[chosen])]
     right = tuple(frozenset((keys[name],)) for name in items)
-    return ItemChoices(Choices(option, tuple(map(tuple, labels.values())), right), counts)
+    return Choices(option, tuple(map(tuple, labels.values())), right), counts
 
 
 def check_key(
@@ -120,9 +112,5 @@ def describe_blanks(counts: Mapping[str, int]) -> str:
 def describe_shortened(ids: Collection[str]) -> str:
     """A warning about ids that look like numbers that Excel has shortened, such as 2.026E+11; "" if there are none."""
     found = sorted(name for name in {*ids} if "E+" in name and _SHORTENED.fullmatch(name))
-    if not found:
-        return ""
-    return (
-        f"ids that look like numbers which Excel has shortened: {some_of(found)}. Different learners or items"
-        " may have become one: export the file again with ids as text"
-    )
+    remedy = "Different learners or items may have become one: export the file again with ids as text"
+    return f"ids that look like numbers which Excel has shortened: {some_of(found)}. {remedy}" if found else ""

@@ -1,26 +1,17 @@
 """Columns of a matrix that follow from other columns or from the rows, and are not items: totals, numbers of rows."""
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Sequence
-from itertools import chain
-from typing import NamedTuple
+from itertools import product
 
 import numpy as np
 
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.arrays import Floats, Ints
 
 MIN_ROWS = 10  # with fewer rows, an item may look like a total by chance
 MIN_FAMILY = 3  # columns whose names differ only by numbers
-ROUNDED = 0.0051  # means are written with two or more decimals
-
-
-class _Total(NamedTuple):
-    """The sum or the mean of the columns in `group`, shape (n_rows,), and how near a column must come."""
-
-    what: str
-    values: Floats
-    near: float
-    group: Sequence[int]
+NEAR = {"sum": 1e-6, "mean": 0.0051}  # means are written with two or more decimals
 
 
 def derived_columns(names: Sequence[str], numbers: Floats) -> dict[str, str]:
@@ -36,17 +27,17 @@ def derived_columns(names: Sequence[str], numbers: Floats) -> dict[str, str]:
     """
     if len(numbers) < MIN_ROWS:
         return {}
-    kin: dict[str, list[int]] = {}
+    kin = defaultdict[str, list[int]](list)
     for j, name in enumerate(names):
-        kin.setdefault(re.sub(r"\d+", "#", name), []).append(j)
-    free = {j for members in kin.values() if len(members) < MIN_FAMILY for j in members}
-    families = [members for members in kin.values() if len(members) >= MIN_FAMILY]
-    cells, seen = np.nan_to_num(numbers), ~np.isnan(numbers)
+        kin[re.sub(r"\d+", "#", name)].append(j)
+    families = [np.array(members) for members in kin.values() if len(members) >= MIN_FAMILY]
+    free = {*range(len(names))}.difference(*families)
     found = {j: why for j in free if (why := _pattern(numbers[:, j]))}
-    varied = [j for j in np.flatnonzero(np.ptp(cells, axis=0) > 0).tolist() if j not in found]
-    while totals := _totals(varied, free, families, cells, seen):
-        found |= {j: f"the {one.what} of {names[one.group[0]]} … {names[one.group[-1]]}" for j, one in totals.items()}
-        varied = [j for j in varied if j not in totals]
+    varies = np.ptp(np.nan_to_num(numbers), axis=0) > 0
+    varied = np.array([j for j in np.flatnonzero(varies).tolist() if j not in found], dtype=np.int64)
+    while totals := _totals(varied, free, families, names, numbers):
+        found |= totals
+        varied = np.setdiff1d(varied, [*totals])
     return {names[j]: why for j, why in sorted(found.items())}
 
 
@@ -60,33 +51,33 @@ def _pattern(column: Floats) -> str:
 
 
 def _totals(
-    columns: Sequence[int], free: Collection[int], families: Sequence[Sequence[int]], cells: Floats, seen: Mask
-) -> dict[int, _Total]:
-    """Find the free columns that are the sum or the mean of others: column → this sum or mean.
+    columns: Ints, free: Collection[int], families: Sequence[Ints], names: Sequence[str], numbers: Floats
+) -> dict[int, str]:
+    """Describe the free columns that are the sum or the mean of others.
 
-    The others are all of `columns`, a family, or the columns from one to the left neighbour.
+    The others are the columns from one to the left neighbour, a family, or all of `columns`.
     """
-    prefix = np.cumsum([0.0, *cells[:, columns].sum(axis=0)]).round(6).tolist()
+    prefix = np.cumsum([0.0, *np.nansum(numbers[:, columns], axis=0)]).round(6).tolist()
     start_of = {total: place for place, total in enumerate(prefix)}
-    of_families = [_sum_and_mean(cells[:, group].sum(axis=1), seen[:, group].sum(axis=1), group) for group in families]
-    total, n = cells[:, columns].sum(axis=1), seen[:, columns].sum(axis=1)
     found = {}
-    for place, j in enumerate(columns):
+    for place, j in enumerate(columns.tolist()):
         if j not in free:
             continue
         run = columns[start_of.get(round(2 * prefix[place] - prefix[place + 1], 6), place) : place]
-        ends = [k for k in (*columns[:2], *columns[-2:]) if k != j] if len(columns) > 2 else []
-        is_whole = not (cells[:, j] % 1).any()  # equal columns are means of one another
-        of_others = _sum_and_mean(total - cells[:, j], n - seen[:, j], ends)
-        of_run = _sum_and_mean(cells[:, run].sum(axis=1), seen[:, run].sum(axis=1), run)
-        for one in chain(of_others, *of_families, of_run):
-            first = abs(cells[0, j] - one.values[0]) <= one.near  # nearly all columns fail here
-            if is_whole and one.what == "mean":
-                continue
-            if len(one.group) > 1 and first and np.allclose(cells[:, j], one.values, rtol=0, atol=one.near):
-                found[j] = one
+        is_whole = not (np.nan_to_num(numbers[:, j]) % 1).any()  # equal columns are means of one another
+        groups = (run, *families, np.delete(columns, place))
+        for group, kind in product(groups, ["sum"] if is_whole else ["mean", "sum"]):
+            # Nearly all columns differ in the first row.
+            if len(group) > 1 and _is_total(kind, j, group, numbers[:1]) and _is_total(kind, j, group, numbers):
+                found[j] = f"the {kind} of {names[group[0]]} … {names[group[-1]]}"
+                break
     return found
 
 
-def _sum_and_mean(total: Floats, n: Ints, group: Sequence[int]) -> list[_Total]:
-    return [_Total("sum", total, 1e-6, group), _Total("mean", total / np.maximum(n, 1), ROUNDED, group)]
+def _is_total(kind: str, j: int, group: Ints, numbers: Floats) -> bool:
+    """Check whether column `j` is the sum or the mean (`kind`) of the columns in `group`."""
+    others = numbers[:, group]
+    total = np.nansum(others, axis=1)
+    if kind == "mean":
+        total /= np.maximum((~np.isnan(others)).sum(axis=1), 1)
+    return np.allclose(np.nan_to_num(numbers[:, j]), total, rtol=0, atol=NEAR[kind])

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from irt_psychometrics.commands.answers import Answers, read_answers, read_groups
@@ -20,12 +19,10 @@ from irt_psychometrics.commands.cell_scores import (
 from irt_psychometrics.commands.choices import check_key, describe_blanks, describe_shortened, read_key
 from irt_psychometrics.commands.derived_columns import derived_columns
 from irt_psychometrics.commands.output import check_folder
-from irt_psychometrics.commands.parameters import ParameterTable, read_parameters
+from irt_psychometrics.commands.parameters import ParameterTable, parse_json, read_parameters
 from irt_psychometrics.commands.patterns import describe_unreached, describe_zeros
 from irt_psychometrics.commands.tables import Rows, Table, read_rows
 from irt_psychometrics.core.errors import PsychometricsError
-
-NONE: Codes = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,7 @@ class Files:
     derived_columns = staticmethod(derived_columns)
     describe_zeros = staticmethod(describe_zeros)
     describe_unreached = staticmethod(describe_unreached)
+    parse_json = staticmethod(parse_json)
     missing = staticmethod(codes_by_column)
     check_folder = staticmethod(check_folder)
 
@@ -60,8 +58,8 @@ class Files:
         key: Mapping[str, str] | None = None,
         max_scores: MaxScores | None = None,
         *,
-        missing: Codes = NONE,
-        omitted: Codes = NONE,
+        missing: Codes | None = None,
+        omitted: Codes | None = None,
         denominator: int = 1,
         groups: str | None = None,
     ) -> Answers:
@@ -70,7 +68,7 @@ class Files:
         `groups`: the column of the file with the persons' groups, or the path of a table person,group.
         """
         table = self.open_table(path)
-        reading = Reading(key, max_scores or MaxScores(), missing, omitted, denominator)
+        reading = Reading(key, max_scores or MaxScores(), missing or {}, omitted or {}, denominator)
         column = groups if groups in table.columns else None
         if groups is not None and column is None and not Path(groups).exists():
             raise PsychometricsError(f"--groups {groups}: neither a file nor a column of {path}")

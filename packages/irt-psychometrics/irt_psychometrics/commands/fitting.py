@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from irt_psychometrics.commands.analysing import rows_of
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.commands.parameters import OF_SCORES, ParameterTable
-from irt_psychometrics.core.arrays import Floats, finite
+from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model, model_of
 from irt_psychometrics.core.items import WHOLE_SLOPE
 from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
-from irt_psychometrics.core.program_forms import columns_of as columns_of_form
-from irt_psychometrics.core.program_forms import log_odds_of
+from irt_psychometrics.core.program_forms import columns_of as columns_of_form, log_odds_of
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import Normality, Shape, fit_em, normality
 from irt_psychometrics.itemfit import ItemFit, item_fit
@@ -113,27 +114,26 @@ class FileFit:
         return result
 
     def _items(self) -> list[dict[str, Any]]:
-        cal = self.calibration
+        cal, fits = self.calibration, self.item_fits
         unknown = np.full(cal.n_items, np.nan)
-        fits = self.item_fits
-        columns: dict[str, Floats] = {
+        columns = {
+            "item": cal.item_ids,
             "a": cal.a,
             "b": cal.b,
             "c": cal.c,
             "a_se": cal.a_se,
             "b_se": cal.b_se,
             "c_se": cal.c_se,
+            "n": cal.n,
+            "p_value": cal.p_values,
             "infit": unknown if fits is None else fits.infit,
             "outfit": unknown if fits is None else fits.outfit,
             "rmsd": unknown if fits is None else fits.rmsd,
         }
-        rows, p_values, loose = [], cal.p_values, self.loose_items()
-        for j, item in enumerate(cal.item_ids):
-            n = int(cal.n[j])
-            row: dict[str, Any] = {name: finite(values[j]) for name, values in columns.items()}
-            row |= {"item": item, "n": n, "p_value": finite(p_values[j])}
-            row["flags"] = [flag.value for flag in cal.flags[j]] + [LOOSE] * (item in loose)
-            row = {name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j)
+        rows, loose = [], self.loose_items()
+        for j, row in enumerate(rows_of(columns)):
+            flags = [flag.value for flag in cal.flags[j]] + [LOOSE] * (row["item"] in loose)
+            row |= {"flags": flags, **cal.further_of(j)}
             rows.append(row | steps_and_log_odds(row))
         return rows
 
@@ -217,8 +217,9 @@ def fit(
         item_fits = item_fit(answers.responses, calibration, groups=groups)
     reliability = fitted_reliability(answers.responses, calibration, groups=groups)
     tested = None if shape is None else shape.normality
-    if shape is None and calibrate is None:
-        tested = _normality(answers.responses, calibration)
+    if shape is None and calibrate is None and calibration.convergence.converged:
+        with suppress(PsychometricsError):
+            tested = normality(answers.responses, calibration)
     return FileFit(answers, calibration, item_fits, reliability, tested, shape, seconds)
 
 
@@ -231,15 +232,6 @@ def models_of(responses: Responses, model: Model) -> Model | tuple[Model, ...]:
         return model
     of = [item_model(model).of_max_score(int(m)).name for m in responses.n_categories - 1]
     return of[0] if len(set(of)) == 1 else tuple(of)
-
-
-def _normality(responses: Responses, calibration: Calibration) -> Normality | None:
-    if not calibration.convergence.converged:
-        return None
-    try:
-        return normality(responses, calibration)
-    except PsychometricsError:
-        return None
 
 
 def _fit_with_shape(
@@ -261,8 +253,7 @@ def _fit_with_shape(
 
 
 def _group(population: Population) -> dict[str, Any]:
-    values = ("mean", "sd", "mean_se", "sd_se")
-    numbers = {name: finite(getattr(population, name)) for name in values}
+    numbers = {name: finite(getattr(population, name)) for name in ("mean", "sd", "mean_se", "sd_se")}
     return {"group": population.name, "n_persons": population.n_persons, **numbers}
 
 

@@ -14,8 +14,7 @@ from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Method
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.linking.criteria import AnchorPairs, solve
-from irt_psychometrics.linking.linking import link as link_fit
-from irt_psychometrics.linking.linking import match, weight_by_populations
+from irt_psychometrics.linking.linking import link as link_fit, match, weight_by_populations
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 
 FEW = 5

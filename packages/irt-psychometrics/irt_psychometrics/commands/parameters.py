@@ -238,16 +238,15 @@ def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[st
 def _fit_json(path: Path) -> dict[str, Any] | None:
     """The JSON of `irt fit`. Returns None if the file is not such a JSON."""
     try:
-        with path.open("rb") as file:
-            if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
-                return None
         text = path.read_text("utf-8-sig")
     except OSError as error:
         raise PsychometricsError(f"{path} cannot be read: {error}") from error
     except UnicodeError:
         return None
+    if not text.lstrip().startswith("{"):
+        return None
     try:
-        content = _parse_json(text)
+        content = parse_json(text)
     except ValueError as error:
         if '"latent"' in text:
             raise _unreadable_fit(path, str(error)) from error
@@ -255,26 +254,35 @@ def _fit_json(path: Path) -> dict[str, Any] | None:
     return content if {"items", "latent"} <= content.keys() else None
 
 
-def _parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError, also for keys that occur twice, NaN and half a surrogate pair."""
+class UnstorableJson(ValueError):
+    """A text that is not JSON, or JSON that would not be stored as it is written. The message gives the reason."""
+
+
+def parse_json(text: str, parse_float: Callable[[str], float] = float) -> Any:
+    """Parse JSON. Raises UnstorableJson, also for keys that occur twice, NaN and half of a surrogate pair."""
 
     def refuse(constant: str) -> float:
-        raise ValueError(f"{constant} is not JSON")
+        raise UnstorableJson(f"{constant} is not JSON")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if twice := [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]:
-            raise ValueError(f"the key {twice[0]!r} occurs twice")
-        return dict(pairs)
+        document = dict(pairs)
+        if len(document) < len(pairs):
+            twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+            raise UnstorableJson(f"the key {twice!r} occurs twice")
+        return document
 
     try:
-        parsed = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
-        json.dumps(parsed, ensure_ascii=False).encode()
+        parsed = json.loads(text, parse_float=parse_float, parse_constant=refuse, object_pairs_hook=unique)
+        if "\\u" in text:
+            json.dumps(parsed, ensure_ascii=False).encode()
+    except UnstorableJson:
+        raise
     except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except json.JSONDecodeError:
-        raise ValueError("not JSON") from None
+        raise UnstorableJson("nested too deeply") from None
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair is not a character") from None
+        raise UnstorableJson("half of a surrogate pair is not a character") from None
+    except ValueError:
+        raise UnstorableJson("not JSON") from None
     return parsed
 
 
@@ -290,7 +298,7 @@ def _latent(path: Path, latent: Any) -> dict[str, float]:
 def _further(path: Path, line: int, row: Mapping[str, str]) -> dict[str, str]:
     """The parameters of a scored item besides a and b, which `irt export parameters` writes in one cell, `further`."""
     try:
-        found = _parse_json(row.get("further") or "{}")
+        found = parse_json(row.get("further") or "{}")
     except ValueError as error:
         raise PsychometricsError(
             f"{path}: line {line}: further is not in the form that `irt export` writes: {error}"

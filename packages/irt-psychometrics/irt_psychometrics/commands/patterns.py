@@ -9,6 +9,7 @@ from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
 
+BLOCK = 2**20
 MIN_POINTS = 5  # with fewer points to reach, a total of 0 is usual
 MIN_ZEROS = 5  # persons without a point that are too many
 MIN_ANSWERS = 30
@@ -17,16 +18,18 @@ ROUNDS = 30  # the expected zeros change the distribution from which they are ex
 
 def describe_patterns(responses: Responses) -> list[str]:
     """Return the sentences of this module about answers."""
-    person, item, score = responses.person, responses.item, responses.score
     most = (np.full(responses.n_items, 2) if responses.categories is None else responses.categories) - 1
-    high = np.zeros(responses.n_items)
-    np.maximum.at(high, item, score)
-    counts = np.bincount(item, minlength=len(high))
-    possible, totals, n = (
-        np.bincount(person, weights, minlength=responses.n_persons).astype(int) for weights in (most[item], score, None)
-    )
-    items = zip(responses.item_ids, counts.tolist(), high.tolist(), most.tolist(), strict=True)
-    return [describe_zeros(possible, totals, n), describe_unreached(items)]
+    high, counts = np.zeros((2, responses.n_items))
+    possible, totals, n = np.zeros((3, responses.n_persons))
+    for first in range(0, responses.n_responses, BLOCK):  # sums by bincount need 24 bytes per response
+        part = slice(first, first + BLOCK)
+        person, item, score = responses.person[part], responses.item[part], responses.score[part]
+        np.maximum.at(high, item, score)
+        counts += np.bincount(item, minlength=counts.size)
+        for sums, weights in ((possible, most[item]), (totals, score), (n, None)):
+            sums += np.bincount(person, weights, minlength=n.size)
+    items = zip(responses.item_ids, counts.astype(int).tolist(), high.tolist(), most.tolist(), strict=True)
+    return [describe_zeros(possible.astype(int), totals, n.astype(int)), describe_unreached(items)]
 
 
 def describe_zeros(possible: Ints, totals: Floats, n_items: Ints) -> str:

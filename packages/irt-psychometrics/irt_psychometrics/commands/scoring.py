@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from irt_psychometrics.commands.analysing import rows_of
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.commands.parameters import ParameterTable
-from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.wording import some_of
-from irt_psychometrics.scoring import Scores
-from irt_psychometrics.scoring import score as score_by
+from irt_psychometrics.scoring import Scores, score as score_by
 
 Scoring = Literal["eap", "map", "wle", "ml"]
 COLUMNS = ("person", "theta", "se")
@@ -47,14 +46,14 @@ class ScoredPersons:
         """Sentences about items with answers but no parameters, and about items with parameters but no answers."""
         found = []
         if self.ignored:
-            n = len(self.ignored)
             found.append(
-                f"{self.params} has no parameters for {n} items, whose answers do not count: {some_of(self.ignored)}"
+                f"{self.params} has no parameters for {len(self.ignored)} items, whose answers do not count:"
+                f" {some_of(self.ignored)}"
             )
         if self.unanswered:
-            n = len(self.unanswered)
             found.append(
-                f"{n} of the {self.n_known} items of {self.params} have no answers: {some_of(self.unanswered)}"
+                f"{len(self.unanswered)} of the {self.n_known} items of {self.params} have no answers:"
+                f" {some_of(self.unanswered)}"
             )
         return found
 
@@ -68,11 +67,7 @@ class ScoredPersons:
 
     def as_dict(self) -> list[dict[str, Any]]:
         """A row for each person. θ is None if it is not finite, such as the ML estimate of an all-right pattern."""
-        columns = (self.person_ids, self.scores.theta, self.scores.se)
-        return [
-            {"person": person, "theta": finite(theta), "se": finite(se)}
-            for person, theta, se in zip(*columns, strict=True)
-        ]
+        return rows_of({"person": self.person_ids, "theta": self.scores.theta, "se": self.scores.se})
 
     def write(self, folder: Path) -> None:
         """Write `scores.csv` and `scores.json` into `folder`.

@@ -42,27 +42,24 @@ class SimulatedResponses:
         return _names("p", len(self.theta))
 
     def as_dict(self) -> dict[str, Any]:
+        most = 1 if self.scored is None else self.scored.max_scores
+        n_responses = int((self.score >= 0).sum())
         return {
             "n_persons": len(self.theta),
             "n_items": len(self.item_ids),
-            "n_responses": int((self.score >= 0).sum()),
-            "proportion_correct": self._mean_share,
+            "n_responses": n_responses,
+            "proportion_correct": float((np.maximum(self.score, 0) / most).sum() / max(n_responses, 1)),
         }
 
     def report(self, folder: Path) -> Report:
         """Report on the numbers of persons, items and answers that were written into the folder."""
         numbers = self.as_dict()
-        written = (
-            f"{numbers['n_responses']:,} answers of {numbers['n_persons']:,} persons to {numbers['n_items']:,} items in"
-            f" {folder}; the true values are in items.csv and persons.csv next to them"
-        )
-        return [written]
-
-    @property
-    def _mean_share(self) -> float:
-        """The mean score as a share of the maximum score."""
-        most = 1 if self.scored is None else self.scored.max_scores
-        return float((np.maximum(self.score, 0) / most).sum() / max((self.score >= 0).sum(), 1))
+        return [
+            (
+                f"{numbers['n_responses']:,} answers of {numbers['n_persons']:,} persons to {numbers['n_items']:,}"
+                f" items in {folder}; the true values are in items.csv and persons.csv next to them"
+            )
+        ]
 
     def write(self, folder: Path) -> None:
         """Write the responses and the true values into `folder`.
@@ -142,20 +139,29 @@ def simulate_responses(
         For numbers that are out of range.
     """
     ids = params.item_ids if params is not None else _names("i", items)
-    for name, value, least in (("persons", persons, 1), ("items", len(ids), 1)):
-        if value < least:
-            raise PsychometricsError(f"--{name} must be at least {least}, not {value}")
-    if each is not None and not 1 <= each <= len(ids):
-        raise PsychometricsError(f"--each must lie between 1 and the number of items, {len(ids)}, not {each}")
-    if not sd > 0:
-        raise PsychometricsError(f"--sd must be above 0, not {sd}")
-    own = item_model(model)
+    own, n_items = item_model(model), len(ids)
     if max_score is None:
         max_score = 1 if own.two_categories else 3
-    if not 1 <= max_score <= (1 if own.two_categories else MAX_SCORE):
-        raise PsychometricsError(f"--max-score must lie between 1 and {MAX_SCORE}, and be 1 for a {own.spoken}")
-    if params is not None and (params.others or max_score > 1):
-        raise PsychometricsError("--params takes items scored 0 and 1; scored items are drawn: --items 20 --model gpcm")
+    rules = (
+        (persons >= 1, f"--persons must be at least 1, not {persons}"),
+        (n_items >= 1, f"--items must be at least 1, not {n_items}"),
+        (
+            each is None or 1 <= each <= n_items,
+            f"--each must lie between 1 and the number of items, {n_items}, not {each}",
+        ),
+        (sd > 0, f"--sd must be above 0, not {sd}"),
+        (
+            1 <= max_score <= (1 if own.two_categories else MAX_SCORE),
+            f"--max-score must lie between 1 and {MAX_SCORE}, and be 1 for a {own.spoken}",
+        ),
+        (
+            params is None or not (params.others or max_score > 1),
+            "--params takes items scored 0 and 1; scored items are drawn: --items 20 --model gpcm",
+        ),
+    )
+    for is_kept, rule in rules:
+        if not is_kept:
+            raise PsychometricsError(rule)
     rng = np.random.default_rng(seed)
     if params is not None:
         a, b, c = params.a, params.b, params.c

@@ -45,10 +45,6 @@ class Cells(NamedTuple):
         """Whether each row's text is one of the lower-case `words`, ignoring case; shape (n_rows,)."""
         return self.map(lambda text: text.lower() in words).astype(bool)
 
-    def equal(self, text: str) -> np.ndarray:
-        """Whether each row has this text, shape (n_rows,)."""
-        return self.map(text.__eq__).astype(bool)
-
     def to_list(self) -> list[str]:
         """The text of each row."""
         return [self.texts[k] for k in self.places.tolist()]

@@ -37,8 +37,7 @@ def item_rest_correlation(responses: Responses) -> Floats:
 
 def _share(responses: Responses) -> Floats:
     """Share of the maximum score in each answer, shape (R,)."""
-    share: Floats = responses.score / (responses.n_categories - 1)[responses.item]
-    return share
+    return responses.score / (responses.n_categories - 1)[responses.item]
 
 
 def correlations_with_rest(item: Ints, x: Floats, rest: Floats, n_items: int) -> Floats:

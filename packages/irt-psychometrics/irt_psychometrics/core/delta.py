@@ -15,16 +15,15 @@ class Estimate(Protocol):
     """An estimate x with a root C of its covariance, C·Cᵀ = Cov(x)."""
 
     @property
-    def value(self) -> Any: ...
+    def value(self) -> Any:
+        """x."""
 
     @property
     def columns(self) -> int:
-        """The number of columns of C."""
-        ...
+        """Number of columns of C."""
 
     def varied(self, column: int, steps: float) -> Any:
-        """The estimate moved by `steps` times the column of C."""
-        ...
+        """Return the estimate moved by `steps` times the column of C."""
 
 
 def delta_errors(function: Callable[..., Floats], estimates: Sequence[Estimate], steps: Sequence[float]) -> Floats:
@@ -39,5 +38,4 @@ def delta_errors(function: Callable[..., Floats], estimates: Sequence[Estimate],
         for column in range(estimate.columns):
             up, down = (function(*values[:k], estimate.varied(column, s), *values[k + 1 :]) for s in (step, -step))
             variance = variance + ((up - down) / (2 * step)) ** 2
-    found: Floats = np.sqrt(variance)
-    return found
+    return np.sqrt(variance)

@@ -19,22 +19,28 @@ class SeenItems(Protocol):
     """The attributes of `Responses` that say which persons saw which items."""
 
     @property
-    def person(self) -> npt.NDArray[np.int32]: ...
+    def person(self) -> npt.NDArray[np.int32]:
+        """Index of each response's person, shape (R,), in ascending order."""
 
     @property
-    def item(self) -> npt.NDArray[np.int32]: ...
+    def item(self) -> npt.NDArray[np.int32]:
+        """Index of each response's item, shape (R,)."""
 
     @property
-    def n_persons(self) -> int: ...
+    def n_persons(self) -> int:
+        """Number of persons, including persons without a response."""
 
     @property
-    def item_ids(self) -> tuple[str, ...]: ...
+    def item_ids(self) -> tuple[str, ...]:
+        """J names."""
 
     @property
-    def n_items(self) -> int: ...
+    def n_items(self) -> int:
+        """J."""
 
     @property
-    def n_responses(self) -> int: ...
+    def n_responses(self) -> int:
+        """R."""
 
 
 @dataclass(frozen=True)

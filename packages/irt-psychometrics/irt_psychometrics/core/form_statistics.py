@@ -1,7 +1,5 @@
 """Statistics of the sum scores of a form that all its learners answered completely: moments and reliability."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -210,9 +210,9 @@ def analyse_items(
             raise PsychometricsError(f"{name} must have {size} entries, got {len(values)}")
     J, most = x.n_items, (x.n_categories - 1).astype(float)
     names, form = np.unique(["all"] * x.n_persons if forms is None else list(forms), return_inverse=True)
-    complete = [*_complete_forms(x, form, names.tolist())]
-    is_sum = len(names) == len(complete) == 1
     persons = _person_totals(x)
+    complete = [*_complete_forms(x, form, names.tolist(), persons)]
+    is_sum = len(names) == len(complete) == 1
     shares = persons.sums if is_sum else persons.shares / persons.n
     centre, spread = _moments_of_forms(shares, form)
     outer = _outer_groups(persons.n > 0, form, shares if is_sum else (shares - centre) / spread)
@@ -245,9 +245,7 @@ def analyse_items(
         lower, upper = (by_item(weight[person] * score) / by_item(weight[person]) / highest for weight in outer)
         counts = (np.zeros(n_items) if mask is None else by_item(mask[rows]) for mask in (omitted, not_reached))
         columns.append((n, *counts, mean, sd, item_rest, lower, upper))
-        part = None
-        if choices is not None:
-            part = Choices(choices.option[rows], choices.labels[first:end], choices.keys[first:end])
+        part = choices and Choices(choices.option[rows], choices.labels[first:end], choices.keys[first:end])
         options.append(option_statistics(own, part, block_rest))
     n, n_omitted, n_not_reached, mean, sd, item_rest, lower, upper = map(np.concatenate, zip(*columns, strict=True))
     alpha_if_deleted, uses, of_forms = np.full(J, np.nan), np.zeros(J), []
@@ -293,13 +291,12 @@ class _CompleteForm(NamedTuple):
     sums: Floats
 
 
-def _complete_forms(x: Responses, form: Ints, names: Sequence[str]) -> Iterator[_CompleteForm]:
+def _complete_forms(x: Responses, form: Ints, names: Sequence[str], persons: _PersonTotals) -> Iterator[_CompleteForm]:
     """Yield each form if all n learners have a score on all K items."""
     sums = np.zeros((2, len(names) * x.n_items))
     for rows in _person_blocks(x):
         cell = form[x.person[rows]] * x.n_items + x.item[rows]
         sums += [np.bincount(cell, weights, sums.shape[1]) for weights in (None, x.score[rows])]
-    persons = _person_totals(x)
     for k, name in enumerate(names):
         n, total = sums.reshape(2, len(names), -1)[:, k]
         items, learners = np.flatnonzero(n), (form == k) & (persons.n > 0)

@@ -3,8 +3,6 @@
 Does not belong here: the statistics (`item_analysis`), and flags of a fit (`models`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -380,6 +380,15 @@ class ItemCurves:
         given[first[plain]], lowest[first[plain]] = self.select(np.flatnonzero(plain)).log_tables(nodes)
         return given, lowest
 
+    def score_probabilities(self, nodes: Floats) -> Floats:
+        """Return P(score | θ), shape (J, C, Q); 0 for scores that an item does not have."""
+        counted, (given, lowest) = CountedScores.from_curves(self), np.exp(self.score_tables(nodes))
+        first, item = counted.first_row, counted.item_of_row
+        found = np.zeros((len(first), int(self.categories.max(initial=2)), len(nodes)))
+        found[:, 0] = lowest[first]
+        found[item, np.arange(len(given)) - first[item] + 1] = given
+        return found
+
     def log_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
         """log P and log(1 − P) of items of two categories, both of shape (J, Q), without cancellation.
 
@@ -442,8 +451,7 @@ class CountedScores:
         given = np.full_like(own, 2) if categories is None else categories[item]
         in_full = (score >= given - 1) * (own - 1)
         known = np.where((own == 2) | (given == 2), in_full, np.minimum(score, own - 1))
-        found: npt.NDArray[np.int8] = self.table[item, known]
-        return found
+        return self.table[item, known]
 
     def otherwise(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
@@ -472,8 +480,7 @@ class CountedScores:
     @property
     def first_row(self) -> Ints:
         """The first row of each item in `ItemCurves.score_tables`, shape (J,)."""
-        found: Ints = np.cumsum(self.categories - 1) - self.categories + 1
-        return found
+        return np.cumsum(self.categories - 1) - self.categories + 1
 
 
 ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM)}

@@ -169,10 +169,8 @@ class ItemRow:
         return self._alone.curve(theta)[:, 0]
 
     def score_probabilities(self, theta: Floats) -> Floats:
-        """P(score | θ) of a scored item, shape (m + 1, T)."""
-        (some,), d = self._alone.others, np.array([-self.a * self.b])
-        found: Floats = some.model.probabilities(theta, some.parameters(np.array([self.a]), d), some.categories)[0].T
-        return found
+        """Return P(score | θ), shape (m + 1, T)."""
+        return self._alone.curves.score_probabilities(theta)[0]
 
     @property
     def _alone(self) -> ItemParameters:
@@ -470,8 +468,7 @@ class ItemParameters:
 
 def _values_at(values: Floats, at: Sequence[int]) -> Floats:
     """The values of the items at these places; NaN for the place −1."""
-    found: Floats = np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[at]
-    return found
+    return np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[at]
 
 
 def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Floats:

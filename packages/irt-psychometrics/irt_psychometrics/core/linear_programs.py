@@ -1,7 +1,5 @@
 """Mixed integer linear programs with named rules, solved by HiGHS; the smallest set of rules that conflict."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence
@@ -12,6 +10,9 @@ import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import PsychometricsError
+
+_NEAR = 300
+"""A large program has its first solution from this number of columns with the smallest reduced costs."""
 
 
 class InfeasibleError(PsychometricsError):
@@ -76,14 +77,26 @@ class Program:
     def solve(
         self, *, time_limit: float = 60.0, gap: float = 1e-4, absolute_gap: float = 0.0
     ) -> tuple[Floats, float, float] | None:
-        """The best x that is found within `time_limit` seconds, its cost, and a bound of the cost.
+        """Find the best x within `time_limit` seconds, its cost, and a bound of the cost.
 
-        Returns None if the rules conflict.
+        Returns None if the rules conflict. The search in a program with many columns begins with the best x that has
+        other columns at 0, apart from the columns with the smallest reduced costs in the relaxed program.
 
         Raises PsychometricsError if neither an x nor a conflict is found in this time.
         """
-        time_limit = max(time_limit, 0.01)  # of a search for which an earlier one left no time
-        solver = self.solver(time_limit=time_limit, mip_rel_gap=gap, mip_abs_gap=max(absolute_gap, 1e-6))
+        time_limit, begin = max(time_limit, 0.01), time.monotonic()  # an earlier search may have left no time
+        gaps = {"mip_rel_gap": gap, "mip_abs_gap": max(absolute_gap, 1e-6)}
+        solver = self.solver(**gaps)
+        if len(self.cost) > 2 * _NEAR:  # otherwise HiGHS cuts through thousands of columns before it finds a first x
+            relaxed = replace(self, n_integer=0).solver(time_limit=time_limit / 4)
+            relaxed.run()
+            found = relaxed.getSolution()
+            near = np.isinf(self.upper) | (np.array(found.col_value) > 0)
+            near[np.abs(found.col_dual).argsort()[:_NEAR]] = True
+            first = replace(self, upper=np.where(near, self.upper, 0.0)).solver(time_limit=time_limit / 4, **gaps)
+            first.run()
+            solver.setSolution(first.getSolution())
+        solver.setOptionValue("time_limit", max(time_limit - (time.monotonic() - begin), 0.01))
         solver.run()
         statuses, info = highs().HighsModelStatus, solver.getInfo()
         if solver.getModelStatus() in (statuses.kInfeasible, statuses.kUnboundedOrInfeasible):

@@ -13,14 +13,12 @@ from irt_psychometrics.core.arrays import Floats
 def expit(x: Any) -> Floats:
     """1/(1 + exp(−x)), without overflow and with full relative precision for x → −∞."""
     small = np.exp(-np.abs(x))
-    value: Floats = np.where(np.greater_equal(x, 0), 1.0, small) / (1.0 + small)
-    return value
+    return np.where(np.greater_equal(x, 0), 1.0, small) / (1.0 + small)
 
 
 def log_expit(x: Any) -> Floats:
     """The logarithm of `expit`."""
-    value: Floats = np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
-    return value
+    return np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
 
 
 def logit(p: Any) -> Floats:
@@ -33,5 +31,4 @@ def logit(p: Any) -> Floats:
 def softmax(x: Floats, axis: int) -> Floats:
     """exp(x) divided by its sum along `axis`."""
     powers = np.exp(x - x.max(axis=axis, keepdims=True))
-    share: Floats = powers / powers.sum(axis=axis, keepdims=True)
-    return share
+    return powers / powers.sum(axis=axis, keepdims=True)

@@ -121,11 +121,6 @@ class ItemModel(ABC):
         theirs."""
         return len(self.parameter_names(2)) > 2
 
-    @property
-    def n_own(self) -> int:
-        """The number of parameters that an item of two categories has for itself."""
-        return 1 + self.own_slopes + self.guesses
-
     def require_categories(self, item_ids: Sequence[str], categories: Ints) -> None:
         """Raise PsychometricsError, which names items, if items have more categories than the model allows."""
         if self.two_categories and (categories > 2).any():
@@ -285,8 +280,7 @@ class ItemModel(ABC):
 
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
         """Mask of the scores whose probability is above 0, shape (J, C)."""
-        found: Mask = np.arange(categories.max(initial=2)) < categories[:, None]
-        return found
+        return np.arange(categories.max(initial=2)) < categories[:, None]
 
     def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, subject: str) -> AnswerMoments:  # noqa: ARG002
         """Moments of R answers at aθ + d = `eta` (R,), to items with these a (R,) and further parameters (M, R).
@@ -544,8 +538,7 @@ class PartialCreditModel(ItemModel):
 
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
         C = categories.max(initial=2)
-        found: Mask = super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
-        return found
+        return super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
 
     def transform_parameters(self, parameters: Floats, slope: float, intercept: float) -> Floats:
         return _move_line(parameters, slope, intercept)

@@ -17,8 +17,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core.arrays import Floats as Floats
-from irt_psychometrics.core.arrays import Ints, Mask
+from irt_psychometrics.core.arrays import Floats as Floats, Ints, Mask
 from irt_psychometrics.core.covariances import block_diagonal, times_both_sides
 from irt_psychometrics.core.item_models import (
     ItemCurves,

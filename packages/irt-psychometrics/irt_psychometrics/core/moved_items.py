@@ -1,8 +1,6 @@
 """Move items' parameters by random errors with the covariance of their own errors, to measure the effect on an
 estimate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -33,13 +31,9 @@ def moved_curves(items: ItemParameters, n: int) -> Iterator[ItemCurves]:
     variance, axes = np.linalg.eigh(cov)
     along = axes * np.sqrt(np.maximum(variance, 0.0))[:, None]
     drawn = np.random.default_rng(_SEED).normal(size=(n, *variance.shape))
+    curves = items.curves
     for step in np.einsum("jpk,njk->njp", along, drawn):
-        yield _add_to_parameters(items.curves, step)
-
-
-def _add_to_parameters(items: ItemCurves, by: Floats) -> ItemCurves:
-    """The curves of the items with `by` (J, 2 + M) added to their parameters."""
-    return ItemCurves(items.a + by[:, 0], items.d + by[:, 1], *add_to_further(items, by))
+        yield ItemCurves(curves.a + step[:, 0], curves.d + step[:, 1], *add_to_further(curves, step))
 
 
 def add_to_further(items: ItemCurves | ItemParameters, by: Floats) -> tuple[Floats, tuple[OtherItems, ...]]:

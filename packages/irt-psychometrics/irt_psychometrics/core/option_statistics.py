@@ -154,5 +154,4 @@ def _middle_ranks(item: Ints, rest: Floats) -> Floats:
     pairs = item + 1j * rest  # complex numbers are sorted by item, then by rest score
     _, pair, ties = np.unique(pairs, return_inverse=True, return_counts=True)
     sizes = np.bincount(item)
-    found: Floats = (np.cumsum(ties) - (ties + 1) / 2)[pair] - (np.cumsum(sizes) - sizes)[item]
-    return found
+    return (np.cumsum(ties) - (ties + 1) / 2)[pair] - (np.cumsum(sizes) - sizes)[item]

@@ -322,8 +322,7 @@ class Responses(Result):
         at = self.known_times / DAY
         first = np.full(self.n_persons, np.inf)
         np.minimum.at(first, self.person, at)
-        days: Floats = at - first[self.person]
-        return days
+        return at - first[self.person]
 
     def of_items(self, keep: npt.ArrayLike) -> Self:
         """The responses to the items of `keep` (a mask (J,), or indices in any order); persons keep their numbers."""

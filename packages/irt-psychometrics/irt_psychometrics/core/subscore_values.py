@@ -3,8 +3,6 @@
 Needs no model; reliabilities of scores are in `item_analysis`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

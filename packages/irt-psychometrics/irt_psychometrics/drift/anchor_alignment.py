@@ -33,7 +33,8 @@ class Moves:
     Attributes:
         item_ids: J items.
         line: alignment of all items, with its own constants. `line.d` and `line.d_cov` are the items' moves in ln a
-            and b relative to the other items of their group, and their errors including τ.
+            and b relative to the other items of their group, and their errors including τ. `line.kept` are the items
+            that did not move singly.
         others: shape (J,), whether an item is not an anchor.
         shift, shift_se: shift of b of the anchors against b of the other items (above 0: harder), from the items that
             did not move singly. NaN if one of the groups has no such item.
@@ -44,20 +45,6 @@ class Moves:
     others: Mask
     shift: float
     shift_se: float
-
-    @property
-    def tau(self) -> float:
-        return self.line.tau
-
-    @property
-    def moved(self) -> tuple[str, ...]:
-        """Items that moved singly."""
-        return tuple(np.array(self.item_ids, dtype=object)[~self.line.kept])
-
-    @property
-    def n_others(self) -> int:
-        """Number of the other items that determine the shift."""
-        return int((self.line.kept & self.others).sum())
 
 
 def moves(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, expected_variation: float = 0.10) -> Moves:

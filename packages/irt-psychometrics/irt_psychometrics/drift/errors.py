@@ -51,7 +51,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import THREE_PL, ItemModel
 from irt_psychometrics.core.models import Calibration, ab_by_ad
 from irt_psychometrics.core.options import Model
-from irt_psychometrics.linking.criteria import Constants, further_contribution, solve
+from irt_psychometrics.linking.criteria import Constants, solve
 from irt_psychometrics.linking.linking import match, weight_by_populations, with_items
 from irt_psychometrics.linking.placement import AnchorLimits, Linking
 from irt_psychometrics.scoring.total_error import ParameterErrors
@@ -279,8 +279,7 @@ def _as_covariance(matrix: Floats | None) -> Floats:
     if matrix is None:
         return np.zeros((2, 2))
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    nearest: Floats = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    return nearest
+    return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
 def _no_covariance(n_items: int, anchors: AnchorSet) -> Floats:
@@ -312,8 +311,6 @@ def repeat_linking(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tu
             f" are in the fit and in anchor set {anchors.version}; link the fit again"
         )
     cov = found.covariance(pairs)
-    if not pairs.old.others and found.by_further_old is not None and pairs.old.further_cov is not None:
-        cov = cov + further_contribution(found.by_old, found.by_further_old, pairs.old)
     return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, anchors.places(pairs.ids)
 
 

@@ -15,8 +15,6 @@ Items of a 3PL, and items whose published values are from another model, are tes
 curves for the same learners (curves.py). Parameters of two models are not compared, and their changes are NaN.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self

@@ -38,13 +38,16 @@ class Items(Protocol):
     """The items of a request, with the attributes of `Responses`."""
 
     @property
-    def item_ids(self) -> tuple[str, ...]: ...
+    def item_ids(self) -> tuple[str, ...]:
+        """J names."""
 
     @property
-    def n_items(self) -> int: ...
+    def n_items(self) -> int:
+        """J."""
 
     @property
-    def n_categories(self) -> Ints: ...
+    def n_categories(self) -> Ints:
+        """Number of categories of each item, shape (J,)."""
 
 
 @dataclass(frozen=True)

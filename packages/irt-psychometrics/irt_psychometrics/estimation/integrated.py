@@ -69,9 +69,7 @@ class MarginalLikelihood:
     def kernel(guessing: bool) -> Callable[..., Any]:
         """Return the function compiled by numba: (parameters …, data …) → log-likelihood, and its gradient with respect
         to each parameter, shape (J,) each."""
-        compiled: Callable[..., Any]
-        compiled = (integrated_kernels.guessing if guessing else integrated_kernels.logistic).dispatcher
-        return compiled
+        return (integrated_kernels.guessing if guessing else integrated_kernels.logistic).dispatcher
 
     @staticmethod
     @cache
@@ -81,10 +79,7 @@ class MarginalLikelihood:
 
     def __call__(self, *parameters: Floats) -> tuple[Floats, ...]:
         """Compute the log-likelihood and its gradient. `parameters` are those listed at the class."""
-        found: tuple[Floats, ...] = self.kernel(self.guessing)(
-            *(np.ascontiguousarray(x) for x in parameters), *self.data.values()
-        )
-        return found
+        return self.kernel(self.guessing)(*(np.ascontiguousarray(x) for x in parameters), *self.data.values())
 
 
 def _codes(people: kernels.People, n_items: int) -> np.ndarray:

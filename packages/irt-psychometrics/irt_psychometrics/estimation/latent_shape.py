@@ -26,8 +26,7 @@ from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Latent, LatentRule, Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
-from irt_psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL
-from irt_psychometrics.estimation.guessing import guessed_items
+from irt_psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL, guessed_items
 from irt_psychometrics.estimation.normality_test import Normality, normality
 
 LEVEL = 0.01

@@ -396,8 +396,7 @@ class Problem:
         solved = np.linalg.solve(hold_parameters(point.information, own), np.concatenate([sides, coupling], axis=2))
         schur = np.einsum("jks,jkt->st", chosen, by_shared) - np.einsum("jks,jkt->st", coupling, solved[:, :, 1:])
         moved = np.linalg.solve(schur, gradient[places] - np.einsum("jks,jk->s", coupling, solved[:, :, 0]))
-        found: Floats = np.where(own, solved[:, :, 0] - solved[:, :, 1:] @ moved, 0.0) + chosen @ moved
-        return found
+        return np.where(own, solved[:, :, 0] - solved[:, :, 1:] @ moved, 0.0) + chosen @ moved
 
     def information_scale(self, point: Point) -> Floats:
         """Square root of the diagonal of the complete-data information of the free parameters, shape (size,)."""

@@ -105,5 +105,4 @@ def _share_items(week: Ints, responses: Responses) -> Mask:
     """Whether two weeks share enough items, shape (weeks, weeks)."""
     n, J = int(week.max(initial=0)) + 1, responses.n_items
     often = np.bincount(week * J + responses.item, minlength=n * J).reshape(n, J) >= SHARED_ANSWERS
-    shared: Mask = often.astype(np.int64) @ often.T >= SHARED_ITEMS
-    return shared
+    return often.astype(np.int64) @ often.T >= SHARED_ITEMS

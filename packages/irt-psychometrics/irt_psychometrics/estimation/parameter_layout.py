@@ -1,7 +1,5 @@
 """Layout of a fit's parameters: free, shared and fixed ones, and their bounds. It uses no data and no likelihood."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self

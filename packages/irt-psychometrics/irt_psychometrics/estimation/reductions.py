@@ -36,15 +36,18 @@ _IN_FLIGHT_BYTES = 256 * 2**20
 class PersonSum(Protocol):
     """Sums that start at zero and to which ranges of persons are added."""
 
-    def zeros(self) -> Sums: ...
+    def zeros(self) -> Sums:
+        """Return arrays of zeros for the sums."""
 
-    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None: ...
+    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
+        """Add the persons `first` to `last` − 1 of a shard to `into`."""
 
 
 class SumOverPersons(Protocol):
     """Computes a sum over all persons of a data set. The caller may change the returned arrays."""
 
-    def __call__(self, summand: PersonSum) -> Sums: ...
+    def __call__(self, summand: PersonSum) -> Sums:
+        """Return the sums over all persons."""
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,11 @@ class ShardWork(Protocol):
     """
 
     @property
-    def columns(self) -> tuple[str, ...]: ...
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of a result."""
 
-    def __call__(self, shards: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]: ...
+    def __call__(self, shards: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+        """Yield the number and the result of each shard."""
 
 
 @dataclass(frozen=True)

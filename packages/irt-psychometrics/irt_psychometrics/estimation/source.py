@@ -43,12 +43,14 @@ class LaidOut:
 
 
 class Source(Protocol):
-    """The answers of a request. `names` are the names of the groups, the reference first."""
+    """The answers of a request."""
 
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """Names of the groups, the reference first."""
 
-    def counts(self) -> Counts: ...
+    def counts(self) -> Counts:
+        """Count the answers to each item."""
 
     def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
         """The answers to the items marked in `keep` (J,); see `ResponseLayout.from_responses`."""

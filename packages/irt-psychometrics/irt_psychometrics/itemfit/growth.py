@@ -347,8 +347,7 @@ class _Answers:
         J, one, theta = r.n_items, np.ones(time.size), self.theta[r.person]
         columns = [(r.item, one), (J + r.item, theta), (2 * J + r.person, one)]
         effect = _weighted_least_squares(time, self.information, columns, np.zeros(2 * J + r.n_persons))
-        residual: Floats = time - sum(effect[place] * value for place, value in columns)
-        return residual
+        return time - sum(effect[place] * value for place, value in columns)
 
 
 def _weighted_least_squares(
@@ -370,5 +369,4 @@ def _weighted_least_squares(
     held = np.flatnonzero(known)
     design = vstack([design, diags_array(known * unit).tocsr()[held]]).tocsr()
     sides = np.concatenate([root * target, np.zeros(held.size)])
-    effect: Floats = unit * lsmr(design, sides, atol=_PRECISION, btol=_PRECISION, maxiter=_MAX_STEPS)[0]
-    return effect
+    return unit * lsmr(design, sides, atol=_PRECISION, btol=_PRECISION, maxiter=_MAX_STEPS)[0]

@@ -198,8 +198,7 @@ def _log_likelihood_ratios(whole: FittedData, pairs: Ints, counts: Ints) -> Floa
         marginal[low : low + _PAIRS] = logsumexp(answers @ tables + whole.abilities.log_weights[group], axis=1)
     common, equal = counts.T
     differs = np.log(CHANGED / (scores - 1))
-    found: Floats = equal * np.log1p(-CHANGED) + (common - equal) * differs - marginal
-    return found
+    return equal * np.log1p(-CHANGED) + (common - equal) * differs - marginal
 
 
 def item_twins(

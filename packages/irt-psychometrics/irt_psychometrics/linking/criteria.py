@@ -221,13 +221,13 @@ class Constants:
         """Covariance of (slope, intercept), shape (2, 2).
 
         It follows by the delta method from the errors of the new and the old parameters and the anchors' variation. The
-        old logit c is held.
+        errors of further parameters belong to it even if only curves are compared: errors of a, b and c cancel there.
         """
         cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old_cov) @ self.by_old.T
-        sides = [(self.by_new, self.by_further_new, pairs.new)]
-        if pairs.old.others:
-            sides.append((self.by_old, self.by_further_old, pairs.old))
-        for by_ab, by_further, items in sides:
+        for by_ab, by_further, items in (
+            (self.by_new, self.by_further_new, pairs.new),
+            (self.by_old, self.by_further_old, pairs.old),
+        ):
             if by_further is not None and items.further_cov is not None:
                 cov = cov + further_contribution(by_ab, by_further, items)
         return cov

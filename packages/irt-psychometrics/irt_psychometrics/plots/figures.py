@@ -18,8 +18,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.information.functions import conditional_se
-from irt_psychometrics.information.functions import item_information as information_of_items
+from irt_psychometrics.information.functions import conditional_se, item_information as information_of_items
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.plots.axes import CHOICES, shortened
 from irt_psychometrics.plots.chart import Chart, Picture

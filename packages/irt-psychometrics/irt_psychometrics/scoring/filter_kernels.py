@@ -5,8 +5,6 @@ j − N//2 nodes from the population's mean, plus a fraction of a node that grow
 ranges of places between walls.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_psychometrics.core.kernels import _inlined_kernel, _kernel, _take, exp_of_part

@@ -3,8 +3,6 @@
 The filter is in `moving_filter`. Constant abilities are in `abilities`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_psychometrics.core.arrays import Ints

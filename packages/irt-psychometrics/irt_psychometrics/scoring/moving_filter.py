@@ -101,8 +101,7 @@ class Lattice:
     def nodes(self) -> Floats:
         """The nodes, at whole steps, at which curves must be given, shape (T,)."""
         far = _REACH + self.margin + 2
-        nodes: Floats = self.population.mean + self.step * np.arange(-far, far + 1.0)
-        return nodes
+        return self.population.mean + self.step * np.arange(-far, far + 1.0)
 
     def prior(self, start: Population, *, whole: bool) -> tuple[Floats, int, int]:
         """Weights (N,) of a population on nodes of level 0, and the first and last + 1 place of their window.

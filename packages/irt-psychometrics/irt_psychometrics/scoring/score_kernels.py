@@ -3,8 +3,6 @@
 EAP is in `kernels`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_psychometrics.core.kernels import _inlined_kernel, _kernel

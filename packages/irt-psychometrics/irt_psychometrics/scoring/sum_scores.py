@@ -71,11 +71,9 @@ def grid_of_form(items: ItemCurves, sd: float) -> Grid:
 def score_distributions(items: ItemCurves, theta: Floats) -> Floats:
     """P(sum score = k | θ_q), shape (K, Q); all items have parameters."""
     if not items.others:
-        found: Floats = score_distribution(np.ascontiguousarray(items.probability(theta).T))
-        return found
+        return score_distribution(np.ascontiguousarray(items.probability(theta).T))
     given, lowest = items.score_tables(theta)
-    of_points: Floats = distribution_of_points(np.exp(given), np.exp(lowest), items.categories - 1)
-    return of_points
+    return distribution_of_points(np.exp(given), np.exp(lowest), items.categories - 1)
 
 
 @_kernel

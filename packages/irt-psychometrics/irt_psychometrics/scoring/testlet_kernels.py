@@ -1,7 +1,5 @@
 """Compiled loops of testlets: the likelihood with effects of learners in testlets, and their contribution to SE(θ)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_psychometrics.core.kernels import _kernel

@@ -162,9 +162,8 @@ class ParameterErrors:
         of_scores = self._score_terms(item, theta, score) if self.items.others else None
         if of_scores is not None:
             information = np.where(np.isnan(of_scores[0]), information, of_scores[0])
-        counts = None if discount is None else discount[known]
-        if counts is not None:
-            information = counts * information
+        counts = 1.0 if discount is None else discount[known]
+        information = counts * information
         total = (sum_by_learner(information) + prior**-2)[person]
         moves = -omega * np.stack([by_eta * off, -by_eta * a, by_asymptote_at(eta) * by_logit_c])
         bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η divided by c
@@ -173,8 +172,7 @@ class ParameterErrors:
         own = np.einsum("rx,rxy,ry->r", by, self._cov_of_three[item], by)
         if of_scores is not None:
             own = np.where(np.isnan(of_scores[0]), own, of_scores[1] / total**2)
-        if counts is not None:
-            own = counts**2 * own
+        own = counts**2 * own
         share, origin, fits = information / total, self.origin[item], len(self.common)
         of_fit = origin >= 0
         cell = (person * fits + origin)[of_fit]

@@ -1,7 +1,5 @@
 """Responses drawn from known items and abilities."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,10 +14,12 @@ class Items(Protocol):
     """Items with curves, such as a fit or parameters of items."""
 
     @property
-    def item_ids(self) -> tuple[str, ...]: ...
+    def item_ids(self) -> tuple[str, ...]:
+        """J names."""
 
     @property
-    def curves(self) -> ItemCurves: ...
+    def curves(self) -> ItemCurves:
+        """Curves of the J items."""
 
 
 def simulate_responses(

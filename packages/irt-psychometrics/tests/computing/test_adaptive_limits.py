@@ -4,8 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, SelectionPlan, simulate

@@ -64,7 +64,7 @@ def test_tests_simulated_with_drawn_banks_have_the_precision_of_real_tests() -> 
 
 @pytest.mark.ci
 def test_precision_predicted_by_a_bank_of_plain_and_scored_items_is_real() -> None:
-    """The slope per point of items scored 0 … 3 is 1/√3 of the slope of 0/1 items."""
+    """Uses items scored 0 … 3 whose slope per point is 1/√3 times the slope of 0/1 items."""
     ratios = []
     for k in range(BANKS):
         rng = np.random.default_rng([62, k])

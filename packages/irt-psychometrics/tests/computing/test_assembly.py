@@ -272,8 +272,39 @@ def test_forms_with_certainty_reach_in_500_true_banks_what_forms_from_estimates_
     assert max(shares[1]) < 0.3
 
 
+def test_form_that_just_misses_its_target_is_not_chosen_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best 3 items lack 3 millionths of the target, and only the banks that judge the form show it."""
+    items, solves, solve = estimated_bank(6, np.random.default_rng(5)), [], Program.solve
+    posterior = cast(ItemPosterior, KnownPosterior(items))
+    monkeypatch.setattr(Program, "solve", lambda *given, **options: solves.append(1) or solve(*given, **options))
+    three = assemble(items, FormDesign(min_items=3, max_items=3, certainty=0.95), posterior=posterior)
+    target = (three.objective * (1 + 3e-6),)
+    design = FormDesign(min_items=1, max_items=6, objective="shortest", target=target, certainty=0.95)
+    solves.clear()
+    found = assemble(items, design, posterior=posterior)
+    assert len(found.forms[0]) == 4
+    assert len(solves) < 10
+
+
+def test_conflict_is_named_in_a_bank_of_thousands_of_items() -> None:
+    items = bank(2000)
+    limits = (ItemLimit("two", ("q1", "q2"), 2, 2), ItemLimit("leaked", ("q1",), 0, 0))
+    with pytest.raises(InfeasibleError, match="two: 2 items; leaked: 0 items"):
+        assemble(items, FormDesign(min_items=3, max_items=5, limits=limits))
+
+
+@pytest.mark.parametrize("objective", ["maximum", "shortest"])
+def test_forms_from_thousands_of_items_are_the_best(objective: Any) -> None:
+    """The best form without a rule on the content has the items with the most information."""
+    items = bank(2000)
+    most = np.sort(items.curves.information((0.0,))[0])[::-1]
+    design = FormDesign(min_items=1, max_items=30, objective=objective, target=(float(most[:20].sum()),))
+    found = assemble(items, design)
+    assert found.objective == pytest.approx(most[:30].sum() / most[:20].sum() if objective == "maximum" else 20, 1e-4)
+
+
 def test_time_limit_begins_after_the_true_banks_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock advances by 1,000 s with each draw, and the whole search has 60 s."""
+    """Advances the clock by 1,000 s with each draw, and gives the whole search 60 s."""
     clock, limits, solve = [0.0], [], Program.solve
 
     class SlowPosterior(KnownPosterior):

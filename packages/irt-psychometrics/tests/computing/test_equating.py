@@ -77,7 +77,7 @@ def test_common_items_are_equated_as_by_equate(design):
 
 
 def test_chained_mean_and_circle_arc_go_through_point_of_chained_line_of_equate(design):
-    """The option chainmidp = "linear" of equate does this (Livingston & Kim 2009)."""
+    """Follows the option chainmidp = "linear" of equate (Livingston & Kim 2009)."""
     name, new, old = design
     x = np.arange(new.counts.shape[0])
     mean = x @ new.probability.sum(axis=1)
@@ -143,7 +143,7 @@ def test_errors_of_identity_are_zero_for_counts_as_observed(forms):
 
 
 def test_presmoothed_counts_stay_empty_where_scores_are_impossible():
-    """The share of each other pair follows from a fit of the possible pairs alone, a Poisson regression."""
+    """Compares the share of each other pair with a Poisson regression, a fit of the possible pairs alone."""
     rng = np.random.default_rng(3)
     right = rng.random((800, 8)) < 1 / (1 + np.exp(-rng.normal(0, 1, (800, 1)) + np.linspace(-1, 1, 8)))
     counts = ScoreCounts.from_scores(right.sum(axis=1), right[:, :4].sum(axis=1), max_score=8, max_second=4)

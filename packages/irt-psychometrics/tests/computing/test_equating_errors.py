@@ -85,7 +85,8 @@ def equated() -> np.ndarray:
 
 @pytest.mark.ci
 def test_errors_after_link_are_the_spread_of_equivalents(equated):
-    """An SD from 80 sets has an error of 8 %. Errors that count forms and link as independent are twice as large."""
+    """Compares errors with an SD from 80 sets, which has an error of 8 %. Errors that count forms and link as
+    independent are twice as large."""
     equivalents, se = equated[:, :, 3:13]
     ratio = np.sqrt((se**2).mean(axis=0)) / equivalents.std(axis=0, ddof=1)
     assert abs(ratio.mean() - 1) < 3 / np.sqrt(2 * SETS)

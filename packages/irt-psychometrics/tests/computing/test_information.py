@@ -28,8 +28,7 @@ from irt_psychometrics.information.functions import (
     losses_of_items,
 )
 from irt_psychometrics.linking.linking import link
-from psychometrics_testbed.drift_worlds import ITEMS as ITEMS_OF_A_WORLD
-from psychometrics_testbed.drift_worlds import anchor_set, world
+from psychometrics_testbed.drift_worlds import ITEMS as ITEMS_OF_A_WORLD, anchor_set, world
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 ITEMS = 12

@@ -27,8 +27,8 @@ def test_shift_of_the_anchors_is_distinguished_from_items_that_moved_alone() -> 
     assert shift.mean() == pytest.approx(-0.3, abs=4 * se.mean() / np.sqrt(len(found)))
     assert 0.6 < ((shift + 0.3) / se).std() < 1.3
     assert (np.abs(shift) > 3 * se).all()
-    assert all({found[0].item_ids[3], found[0].item_ids[30]} <= set(one.moved) for one in found)
-    assert np.mean([one.n_others for one in found]) > world.others - 1.5
+    assert not any(one.line.kept[[3, 30]].any() for one in found)
+    assert np.mean([(one.line.kept & one.others).sum() for one in found]) > world.others - 1.5
 
 
 def test_variation_of_items_is_estimated_from_items_that_did_not_move() -> None:
@@ -36,15 +36,14 @@ def test_variation_of_items_is_estimated_from_items_that_did_not_move() -> None:
     moved = np.zeros(world.size)
     moved[:4] = 0.8
     found = months(world, moved)
-    assert np.mean([one.tau for one in found]) == pytest.approx(0.1, abs=0.012)
+    assert np.mean([one.line.tau for one in found]) == pytest.approx(0.1, abs=0.012)
     wald = np.concatenate([one.line.wald[4:] for one in found])
     assert np.mean(wald > 5.99) == pytest.approx(0.05, abs=0.03)
 
 
 def test_shift_of_the_anchors_is_missing_if_the_bank_has_only_anchors() -> None:
     found = moves(World(others=0).compared(np.random.default_rng(3), np.zeros(20)))
-    assert (found.n_others, found.others.any()) == (0, False)
-    assert np.isnan(found.shift)
+    assert (found.others.any(), np.isnan(found.shift)) == (False, True)
 
 
 def test_alignment_is_refused_if_no_three_items_lie_on_a_line() -> None:

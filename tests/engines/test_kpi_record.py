@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from irt_assets.kpis.assets import out_of_range, unexplained_nulls
 from irt_assets.kpis.kpi_definitions import RANGES

@@ -11,7 +11,7 @@ import pytest
 import irt_psychometrics as irt
 from irt_psychometrics.linking import LinkingError
 
-REFERENCE = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared")) / "reference"
+REFERENCE = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[5] / "shared")) / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference values are not here")
 K = 14
 BANK = irt.ItemParameters.from_frame(

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.abilities.batch import ScaleAbilities, count_absent_scores
-from irt_assets.calibration.blocks import absent_scores
+from irt_assets.abilities.blocks import absent_scores
 from irt_assets.calibration.request import FitRequest, calibrate
 from irt_assets.decisions.origin_sources import _convert_metric
 from irt_assets.engines.em import EmEngine
@@ -136,7 +136,7 @@ def test_answers_with_absent_scores_are_counted_by_item_and_reported_with_a_reme
     found = count_absent_scores(responses, {"E": lacking, "D": full_credit, "A": full_credit})
     assert found == {"E": 2, "D": 1}
     nothing = np.array([])
-    sentence = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
+    sentence = absent_scores(ScaleAbilities("s", nothing, nothing, 3, absent=found))
     assert (
         missing_sentences(
             sentence, "3 answers have a score that nobody had given", "E (2), D (1)", "irt release recalibrate"
@@ -145,7 +145,7 @@ def test_answers_with_absent_scores_are_counted_by_item_and_reported_with_a_reme
     )
     plain = Responses.from_wide([[1.0, 0.0]], ["A", "B"])
     assert count_absent_scores(plain, {"A": full_credit}) == {}
-    assert absent_scores(ScaleAbilities("s", nothing, nothing, 3, "")) == ""
+    assert absent_scores(ScaleAbilities("s", nothing, nothing, 3)) == ""
 
 
 def test_parameters_of_scored_items_in_the_bank_are_refused_if_steps_are_incomplete() -> None:
