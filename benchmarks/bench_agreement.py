@@ -17,7 +17,7 @@ import numpy as np
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.gates.agreement import Agreement, compare
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses

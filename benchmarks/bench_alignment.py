@@ -24,7 +24,7 @@ from scipy.stats import t as student
 
 from irt_assets.gates.advisory_checks import SKEWNESS_LEVEL, p_of_skewness
 from irt_assets.gates.coverage import error_of_linking
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.models import Calibration

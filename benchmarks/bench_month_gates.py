@@ -41,9 +41,9 @@ from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, LinkedSpec, Linki
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import month_number
-from irt_assets.responses.eligibility.rules import PublicationRules, Rules
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
+from irt_assets.scales.rules import PublicationRules, Rules
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core.models import Floats
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift

@@ -42,8 +42,8 @@ import pandas as pd
 
 from irt_assets.abilities.batch import score_group
 from irt_assets.ledger.publications import PublishedSet
-from irt_assets.responses.item_status import DAY
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.item_status import DAY
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core.design import components
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemRow

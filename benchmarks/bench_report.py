@@ -23,7 +23,7 @@ from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports import drift_report
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.itemfit.observed import group_answers

@@ -31,9 +31,9 @@ import psycopg
 
 from irt_assets.common.partitions import MONTHS, Month
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import rules_of
 from irt_assets.responses.verdict_states import states_of_months
+from irt_assets.scales.scale import read_scales
 from irt_assets.servers.instance import dagster_instance
 from resources.dagster_schema import row_table
 from resources.postgres.database import Database

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import SecretStr
 
-from irt_assets.responses.scale_decisions import record_decisions
+from irt_assets.scales.scale_decisions import record_decisions
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import expit
 
 from irt_assets.gates.coverage import error_of_linking
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.items import ItemParameters

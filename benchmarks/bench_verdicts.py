@@ -24,8 +24,8 @@ import psycopg
 
 from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.responses import verdicts
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.item_time import take_item_times
+from irt_assets.scales.rules import Rules
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.log_months import make_verdict_month

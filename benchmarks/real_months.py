@@ -31,7 +31,7 @@ from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.model_gates import LIMITS, MEASURES, eigenvalue_ratio
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.itemfit.measure import Measure
 from resources.files.folder_claim import open_store
 from resources.postgres.database import Database

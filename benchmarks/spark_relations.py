@@ -37,9 +37,9 @@ from irt_assets.abilities.batch import SPARK_SCORE_SCHEMA, score_group
 from irt_assets.features.daily import topic_days
 from irt_assets.kpis.weekly import kpi_parts
 from irt_assets.ledger.publications import PublishedSet
-from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import responses_of, scored_answers
+from irt_assets.scales.item_status import Withdrawals
+from irt_assets.scales.scale import Scale
 from irt_assets.spark.window import map_learners
 from resources.cluster.relational import Run, on_duckdb, on_spark
 from resources.settings import Settings

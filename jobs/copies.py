@@ -25,7 +25,7 @@ from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.report import ERASED
 from irt_assets.intake.sources import TableSource
 from irt_assets.ledger.anchors import anchors_among
-from irt_assets.responses.item_status import item_status
+from irt_assets.scales.item_status import item_status
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, first_column, one_value

@@ -25,8 +25,8 @@ from irt_assets.definitions import build_defs
 from irt_assets.engines import registry
 from irt_assets.engines.spec import EngineSpec
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.responses.eligibility.rules import STAGES, valid_values
-from irt_assets.responses.scale_decisions import MOVEMENT
+from irt_assets.scales.rules import STAGES, valid_values
+from irt_assets.scales.scale_decisions import MOVEMENT
 from resources.settings import Settings
 from resources.tables import METADATA, VIEWS, RecomputedBy, meaning
 from services.exporter.families import FAMILIES

@@ -24,9 +24,9 @@ from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
 from irt_assets.ledger.testlets import EffectsInForce
 from irt_assets.responses.facts import abilities_start, ability_start
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.spark.window import map_learners
 from irt_psychometrics import ItemParameters, Responses
 from irt_psychometrics.items import ItemRow

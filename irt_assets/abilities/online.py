@@ -15,7 +15,6 @@ from irt_assets.abilities.batch import add_parameter_errors, curves_of, scoring_
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.facts import abilities_start, ability_start
-from irt_assets.responses.item_status import instant_of
 from irt_assets.responses.learner_answers import (
     Answer,
     Judging,
@@ -24,7 +23,8 @@ from irt_assets.responses.learner_answers import (
     learner_answers,
     read_judging,
 )
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.item_status import instant_of
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics.scoring import Curves, ParameterErrors, theta_now
 from resources.postgres.database import advisory_lock, one_value, records
 

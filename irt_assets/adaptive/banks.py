@@ -16,7 +16,7 @@ from irt_assets.common.arrays import Floats, Mask
 from irt_assets.ledger.encoding import item_as_json, item_from_json
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, items_ever_published
-from irt_assets.responses.scales import Scale, initialised_scale
+from irt_assets.scales.scale import Scale, initialised_scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, SelectionPlan
 from irt_psychometrics.scoring import ParameterErrors

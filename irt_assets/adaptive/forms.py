@@ -21,7 +21,7 @@ from irt_assets.adaptive.yaml_lines import Part
 from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.item_analysis.forms import store_forms
-from irt_assets.responses.scale_decisions import FORM_OF, record_decisions
+from irt_assets.scales.scale_decisions import FORM_OF, record_decisions
 from irt_assets.scores.releases import released_tables
 from irt_psychometrics.assembly import assemble
 from resources.failures import PermanentFailure

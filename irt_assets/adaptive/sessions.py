@@ -33,8 +33,8 @@ from irt_assets.adaptive.stored_banks import read_session_bank, store_bank
 from irt_assets.adaptive.versions import TestVersion, versions_in_force
 from irt_assets.common.arrays import Floats
 from irt_assets.intake.max_scores import known_maxima
-from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from irt_assets.responses.points import is_possible, read_points
+from irt_assets.scales.item_status import Withdrawals, read_withdrawals
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import simulate
 from resources.failures import PermanentFailure

@@ -18,7 +18,7 @@ from irt_assets.adaptive.versions import TestVersion, versions_in_force
 from irt_assets.blocks import Figure, number, percent, table
 from irt_assets.common.arrays import Floats, Mask, finite
 from irt_assets.common.partitions import Month, month_of
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.adaptive import SimulatedTests, simulate
 from irt_psychometrics.plots import Chart

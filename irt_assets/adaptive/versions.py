@@ -11,7 +11,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.responses.scale_decisions import require_text, standing_decisions
+from irt_assets.scales.scale_decisions import require_text, standing_decisions
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value, records
 from resources.postgres.form_names import lock_form_names, require_free_names

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from irt_assets.backup.places import MANIFEST
 from irt_assets.ledger.publications import in_force
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from resources.failures import PermanentFailure
 from resources.postgres.schema_version import SchemaVersion
 from resources.tables import METADATA, irreplaceable_rows

@@ -18,7 +18,7 @@ from irt_assets.gates.model_gates import LIMITS, MEASURES
 from irt_assets.ledger.fit_spec import ComparedMisfit, FitStatistics, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics import Calibration
 from irt_psychometrics.estimation import Shape
 from irt_psychometrics.itemfit import WindowGrowth

@@ -26,7 +26,7 @@ from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.fits import explanation, latest_staged
 from irt_assets.responses.closed_months import scales_of_month
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.estimation import Flag
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, row_table
 from resources.files.object_store import ObjectStore

@@ -22,8 +22,8 @@ from irt_assets.ledger.values_with_errors import (
     linked_window,
     set_in_force_with_errors,
 )
-from irt_assets.responses.item_status import read_withdrawals
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.item_status import read_withdrawals
+from irt_assets.scales.scale import Scale, read_scales
 from resources.postgres.database import Database, advisory_lock
 
 

@@ -13,7 +13,7 @@ from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import months_between
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.plots import Chart, Picture
 
 MONTHS_SHOWN = 24

@@ -44,7 +44,6 @@ from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import (
     CALIBRATION_COLUMNS,
@@ -54,6 +53,7 @@ from irt_assets.responses.snapshot import (
     snapshot_for_scale,
     stored_rules,
 )
+from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.spark.fit_location import choose_engine, count_items
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError, Responses
 from irt_psychometrics.itemfit import Observed

@@ -26,9 +26,9 @@ from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.publications import in_force, items_published_by
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.stored_window import JudgedWindow, share_for_run, stored_window
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure, TransientFailure

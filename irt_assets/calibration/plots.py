@@ -18,7 +18,7 @@ from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import with_capital
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_psychometrics import Calibration
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import ItemRow

@@ -23,7 +23,7 @@ from irt_assets.ledger.publications import Publication, items_ever_published, pu
 from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
 from irt_assets.responses.closed_months import scales_of_month
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import advisory_lock, one_value
 

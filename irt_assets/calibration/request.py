@@ -23,12 +23,12 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import spec_of
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
-from irt_assets.responses.eligibility.rules import Latent
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import earlier_responses
-from irt_assets.responses.scored_models import ModelInBank, models_in_bank, models_in_words, scored_item_model
 from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
+from irt_assets.scales.rules import Latent
+from irt_assets.scales.scale import Scale
+from irt_assets.scales.scored_models import ModelInBank, models_in_bank, models_in_words, scored_item_model
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.estimation import EarlierAnswers, Shape
 from irt_psychometrics.itemfit import FitSummary, Growth, ItemSums

@@ -7,7 +7,7 @@ import psycopg
 from irt_assets.gates.month_status import no_origin_error
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
 from irt_psychometrics.linking import AnchorSet, Linking, link
 

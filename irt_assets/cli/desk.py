@@ -22,7 +22,7 @@ from irt_assets.engines import registry
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.library_files import FILES, open_rows
-from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
+from irt_assets.scales.rules import LatentRule, PublicationRules
 from irt_psychometrics.commands import (
     fit as fit_answers,
     score as score_answers,

@@ -75,7 +75,7 @@ def os_user() -> str:
 
 def signature(by: str) -> str:
     """Return the name to record for a decision, with the account that ran the command if a login is set up."""
-    from irt_assets.responses.scale_decisions import require_text  # imports psycopg, see above
+    from irt_assets.scales.scale_decisions import require_text  # imports psycopg, see above
 
     name = require_text("name", by)
     return f"{name} (irt, {os_user()})" if current_settings().has_login else name
@@ -83,7 +83,7 @@ def signature(by: str) -> str:
 
 def require_reason(reason: str) -> str:
     """Return the reason to record for a decision."""
-    from irt_assets.responses.scale_decisions import require_text  # see above
+    from irt_assets.scales.scale_decisions import require_text  # see above
 
     return require_text("reason", reason)
 

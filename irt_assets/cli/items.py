@@ -32,7 +32,7 @@ from irt_assets.cli.installation import By, Reason, current_database
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import rekey as decide_key, release, withdrawal
 from irt_assets.intake.library_files import FILES
-from irt_assets.responses.item_status import Status, item_status
+from irt_assets.scales.item_status import Status, item_status
 from irt_psychometrics.commands import analyse as analyse_answers
 
 app = typer.Typer(no_args_is_help=True)

@@ -11,7 +11,7 @@ from irt_assets.decisions.lineage import lineage as trace
 from irt_assets.decisions.rekey import key_decisions
 from irt_assets.ledger.decisions import decisions_on, newest_decisions
 from irt_assets.reports.decision_blocks import decisions_table, publications
-from irt_assets.responses.item_status import item_status
+from irt_assets.scales.item_status import item_status
 
 app = typer.Typer()
 

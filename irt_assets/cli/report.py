@@ -17,8 +17,8 @@ from irt_assets.common.job_names import LEARNER_REPORT_JOB
 from irt_assets.common.partitions import WEEKS, parse_week
 from irt_assets.reports import drift_month, form_blocks, learner_copies
 from irt_assets.reports.form_facts import form_facts
-from irt_assets.responses.scales import named_scale, read_scales
 from irt_assets.runs.start import start
+from irt_assets.scales.scale import named_scale, read_scales
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 

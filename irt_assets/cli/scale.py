@@ -25,12 +25,12 @@ from irt_assets.ledger.fits import months_with_other_fit_rules, months_with_othe
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.reports import scale_blocks
 from irt_assets.reports.scale_facts import as_dict, scale_facts
-from irt_assets.responses.eligibility.rules import STAGES, valid_values
-from irt_assets.responses.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
-from irt_assets.responses.scales import change_rules, named_scale, preview_rules, read_scales
 from irt_assets.responses.snapshot import current_snapshots, months_with_changed_rules
 from irt_assets.runs.in_process_runs import reevaluate_checks
 from irt_assets.runs.queue import queue_judging
+from irt_assets.scales.rules import STAGES, valid_values
+from irt_assets.scales.scale import change_rules, named_scale, preview_rules, read_scales
+from irt_assets.scales.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
 from irt_assets.scores.standards import mark_to_undo, plan_mark, set_mark, undo_sentences
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure, TransientFailure

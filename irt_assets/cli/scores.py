@@ -22,7 +22,7 @@ from irt_assets.decisions.exports import write_export
 from irt_assets.item_analysis.stored import analysed_months
 from irt_assets.reports.equating_blocks import equating_blocks
 from irt_assets.reports.score_blocks import score_table
-from irt_assets.responses.scales import initialised_scale
+from irt_assets.scales.scale import initialised_scale
 from irt_assets.scores import standards
 from irt_assets.scores.equating import choice_of_method, choose_equating, compare_methods, preview_choice
 from irt_assets.scores.form_tables import FormTable, as_rows, compute_month, newest_tables, tables_overview

@@ -28,8 +28,8 @@ from irt_assets.ledger.anchors import (
 from irt_assets.ledger.decisions import DecisionSubject, record_release_decisions
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.steps import step_of
-from irt_assets.responses.item_status import item_status
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.item_status import item_status
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
 from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link
 from resources.failures import PermanentFailure

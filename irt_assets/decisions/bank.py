@@ -13,8 +13,8 @@ import psycopg
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.gates.gates import item_problems
 from irt_assets.ledger.fitted_items import FittedItem, bank_rows
-from irt_assets.responses.item_status import Status, item_status
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.item_status import Status, item_status
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.items import ItemRow
 
 IN_USE, NOT_PUBLISHED, WITHDRAWN = "in use", "not published", "withdrawn"

@@ -16,12 +16,12 @@ from irt_assets.intake.staging import IMPORTS
 from irt_assets.ledger import closings
 from irt_assets.ledger.month_state import latest_attempt
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.open_months import scales_to_compare, scales_with_changed_verdicts
-from irt_assets.responses.scale_decisions import require_text
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshots, lock_month, settings_differ
 from irt_assets.responses.verdicts import days_that_differ
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale, read_scales
+from irt_assets.scales.scale_decisions import require_text
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value
 

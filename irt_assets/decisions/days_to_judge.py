@@ -12,10 +12,10 @@ import psycopg
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import abilities_start
-from irt_assets.responses.scales import RuleChange, Scale, read_scales
 from irt_assets.responses.verdicts import JUDGING_RULES, days_without_verdicts, rules_hash
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import RuleChange, Scale, read_scales
 from resources.postgres.database import first_column
 
 _JUDGED_DAYS = """

@@ -6,7 +6,7 @@ it: a month of one model cannot be linked to anchors of another. Anchors of the 
 a change from or to a 3PL is refused if they do not suit it.
 
 A preview is the change itself, rolled back. Does not belong here: the model of a window (see
-`responses.scale_decisions`) and the causes that make a month stale (see `month_status`).
+`scales.scale_decisions`) and the causes that make a month stale (see `month_status`).
 """
 
 from collections.abc import Callable, Mapping
@@ -34,11 +34,11 @@ from irt_assets.ledger.anchors import (
 from irt_assets.ledger.month_state import months_made_with
 from irt_assets.ledger.origin_fit import OriginFit, origin_fit, record_anchor_hash
 from irt_assets.ledger.steps import last_done_month
-from irt_assets.responses.eligibility.rules import OCCASIONS
-from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
-from irt_assets.responses.scales import Scale, initialised_scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
+from irt_assets.scales.rules import OCCASIONS
+from irt_assets.scales.scale import Scale, initialised_scale, read_scales
+from irt_assets.scales.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_psychometrics.items import Model, Priors, item_model
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore

@@ -14,10 +14,10 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.ledger import fits
 from irt_assets.ledger.origin_fit import overlapping_origin
-from irt_assets.responses.scales import initialised_scale
-from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
+from irt_assets.scales.scale import initialised_scale
+from irt_assets.scales.scored_models import ModelInBank, models_in_bank
 from irt_psychometrics import Calibration
 from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure

@@ -1,6 +1,6 @@
 """Preview and decide changes to the movement of a scale's abilities (variance and growth) for future months.
 
-Only θ and its readers depend on it; fits, linkings, published values and drift do not. `responses.scale_decisions`
+Only θ and its readers depend on it; fits, linkings, published values and drift do not. `scales.scale_decisions`
 reads the values in force; `abilities.batch` computes θ.
 """
 
@@ -18,7 +18,8 @@ from irt_assets.decisions.model_change import DatedChange, first_open_month, new
 from irt_assets.decisions.release_impact import ThetaShift
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.steps import last_done_month
-from irt_assets.responses.scale_decisions import (
+from irt_assets.scales.scale import initialised_scale, read_scales
+from irt_assets.scales.scale_decisions import (
     AUTO,
     MOVEMENT,
     ScaleDecision,
@@ -28,7 +29,6 @@ from irt_assets.responses.scale_decisions import (
     read_decisions,
     record_decisions,
 )
-from irt_assets.responses.scales import initialised_scale, read_scales
 from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock

@@ -22,11 +22,11 @@ from irt_assets.ledger.movement_proposals import MovementProposal, newest_propos
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.ledger.steps import last_done_month
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.item_status import DAY
-from irt_assets.responses.scale_decisions import MOVEMENT, Subject, proposals_wanted, read_decisions
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
+from irt_assets.scales.item_status import DAY
+from irt_assets.scales.scale import Scale, read_scales
+from irt_assets.scales.scale_decisions import MOVEMENT, Subject, proposals_wanted, read_decisions
 from irt_psychometrics import PsychometricsError, Responses
 from irt_psychometrics.estimation import MovementEstimate
 from irt_psychometrics.itemfit import WindowGrowth

@@ -32,8 +32,8 @@ from irt_assets.ledger.encoding import encode
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.origin_fit import OriginFit, origin_fit, record_anchor_hash
 from irt_assets.ledger.publications import Publication, publish
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale, rules_from_settings, store_scale
 from irt_psychometrics.items import Model, item_model
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value

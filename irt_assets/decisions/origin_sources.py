@@ -20,13 +20,13 @@ from irt_assets.gates.evidence import Evidence
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import Anchors, Topics
 from irt_assets.ledger.fit_spec import StagedSpec
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.proposed_window import proposed_window
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, columns_with_scores, store_attempts
 from irt_assets.responses.stored_window import share_for_run
 from irt_assets.responses.window import without_ids
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import BreakdownError, Calibration, ItemParameters
 from irt_psychometrics.items import MAX_SCORE, ItemRow, Model
 from resources.cluster.relational import on_postgres

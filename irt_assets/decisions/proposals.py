@@ -17,8 +17,8 @@ import psycopg
 from irt_assets.ledger.decisions import DecisionSubject
 from irt_assets.ledger.proposals import newest_windows_of, read_proposals
 from irt_assets.ledger.steps import step_of, steps_of_month
-from irt_assets.responses.item_status import Status, item_status
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.item_status import Status, item_status
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure

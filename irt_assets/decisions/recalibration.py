@@ -31,10 +31,10 @@ from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.proposals import NewProposal, append_proposals
 from irt_assets.ledger.steps import steps
 from irt_assets.responses.facts import KEY
-from irt_assets.responses.scales import Scale, initialised_scale
-from irt_assets.responses.scored_models import models_in_bank
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
+from irt_assets.scales.scale import Scale, initialised_scale
+from irt_assets.scales.scored_models import models_in_bank
 from irt_psychometrics import BreakdownError, Calibration, Responses
 from irt_psychometrics.estimation import Shape
 from irt_psychometrics.linking import Linking

@@ -23,10 +23,10 @@ from irt_assets.ledger.closings import reopen_months
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import ability_start
-from irt_assets.responses.item_keys import DROPPED, RIGHT, Key
-from irt_assets.responses.scale_decisions import KEY_OF, record_decisions, require_text, standing_decisions
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
+from irt_assets.scales.item_keys import DROPPED, RIGHT, Key
+from irt_assets.scales.scale import Scale, read_scales
+from irt_assets.scales.scale_decisions import KEY_OF, record_decisions, require_text, standing_decisions
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, first_column, named_rows
 

@@ -19,7 +19,7 @@ from irt_assets.ledger.decisions import record_release_decisions
 from irt_assets.ledger.proposals import scales_proposed_for
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.responses.open_months import scales_with_changed_verdicts
-from irt_assets.responses.scale_decisions import require_text
+from irt_assets.scales.scale_decisions import require_text
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 

@@ -19,8 +19,8 @@ from irt_assets.decisions.proposals import Proposal, open_changes
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import last_done_month
 from irt_assets.responses.facts import ability_start
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import Responses
 from irt_psychometrics.items import ItemRow
 

@@ -27,8 +27,8 @@ from irt_assets.decisions.release import lock_ledgers, next_month
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.ledger.decisions import last_standing_decision, record_release_decisions, window_accepted_after
 from irt_assets.ledger.publications import Publication, publications_of, publish
-from irt_assets.responses.scale_decisions import require_text
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
+from irt_assets.scales.scale_decisions import require_text
 from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database

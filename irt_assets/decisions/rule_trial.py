@@ -1,6 +1,6 @@
 """Try different rules or anchors of a scale on a month: its steps run in a transaction that is rolled back.
 
-`responses.scales` changes the rules.
+`scales.scale` changes the rules.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.proposed_window import propose_snapshot
-from irt_assets.responses.scales import RuleChange, Scale, preview_rules, read_scales, write_rules
 from irt_assets.responses.snapshot import current_snapshot, lock_month, snapshot_for_scale
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
+from irt_assets.scales.scale import RuleChange, Scale, preview_rules, read_scales, write_rules
 from irt_psychometrics import ItemParameters, PsychometricsError
 from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure

@@ -13,8 +13,8 @@ from typing import Literal
 import psycopg
 
 from irt_assets.ledger.anchors import anchors_among
-from irt_assets.responses.item_status import Status, item_status
-from irt_assets.responses.scale_decisions import require_text
+from irt_assets.scales.item_status import Status, item_status
+from irt_assets.scales.scale_decisions import require_text
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 

@@ -11,7 +11,7 @@ from irt_assets.gates.evidence import load_evidence
 from irt_assets.gates.linking_gates import anchors_agree
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.decisions import newest_decisions
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.files import SCALE_ID
 from irt_psychometrics.estimation import Flag
 from resources.postgres.database import Database

@@ -20,12 +20,12 @@ from irt_assets.intake.report import ImportReport
 from irt_assets.reports import drift_month
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.eligibility.minimum import propose_minimum, recommend
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.stored_window import stored_window
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.runs.in_process_runs import run_month
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import Responses
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure

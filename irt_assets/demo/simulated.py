@@ -34,9 +34,9 @@ from irt_assets.ledger.steps import last_settled_at, steps_of_month
 from irt_assets.reports import drift_month, learner_copies, learner_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
-from irt_assets.responses.scale_decisions import Subject, record_decisions
-from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.runs.in_process_runs import run_month
+from irt_assets.scales.scale import change_rules, read_scales
+from irt_assets.scales.scale_decisions import Subject, record_decisions
 from irt_assets.scores.issuing import issue_scores
 from irt_assets.scores.releases import release_table, released_tables
 from irt_assets.scores.standards import plan_mark, set_mark

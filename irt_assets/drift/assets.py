@@ -31,7 +31,7 @@ from irt_assets.drift.information import TEST_ID, ScaleInformation, information_
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow, DriftRow, InformationRow, read_compared_items
 from irt_assets.engines.spec import LIGHT_POOL
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.plots import Picture
 from resources import tables
 from resources.dagster_schema import stored_in

@@ -20,7 +20,7 @@ from irt_assets.drift.uncompared_months import unjudged_scales
 from irt_assets.drift.unestimated_items import find_missing_items
 from irt_assets.ledger.decisions import decisions_on_drift
 from irt_assets.ledger.publications import in_force
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics import ItemParameters
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, row_table
 

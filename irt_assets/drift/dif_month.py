@@ -21,10 +21,10 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.cited_fits import models_of_fits
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.origin_fit import overlapping_origin
-from irt_assets.responses.eligibility.rules import Latent
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
+from irt_assets.scales.rules import Latent
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import BreakdownError, Responses
 from irt_psychometrics.dif import Dif
 from irt_psychometrics.items import Model, item_model

@@ -17,9 +17,9 @@ from irt_assets.ledger.values_with_errors import LinkedWindow, linked_window
 from irt_assets.responses.columns import codes, max_scores, numbers
 from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.facts import KEY, SCORES
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_for_run, sample_for_run, snapshot_for_scale
 from irt_assets.responses.window import categories_of, given_points
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.drift import TimedAnswers
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings

@@ -19,7 +19,7 @@ from irt_assets.drift.month_comparison import ComparedMonth, compare_month
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated_items import UnestimatedItems, examine_unestimated_items
 from irt_assets.ledger.testlets import EffectsInForce, effects_in_force
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import BreakdownError, ItemParameters, PsychometricsError
 from irt_psychometrics.information import Information, InformationLoss
 from irt_psychometrics.items import Model, item_model

@@ -19,7 +19,7 @@ from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.month_comparison import ComparedMonth, compare_month
 from irt_assets.drift.unestimated_items import UnestimatedItems, examine_unestimated_items
 from irt_assets.ledger.values_with_errors import compare_with_published
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import BreakdownError, PsychometricsError
 from irt_psychometrics.drift import Drift
 from irt_psychometrics.items import Model, item_model

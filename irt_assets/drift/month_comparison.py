@@ -17,7 +17,7 @@ from irt_assets.ledger.values_with_errors import (
     linked_window,
     set_in_force_with_errors,
 )
-from irt_assets.responses.scales import Scale, accepted_subjects
+from irt_assets.scales.scale import Scale, accepted_subjects
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.drift import Drift
 from irt_psychometrics.linking import AnchorSet

@@ -11,7 +11,7 @@ from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
 
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from resources.postgres.database import records
 
 MONTHS_SHOWN = 12

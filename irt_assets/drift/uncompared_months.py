@@ -14,7 +14,7 @@ from irt_assets.gates.gates import failures, hold_reasons_and_remedy
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import step_of
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from resources.files.object_store import ObjectStore
 
 

@@ -14,8 +14,8 @@ from irt_assets.common.partitions import Month
 from irt_assets.drift import evidence
 from irt_assets.drift.month_comparison import ComparedMonth
 from irt_assets.ledger.fits import linked_fit
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import eligible_responses_of
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import Responses
 from irt_psychometrics.drift import Drift
 from irt_psychometrics.estimation import Flag

@@ -20,9 +20,9 @@ from irt_assets.common.wording import some_of
 from irt_assets.gates.gates import item_problems
 from irt_assets.ledger.fits import LinkedFit, engines_tried, latest_staged, linked_fit, model_difference
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import snapshot_for_scale
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 
 _MAX_NAMED = 10
 

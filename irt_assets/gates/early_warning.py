@@ -17,8 +17,8 @@ from irt_assets.common.wording import quantity, some_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.linked_windows import last_sound_month
 from irt_assets.ledger.publications import publications_in_force
-from irt_assets.responses.eligibility.rules import PublicationRules
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import PublicationRules
+from irt_assets.scales.scale import Scale
 
 MAX_SHIFT = {"slope": 0.20, "intercept": 0.30}
 """Largest change of a linking constant since the last month without a warning (mean and SD of the learners' θ)."""

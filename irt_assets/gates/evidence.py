@@ -22,9 +22,9 @@ from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import released_constants
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import items_held_before
-from irt_assets.responses.scale_decisions import Subject
-from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, snapshot_for_scale, snapshot_problem
+from irt_assets.scales.scale import Scale, accepted_subjects
+from irt_assets.scales.scale_decisions import Subject
 from irt_psychometrics import Calibration
 from irt_psychometrics.linking import MonthConstants
 from resources.files.object_store import ObjectStore

@@ -26,7 +26,7 @@ from irt_assets.gates.month_classification import NOT_JUDGED
 from irt_assets.ledger.fits import StagedFit, model_difference
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.responses.eligibility.attempts import Reason, count_rejected
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_psychometrics.estimation import Flag
 
 

@@ -13,9 +13,9 @@ from irt_assets.gates.model_gates import MAX_RATIO, dependence_clause, eigenvalu
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, TopContributors
 from irt_assets.ledger.month_state import Reference
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError, Responses
 from irt_psychometrics.itemfit import Measure, Window
 from resources.failures import PermanentFailure

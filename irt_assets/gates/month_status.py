@@ -31,9 +31,9 @@ from irt_assets.ledger.steps import Step, steps
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.open_months import scales_with_changed_verdicts
-from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, settings_differ, snapshot_of
+from irt_assets.scales.scale import Scale, read_scales
+from irt_assets.scales.scored_models import ModelInBank, models_in_bank
 from irt_psychometrics import PsychometricsError
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter

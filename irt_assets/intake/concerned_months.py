@@ -6,7 +6,7 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.common.partitions import day_bounds
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from resources.postgres.database import first_column
 
 

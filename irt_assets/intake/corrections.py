@@ -17,8 +17,8 @@ from irt_assets.common.wording import join_names, quantity
 from irt_assets.intake.concerned_months import months_concerned
 from irt_assets.intake.staging import correction_sql, lock_out_imports_and_posts
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
-from irt_assets.responses.item_keys import DROPPED, RIGHT, Key, key_in_words
 from irt_assets.responses.snapshot import current_snapshots
+from irt_assets.scales.item_keys import DROPPED, RIGHT, Key, key_in_words
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 

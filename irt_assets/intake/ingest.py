@@ -42,7 +42,7 @@ from irt_assets.intake.scoring import (
 from irt_assets.intake.sources import BadRow, Batch, Source, names_of, plain_rows
 from irt_assets.intake.staging import Staging, wait_for_posts
 from irt_assets.intake.times import ZoneNeeded, find_zone
-from irt_assets.responses.item_keys import Key
+from irt_assets.scales.item_keys import Key
 from irt_psychometrics.commands import Files
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import one_value

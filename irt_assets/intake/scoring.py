@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from irt_assets.intake.choices import spellings
 from irt_assets.intake.library_files import open_rows, refusals
 from irt_assets.intake.mapping import ByPattern
-from irt_assets.responses.item_keys import Key
+from irt_assets.scales.item_keys import Key
 from irt_psychometrics.commands import Files
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.intake.report import ERASED, WITHDRAWN
 from irt_assets.responses.erased import HASHED, names_of_erased
-from irt_assets.responses.item_keys import DROPPED, RIGHT, Key
+from irt_assets.scales.item_keys import DROPPED, RIGHT, Key
 from resources.postgres.database import LOCK, advisory_lock, first_column, lock_key, one_value
 from resources.postgres.log_months import INCOMING, fill_new_months, partition_of, partitions_of_log
 from resources.tables import response_log

@@ -9,8 +9,8 @@ from irt_assets.common.wording import quantity, some_of
 from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.kpi_definitions import RANGES
-from irt_assets.responses.item_keys import RIGHT, Key, key_in_words
 from irt_assets.responses.verdicts import count_differing_verdicts, days_that_differ
+from irt_assets.scales.item_keys import RIGHT, Key, key_in_words
 from resources.cluster.relational import holds_log
 from resources.postgres.database import first_column, one_value
 

@@ -12,9 +12,9 @@ from irt_assets.invariants.forecast_errors import by_decile, compare_losses, for
 from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.facts import LOOKBACK
-from irt_assets.responses.item_status import DAY, microseconds
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
+from irt_assets.scales.item_status import DAY, microseconds
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import Responses
 from irt_psychometrics.scoring import Movement
 

@@ -16,7 +16,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.gates.month_classification import MonthState
 from irt_assets.invariants.open_violations import SEVERITY
 from irt_assets.ledger.steps import steps
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from resources.alerts.outbox import Severity
 from resources.failures import is_transient
 from resources.files.object_store import ObjectStore

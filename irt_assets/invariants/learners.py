@@ -18,8 +18,8 @@ from irt_assets.invariants.invariant import (
 )
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.facts import ability_start
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_groups
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics import ItemParameters
 from resources.postgres.database import one_value
 from resources.postgres.warehouse import read_arrow

@@ -11,7 +11,7 @@ from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import natural_order
 from irt_assets.item_analysis.answers import complete_form
 from irt_assets.item_analysis.stored import FormRow, ItemRow, OptionRow, RestScore, SubscoreRow, TracePoint
-from irt_assets.responses.eligibility.rules import WarningRules
+from irt_assets.scales.rules import WarningRules
 from irt_psychometrics import ItemParameters, PsychometricsError, Responses
 from irt_psychometrics.classical import Choices, OptionStatistics, analyse_items, subscores
 from irt_psychometrics.items import ItemRow as Parameters

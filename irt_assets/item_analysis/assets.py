@@ -19,7 +19,7 @@ from irt_assets.item_analysis.flags import find_option_above_key
 from irt_assets.item_analysis.key_evidence import describe_rival, named_options
 from irt_assets.item_analysis.periods import analyse_day, analyse_month
 from irt_assets.item_analysis.stored import SUMMARY, ItemRow, OptionRow, read_items
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from resources import tables
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, row_table, stored_in
 from resources.files.object_store import ObjectStore

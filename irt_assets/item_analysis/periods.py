@@ -16,11 +16,11 @@ from irt_assets.item_analysis.stored import write_analysis
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.proposed_window import proposed_window
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import read_for_run, snapshot_for_scale
 from irt_assets.responses.stored_window import share_for_run, stored_window
 from irt_assets.responses.verdict_states import record_states, states_of_verdicts
 from irt_assets.responses.verdicts import days_that_differ
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import PsychometricsError
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import ObjectStore

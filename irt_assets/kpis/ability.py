@@ -19,10 +19,10 @@ from irt_assets.kpis.behaviour import microseconds
 from irt_assets.kpis.kpi_definitions import MIN_ANSWERS
 from irt_assets.kpis.progress import improvement, variance_since
 from irt_assets.ledger.publications import PublishedSet
-from irt_assets.responses import item_status
 from irt_assets.responses.facts import ability_start
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import answers_to, responses_of
+from irt_assets.scales import item_status
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters, Responses
 from irt_psychometrics.scoring import Curves
 

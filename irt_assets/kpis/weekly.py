@@ -32,9 +32,9 @@ from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import abilities_start
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scored_answers
 from irt_assets.responses.verdict_states import record_states, states_of_verdicts
+from irt_assets.scales.scale import Scale, read_scales
 from resources import tables
 from resources.cluster.relational import Run, copy_to_memory, on_log, on_postgres, on_spark, require_judged
 from resources.postgres import warehouse

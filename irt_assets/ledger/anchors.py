@@ -16,7 +16,7 @@ from irt_assets.common.arrays import Floats
 from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.ledger.cited_fits import further_errors_of_origins
 from irt_assets.ledger.encoding import item_as_json, item_columns
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import Calibration, ItemParameters
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.linking import AnchorSet

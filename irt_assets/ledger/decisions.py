@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import psycopg
 
-from irt_assets.responses.scale_decisions import require_text
+from irt_assets.scales.scale_decisions import require_text
 from resources.postgres.database import named_rows, one_value, records
 
 DecisionKind = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from irt_assets.common.arrays import Floats
-from irt_assets.responses.eligibility.rules import Latent, LatentRule, Occasions, PublicationRules
+from irt_assets.scales.rules import Latent, LatentRule, Occasions, PublicationRules
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.estimation import Shape
 from irt_psychometrics.itemfit import Measure, WindowGrowth

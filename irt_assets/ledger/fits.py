@@ -28,10 +28,10 @@ from irt_assets.ledger.fit_spec import (
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit
 from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.relations import IN_USE, LATEST_STAGED, MONTHS_IN_USE, TIME_OF_ATTEMPT
-from irt_assets.responses.eligibility.rules import STAGE_OF, Rules
-from irt_assets.responses.scales import Scale
-from irt_assets.responses.scored_models import ModelInBank, models_in_words
 from irt_assets.responses.snapshot import Snapshot, settings_differ
+from irt_assets.scales.rules import STAGE_OF, Rules
+from irt_assets.scales.scale import Scale
+from irt_assets.scales.scored_models import ModelInBank, models_in_words
 from irt_psychometrics import Calibration, PsychometricsError
 from irt_psychometrics.items import ItemRow, Priors, item_model
 from irt_psychometrics.linking import Linking

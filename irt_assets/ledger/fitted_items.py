@@ -10,7 +10,7 @@ import psycopg
 from irt_assets.ledger.encoding import item_columns
 from irt_assets.ledger.publications import in_force_query
 from irt_assets.ledger.relations import MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.items import ItemRow
 from resources.postgres.database import named_rows, one_value
 

@@ -13,7 +13,7 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.linking import MonthConstants
 from resources.postgres.database import first_column, named_rows, one_value, records
 

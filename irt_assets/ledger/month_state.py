@@ -8,9 +8,9 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import FitSettings, SetStatistics
 from irt_assets.ledger.relations import FIT_SETTINGS, LATEST_FIRST, LATEST_STAGED, MONTHS_IN_USE
-from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
+from irt_assets.scales.scale import Scale
+from irt_assets.scales.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from resources.postgres.database import named_rows, one_value, record
 
 

@@ -17,7 +17,7 @@ import psycopg
 
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.testlets import EffectsInForce, effects_in_force
-from irt_assets.responses.item_status import Withdrawals, read_withdrawals
+from irt_assets.scales.item_status import Withdrawals, read_withdrawals
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import ParameterErrors
 from resources.postgres.database import first_column, named_rows

@@ -22,7 +22,7 @@ from irt_assets.ledger.cited_fits import (
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import Calibration, ItemParameters
 from irt_psychometrics.drift import Comparison, Published
 from irt_psychometrics.items import Model

@@ -42,10 +42,10 @@ from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.reports.classical_blocks import key_warnings
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
-from irt_assets.responses.item_status import item_status
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run, snapshot_for_scale, snapshot_of
 from irt_assets.responses.window import scored_responses_of
+from irt_assets.scales.item_status import item_status
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters, Responses
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import ItemRow

@@ -25,8 +25,8 @@ from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.decision_blocks import moved_anchors_table
 from irt_assets.reports.drift_facts import Facts
-from irt_assets.responses.eligibility.rules import PublicationRules
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import PublicationRules
+from irt_assets.scales.scale import Scale
 
 ANCHORS_CAPTION = (
     "Each anchor's change in b since the anchor set was frozen, as the anchors that did not move link them, with 95 % "

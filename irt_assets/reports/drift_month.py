@@ -16,7 +16,7 @@ from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.reports import drift_report
 from irt_assets.reports.artifacts import Artifact, Format, store_report
 from irt_assets.reports.drift_facts import gather
-from irt_assets.responses.scales import named_scale, read_scales
+from irt_assets.scales.scale import named_scale, read_scales
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database, first_column

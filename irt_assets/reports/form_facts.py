@@ -10,7 +10,7 @@ from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.linked_windows import linked_origin, linkings_of
 from irt_assets.ledger.origin_fit import overlapping_origin
 from irt_assets.ledger.publications import publications_in_force
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_assets.scores.form_tables import FormTable, compute_month, form_items, newest_tables
 from irt_assets.scores.issued import IssuedScore, current_scores
 from irt_assets.scores.releases import TableRelease, preview_release, released_tables

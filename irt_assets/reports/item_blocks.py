@@ -45,7 +45,7 @@ from irt_assets.item_analysis.stored import ItemRow as ClassicalRow
 from irt_assets.reports.classical_blocks import SHAPES
 from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_facts import ItemFacts
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.estimation import Flag
 from irt_psychometrics.itemfit import Observed

@@ -22,10 +22,10 @@ from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, months_of_i
 from irt_assets.ledger.origin_fit import origin_fit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.reports.drift_facts import ItemFindings, observed_of
-from irt_assets.responses.item_status import Status, item_status
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
+from irt_assets.scales.item_status import Status, item_status
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.itemfit import Observed

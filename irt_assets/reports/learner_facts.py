@@ -29,8 +29,8 @@ from irt_assets.reports.learner_verdicts import Topic
 from irt_assets.reports.learner_words import language_of
 from irt_assets.reports.topic_differences import topic_differences
 from irt_assets.responses.facts import abilities_start
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import answers_to, responses_of, scored_answers
+from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scores.issued import counting_scores, issued_scores
 from irt_assets.scores.reported import reported_scale
 from irt_psychometrics import ItemParameters

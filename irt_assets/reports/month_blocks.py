@@ -67,8 +67,8 @@ from irt_assets.reports.drift_linking import linking
 from irt_assets.reports.place_in_order import PlaceInOrder, growth_by_place
 from irt_assets.responses.closing_records import ClosedMonth, read_states
 from irt_assets.responses.eligibility.attempts import Reason
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import snapshot_for_scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.itemfit import WindowGrowth
 

@@ -43,8 +43,8 @@ from irt_assets.decisions.movement_proposal import remarks
 from irt_assets.ledger.movement_proposals import MovementProposal
 from irt_assets.reports import origin_report
 from irt_assets.reports.scale_facts import SHARES, MeasuredMonth, ScaleFacts
-from irt_assets.responses.eligibility.rules import STAGES
-from irt_assets.responses.scale_decisions import MOVEMENT, PRIORS, decision_in_force
+from irt_assets.scales.rules import STAGES
+from irt_assets.scales.scale_decisions import MOVEMENT, PRIORS, decision_in_force
 from irt_assets.scores.standards import Standard, mark_in_force
 from irt_psychometrics.items import item_model
 from irt_psychometrics.plots import Chart, wright_map

@@ -20,9 +20,9 @@ from irt_assets.decisions.origin import OriginSummary, read_origin
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.linked_windows import last_fitted_month, linkings_of
 from irt_assets.ledger.movement_proposals import MovementProposal, newest_proposal
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scale_decisions import ScaleDecision, read_decisions
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
+from irt_assets.scales.scale_decisions import ScaleDecision, read_decisions
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.linking import AnchorSet
 from resources.postgres.database import records

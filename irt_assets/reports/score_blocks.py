@@ -24,7 +24,7 @@ from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import join_names, sentence
 from irt_assets.item_analysis.stored import FormRow
 from irt_assets.reports.form_facts import FormFacts, ReportedForm
-from irt_assets.responses.eligibility.rules import MAX_REPORTED
+from irt_assets.scales.rules import MAX_REPORTED
 from irt_assets.scores.form_tables import COLUMNS, FormTable
 from irt_assets.scores.releases import TableRelease
 from irt_psychometrics import PsychometricsError

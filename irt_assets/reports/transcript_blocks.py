@@ -10,7 +10,7 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.blocks import Block, Cell, Document, List, Moment, Paragraph, Section, Text, table
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scores.issued import IssuedScore, counting_scores, issued_scores, newest_of_sittings
 from resources.version import code_version
 

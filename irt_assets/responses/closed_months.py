@@ -10,8 +10,8 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.eligibility.rules import Rules, settings_of_stage
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.rules import Rules, settings_of_stage
+from irt_assets.scales.scale import Scale, read_scales
 
 
 def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Scale]:

@@ -11,8 +11,8 @@ import ibis
 import ibis.expr.types as ir
 
 from irt_assets.responses.answers import Time, attempts_between, instant
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 from resources.postgres.relations import LEARNER, QUESTION
 
 LOOKBACK = timedelta(days=365)

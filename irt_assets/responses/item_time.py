@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.responses.answers import Time, attempts_between
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from resources.cluster.relational import Run, on_nearest_log
 from resources.postgres.database import advisory_lock, named_rows, one_value
 from resources.postgres.warehouse import copy_arrow

@@ -20,8 +20,8 @@ from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.item_time import ensure_item_times
 from irt_assets.responses.open_months import open_months
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day, judge_differing
+from irt_assets.scales.scale import read_scales
 from resources import tables
 from resources.cluster.relational import holds_log
 from resources.dagster_schema import stored_in, taken_over

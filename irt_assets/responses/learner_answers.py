@@ -33,9 +33,9 @@ from irt_assets.responses.facts import (
     judged_columns,
     lookback_start,
 )
-from irt_assets.responses.item_status import DAY, Withdrawals, instant_of, microseconds
 from irt_assets.responses.item_time import ensure_item_times, median_times
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.item_status import DAY, Withdrawals, instant_of, microseconds
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import Responses
 from resources.postgres.database import one_value
 

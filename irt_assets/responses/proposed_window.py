@@ -7,12 +7,12 @@ import ibis
 import psycopg
 
 from irt_assets.common.partitions import Month
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, record_snapshot, rules_of, store_attempts
 from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import stage_verdicts
 from irt_assets.responses.window import without_ids
+from irt_assets.scales.scale import Scale, read_scales
 from resources.cluster.relational import holds_log
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from irt_assets.responses.answers import instant
-from irt_assets.responses.item_status import EPOCH
+from irt_assets.scales.item_status import EPOCH
 from resources.cluster.relational import Backend, Run
 
 MARK = "v3:"

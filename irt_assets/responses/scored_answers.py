@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from irt_assets.responses.answers import attempts_with_verdicts, instant
 from irt_assets.responses.columns import codes, instants, max_scores, numbers
 from irt_assets.responses.facts import lookback_start
-from irt_assets.responses.item_status import Withdrawals, microseconds
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.verdicts import judge_missing
 from irt_assets.responses.window import collect_scored
+from irt_assets.scales.item_status import Withdrawals, microseconds
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import Responses
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database

@@ -20,9 +20,7 @@ import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import Month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
-from irt_assets.responses.eligibility.rules import Rules, settings_of_stage
 from irt_assets.responses.facts import KEY, SCORES
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     SnapshotManifest,
     SpoiltSnapshotError,
@@ -41,6 +39,8 @@ from irt_assets.responses.stored_window import (
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import JudgedDay, days_without_verdicts, judge_differing
 from irt_assets.responses.window import without_ids
+from irt_assets.scales.rules import Rules, settings_of_stage
+from irt_assets.scales.scale import Scale, read_scales
 from resources.cluster.relational import holds_log, on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore

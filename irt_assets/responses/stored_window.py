@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from irt_assets.responses.answers import attempts_between, attempts_with_verdicts
 from irt_assets.responses.columns import codes, max_scores, numbers
 from irt_assets.responses.eligibility.attempts import JudgedLearners, Judgement
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.row_hash import digest_of, md5, query_of_sums, row_hash, sums_of
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import with_outcome
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 from resources.cluster.relational import Run, on_postgres
 from resources.postgres.relations import VERDICT
 from resources.postgres.warehouse import read_parts

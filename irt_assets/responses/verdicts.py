@@ -31,11 +31,11 @@ from irt_assets.common.partitions import Month, day_bounds, day_of, month_of, sp
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
 from irt_assets.responses.columns import attempts_of, codes
 from irt_assets.responses.eligibility.attempts import Attempts, judge
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import COLUMNS, Bounds, abilities_start, facts_within, judged_columns, lookback_start
 from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import with_outcome
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale, read_scales
 from resources.cluster.relational import holds_log, on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 from resources.postgres.log_months import make_verdict_month

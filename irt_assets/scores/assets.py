@@ -8,7 +8,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.responses.closed_months import scales_of_month
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.scores.form_tables import make_month, tables_overview
 from irt_assets.scores.releases import moved_tables
 from resources import tables

@@ -9,8 +9,8 @@ import numpy as np
 import psycopg
 from pydantic import TypeAdapter
 
-from irt_assets.responses.scale_decisions import EQUATING_OF
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
+from irt_assets.scales.scale_decisions import EQUATING_OF
 from irt_assets.scores.reported import reported_scale, score_mark
 from irt_psychometrics.scoring import ScoreTable
 

@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 from irt_assets.common.arrays import Floats
 from irt_assets.common.wording import quantity
 from irt_assets.ledger.item_errors import set_with_errors
-from irt_assets.responses.scale_decisions import EQUATING_OF, record_decisions
-from irt_assets.responses.scales import Scale, initialised_scale
+from irt_assets.scales.scale import Scale, initialised_scale
+from irt_assets.scales.scale_decisions import EQUATING_OF, record_decisions
 from irt_assets.scores.chosen_equating import ChosenEquating, chosen_equatings
 from irt_assets.scores.form_tables import FormTable, form_items, published_items
 from irt_assets.scores.issuing import MAX_AGE

@@ -21,7 +21,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.item_analysis.stored import read_forms
 from irt_assets.ledger.publications import PublishedSet, in_force
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_assets.scores.chosen_equating import ChosenEquating, chosen_equatings
 from irt_assets.scores.reported import reported_scale, score_mark
 from irt_psychometrics import ItemParameters, PsychometricsError

@@ -10,7 +10,7 @@ from typing import Literal
 
 import psycopg
 
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from resources.postgres.database import records
 
 Status = Literal["issued", "held", "invalid"]

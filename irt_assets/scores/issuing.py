@@ -18,9 +18,9 @@ from irt_assets.abilities.batch import estimate_with_errors, judge_until, newest
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.ledger.item_errors import set_with_errors
-from irt_assets.responses.scale_decisions import require_text
-from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.scored_answers import responses_of
+from irt_assets.scales.scale import Scale, initialised_scale
+from irt_assets.scales.scale_decisions import require_text
 from irt_assets.scores.form_tables import MAX_NAMED, FormTable, form_items
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.releases import released_tables

@@ -15,8 +15,8 @@ import psycopg
 from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.common.wording import quantity
 from irt_assets.item_analysis.stored import read_forms
-from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions, standing_decisions
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
+from irt_assets.scales.scale_decisions import TABLE_OF, record_decisions, standing_decisions
 from irt_assets.scores.form_tables import FormTable, newest_tables, read_tables
 from irt_assets.scores.issued import current_scores
 from irt_psychometrics.scoring import ScoreTable

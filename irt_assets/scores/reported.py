@@ -5,8 +5,8 @@ from typing import NamedTuple
 from scipy.special import ndtr
 
 from irt_assets.common.arrays import Floats, Mask
-from irt_assets.responses.eligibility.rules import MAX_REPORTED, ScoreRules
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import MAX_REPORTED, ScoreRules
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.scoring import ScoreScale
 from resources.failures import PermanentFailure
 

@@ -25,8 +25,8 @@ from irt_assets.intake.readers import open_source
 from irt_assets.item_analysis.forms import read_rows, require_sound_rows
 from irt_assets.item_analysis.stored import read_forms
 from irt_assets.ledger.publications import in_force
-from irt_assets.responses.scale_decisions import STANDARD, ScaleDecision, read_decisions, record_decisions, require_text
-from irt_assets.responses.scales import initialised_scale, write_pass_mark
+from irt_assets.scales.scale import initialised_scale, write_pass_mark
+from irt_assets.scales.scale_decisions import STANDARD, ScaleDecision, read_decisions, record_decisions, require_text
 from irt_assets.scores.form_tables import FormTable, published_items, read_tables
 from irt_assets.scores.releases import find_table
 from irt_assets.scores.reported import SAME, score_mark

@@ -32,11 +32,8 @@ import pyarrow as pa
 
 from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.eligibility.attempts import counts_by_reason, items_with_few
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import KEY, SCORES
-from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.row_hash import digest_of, row_hash, sums_of
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import responses_of, scored_answers
 from irt_assets.responses.snapshot_files import Part, SnapshotManifest, columns_of, store_parquet
 from irt_assets.responses.stored_window import (
@@ -48,6 +45,9 @@ from irt_assets.responses.stored_window import (
     verdicts_by_scale,
 )
 from irt_assets.responses.window import FILE, with_outcome, without_ids
+from irt_assets.scales.item_status import Withdrawals
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 from irt_assets.spark.lake import export_days
 from irt_psychometrics import Responses
 from resources.cluster import spark_rows

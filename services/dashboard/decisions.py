@@ -20,9 +20,9 @@ from irt_assets.decisions.movement_change import decide_movement_change, preview
 from irt_assets.decisions.movement_proposal import as_settings
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
-from irt_assets.responses.item_keys import Key
-from irt_assets.responses.scale_decisions import require_text
 from irt_assets.runs import queue
+from irt_assets.scales.item_keys import Key
+from irt_assets.scales.scale_decisions import require_text
 from irt_assets.scores.equating import choose_equating, preview_choice
 from irt_assets.scores.issuing import issue_scores, preview_issue
 from irt_assets.scores.releases import preview_release, release_table

@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from irt_assets.blocks import Document, excel, html, pdf, word
 from irt_assets.common.wording import sentence
 from irt_assets.decisions.exports import Kind, read_export, write_export
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.scores.form_tables import as_rows
 from irt_assets.scores.releases import released_tables
 from resources.failures import PermanentFailure, explain

@@ -24,7 +24,7 @@ from irt_assets.ledger.publications import publications_of
 from irt_assets.ledger.steps import last_done_month, step_of, steps
 from irt_assets.reports.artifacts import drift_reports, page_path
 from irt_assets.responses.closing_records import read_states
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scores.form_tables import COLUMNS
 from irt_assets.scores.releases import released_tables
 from irt_psychometrics import ItemParameters

@@ -16,7 +16,7 @@ from irt_assets.abilities.batch import estimate
 from irt_assets.abilities.online import Measures, read_measures
 from irt_assets.abilities.sweep import record_online_updates
 from irt_assets.adaptive.sessions import Plans
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters, Responses
 from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
 from irt_psychometrics.items import ItemRow

@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.abilities.online import Measures, Theta
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_assets.scores.issued import counting_scores, issued_scores
 from irt_assets.scores.reported import report_thetas
 from resources.failures import PermanentFailure

@@ -12,7 +12,7 @@ import pytest
 from scipy.special import logit
 
 from irt_assets.calibration.request import FitRequest
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core import covariances
 from irt_psychometrics.core.items import ItemParameters, ItemRow
 from irt_psychometrics.core.models import Calibration

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 
 from irt_assets.gates.coverage import error_of_linking
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.items import ItemParameters

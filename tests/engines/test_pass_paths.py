@@ -14,8 +14,8 @@ from irt_assets.abilities.online import Theta
 from irt_assets.blocks import plain
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.reports.transcript_blocks import Transcript, transcript_blocks
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 from irt_assets.scores.form_tables import FormTable, _make
 from irt_assets.scores.issued import IssuedScore
 from irt_assets.scores.issuing import _by_table

@@ -15,9 +15,9 @@ from irt_assets.calibration.request import FitRequest, calibrate
 from irt_assets.decisions.origin_sources import _convert_metric
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.encoding import decode, encode
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale
-from irt_assets.responses.scored_models import ModelInBank
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
+from irt_assets.scales.scored_models import ModelInBank
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.model_families import GPCM, TWO_PL

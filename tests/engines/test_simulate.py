@@ -13,7 +13,7 @@ import pytest
 from scipy.special import expit, softmax
 
 from irt_assets.responses.eligibility.attempts import Attempts, judge
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_assets.simulation.files import attempts_table
 from irt_assets.simulation.response_log import simulate
 from irt_assets.simulation.scenario import (

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from irt_assets.common.partitions import Month
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 from resources.postgres.database import Database
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, run_sql
 

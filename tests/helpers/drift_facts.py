@@ -16,7 +16,7 @@ from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_report import document
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.itemfit.observed import Observed
 from tests.helpers.fit_specs import CONSTANTS

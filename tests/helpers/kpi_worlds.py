@@ -15,9 +15,9 @@ from irt_assets.common.partitions import months_between
 from irt_assets.ledger.encoding import item_as_json
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses import verdicts as stored_verdicts
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.item_time import ensure_item_times
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core.items import ItemRow
 from resources.cluster.relational import Run, on_duckdb
 from resources.postgres.database import Database

@@ -29,10 +29,10 @@ from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.open_months import scales_with_changed_verdicts
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, take_snapshot
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.scales.scale import Scale
 from irt_assets.simulation.files import SCALE_ID, write
 from irt_assets.simulation.response_log import simulate
 from irt_assets.simulation.truth import Truth

@@ -13,9 +13,9 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.item_analysis.forms import import_forms
 from irt_assets.item_analysis.periods import analyse_month
-from irt_assets.responses.scales import change_rules, read_scales, write_pass_mark
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.scales.scale import change_rules, read_scales, write_pass_mark
 from irt_assets.scores.form_tables import FormTable, make_month
 from resources.postgres.database import Database
 from tests.helpers import rooms

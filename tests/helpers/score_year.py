@@ -26,7 +26,7 @@ from irt_assets.item_analysis.forms import import_forms
 from irt_assets.item_analysis.periods import analyse_month
 from irt_assets.item_analysis.stored import read_items
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.scales.scale import change_rules, read_scales
 from irt_assets.scores import assets
 from irt_assets.scores.form_tables import FormTable, make_month
 from irt_assets.scores.issued import IssuedScore, current_scores

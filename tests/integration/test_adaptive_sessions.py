@@ -23,7 +23,7 @@ from irt_assets.adaptive.versions import set_policy, undo_version
 from irt_assets.decisions.origin import initialise
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.ledger.publications import Publication, publish
-from irt_assets.responses.scales import write_pass_mark
+from irt_assets.scales.scale import write_pass_mark
 from irt_psychometrics.items import ItemRow
 from resources.postgres.database import Database
 from resources.settings import Settings

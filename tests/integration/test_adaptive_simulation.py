@@ -29,7 +29,7 @@ from irt_assets.adaptive.versions import set_policy, version_in_force
 from irt_assets.blocks import percent
 from irt_assets.common.partitions import Month, monthly
 from irt_assets.decisions.proposals import Reference
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.items import ItemRow
 from resources.postgres.database import Database
 from resources.settings import Settings

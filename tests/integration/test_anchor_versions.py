@@ -18,7 +18,7 @@ from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.ledger.anchors import anchor_hash
 from irt_assets.ledger.publications import in_force
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings

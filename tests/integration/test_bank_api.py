@@ -22,7 +22,7 @@ from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.publications import in_force, publications_of, publish
 from irt_assets.ledger.steps import Step, write_step
 from irt_assets.reports.artifacts import Artifact, record_files
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.scores.releases import release_table
 from irt_psychometrics.items import ItemRow
 from resources.postgres.database import Database

@@ -29,8 +29,8 @@ from irt_assets.gates.linking_gates import anchors_move_with_the_others, linking
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.scales.scale import change_rules, read_scales
 from irt_psychometrics.core.models import Flag
 from resources.dagster_schema import rows_of
 from resources.postgres.database import Database

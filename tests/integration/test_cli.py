@@ -18,8 +18,8 @@ from irt_assets.common.partitions import DAYS
 from irt_assets.common.run_progress import PARTITION_TAG, last_materializations
 from irt_assets.definitions import build_defs
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.responses.scales import preview_rules
 from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, follow_up
+from irt_assets.scales.scale import preview_rules
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.simulation.files import write
 from irt_assets.simulation.response_log import simulate

@@ -35,7 +35,6 @@ from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
 from irt_assets.responses.judged_assets import look_back
 from irt_assets.responses.open_months import scales_with_changed_verdicts
-from irt_assets.responses.scales import Scale, change_rules, preview_rules, read_scales, store_scale
 from irt_assets.responses.snapshot import (
     Snapshot,
     current_snapshots,
@@ -46,6 +45,7 @@ from irt_assets.responses.snapshot import (
 )
 from irt_assets.responses.verdicts import days_that_differ, judge_differing
 from irt_assets.runs import queue
+from irt_assets.scales.scale import Scale, change_rules, preview_rules, read_scales, store_scale
 from irt_psychometrics.core.models import Calibration
 from jobs.plans import PLANS
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG

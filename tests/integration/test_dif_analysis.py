@@ -25,7 +25,7 @@ from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.values_with_errors import set_in_force_with_errors
-from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.scales.scale import change_rules, read_scales
 from irt_assets.simulation.scenario import Fault
 from irt_assets.simulation.truth import Truth
 from jobs.watching.alerts import check_alert

@@ -18,7 +18,7 @@ from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, REPORT_SOURCES
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.curves import probability
 from resources.postgres.database import Database

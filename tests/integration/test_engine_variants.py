@@ -15,7 +15,7 @@ import pytest
 from irt_assets.decisions.origin import initialise
 from irt_assets.engines import registry
 from irt_assets.gates.month_classification import State
-from irt_assets.responses.scales import change_rules
+from irt_assets.scales.scale import change_rules
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import trial_engine

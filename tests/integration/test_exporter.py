@@ -15,8 +15,8 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.probes import DAEMONS
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.responses.scale_decisions import ACCEPTED, record_decisions
 from irt_assets.runs.in_process_runs import run_job
+from irt_assets.scales.scale_decisions import ACCEPTED, record_decisions
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS
 from jobs.watching.overview import collect_overview

@@ -14,7 +14,7 @@ from irt_assets.common.wording import sentence
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.item_analysis.forms import import_forms
 from irt_assets.reports.equating_blocks import design_in_words
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.scores import equating
 from irt_assets.scores.equating import (
     EquatingComparison,

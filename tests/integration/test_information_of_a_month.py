@@ -29,7 +29,7 @@ from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import Step, write_step
 from irt_assets.reports import drift_facts
 from irt_assets.reports.drift_report import verdict
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from resources.files.object_store import FolderStore

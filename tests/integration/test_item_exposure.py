@@ -21,7 +21,7 @@ from irt_assets.adaptive.sessions import Answer, Plans, Session, begin_session
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import daily
 from irt_assets.decisions.origin import initialise
-from irt_assets.responses.scales import change_rules
+from irt_assets.scales.scale import change_rules
 from irt_assets.scores.issuing import issue_scores
 from resources.postgres.database import Database
 from tests.helpers import rooms, score_world

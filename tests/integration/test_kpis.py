@@ -22,10 +22,10 @@ from irt_assets.features.daily import features, write_features
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.assets import build_kpi_checks
 from irt_assets.kpis.weekly import kpis, write_quiet, write_week
-from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.scored_answers import scored_answers, scoring_groups
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.scales.item_status import Withdrawals
 from irt_psychometrics.scoring.abilities import eap
 from resources.cluster.relational import Run, on_duckdb, on_postgres
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG

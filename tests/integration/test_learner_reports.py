@@ -34,7 +34,7 @@ from irt_assets.reports import learner_copies, learner_page, learner_week
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_processes import Pages, processes
 from irt_assets.reports.learner_week import WeekOutcome, key, write_week
-from irt_assets.responses import scales
+from irt_assets.scales import scale as scales
 from irt_psychometrics.core.movement import Movement
 from jobs.watching.alerts import check_alert
 from resources.dagster_schema import rows_of

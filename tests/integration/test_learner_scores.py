@@ -25,7 +25,7 @@ from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week as write_kpis
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.transcript_blocks import document, read_transcript, transcript_blocks
-from irt_assets.responses.scales import change_rules
+from irt_assets.scales.scale import change_rules
 from irt_assets.scores.issued import counting_scores, current_scores
 from irt_assets.scores.issuing import change_status, issue_scores
 from irt_assets.scores.releases import release_table

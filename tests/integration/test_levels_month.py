@@ -11,7 +11,7 @@ from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.advisory_checks import items_are_assigned_as_the_scale_says
-from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.scales.scale import change_rules, read_scales
 from irt_assets.simulation.truth import Truth
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -11,7 +11,7 @@ from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.ledger.publications import in_force
-from irt_assets.responses.scales import change_rules
+from irt_assets.scales.scale import change_rules
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.tables import METADATA, RecomputedBy

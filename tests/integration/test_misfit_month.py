@@ -28,8 +28,8 @@ from irt_assets.gates.model_gates import LIMITS, MAX_RATIO
 from irt_assets.ledger import encoding
 from irt_assets.ledger.fit_spec import ComparedMisfit
 from irt_assets.ledger.month_state import find_reference
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import change_rules, read_scales
 from irt_psychometrics.core.models import Population
 from jobs.retention.erasure import erase, holdings
 from jobs.retention.unused import prune_files, prune_rows

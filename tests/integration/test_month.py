@@ -19,9 +19,9 @@ from irt_assets.drift import information, month as drift_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger import fits
 from irt_assets.ledger.steps import Step, steps
-from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.runs.in_process_runs import follow_up, run_month
+from irt_assets.scales.scale import Scale, change_rules, read_scales
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.errors import PsychometricsError

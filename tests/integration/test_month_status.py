@@ -42,12 +42,12 @@ from irt_assets.gates.month_classification import (
 )
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.closed_months import scales_of_month
-from irt_assets.responses.eligibility.rules import PublicationRules, Rules, WarningRules
-from irt_assets.responses.scale_decisions import MOVEMENT, record_decisions
-from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import settle_states, stored_rules, take_snapshot
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.runs.in_process_runs import reevaluate_checks
+from irt_assets.scales.rules import PublicationRules, Rules, WarningRules
+from irt_assets.scales.scale import Scale, change_rules, read_scales
+from irt_assets.scales.scale_decisions import MOVEMENT, record_decisions
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms

@@ -15,10 +15,10 @@ from irt_assets.common.partitions import Month, month_of
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import in_force
-from irt_assets.responses import scales
 from irt_assets.responses.facts import abilities_start
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scored_answers
+from irt_assets.scales import scale as scales
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.core.movement import Movement
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database

@@ -31,7 +31,7 @@ from irt_assets.engines.registry import build
 from irt_assets.invariants.invariant import InvariantContext, NotTested, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.invariants.months import the_nightly_calibration_is_fresh
-from irt_assets.responses.scales import change_rules
+from irt_assets.scales.scale import change_rules
 from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em

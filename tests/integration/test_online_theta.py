@@ -22,9 +22,9 @@ from irt_assets.drift.checks import settled_items
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses import learner_answers
-from irt_assets.responses.item_status import Status, item_status, read_withdrawals
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scored_answers
+from irt_assets.scales.item_status import Status, item_status, read_withdrawals
+from irt_assets.scales.scale import read_scales
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database

@@ -35,11 +35,11 @@ from irt_assets.reports.item_facts import item_facts, observed_proportions
 from irt_assets.reports.month_blocks import sections
 from irt_assets.responses import proposed_window as module
 from irt_assets.responses.proposed_window import propose_snapshot, proposed_window
-from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot, user_ids_of
 from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
+from irt_assets.scales.scale import change_rules, read_scales
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.models import Calibration
 from resources.failures import PermanentFailure

@@ -27,7 +27,7 @@ from irt_assets.ledger.values_with_errors import (
     linked_window,
     set_in_force_with_errors,
 )
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database

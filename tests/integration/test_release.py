@@ -41,8 +41,8 @@ from irt_assets.decisions.withdrawal import decide_use
 from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
-from irt_assets.responses.scales import read_scales, write_pass_mark
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.scales.scale import read_scales, write_pass_mark
 from irt_assets.scores.standards import plan_mark
 from irt_psychometrics.core.items import ItemRow
 from jobs.sensors import plan_requests

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.overview import decisions_since
-from irt_assets.responses.scale_decisions import ACCEPTED, record_decisions
-from irt_assets.responses.scales import change_rules
+from irt_assets.scales.scale import change_rules
+from irt_assets.scales.scale_decisions import ACCEPTED, record_decisions
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, add_items, call, run_sql

@@ -19,7 +19,7 @@ import pytest
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.rekey import rekey
 from irt_assets.ledger.decisions import newest_decisions
-from irt_assets.responses.scales import change_rules, write_pass_mark
+from irt_assets.scales.scale import change_rules, write_pass_mark
 from irt_assets.scores.issued import IssuedScore, current_scores, issued_scores
 from irt_assets.scores.issuing import Issue, change_status, issue_scores, preview_issue, scores_to_change
 from irt_assets.scores.releases import ScoreChanges, preview_release, release_table, released_tables, table_decisions

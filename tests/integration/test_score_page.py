@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import read_forms
-from irt_assets.responses.scales import change_rules, write_pass_mark
+from irt_assets.scales.scale import change_rules, write_pass_mark
 from irt_assets.scores.issued import current_scores
 from irt_assets.scores.issuing import issue_scores
 from irt_assets.scores.releases import release_table, released_tables

@@ -38,7 +38,7 @@ from irt_assets.ledger.linked_windows import linkings_of
 from irt_assets.ledger.month_state import find_reference, latest_attempt, months_made_with
 from irt_assets.ledger.publications import in_force, settled_values
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import GPCM, TWO_PL
 from resources.files.object_store import FolderStore, ObjectStore

@@ -21,7 +21,6 @@ from irt_assets.backup.cited_files import cited_files
 from irt_assets.calibration.month import fit_month
 from irt_assets.common.partitions import Month
 from irt_assets.engines.em import EmEngine
-from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import (
     Snapshot,
     current_snapshot,
@@ -38,6 +37,7 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
+from irt_assets.scales.scale import change_rules, read_scales
 from irt_assets.simulation.truth import Truth
 from jobs.retention.unused import prune_files
 from resources.files.object_store import FolderStore

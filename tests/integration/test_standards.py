@@ -15,8 +15,8 @@ import pytest
 
 from irt_assets.reports.scale_blocks import document
 from irt_assets.reports.scale_facts import scale_facts
-from irt_assets.responses.scale_decisions import read_decisions
-from irt_assets.responses.scales import read_scales, write_pass_mark
+from irt_assets.scales.scale import read_scales, write_pass_mark
+from irt_assets.scales.scale_decisions import read_decisions
 from irt_assets.scores import standards
 from irt_assets.scores.standards import mark_to_undo, plan_mark, plan_standard, set_mark
 from irt_psychometrics import PsychometricsError

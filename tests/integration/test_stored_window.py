@@ -16,11 +16,11 @@ from irt_assets.responses.answers import attempts_with_verdicts
 from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.open_months import scales_with_changed_verdicts
 from irt_assets.responses.row_hash import LATER_COLUMNS
-from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.scored_answers import earlier_responses, judge_before
 from irt_assets.responses.snapshot import settle_states, take_snapshot
 from irt_assets.responses.stored_window import HASHED, stored_window, verdict_hash, verdict_rows
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.scales.scale import change_rules, read_scales
 from resources.cluster.relational import on_duckdb, on_postgres
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, first_column

@@ -38,9 +38,9 @@ from irt_assets.ledger.values_with_errors import (
     set_in_force_with_errors,
 )
 from irt_assets.responses.facts import LOOKBACK
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scored_answers, scoring_responses
 from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.core.item_models import ITEM_MODELS
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration

@@ -15,7 +15,7 @@ from irt_assets.adaptive.versions import set_policy
 from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.scores import forms_and_adaptive_tests_have_different_names
 from irt_assets.item_analysis.forms import import_forms
-from irt_assets.responses.scales import change_rules
+from irt_assets.scales.scale import change_rules
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.form_names import lock_form_names

@@ -21,11 +21,11 @@ from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport
 from irt_assets.responses import verdicts
 from irt_assets.responses.closed_months import rules_of_month
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.item_time import take_item_times, times_of_day
-from irt_assets.responses.scales import Scale, store_scale
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day, judge_differing, rules_hash
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale, store_scale
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms

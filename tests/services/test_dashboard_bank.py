@@ -53,9 +53,9 @@ from irt_assets.reports import item_history_blocks
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.item_facts import item_facts, observed_proportions
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
+from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.items import ItemRow
 from jobs.launching.launched_by import LAUNCHED_BY

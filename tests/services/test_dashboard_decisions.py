@@ -30,7 +30,7 @@ from irt_assets.drift.blocks import change_in_words
 from irt_assets.ledger import proposals
 from irt_assets.reports import item_blocks
 from irt_assets.reports.month_blocks import flagged_items
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings

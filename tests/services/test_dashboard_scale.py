@@ -19,8 +19,8 @@ from irt_assets.common.partitions import Month
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.movement_proposals import MovementProposal, store_proposal
 from irt_assets.reports.scale_facts import as_dict, scale_facts
-from irt_assets.responses.eligibility.rules import STAGE_OF
-from irt_assets.responses.scales import change_rules, read_scales, write_pass_mark
+from irt_assets.scales.rules import STAGE_OF
+from irt_assets.scales.scale import change_rules, read_scales, write_pass_mark
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard.data_access import Reader

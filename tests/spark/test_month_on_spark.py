@@ -12,9 +12,9 @@ import pytest
 from irt_assets.abilities.batch import judge_until, measure_at
 from irt_assets.common.partitions import Month
 from irt_assets.gates.month_classification import State
-from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.snapshot import current_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
+from irt_assets.scales.scale_decisions import Subject, record_decisions
 from irt_assets.simulation.truth import Truth
 from irt_assets.spark import answers as spark_answers
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -24,10 +24,10 @@ from irt_assets.kpis.weekly import kpis
 from irt_assets.responses.answers import attempts_between, attempts_with_verdicts
 from irt_assets.responses.facts import Bounds, facts_within
 from irt_assets.responses.item_time import compute_item_times
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import scored_answers
 from irt_assets.responses.stored_window import verdict_hash, verdict_rows
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.scales.scale import Scale
 from resources.cluster.relational import Run, on_duckdb, on_postgres, on_spark
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

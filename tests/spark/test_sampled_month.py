@@ -20,9 +20,9 @@ from irt_assets.drift.dif_month import answers_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.fits import latest_staged
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run, read_snapshot
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
 from irt_assets.spark import window as window_on_spark
 from resources import settings as settings_of_runs

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pytest
 
 from irt_assets.common.partitions import Month
-from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import LATER
-from irt_assets.responses.scales import Scale, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import SnapshotManifest
 from irt_assets.responses.stored_window import WindowTotals, stored_window, verdict_hash
 from irt_assets.responses.verdicts import days_that_differ
 from irt_assets.responses.window import without_ids
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale, read_scales, store_scale
 from irt_assets.spark import window as window_on_spark
 from irt_assets.spark.lake import on_files
 from irt_assets.spark.window import collect_on_spark

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_psychometrics.alignment.common_line import Alignment
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.covariances import block_diagonal, item_blocks

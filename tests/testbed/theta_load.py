@@ -30,9 +30,9 @@ from irt_assets.abilities.batch import estimate, judge_until
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.facts import ability_start
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.core.responses import Responses
 from resources import tables
 from resources.postgres import warehouse

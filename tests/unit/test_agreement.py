@@ -9,8 +9,8 @@ import pytest
 
 from irt_assets.gates.agreement import Agreement, MonthAgreement, compare
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core.models import Flag
 
 RULES = Rules()

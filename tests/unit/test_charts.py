@@ -17,7 +17,7 @@ from irt_assets.abilities.blocks import ability_histogram
 from irt_assets.calibration import plots
 from irt_assets.charts import add_points
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.responses.eligibility.rules import PublicationRules
+from irt_assets.scales.rules import PublicationRules
 from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.assumed_errors import assumed_errors

@@ -25,7 +25,7 @@ from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated_items import UnestimatedItems
 from irt_assets.ledger.values_with_errors import LinkedWindow, SetInForce, compare_with_published
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration

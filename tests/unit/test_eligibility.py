@@ -26,9 +26,9 @@ from irt_assets.responses.eligibility.attempts import (
     judge,
 )
 from irt_assets.responses.eligibility.minimum import expected_b_se, propose_minimum, recommend
-from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Rules
 from irt_assets.responses.points import read_points
 from irt_assets.responses.snapshot import settings_differ
+from irt_assets.scales.rules import STAGE_OF, STAGES, Rules
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.responses import Responses

@@ -11,8 +11,8 @@ import pytest
 
 from irt_assets.intake import sources
 from irt_assets.intake.library_files import open_rows
+from irt_psychometrics.classical import item_analysis
 from irt_psychometrics.commands import Files, analyse, answers, choices, patterns
-from irt_psychometrics.core import item_analysis
 from irt_psychometrics.core.responses import Responses
 
 

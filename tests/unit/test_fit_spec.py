@@ -16,8 +16,8 @@ from irt_assets.gates.evidence import GateResult
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core.models import Calibration, Convergence, Flag, Population
 from irt_psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
 from resources.failures import PermanentFailure

@@ -12,7 +12,7 @@ from irt_assets.blocks import Figure, Figures, Section, html, plain
 from irt_assets.item_analysis.stored import FormRow
 from irt_assets.reports import form_blocks
 from irt_assets.reports.form_facts import FormFacts
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.plots.axes import Boxes, Line, Points

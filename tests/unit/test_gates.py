@@ -37,9 +37,9 @@ from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import month_number
-from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.linking.constants_history import MonthConstants

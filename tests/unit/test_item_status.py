@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from irt_assets.responses.item_status import Withdrawals, microseconds
+from irt_assets.scales.item_status import Withdrawals, microseconds
 
 DAY = datetime(2026, 12, 1, tzinfo=UTC)
 TICK = timedelta(microseconds=1)

@@ -34,7 +34,7 @@ SQL = re.compile(
 )
 EXCEPT = {
     "resources/tables.py": "the views are declared with the tables",
-    "irt_assets/responses/scales.py": "a scale and its rules are read and set by the layer below the ledger",
+    "irt_assets/scales/scale.py": "a scale and its rules are read and set by the layer below the ledger",
     "irt_assets/intake/max_scores.py": "an import, below the ledger, asks whether an item is published",
 }
 

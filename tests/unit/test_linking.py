@@ -19,7 +19,7 @@ from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
 from irt_assets.gates.coverage import Bank, coverage_gaps, error_of_linking
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_psychometrics import BreakdownError
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS, assumed_errors

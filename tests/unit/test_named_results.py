@@ -19,7 +19,7 @@ BY_POSITION = {
     "irt_assets/kpis/weekly.py _read_inputs": "the arguments of `kpi_parts`, in its order",
     "services/dashboard/views/learners.py _search": "unpacked at once by the page",
     "services/dashboard/views/form.py _choose": "unpacked at once by the pages that share it",
-    "irt_psychometrics/core/option_statistics.py by_group": "columns of a record, in its order",
+    "irt_psychometrics/classical/option_statistics.py by_group": "columns of a record, in its order",
     "irt_assets/drift/dif_page.py _weight": "a sort key, compared as a whole",
     "irt_psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
     "irt_psychometrics/core/assumed_errors.py assumed_errors": "in the order in which `from_errors` takes them",

@@ -9,14 +9,14 @@ import pytest
 
 from irt_assets.ledger.fit_spec import FitSettings, StagedSpec
 from irt_assets.ledger.fits import model_spec, settings_difference
-from irt_assets.responses.scale_decisions import (
+from irt_assets.scales.scale import Scale
+from irt_assets.scales.scale_decisions import (
     ScaleDecision,
     decision_in_force,
     movement_in_force,
     priors_in_force,
     proposals_wanted,
 )
-from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.movement import STILL, Movement
 from irt_psychometrics.core.priors import (
     Beta,

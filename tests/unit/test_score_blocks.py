@@ -13,7 +13,7 @@ from irt_assets.blocks import Block, Section, Table, html
 from irt_assets.item_analysis.stored import FormRow, SubscoreRow
 from irt_assets.reports.form_facts import FormFacts, ReportedForm
 from irt_assets.reports.score_blocks import reported_scores, subscores
-from irt_assets.responses.scales import Scale
+from irt_assets.scales.scale import Scale
 from irt_assets.scores.form_tables import FormTable
 from irt_assets.scores.issued import IssuedScore
 from irt_assets.scores.releases import ScoreChanges, TableRelease

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from irt_assets.definitions import build_defs
-from irt_assets.responses.eligibility.rules import STAGE_OF
+from irt_assets.scales.rules import STAGE_OF
 from resources.settings import Settings
 from resources.tables import METADATA
 from tests.helpers.written_commands import irt_commands

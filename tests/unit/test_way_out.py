@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from irt_assets.cli import app
 from irt_assets.cli.servers import run_app
 from irt_assets.intake.library_files import FILES
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_assets.servers import SERVERS
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure

@@ -1,1 +1,1 @@
-"""Eligibility: the rules of a scale, and the judgement of attempts by them."""
+"""Eligibility: the judgement of attempts by the rules of a scale."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.common.arrays import Floats, Ints, Mask
-from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.scales.rules import Rules
 from irt_psychometrics import PsychometricsError
 
 Codes = npt.NDArray[np.integer[Any]]

@@ -20,7 +20,7 @@ from irt_assets.decisions.rule_trial import try_anchors
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import decided_anchors
 from irt_assets.reports.decision_blocks import moved_anchors_table
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form, rematerialising
 from services.dashboard.address_fields import bounds_of_month, chosen_names, require_known

@@ -16,7 +16,7 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import natural_order, quantity
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics.items import ItemRow
 from services.dashboard.address_fields import changed_address, paginate, require_known
 from services.dashboard.elements import choice, download_links, query_form, shorten, text_field

@@ -42,7 +42,7 @@ from irt_assets.ledger.steps import Step, step_of
 from irt_assets.reports.drift_linking import jump_between
 from irt_assets.reports.item_blocks import parameters
 from irt_assets.reports.month_blocks import OUTCOMES
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.plots import Chart
 from services.dashboard.address_fields import find_month, find_scale, months_of, scales_of, state_of

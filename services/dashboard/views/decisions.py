@@ -18,7 +18,7 @@ from irt_assets.ledger.movement_proposals import MovementProposal
 from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.reports.decision_blocks import decisions_table, moved_anchors_table, proposals_table
 from irt_assets.reports.scale_blocks import movement_in_short
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.scores.releases import moved_tables
 from irt_psychometrics.linking import Suspect
 from services.dashboard.address_fields import BOX_PREFIX, paginate, require_known

@@ -10,7 +10,7 @@ from irt_assets.blocks import Document, Paragraph, without_page_links
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
 from irt_assets.reports.equating_blocks import equating_blocks
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_assets.scores.equating import EquatingComparison, compare_methods
 from irt_assets.scores.form_tables import form_items
 from irt_assets.scores.releases import released_tables

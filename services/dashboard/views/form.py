@@ -12,7 +12,7 @@ from irt_assets.item_analysis.stored import analysed_months, read_forms
 from irt_assets.reports import form_blocks
 from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks
 from irt_assets.reports.form_facts import FormFacts, form_facts
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scores.releases import released_tables
 from services.dashboard import decision_form
 from services.dashboard.address_fields import require_known

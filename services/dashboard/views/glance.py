@@ -22,8 +22,8 @@ from irt_assets.decisions.bank import BankItem, bank_items
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.gates.month_classification import State
 from irt_assets.ledger.fitted_items import months_of_item
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.verdict_states import answers_by_day
+from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.plots import Chart
 from jobs.watching.overview import Overview

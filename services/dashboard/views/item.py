@@ -16,7 +16,7 @@ from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.reports import item_blocks, item_history_blocks
 from irt_assets.reports.classical_blocks import key_warning, options_table, statistics, trace_lines
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_proportions
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
 from resources.version import code_version

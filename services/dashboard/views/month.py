@@ -18,7 +18,7 @@ from irt_assets.ledger.steps import step_of
 from irt_assets.reports import month_blocks
 from irt_assets.reports.artifacts import drift_reports
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.scales.scale import Scale, read_scales
 from jobs.watching.overview import Overview
 from services.dashboard import decision_form, rematerialising
 from services.dashboard.address_fields import (

@@ -29,7 +29,7 @@ from irt_assets.decisions.release_impact import impacts
 from irt_assets.reports import item_blocks, item_history_blocks
 from irt_assets.reports.decision_blocks import proposal, proposals_table
 from irt_assets.reports.item_facts import item_facts
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.address_fields import chosen_names

@@ -9,7 +9,7 @@ from irt_assets.blocks import Paragraph, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rekey import closed_months_changed, key_decisions, read_options
-from irt_assets.responses.item_keys import key_in_words
+from irt_assets.scales.item_keys import key_in_words
 from services.dashboard import decision_form
 from services.dashboard.decisions import DecisionKind, may_decide
 from services.dashboard.elements import section, shorten

@@ -12,7 +12,7 @@ from irt_assets.reports import scale_blocks
 from irt_assets.reports.adaptive_blocks import tests_table
 from irt_assets.reports.artifacts import drift_reports
 from irt_assets.reports.scale_facts import ScaleFacts, scale_facts
-from irt_assets.responses.scales import read_scales
+from irt_assets.scales.scale import read_scales
 from services.dashboard import decision_form
 from services.dashboard.address_fields import scales_of
 from services.dashboard.decisions import DecisionKind

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from irt_psychometrics.classical.item_analysis import ItemAnalysis, analyse_items
+from irt_psychometrics.classical.item_flags import MAX_FACILITY, MIN_FACILITY, MIN_ITEM_REST, Flags
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.core.arrays import finite
-from irt_psychometrics.core.item_analysis import ItemAnalysis, analyse_items
-from irt_psychometrics.core.item_flags import MAX_FACILITY, MIN_FACILITY, MIN_ITEM_REST, Flags
 
 EXPLANATIONS = {
     "min_facility": f"p is below {MIN_FACILITY}",

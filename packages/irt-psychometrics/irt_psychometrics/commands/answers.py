@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irt_psychometrics.classical.option_statistics import Choices
 from irt_psychometrics.commands.cell_scores import Reading, ScoredCells, points
 from irt_psychometrics.commands.choices import check_key, choices_of, describe_blanks, describe_shortened
 from irt_psychometrics.commands.derived_columns import derived_columns
@@ -16,7 +17,6 @@ from irt_psychometrics.commands.patterns import describe_patterns
 from irt_psychometrics.commands.tables import Batch, Cells, Table, encode, faults
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.option_statistics import Choices
 from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from irt_psychometrics.classical.option_statistics import Choices
 from irt_psychometrics.commands.tables import Table
 from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.option_statistics import Choices
 from irt_psychometrics.core.wording import some_of
 
 MANY = 50

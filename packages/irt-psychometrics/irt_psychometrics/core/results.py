@@ -24,7 +24,7 @@ _KEPT = {
     "ConstantErrors": "irt_psychometrics.links",
     "Compared": "irt_psychometrics.estimation.latent_shape",
     "Convergence": _CORE,
-    "FormStatistics": "irt_psychometrics.core.form_statistics",
+    "FormStatistics": "irt_psychometrics.classical.form_statistics",
     "Linking": "irt_psychometrics.linking.placement",
     "Normality": "irt_psychometrics.estimation.normality_test",
     "Population": _CORE,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irt_psychometrics.classical.form_statistics import covariance_of, cronbach_alpha
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.form_statistics import covariance_of, cronbach_alpha
 from irt_psychometrics.core.results import Result
 
 

@@ -11,8 +11,8 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.engines.registry import require_demandable
 from irt_assets.engines.spec import DEFAULT_MODEL
-from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Occasions, Rules
-from irt_assets.responses.scale_decisions import (
+from irt_assets.scales.rules import STAGE_OF, STAGES, Occasions, Rules
+from irt_assets.scales.scale_decisions import (
     ACCEPTABLE,
     MOVEMENT,
     ScaleDecision,

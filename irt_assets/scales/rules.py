@@ -1,7 +1,7 @@
 """The rules of a scale by stage, with their ranges.
 
 The reference page of the rules and the help of `irt scale set` are generated from `Rules`. What does not belong here:
-judging attempts by them (see `attempts`), and acting on a gate.
+judging attempts by them (see `responses.eligibility`), and acting on a gate.
 """
 
 from __future__ import annotations

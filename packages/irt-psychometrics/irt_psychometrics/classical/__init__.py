@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
+    from irt_psychometrics.classical.form_statistics import FormStatistics
+    from irt_psychometrics.classical.item_analysis import ItemAnalysis, analyse_items
+    from irt_psychometrics.classical.key_evidence import KeyEvidence
+    from irt_psychometrics.classical.option_statistics import Choices, OptionStatistics
+    from irt_psychometrics.classical.subscore_values import Subscores, subscores
     from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
-    from irt_psychometrics.core.form_statistics import FormStatistics
-    from irt_psychometrics.core.item_analysis import ItemAnalysis, analyse_items
-    from irt_psychometrics.core.key_evidence import KeyEvidence
-    from irt_psychometrics.core.option_statistics import Choices, OptionStatistics
-    from irt_psychometrics.core.subscore_values import Subscores, subscores
 else:
     __getattr__ = names_when_used(__name__)
 

@@ -11,15 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.classical import correlations_with_rest
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.form_statistics import (
+from irt_psychometrics.classical.form_statistics import (
     FormStatistics,
     alphas_if_deleted,
     form_statistics,
 )
-from irt_psychometrics.core.item_flags import (
+from irt_psychometrics.classical.item_flags import (
     MAX_FACILITY,
     MIN_FACILITY,
     MIN_ITEM_REST,
@@ -28,7 +25,10 @@ from irt_psychometrics.core.item_flags import (
     compare_with_keys,
     names_where,
 )
-from irt_psychometrics.core.option_statistics import Choices, OptionStatistics, option_statistics
+from irt_psychometrics.classical.option_statistics import Choices, OptionStatistics, option_statistics
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.classical import correlations_with_rest
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_value
 
