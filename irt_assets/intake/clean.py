@@ -167,7 +167,7 @@ class Columns:
         if our_name in TIMES and pa.types.is_timestamp(cells.type):
             return cells
         cells = given = trim_cells((as_ids if our_name in NAMES else as_text)(cells, file_column))
-        cells = pc.if_else(_is_in(cells, ["", *self._mapping.null_values_of(file_column)]), None, cells)
+        cells = pc.if_else(_is_in(cells, ["", *self._binding.null_values_of(file_column)]), None, cells)
         if self._mapping.integer_ids and our_name in IDS:
             cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
         if our_name is not None and (replaced := self._mapping.values.get(our_name)):

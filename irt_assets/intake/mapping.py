@@ -212,14 +212,6 @@ class Mapping(Rules):
         several = {name: readings for name, readings in content["choose"].items() if len(readings) > 1}
         return validate(reduce(with_reading, only, {**content, "choose": several}))
 
-    def null_values_of(self, file_column: str) -> list[str]:
-        """The texts that count as empty in a column of the file, from all names and patterns that match it."""
-        return [*chain(*self._null_values.fitting(file_column))]
-
-    @cached_property
-    def _null_values(self) -> ByPattern[tuple[str, ...]]:
-        return ByPattern(self.null_values)
-
     def find(self, name: str, columns: Collection[str]) -> tuple[str, ...] | None:
         """The file's columns that make up our column `name`. Returns None if the file lacks them."""
         candidates = [self.columns.get(name, ()), *((other,) for other in self.also_called.get(name, ()))]
@@ -250,6 +242,14 @@ class Binding:
         rules = self.mapping
         changed = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
         return changed or len(self.columns.get("user_id", ())) != 1
+
+    def null_values_of(self, file_column: str) -> list[str]:
+        """List the texts that count as empty in a column of the file, from all names and patterns that match it."""
+        return [*chain(*self._null_values.fitting(file_column))]
+
+    @cached_property
+    def _null_values(self) -> ByPattern[tuple[str, ...]]:
+        return ByPattern(self.mapping.null_values)  # here, because copies of a mapping share cached values
 
     def with_null_values(self, more: Map[str, Sequence[str]]) -> "Binding":
         """The binding with further texts that count as empty, by name or pattern of a column of the file."""

@@ -56,7 +56,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
         mapped = {name for names in binding.columns.values() for name in names}
         for name, cells in zip(batch.rows.schema.names, batch.rows.columns, strict=True):
             if name not in mapped:
-                null_values = binding.mapping.null_values_of(name)
+                null_values = binding.null_values_of(name)
                 texts = trim_cells(as_text(cells, name))
                 _count_values(values.setdefault(name, Counter()), texts, null_values)
                 if name not in first:

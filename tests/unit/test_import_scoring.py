@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from irt_assets.intake.cells import as_text
-from irt_assets.intake.clean import CleanedBatch, Cleaner, Limits
+from irt_assets.intake.clean import CleanedBatch, Cleaner, Columns, Limits
 from irt_assets.intake.ingest import AnswerSource
 from irt_assets.intake.library_files import FILES
 from irt_assets.intake.mapping import (
@@ -328,6 +328,10 @@ def test_code_for_a_missing_answer_applies_only_to_the_mappings_columns(tmp_path
 
 
 def test_codes_of_an_option_are_added_to_the_mappings_codes(tmp_path: Path) -> None:
+    """Even if the process has read rows by the same preset, whose patterns a copy of the mapping inherited."""
+    names = ["person", "i1", "i2"]
+    rows = pa.record_batch([pa.array([text]) for text in ("ann", "1", "NA")], names=names)
+    assert Columns(bind_attempts(None, "pulled", names)).cells(rows, "i1").to_pylist() == ["1"]
     path = tmp_path / "log.csv"
     path.write_text("person,i1,i2\nann,8,8\nbob,NA,1\ncid,0,0\ndan,1,9\n")
     given = AnswerSource(open_source(path), None, date(2026, 7, 1), missing=FILES.missing(["8", "i2=9"]))
