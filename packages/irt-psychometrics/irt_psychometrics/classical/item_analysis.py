@@ -65,7 +65,7 @@ class ItemAnalysis(Result):
         Shape (J,), facility among the 27 % of learners with the lowest and with the highest total scores. Learners with
         equal scores at a border count in part.
     rest
-        Shape (R,), the rest score of each response; NaN if it is not known.
+        Shape (R,), the rest score of each response; NaN if it is not known. Empty if it was not kept.
     options
         The options, or the scores of items without choices.
     forms
@@ -167,6 +167,7 @@ def analyse_items(
     omitted: Mask | None = None,
     not_reached: Mask | None = None,
     rest: Floats | None = None,
+    keep_rest: bool = True,
 ) -> ItemAnalysis:
     """Compute the item statistics of classical test theory.
 
@@ -187,6 +188,8 @@ def analyse_items(
     rest
         Shape (R,), rest score of each response that replaces the above, such as θ from the other items
         (`scoring.rest_abilities`); NaN if it is not known.
+    keep_rest
+        Whether the result contains the rest scores, which take eight bytes a response.
 
     Returns
     -------
@@ -216,7 +219,7 @@ def analyse_items(
     shares = persons.sums if is_sum else persons.shares / persons.n
     centre, spread = _moments_of_forms(shares, form)
     outer = _outer_groups(persons.n > 0, form, shares if is_sum else (shares - centre) / spread)
-    all_rest, columns, options = np.full(x.n_responses, np.nan), [], []
+    all_rest, columns, options = np.full(x.n_responses if keep_rest else 0, np.nan), [], []
     step = max(1, BLOCK * J // max(x.n_responses, 1))
     for first, end in ((first, min(first + step, J)) for first in range(0, J, step)):
         rows = np.flatnonzero((x.item >= first) & (x.item < end))
@@ -226,13 +229,14 @@ def analyse_items(
         )
         item, n_items, highest = own.item.astype(np.int64), end - first, most[first:end]
         if rest is not None:
-            all_rest[rows] = rest[rows]
+            block_rest = rest[rows]
         elif is_sum:
-            all_rest[rows] = np.where(persons.n[person] > 1, persons.sums[person] - score, np.nan)
+            block_rest = np.where(persons.n[person] > 1, persons.sums[person] - score, np.nan)
         else:
             others = (persons.shares[person] - score / highest[item]) / (persons.n[person] - 1)
-            all_rest[rows] = (others - centre[person]) / spread[person]
-        block_rest = all_rest[rows]
+            block_rest = (others - centre[person]) / spread[person]
+        if keep_rest:
+            all_rest[rows] = block_rest
         has_rest = ~np.isnan(block_rest)
 
         def by_item(weights: Floats | Mask | None = None, item: Ints = item, n_items: int = n_items) -> Floats:

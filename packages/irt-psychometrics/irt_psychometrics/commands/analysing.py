@@ -97,7 +97,7 @@ def analyse(answers: Answers) -> FileAnalysis:
     FileAnalysis
         Statistics of forms, items and options, and flags.
     """
-    found = analyse_items(answers.responses, answers.choices, omitted=answers.omitted)
+    found = analyse_items(answers.responses, answers.choices, omitted=answers.omitted, keep_rest=False)
     return FileAnalysis(found, found.flags(answers.choices), answers.choices is not None)
 
 
