@@ -76,7 +76,7 @@ def runs(page: ViewRequest) -> list[tuple[str, str]]:
 
 
 def test_stale_month_is_queued_once_if_requested_repeatedly(request_page: ViewRequest) -> None:
-    assert decisions.queue_months(request_page, MONTHS[:1]).stale == ("2026-08",)
+    assert decisions.queue_months(request_page, MONTHS[:1]).sentences == ("2026-08: requested by Ann.",)
     assert runs(request_page) == [("2026-08", "Ann")], "only the month that was named"
     second = decisions.queue_months(request_page, MONTHS)
     assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: requested by Ann.",))
