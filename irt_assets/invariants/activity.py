@@ -3,8 +3,9 @@
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
+from irt_assets.common.partitions import spans
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
@@ -62,11 +63,18 @@ def verdicts_follow_from_answers_and_rules(context: InvariantContext) -> Finding
         *judged[turn * DAYS_AT_ONCE : (turn + 1) * DAYS_AT_ONCE],
         *first_column(context.connection, open_days, (verdicts_follow_from_answers_and_rules.name,)),
     }
+    waiting = {
+        day
+        for first, last in spans(map(str, days))  # a fingerprint reads the month up to its day
+        for day in days_that_differ(
+            context.connection, date.fromisoformat(first), date.fromisoformat(last) + timedelta(days=1)
+        )
+    }
     for day in sorted(days):
-        start, after = datetime.combine(day, time(), UTC), day + timedelta(days=1)
+        start = datetime.combine(day, time(), UTC)
         if not holds_log(context.connection, start, start + timedelta(days=1)):
             yield NotTested(f"PostgreSQL no longer has the answers of {day}", f"{day}")
-        elif days_that_differ(context.connection, day, after):
+        elif day in waiting:
             yield NotTested(f"{day} waits for the job judge_attempts", f"{day}")
         elif n := count_differing_verdicts(context.connection, day):
             yield Violation(
