@@ -78,7 +78,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         policy = DAILY_FRESHNESS if spec.key.to_user_string() in must_be_fresh else None
         kinds, metadata = spec.kinds or {"postgres"}, dict(spec.metadata)
         if TABLE in metadata:
-            metadata[TABLE] = f"{settings.irt_db_schema or 'public'}.{metadata[TABLE]}"
+            metadata[TABLE] = ".".join(filter(None, (_schema(settings), metadata[TABLE])))
         return spec.replace_attributes(
             group_name=group, owners=OWNERS, kinds=kinds, freshness_policy=policy, metadata=metadata
         )
@@ -133,11 +133,16 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     )
 
 
+def _schema(settings: Settings) -> str | None:
+    """Return the schema of our tables, or None if only a connection shows it."""
+    return settings.irt_db_schema or (None if settings.database_url else "public")
+
+
 def _describe_resources(settings: Settings) -> dict[str, dg.ResourceDefinition]:
     """Return the database and the object store, which the Dagster UI describes without their secrets."""
     address, bucket = settings.database_url, settings.s3_bucket
     where = without_password(address.get_secret_value()) if address else f"embedded, in {settings.irt_home}"
-    schema = settings.irt_db_schema or "the search path's first schema"
+    schema = _schema(settings) or "the first of the connection's search path"
     files = f"the bucket {bucket}" if bucket else f"the folder {settings.irt_home / 'objects'}"
     described = dg.ResourceDefinition.hardcoded_resource
     return {

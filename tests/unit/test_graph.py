@@ -62,6 +62,9 @@ def test_assets_name_their_table_and_resources_their_place_without_passwords(tmp
     tables = {str(graph.get(key).metadata.get("dagster/table_name")) for key in graph.get_all_asset_keys()}
     assert tables >= {"bank.question", "bank.attempt_verdict", "bank.mirt_ability", "bank.weekly_kpi"}
     assert tables - {"None"} <= {f"bank.{name}" for name in METADATA.tables}
+    for url, expected in ((None, "public.question"), (address, "question")):
+        found = build_defs(Settings(irt_home=tmp_path, database_url=url)).resolve_asset_graph()
+        assert found.get(dg.AssetKey("question_bank")).metadata["dagster/table_name"] == expected
     described = {
         name: resource.description or ""
         for name, resource in defs.get_repository_def().get_top_level_resources().items()
