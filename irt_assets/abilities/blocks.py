@@ -37,7 +37,7 @@ def _ability_entries(m: ScaleAbilities) -> dict[str, Entry]:
 
 
 def absent_scores(measured: ScaleAbilities) -> str:
-    """A sentence on answers that counted as a lower score than they had, with the remedy; "" without such answers."""
+    """Describe answers that counted as a lower score than they had, with the remedy. Returns "" if all is well."""
     if not measured.absent:
         return ""
     named = some_of([f"{item} ({n:,})" for item, n in measured.absent.items()], 10)

@@ -192,7 +192,7 @@ def _parse_object(line: str) -> dict[str, Any]:
 
 
 def as_cell(value: Any) -> str | None:
-    """A value as the text of a cell. Raises ValueError for an infinite number."""
+    """Convert a value to the text of a cell. Raises ValueError for an infinite number."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, _Number):

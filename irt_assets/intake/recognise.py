@@ -137,7 +137,7 @@ class Column:
         return [self.times[k] for k in (0, *others)]
 
     def line_of(self, text: str) -> int:
-        """The line of the first cell with this text."""
+        """Find the line of the first cell with this text."""
         return self.lines[self.cells.index(text)]
 
 

@@ -57,7 +57,7 @@ def _rows(sheet: CalamineSheet) -> Iterator[list[str]]:
 
 
 def _cell(value: Any) -> str:
-    """A cell as a spreadsheet shows it, without the format: 3 and not 3.0, TRUE as true."""
+    """Return a cell as a spreadsheet shows it, without the format: 3 and not 3.0, TRUE as true."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).lower() if isinstance(value, bool) else str(value)

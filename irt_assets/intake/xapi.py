@@ -128,7 +128,7 @@ def _uuid(statement: dict[str, Any], path: str) -> Any:
 
 
 def _required_value(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at the path `a.b.c`. Raises InvalidRow if it is absent, empty, or of another type."""
+    """Return the value at the path `a.b.c`. Raises InvalidRow if it is absent, empty, or of another type."""
     found = _optional_value(statement, path, kind)
     if found in (None, ""):
         raise InvalidRow("bad_statement", path)
@@ -136,7 +136,7 @@ def _required_value(statement: dict[str, Any], path: str, kind: Any = str) -> An
 
 
 def _optional_value(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at the path `a.b.c`. Returns None if a part is absent. Raises InvalidRow if its type
+    """Find the value at the path `a.b.c`. Returns None if a part is absent. Raises InvalidRow if its type
     differs."""
     found: Any = statement
     *parents, last = path.split(".")

@@ -40,7 +40,7 @@ def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) ->
 
 
 def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
-    """The anchors of all versions of the set up to `version`, including dropped ones, which earlier fits used.
+    """Read the anchors of all versions of the set up to `version`, including dropped ones, which earlier fits used.
 
     Each has its newest values. Returns None if the scale has not been initialised.
     """

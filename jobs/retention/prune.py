@@ -40,7 +40,7 @@ def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, 
 
 
 def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
-    """The job. It has no partitions, and reports the number of deletions of each kind in its log and on the assets."""
+    """Build the job, which reports the number of deletions of each kind in its log and on the pages of the assets."""
 
     @dg.op(name="prune_everything")
     def prune_everything(
