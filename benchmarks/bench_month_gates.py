@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from irt_assets.gates.coverage import Bank
 from irt_assets.gates.evidence import Evidence
-from irt_assets.gates.gates import failures
+from irt_assets.gates.gates import failures, judge_gates
 from irt_assets.gates.misfit import window_of
 from irt_assets.gates.model_gates import MISFIT_LEVEL, eigenvalue_ratio
 from irt_assets.ledger.fit_rows import statistics_spec
@@ -272,7 +272,7 @@ def draw_scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedM
             for rmsd, p in zip(of_items["rmsd"], of_items["rmsd_p"], strict=True)
         ]
         drifted = len(Drift.from_comparison(against).flagged)
-        yield JudgedMonth(failures(evidence), len(off), sum(off), len(against.item_ids), drifted)
+        yield JudgedMonth(failures(judge_gates(evidence)), len(off), sum(off), len(against.item_ids), drifted)
         values = linking.slope, linking.slope_se, linking.intercept, linking.intercept_se
         earlier.append(MonthConstants(month_number(name), *values))
         if k == 0:

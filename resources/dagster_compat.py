@@ -53,10 +53,7 @@ from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, Worke
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, ScheduleInstigatorData, TickStatus
 
 # Results of checks by partition; until partitioned checks leave preview.
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 # Whether a run left output; until the compute log manager can say so without a kind.
 from dagster._core.storage.compute_log_manager import ComputeIOType

@@ -814,22 +814,29 @@ item_status = _table(
     Index("item_status_item", "item_id", "effective_from"),
 )
 
-publication_step = _table(
-    "publication_step",
-    "State of the publication of each month of a scale.",
+month_verdict = _table(
+    "month_verdict",
+    "What was judged of each month of a scale: its set gates, and its publication step if it has run.",
     NO_JOB,
     _month(),
     _scale(),
-    _opt("fit_id", Text, "linked fit that was checked"),
-    _req("state", Text, "done, pending (an earlier month is not settled) or held (a set gate failed)"),
+    _opt("fit_id", Text, "linked fit that the publication step judged"),
+    _opt("snapshot_hash", Text, "file of the month's answers when gates were judged last"),
+    _opt(
+        "gates",
+        JSONB,
+        "gate → asset, passed, why, details, and the fit and rules with which it was judged; null: earlier releases "
+        "kept no results",
+    ),
+    _opt("state", Text, "done, pending (an earlier month is not settled) or held (a set gate failed); null: no step"),
     _req("n_published", Integer, "number of items first published by this step", sa.text("0"), ge=0),
     _req("n_proposed", Integer, "number of items proposed", sa.text("0"), ge=0),
     _req("n_held", Integer, "number of items held back by an item gate", sa.text("0"), ge=0),
     _req("held", JSONB, "items held back, each with the reasons", sa.text("'{}'::jsonb")),
-    _req("why", Text, "sentence that explains the state"),
+    _req("why", Text, "sentence that explains the state", sa.text("''::text")),
     _opt("settled_at", UTC, "time at which the month was first done; after it, the month only proposes"),
     _opt("run_id", Text, "Dagster run of the step"),
-    _req("stepped_at", UTC, "time of the step", NOW),
+    Column("stepped_at", UTC, server_default=NOW, comment="time of the step"),
 )
 
 calibration_scale = _table(
@@ -1334,6 +1341,11 @@ VIEWS = {
                r.session_id, r.form_id, r.position, r.started_at, r.completed_at, r.correct, r.response,
                r.response_time_ms, r.hints_used > 0 AS hint_used, r.hints_used, r.mode, r.recorded_at, r.score
         FROM response_log r LEFT JOIN question q ON q.item_id = r.item_id
+    """,
+    "publication_step": """
+        SELECT month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, run_id,
+               stepped_at
+        FROM month_verdict WHERE state IS NOT NULL
     """,
     "item_parameter_current": """
         SELECT DISTINCT ON (scale_id, item_id)

@@ -1,8 +1,9 @@
 """Checks of the monthly assets: set gates, item gates, and one inventory check per asset.
 
-A failed set gate is an error, and the other checks warn. No check stops its run: the publication step judges every
-scale again with the same functions, and fails if all scales are held. Checks are partitioned by month, except the
-inventory checks, and their results name the scale.
+A failed set gate is an error, and the other checks warn. The checks judge the set gates of their asset, keep the
+results in the ledger, and show them. No check stops its run: the publication step judges every scale again by all set
+gates, and fails if all scales are held. Checks are partitioned by month, except the inventory checks, and their results
+name the scale.
 """
 
 import logging
@@ -20,11 +21,13 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import quantity, sentences_by_scale
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
-from irt_assets.gates.evidence import Evidence, GateResult, load_evidence
-from irt_assets.gates.gates import SET_GATES, SetGate, fit_problem, item_problems
-from irt_assets.gates.month_classification import MonthState, State
+from irt_assets.gates.evidence import Evidence, load_evidence
+from irt_assets.gates.gates import SET_GATES, SetGate, fit_problem, item_problems, judge_gates
+from irt_assets.gates.judged_months import judge_and_store
+from irt_assets.gates.month_classification import MONTHLY_ASSETS, SCORED, MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.fits import explanation, latest_staged
+from irt_assets.ledger.month_verdicts import GateVerdict
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.scales.scale import read_scales
 from irt_psychometrics.estimation import Flag
@@ -33,17 +36,24 @@ from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
 _log = logging.getLogger(__name__)
-ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
+Verdicts = Mapping[str, Mapping[str, GateVerdict]]
+"""Results of set gates, by scale and gate."""
 
 
 @dataclass(frozen=True)
 class _MonthCheck:
-    """A check that judges a month by its evidence, which is given by scale."""
+    """A check of a month.
+
+    Attributes:
+        judge: returns the result, from the month's evidence and the stored results of set gates, both by scale.
+        gate: the set gate whose stored result the check shows, or None.
+    """
 
     name: str
     description: str
     severity: dg.AssetCheckSeverity
-    judge: Callable[[Mapping[str, Evidence]], dg.AssetCheckResult]
+    judge: Callable[[Mapping[str, Evidence], Verdicts], dg.AssetCheckResult]
+    gate: SetGate | None = None
 
 
 def build_calibration_checks(
@@ -58,7 +68,7 @@ def build_calibration_checks(
     ]
     monthly = [
         _build_asset_checks(asset, [check for checked_asset, check in gates if checked_asset == asset], months)
-        for asset in ASSETS
+        for asset in MONTHLY_ASSETS
     ]
     monthly += [_engine_check(engine, months) for engine in comparison_engines]
     agree = "Two engines differ by few standard errors, on each item and on all items together."
@@ -69,7 +79,7 @@ def build_calibration_checks(
 def _build_asset_checks(
     asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsDefinition
 ) -> dg.AssetChecksDefinition:
-    """Return a step that loads the month's evidence once, and evaluates the selected checks of the asset with it.
+    """Return a step that judges and stores the selected set gates of the asset, and evaluates its selected checks.
 
     If the evidence cannot be read, or a check raises an error, the check fails with the reason.
     """
@@ -89,56 +99,66 @@ def _build_asset_checks(
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
     ) -> Iterator[dg.AssetCheckResult]:
-        evidence: Mapping[str, Evidence] | str
+        selected = sorted(context.selected_asset_check_keys)
+        gates = [gate for key in selected if (gate := by_name[key.name].gate)]
+        judged: tuple[Mapping[str, Evidence], Verdicts] | str
         try:
             with classify_failures():
-                evidence = _load(asset, context.partition_key, database, store)
+                judged = _judge(asset, context.partition_key, gates, database, store)
         except dg.RetryRequested:
             raise
         except dg.Failure as failure:
-            evidence = failure.description or str(failure)
+            judged = failure.description or str(failure)
         except Exception as error:  # noqa: BLE001 – for any error, the check must fail
             _log.exception("the evidence on %s cannot be read", context.partition_key)
-            evidence = explanation(error)
+            judged = explanation(error)
         failing = earlier_failures(context.instance, context.selected_asset_check_keys, context.partition_key)
-        for key in sorted(context.selected_asset_check_keys):
-            yield dated_result(_result(by_name[key.name], evidence), context, key, failing[key])
+        for key in selected:
+            yield dated_result(_result(by_name[key.name], judged), context, key, failing[key])
 
     return judge
 
 
-def _load(asset: str, month: str, database: Database, store: ObjectStore) -> dict[str, Evidence]:
-    """Load the month's evidence by scale. The snapshot's file is read only for the checks of scored_responses."""
+def _judge(
+    asset: str, month: str, gates: Sequence[SetGate], database: Database, store: ObjectStore
+) -> tuple[Mapping[str, Evidence], Verdicts]:
+    """Load the month's evidence by scale, and judge and store the gates, in one transaction.
+
+    The snapshot's file is read only for the checks of scored_responses.
+    """
+    read_from = store if asset == SCORED else None
     with database.connect() as connection:
-        return {
-            scale_id: load_evidence(connection, month, scale, store if asset == "scored_responses" else None)
+        evidence = {
+            scale_id: load_evidence(connection, month, scale, read_from)
             for scale_id, scale in scales_of_month(connection, month).items()
         }
+        return evidence, {scale_id: judge_and_store(connection, own, gates) for scale_id, own in evidence.items()}
 
 
-def _result(check: _MonthCheck, evidence: Mapping[str, Evidence] | str) -> dg.AssetCheckResult:
-    """Evaluate a check. `evidence` is given by scale, or is the reason why it cannot be read."""
-    if isinstance(evidence, str):
-        why = evidence
+def _result(check: _MonthCheck, judged: tuple[Mapping[str, Evidence], Verdicts] | str) -> dg.AssetCheckResult:
+    """Evaluate a check. `judged`: evidence and results of set gates, or the reason why they cannot be read."""
+    if isinstance(judged, str):
+        why = judged
     else:
         try:
-            return check.judge(evidence)
+            return check.judge(*judged)
         except Exception as error:  # noqa: BLE001 – the other checks are still evaluated
             _log.exception("the check %s could not be evaluated", check.name)
             why = explanation(error)
     return dg.AssetCheckResult(passed=False, severity=check.severity, description=f"could not be judged: {why}")
 
 
-def checks_of_rules(rules: Collection[str]) -> tuple[SetGate, ...]:
-    """Return the set gates and advisory checks that depend on one of the scale's `rules`."""
-    return tuple(gate for gate in (*SET_GATES, *ADVISORY_CHECKS) if {*gate.rules} & {*rules})
+def gates_of_rules(rules: Collection[str]) -> tuple[SetGate, ...]:
+    """Return the set gates that read one of the scale's `rules`."""
+    return tuple(gate for gate in SET_GATES if {*gate.rules} & {*rules})
 
 
 def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
     severity = dg.AssetCheckSeverity.ERROR if holds else dg.AssetCheckSeverity.WARN
 
-    def judge(evidence: Mapping[str, Evidence]) -> dg.AssetCheckResult:
-        verdicts = {scale_id: _judge_scale(gate, of_scale) for scale_id, of_scale in evidence.items()}
+    def judge(evidence: Mapping[str, Evidence], stored: Verdicts) -> dg.AssetCheckResult:
+        found = stored if holds else {scale_id: judge_gates(own, [gate]) for scale_id, own in evidence.items()}
+        verdicts = {scale_id: of_scale[gate.name] for scale_id, of_scale in found.items()}
         failed = [scale for scale, verdict in verdicts.items() if not verdict.passed]
         return dg.AssetCheckResult(
             passed=not failed,
@@ -157,17 +177,14 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
         if holds
         else ""
     )
-    return _MonthCheck(gate.name, f"{kind}{gate.explanation} If it fails: {gate.fix}", severity, judge)
+    return _MonthCheck(
+        gate.name, f"{kind}{gate.explanation} If it fails: {gate.fix}", severity, judge, gate if holds else None
+    )
 
 
-def _judge_scale(gate: SetGate, evidence: Evidence) -> GateResult:
-    """The result of the gate. It passes for a scale without answers, on which the month has no fit."""
-    if evidence.snapshot and not evidence.snapshot.has_attempts(evidence.scale.scale_id):
-        return GateResult(True, "no answers to this scale in this month")
-    return gate.judge(evidence)
-
-
-def _moved_anchors(verdicts: Mapping[str, GateResult], evidence: Mapping[str, Evidence]) -> dict[str, dg.MetadataValue]:
+def _moved_anchors(
+    verdicts: Mapping[str, GateVerdict], evidence: Mapping[str, Evidence]
+) -> dict[str, dg.MetadataValue]:
     rows = [
         (scale, item, round(anchor.delta_b, 2), round(anchor.delta_a, 2), anchor.parameter, round(anchor.z, 1))
         for scale, verdict in verdicts.items()
@@ -178,7 +195,7 @@ def _moved_anchors(verdicts: Mapping[str, GateResult], evidence: Mapping[str, Ev
     return {"moved anchors": row_table(columns, rows)} if rows else {}
 
 
-def _evidence(verdicts: Mapping[str, GateResult]) -> dict[str, dg.MetadataValue]:
+def _evidence(verdicts: Mapping[str, GateVerdict]) -> dict[str, dg.MetadataValue]:
     """Details of the verdicts as metadata: numbers, whose trend Dagster plots, and tables."""
     found: dict[str, dg.MetadataValue] = {}
     for scale, verdict in verdicts.items():
@@ -203,7 +220,7 @@ Problems = dict[str, list[str]]
 
 
 def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
-    def judge(evidence: Mapping[str, Evidence]) -> dg.AssetCheckResult:
+    def judge(evidence: Mapping[str, Evidence], _: Verdicts) -> dg.AssetCheckResult:
         rows = [
             (scale, item, of_scale.held_before.get(item, ""), "; ".join(why))
             for scale, of_scale in evidence.items()
@@ -299,7 +316,7 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
             description="Lists completed months that stopped at this asset: missing, empty, stale, running, waiting or "
             "red.",
         )
-        for asset in ASSETS
+        for asset in MONTHLY_ASSETS
     ]
 
     @dg.multi_asset_check(name="all_months", specs=specs, can_subset=True)  # a job already has the check's name

@@ -16,6 +16,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import quantity
 from irt_assets.gates import gates
 from irt_assets.gates.evidence import Evidence, load_evidence
+from irt_assets.gates.judged_months import judge_and_store
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.encoding import alike
 from irt_assets.ledger.proposals import NewProposal, append_proposals
@@ -62,9 +63,9 @@ def publish_ready_months(
             evidence = replace(evidence, group_shift=current_shift(connection, of_month, candidate, evidence.linked))
         fields: dict[str, Any] = {"month": candidate, "scale_id": scale.scale_id, "fit_id": fit_id}
         fields["settled_at"] = before.settled_at if before else None
-        problems = gates.failures(evidence)
-        if problems:
-            step = Step(**fields, state="held", why=gates.hold_reasons_and_remedy(problems))
+        problems = gates.failures(judge_and_store(connection, evidence))
+        if problems or not evidence.linked:
+            step = Step(**fields, state="held", why=gates.hold_reasons_and_remedy(problems) or gates.NO_ANSWERS)
         elif before and settled:
             step = before
         elif blocking:

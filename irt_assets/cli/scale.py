@@ -1,7 +1,7 @@
 """The commands of `irt scale`: show scales, and set their origin, model, movement, pass mark and rules."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from irt_assets.calibration.checks import checks_of_rules
+from irt_assets.calibration.checks import gates_of_rules
 from irt_assets.cli.console import AsJson, DryRun, ScaleId, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import By, Reason, current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import JUDGE_JOB
@@ -21,12 +21,15 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.engines.registry import build
 from irt_assets.engines.spec import DEFAULT_MODEL
+from irt_assets.gates.gates import SetGate
+from irt_assets.gates.judged_months import judge_again
 from irt_assets.ledger.fits import months_with_other_fit_rules, months_with_other_linking_rules
+from irt_assets.ledger.month_verdicts import judged_months
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.reports import scale_blocks
 from irt_assets.reports.scale_facts import as_dict, scale_facts
-from irt_assets.responses.snapshot import current_snapshots, months_with_changed_rules
-from irt_assets.runs.in_process_runs import reevaluate_checks
+from irt_assets.responses.snapshot import months_with_changed_rules
+from irt_assets.runs.in_process_runs import run_checks
 from irt_assets.runs.queue import queue_judging
 from irt_assets.scales.rules import STAGES, valid_values
 from irt_assets.scales.scale import change_rules, named_scale, preview_rules, read_scales
@@ -406,10 +409,10 @@ def confirm_and_change_rules(
             )
             if stage in change.stages
         }
-        scored = [*current_snapshots(connection)]
+        judged = judged_months(connection, scale_id)
         days = days_of_change(connection, change, datetime.now(UTC))
     stale = sorted({stale_month for months in made.values() for stale_month in months} - {month})
-    gates = checks_of_rules(change.rules) if scored else ()
+    gates = gates_of_rules(change.rules) if judged else ()
     say(change.sentence)
     if change.before == change.after:
         return
@@ -425,16 +428,24 @@ def confirm_and_change_rules(
         say(f"  {days.sentence}")
     if gates:
         names = ", ".join(gate.name for gate in gates)
-        say(f"  judged again from the stored results of {scored[0]} to {scored[-1]}: {names}")
+        say(f"  judged again from the stored results of {judged[0]} to {judged[-1]}: {names}")
     if ITEM_LIMITS & change.rules.keys():
         say("  items are held back by it when a month's publication step next runs; published values stay")
     confirm(f"change the rules of scale {scale_id}?", yes)
     change_rules(database, scale_id, settings, by=by, reason=reason)
     _judge(database, days)
     if gates:
-        with current_instance(database) as instance:
-            for judged, found in reevaluate_checks(instance, current_settings(), gates, scored):
-                say(f"  {judged}: {found.check_name} {'passes' if found.passed else 'fails'} now")
+        _judge_again(database, gates, scale_id, judged)
+
+
+def _judge_again(database: Database, gates: Collection[SetGate], scale_id: str, judged: Collection[str]) -> None:
+    """Judge months of a scale again by some gates, and show and print the results that have changed."""
+    with database.connect() as connection:
+        changed = [*judge_again(connection, gates, scale_id, judged)]
+    with current_instance(database) as instance:
+        run_checks(instance, current_settings(), gates, sorted({each.month for each in changed}))
+    for each in changed:
+        say(f"  {each.month}: {each.gate} {'passes' if each.passed else 'fails'} now")
 
 
 def _judge(database: Database, days: DaysToJudge) -> None:

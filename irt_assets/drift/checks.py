@@ -137,7 +137,7 @@ def _items_check(
         known = settled_items(look.connection, look.partition)
         found = [ReportedItem(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
         first = _banks_that_vary(look.connection, look.partition) if asset == "item_drift" else ""
-        unjudged = unjudged_scales(look.connection, look.store, look.partition, asset)
+        unjudged = unjudged_scales(look.connection, look.partition, asset)
         return items_result(found, fine, fix, severity=severity, unjudged=unjudged, first=first)
 
     return partition_check(months, asset, name, description, judge)
@@ -230,7 +230,7 @@ def _items_treat_groups_alike(look: CheckInput) -> dg.AssetCheckResult:
 
 
 def _the_test_kept_its_information(look: CheckInput) -> dg.AssetCheckResult:
-    unjudged = unjudged_scales(look.connection, look.store, look.partition, "test_information")
+    unjudged = unjudged_scales(look.connection, look.partition, "test_information")
     rows = look.connection.execute(
         """SELECT scale_id, flagged AND (details->>'trusted')::bool, details FROM test_information
            WHERE month = %s AND item_id = %s ORDER BY 1""",

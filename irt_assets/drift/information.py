@@ -184,7 +184,7 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
     """Judge the month on a scale. If that is not possible, the result contains the reason."""
     try:
         with BreakdownError.explain(f"{month} could not be judged"):
-            compared = compare_month(connection, store, scale, month)
+            compared = compare_month(connection, scale, month)
             unestimated = examine_unestimated_items(connection, store, month, scale, compared)
             items = Items.from_comparison(compared).item_ids
             testlets = effects_in_force(connection, scale.scale_id, Month(month).end, items)

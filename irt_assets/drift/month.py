@@ -75,7 +75,7 @@ def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[S
 def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
     try:
         with BreakdownError.explain(f"{month} could not be judged"):
-            compared = compare_month(connection, store, scale, month)
+            compared = compare_month(connection, scale, month)
             unestimated = examine_unestimated_items(connection, store, month, scale, compared)
             flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]
             drift = _with_trends(connection, month, scale, compared, unestimated.drift or compared.drift)

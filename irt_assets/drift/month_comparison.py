@@ -21,7 +21,6 @@ from irt_assets.scales.scale import Scale, accepted_subjects
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.drift import Drift
 from irt_psychometrics.linking import AnchorSet
-from resources.files.object_store import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class ComparedMonth:
     drift: Drift
 
 
-def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> ComparedMonth:
+def compare_month(connection: psycopg.Connection, scale: Scale, month: str) -> ComparedMonth:
     """Compare a month with the set in force when it began. Raises PsychometricsError if the month is not judged."""
-    if red := not_judged_reason(connection, store, scale, month):
+    if red := not_judged_reason(connection, scale, month):
         raise PsychometricsError(f"not judged: {red}")
     start = Month(month).start
     window = linked_window(connection, scale, month)

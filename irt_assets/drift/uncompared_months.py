@@ -9,26 +9,21 @@ from psycopg import sql
 
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, command
-from irt_assets.gates.evidence import load_evidence
-from irt_assets.gates.gates import failures, hold_reasons_and_remedy
+from irt_assets.gates.month_classification import State
+from irt_assets.gates.month_status import ledger_state
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import step_of
 from irt_assets.scales.scale import Scale, read_scales
-from resources.files.object_store import ObjectStore
 
 
-def not_judged_reason(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> str | None:
-    """Why a linked month is not judged, with the remedy. Returns None if the month passed its set gates or has no
-    linked fit.
-
-    The publication step of the fit decides. A fit without a step is judged by its gates now.
-    """
+def not_judged_reason(connection: psycopg.Connection, scale: Scale, month: str) -> str | None:
+    """Why a linked month is not judged, with the remedy. Returns None if the month is not red or has no linked fit."""
     linked = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
-    return _red_reason(connection, store, scale, month, linked) if linked else None
+    return _red_reason(connection, scale, month, linked) if linked else None
 
 
-def unjudged_scales(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
+def unjudged_scales(connection: psycopg.Connection, month: str, table: str) -> dict[str, str]:
     """Scales on which the month could be compared but has no rows in `table`, or is red, with the reason."""
     found = {}
     start = Month(month).start
@@ -40,21 +35,21 @@ def unjudged_scales(connection: psycopg.Connection, store: ObjectStore, month: s
             sql.SQL("SELECT FROM {} WHERE (month, scale_id) = (%s, %s) LIMIT 1").format(sql.Identifier(table)),
             (month, scale_id),
         ).fetchone()
-        if why := _red_reason(connection, store, scale, month, linked):
+        if why := _red_reason(connection, scale, month, linked):
             found[scale_id] = f"not judged: {why}"
         elif has_rows is None and linked.converged and items_published_by(connection, scale_id, start):
             found[scale_id] = f"not judged: the first lines of {table}'s metadata give the reason"
     return found
 
 
-def _red_reason(
-    connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str, linked: LinkedFit
-) -> str | None:
+def _red_reason(connection: psycopg.Connection, scale: Scale, month: str, linked: LinkedFit) -> str | None:
+    """Why the month is red. A month that its publication step held stays red until the step has run again."""
     step = step_of(connection, scale.scale_id, month)
-    if step is None or step.fit_id != linked.fit_id:
-        held = hold_reasons_and_remedy(failures(load_evidence(connection, month, scale, store)))
+    if step is not None and step.fit_id == linked.fit_id and step.state == "held":
+        held = step.why
     else:
-        held = step.why if step.state == "held" else ""
+        state = ledger_state(connection, month, scale.scale_id)
+        held = state.why if state.state is State.RED else ""
     if held and linked.constants.disagreement(scale.rules.publication):
         drop = command("drop_anchor", linked.constants.moved_anchors, scale.scale_id, month)
         return (

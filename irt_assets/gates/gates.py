@@ -4,8 +4,10 @@ Each gate is a pure function of `Evidence`, which is read from the database and 
 publication step and the command line use these gates and no others.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from irt_assets.engines.registry import asset_of
 from irt_assets.gates.evidence import NO_SNAPSHOT, Evidence, GateResult, current_fit
@@ -23,11 +25,14 @@ from irt_assets.gates.model_gates import (
     one_dimension,
 )
 from irt_assets.gates.month_classification import NOT_JUDGED
-from irt_assets.ledger.fits import StagedFit, model_difference
+from irt_assets.ledger.fits import StagedFit, explanation, model_difference
 from irt_assets.ledger.fitted_items import FittedItem
+from irt_assets.ledger.month_verdicts import GateVerdict
 from irt_assets.responses.eligibility.attempts import Reason, count_rejected
 from irt_assets.scales.rules import Rules
 from irt_psychometrics.estimation import Flag
+
+_log = logging.getLogger(__name__)
 
 
 def snapshot_matches_its_hash(evidence: Evidence) -> GateResult:
@@ -242,9 +247,38 @@ SET_GATES: tuple[SetGate, ...] = (
 )
 
 
-def failures(evidence: Evidence) -> dict[str, str]:
-    """The set gates that fail, with their reasons. Returns an empty dict if the month may publish."""
-    verdicts = {gate.name: gate.judge(evidence) for gate in SET_GATES}
+NO_ANSWERS = "no answers to this scale in this month"
+
+
+def judge_gates(evidence: Evidence, gates: Iterable[SetGate] = SET_GATES) -> dict[str, GateVerdict]:
+    """Judge a month of a scale by some set gates. All gates pass if the month has no answers on the scale."""
+    has_answers = evidence.snapshot is None or evidence.snapshot.has_attempts(evidence.scale.scale_id)
+    fit_id = evidence.staged.fit_id if evidence.staged else None
+    found = {}
+    for gate in gates:
+        result = _result(gate, evidence) if has_answers else GateResult(True, NO_ANSWERS)
+        found[gate.name] = GateVerdict(
+            asset=gate.asset, fit_id=fit_id, rules=gate_rules(gate, evidence.scale.rules), **vars(result)
+        )
+    return found
+
+
+def _result(gate: SetGate, evidence: Evidence) -> GateResult:
+    """The result of the gate. A gate that raises an error fails with the reason, and the others are still judged."""
+    try:
+        return gate.judge(evidence)
+    except Exception as error:  # noqa: BLE001 – the other gates are still judged
+        _log.exception("the gate %s could not be evaluated", gate.name)
+        return GateResult(False, f"could not be judged: {explanation(error)}")
+
+
+def gate_rules(gate: SetGate, rules: Rules) -> dict[str, Any]:
+    """The rules of a scale that the gate reads and that differ from their defaults."""
+    return {name: value for name, value in rules.non_defaults().items() if name in gate.rules}
+
+
+def failures(verdicts: Mapping[str, GateVerdict]) -> dict[str, str]:
+    """The gates that fail, with their reasons. Returns an empty dict if the month may publish."""
     return {name: verdict.why for name, verdict in verdicts.items() if not verdict.passed}
 
 

@@ -1,6 +1,6 @@
 """Determine the state of a month of a scale from its evidence. No other code determines it.
 
-Importing this module loads no numerical code, so the exporter can use it too. `month_status` reads the evidence.
+`month_status` reads the evidence.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ DECIDED = "decided, to be made again"
 NOT_JUDGED = "not judged"
 """First words of a gate's reason if the gate fails only because a different gate fails."""
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
+SCORED, FITTED, LINKED, PUBLISHED = MONTHLY_ASSETS
 
 
 class State(StrEnum):
@@ -65,19 +66,17 @@ class MonthState:
 
 @dataclass(frozen=True)
 class GateStatus:
-    """The latest evaluation of a set gate.
+    """The result of a set gate.
 
     Attributes:
-        passed: the result, or None if the gate was never evaluated, or if its run was killed.
+        passed: the result, or None if the gate was not evaluated.
         why: the reason.
         asset: the asset that the gate checks.
-        planned: whether a run ever planned to evaluate the gate.
     """
 
     passed: bool | None
     why: str
     asset: str = MONTHLY_ASSETS[-1]
-    planned: bool = True
 
     @property
     def follows(self) -> bool:
@@ -112,7 +111,6 @@ class Newer:
         return self.cause is Cause.RULES or (self.cause, self.asset) == QUESTIONS["other_anchors"]
 
 
-SCORED, FITTED, LINKED, PUBLISHED = MONTHLY_ASSETS
 QUESTIONS = {
     "other_answers": (Cause.ANSWERS, SCORED),
     "other_eligibility": (Cause.RULES, SCORED),
@@ -122,6 +120,7 @@ QUESTIONS = {
     "fitted_alone": (Cause.STEP, LINKED),
     "other_anchors": (Cause.DECISION, LINKED),
     "other_linking": (Cause.RULES, LINKED),
+    "other_limits": (Cause.RULES, PUBLISHED),
     "linked_alone": (Cause.STEP, PUBLISHED),
 }
 """Possible reasons why a month is stale, each with its cause and the asset to make again. The first that applies
@@ -139,43 +138,34 @@ def first_newer(answers: Mapping[str, str | None]) -> Newer | None:
     return None
 
 
-def classify_month(
-    month: str,
-    scale_id: str,
-    gates: dict[str, GateStatus],
-    step: Step | None,
-    changed: Newer | None,
-    running: bool,
-    answers: Literal["none", "unscored", "scored"],
-    failure: str | None = None,
-    drift_begins: str | None = None,
-) -> MonthState:
-    """Determine the state of a month of a scale from its evidence.
+@dataclass(frozen=True, kw_only=True)
+class MonthEvidence:
+    """The evidence on a month of a scale.
 
-    Parameters
-    ----------
-    month, scale_id
-        The month and the scale.
-    gates
-        The set gates by name.
-    step
-        The publication step, or None if it has not run.
-    changed
-        The first reason why the month is stale, or None if it is not.
-    running
-        Whether a run of the month is queued or has started.
-    answers
-        Whether the month has answers on the scale, and "scored" if it has a snapshot.
-    failure
-        The reason why the month could not be fitted or linked, or None if it could.
-    drift_begins
-        The first month after the scale's origin window if the month is part of this window; otherwise None.
-
-    Returns
-    -------
-    MonthState
-        The state with its reason.
+    Attributes:
+        gates: the set gates that count, by name.
+        step: the publication step, or None if it has not run.
+        changed: the first reason why the month is stale, or None if it is not.
+        running: whether a run of the month is queued or has started.
+        answers: whether the month has answers on the scale, and "scored" if it has a snapshot.
+        was_fitted: whether the scale's engine has ever tried to fit the month.
+        failure: why the month could not be fitted or linked, or None if it could.
+        drift_begins: the first month after the scale's origin window if the month is part of this window.
     """
+
+    gates: Mapping[str, GateStatus]
+    step: Step | None = None
+    changed: Newer | None = None
+    running: bool = False
+    answers: Literal["none", "unscored", "scored"] = "scored"
+    was_fitted: bool = True
+    failure: str | None = None
+    drift_begins: str | None = None
+
+
+def classify_month(month: str, scale_id: str, evidence: MonthEvidence) -> MonthState:
+    """Determine the state of a month of a scale, with the reason, from its evidence."""
+    step, changed, drift_begins = evidence.step, evidence.changed, evidence.drift_begins
 
     def state(value: State, why: str, asset: str = MONTHLY_ASSETS[-1]) -> MonthState:
         return MonthState(month, scale_id, value, why, asset)
@@ -186,25 +176,23 @@ def classify_month(
             return state(State.ORIGIN, why, asset)
         return state(State.MISSING, f"{reason}: `irt calibrate --month {month}`", asset)
 
-    if running:
+    if evidence.running:
         return state(State.RUNNING, "a run of the month is queued or under way")
-    if answers != "scored":
-        if answers == "none" and not drift_begins:
-            return state(State.EMPTY, "no answers", MONTHLY_ASSETS[0])
-        return missing("never materialised", MONTHLY_ASSETS[0])
+    if evidence.answers != "scored":
+        if evidence.answers == "none" and not drift_begins:
+            return state(State.EMPTY, "no answers", SCORED)
+        return missing("never materialised", SCORED)
     if changed and changed.decided:  # the gates that held the month may pass now
         return state(State.STALE, f"{DECIDED}: {changed.why}", changed.asset)
-    if step is not None:
-        gates = _gates_of_that_time(gates)
-    failed = {name: status for name, status in gates.items() if status.passed is False}
+    failed = {name: status for name, status in evidence.gates.items() if status.passed is False}
     if failed:
         failures = {name: status.why for name, status in failed.items() if not status.follows}
         return state(State.RED, "; ".join(f"{name}: {why}" for name, why in failures.items()), _first(failed))
-    unknown = {name: status for name, status in gates.items() if status.passed is None}
-    if unknown and step is None and failure is None and not any(status.planned for status in unknown.values()):
+    unknown = {name: status for name, status in evidence.gates.items() if status.passed is None}
+    if unknown and not (step or evidence.was_fitted or evidence.failure):
         return missing("its answers are scored, but nothing was fitted", _first(unknown))
     if unknown:
-        why = failure or "a run ended early, materialise the month again"
+        why = evidence.failure or "a run ended early, materialise the month again"
         return state(State.RED, f"{why} (not evaluated: {', '.join(unknown)})", _first(unknown))
     if changed:
         return state(State.STALE, f"{changed.why}: materialise the month again", changed.asset)
@@ -217,14 +205,5 @@ def classify_month(
     return state(State.GREEN, step.why)
 
 
-def _gates_of_that_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
-    """The gates that existed when the month was judged.
-
-    A gate that was never evaluated although other gates of its asset were is newer than the month's results.
-    """
-    judged = {status.asset for status in gates.values() if status.planned}
-    return {name: status for name, status in gates.items() if status.planned or status.asset not in judged}
-
-
-def _first(gates: dict[str, GateStatus]) -> str:
+def _first(gates: Mapping[str, GateStatus]) -> str:
     return next(iter(gates.values())).asset

@@ -1,12 +1,13 @@
-"""Read the evidence from which `month_classification` determines the state of each month and scale.
+"""The state of each month and scale, from what was judged of it and from what has changed since.
 
-A month is green if the latest evaluation of every set gate passed, its inputs have not changed since, and its
-publication step has run. The dot that Dagster shows on a checked asset stays green when a check fails, so it is not
-used.
+No gate is evaluated here: their results are in `ledger.month_verdicts`. Dagster only tells which months are running.
+The dot that it shows on a checked asset stays green when a check fails. `month_classification` classifies the evidence.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 import dagster as dg
 import psycopg
@@ -14,89 +15,219 @@ import psycopg
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.common.run_progress import partitions_under_way
-from irt_assets.gates.gates import SET_GATES, SetGate
+from irt_assets.gates.gates import SET_GATES, gate_rules
 from irt_assets.gates.month_classification import (
     MONTHLY_ASSETS,
+    SCORED,
     GateStatus,
+    MonthEvidence,
     MonthState,
     Newer,
     classify_month,
     first_newer,
 )
 from irt_assets.ledger.fits import changed_scored_items, settings_difference
-from irt_assets.ledger.month_state import LatestAttempt, find_reference, fit_in_use, latest_attempt, latest_failure
+from irt_assets.ledger.month_state import (
+    FitInUse,
+    LatestAttempt,
+    MonthAndEngine,
+    find_reference,
+    fits_in_use,
+    latest_attempt,
+    latest_attempts,
+)
+from irt_assets.ledger.month_verdicts import NOTHING_JUDGED, MonthVerdict, read_verdicts
 from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.ledger.overview import decisions_since
-from irt_assets.ledger.steps import Step, steps
-from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.closed_months import scales_of_months
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.open_months import scales_with_changed_verdicts
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, settings_differ, snapshot_of
-from irt_assets.scales.scale import Scale, read_scales
+from irt_assets.responses.snapshot import Snapshot, current_snapshots, settings_differ, snapshots_by_hash
+from irt_assets.scales.scale import Scale
 from irt_assets.scales.scored_models import ModelInBank, models_in_bank
 from irt_psychometrics import PsychometricsError
 from resources.cluster.relational import lake
-from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
-from resources.dagster_schema import rows_of
 from resources.postgres.database import Database, first_column
 
 
 def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
-    """The state of every given month on every scale."""
-    months = list(months)
+    """The state of every given month on every scale, with the runs that are under way."""
     running = unsettled_months(instance)
     with database.connect() as connection:
-        known = read_scales(connection)
-        all_steps = {scale_id: steps(connection, scale_id) for scale_id in known}
-        in_bank = {
-            scale_id: models_in_bank(connection, scale_id) if scale.scored else {} for scale_id, scale in known.items()
-        }
-        decided = decisions_since(connection, months)
-        answered, windows = _months_with_answers(connection, months), origin_windows(connection)
-        other_verdicts = scales_with_changed_verdicts(connection, months)
-        closed_with = {
-            (closing.month, closing.scale_id): closing.snapshot_hash for closing in read_closed(connection, months)
-        }
-        found = []
-        for month in months:
-            scales = scales_of_month(connection, month)
-            current = current_snapshot(connection, month)
-            gates = gate_statuses(instance, month) if current else {}
-            for scale_id, scale in scales.items():
-                snapshot, file = current, closed_with.get((month, scale_id))
-                if file and current and file != current.snapshot_hash:
-                    snapshot = snapshot_of(connection, month, file)
-                has_other_answers, has_answers = scale_id in other_verdicts.get(month, ()), month in answered
-                if snapshot and not has_other_answers:
-                    has_answers = snapshot.has_attempts(scale_id)
-                changed = None
-                if snapshot:
-                    changed = _newer(
-                        connection,
-                        snapshot,
-                        scale,
-                        all_steps[scale_id].get(month),
-                        in_bank[scale_id],
-                        has_other_answers=has_other_answers,
-                        decided=decided.get((month, scale_id)),
-                    )
-                found.append(
-                    classify_month(
-                        month,
-                        scale_id,
-                        {name: by_scale.get(scale_id, by_scale[""]) for name, by_scale in gates.items()},
-                        all_steps[scale_id].get(month),
-                        changed,
-                        month in running,
-                        "none" if not has_answers else "scored" if snapshot else "unscored",
-                        _failure(connection, month, snapshot, scale) if snapshot else None,
-                        _drift_begins(month, windows.get(scale_id)),
-                    )
-                )
-    return found
+        return ledger_states(connection, [*months], running)
 
 
-def _months_with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]:
+def ledger_states(
+    connection: psycopg.Connection, months: Collection[str], running: Collection[str] = ()
+) -> list[MonthState]:
+    """The state of every given month on every scale, from the tables alone.
+
+    The number of queries does not depend on the number of months, except for months whose answers have changed since
+    they closed for some of their scales. `running`: months with a run that is queued or under way.
+    """
+    facts = _Facts.read(connection, months)
+    return [
+        facts.state(connection, month, scale, is_running=month in running)
+        for month, scales in facts.scales.items()
+        for scale in scales.values()
+    ]
+
+
+def ledger_state(connection: psycopg.Connection, month: str, scale_id: str) -> MonthState:
+    """The state of a month of a scale, from the tables alone."""
+    return next(state for state in ledger_states(connection, [month]) if state.scale_id == scale_id)
+
+
+def gate_statuses(verdict: MonthVerdict) -> dict[str, GateStatus]:
+    """The results of the set gates by name, with the reason of those that were not judged."""
+    is_old = verdict.step is not None and not verdict.gates
+    why = "an earlier release judged it and kept no results: materialise the month again" if is_old else "not evaluated"
+    return {
+        gate.name: GateStatus(judged.passed, judged.why, gate.asset)
+        if (judged := verdict.gates.get(gate.name))
+        else GateStatus(None, why, gate.asset)
+        for gate in SET_GATES
+    }
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The rows from which the states of some months follow.
+
+    Attributes:
+        scales: the scales as they apply to each month, by month and id.
+        snapshots, verdicts: by month and scale.
+        attempts, linked: the latest attempts and the fits in use, by month, scale and engine.
+        in_bank: the models that the bank names for items of scored scales, by scale.
+        decided: decisions since the month was judged, in words, by month and scale.
+        other_verdicts: the scales on which the verdicts on a month's answers have changed, by month.
+        answered: the months with answers in the log.
+        origins: start and end of each scale's origin window.
+    """
+
+    scales: Mapping[str, Mapping[str, Scale]]
+    snapshots: Mapping[tuple[str, str], Snapshot | None]
+    verdicts: Mapping[tuple[str, str], MonthVerdict]
+    attempts: Mapping[MonthAndEngine, LatestAttempt]
+    linked: Mapping[MonthAndEngine, FitInUse]
+    in_bank: Mapping[str, dict[str, ModelInBank]]
+    decided: Mapping[tuple[str, str], str]
+    other_verdicts: Mapping[str, set[str]]
+    answered: Collection[str]
+    origins: Mapping[str, tuple[datetime, datetime]]
+
+    @classmethod
+    def read(cls, connection: psycopg.Connection, months: Collection[str]) -> Self:
+        scales = scales_of_months(connection, months)
+        scored = {scale_id for of_month in scales.values() for scale_id, scale in of_month.items() if scale.scored}
+        return cls(
+            scales=scales,
+            snapshots=_snapshots(connection, scales),
+            verdicts=read_verdicts(connection, months),
+            attempts=latest_attempts(connection, months),
+            linked=fits_in_use(connection, months),
+            in_bank={scale_id: models_in_bank(connection, scale_id) for scale_id in scored},
+            decided=decisions_since(connection, [*months]),
+            other_verdicts=scales_with_changed_verdicts(connection, months),
+            answered=_months_with_answers(connection, months),
+            origins=origin_windows(connection),
+        )
+
+    def state(self, connection: psycopg.Connection, month: str, scale: Scale, *, is_running: bool) -> MonthState:
+        scale_id = scale.scale_id
+        snapshot = self.snapshots[month, scale_id]
+        verdict = self.verdicts.get((month, scale_id), NOTHING_JUDGED)
+        has_answers = month in self.answered
+        if snapshot and scale_id not in self.other_verdicts.get(month, ()):
+            has_answers = snapshot.has_attempts(scale_id)
+        failure = self._failure(month, scale, snapshot) if snapshot else None
+        return classify_month(
+            month,
+            scale_id,
+            MonthEvidence(
+                gates=self._gates(month, scale, verdict, failure),
+                step=verdict.step,
+                changed=self._newer(connection, month, scale, snapshot) if snapshot else None,
+                running=is_running,
+                answers="none" if not has_answers else "scored" if snapshot else "unscored",
+                was_fitted=self._attempt(month, scale) is not None,
+                failure=failure,
+                drift_begins=_drift_begins(month, self.origins.get(scale_id)),
+            ),
+        )
+
+    def _attempt(self, month: str, scale: Scale) -> LatestAttempt | None:
+        return self.attempts.get((month, scale.scale_id, scale.engine))
+
+    def _failure(self, month: str, scale: Scale, snapshot: Snapshot) -> str | None:
+        """Why the month could not be fitted or linked. A missing origin comes first, as more answers would not help."""
+        if not scale.initialised:
+            return str(no_origin_error(scale, month))
+        staged = self._attempt(month, scale)
+        return staged.error if staged and staged.snapshot_hash == snapshot.snapshot_hash else None
+
+    def _gates(self, month: str, scale: Scale, verdict: MonthVerdict, failure: str | None) -> dict[str, GateStatus]:
+        """The results of the gates that count: those of the latest attempt if it failed, otherwise all that there are.
+
+        A gate without a result is one that nobody has evaluated yet, unless the month has reached its publication step:
+        then it is newer than the month's results.
+        """
+        staged = self._attempt(month, scale)
+        found = {}
+        for name, status in gate_statuses(verdict).items():
+            judged = verdict.gates.get(name)
+            if judged and failure and staged and judged.asset != SCORED and judged.fit_id != staged.fit_id:
+                found[name] = GateStatus(None, "not evaluated", judged.asset)
+            elif judged or failure or verdict.step is None:
+                found[name] = status
+        return found
+
+    def _newer(self, connection: psycopg.Connection, month: str, scale: Scale, snapshot: Snapshot) -> Newer | None:
+        """Why the month of the scale is stale, by `QUESTIONS`."""
+        scale_id = scale.scale_id
+        verdict = self.verdicts.get((month, scale_id), NOTHING_JUDGED)
+        staged, linked = self._attempt(month, scale), self.linked.get((month, scale_id, scale.engine))
+        has_other_answers = scale_id in self.other_verdicts.get(month, ())
+        found: dict[str, str | None] = {
+            "other_answers": "its answers have changed since" if has_other_answers else None,
+            "other_anchors": self.decided.get((month, scale_id)),
+            "other_limits": _other_limits(verdict, scale),
+        }
+        if settings_differ(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility"):
+            found["other_eligibility"] = "the scale's settings have changed since"
+        if staged is not None:
+            found |= _why_fit_again(connection, staged, snapshot, scale, self.in_bank.get(scale_id, {}))
+        if linked is not None:
+            if staged is not None and linked.fit_id != staged.fit_id:
+                found["fitted_alone"] = "it was fitted again, but not linked since"
+            if settings_differ(linked.rules, scale.rules, "linking"):
+                found["other_linking"] = "the scale's settings have changed since it was linked"
+            if verdict.step is not None and verdict.step.fit_id != linked.fit_id:
+                found["linked_alone"] = "it was linked again, but its publication step has not run since"
+        for engine in scale.rules.publication.demands:
+            fit, on_scale = (of.get((month, scale_id, engine)) for of in (self.attempts, self.linked))
+            if engine != scale.engine and fit is not None and (on_scale is None or on_scale.fit_id != fit.fit_id):
+                found.setdefault("fitted_alone", f"it was fitted again by {engine}, but not linked since")
+        return first_newer(found)
+
+
+def _snapshots(
+    connection: psycopg.Connection, scales: Mapping[str, Mapping[str, Scale]]
+) -> dict[tuple[str, str], Snapshot | None]:
+    """The snapshot of each month and scale: the one with which the month closed, or the current one."""
+    current = current_snapshots(connection)
+    closed_with = {(each.month, each.scale_id): each.snapshot_hash for each in read_closed(connection, scales)}
+    of_closing = snapshots_by_hash(connection, {*closed_with.values()})
+    return {
+        (month, scale_id): of_closing.get((month, file))
+        if (file := closed_with.get((month, scale_id))) and month in current
+        else current.get(month)
+        for month, of_month in scales.items()
+        for scale_id in of_month
+    }
+
+
+def _months_with_answers(connection: psycopg.Connection, months: Collection[str]) -> set[str]:
     """The months with at least one answer in the log. Returns all months if the log is in a lake, which is not
     queried."""
     if lake(connection) is not None:
@@ -107,7 +238,7 @@ def _months_with_answers(connection: psycopg.Connection, months: list[str]) -> s
             connection,
             """SELECT month FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS asked (month, start, stop)
            WHERE EXISTS (SELECT FROM attempt WHERE completed_at >= start AND completed_at < stop)""",
-            (months, [start for start, _ in bounds], [stop for _, stop in bounds]),
+            ([*months], [start for start, _ in bounds], [stop for _, stop in bounds]),
         )
     )
 
@@ -118,40 +249,14 @@ def _drift_begins(month: str, window: tuple[datetime, datetime] | None) -> str |
     return month_of(window[1]) if window and window[0] <= start and end <= window[1] else None
 
 
-def _failure(connection: psycopg.Connection, month: str, snapshot: Snapshot, scale: Scale) -> str | None:
-    """Why the month could not be fitted or linked. A missing origin comes first, as more answers would not help."""
-    return latest_failure(connection, snapshot, scale) if scale.initialised else str(no_origin_error(scale, month))
-
-
-def gate_statuses(instance: dg.DagsterInstance, month: str) -> dict[str, dict[str, GateStatus]]:
-    """The latest evaluation of every set gate for a month, by gate and scale. The key '' has the status of scales that
-    the evaluation does not name."""
-    keys = {gate.name: dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in SET_GATES}
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        list(keys.values()), partition_filter=PartitionKeyFilter(key=month)
-    )
-    return {gate.name: _status(gate, records.get(keys[gate.name])) for gate in SET_GATES}
-
-
-def latest_evaluations(
-    instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey], month: str
-) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation | None]:
-    """The latest evaluation of each check for a month, or None if a check was never evaluated."""
-    keys = list(keys)
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        keys, partition_filter=PartitionKeyFilter(key=month)
-    )
-    latest = {key: record.evaluation if (record := records.get(key)) else None for key in keys}
-    return {key: found if isinstance(found, dg.AssetCheckEvaluation) else None for key, found in latest.items()}
-
-
-def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str, GateStatus]:
-    evaluation = record.evaluation if record else None
-    if not isinstance(evaluation, dg.AssetCheckEvaluation):  # its run is still in progress, or was killed
-        return {"": GateStatus(None, "not evaluated", gate.asset, planned=record is not None)}
-    rows = rows_of(evaluation.metadata, "scales")
-    known = {row["scale"]: GateStatus(row["passed"], row["why"], gate.asset) for row in rows}
-    return known | {"": GateStatus(None, "the scale was not judged", gate.asset)}
+def _other_limits(verdict: MonthVerdict, scale: Scale) -> str | None:
+    """The rules of the scale that gates read and that have changed since they were judged."""
+    changed: set[str] = set()
+    for gate in SET_GATES:
+        if gate.name in verdict.gates:
+            before, now = verdict.gates[gate.name].rules, gate_rules(gate, scale.rules)
+            changed |= {rule for rule in {*before, *now} if before.get(rule) != now.get(rule)}
+    return f"{', '.join(sorted(changed))} changed since the gates were judged" if changed else None
 
 
 def unsettled_months(instance: dg.DagsterInstance, *, besides_run: str | None = None) -> set[str]:
@@ -159,46 +264,10 @@ def unsettled_months(instance: dg.DagsterInstance, *, besides_run: str | None = 
     return partitions_under_way(instance, MONTHLY_JOB, MONTHLY_ASSETS, besides_run=besides_run)
 
 
-def _newer(
-    connection: psycopg.Connection,
-    snapshot: Snapshot,
-    scale: Scale,
-    step: Step | None,
-    in_bank: dict[str, ModelInBank],
-    *,
-    has_other_answers: bool,
-    decided: str | None,
-) -> Newer | None:
-    """Why the month of the scale is stale, by `QUESTIONS`. decided: see `decisions_since`."""
-    month, scale_id = snapshot.month, scale.scale_id
-    staged = latest_attempt(connection, month, scale_id, scale.engine)
-    linked = fit_in_use(connection, month, scale_id, scale.engine)
-    found: dict[str, str | None] = {
-        "other_answers": "its answers have changed since" if has_other_answers else None,
-        "other_anchors": decided,
-    }
-    if settings_differ(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility"):
-        found["other_eligibility"] = "the scale's settings have changed since"
-    if staged is not None:
-        found |= _why_fit_again(connection, staged, snapshot, scale, in_bank)
-    if linked is not None:
-        if staged is not None and linked.fit_id != staged.fit_id:
-            found["fitted_alone"] = "it was fitted again, but not linked since"
-        if settings_differ(linked.rules, scale.rules, "linking"):
-            found["other_linking"] = "the scale's settings have changed since it was linked"
-        if step is not None and step.fit_id != linked.fit_id:
-            found["linked_alone"] = "it was linked again, but its publication step has not run since"
-    for engine in scale.rules.publication.demands:
-        fit, on_scale = (find(connection, month, scale_id, engine) for find in (latest_attempt, fit_in_use))
-        if engine != scale.engine and fit is not None and (on_scale is None or on_scale.fit_id != fit.fit_id):
-            found.setdefault("fitted_alone", f"it was fitted again by {engine}, but not linked since")
-    return first_newer(found)
-
-
 def is_fitted(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) -> bool:
     """Whether the scale's engine fitted the snapshot, and no rule, model or reference has changed since."""
     staged = latest_attempt(connection, snapshot.month, scale.scale_id, scale.engine)
-    if staged is None or latest_failure(connection, snapshot, scale):
+    if staged is None or staged.error:
         return False
     in_bank = models_in_bank(connection, scale.scale_id) if scale.scored else {}
     return not any(_why_fit_again(connection, staged, snapshot, scale, in_bank).values())

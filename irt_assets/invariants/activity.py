@@ -9,6 +9,7 @@ from irt_assets.common.partitions import spans
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
+from irt_assets.invariants.open_violations import open_partitions
 from irt_assets.kpis.kpi_definitions import RANGES
 from irt_assets.responses.verdicts import count_differing_verdicts, days_that_differ
 from irt_assets.scales.item_keys import RIGHT, Key, key_in_words
@@ -57,11 +58,9 @@ def verdicts_follow_from_answers_and_rules(context: InvariantContext) -> Finding
         yield NotTested("no day has been judged yet")
         return
     turn = context.now.toordinal() % -(-len(judged) // DAYS_AT_ONCE)
-    open_days = """SELECT partition::date FROM invariant_result
-                   WHERE invariant = %s AND subject <> '' AND NOT passed AND resolved_at IS NULL"""
     days = {
         *judged[turn * DAYS_AT_ONCE : (turn + 1) * DAYS_AT_ONCE],
-        *first_column(context.connection, open_days, (verdicts_follow_from_answers_and_rules.name,)),
+        *map(date.fromisoformat, open_partitions(context.connection, verdicts_follow_from_answers_and_rules.name)),
     }
     waiting = {
         day

@@ -2,15 +2,23 @@
 
 from collections import Counter, defaultdict
 from datetime import timedelta
+from operator import attrgetter
 from statistics import fmean, stdev
 
+from irt_assets.gates.evidence import load_evidence
+from irt_assets.gates.gates import SET_GATES, judge_gates, snapshot_matches_its_hash
+from irt_assets.gates.judged_months import changed_verdicts
 from irt_assets.gates.month_classification import State
 from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
+from irt_assets.invariants.open_violations import open_partitions
 from irt_assets.ledger.linked_windows import placed_months
+from irt_assets.ledger.month_verdicts import read_verdict
 from irt_assets.ledger.overview import last_night
+from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.eligibility.attempts import count_rejected
 from irt_assets.responses.snapshot import current_snapshots
 
+MONTHS_AT_ONCE = 6
 MAX_PAUSE = timedelta(hours=25)
 EARLIER_MONTHS = 6
 MIN_EARLIER_MONTHS = 3
@@ -40,6 +48,35 @@ def every_month_is_green(context: InvariantContext) -> Findings:
             continue  # the scale had no answers yet
         if state.state in (State.RED, State.STALE, State.MISSING, State.EMPTY):
             yield Violation(state.scale_id, f"{state.state}: {state.why}", "green", state.month)
+
+
+@invariant(
+    kind="months",
+    protects="What the ledger says about a month is what its set gates say: pages, alerts and the exporter read it.",
+    fix="Materialise the month again, which judges it. If earlier months were published or corrected since, the "
+    "comparison with them has changed; otherwise find out who changed the table: only the platform writes it.",
+    note=f"An evaluation judges {MONTHS_AT_ONCE} months of scales again, in turn, and every month with an open "
+    "violation. Months that are stale or running are left out.",
+)
+def stored_verdicts_on_months_are_those_of_their_gates(context: InvariantContext) -> Findings:
+    settled = [state for state in context.states if state.state in (State.GREEN, State.RED, State.PENDING)]
+    if not settled:
+        yield NotTested("no month has been judged yet")
+        return
+    turn = context.now.toordinal() % -(-len(settled) // MONTHS_AT_ONCE)
+    violated = open_partitions(context.connection, stored_verdicts_on_months_are_those_of_their_gates.name)
+    chosen = {*settled[turn * MONTHS_AT_ONCE : (turn + 1) * MONTHS_AT_ONCE]}
+    chosen |= {state for state in settled if state.month in violated}
+    gates = [gate for gate in SET_GATES if gate.judge is not snapshot_matches_its_hash]  # has an invariant of its own
+    for state in sorted(chosen, key=attrgetter("month", "scale_id")):
+        before = read_verdict(context.connection, state.month, state.scale_id).gates
+        scale = scales_of_month(context.connection, state.month)[state.scale_id]
+        evidence = load_evidence(context.connection, state.month, scale)
+        now = judge_gates(evidence, [gate for gate in gates if gate.name in before])
+        for changed in changed_verdicts(evidence, before, now):
+            outcome = "passes" if changed.passed else "fails"
+            subject = f"{state.scale_id}: {changed.gate}"
+            yield Violation(subject, f"{outcome} if judged again: {changed.why}", "the stored result", state.month)
 
 
 @invariant(

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import psycopg
 
 from resources.alerts.outbox import Severity
-from resources.postgres.database import one_value, record
+from resources.postgres.database import first_column, one_value, record
 
 BACKUP_AGE = timedelta(hours=25)
 """Age after which a daily backup is late."""
@@ -34,6 +34,7 @@ SEVERITY: Mapping[str, Severity] = {
     "every_learner_with_answers_has_an_ability": "error",
     "runs_agree_on_abilities": "error",
     "verdicts_follow_from_answers_and_rules": "error",
+    "stored_verdicts_on_months_are_those_of_their_gates": "error",
     "features_conserve_attempts": "error",
     "kpis_are_whole": "error",
     "the_nightly_calibration_is_fresh": "error",
@@ -59,6 +60,18 @@ class OpenViolation:
     subjects: int
     example: str
     partitions: list[str]
+
+
+def open_partitions(connection: psycopg.Connection, invariant: str) -> set[str]:
+    """The partitions with an open violation of the invariant."""
+    return set(
+        first_column(
+            connection,
+            """SELECT DISTINCT partition FROM invariant_result
+               WHERE invariant = %s AND subject <> '' AND NOT passed AND resolved_at IS NULL""",
+            (invariant,),
+        )
+    )
 
 
 def open_violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:

@@ -161,7 +161,7 @@ def flagged_estimates(connection: psycopg.Connection) -> list[dict[str, Any]]:
                   EXISTS (SELECT 1 FROM item_parameter_publication p
                           WHERE p.fit_id = i.fit_id AND p.item_id = i.item_id) AS published
            FROM mirt_item_params i JOIN {MONTHS_IN_USE} m USING (fit_id)
-           JOIN publication_step s ON s.fit_id = i.fit_id AND s.state = 'done'
+           JOIN month_verdict s ON s.fit_id = i.fit_id AND s.state = 'done'
            WHERE i.flags <> '[]'::jsonb ORDER BY 2, 1""",
     )
 

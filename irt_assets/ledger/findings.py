@@ -30,7 +30,7 @@ findings AS (
     FROM fits JOIN mirt_item_params USING (fit_id), jsonb_array_elements_text(flags) flag
     UNION ALL
     SELECT scale_id, item, month, 'held back', reason
-    FROM fits JOIN publication_step USING (scale_id, month), jsonb_each(held) AS h (item, reasons),
+    FROM fits JOIN month_verdict USING (scale_id, month), jsonb_each(held) AS h (item, reasons),
          jsonb_array_elements_text(reasons) reason
     UNION ALL
     SELECT scale_id, item_id, month, 'drift', concat_ws(' ', severity, details->'change'->>'kind')

@@ -91,7 +91,7 @@ def _item_rows(
                        i.params, i.n_responses, i.p_value, i.point_biserial, i.infit, i.outfit, i.rmsd, i.flags,
                        CASE WHEN s.state = 'held' THEN s.why ELSE '' END AS red
                 FROM {windows} m JOIN mirt_item_params i ON (i.fit_id, i.item_id) = (m.fit_id, %s)
-                LEFT JOIN publication_step s USING (scale_id, month)
+                LEFT JOIN month_verdict s USING (scale_id, month)
                 WHERE (scale_id, m.engine) = (%s, %s) ORDER BY m.window_start""",
         (item_id, scale.scale_id, scale.engine),
     )

@@ -100,7 +100,7 @@ def released_constants(
     rows = connection.execute(
         f"""SELECT s.month, (c->>'slope')::float8, (c->>'slope_se')::float8, (c->>'intercept')::float8,
                    (c->>'intercept_se')::float8
-           FROM publication_step s JOIN {MONTHS_IN_USE} m USING (fit_id)
+           FROM month_verdict s JOIN {MONTHS_IN_USE} m USING (fit_id)
            CROSS JOIN LATERAL (SELECT m.model_spec->'linking_constants') AS l (c)
            WHERE s.scale_id = %s AND s.state = 'done' AND s.month < %s AND m.engine = %s AND c->>'method' <> 'fixed'
            ORDER BY s.month DESC LIMIT %s""",

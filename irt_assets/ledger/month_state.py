@@ -1,5 +1,6 @@
-"""Read the rows that determine the state of a month; `gates.month_status` derives the state from them."""
+"""Read the fits that determine the state of a month, and the window with which its misfit is compared."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -8,18 +9,19 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import FitSettings, SetStatistics
 from irt_assets.ledger.relations import FIT_SETTINGS, LATEST_FIRST, LATEST_STAGED, MONTHS_IN_USE
-from irt_assets.responses.snapshot import Snapshot
 from irt_assets.scales.scale import Scale
 from irt_assets.scales.scale_decisions import REFERENCE, decision_in_force, read_decisions
-from resources.postgres.database import named_rows, one_value, record
+from resources.postgres.database import named_rows
 
 
 @dataclass(frozen=True)
 class LatestAttempt:
     """A month's latest attempt at a fit by an engine.
 
-    `rules` and `made_with` are the scale's settings for it; `is_reference` is true if the month is itself the reference
-    for misfit.
+    Attributes:
+        rules, made_with: the scale's settings for it.
+        is_reference: whether the month is itself the reference for misfit.
+        error: why the month could not be fitted or linked, or None if it could.
     """
 
     fit_id: str
@@ -27,6 +29,7 @@ class LatestAttempt:
     rules: dict[str, Any]
     made_with: FitSettings
     is_reference: bool
+    error: str | None
 
 
 @dataclass(frozen=True)
@@ -37,38 +40,39 @@ class FitInUse:
     rules: dict[str, Any]
 
 
+MonthAndEngine = tuple[str, str, str]
+"""Month, scale and engine."""
+
+
+def latest_attempts(connection: psycopg.Connection, months: Collection[str]) -> dict[MonthAndEngine, LatestAttempt]:
+    """The latest attempt to fit each of the months, by month, scale and engine."""
+    rows = connection.execute(
+        f"""SELECT month, scale_id, engine, fit_id, snapshot_hash, coalesce(spec->'eligibility', '{{}}'), {FIT_SETTINGS},
+                   coalesce(spec->'misfit'->'reference' = 'null', false), error
+            FROM {LATEST_STAGED} s WHERE month = ANY(%s)""",
+        ([*months],),
+    )
+    return {
+        (month, scale_id, engine): LatestAttempt(
+            fit_id, snapshot_hash, rules, FitSettings.from_json(made_with, fit_id), is_reference, error
+        )
+        for month, scale_id, engine, fit_id, snapshot_hash, rules, made_with, is_reference, error in rows
+    }
+
+
 def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> LatestAttempt | None:
-    row = connection.execute(
-        f"""SELECT fit_id, snapshot_hash, spec->'eligibility', {FIT_SETTINGS},
-                   coalesce(spec->'misfit'->'reference' = 'null', false)
-            FROM {LATEST_STAGED} s WHERE (month, scale_id, engine) = (%s, %s, %s)""",
-        (month, scale_id, engine),
-    ).fetchone()
-    if row is None:
-        return None
-    fit_id, snapshot_hash, rules, made_with, is_reference = row
-    return LatestAttempt(fit_id, snapshot_hash, rules, FitSettings.from_json(made_with, fit_id), is_reference)
+    """The latest attempt of an engine to fit a month of a scale, or None."""
+    return latest_attempts(connection, [month]).get((month, scale_id, engine))
 
 
-def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> FitInUse | None:
-    return record(
-        connection,
-        FitInUse,
-        f"""SELECT fit_id, model_spec->'eligibility' AS rules
-            FROM {MONTHS_IN_USE} m WHERE (month, scale_id, engine) = (%s, %s, %s)""",
-        (month, scale_id, engine),
+def fits_in_use(connection: psycopg.Connection, months: Collection[str]) -> dict[MonthAndEngine, FitInUse]:
+    """The linked fit in use of each of the months, by month, scale and engine."""
+    rows = connection.execute(
+        f"""SELECT month, scale_id, engine, fit_id, coalesce(model_spec->'eligibility', '{{}}')
+            FROM {MONTHS_IN_USE} m WHERE month = ANY(%s)""",
+        ([*months],),
     )
-
-
-def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) -> str | None:
-    """Error of the latest attempt of the scale's engine at this snapshot. Returns None if it was linked, or
-    if the engine has made no attempt."""
-    return one_value(
-        connection,
-        f"""SELECT error FROM fit_staging WHERE (month, scale_id, engine, snapshot_hash) = (%s, %s, %s, %s)
-           ORDER BY {LATEST_FIRST} LIMIT 1""",
-        (snapshot.month, scale.scale_id, scale.engine, snapshot.snapshot_hash),
-    )
+    return {(month, scale_id, engine): FitInUse(fit_id, rules) for month, scale_id, engine, fit_id, rules in rows}
 
 
 def months_made_with(
@@ -130,7 +134,7 @@ def _month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, 
                SELECT f.fit_id, f.month, f.calibration, f.spec->'fit_statistics'->'set' AS statistics,
                       f.snapshot_hash, s.uri, f.fitted_at
                FROM fit_staging f JOIN scored_snapshot s USING (month, snapshot_hash)
-               LEFT JOIN publication_step p USING (month, scale_id)
+               LEFT JOIN month_verdict p USING (month, scale_id)
                WHERE (scale_id, f.engine, f.spec->>'model') = (%(scale)s, %(engine)s, %(model)s)
                  AND month < %(month)s AND month >= %(since)s
                  AND (p.state IS DISTINCT FROM 'held' OR month = %(since)s)) attempts

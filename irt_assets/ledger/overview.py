@@ -4,41 +4,12 @@ Queries that return a calibration or a spec are in `fits` and `linked_windows`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
 
-from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE
-from irt_assets.ledger.steps import StepState
-from resources.postgres.database import one_value, records
-
-
-@dataclass(frozen=True)
-class SettledMonth:
-    """Progress of a month of a scale: its publication step, if any, and its latest attempt at a fit, if any."""
-
-    scale_id: str
-    month: str
-    step: StepState | None
-    n_published: int | None
-    published_fit: str | None
-    newest_fit: str | None
-    error: str | None
-
-
-def settled_months(connection: psycopg.Connection, months: Sequence[str]) -> list[SettledMonth]:
-    """Progress of each of the months on each scale."""
-    return records(
-        connection,
-        SettledMonth,
-        f"""SELECT c.scale_id, m.month, p.state AS step, p.n_published, p.fit_id AS published_fit,
-                       s.fit_id AS newest_fit, s.error
-                FROM calibration_scale c CROSS JOIN unnest(%s::text[]) AS m (month)
-                LEFT JOIN publication_step p USING (month, scale_id)
-                LEFT JOIN {LATEST_STAGED} s USING (month, scale_id, engine)""",
-        ([*months],),
-    )
+from irt_assets.ledger.relations import MONTHS_IN_USE
+from resources.postgres.database import one_value
 
 
 def decisions_since(connection: psycopg.Connection, months: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -53,7 +24,7 @@ def decisions_since(connection: psycopg.Connection, months: Sequence[str]) -> di
             FROM calibration_scale c CROSS JOIN unnest(%s::text[]) AS m (month)
             CROSS JOIN LATERAL (SELECT (month || '-01')::timestamp AT TIME ZONE 'UTC' AS start) s
             LEFT JOIN {MONTHS_IN_USE} linked USING (month, scale_id, engine)
-            LEFT JOIN publication_step p USING (month, scale_id)
+            LEFT JOIN month_verdict p USING (month, scale_id)
             LEFT JOIN LATERAL (
               SELECT anchor_hash FROM anchor_set a
               WHERE a.scale_id = c.scale_id AND coalesce(a.effective_from <= start, true)

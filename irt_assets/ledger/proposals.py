@@ -134,7 +134,7 @@ SELECT p.month, p.scale_id, p.item_id, p.fit_id, {item_columns("p")}, p.why, p.c
 FROM item_parameter_proposal p
 LEFT JOIN mirt_fit_meta m USING (fit_id)
 LEFT JOIN mirt_item_params i USING (fit_id, item_id)
-LEFT JOIN publication_step s ON (s.month, s.scale_id, s.fit_id, s.state) = (p.month, p.scale_id, p.fit_id, 'done')
+LEFT JOIN month_verdict s ON (s.month, s.scale_id, s.fit_id, s.state) = (p.month, p.scale_id, p.fit_id, 'done')
 LEFT JOIN item_drift d
   ON (d.month, d.scale_id, d.item_id, d.engine) = (right(p.month, 7), p.scale_id, p.item_id, m.engine)
 LEFT JOIN LATERAL (
@@ -162,7 +162,7 @@ LEFT JOIN LATERAL (
     AND (p_value IS NOT NULL OR ets_class IS NOT NULL)) f ON true
 LEFT JOIN LATERAL (
   SELECT u.month, v.params, coalesce(w.severity = 'none' AND o.effective_from <= t.window_start, false) AS no_drift
-  FROM publication_step u JOIN {IN_USE} t USING (fit_id) JOIN mirt_item_params v USING (fit_id)
+  FROM month_verdict u JOIN {IN_USE} t USING (fit_id) JOIN mirt_item_params v USING (fit_id)
   LEFT JOIN item_drift w ON (w.month, w.scale_id, w.item_id, w.engine) = (u.month, u.scale_id, v.item_id, t.engine)
   WHERE (u.scale_id, t.engine, v.item_id, u.state) = (p.scale_id, m.engine, p.item_id, 'done')
     AND u.month > right(p.month, 7) AND (m.kind = 'pooled' OR d.severity IN ('medium', 'high'))

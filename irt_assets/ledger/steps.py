@@ -1,4 +1,4 @@
-"""Read and write the publication steps of months, one row of `publication_step` per month and scale."""
+"""Read and write the publication steps of months, in the rows of `month_verdict`."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ StepState = Literal["done", "pending", "held"]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """State of the publication of a month of a scale, a row of `publication_step`."""
+    """State of the publication of a month of a scale, stored in its row of `month_verdict`."""
 
     month: str
     scale_id: str
@@ -59,7 +59,7 @@ def last_step_that_held(connection: psycopg.Connection, scale_id: str, item_id: 
 def items_held_before(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, str]:
     """Items that the last done month before `month` held back, each with that earlier month."""
     row = connection.execute(
-        """SELECT month, held FROM publication_step
+        """SELECT month, held FROM month_verdict
            WHERE scale_id = %s AND month < %s AND state = 'done' ORDER BY month DESC LIMIT 1""",
         (scale_id, month),
     ).fetchone()
@@ -72,7 +72,7 @@ def _read_steps(connection: psycopg.Connection, condition: LiteralString, values
         connection,
         Step,
         """SELECT month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, stepped_at
-               FROM publication_step WHERE """
+               FROM month_verdict WHERE state IS NOT NULL AND """
         + condition
         + " ORDER BY month, scale_id",
         values,
@@ -83,8 +83,8 @@ def stepped_months(connection: psycopg.Connection, scale_id: str | None = None) 
     """Months with a step on the scale (None: on any scale), newest first."""
     return first_column(
         connection,
-        """SELECT DISTINCT month FROM publication_step WHERE %(scale)s::text IS NULL OR scale_id = %(scale)s
-           ORDER BY 1 DESC""",
+        """SELECT DISTINCT month FROM month_verdict
+           WHERE state IS NOT NULL AND (%(scale)s::text IS NULL OR scale_id = %(scale)s) ORDER BY 1 DESC""",
         {"scale": scale_id},
     )
 
@@ -92,21 +92,19 @@ def stepped_months(connection: psycopg.Connection, scale_id: str | None = None) 
 def held_months(connection: psycopg.Connection) -> list[tuple[str, str]]:
     """Months and scales that are held because a gate failed, newest first."""
     return connection.execute(
-        "SELECT month, scale_id FROM publication_step WHERE state = 'held' ORDER BY month DESC, scale_id"
+        "SELECT month, scale_id FROM month_verdict WHERE state = 'held' ORDER BY month DESC, scale_id"
     ).fetchall()
 
 
 def done_months(connection: psycopg.Connection) -> set[str]:
     """Months whose publication step is done on at least one scale."""
-    return {
-        month for (month,) in connection.execute("SELECT DISTINCT month FROM publication_step WHERE state = 'done'")
-    }
+    return {month for (month,) in connection.execute("SELECT DISTINCT month FROM month_verdict WHERE state = 'done'")}
 
 
 def last_done_month(connection: psycopg.Connection, scale_id: str) -> str | None:
     """The newest month of a scale whose publication step is done, or None."""
     return one_value(
-        connection, "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
+        connection, "SELECT max(month) FROM month_verdict WHERE scale_id = %s AND state = 'done'", (scale_id,)
     )
 
 
@@ -118,8 +116,9 @@ def unannounced_steps(connection: psycopg.Connection, since: datetime, runs: str
     run of the month, whose key begins with `runs`, was opened after it. (A month can be held on another scale only.)
     """
     rows = connection.execute(
-        """SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
-           FROM publication_step s
+        """SELECT s.month, s.scale_id,
+                  (SELECT count(*) FROM month_verdict o WHERE o.month = s.month AND o.state IS NOT NULL) > 1
+           FROM month_verdict s
            WHERE s.state = 'done' AND s.stepped_at > %(since)s AND NOT EXISTS (
              SELECT FROM alert announced
              WHERE announced.key = 'ready ' || s.month || ' ' || s.scale_id AND NOT EXISTS (
@@ -136,7 +135,7 @@ def unannounced_steps(connection: psycopg.Connection, since: datetime, runs: str
 def write_step(connection: psycopg.Connection, step: Step, run_id: str | None) -> None:
     """Write a month's step in place of its earlier one."""
     connection.execute(
-        """INSERT INTO publication_step
+        """INSERT INTO month_verdict
              (month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, run_id)
            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
            ON CONFLICT (month, scale_id) DO UPDATE SET
@@ -150,4 +149,4 @@ def write_step(connection: psycopg.Connection, step: Step, run_id: str | None) -
 
 def last_settled_at(connection: psycopg.Connection) -> datetime | None:
     """Time when a month was last published or held. Returns None if no month has been yet."""
-    return one_value(connection, "SELECT max(settled_at) FROM publication_step")
+    return one_value(connection, "SELECT max(settled_at) FROM month_verdict")

@@ -143,7 +143,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     fit = next((linked for linked in linkings if linked.month == month), None)
     history = rows.read_histories(connection, scale, month)
     information = {row.item_id: row for row in rows.read_information(connection, scale, month)}
-    red = not_judged_reason(connection, store, scale, month)
+    red = not_judged_reason(connection, scale, month)
     if red:  # results stored before it turned red rest on another linking
         history = {item: before for item, past in history.items() if (before := [r for r in past if r.month != month])}
         information = {}

@@ -261,6 +261,12 @@ def snapshot_of(connection: psycopg.Connection, month: str, snapshot_hash: str) 
     return _snapshot(connection, month, "snapshot_hash = %s", snapshot_hash)
 
 
+def snapshots_by_hash(connection: psycopg.Connection, hashes: Collection[str]) -> dict[tuple[str, str], Snapshot]:
+    """The snapshots with these hashes, also if they have been replaced, by month and hash."""
+    found = records(connection, Snapshot, f"{_SELECT} WHERE snapshot_hash = ANY(%s)", ([*hashes],))
+    return {(snapshot.month, snapshot.snapshot_hash): snapshot for snapshot in found}
+
+
 def _snapshot(connection: psycopg.Connection, month: str, condition: LiteralString, *values: str) -> Snapshot | None:
     return record(connection, Snapshot, f"{_SELECT} WHERE month = %s AND {condition}", (month, *values))
 

@@ -20,7 +20,6 @@ from irt_assets.common.retries import failed_because_held, first_cause, is_dagst
 from irt_assets.common.run_progress import RANGE_TAGS, partitions_under_way
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
-from irt_assets.gates.month_status import latest_evaluations, unsettled_months
 from jobs.automation import NO_CAUSES
 from jobs.launching.launcher import own_worker_tags
 from jobs.plans import Plan, find_plan
@@ -162,26 +161,14 @@ def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: 
     return _execute(_graph(settings).resolve_job_def(name), instance, partition, tags=a_range).success
 
 
-def reevaluate_checks(
+def run_checks(
     instance: dg.DagsterInstance, settings: Settings, gates: Collection[SetGate], months: Iterable[str]
-) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
-    """Evaluate some checks of months again in this process, from stored data. No asset is materialised.
-
-    Yields the month and the evaluation of each check whose result changed. Months with a run under way, and months for
-    which one of the checks has never been evaluated, are left out: their runs will evaluate the checks.
-    """
-    keys = {gate.name: dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in gates}
-    job = _graph(settings).resolve_job_def(MONTHLY_JOB).get_subset(asset_check_selection={*keys.values()})
-    running = unsettled_months(instance)
+) -> None:
+    """Run the checks of some set gates on months in this process, so that Dagster shows their present results."""
+    keys = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in gates}
+    job = _graph(settings).resolve_job_def(MONTHLY_JOB).get_subset(asset_check_selection=keys)
     for month in months:
-        before = latest_evaluations(instance, keys.values(), month)
-        if month in running or any(before[key] is None for key in keys.values()):
-            continue
-        result = _execute(job, instance, month)
-        for found in result.get_asset_check_evaluations():
-            earlier = before[found.asset_check_key]
-            if earlier is not None and earlier.passed != found.passed:
-                yield month, found
+        _execute(job, instance, month)
 
 
 def _execute(

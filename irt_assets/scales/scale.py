@@ -68,16 +68,27 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
 
     Model, priors and anchors are the ones that apply to a window from `window_start` on (None: the newest).
     """
+    return read_scales_of_windows(connection, {"": window_start})[""]
+
+
+def read_scales_of_windows(
+    connection: psycopg.Connection, starts: Mapping[str, datetime | None]
+) -> dict[str, dict[str, Scale]]:
+    """Read the scales as they apply to each of several windows (see `read_scales`), by window and id.
+
+    `starts`: window → its start.
+    """
     decisions: dict[str, list[ScaleDecision]] = {}
     for decision in read_decisions(connection):
         decisions.setdefault(decision.scale_id, []).append(decision)
     rows = named_rows(
         connection,
         """
-            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.rules,
+            SELECT w.name AS window, s.scale_id, c.mu, c.sigma, c.model, c.engine, c.rules,
                    coalesce(v.version, c.anchor_version) AS anchor_version,
                    c.pass_theta, c.scale_id IS NOT NULL AS initialised, c.initialised_at, s.scored
-            FROM (
+            FROM unnest(%s::text[], %s::timestamptz[]) AS w (name, start)
+            CROSS JOIN (
               SELECT scale_id, bool_or(scored) AS scored FROM (
                 SELECT scale_id, coalesce(max_score > 1, false) AS scored FROM question
                 UNION SELECT scale_id, false FROM calibration_scale) known
@@ -86,16 +97,19 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
             LEFT JOIN calibration_scale c USING (scale_id)
             LEFT JOIN LATERAL (
               SELECT max(version) AS version FROM anchor_set a
-              WHERE a.scale_id = c.scale_id AND coalesce(a.effective_from <= %(start)s, true)
-            ) v ON true ORDER BY 1""",
-        {"start": window_start},
+              WHERE a.scale_id = c.scale_id AND coalesce(a.effective_from <= w.start, true)
+            ) v ON true ORDER BY 2""",
+        ([*starts], [*starts.values()]),
     )
-    return {
-        row["scale_id"]: _scale(row, decisions.get(row["scale_id"], []), window_start)
-        if row["initialised"]
-        else Scale(row["scale_id"], scored=row["scored"])
-        for row in rows
-    }
+    scales: dict[str, dict[str, Scale]] = {window: {} for window in starts}
+    for row in rows:
+        scale_id, window = row["scale_id"], row["window"]
+        scales[window][scale_id] = (
+            _scale(row, decisions.get(scale_id, []), starts[window])
+            if row["initialised"]
+            else Scale(scale_id, scored=row["scored"])
+        )
+    return scales
 
 
 def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start: datetime | None) -> Scale:

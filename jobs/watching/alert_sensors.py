@@ -62,7 +62,7 @@ def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
                 for alert in alerts.skipped_check_alerts(instance, run):
                     opened += open_alert(connection, alert)
             elif not open_keys(connection, alerts.run_prefix(run)) and not alerts.run_is_over(instance, run):
-                new_alert = alerts.run_alert(instance, run, database.settings.dashboard_url)
+                new_alert = alerts.run_alert(connection, instance, run, database.settings.dashboard_url)
                 opened += new_alert is not None and open_alert(connection, new_alert)
         for key in open_keys(connection, "run "):
             failed = instance.get_run_by_id(key.rpartition("|")[2])
@@ -101,11 +101,11 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
     months = {partition for key, partition in touched if key in alerts.GATES}
     with database.connect() as connection:
         for month in sorted(months):
-            alert = alerts.held_alert(context.instance, month, database.settings.dashboard_url)
+            alert = alerts.held_alert(connection, month, database.settings.dashboard_url)
             if alert is not None:
                 opened += open_alert(connection, alert)
                 resolved += resolve_alerts_of_checks(connection, month)
-            elif alerts.gates_pass(context.instance, month):
+            elif alerts.gates_pass(connection, month):
                 resolved += resolve_alert(connection, alerts.held_key(month))
         for key, partition in sorted(touched):
             evaluation = alerts.latest_evaluation(context.instance, key, partition)

@@ -5,17 +5,20 @@ What does not belong here: cursors (see `alert_sensors`), the outbox, violated i
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
+import psycopg
 
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import INVARIANT_REPORT, INVENTORY, LAKE_EQUALS_LOG, documents_name, job_of
 from irt_assets.common.retries import failed_because_held, step_failure_reason
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, is_requested_again, materialized_since
-from irt_assets.gates.gates import SET_GATES, hold_reasons
+from irt_assets.gates.gates import SET_GATES, SetGate, hold_reasons
+from irt_assets.gates.month_status import gate_statuses
 from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
+from irt_assets.ledger.month_verdicts import MonthVerdict, read_verdicts
 from jobs.plans import GRACE, Plan
 from jobs.watching.lateness import Lateness
 from resources.alerts.outbox import Alert, Severity
@@ -27,7 +30,7 @@ MIN_FAILED_TICKS = 3
 MAX_REASON_LENGTH = 300
 SCHEDULES, SENSORS, BACKUP = "schedule ", "sensor ", "backup"
 """Beginnings of alerts' keys."""
-GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
+GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in SET_GATES}
 UI_JOB = "__ASSET_JOB"
 MAX_RUNTIME_MESSAGE = "exceeding maximum runtime"
 """Part of the daemon's message when it stops a run; the message differs if a person cancels the run."""
@@ -59,7 +62,9 @@ def job_prefix(job: str, partition: str) -> str:
     return f"run {documents_name(job)} {partition}|"
 
 
-def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: str | None) -> Alert | None:
+def run_alert(
+    connection: psycopg.Connection, instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: str | None
+) -> Alert | None:
     """The alert about a run that failed or took too long. For a month, it links to the dashboard if it has an address.
 
     Returns None if the run failed because the month is held: the alert about its gates covers that.
@@ -68,7 +73,7 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: s
     if (
         steps
         and all(failed_because_held(event.step_failure_data) for event in steps)
-        and held_alert(instance, run_partition(run), dashboard_url) is not None
+        and held_alert(connection, run_partition(run), dashboard_url) is not None
     ):
         return None
     instruction = "read the failed step"
@@ -183,27 +188,32 @@ def held_key(month: str) -> str:
     return f"held {month}"
 
 
-def held_alert(instance: dg.DagsterInstance, month: str, dashboard_url: str | None) -> Alert | None:
+def held_alert(connection: psycopg.Connection, month: str, dashboard_url: str | None) -> Alert | None:
     """The single alert about a held month, however many gates fail. Returns None if no gate fails."""
-    failed = {
-        key: evaluation
-        for key in GATES
-        if (evaluation := latest_evaluation(instance, key, month)) is not None and not evaluation.passed
-    }
+    verdicts = read_verdicts(connection, [month])
+    failed = {gate: sentences for gate in SET_GATES if (sentences := [*_failures_of(gate, verdicts)])}
     if not failed:
         return None
     first = next(iter(failed))
-    reasons = {key.name: _reason(evaluation, month) for key, evaluation in failed.items()}
+    reasons = {gate.name: "; ".join(sentences) for gate, sentences in failed.items()}
     return Alert(
         key=held_key(month),
         severity="error",
         what=f"{month} is held: {_shorten(hold_reasons(reasons))}",
-        fix=GATES[first].fix + _decision_hint(month, dashboard_url),
+        fix=first.fix + _decision_hint(month, dashboard_url),
         partition=month,
         kind="gates",
         subjects=tuple(reasons),
-        link=_link(first),
+        link=_link(dg.AssetCheckKey(dg.AssetKey(first.asset), first.name)),
     )
+
+
+def _failures_of(gate: SetGate, verdicts: Mapping[tuple[str, str], MonthVerdict]) -> Iterator[str]:
+    """Yield why the gate fails on each scale on which it fails, with the scale if the month was judged on several."""
+    for (_, scale_id), verdict in verdicts.items():
+        judged = verdict.gates.get(gate.name)
+        if judged and not judged.passed:
+            yield judged.why if len(verdicts) == 1 else f"{scale_id}: {judged.why}"
 
 
 def _decision_hint(partition: str, dashboard_url: str | None) -> str:
@@ -214,10 +224,10 @@ def _decision_hint(partition: str, dashboard_url: str | None) -> str:
     return f" Open decisions: {location}"
 
 
-def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
-    """Whether every set gate of the month was evaluated and passed."""
-    evaluations = [latest_evaluation(instance, key, month) for key in GATES]
-    return all(evaluation is not None and evaluation.passed for evaluation in evaluations)
+def gates_pass(connection: psycopg.Connection, month: str) -> bool:
+    """Whether every set gate of the month was judged and passed on every scale."""
+    statuses = [gate_statuses(verdict).values() for verdict in read_verdicts(connection, [month]).values()]
+    return bool(statuses) and all(status.passed for of_scale in statuses for status in of_scale)
 
 
 def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:

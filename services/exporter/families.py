@@ -28,8 +28,8 @@ OVERDUE = Family(
 RUNS = Family("irt_runs", "Runs that Dagster keeps.", ("status",))
 MONTH_STATE = Family(
     "irt_month_state",
-    "1: the month is in this state, according to its fit, its publication step, and decisions and verdicts since; for "
-    "the last 13 months.",
+    "1: the month is in this state, as in `irt status`; while a run makes it, in the state of before. For the last 13 "
+    "months.",
     ("scale", "month", "state"),
 )
 CHANGED = Family(

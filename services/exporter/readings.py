@@ -12,14 +12,14 @@ import psycopg
 from irt_assets.common.job_names import job_of
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.probes import DAEMONS
-from irt_assets.gates.month_classification import GateStatus, State, classify_month, first_newer
+from irt_assets.gates.month_classification import State
+from irt_assets.gates.month_status import ledger_states
 from irt_assets.intake.arrivals import source_states
 from irt_assets.intake.silence import silent_sources
 from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations
-from irt_assets.ledger.overview import SettledMonth, decisions_since, last_linkings, last_night, settled_months
-from irt_assets.ledger.steps import Step
+from irt_assets.ledger.month_verdicts import read_verdicts
+from irt_assets.ledger.overview import last_linkings, last_night
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.open_months import scales_with_changed_verdicts
 from jobs.plans import PLANS
 from jobs.watching.lateness import read_lateness
 from resources.alerts.notifier import channels
@@ -29,7 +29,8 @@ from services.exporter import families
 from services.exporter.families import Sample
 
 MONTHS = 13
-MONTH_STATES = (State.GREEN, State.RED, State.STALE, State.PENDING, State.MISSING)
+MONTH_STATES = [state for state in State if state is not State.RUNNING]
+"""The states that the ledger knows; Dagster knows which months are running."""
 
 
 @dataclass(frozen=True)
@@ -58,49 +59,18 @@ def overdue(context: ScrapeContext) -> Iterator[Sample]:
 
 
 def months(context: ScrapeContext) -> Iterator[Sample]:
-    """The state of each month, from its fit, its publication step, and decisions and verdicts since.
-
-    Changed rules are not included; only `irt status` reports them.
-    """
+    """The state of each month as the ledger knows it: a month whose run is under way has the state of before."""
     last = list(months_between(context.settings.irt_first_month, last_complete_month(context.now)))[-MONTHS:]
-    decided, rejudged = (
-        decisions_since(context.connection, last),
-        scales_with_changed_verdicts(context.connection, last),
-    )
-    for month in settled_months(context.connection, last):
-        now = month_state(
-            month,
-            decided.get((month.month, month.scale_id)),
-            has_other_answers=month.scale_id in rejudged.get(month.month, ()),
-        )
+    verdicts = read_verdicts(context.connection, last)
+    for month in ledger_states(context.connection, last):
         for state in MONTH_STATES:
-            yield Sample(families.MONTH_STATE, state is now, (month.scale_id, month.month, state))
-        yield Sample(families.PUBLISHED, month.n_published or 0, (month.scale_id, month.month))
+            yield Sample(families.MONTH_STATE, state is month.state, (month.scale_id, month.month, state))
+        judged = verdicts.get((month.month, month.scale_id))
+        published = judged.step.n_published if judged and judged.step else 0
+        yield Sample(families.PUBLISHED, published, (month.scale_id, month.month))
     for closed in read_closed(context.connection, last):
         for kind, n in closed.changes.items():
             yield Sample(families.CHANGED, n, (closed.scale_id, closed.month, kind))
-
-
-def month_state(month: SettledMonth, decided: str | None, *, has_other_answers: bool = False) -> State:
-    """State of a month as in `irt status`, from the tables alone. decided: a person's decisions since, as a reason."""
-    refit = month.newest_fit is not None and month.newest_fit != month.published_fit
-    unlinked = refit and month.error is not None
-    changed = first_newer(
-        {
-            "other_answers": "its answers were judged otherwise" if has_other_answers else None,
-            "other_anchors": decided,
-            "linked_alone": "it was fitted again" if refit else None,
-        }
-    )
-    return classify_month(
-        month.month,
-        month.scale_id,
-        {"held": GateStatus(passed=not unlinked and month.step != "held", why="")},
-        month.step and Step(month=month.month, scale_id=month.scale_id, fit_id=month.published_fit, state=month.step),
-        changed,
-        running=False,
-        answers="scored" if month.step is not None or unlinked else "unscored",
-    ).state
 
 
 def links(context: ScrapeContext) -> Iterator[Sample]:

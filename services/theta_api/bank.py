@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from irt_assets.abilities.online import Measures
 from irt_assets.decisions.bank import bank_items
 from irt_assets.drift.rows import read_compared_items, read_dif
+from irt_assets.gates.month_status import ledger_states
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.publications import publications_of
 from irt_assets.ledger.steps import last_done_month, step_of, steps
@@ -185,7 +186,7 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
         """The months of a scale that have reached publication, with their reports."""
         return await respond(
             request,
-            lambda connection, bank: _months(connection, bank.scale(scale_id), ledger.settings.ui_url),
+            lambda connection, bank: months_of(connection, bank.scale(scale_id), ledger.settings.ui_url),
             "month",
             after,
             limit,
@@ -314,18 +315,25 @@ def _curves(items: Sequence[schemas.ItemInBank], theta: list[float]) -> schemas.
     return schemas.CurvesOfItems(theta=theta, items=curves)
 
 
-def _months(connection: psycopg.Connection, scale: Scale, ui_url: str) -> list[schemas.MonthOfScale]:
+def months_of(connection: psycopg.Connection, scale: Scale, ui_url: str) -> list[schemas.MonthOfScale]:
+    """The months of a scale that have reached publication, oldest first."""
     answers = {known.month: known.state for known in read_states(connection) if known.scale_id == scale.scale_id}
     reports = {
         report.window: page_path(report.artifact_id, ui_url)
         for report in drift_reports(connection)
         if report.format == "html"
     }
+    known = steps(connection, scale.scale_id)
+    states = [state for state in ledger_states(connection, known) if state.scale_id == scale.scale_id]
     return [
         schemas.MonthOfScale(
-            **vars(step), answers=answers.get(month, "open"), report=reports.get(f"{month}/{scale.scale_id}")
+            **vars(known[state.month]),
+            colour=state.state.value,
+            colour_reason=state.why,
+            answers=answers.get(state.month, "open"),
+            report=reports.get(f"{state.month}/{scale.scale_id}"),
         )
-        for month, step in steps(connection, scale.scale_id).items()
+        for state in states
     ]
 
 

@@ -64,11 +64,14 @@ class CurvesOfItems(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class MonthOfScale(Step):
-    """A month of a scale: a row of publication_step, whether its answers are closed, and its report.
+    """A month of a scale that has reached publication, whether its answers are closed, and its report.
 
-    Its state is done; held, if a gate failed; or pending, if it waits for an earlier month.
+    The state of its publication is done; held, if a gate failed; or pending, if it waits for an earlier month. `colour`
+    is the month's state as in `irt status`, such as green, red or stale, and `colour_reason` says why.
     """
 
+    colour: str
+    colour_reason: str
     answers: str
     report: str | None
 
@@ -151,6 +154,8 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, Any]] = {
                 "held": {"q9": ["few answers"]},
                 "settled_at": "2026-11-01T03:10:00Z",
                 "stepped_at": "2026-11-01T03:10:00Z",
+                "colour": "green",
+                "colour_reason": "12 items first published, 3 proposed, one held back",
                 "answers": "open",
                 "report": "https://irt.example.org/reports/17",
             }

@@ -18,6 +18,7 @@ from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.invariants.history import Report, store_results
 from irt_assets.invariants.invariant import InvariantResult, Violation
 from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.ledger.month_verdicts import GateVerdict, write_gates
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import Plan
 from jobs.watching.alert_sensors import build_alert_sensors
@@ -120,7 +121,10 @@ class World:
     def _set_gate(self, gate: SetGate) -> dg.AssetChecksDefinition:
         @dg.asset_check(asset=gate.asset, name=gate.name, partitions_def=MONTHS, op_tags={"dagster/priority": "100"})
         def check() -> dg.AssetCheckResult:
-            return dg.AssetCheckResult(passed=gate.name not in self.failed_gates, description=f"of {gate.name}")
+            passed, why = gate.name not in self.failed_gates, f"of {gate.name}"
+            verdict = GateVerdict(asset=gate.asset, passed=passed, why=why)
+            call(Database(self.settings), write_gates, JUNE, "default", None, {gate.name: verdict})
+            return dg.AssetCheckResult(passed=passed, description=why)
 
         return check
 
@@ -331,7 +335,7 @@ def test_held_month_is_a_single_alert_that_ends_when_every_gate_passes(world: Wo
     assert message == "2026-06 is held: of linked; of anchors_agree"
     remedy = next(gate.fix for gate in SET_GATES if gate.name == "linked")
     assert fix == f"{remedy} Open decisions: `irt release list --month 2026-06`"
-    with_dashboard = held_alert(world.instance, JUNE, "https://irt.example.org/admin")
+    with_dashboard = call(Database(world.settings), held_alert, JUNE, "https://irt.example.org/admin")
     assert with_dashboard is not None
     page = "https://irt.example.org/admin/?view=month&month=2026-06"
     assert with_dashboard.fix == f"{remedy} Open decisions: {page}"

@@ -24,7 +24,7 @@ from irt_assets.common.wording import quantity
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import Evidence, GateResult
-from irt_assets.gates.gates import SET_GATES, failures
+from irt_assets.gates.gates import SET_GATES, failures, judge_gates
 from irt_assets.gates.linking_gates import anchors_move_with_the_others, linking_stays_near_its_history
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
@@ -346,7 +346,7 @@ def evaluate_gate(settings: Settings, month: str, gate: Any) -> tuple[GateResult
     """The gate's result, and the names of all gates that fail."""
     with Database(settings).connect() as connection:
         evidence = evidence_of(connection, folder_store(settings), month, read_scales(connection)[SCALE])
-    return gate(evidence), set(failures(evidence))
+    return gate(evidence), set(failures(judge_gates(evidence)))
 
 
 def with_history(settings: Settings, intercepts: tuple[float, ...]) -> None:

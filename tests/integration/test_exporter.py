@@ -11,12 +11,9 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.common.partitions import Month
 from irt_assets.common.probes import DAEMONS
-from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.runs.in_process_runs import run_job
-from irt_assets.scales.scale_decisions import ACCEPTED, record_decisions
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS
 from jobs.watching.overview import collect_overview
@@ -29,7 +26,6 @@ from services.exporter.families import FAMILIES, UP
 from tests.helpers import rooms
 from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus, create_run_for_test
 from tests.helpers.databases import altered
-from tests.helpers.rooms import call
 from tests.integration.schedule_states import switch_on
 from tests.testbed.patience import patient
 
@@ -69,9 +65,9 @@ def test_exporter_has_the_metrics_of_a_calibrated_world(calibrated: Settings) ->
     shown = states(found)
     assert ({month: shown[month] for month in rooms.MONTHS}, set(shown.values())) == (
         dict.fromkeys(rooms.MONTHS, "green"),
-        {"green", "missing"},
+        {"green", "empty"},
     )
-    assert len(found["irt_month_state"]) == 5 * len(shown) <= 65
+    assert len(found["irt_month_state"]) == 7 * len(shown) <= 91
     steps = rooms.rows(Database(calibrated), "SELECT scale_id, month, n_published FROM publication_step")
     published = {key: n for key, n in found["irt_month_published_items"].items() if n}
     assert published == {(scale, month): n for scale, month, n in steps if n}
@@ -104,37 +100,6 @@ def test_exporter_has_the_metrics_of_a_calibrated_world(calibrated: Settings) ->
         "irt_intake_silent",
         "irt_alerts_undelivered",
     }
-
-
-def test_exporter_distinguishes_green_held_pending_stale_and_unlinked_months(
-    world: Settings, instance: dg.DagsterInstance
-) -> None:
-    database = Database(world)
-    rooms.run_sql(
-        database,
-        """INSERT INTO publication_step (month, scale_id, fit_id, state, n_published, why)
-           SELECT month, %s, NULL, state, n, 'made up'
-           FROM (VALUES ('2026-06', 'done', 7), ('2026-07', 'held', 0), ('2026-08', 'pending', 0))
-                AS made (month, state, n)""",
-        (rooms.SCALE,),
-    )
-    found = read(world)
-    assert {m: s for m, s in states(found).items() if s != "missing"} == {
-        "2026-06": "green",
-        "2026-07": "red",
-        "2026-08": "pending",
-    }
-    assert found["irt_month_published_items"][rooms.SCALE, "2026-06"] == 7.0
-    accepted, start = {"guessing": ACCEPTED}, Month("2026-07").start
-    call(database, record_decisions, rooms.SCALE, accepted, start, by="Ann", reason="short tests")
-    assert states(read(world))["2026-07"] == "stale", "decided, to be made again"
-    store = rooms.folder_store(world)
-    fit_id = rooms.stage_made_up(database, store, "2026-06", rooms.made_up_calibration({"K1": (1.0, 0.0)}))
-    assert states(read(world))["2026-06"] == "stale"
-    rooms.run_sql(database, "UPDATE fit_staging SET error = 'no anchors' WHERE fit_id = %s", (fit_id,))
-    assert states(read(world))["2026-06"] == "red"
-    rooms.run_sql(database, "UPDATE calibration_scale SET rules = '{}'")  # the rules of the made-up fit
-    assert [one.state for one in month_states(database, instance, ["2026-06"])] == ["red"]
 
 
 def test_exported_silent_sources_equal_the_silent_sources_of_the_status(

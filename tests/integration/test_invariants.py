@@ -629,6 +629,15 @@ CASES = [
                                    FROM attempt_verdict v WHERE completed_at::date = '{DAY}' LIMIT 1) one""",
         )
     ),
+    Case(
+        "stored_verdicts_on_months_are_those_of_their_gates",
+        sql(
+            """UPDATE month_verdict SET gates = jsonb_set(gates, '{converged,passed}', 'false')
+               WHERE month = '2026-07'"""
+        ),
+        {f"{SCALE}: converged"},
+        partition="2026-07",
+    ),
     *(
         Case(
             "features_conserve_attempts",

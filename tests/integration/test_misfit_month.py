@@ -148,7 +148,9 @@ class Calibrated:
 def calibrate(settings: Settings, month: str) -> Calibrated:
     step = rooms.calibrate(settings, month)
     evidence = read_evidence(settings, month)
-    return Calibrated(step.state, evidence.staged.spec.as_json()["misfit"], gates.failures(evidence), evidence)
+    return Calibrated(
+        step.state, evidence.staged.spec.as_json()["misfit"], gates.failures(gates.judge_gates(evidence)), evidence
+    )
 
 
 def change_model(settings: Settings, model: str, month: str) -> None:
@@ -252,7 +254,7 @@ def test_month_with_new_misfit_passes_with_a_failed_caution_if_the_scale_only_wa
     change_rules(Database(world), SCALE, {"new_misfit": "hold"})
     held = read_evidence(world, RANDOM)
     assert misfit_is_as_before(held).passed, "the gate says it"
-    assert GROWN in gates.failures(held), "the rule makes no month stale, and the gate judges by it"
+    assert GROWN in gates.failures(gates.judge_gates(held)), "the rule makes no month stale, and the gate judges by it"
 
 
 def test_accepted_month_is_the_reference_of_later_months(world: Settings, irt: IrtOf) -> None:
@@ -344,7 +346,7 @@ def test_month_is_held_and_names_the_missing_file_if_its_reference_has_lost_its_
     assert "materialise scored_responses of the origin" not in reason, "nothing materialises an origin"
     change_rules(Database(world), SCALE, {"new_misfit": "warn"})
     evidence = read_evidence(world, SOUND)
-    assert gates.failures(evidence) == {}
+    assert gates.failures(gates.judge_gates(evidence)) == {}
     assert not misfit_is_as_before(evidence).passed
 
 
@@ -354,7 +356,7 @@ def test_fit_from_before_misfit_was_compared_passes_after_the_upgrade(world: Set
     stored = json.dumps({"misfit": then.as_json()})
     run_sql(Database(world), "UPDATE fit_staging SET spec = spec || %s", (stored,))
     evidence = read_evidence(world, SOUND)
-    assert gates.failures(evidence) == {}
+    assert gates.failures(gates.judge_gates(evidence)) == {}
     assert model_gates.misfit_has_not_grown(evidence).why == (
         "not compared with earlier months: misfit was not judged when it was fitted"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from irt_assets.calibration.checks import checks_of_rules
+from irt_assets.calibration.checks import gates_of_rules
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.common.job_names import MONTHLY_JOB
@@ -28,23 +28,26 @@ from irt_assets.decisions.rule_trial import TrialResult, try_rules
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build
 from irt_assets.gates import month_status
-from irt_assets.gates.gates import SET_GATES, SetGate
+from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.judged_months import judge_again
 from irt_assets.gates.month_classification import (
     MONTHLY_ASSETS,
     QUESTIONS,
     Cause,
     GateStatus,
-    MonthState,
+    MonthEvidence,
     Newer,
     State,
     classify_month,
     first_newer,
 )
+from irt_assets.ledger.month_state import LatestAttempt, latest_attempts
+from irt_assets.ledger.month_verdicts import judged_months
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.closed_months import scales_of_months
 from irt_assets.responses.snapshot import settle_states, stored_rules, take_snapshot
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.runs.in_process_runs import reevaluate_checks
+from irt_assets.runs.in_process_runs import run_checks
 from irt_assets.scales.rules import PublicationRules, Rules, WarningRules
 from irt_assets.scales.scale import Scale, change_rules, read_scales
 from irt_assets.scales.scale_decisions import MOVEMENT, record_decisions
@@ -65,10 +68,6 @@ MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
 ANCHORS = Newer("anchors were dropped", "linked_item_parameters", Cause.DECISION)
 ANSWERS = Newer("new answers", "scored_responses", Cause.ANSWERS)
-NEVER_ASKED = GateStatus(None, "not evaluated", planned=False)
-NEVER_JUDGED = GateStatus(None, "not evaluated", "scored_responses", planned=False)
-"""Status of an asset if no gate of it was evaluated."""
-
 
 # -- the judgement -----------------------------------------------------------------------------------
 
@@ -78,67 +77,57 @@ def step(state: Any) -> Step:
 
 
 @pytest.mark.parametrize(
-    ("gates", "its_step", "changed", "running", "has_snapshot", "expected", "reason"),
+    ("evidence", "expected", "reason"),
     [
-        ({"g": PASSED}, step("done"), None, False, True, State.GREEN, "it is done"),
-        ({"g": PASSED}, step("done"), None, True, True, State.RUNNING, "queued or under way"),
-        ({}, None, None, False, False, State.MISSING, "irt calibrate --month 2026-06"),
-        ({}, None, None, True, False, State.RUNNING, "queued"),
-        ({"g": PASSED, "h": FAILED}, step("done"), None, False, True, State.RED, "h: broken"),
-        ({"g": PASSED, "h": UNKNOWN}, step("done"), None, False, True, State.RED, "not evaluated: h"),
-        ({"g": PASSED, "h": NEVER_ASKED}, None, None, False, True, State.MISSING, "nothing was fitted"),
-        ({"g": PASSED, "h": NEVER_ASKED}, step("done"), None, False, True, State.GREEN, "it is done"),
-        ({"g": FAILED, "h": NEVER_ASKED}, step("done"), None, False, True, State.RED, "g: broken"),
-        ({"g": UNKNOWN, "h": NEVER_ASKED}, step("done"), None, False, True, State.RED, "not evaluated: g"),
-        ({"g": PASSED, "h": NEVER_JUDGED}, step("done"), None, False, True, State.RED, "not evaluated: h"),
-        ({"h": NEVER_JUDGED}, step("done"), None, False, True, State.RED, "not evaluated: h"),
-        ({"g": UNKNOWN, "h": NEVER_ASKED}, None, None, False, True, State.RED, "a run ended early"),
-        ({"g": FAILED}, step("done"), ANSWERS, False, True, State.RED, "g: broken"),
-        ({"g": PASSED}, step("done"), ANSWERS, False, True, State.STALE, "new answers"),
-        ({"g": FAILED}, step("held"), ANCHORS, False, True, State.STALE, "decided, to be made again: anchors"),
-        ({"g": UNKNOWN}, step("held"), ANCHORS, False, True, State.STALE, "decided, to be made again: anchors"),
-        ({"g": FAILED}, step("held"), ANCHORS, True, True, State.RUNNING, "queued or under way"),
-        ({"g": PASSED}, None, None, False, True, State.RED, "publication step has not run"),
-        ({"g": PASSED}, step("pending"), None, False, True, State.PENDING, "it is pending"),
-        ({"g": PASSED}, step("held"), None, False, True, State.RED, "it is held"),
+        (MonthEvidence(gates={"g": PASSED}, step=step("done")), State.GREEN, "it is done"),
+        (MonthEvidence(gates={"g": PASSED}, step=step("done"), running=True), State.RUNNING, "queued or under way"),
+        (MonthEvidence(gates={}, answers="unscored"), State.MISSING, "irt calibrate --month 2026-06"),
+        (MonthEvidence(gates={}, answers="none"), State.EMPTY, "no answers"),
+        (MonthEvidence(gates={}, answers="unscored", running=True), State.RUNNING, "queued"),
+        (MonthEvidence(gates={"g": PASSED, "h": FAILED}, step=step("done")), State.RED, "h: broken"),
+        (MonthEvidence(gates={"g": PASSED, "h": UNKNOWN}, was_fitted=False), State.MISSING, "nothing was fitted"),
+        (MonthEvidence(gates={"g": PASSED, "h": UNKNOWN}), State.RED, "a run ended early, materialise the month again"),
+        (
+            MonthEvidence(gates={"g": PASSED, "h": UNKNOWN}, step=step("done"), failure="no fit"),
+            State.RED,
+            "no fit (not",
+        ),
+        (MonthEvidence(gates={"g": FAILED}, step=step("done"), changed=ANSWERS), State.RED, "g: broken"),
+        (MonthEvidence(gates={"g": PASSED}, step=step("done"), changed=ANSWERS), State.STALE, "new answers"),
+        (
+            MonthEvidence(gates={"g": FAILED}, step=step("held"), changed=ANCHORS),
+            State.STALE,
+            "decided, to be made again",
+        ),
+        (
+            MonthEvidence(gates={"g": UNKNOWN}, step=step("held"), changed=ANCHORS),
+            State.STALE,
+            "to be made again: anchors",
+        ),
+        (MonthEvidence(gates={"g": FAILED}, changed=ANCHORS, running=True), State.RUNNING, "queued or under way"),
+        (MonthEvidence(gates={"g": PASSED}), State.RED, "publication step has not run"),
+        (MonthEvidence(gates={"g": PASSED}, step=step("pending")), State.PENDING, "it is pending"),
+        (MonthEvidence(gates={"g": PASSED}, step=step("held")), State.RED, "it is held"),
     ],
 )
-def test_the_state_of_a_month_follows_from_its_evidence(
-    gates: dict[str, GateStatus],
-    its_step: Step | None,
-    changed: Newer | None,
-    running: bool,
-    has_snapshot: bool,
-    expected: State,
-    reason: str,
-) -> None:
-    found = classify_month(
-        MONTH, rooms.SCALE, gates, its_step, changed, running, "scored" if has_snapshot else "unscored"
-    )
+def test_the_state_of_a_month_follows_from_its_evidence(evidence: MonthEvidence, expected: State, reason: str) -> None:
+    found = classify_month(MONTH, rooms.SCALE, evidence)
     assert (found.state, reason in found.why) == (expected, True), found.why
 
 
 @pytest.mark.parametrize(
-    ("gates", "has_snapshot"), [({}, False), ({"g": PASSED, "h": NEVER_ASKED}, True)], ids=["never made", "only scored"]
+    "evidence",
+    [
+        MonthEvidence(gates={}, answers="none"),
+        MonthEvidence(gates={"g": PASSED, "h": UNKNOWN}, was_fitted=False),
+    ],
+    ids=["never made", "only scored"],
 )
-def test_month_in_the_origin_window_is_not_missing_and_names_the_first_month_of_drift(
-    gates: dict[str, GateStatus], has_snapshot: bool
-) -> None:
-    def found(drift_begins: str | None) -> MonthState:
-        return classify_month(
-            MONTH,
-            rooms.SCALE,
-            gates,
-            None,
-            None,
-            False,
-            "scored" if has_snapshot else "none",
-            drift_begins=drift_begins,
-        )
-
-    assert found(LATER).state is State.ORIGIN
-    assert found(LATER).why == f"part of the origin window, and drift begins after it, in {LATER}"
-    assert found(None).state in (State.EMPTY, State.MISSING)
+def test_month_in_the_origin_window_is_not_missing_and_names_the_first_month_of_drift(evidence: MonthEvidence) -> None:
+    found = classify_month(MONTH, rooms.SCALE, replace(evidence, drift_begins=LATER))
+    assert found.state is State.ORIGIN
+    assert found.why == f"part of the origin window, and drift begins after it, in {LATER}"
+    assert classify_month(MONTH, rooms.SCALE, evidence).state in (State.EMPTY, State.MISSING)
 
 
 def test_stale_month_has_four_possible_causes_and_is_recomputed_from_its_earliest_step() -> None:
@@ -149,7 +138,7 @@ def test_stale_month_has_four_possible_causes_and_is_recomputed_from_its_earlies
     found = first_newer({"linked_alone": "later", "other_model": "earlier", "scored_alone": None})
     assert found == Newer("earlier", "item_calibration", Cause.RULES)
     decided = {question for question, (cause, asset) in QUESTIONS.items() if Newer("", asset, cause).decided}
-    assert decided == {"other_eligibility", "other_model", "other_anchors", "other_linking"}
+    assert decided == {"other_eligibility", "other_model", "other_anchors", "other_linking", "other_limits"}
 
 
 # -- the real job ------------------------------------------------------------------------------------
@@ -193,15 +182,18 @@ def test_month_with_a_successful_run_is_green_and_a_month_without_a_run_is_missi
 def test_month_of_a_scale_without_origin_names_the_origin_even_if_its_fit_failed(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def uninitialised(*arguments: Any) -> dict[str, Scale]:
-        return {name: replace(scale, initialised=False) for name, scale in scales_of_month(*arguments).items()}
+    def uninitialised(*arguments: Any) -> dict[str, dict[str, Scale]]:
+        return {
+            month: {name: replace(scale, initialised=False) for name, scale in scales.items()}
+            for month, scales in scales_of_months(*arguments).items()
+        }
 
-    def unfitted(*_: Any) -> str:
-        return "only 7 learners answered two or more items: widen the window or collect more answers"
+    def unfitted(*arguments: Any) -> dict[tuple[str, str, str], LatestAttempt]:
+        why = "only 7 learners answered two or more items: widen the window or collect more answers"
+        return {key: replace(own, fit_id="new", error=why) for key, own in latest_attempts(*arguments).items()}
 
-    monkeypatch.setattr(month_status, "scales_of_month", uninitialised)
-    monkeypatch.setattr(month_status, "latest_failure", unfitted)
-    monkeypatch.setattr(month_status, "gate_statuses", lambda *_: {"converged": {"": UNKNOWN}})
+    monkeypatch.setattr(month_status, "scales_of_months", uninitialised)
+    monkeypatch.setattr(month_status, "latest_attempts", unfitted)
     found = graph.state(MONTH)
     assert found.state is State.RED
     assert not missing_sentences(
@@ -220,7 +212,9 @@ def test_month_belongs_to_the_origin_window_only_if_the_window_contains_all_of_i
         assert graph.state(MONTH).state is State.GREEN, "it was made"
 
 
-def test_months_without_answers_are_determined_by_a_single_query(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_of_many_months_take_as_many_queries_as_the_state_of_one(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queries: list[str] = []
     execute = psycopg.Connection.execute
 
@@ -228,11 +222,14 @@ def test_months_without_answers_are_determined_by_a_single_query(graph: Graph, m
         queries.append(str(query))
         return execute(connection, query, *others, **options)
 
-    monkeypatch.setattr(psycopg.Connection, "execute", counted)
     years = list(months_between("2016-01", BEFORE))
-    states = month_status.month_states(graph.database, graph.instance, [*years, LATER])
-    assert [one.state for one in states] == [State.EMPTY] * len(years) + [State.MISSING]
-    assert sum("EXISTS (SELECT FROM attempt" in query for query in queries) == 1
+    with graph.database.connect() as connection:
+        monkeypatch.setattr(psycopg.Connection, "execute", counted)
+        month_status.ledger_states(connection, [MONTH])
+        alone = len(queries)
+        states = month_status.ledger_states(connection, [*years, MONTH, LATER])
+    assert [one.state for one in states] == [State.EMPTY] * len(years) + [State.GREEN, State.MISSING]
+    assert len(queries) == 2 * alone
 
 
 def judge(graph: Graph) -> None:
@@ -295,10 +292,16 @@ LIMITS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_changed_limits_of_gates_and_warnings_leave_a_month_green(graph: Graph) -> None:
+def test_changed_limits_make_a_month_stale_only_if_a_set_gate_reads_them(graph: Graph) -> None:
     assert set(LIMITS) == {*PublicationRules.model_fields, *WarningRules.model_fields}
-    with with_rules(graph, LIMITS):
+    read = {rule for gate in SET_GATES for rule in gate.rules}
+    with with_rules(graph, {name: value for name, value in LIMITS.items() if name not in read}):
         assert graph.state(MONTH).state is State.GREEN
+    with with_rules(graph, LIMITS):
+        found = graph.state(MONTH)
+    assert (found.state, found.asset) == (State.STALE, "published_item_parameters")
+    assert "max_item_variation" in found.why
+    assert graph.state(MONTH).state is State.GREEN
 
 
 def test_gate_limits_stored_with_a_month_do_not_make_the_month_stale(graph: Graph) -> None:
@@ -309,8 +312,6 @@ def test_gate_limits_stored_with_a_month_do_not_make_the_month_stale(graph: Grap
         "UPDATE mirt_fit_meta SET model_spec = model_spec || jsonb_build_object('eligibility', %s::jsonb)",
     ):
         rooms.run_sql(graph.database, statement, (json.dumps(used),))
-    with with_rules(graph, LIMITS):
-        assert graph.state(MONTH).state is State.GREEN
     assert graph.state(MONTH).state is State.GREEN
 
 
@@ -369,13 +370,10 @@ def test_new_snapshot_does_not_hide_a_fit_with_outdated_rules(graph: Graph) -> N
     assert graph.state(MONTH).state is State.GREEN
 
 
-def test_month_is_running_during_a_run_and_red_after_a_killed_run(graph: Graph) -> None:
+def test_month_is_running_during_a_run_and_as_before_if_the_run_ends_before_its_first_step(graph: Graph) -> None:
     run = graph.planned_run(MONTH)
     assert graph.state(MONTH).state is State.RUNNING
     graph.instance.report_run_failed(run)
-    found = graph.state(MONTH)
-    assert (found.state, "not evaluated" in found.why) == (State.RED, True)
-    assert graph.run(MONTH).success
     assert graph.state(MONTH).state is State.GREEN
 
 
@@ -589,28 +587,31 @@ def month_before_trial(own_graph: Graph) -> TrialResult:
     return try_rules(own_graph.database, own_graph.store, MONTH, rooms.SCALE, {}, make).before
 
 
-def changes(own_graph: Graph, gates: Sequence[SetGate], months: Sequence[str]) -> list[tuple[str, str, bool]]:
-    """Month, gate and whether it passes now, of the gates whose verdict changed."""
-    changed = reevaluate_checks(own_graph.instance, own_graph.settings, gates, months)
-    return [(month, found.check_name, found.passed) for month, found in changed]
-
-
 def test_changed_gate_limit_is_evaluated_again_on_the_stored_fit(own_graph: Graph) -> None:
-    """A green month turns red by the new limit, and green again by the old limit."""
+    """A green month turns red by the new limit, and green again by the old limit. Until then it is stale."""
     fits = rooms.rows(own_graph.database, "SELECT count(*) FROM fit_staging")
-    gates = checks_of_rules({"min_anchors"})
+    gates = gates_of_rules({"min_anchors"})
     assert [gate.name for gate in gates] == ["anchors_agree"]
     found = []
     for limit in (1000, scale_rules(own_graph).publication.min_anchors):
         change_rules(own_graph.database, rooms.SCALE, {"min_anchors": limit})
-        changed = changes(own_graph, gates, rooms.MONTHS)
+        before = own_graph.state(MONTH)
+        with own_graph.database.connect() as connection:
+            judged = judged_months(connection, rooms.SCALE)
+            changed = [
+                (each.month, each.gate, each.passed) for each in judge_again(connection, gates, rooms.SCALE, judged)
+            ]
+        run_checks(own_graph.instance, own_graph.settings, gates, [MONTH])
         state = own_graph.state(MONTH)
-        found.append((changed, state.state))
+        shown = own_graph.instance.event_log_storage.get_latest_asset_check_execution_by_key(
+            [key := dg.AssetCheckKey(dg.AssetKey("linked_item_parameters"), "anchors_agree")]
+        )[key]
+        found.append((before.state, changed, state.state, shown.evaluation.passed))
         if limit == 1000:
             assert "of the anchors with enough responses; at least 1000 and 70% are needed" in state.why
     assert found == [
-        ([(MONTH, "anchors_agree", False)], State.RED),
-        ([(MONTH, "anchors_agree", True)], State.GREEN),
+        (State.STALE, [(MONTH, "anchors_agree", False)], State.RED, False),
+        (State.STALE, [(MONTH, "anchors_agree", True)], State.GREEN, True),
     ]
     assert rooms.rows(own_graph.database, "SELECT count(*) FROM fit_staging") == fits
 

@@ -16,7 +16,7 @@ from irt_assets.calibration.blocks import misfit_blocks
 from irt_assets.gates.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.gates.coverage import Bank
 from irt_assets.gates.evidence import Evidence, GateResult
-from irt_assets.gates.gates import demanded_engines_fitted, failures, item_problems
+from irt_assets.gates.gates import demanded_engines_fitted, failures, item_problems, judge_gates
 from irt_assets.gates.linking_gates import anchors_move_with_the_others, linking_stays_near_its_history
 from irt_assets.gates.model_gates import (
     growth_of_misfit,
@@ -197,7 +197,7 @@ CASES: dict[str, dict[str, Any]] = {
 def test_months_are_held_by_the_gates_that_their_faults_concern(picture: Picture) -> None:
     """Answers outside the bank count against every scale unless a scale `default` has them, as nobody would notice them
     otherwise. Q alone does not hold a month, unless an earlier release linked it."""
-    found = {case: failures(evidence(**changes)) for case, changes in CASES.items()}
+    found = {case: failures(judge_gates(evidence(**changes))) for case, changes in CASES.items()}
     picture({case: list_reasons(gates) for case, gates in found.items()}, "months")
 
 

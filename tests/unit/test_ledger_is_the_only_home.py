@@ -19,6 +19,7 @@ TABLES = (
     "item_parameter_publication",
     "item_parameter_current",
     "testlet_sd_publication",
+    "month_verdict",
     "publication_step",
     "item_parameter_proposal",
     "movement_proposal",

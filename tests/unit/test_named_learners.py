@@ -22,7 +22,7 @@ from resources.tables import METADATA
 OVER_MANY = {
     *("question", "partition_source", "scored_snapshot", "calibration_scale", "anchor_set"),
     *("mirt_fit_meta", "mirt_item_params", "item_parameter_publication", "item_parameter_proposal"),
-    *("release_decision", "item_status", "publication_step", "item_drift", "dif_analysis", "test_information"),
+    *("release_decision", "item_status", "month_verdict", "item_drift", "dif_analysis", "test_information"),
     *("drift_alerts", "alert_delivery", "object_folder", "backup", "erasure", "scale_decision", "movement_proposal"),
     *("testlet_sd_publication", "month_impact", "server_setting"),
     *("intake", "pull_source", "pull_day", "item_time", "attempt_verdict", "judged_day", "snapshot_rewrite"),

@@ -47,9 +47,14 @@ def test_migrations_have_a_single_head() -> None:
 
 def test_every_table_of_the_design_exists() -> None:
     assert set(REQUIRED) <= set(METADATA.tables)
-    assert {"attempt", "report_artifacts", "item_parameter_current", "standing_decision", "item_withdrawal"} == set(
-        VIEWS
-    )
+    assert {
+        "attempt",
+        "report_artifacts",
+        "publication_step",
+        "item_parameter_current",
+        "standing_decision",
+        "item_withdrawal",
+    } == set(VIEWS)
 
 
 def test_every_table_is_described_and_has_a_key() -> None:

@@ -37,8 +37,9 @@ from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.linked_windows import LinkedFitRecord, linkings_of
+from irt_assets.ledger.month_verdicts import read_verdict
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
-from irt_assets.ledger.steps import Step, step_of
+from irt_assets.ledger.steps import Step
 from irt_assets.reports.drift_linking import jump_between
 from irt_assets.reports.item_blocks import parameters
 from irt_assets.reports.month_blocks import OUTCOMES
@@ -49,7 +50,6 @@ from services.dashboard.address_fields import find_month, find_scale, months_of,
 from services.dashboard.elements import choice, query_form
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
-from services.dashboard.views.month import gate_of
 
 MOVERS_SHOWN = 15
 CHANGES_SHOWN = 50
@@ -118,12 +118,8 @@ def page(request: ViewRequest) -> Page:
     )
     if first == second:
         return Page("Two months side by side", render_blocks(choose, notice("Choose two different months.", "warning")))
-    gates = {
-        name: {gate: gate_of(by_scale, scale_id) for gate, by_scale in gate_statuses(reader.instance, name).items()}
-        for name in (first, second)
-    }
     with reader.connect() as connection:
-        left, right = [_side(connection, state_of(overview, name, scale_id), gates[name]) for name in (first, second)]
+        left, right = [_side(connection, state_of(overview, name, scale_id)) for name in (first, second)]
     pairs = pairs_of(left, right)
     limits = right.scale.rules.publication
     jump = jump_between(left.linked, right.linked, limits) if left.linked and right.linked else ""
@@ -143,14 +139,15 @@ def page(request: ViewRequest) -> Page:
     )
 
 
-def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, GateStatus]) -> Side:
+def _side(connection: psycopg.Connection, state: MonthState) -> Side:
     start, end = Month(state.month).bounds
     scale = read_scales(connection, start)[state.scale_id]
+    judged = read_verdict(connection, state.month, state.scale_id)
     return Side(
         state=state,
         scale=scale,
-        gates=gates,
-        step=step_of(connection, scale.scale_id, state.month),
+        gates=gate_statuses(judged),
+        step=judged.step,
         fit=linked_fit(connection, scale.scale_id, "monthly", start, scale.engine),
         linked=next((fit for fit in linkings_of(connection, scale, state.month) if fit.month == state.month), None),
         measured=read_measured_learners(connection, scale.scale_id, end),

@@ -14,7 +14,7 @@ from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import GateStatus, MonthState, State
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.linked_windows import latest_constants
-from irt_assets.ledger.steps import step_of
+from irt_assets.ledger.month_verdicts import read_verdict
 from irt_assets.reports import month_blocks
 from irt_assets.reports.artifacts import drift_reports
 from irt_assets.responses.closing_records import read_closed
@@ -49,12 +49,12 @@ def page(request: ViewRequest) -> Page:
     scale_id = find_scale(request, overview)
     name = _find_month(request, overview)
     state, waiting = state_of(overview, name, scale_id), decisions_waiting(overview, name, scale_id)
-    statuses = gate_statuses(request.reader.instance, name)
-    gates = {gate: gate_of(by_scale, scale_id) for gate, by_scale in statuses.items()}
     mark, tone = MARKS.get(state.state, ("Not yet", "warning"))
     with request.reader.connect() as connection:
         scale = read_scales(connection, Month(name).start)[scale_id]
-        verdict_said = verdict(state, waiting, step_of(connection, scale_id, name))
+        judged = read_verdict(connection, name, scale_id)
+        gates = gate_statuses(judged)
+        verdict_said = verdict(state, waiting, judged.step)
         answer = Paragraph((state.state.badge, " ", Span(f"{mark}. ", "bold"), verdict_said), "lead")
         next_steps = map(Paragraph, _next_steps(connection, scale, state, gates, waiting))
         closed = next((record for record in read_closed(connection, [name]) if record.scale_id == scale_id), None)
@@ -87,10 +87,6 @@ def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Ses
 
 def _find_month(request: ViewRequest, overview: Overview) -> str:
     return find_month(request, overview, "month", next(iter(months_of(overview)), ""))
-
-
-def gate_of(by_scale: Mapping[str, GateStatus], scale_id: str) -> GateStatus:
-    return by_scale.get(scale_id, by_scale[""])
 
 
 def _next_steps(
