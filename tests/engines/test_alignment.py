@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_psychometrics.alignment.common_line import Alignment, Differences, align
+from irt_psychometrics.alignment import Alignment, Differences, align
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE
 from tests.testbed.aligned import World, aligned, month
 

@@ -16,14 +16,14 @@ from scipy.optimize import minimize_scalar
 from irt_assets.engines.r_engines import REngine
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.library_files import FILES
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.commands import fit, link, score, simulate_responses
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.fitting import FileFit
 from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.covariances import from_errors
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.options import Method
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.linking import Method
+from irt_psychometrics.responses import Responses
 from resources.failures import PermanentFailure
 
 FIT_KEYS = (

@@ -13,15 +13,14 @@ from scipy.special import logit
 
 from irt_assets.calibration.request import FitRequest
 from irt_assets.scales.scale import Scale
+from irt_psychometrics import Calibration
 from irt_psychometrics.core import covariances
-from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.moved_items import moved_curves
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.drift.errors import Comparison, Published
-from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.drift import Comparison, Drift, Published
+from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.items import ItemParameters, ItemRow
+from irt_psychometrics.linking import link
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.drift_worlds import anchor_set
 from psychometrics_testbed.made_anchors import with_errors_of
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE

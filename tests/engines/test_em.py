@@ -19,22 +19,21 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 
 from irt_assets.engines.em import EmEngine
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.design import components
-from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.errors import DisconnectedDesignError
 from irt_psychometrics.core.model_families import SLOPE_BOUND
-from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation import reductions
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation import Flag, fit_em, reductions
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.mstep import em_step
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.estimation.standard_errors import inverse
+from irt_psychometrics.items import item_model
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 

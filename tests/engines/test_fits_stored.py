@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from irt_assets.ledger.encoding import DecodedFits, decode, encode
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.core.priors import GUESSING_PRIOR
+from irt_psychometrics.estimation import Flag, fit_em
+from irt_psychometrics.items import Priors
+from irt_psychometrics.responses import Responses
 from tests.helpers import rooms
 from tests.helpers.same_fits import assert_same
 

@@ -11,26 +11,18 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.reports.place_in_order import growth_by_place
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.movement import Movement
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.ability_growth import PARTS, GrowthByHalf, MovementEstimate
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.occasions import LearnerWeeks
-from irt_psychometrics.itemfit.growth import (
-    Growth,
-    WindowGrowth,
-    _Answers,
-    absorbed_growth,
-    share_explained,
-    without_growth,
-)
+from irt_psychometrics.estimation import LearnerWeeks, MovementEstimate, fit_em
+from irt_psychometrics.estimation.ability_growth import PARTS, GrowthByHalf
+from irt_psychometrics.itemfit import Growth, WindowGrowth
+from irt_psychometrics.itemfit.growth import _Answers, absorbed_growth, share_explained, without_growth
 from irt_psychometrics.itemfit.model_replicates import FittedData
-from irt_psychometrics.scoring.abilities import Curves
+from irt_psychometrics.items import ItemParameters
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import Curves, Movement
 from irt_psychometrics.scoring.moving_ability import moving_eap
-from irt_psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.simulation import ScoredItems
 from psychometrics_testbed.moving_ability import Moving, answered, walked
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.growth import world

@@ -17,9 +17,10 @@ from irt_assets.engines import registry
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.r_engines import REngine, Sampling
-from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.core.errors import DisconnectedDesignError
+from irt_psychometrics.estimation import Flag
+from irt_psychometrics.responses import Responses
 from tests.engines.r_service import missing_packages, running
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 

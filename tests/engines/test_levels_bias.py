@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation import fit_em
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.levels import World, bias_of, by_level, simulate
 

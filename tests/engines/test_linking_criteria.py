@@ -13,14 +13,12 @@ from scipy.special import expit, logit
 from irt_assets.gates.coverage import error_of_linking
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.scales.rules import Rules
-from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics import Calibration
 from irt_psychometrics.core.covariances import block_diagonal
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration, Convergence, Population
-from irt_psychometrics.core.options import Method, Model
+from irt_psychometrics.estimation import Convergence, Population
+from irt_psychometrics.items import ItemParameters, Model
+from irt_psychometrics.linking import AnchorSet, Linking, Method, link
 from irt_psychometrics.linking.criteria import AnchorPairs, solve
-from irt_psychometrics.linking.linking import link
-from irt_psychometrics.linking.placement import Linking
 from psychometrics_testbed.linked_months import CRITERIA, INTERCEPT, SLOPE, calibration, ids, month
 from psychometrics_testbed.made_anchors import anchor_set_of
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE

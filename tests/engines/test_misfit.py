@@ -9,13 +9,12 @@ import pytest
 from scipy.stats import ncx2
 
 from irt_assets.gates.model_gates import LIMITS
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.itemfit import misfit
+from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.itemfit import Measure, Window, misfit
 from irt_psychometrics.itemfit.dependence import new_dependence, parallel_analysis
-from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.misfit import Window, share, share_of_class
+from irt_psychometrics.itemfit.misfit import share, share_of_class
 from irt_psychometrics.itemfit.model_replicates import FittedData
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 

@@ -20,33 +20,32 @@ from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_rows import item_rows
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.fitted_items import FittedItem
+from irt_psychometrics import Calibration, PsychometricsError
 from irt_psychometrics.commands import fit as fit_file
 from irt_psychometrics.commands.answers import Answers
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems, item_model, model_of
-from irt_psychometrics.core.items import ItemParameters, wabc
+from irt_psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems, model_of
+from irt_psychometrics.core.items import wabc
 from irt_psychometrics.core.model_families import TWO_PL
-from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.drift.curves import curve_differences
-from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
-from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import ComparedFit, Shape
+from irt_psychometrics.drift.errors import FitPopulation
+from irt_psychometrics.estimation import Convergence, Shape, fit_em
+from irt_psychometrics.estimation.latent_shape import ComparedFit
+from irt_psychometrics.information import Abilities
 from irt_psychometrics.information.functions import (
-    Abilities,
     _information,
     greatest_information,
     item_information,
     loss_of_test,
     losses_of_items,
 )
-from irt_psychometrics.itemfit.fit_summary import FitSummary
-from irt_psychometrics.itemfit.item_statistics import item_fit
-from irt_psychometrics.linking.linking import link
-from irt_psychometrics.linking.placement import AnchorLimits
-from irt_psychometrics.scoring.abilities import Curves, eap_by, wle
+from irt_psychometrics.itemfit import FitSummary, item_fit
+from irt_psychometrics.items import ItemParameters, item_model
+from irt_psychometrics.linking import AnchorLimits, link
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import Curves
+from irt_psychometrics.scoring.abilities import eap_by, wle
 from psychometrics_testbed.made_anchors import anchors_of_items, anchors_of_items as anchors_of
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.trial_item_model import MODEL

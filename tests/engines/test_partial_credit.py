@@ -10,23 +10,22 @@ import pytest
 from scipy.special import logsumexp
 
 from irt_assets.ledger.encoding import decode, encode
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core import kernels
-from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import model_of
-from irt_psychometrics.core.model_families import GPCM, TWO_PL, ItemModel
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, LogNormal, Priors, RareSteps
+from irt_psychometrics.core.model_families import GPCM, TWO_PL
+from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, RareSteps
 from irt_psychometrics.core.program_forms import columns_of as program_columns
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation import standard_errors
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import Shape
+from irt_psychometrics.estimation import Flag, Shape, fit_em, standard_errors
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.optimizer import maximise
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
-from irt_psychometrics.scoring.abilities import Curves, eap_by
+from irt_psychometrics.items import ItemModel, LogNormal, Priors
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import Curves
+from irt_psychometrics.scoring.abilities import eap_by
 from psychometrics_testbed.made_anchors import anchors_of_items
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.sentences import missing_sentences

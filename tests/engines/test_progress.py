@@ -8,9 +8,10 @@ from scipy.special import expit
 
 from irt_assets.kpis.progress import goal_probability, improvement, variance_since
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.movement import STILL, Movement
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.scoring.abilities import Curves, eap
+from irt_psychometrics.core.movement import STILL
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import Curves, Movement
+from irt_psychometrics.scoring.abilities import eap
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.kpi_reference import curve, wle
 

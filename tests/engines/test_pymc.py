@@ -14,18 +14,18 @@ from scipy.stats import beta, kstest, lognorm, norm
 
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core import kernels
-from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, Priors
+from irt_psychometrics.core.errors import DisconnectedDesignError
+from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation import Flag, fit_em
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
-from irt_psychometrics.linking.placement import Linking, LinkingError
+from irt_psychometrics.items import Beta, LogitNormal, Priors, item_model
+from irt_psychometrics.linking import Linking, LinkingError
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.covariances import cov_adc
 from psychometrics_testbed.made_anchors import anchor_set_of
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE

@@ -24,7 +24,7 @@ from irt_assets.engines.pymc_child import PymcInChild
 from irt_assets.engines.pymc_engine import Posterior, PymcEngine
 from irt_assets.engines.registry import build, obstacle
 from irt_psychometrics.core.errors import DisconnectedDesignError
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.responses import Responses
 from resources.settings import Settings
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 from tests.testbed.patience import patient

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit, logsumexp
 
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.responses import Responses
 
 GRID = Grid.symmetric(41)
 

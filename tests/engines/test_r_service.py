@@ -24,8 +24,8 @@ from irt_assets.engines.registry import build
 from irt_assets.file_commands.fit import calibrate_by
 from irt_psychometrics.commands import fit
 from irt_psychometrics.commands.answers import Answers
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.scoring.abilities import score
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import score
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings, get_settings
 from tests.engines.r_service import (

@@ -18,19 +18,11 @@ from irt_assets.ledger.encoding import decode, encode
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
 from irt_assets.scales.scored_models import ModelInBank
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core.model_families import GPCM, TWO_PL
-from irt_psychometrics.core.priors import (
-    GUESSING_PRIOR,
-    Beta,
-    KnownGuessing,
-    LogitNormal,
-    LogNormal,
-    Normal,
-    Priors,
-)
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.priors import GUESSING_PRIOR, KnownGuessing
+from irt_psychometrics.items import Beta, ItemRow, LogitNormal, LogNormal, Normal, Priors
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.made_anchors import anchor_set_of
 from tests.helpers.sentences import missing_sentences
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.linking import link
 from psychometrics_testbed.anchors import anchors_of
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.aligned import disagree

@@ -11,12 +11,10 @@ import pytest
 
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_psychometrics.core.curves import probability
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.itemfit import fit_summary
-from irt_psychometrics.itemfit.fit_summary import FitSummary
-from irt_psychometrics.itemfit.item_statistics import item_fit
+from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.itemfit import FitSummary, fit_summary, item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.fit_worlds import known, planned
 
 THETA = np.linspace(-6, 6, 61)

@@ -25,12 +25,11 @@ from irt_assets.simulation.scenario import (
     make_bank,
 )
 from irt_assets.simulation.truth import CATEGORIES, SimulatedLog, Truth
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Flag
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.estimation import Flag, fit_em
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.simulation import ScoredItems
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.graded import GradedItems
 from tests.testbed.scenario import AnyScenario

@@ -11,20 +11,21 @@ from scipy.special import expit
 
 from irt_assets.gates.misfit import window_of
 from irt_assets.ledger.fit_spec import SetStatistics
+from irt_psychometrics import Calibration
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration, Floats
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.core.testlets import Effects, number_testlets, share_testlets
-from irt_psychometrics.estimation import testlets
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.testlets import EffectSd, estimate_effect_sd
-from irt_psychometrics.information.functions import Information
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.testlets import number_testlets, share_testlets
+from irt_psychometrics.estimation import Effects, estimate_effect_sd, fit_em, testlets
+from irt_psychometrics.estimation.testlets import EffectSd
+from irt_psychometrics.information import Information
+from irt_psychometrics.itemfit import FitSummary, Measure
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
-from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS, FitSummary
-from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score
+from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS
+from irt_psychometrics.items import ItemParameters
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import Curves, score
+from irt_psychometrics.scoring.abilities import eap, eap_by
 from psychometrics_testbed.fit_worlds import known, planned
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.fit_specs import PARALLEL, SET

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, log_expit, logit
 
-from irt_psychometrics.core.model_families import ItemModel
+from irt_psychometrics.items import ItemModel
 
 
 class UpperAsymptote(ItemModel):

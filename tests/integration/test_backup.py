@@ -35,7 +35,7 @@ from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.scores.issuing import issue_scores
 from irt_assets.scores.releases import release_table
 from irt_assets.servers.instance import dagster_instance
-from irt_psychometrics.core.models import Calibration
+from irt_psychometrics import Calibration
 from jobs.watching.alerts import backup_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store

@@ -31,7 +31,7 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.scales.scale import change_rules, read_scales
-from irt_psychometrics.core.models import Flag
+from irt_psychometrics.estimation import Flag
 from resources.dagster_schema import rows_of
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

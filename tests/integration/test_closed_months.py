@@ -46,7 +46,7 @@ from irt_assets.responses.snapshot import (
 from irt_assets.responses.verdicts import days_that_differ, judge_differing
 from irt_assets.runs import queue
 from irt_assets.scales.scale import Scale, change_rules, preview_rules, read_scales, store_scale
-from irt_psychometrics.core.models import Calibration
+from irt_psychometrics import Calibration
 from jobs.plans import PLANS
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.failures import PermanentFailure

@@ -35,9 +35,9 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.values_with_errors import linked_window
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.scales.scale import read_scales
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.core.priors import Priors
+from irt_psychometrics import Calibration
 from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN
+from irt_psychometrics.items import Priors
 from irt_psychometrics.linking import link
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

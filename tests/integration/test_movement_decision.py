@@ -25,7 +25,8 @@ from irt_assets.ledger.fits import LinkedFit, latest_staged, linked_fit
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.reports.month_blocks import growth_of_anchors, growth_within
 from irt_assets.scales.scale import read_scales, write_pass_mark
-from irt_psychometrics.core.movement import STILL, Movement
+from irt_psychometrics.core.movement import STILL
+from irt_psychometrics.scoring import Movement
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

@@ -40,8 +40,8 @@ from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.scales.scale import change_rules, read_scales
+from irt_psychometrics import Calibration
 from irt_psychometrics.core.assumed_errors import assumed_errors
-from irt_psychometrics.core.models import Calibration
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database

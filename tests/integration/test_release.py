@@ -44,7 +44,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.scales.scale import read_scales, write_pass_mark
 from irt_assets.scores.standards import plan_mark
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from jobs.sensors import plan_requests
 from jobs.watching.overview import collect_overview
 from resources.dagster_schema import rows_of

@@ -39,8 +39,8 @@ from irt_assets.ledger.month_state import find_reference, latest_attempt, months
 from irt_assets.ledger.publications import in_force, settled_values
 from irt_assets.ledger.steps import Step
 from irt_assets.scales.scale import read_scales
-from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import GPCM, TWO_PL
+from irt_psychometrics.items import ItemParameters
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -41,11 +41,11 @@ from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scored_answers import scored_answers, scoring_responses
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.scales.scale import read_scales
+from irt_psychometrics import Calibration
 from irt_psychometrics.core.item_models import ITEM_MODELS
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.information.functions import Information
+from irt_psychometrics.drift import Drift
+from irt_psychometrics.information import Information
+from irt_psychometrics.items import ItemParameters
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database

@@ -57,7 +57,7 @@ from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snaps
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.watching.overview import Overview, WaitingProposals
 from jobs.watching.stuck_runs import runs_under_way

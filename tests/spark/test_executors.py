@@ -13,17 +13,16 @@ import pytest
 from irt_assets.spark import answers as spark_answers, sums as spark_sums
 from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core import kernels
-from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.priors import Normal, Priors
+from irt_psychometrics.core.errors import DisconnectedDesignError
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.estimation import reductions, standard_errors
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation import fit_em, reductions, standard_errors
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.source import InMemory
+from irt_psychometrics.items import Normal, Priors, item_model
 from psychometrics_testbed.made_anchors import anchor_set_of
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same

@@ -8,13 +8,12 @@ import numpy as np
 
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.scales.rules import Rules
-from irt_psychometrics.alignment.common_line import Alignment
-from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics import Calibration
+from irt_psychometrics.alignment import Alignment
 from irt_psychometrics.core.covariances import block_diagonal, item_blocks
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.core.options import Model
+from irt_psychometrics.items import Model
+from irt_psychometrics.linking import AnchorLimits, AnchorSet, Linking
 from irt_psychometrics.linking.linking import _align_anchors, match
-from irt_psychometrics.linking.placement import AnchorLimits, Linking
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
 from psychometrics_testbed.scored_estimates import LOST
 

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.simulation import ScoredItems
 
 
 class GradedItems(ScoredItems):

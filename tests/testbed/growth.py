@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.responses import Responses
 
 
 @dataclass(frozen=True)

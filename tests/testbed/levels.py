@@ -15,15 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.simulation.scenario import calibration_covariance
-from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics import Calibration
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_psychometrics.core.model_families import GPCM
-from irt_psychometrics.core.models import Calibration, Floats
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.levels import EarlierAnswers, LevelledFit
-from irt_psychometrics.scoring.abilities import Curves, eap_by
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.estimation import EarlierAnswers, fit_em
+from irt_psychometrics.estimation.levels import LevelledFit
+from irt_psychometrics.items import Model
+from irt_psychometrics.linking import AnchorSet
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import Curves
+from irt_psychometrics.scoring.abilities import eap_by
 from psychometrics_testbed.made_anchors import anchor_set_of
 
 ANCHOR_N = 1000

@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Calibration, Floats
-from irt_psychometrics.core.options import Latent, Model
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import Shape
-from irt_psychometrics.itemfit.misfit import Change, Window
-from irt_psychometrics.linking.linking import link
-from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
-from irt_psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics import Calibration, PsychometricsError
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.estimation import Latent, Shape, fit_em
+from irt_psychometrics.itemfit import Window
+from irt_psychometrics.itemfit.misfit import Change
+from irt_psychometrics.items import Model
+from irt_psychometrics.linking import AnchorLimits, LinkingError, link
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.simulation import ScoredItems
 from psychometrics_testbed.anchors import anchors_of
 from tests.testbed.abilities import abilities
 from tests.testbed.graded import GradedItems

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_psychometrics.core.models import Calibration, Floats
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.core.testlets import Effects, number_testlets
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.testlets import estimate_effect_sd
-from irt_psychometrics.scoring.abilities import Curves, Scores, eap, eap_by
+from irt_psychometrics import Calibration
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.testlets import number_testlets
+from irt_psychometrics.estimation import Effects, estimate_effect_sd, fit_em
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import Curves, Scores
+from irt_psychometrics.scoring.abilities import eap, eap_by
 
 ITEMS = 40
 IDS = [f"i{j:02d}" for j in range(ITEMS)]

@@ -18,14 +18,12 @@ from irt_assets.calibration import plots
 from irt_assets.charts import add_points
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.scales.rules import PublicationRules
+from irt_psychometrics import Calibration
 from irt_psychometrics.commands.fitting import models_of
-from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.assumed_errors import assumed_errors
-from irt_psychometrics.core.models import Calibration, Convergence, Flag
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation import Convergence, Flag, fit_em
 from irt_psychometrics.itemfit import Observed
-from irt_psychometrics.linking.linking import link
-from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics.linking import AnchorSet, Linking, link
 from irt_psychometrics.plots import Chart, Picture, svg
 from irt_psychometrics.plots.axes import Line, Names, Points
 from psychometrics_testbed.made_anchors import anchor_set_of

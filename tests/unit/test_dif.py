@@ -14,14 +14,14 @@ from irt_assets.drift.dif_month import group_of, rows_of
 from irt_assets.drift.dif_page import dif_summary, groups_table, items_blocks
 from irt_assets.drift.plots import differences_plot
 from irt_assets.drift.rows import DifRow
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.dif.analysis import Dif, Group
+from irt_psychometrics.dif import Dif, Group, Wald
 from irt_psychometrics.dif.forms import Cells, cells, sittings
 from irt_psychometrics.dif.logistic import logistic_dif
 from irt_psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
-from irt_psychometrics.dif.wald import Differences, Wald, differences_of, family_q, severity_of
+from irt_psychometrics.dif.wald import Differences, differences_of, family_q, severity_of
+from irt_psychometrics.items import Model
 from irt_psychometrics.plots.axes import Points
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.split_fits import LEARNERS, split_fit, without
 from tests.helpers.drift_facts import WHOLE
 from tests.helpers.sentences import missing_sentences

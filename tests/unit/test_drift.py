@@ -26,14 +26,12 @@ from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated_items import UnestimatedItems
 from irt_assets.ledger.values_with_errors import LinkedWindow, SetInForce, compare_with_published
 from irt_assets.scales.scale import Scale
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.core.priors import LogNormal, Priors
-from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
+from irt_psychometrics import Calibration, PsychometricsError
+from irt_psychometrics.drift import Comparison, Drift, Published
+from irt_psychometrics.drift.errors import FitPopulation
 from irt_psychometrics.drift.item_trends import trends
-from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.items import ItemParameters, LogNormal, Priors
+from irt_psychometrics.linking import link
 from irt_psychometrics.plots import Chart
 from irt_psychometrics.plots.axes import Line
 from psychometrics_testbed.drift_worlds import (

@@ -10,10 +10,10 @@ from scipy.optimize import root
 from scipy.special import expit
 
 from irt_assets.drift.month import across_models_in_words, curve_tests
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.drift.curves import MIN_ITEMS, CurveDifferences, Moments, curve_differences
-from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
-from irt_psychometrics.drift.items import Drift
+from irt_psychometrics.drift import Comparison, CurveDifferences, Drift, Published
+from irt_psychometrics.drift.curves import MIN_ITEMS, Moments, curve_differences
+from irt_psychometrics.drift.errors import FitPopulation
+from irt_psychometrics.items import ItemParameters
 from psychometrics_testbed.published_months import alone
 
 THETA = np.linspace(-8, 8, 2001)

@@ -29,11 +29,11 @@ from irt_assets.responses.eligibility.minimum import expected_b_se, propose_mini
 from irt_assets.responses.points import read_points
 from irt_assets.responses.snapshot import settings_differ
 from irt_assets.scales.rules import STAGE_OF, STAGES, Rules
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import levels
 from irt_psychometrics.estimation.levels import UNKNOWN, EarlierTheta, correlation_with
+from irt_psychometrics.responses import Responses
 from irt_psychometrics.scoring.abilities import eap
 
 LENIENT = {"min_responses": 1, "min_learner_responses": 1}

@@ -18,8 +18,10 @@ from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
-from irt_psychometrics.core.models import Calibration, Convergence, Flag, Population
-from irt_psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
+from irt_psychometrics import Calibration
+from irt_psychometrics.core.priors import GUESSING_PRIOR
+from irt_psychometrics.estimation import Convergence, Flag, Population
+from irt_psychometrics.items import LogNormal, Priors
 from resources.failures import PermanentFailure
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, SET, linked_json, staged_json
 from tests.helpers.same_fits import assert_same

@@ -28,8 +28,7 @@ from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, csv_of_refused, ignore_rows
 from irt_assets.intake.sources import BadRow
 from irt_assets.intake.staging import copy_rows
-from irt_psychometrics import commands
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError, commands
 from resources.failures import PermanentFailure
 from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damage_bytes, odd, tables, typed_parquet, write_rows
 

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from irt_assets.ledger.encoding import item_as_json
+from irt_psychometrics import Calibration, PsychometricsError
 from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.curves import information, probability
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import ITEM_MODELS, item_model
-from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.item_models import ITEM_MODELS
 from irt_psychometrics.core.model_families import CLOGLOG, ONE_PL, RASCH, THREE_PL, TWO_PL
-from irt_psychometrics.core.models import Calibration, Convergence
-from irt_psychometrics.core.options import MODELS, Model
-from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.options import MODELS
+from irt_psychometrics.core.priors import GUESSING_PRIOR
+from irt_psychometrics.estimation import Convergence
+from irt_psychometrics.items import ItemParameters, ItemRow, Model, Priors, item_model
+from irt_psychometrics.responses import Responses
 
 EASY, HARD = ItemRow(0.8, -1.0, 0.0, 0.1, 0.2, 0.01), ItemRow(1.5, 1.2, 0.2, 0.2, 0.1, -0.005)
 ITEMS = ItemParameters.from_rows(("easy", "hard", "none"), [EASY, HARD, None])

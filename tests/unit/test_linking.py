@@ -20,18 +20,15 @@ from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, h
 from irt_assets.gates.coverage import Bank, coverage_gaps, error_of_linking
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.scales.rules import Rules
-from irt_psychometrics import BreakdownError
-from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
 from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS, assumed_errors
 from irt_psychometrics.core.covariances import block_diagonal
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration, Flag
-from irt_psychometrics.core.options import Method, Model
-from irt_psychometrics.linking.constants_history import LEVEL, Jump, MonthConstants, jump
+from irt_psychometrics.estimation import Flag
+from irt_psychometrics.items import ItemParameters, Model
+from irt_psychometrics.linking import AnchorLimits, AnchorSet, Jump, Linking, LinkingError, Method, MonthConstants, link
+from irt_psychometrics.linking.constants_history import LEVEL, jump
 from irt_psychometrics.linking.criteria import AnchorPairs, solve
-from irt_psychometrics.linking.linking import link, match
-from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
+from irt_psychometrics.linking.linking import match
 from irt_psychometrics.plots.axes import Boxes, Points
 from psychometrics_testbed.linked_months import (
     CRITERIA,

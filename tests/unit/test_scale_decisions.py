@@ -17,16 +17,10 @@ from irt_assets.scales.scale_decisions import (
     priors_in_force,
     proposals_wanted,
 )
-from irt_psychometrics.core.movement import STILL, Movement
-from irt_psychometrics.core.priors import (
-    Beta,
-    LogitNormal,
-    LogNormal,
-    Normal,
-    Priors,
-    prior_as_text,
-    prior_from_text,
-)
+from irt_psychometrics.core.movement import STILL
+from irt_psychometrics.core.priors import prior_as_text, prior_from_text
+from irt_psychometrics.items import Beta, LogitNormal, LogNormal, Normal, Priors
+from irt_psychometrics.scoring import Movement
 from tests.helpers.pictures import Picture
 from tests.helpers.sentences import refusal
 

@@ -23,9 +23,10 @@ from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_blocks import category_curves, curves, information, parameters
-from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Calibration, Convergence, Flag
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Convergence, Flag
 from irt_psychometrics.itemfit.observed import group_answers
+from irt_psychometrics.items import ItemParameters, ItemRow
 from irt_psychometrics.plots.axes import Line, Points
 from resources.dagster_schema import row_table, rows_of
 
