@@ -23,9 +23,9 @@ from irt_psychometrics.responses import Responses
 from irt_psychometrics.scoring import Curves, Movement
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.simulation import ScoredItems
+from psychometrics_testbed.growth import world
 from psychometrics_testbed.moving_ability import Moving, answered, walked
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.growth import world
 
 
 @WHERE_STATISTICS_CHANGE

@@ -15,8 +15,8 @@ from irt_psychometrics.itemfit.dependence import new_dependence, parallel_analys
 from irt_psychometrics.itemfit.misfit import share, share_of_class
 from irt_psychometrics.itemfit.model_replicates import FittedData
 from irt_psychometrics.responses import Responses
+from psychometrics_testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

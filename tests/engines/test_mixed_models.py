@@ -47,8 +47,8 @@ from irt_psychometrics.responses import Responses
 from irt_psychometrics.scoring import Curves
 from irt_psychometrics.scoring.abilities import eap_by, wle
 from psychometrics_testbed.made_anchors import anchors_of_items, anchors_of_items as anchors_of
+from psychometrics_testbed.trial_item_model import MODEL
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.helpers.trial_item_model import MODEL
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -30,8 +30,8 @@ from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation import Flag, fit_em
 from irt_psychometrics.responses import Responses
 from irt_psychometrics.simulation import ScoredItems
+from psychometrics_testbed.graded import GradedItems
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.graded import GradedItems
 from tests.testbed.scenario import AnyScenario
 
 pytestmark = WHERE_STATISTICS_CHANGE

@@ -27,9 +27,9 @@ from irt_psychometrics.responses import Responses
 from irt_psychometrics.scoring import Curves, score
 from irt_psychometrics.scoring.abilities import eap, eap_by
 from psychometrics_testbed.fit_worlds import known, planned
+from psychometrics_testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.fit_specs import PARALLEL, SET
-from tests.testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -19,8 +19,8 @@ from irt_assets.gates.evidence import Evidence
 from irt_assets.ledger.fit_spec import FitStatistics, LinkingConstants, SetStatistics
 from irt_psychometrics.core.significance import skewness_of
 from irt_psychometrics.linking import link
+from psychometrics_testbed.aligned import World, month
 from tests.helpers.fit_specs import SET
-from tests.testbed.aligned import World, month
 from tests.unit.test_gates import a_spec, evidence, linked_with, staged
 
 TWINS = {

@@ -22,9 +22,9 @@ from irt_psychometrics.items import Model
 from irt_psychometrics.linking import AnchorLimits, LinkingError, link
 from irt_psychometrics.responses import Responses
 from irt_psychometrics.simulation import ScoredItems
+from psychometrics_testbed.abilities import abilities
 from psychometrics_testbed.anchors import anchors_of
-from tests.testbed.abilities import abilities
-from tests.testbed.graded import GradedItems
+from psychometrics_testbed.graded import GradedItems
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20

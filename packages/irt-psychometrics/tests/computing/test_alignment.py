@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.alignment import Alignment, Differences, align
+from psychometrics_testbed.aligned import World, aligned, month
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE
-from tests.testbed.aligned import World, aligned, month
 
 # Trials of the BCG vaccine (Colditz et al. 1994): cases and non-cases among the vaccinated, then among the controls
 BCG = np.array([

@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.scales.rules import Rules
 from irt_psychometrics import Calibration
 from irt_psychometrics.alignment import Alignment
 from irt_psychometrics.core.covariances import block_diagonal, item_blocks
 from irt_psychometrics.items import Model
-from irt_psychometrics.linking import AnchorLimits, AnchorSet, Linking
+from irt_psychometrics.linking import AnchorLimits, AnchorSet
 from irt_psychometrics.linking.linking import _align_anchors, match
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
 from psychometrics_testbed.scored_estimates import LOST
@@ -78,8 +76,3 @@ def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSe
 def aligned(new: Calibration, anchors: AnchorSet) -> Alignment:
     pairs, _ = match(new, anchors, AnchorLimits())
     return _align_anchors(pairs, AnchorLimits())
-
-
-def disagree(linking: Linking) -> bool:
-    """Whether the gate on agreement holds the month, regardless of the ends of its bank."""
-    return bool(LinkingConstants.from_linking(linking).disagreement(Rules().publication))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.simulation.scenario import calibration_covariance
 from irt_psychometrics import Calibration
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_psychometrics.core.model_families import GPCM
@@ -26,6 +25,7 @@ from irt_psychometrics.linking import AnchorSet
 from irt_psychometrics.responses import Responses
 from irt_psychometrics.scoring import Curves
 from irt_psychometrics.scoring.abilities import eap_by
+from psychometrics_testbed.linked_months import errors
 from psychometrics_testbed.made_anchors import anchor_set_of
 
 ANCHOR_N = 1000
@@ -107,7 +107,7 @@ def _scores(drawn: Floats, logit: Floats, most: npt.NDArray[np.integer[Any]]) ->
 
 def _anchors(rng: np.random.Generator, a: Floats, b: Floats, ids: list[str]) -> AnchorSet:
     indices = np.arange(0, a.size, 3)
-    cov = calibration_covariance(a[indices], b[indices], np.zeros(indices.size), ANCHOR_N)
+    cov = errors(a[indices], b[indices], ANCHOR_N)
     error = np.einsum("jkl,jl->jk", np.linalg.cholesky(cov), rng.standard_normal((indices.size, 2)))
     return anchor_set_of(
         scale_id="simulated",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.estimation import fit_em
+from psychometrics_testbed.levels import World, bias_of, by_level, simulate
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.levels import World, bias_of, by_level, simulate
 
 pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 

@@ -1,8 +1,4 @@
-"""A new item model in one file: a 2PL with an upper asymptote u. No other file mentions it. Registration needs a line:
-
-
-monkeypatch.setitem(ITEM_MODELS, MODEL.name, MODEL)
-"""
+"""A new item model in one file: a 2PL with an upper asymptote u. The fixture `trial_model` registers the model."""
 
 from __future__ import annotations
 
