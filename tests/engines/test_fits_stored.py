@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from irt_assets.ledger.encoding import DecodedFits, decode, encode
-from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.estimation import Flag, fit_em
-from irt_psychometrics.items import Priors
+from irt_psychometrics.items import Priors, item_model
 from irt_psychometrics.responses import Responses
 from tests.helpers import rooms
 from tests.helpers.same_fits import assert_same
@@ -34,7 +33,18 @@ def test_encoded_3pl_with_groups_and_a_histogram_is_decoded_unchanged() -> None:
     scores = (rng.random((300, 6)) < 0.2 + 0.8 / (1 + np.exp(-(theta - np.linspace(-1, 1, 6))))).astype(float)
     fit = fit_em(Responses.from_wide(scores), model="3pl", groups=["x", "y", "z"] * 100, latent="histogram")
     assert_same(decode(encode(fit)), fit)
-    assert Priors.from_dict(fit.priors) == GUESSING_PRIOR
+    assert Priors.from_dict(fit.priors) == item_model("3pl").default_priors
+
+
+def test_encoded_gpcm_with_a_prior_on_rare_steps_is_decoded_unchanged() -> None:
+    rng = np.random.default_rng(6)
+    proficiency = rng.normal(size=(300, 1)) + rng.logistic(size=(300, 6))
+    scores = sum((proficiency > cut).astype(float) for cut in (-1.0, 0.5, 4.5))
+    fit = fit_em(Responses.from_wide(scores, categories=np.full(6, 4)), model="gpcm", threads=1)
+    rare_steps = Priors.from_dict(fit.priors).rare_steps
+    assert rare_steps is not None
+    assert rare_steps.items
+    assert_same(decode(encode(fit)), fit)
 
 
 def test_decoded_fits_are_read_only_and_kept_up_to_the_memory_limit() -> None:

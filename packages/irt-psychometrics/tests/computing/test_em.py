@@ -18,7 +18,6 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 
-from irt_assets.engines.em import EmEngine
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.design import components
@@ -35,7 +34,6 @@ from irt_psychometrics.estimation.standard_errors import inverse
 from irt_psychometrics.items import item_model
 from irt_psychometrics.responses import Responses
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
 MODELS = ("rasch", "1pl", "2pl")
 
@@ -78,7 +76,7 @@ def differences(f, x, h=1e-5):
     return np.array([(f(x + s) - f(x - s)) / (2 * h) for s in steps])
 
 
-@WHERE_ENGINES_CHANGE
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("model", MODELS)
 def test_value_and_gradient_match_a_plain_likelihood_away_from_the_maximum(model):
     rng = np.random.default_rng(11)
@@ -94,7 +92,7 @@ def test_value_and_gradient_match_a_plain_likelihood_away_from_the_maximum(model
     np.testing.assert_allclose(point.gradient, differences(plain, free), atol=2e-6)
 
 
-@WHERE_ENGINES_CHANGE
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("seen", [1.0, 0.7])
 def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
@@ -125,7 +123,7 @@ def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
         np.testing.assert_allclose(joint[:, 0, :, 1], plain_cov[np.ix_(slopes, intercepts)], rtol=1e-4, atol=1e-6)
 
 
-@WHERE_ENGINES_CHANGE
+@WHERE_STATISTICS_CHANGE
 def test_a_wide_population_has_a_wider_grid():
     rng = np.random.default_rng(4)
     n = 1500
@@ -138,7 +136,7 @@ def test_a_wide_population_has_a_wider_grid():
     assert fit.latent_sd == pytest.approx(theta.std(), abs=0.12)
 
 
-@WHERE_ENGINES_CHANGE
+@WHERE_STATISTICS_CHANGE
 def test_learners_with_many_answers_have_a_denser_grid():
     """Their posteriors are narrower than the distance of 61 nodes, which would bias slopes by up to a tenth."""
     x, _, _ = simulated(np.random.default_rng(12), 150, 500)
@@ -149,7 +147,7 @@ def test_learners_with_many_answers_have_a_denser_grid():
     np.testing.assert_allclose(found.d, dense.d, atol=2e-5)
 
 
-@WHERE_ENGINES_CHANGE
+@WHERE_STATISTICS_CHANGE
 def test_order_of_persons_and_items_is_irrelevant():
     rng = np.random.default_rng(6)
     x, _, _ = simulated(rng, 500, 12, seen=0.6)
@@ -162,7 +160,7 @@ def test_order_of_persons_and_items_is_irrelevant():
     np.testing.assert_allclose(other.a_se, one.a_se[columns], rtol=1e-7)
 
 
-@WHERE_ENGINES_CHANGE
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(
     "options",
     [
@@ -183,7 +181,7 @@ def test_results_are_bitwise_equal_for_any_number_of_threads(options):
             np.testing.assert_array_equal(getattr(other, name), getattr(one, name))
 
 
-@WHERE_ENGINES_CHANGE
+@WHERE_STATISTICS_CHANGE
 def test_persons_without_responses_do_not_change_a_fit_and_are_not_counted():
     rng = np.random.default_rng(9)
     x, _, _ = simulated(rng, 300, 6)
@@ -192,16 +190,6 @@ def test_persons_without_responses_do_not_change_a_fit_and_are_not_counted():
     one, other = fit_em(Responses.from_wide(x)), fit_em(Responses.from_wide(with_empty))
     np.testing.assert_array_equal(one.a, other.a)
     assert one.n_persons == other.n_persons == 300
-
-
-@WHERE_ENGINES_CHANGE
-def test_engine_adapter_records_its_name_its_version_and_the_data_hash():
-    rng = np.random.default_rng(12)
-    fit = EmEngine(threads=1).calibrate(
-        Responses.from_wide(simulated(rng, 200, 5)[0]), model="rasch", data_hash="sha256:1"
-    )
-    assert (fit.engine, fit.model, fit.data_hash) == ("em", "rasch", "sha256:1")
-    assert fit.engine_version not in ("", "unknown")
 
 
 # -- the M step --------------------------------------------------------------------------------------

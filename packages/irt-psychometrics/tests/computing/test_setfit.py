@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
 import pytest
 
-from irt_assets.ledger.fit_rows import statistics_spec
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.itemfit import FitSummary, fit_summary, item_fit
@@ -180,12 +178,3 @@ def test_statistics_use_the_distribution_of_each_learners_group() -> None:
     found = FitSummary.from_fit(responses, fit_em(responses, groups=groups), groups=groups)
     assert np.nanmin(found.items["rmsd_p"]) > 1e-4
     assert found.whole["parallel"]["p"] > 0.001
-
-
-@pytest.mark.ci
-def test_statistics_are_stored_as_json_with_null_for_missing_values() -> None:
-    x = np.column_stack([answers(np.random.default_rng(9), persons=400), np.ones(400)])
-    responses = Responses.from_wide(x)
-    spec = statistics_spec(FitSummary.from_fit(responses, fit_em(responses)))
-    again = json.loads(json.dumps(spec.as_json(), allow_nan=False))
-    assert (again["items"]["rmsd"][-1], len(again["items"]["rmsd"])) == (None, 25)

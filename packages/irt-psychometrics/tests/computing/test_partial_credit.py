@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from irt_assets.ledger.encoding import decode, encode
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.item_models import model_of
@@ -28,7 +27,6 @@ from irt_psychometrics.scoring import Curves
 from irt_psychometrics.scoring.abilities import eap_by
 from psychometrics_testbed.made_anchors import anchors_of_items
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.helpers.sentences import missing_sentences
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -301,14 +299,10 @@ def test_gpcm_fits_use_a_prior_on_slopes_and_weights_of_learners(world):
     np.testing.assert_allclose(twice.cov, fit.cov / 2, rtol=1e-3)  # two ascents, each to 1e-5 of a standard error
 
 
-def test_stored_gpcm_fits_are_read_back_unchanged(world):
+def test_steps_of_an_item_are_named_and_kept_when_items_are_selected(world):
     _, _, _, fit = world
-    back = decode(encode(fit))
-    for name in ("a", "d", "categories", "further", "cov", "joint_cov"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(fit, name))
     assert [*fit.further_of(0)] == ["max_score", "t0", "t0_se", "t1", "t1_se", "t2", "t2_se", "b1_se", "b2_se"]
-    part = back.select([1, 2])
-    np.testing.assert_array_equal(part.further, fit.further[[1, 2]])
+    np.testing.assert_array_equal(fit.select([1, 2]).further, fit.further[[1, 2]])
 
 
 def test_errors_of_steps_match_the_spread_over_drawn_parameters(world):
@@ -370,7 +364,7 @@ def test_steps_next_to_a_rare_score_have_a_weak_prior_that_the_fit_records():
     assert without.priors == {}
     others = fit_em(responses, model="gpcm", threads=1, prior_on_rare_steps={"i1"})
     np.testing.assert_array_equal(others.d, without.d)
-    named = Priors.from_dict(decode(encode(fit)).priors).rare_steps
+    named = Priors.from_dict(fit.priors).rare_steps
     assert named.sd == STEP_SD
     rare = {
         j
@@ -448,7 +442,8 @@ def test_fit_of_unrelated_scores_reports_that_they_are_unrelated():
     categories = np.array([2, 3, 4] * 3)
     scores = np.random.default_rng(1).integers(0, categories, (400, 9))
     fit = fit_em(answers(scores, categories), model="gpcm", threads=1)
-    assert missing_sentences(fit.convergence.reason, "cannot be distinguished from unrelated ones", "(shuffle ") == []
+    expected = ("cannot be distinguished from unrelated ones", "(shuffle ")
+    assert [part for part in expected if part not in fit.convergence.reason] == []
 
 
 @pytest.mark.parametrize(("skewed", "latent"), [(False, "normal"), (True, "histogram")])

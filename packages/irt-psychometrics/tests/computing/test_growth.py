@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.reports.place_in_order import growth_by_place
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.estimation import LearnerWeeks, MovementEstimate, fit_em
@@ -150,21 +149,6 @@ def test_random_order_explains_no_variance_if_items_have_few_answers() -> None:
     rng = np.random.default_rng(6)
     found = [share_explained(rng.uniform(0, 30, 3000), rng.integers(0, 1000, 3000)) for _ in range(20)]
     assert np.mean(found) < 0.03
-
-
-@WHERE_STATISTICS_CHANGE
-def test_growth_is_estimated_from_anchors_in_a_different_order() -> None:
-    """Growth lowers b of later anchors. The expected error is a weighted regression's, with errors of .1 and a
-    variation of .05."""
-    rng = np.random.default_rng(9)
-    later, error = np.linspace(-10, 20, 30), np.full(30, 0.1)
-    shift = 0.2 - 0.6 * later / 30 + rng.normal(0, np.hypot(0.1, 0.05), 30)
-    found = growth_by_place(shift, error, later, 0.05)
-    time = (later - later.mean()) / 30
-    assert found.se == pytest.approx(np.hypot(0.1, 0.05) / np.sqrt(time @ time))
-    assert abs(found.estimate - 0.6) < 3.5 * found.se
-    untold = (shift, error, np.zeros(30)), (shift[:4], error[:4], later[:4])
-    assert [growth_by_place(*simulated, 0.05) for simulated in untold] == [None, None]
 
 
 @WHERE_STATISTICS_CHANGE

@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import ncx2
 
-from irt_assets.gates.model_gates import LIMITS
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.itemfit import Measure, Window, misfit
 from irt_psychometrics.itemfit.dependence import new_dependence, parallel_analysis
 from irt_psychometrics.itemfit.misfit import share, share_of_class
 from irt_psychometrics.itemfit.model_replicates import FittedData
 from irt_psychometrics.responses import Responses
-from psychometrics_testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
-
-ROWS = {row.name: row for row in CHOOSING}
 
 
 def answers(rng: np.random.Generator, persons: int, items: int = 12, *, second: float = 0.0) -> Responses:
@@ -156,49 +152,6 @@ def test_distribution_of_new_dependence_matches_independent_replications() -> No
     error = np.hypot(crossed.under_model_se, means.std(ddof=1) / np.sqrt(60))
     assert abs(crossed.under_model.mean() - means.mean()) < 3 * error
     assert crossed.under_model_se < means.std(ddof=1) / 2
-
-
-def failed_measures(row: Row, seed: int) -> set[str]:
-    growth = simulate(row, [seed, 0]).change.growth
-    return {name for name, measure in growth.items() if measure is not None and measure.low > LIMITS[name]}
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize("row", [name for name in ROWS if name.endswith("as before")])
-def test_month_is_not_held_if_the_origin_had_the_same_misfit(row: str) -> None:
-    """Under 1 % of 200 such months are held; with probability 0.98 neither of two is held, and seeds are fixed."""
-    assert [failed_measures(ROWS[row], seed) for seed in range(2)] == [set()] * 2
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize(
-    ("row", "measure"),
-    [
-        ("sound: 10 % at random", "random"),
-        ("testlets, SD .7: 10 % at random", "random"),
-        ("sound: 20 % not reached", "ratio"),
-        ("χ²₄: 20 % not reached", "ratio"),
-    ],
-)
-def test_month_is_held_if_its_misfit_is_new(row: str, measure: str) -> None:
-    """Two of three months without new misfit are held with probability 0.0003."""
-    found = [failed_measures(ROWS[row], seed) for seed in range(3)]
-    assert sum(measure in names for names in found) >= 2
-
-
-@pytest.mark.parametrize("forms", [False, True])
-def test_random_answers_are_detected_if_all_learners_guess(forms: bool) -> None:
-    """In bench_misfit all months' lower limits are above .02 with such learners, and below 0 without them."""
-    bank, growth = Bank.draw(rng := np.random.default_rng(10)), {}
-    items = np.arange(ITEMS)
-    before = GUESS.answers(bank, items, 2000, 1.0, 0.0, forms, rng)
-    reference = Window(before, fit_em(before, threads=1))
-    for random in (0.0, 0.1):
-        now = World(guessing=0.2, random=random).answers(bank, items, 2000, SLOPE, INTERCEPT, forms, rng)
-        change = Window(now, fit_em(now, threads=1)).compare_with(reference, guessing=True)
-        growth[random] = change.growth["chance"]
-    assert growth[0.0].low < 0 < LIMITS["chance"] < growth[0.1].low
-    assert growth[0.1].low < 0.1 < growth[0.1].high
 
 
 def test_learners_are_compared_by_the_references_fit_only_if_they_guess() -> None:

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.gates.misfit import window_of
-from irt_assets.ledger.fit_spec import SetStatistics
 from irt_psychometrics import Calibration
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.item_models import ItemCurves
@@ -19,7 +17,7 @@ from irt_psychometrics.core.testlets import number_testlets, share_testlets
 from irt_psychometrics.estimation import Effects, estimate_effect_sd, fit_em, testlets
 from irt_psychometrics.estimation.testlets import EffectSd
 from irt_psychometrics.information import Information
-from irt_psychometrics.itemfit import FitSummary, Measure
+from irt_psychometrics.itemfit import FitSummary, Measure, Window
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
 from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS
 from irt_psychometrics.items import ItemParameters
@@ -29,7 +27,6 @@ from irt_psychometrics.scoring.abilities import eap, eap_by
 from psychometrics_testbed.fit_worlds import known, planned
 from psychometrics_testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.helpers.fit_specs import PARALLEL, SET
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -420,34 +417,17 @@ def test_parallel_analysis_of_a_large_set_uses_a_sample():
     assert some.eigenvalue != whole.eigenvalue
 
 
-# -- stored dependence -------------------------------------------------------------------------------
-# The parallel analysis that is stored with a fit, and read for months that are compared with the fit.
-
-WITHOUT_ERROR = PARALLEL | {"under_model": [], "se": None, "learners": 0, "together": []}
-
-
-def fit_of_six_items() -> tuple[Responses, Calibration]:
+def test_parallel_analysis_in_a_summary_equals_the_analysis_of_the_window() -> None:
     rng = np.random.default_rng(1)
     z = rng.normal(size=(500, 1)) - np.linspace(-1, 1, 6)
     responses = Responses.from_wide((rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float))
-    return responses, fit_em(responses, threads=1)
-
-
-def test_stored_parallel_analysis_is_read_back_unchanged() -> None:
-    responses, fit = fit_of_six_items()
-    statistics = SetStatistics.from_json(FitSummary.from_fit(responses, fit, threads=1).whole, "fit")
-    found = window_of(responses, fit, statistics).dimensions
+    fit = fit_em(responses, threads=1)
+    stored = FitSummary.from_fit(responses, fit, threads=1).whole["parallel"]
+    found = Window.with_summary(responses, fit, stored).dimensions
     again = parallel_analysis(responses, fit, replications=PARALLEL_ROUNDS, threads=1)
     np.testing.assert_array_equal(found.under_model, again.under_model)
     assert (found.ratio, found.ratio_se, found.p) == (again.ratio, again.ratio_se, again.p)
     assert (found.loading_items, found.learners) == (again.loading_items, 500)
     places = np.setdiff1d(np.arange(6), found.loading_items)
-    without = window_of(responses.of_items(places), fit.select(places), statistics)
+    without = Window.with_summary(responses.of_items(places), fit.select(places), stored)
     assert without.dimensions is None, "its items have left the scale"
-
-
-@pytest.mark.parametrize("kept", [None, WITHOUT_ERROR])
-def test_stored_parallel_analysis_is_missing_if_the_fit_was_stored_without(kept: dict[str, object] | None) -> None:
-    responses, fit = fit_of_six_items()
-    assert window_of(responses, fit, SetStatistics.from_json(SET | {"parallel": kept}, "fit")).dimensions is None
-    assert window_of(responses, fit, None).dimensions is None
