@@ -5,23 +5,15 @@ The models are the 2PL, the 3PL and the trial model with an upper asymptote, whi
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from irt_assets.intake.library_files import FILES
-from irt_assets.ledger.encoding import decode, encode
-from irt_assets.ledger.fit_rows import item_rows
-from irt_assets.ledger.fit_spec import StagedSpec
-from irt_assets.ledger.fitted_items import FittedItem
 from irt_psychometrics import Calibration, PsychometricsError
-from irt_psychometrics.commands import fit as fit_file
+from irt_psychometrics.commands import Files, fit as fit_file
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems, model_of
 from irt_psychometrics.core.items import wabc
@@ -30,7 +22,7 @@ from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.drift.curves import curve_differences
 from irt_psychometrics.drift.errors import FitPopulation
-from irt_psychometrics.estimation import Convergence, Shape, fit_em
+from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.estimation.latent_shape import ComparedFit
 from irt_psychometrics.information import Abilities
 from irt_psychometrics.information.functions import (
@@ -47,54 +39,14 @@ from irt_psychometrics.responses import Responses
 from irt_psychometrics.scoring import Curves
 from irt_psychometrics.scoring.abilities import eap_by, wle
 from psychometrics_testbed.made_anchors import anchors_of_items, anchors_of_items as anchors_of
+from psychometrics_testbed.mixed_fits import EACH, MODELS, join_fits, of_one_model
 from psychometrics_testbed.trial_item_model import MODEL
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
-pytestmark = WHERE_STATISTICS_CHANGE
+pytestmark = [WHERE_STATISTICS_CHANGE, pytest.mark.usefixtures("trial_model")]
 
-EACH = 8
-MODELS = ("2pl", "3pl", MODEL.name)
 SLOPE, INTERCEPT = 1.2, -0.4
 THETA = np.linspace(-3, 3, 13)
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ITEM_MODELS, MODEL.name, MODEL)
-
-
-def of_one_model(name: str) -> Calibration:
-    """Items of a single model with correlated errors of parameters, as from an engine."""
-    rng = np.random.default_rng(MODELS.index(name))
-    a, b = np.exp(rng.normal(0.2, 0.2, EACH)), rng.normal(0, 0.8, EACH)
-    size = 2 if name == "2pl" else 3
-    root = rng.normal(0, 0.02, (EACH, size, size)) + 0.06 * np.eye(size)
-    return Calibration(
-        item_ids=tuple(f"{name}-{j}" for j in range(EACH)), models=(name,) * EACH, engine="em", engine_version="test",
-        a=a, d=-a * b, c=rng.uniform(0.1, 0.3, EACH) if name == "3pl" else np.zeros(EACH),
-        cov=root @ root.transpose(0, 2, 1), joint_cov=None, n=np.full(EACH, 900), n_correct=np.full(EACH, 500),
-        flags=((),) * EACH, latent_mean=0.1, latent_sd=1.1, n_persons=900,
-        convergence=Convergence(True, 9, 0.0, 0.0, -1.0, size * EACH),
-        further=logit(rng.uniform(0.7, 0.9, (EACH, 1))) if name == MODEL.name else None,
-    )  # fmt: skip
-
-
-def join_fits(*parts: Calibration) -> Calibration:
-    """The same items as one fit."""
-    J = sum(part.n_items for part in parts)
-    cov, further = np.zeros((J, 3, 3)), np.full((J, 1), np.nan)
-    end = 0
-    for part in parts:
-        rows, size = slice(end, end + part.n_items), part.cov.shape[1]
-        cov[rows, :size, :size] = part.cov
-        if part.further is not None:
-            further[rows] = part.further
-        end += part.n_items
-    whole = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("a", "d", "c", "n", "n_correct")
-    }
-    named = {name: sum((getattr(part, name) for part in parts), ()) for name in ("item_ids", "models", "flags")}
-    return replace(parts[0], **whole, **named, cov=cov, further=further)
 
 
 @pytest.fixture
@@ -130,7 +82,7 @@ def test_fit_of_several_models_has_a_joint_name_and_a_model_per_item(
 ) -> None:
     assert [part.model for part in parts] == list(MODELS)
     assert (mixed.model, mixed.item_model.spoken) == ("2pl+3pl+2plu", "2PL and 3PL and 2PL with an upper asymptote")
-    assert model_of(mixed.model).name == mixed.model
+    assert model_of(mixed.model).name == ComparedFit.from_fit(mixed, "normal").model == mixed.model
     assert mixed.select(np.arange(EACH)).item_model is TWO_PL
     with pytest.raises(PsychometricsError, match="unknown model '4pl'"):
         model_of("2pl+4pl")
@@ -164,47 +116,6 @@ def test_unknown_errors_of_a_parameter_stay_unknown_after_rescaling(mixed: Calib
     moved = replace(mixed, cov=cov).rescaled(SLOPE, INTERCEPT)
     assert np.isnan(moved.cov[EACH, 2]).all()
     np.testing.assert_allclose(moved.cov[EACH, :2, :2], mixed.rescaled(SLOPE, INTERCEPT).cov[EACH, :2, :2], rtol=1e-12)
-
-
-def test_stored_mixed_fits_are_read_back_unchanged(mixed: Calibration, parts: list[Calibration]) -> None:
-    assert decode(encode(mixed)).models == mixed.models
-    assert_the_same(decode(encode(mixed)), parts)
-
-
-def test_fits_stored_by_an_earlier_release_are_read(parts: list[Calibration]) -> None:
-    """Such a file has one model, and stores covariances of c separately. Fits of one model are still stored like
-    this."""
-    _, fit, _ = parts
-    with np.load(io.BytesIO(encode(fit))) as stored:
-        header = json.loads(stored["header"].tobytes())
-        assert header["model"] == "3pl"
-        assert "models" not in header
-        np.testing.assert_array_equal(stored["cov"], fit.cov[:, :2, :2])
-        np.testing.assert_array_equal(stored["guessing_cov"], fit.cov[:, 2])
-    back = decode(encode(fit))
-    assert back.models == ("3pl",) * EACH
-    np.testing.assert_array_equal(back.cov, fit.cov)
-
-
-def test_rows_of_mixed_fits_match_rows_of_fits_of_a_single_model(mixed: Calibration, parts: list[Calibration]) -> None:
-    at = datetime(2026, 7, 1, tzinfo=UTC)
-
-    def rows(fit: Calibration) -> list[dict[str, object]]:
-        return item_rows("fit", fit, fit.rescaled(SLOPE, INTERCEPT), at, StagedSpec())
-
-    found, alone = rows(mixed), [row for part in parts for row in rows(part)]
-    assert [row["params"]["model"] for row in found] == [name for name in MODELS for _ in range(EACH)]
-    for one, other in zip(found, alone, strict=True):
-        assert one["params"].keys() == other["params"].keys()
-        assert (one["params"]["cov_logit_c"] is None) == (one["params"]["model"] == "2pl")
-        for name, value in one["params"].items():
-            if isinstance(value, float | list):
-                assert value == pytest.approx(other["params"][name], rel=1e-12), name
-            else:
-                assert value == other["params"][name], name
-    read = [FittedItem.from_row(row).values for row in found]
-    items = ItemParameters.from_rows(mixed.item_ids, read)
-    np.testing.assert_allclose(items.curve(THETA), mixed.rescaled(SLOPE, INTERCEPT).items.curve(THETA), rtol=1e-9)
 
 
 def test_abilities_of_mixed_items_match_posteriors_from_their_curves(mixed: Calibration) -> None:
@@ -347,14 +258,6 @@ def test_parameters_of_mixed_models_are_recovered_in_a_single_fit(models: tuple[
     assert fit.convergence.n_parameters == own
 
 
-def test_compared_fits_of_several_models_are_read_back_unchanged() -> None:
-    fit = join_fits(*map(of_one_model, MODELS))
-    shape = Shape("normal", "", compared=(ComparedFit.from_fit(fit, "normal"), ComparedFit.from_fit(fit, "histogram")))
-    stored = StagedSpec(shape=shape).as_json()
-    assert [one["model"] for one in stored["shape"]["compared"]] == ["2pl+3pl+2plu"] * 2
-    assert StagedSpec.from_json(json.loads(json.dumps(stored)), "fit").shape == shape
-
-
 def test_fit_statistics_of_mixed_items_are_close_to_their_expectation() -> None:
     """The statistics count as many estimated parameters for an item as the item's own model has."""
     models = ("2pl", "3pl") * 8
@@ -380,7 +283,7 @@ def test_models_that_cannot_be_mixed_are_refused(models: tuple[str, ...], messag
 
 
 # -- a trial model -----------------------------------------------------------------------------------
-# An item model with a parameter that the product lacks needs a single class (`tests/helpers/trial_item_model.py`).
+# An item model with a parameter that the product lacks needs a single class: `trial_item_model` of the testbed.
 
 LEARNERS, ITEMS = 4000, 20
 TRIAL_SLOPE, TRIAL_INTERCEPT = 1.25, -0.6
@@ -404,10 +307,8 @@ def fit() -> Calibration:
         return fit_em(trial_answers(1), model=MODEL.name, threads=1)
 
 
-def test_stored_trial_models_are_read_back_and_show_u_with_its_error(fit: Calibration) -> None:
-    back = decode(encode(fit))
-    np.testing.assert_array_equal(back.parameters, fit.parameters)
-    shown = back.further_of(0)
+def test_trial_model_shows_u_with_its_error(fit: Calibration) -> None:
+    shown = fit.further_of(0)
     assert shown["u"] == pytest.approx(expit(fit.further[0, 0]))
     assert shown["u_se"] == pytest.approx(shown["u"] * (1 - shown["u"]) * fit.cov[0, 2, 2] ** 0.5)
     estimated, categories = MODEL.parse_stored(shown)
@@ -511,7 +412,7 @@ def test_table_of_a_fitted_file_has_u_of_the_trial_model(fit: Calibration, tmp_p
     assert row["infit"] == "", "it has no statistics yet"
     assert found.reliability > 0.5
     with pytest.raises(PsychometricsError, match=r"every result from .*fit.json is computed from a, b and c"):
-        FILES.parameters(tmp_path / "fit.json")
+        Files().parameters(tmp_path / "fit.json")
 
 
 def test_wle_on_nodes_matches_the_compiled_equations_for_a_2pl() -> None:
