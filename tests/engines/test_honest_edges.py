@@ -18,7 +18,6 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.r_engines import REngine, Sampling
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.core.errors import DisconnectedDesignError
 from irt_psychometrics.estimation import Flag
 from irt_psychometrics.responses import Responses
 from tests.engines.r_service import missing_packages, running
@@ -136,7 +135,7 @@ def test_identical_items_are_flagged_and_the_fit_does_not_converge(engine):
 def test_disconnected_forms_are_refused_with_the_remedy(engine):
     x = answers(200, 8)
     x[:100, 4:], x[100:, :4] = np.nan, np.nan
-    with pytest.raises(DisconnectedDesignError, match=r"anchors"):
+    with pytest.raises(PsychometricsError, match=r"2 groups.*anchors"):
         calibrate(engine, x)
 
 

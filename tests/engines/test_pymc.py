@@ -16,7 +16,6 @@ from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core import kernels
-from irt_psychometrics.core.errors import DisconnectedDesignError
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation import Flag, fit_em
@@ -322,7 +321,7 @@ def test_data_without_information_are_refused_before_sampling(matrix, model):
 def test_disconnected_forms_are_refused(truth):
     x = np.full((200, 8), np.nan)
     x[:100, :4], x[100:, 4:] = np.random.default_rng(1).integers(0, 2, (2, 100, 4))
-    with pytest.raises(DisconnectedDesignError):
+    with pytest.raises(PsychometricsError, match="2 groups"):
         PymcEngine().sample(Responses.from_wide(x))
 
 

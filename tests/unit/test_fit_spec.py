@@ -21,10 +21,9 @@ from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, Sta
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
 from irt_psychometrics import Calibration
-from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.estimation import Convergence, Flag, Population, fit_em
 from irt_psychometrics.itemfit import FitSummary
-from irt_psychometrics.items import LogNormal, Priors
+from irt_psychometrics.items import LogNormal, Priors, item_model
 from irt_psychometrics.responses import Responses
 from resources.failures import PermanentFailure
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, SET, linked_json, staged_json
@@ -200,7 +199,7 @@ def calibrations(draw: st.DrawFn) -> Calibration:
         convergence=Convergence(converged, 3, draw(ANY_FLOAT), draw(ANY_FLOAT), draw(ANY_FLOAT), 7, draw(st.text())),
         data_hash=draw(st.text()),
         populations=tuple(draw(st.lists(populations(), max_size=2))),
-        priors=draw(st.sampled_from([{}, GUESSING_PRIOR.as_dict()])),
+        priors=draw(st.sampled_from([{}, item_model("3pl").default_priors.as_dict()])),
         anchored=tuple(ids[: n // 2]),
     )
 

@@ -17,8 +17,6 @@ from irt_assets.scales.scale_decisions import (
     priors_in_force,
     proposals_wanted,
 )
-from irt_psychometrics.core.movement import STILL
-from irt_psychometrics.core.priors import prior_as_text, prior_from_text
 from irt_psychometrics.items import Beta, LogitNormal, LogNormal, Normal, Priors
 from irt_psychometrics.scoring import Movement
 from tests.helpers.pictures import Picture
@@ -39,12 +37,12 @@ READ = [
 
 @pytest.mark.parametrize(("parameter", "text", "prior"), READ, ids=[text for _, text, _ in READ])
 def test_prior_is_read_from_text_and_written_as_equivalent_text(parameter: str, text: str, prior: Any) -> None:
-    assert prior_from_text(parameter, text) == prior
-    assert prior_from_text(parameter, prior_as_text(prior)) == prior
+    assert Priors.parse(parameter, text) == prior
+    assert Priors.parse(parameter, Priors.text_of(prior)) == prior
 
 
 def test_text_of_a_prior_has_the_short_form() -> None:
-    assert [prior_as_text(prior) for _, _, prior in READ[:5]] == [
+    assert [Priors.text_of(prior) for _, _, prior in READ[:5]] == [
         "lognormal(0, 0.5)",
         "lognormal(0.25, 0.1)",
         "normal(0, 2)",
@@ -73,7 +71,7 @@ NO_PRIORS = (
 
 
 def test_invalid_prior_is_refused_with_the_valid_forms(picture: Picture) -> None:
-    picture({f"{one}: {text}": refusal(prior_from_text, one, text) for one, text in NO_PRIORS}, "no_priors")
+    picture({f"{one}: {text}": refusal(Priors.parse, one, text) for one, text in NO_PRIORS}, "no_priors")
 
 
 def month(number: int) -> datetime:
@@ -149,7 +147,7 @@ MOVED = [
 @pytest.mark.parametrize(
     ("at", "movement"),
     [
-        (6, STILL),
+        (6, Movement()),
         (7, Movement(0.0025)),
         (8, Movement(0.0025, 0.01)),
         (9, Movement(0.0025, 0.01)),

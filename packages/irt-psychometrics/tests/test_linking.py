@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
 from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS, assumed_errors
 from irt_psychometrics.core.covariances import block_diagonal
+from irt_psychometrics.core.significance import skewness_of
 from irt_psychometrics.estimation import Flag
 from irt_psychometrics.items import ItemParameters, Model
 from irt_psychometrics.linking import AnchorLimits, AnchorSet, Jump, Linking, LinkingError, Method, MonthConstants, link
@@ -550,3 +551,10 @@ def test_slope_is_not_compared_if_the_model_fixes_the_slope() -> None:
 
 def test_jumps_are_not_tested_with_only_two_earlier_months() -> None:
     assert MonthConstants(2, 1.0, 0.1, 9.0, 0.1).jumps([MonthConstants(k, 1.0, 0.1, 0.0, 0.1) for k in range(2)]) == ()
+
+
+def test_skewness_of_values_equals_scipys_and_is_missing_if_it_is_not_defined() -> None:
+    x = np.random.default_rng(1).gamma(3.0, size=30)
+    assert skewness_of(x) == pytest.approx(stats.skew(x), rel=1e-9)
+    assert skewness_of(np.arange(7.0)) is None
+    assert skewness_of(np.ones(9)) is None
