@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit, logsumexp
+from scipy.special import expit
 
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core import kernels
@@ -33,6 +33,7 @@ from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.estimation.standard_errors import inverse
 from irt_psychometrics.items import item_model
 from irt_psychometrics.responses import Responses
+from psychometrics_testbed.plain_likelihood import plain_log_likelihood
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 MODELS = ("rasch", "1pl", "2pl")
@@ -49,13 +50,7 @@ def simulated(rng, n_persons, n_items, *, seen=1.0, sd=1.0):
 
 
 def plain_loglik(x, a, d, sd=1.0):
-    """Marginal log-likelihood by the textbook's formula, with dense matrices and 61 nodes on [−6, 6]."""
-    theta = np.linspace(-6, 6, 61)
-    log_weight = -0.5 * (theta / sd) ** 2
-    log_weight -= logsumexp(log_weight)
-    eta = theta[:, None] * a + d
-    right, wrong = (x == 1).astype(float), (x == 0).astype(float)
-    return logsumexp(right @ log_expit(eta).T + wrong @ log_expit(-eta).T + log_weight, axis=1).sum()
+    return plain_log_likelihood(Responses.from_wide(x), a, d, sd=sd)
 
 
 def plain_objective(model, x, n_items):

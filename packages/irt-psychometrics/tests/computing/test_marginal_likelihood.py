@@ -1,22 +1,16 @@
-"""Kernels of the pymc engine compared with a textbook's likelihood, for several designs."""
+"""The marginal likelihood for compiled samplers, compared with a textbook's likelihood for several designs."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 
-from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation import MarginalLikelihood
 from irt_psychometrics.responses import Responses
+from psychometrics_testbed.plain_likelihood import plain_log_likelihood
 
-GRID = Grid.symmetric(41)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _pymc(require):
-    require(find_spec("pymc") is not None, "PyMC (make venv EXTRAS=bayes)")
+NODES = 41
 
 
 def design(kind, rng):
@@ -34,21 +28,11 @@ def design(kind, rng):
 
 
 def textbook(x, a, d, c):
-    """log P of all answers, with P = c + (1 − c)/(1 + exp(−(aθ + d))) at each node."""
-    theta = GRID.nodes[:, None]
-    right = np.logaddexp(np.log(c), np.log1p(-c) - np.logaddexp(0, -(theta * a + d))) if np.any(c) else None
-    right = -np.logaddexp(0, -(theta * a + d)) if right is None else right
-    wrong = np.log1p(-c) - np.logaddexp(0, theta * a + d)
-    given = np.where(x == 1, 1.0, 0.0) @ right.T + np.where(x == 0, 1.0, 0.0) @ wrong.T
-    return logsumexp(given + GRID.log_weights(), axis=1).sum()
+    return plain_log_likelihood(Responses.from_wide(x), a, d, c, nodes=NODES)
 
 
 def likelihood_of(x, guessing):
-    from irt_assets.engines.pymc_likelihood import Likelihood
-
-    found = Likelihood.from_responses(Responses.from_wide(x), len(GRID.nodes), guessing=guessing)
-    arrays = [shared.get_value(borrow=True) for shared in found.shared]
-    return lambda *parameters: found.op.kernel(*parameters, *arrays)
+    return MarginalLikelihood.from_responses(Responses.from_wide(x), NODES, guessing=guessing)
 
 
 @pytest.mark.parametrize("guessing", [False, True])
