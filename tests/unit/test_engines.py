@@ -12,6 +12,7 @@ from irt_assets.engines import registry
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.spec import PythonPackage
+from irt_assets.file_commands.fit import calibrate_by
 from irt_psychometrics.responses import Responses
 from resources.failures import PermanentFailure
 from resources.settings import Settings
@@ -114,3 +115,9 @@ def test_engine_adapter_records_its_name_its_version_and_the_data_hash() -> None
     fit = EmEngine(threads=1).calibrate(Responses.from_wide(scores), model="rasch", data_hash="sha256:1")
     assert (fit.engine, fit.model, fit.data_hash) == ("em", "rasch", "sha256:1")
     assert fit.engine_version not in ("", "unknown")
+
+
+def test_engines_without_scored_items_refuse_them_with_the_remedy() -> None:
+    message = "engine brms does not support items scored above 1: use engine em or mirt"
+    with pytest.raises(PermanentFailure, match=message):
+        calibrate_by(REngine("brms"), scored=True, groups=False, latent="normal")

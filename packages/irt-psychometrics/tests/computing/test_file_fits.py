@@ -13,24 +13,23 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from irt_assets.engines.r_engines import REngine
-from irt_assets.file_commands.fit import calibrate_by
-from irt_assets.intake.library_files import FILES
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.commands import fit, link, score, simulate_responses
+from irt_psychometrics.commands import Files, fit, link, score, simulate_responses
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.fitting import FileFit
 from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.covariances import from_errors
 from irt_psychometrics.linking import Method
 from irt_psychometrics.responses import Responses
-from resources.failures import PermanentFailure
 
 FIT_KEYS = (
     *("model", "engine", "engine_version", "converged", "iterations", "loglik", "aic", "bic", "n_persons", "n_items"),
     *("n_responses", "items", "latent", "normality", "shape", "reliability", "seconds"),
 )
 ITEM_KEYS = ("item", "a", "b", "c", "a_se", "b_se", "c_se", "n", "p_value", "infit", "outfit", "rmsd", "flags")
+
+
+FILES = Files()
 
 
 def reference_fit(shared: Path, key: str) -> dict:
@@ -286,14 +285,6 @@ def test_rsm_of_different_maximum_scores_is_refused_with_a_suitable_model(tmp_pa
     most.write_text("item,max_score\na,4\nb,4\nc,2\nd,2\n")
     with pytest.raises(PsychometricsError, match="or fit a pcm or gpcm, which has steps for each item"):
         fit(FILES.answers(path, None, FILES.max_scores(str(most))), model="rsm")
-
-
-def test_engines_without_scored_items_refuse_them_with_the_remedy(shared: Path) -> None:
-    answers = FILES.answers(shared / "data" / "science_wide.csv", None, FILES.max_scores("4"))
-    with pytest.raises(
-        PermanentFailure, match="engine brms does not support items scored above 1: use engine em or mirt"
-    ):
-        fit(answers, calibrate=calibrate_by(REngine("brms"), scored=True, groups=False, latent="normal"))
 
 
 # -- linking -----------------------------------------------------------------------------------------
