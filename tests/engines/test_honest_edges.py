@@ -1,6 +1,6 @@
 """Data that do not determine the parameters, fitted by every engine: each reports item and reason.
 
-More cases for the em engine are in test_em.py, for pymc in test_pymc.py.
+More cases for the em engine are in test_em.py of the library, for pymc in test_pymc.py.
 """
 
 from __future__ import annotations

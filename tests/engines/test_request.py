@@ -265,13 +265,6 @@ def test_prior_on_difficulty_is_refused_if_items_are_assigned_by_level() -> None
         calibrate(EmEngine(1), fit_request, "hash")
 
 
-def test_prior_is_rescaled_to_the_unit_of_the_fit() -> None:
-    """A slope of 1 for θ with SD 1 is a slope of 0.5 if the same learners have an SD of 2."""
-    priors = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.5, 1.0), only=("i",)).rescaled(2.0)
-    assert np.exp(priors.a.mean) == pytest.approx(0.5)
-    assert priors.b == Normal(1.0, 2.0)
-
-
 @pytest.mark.parametrize(
     ("model", "rules", "minimum"),
     [("2pl", {}, 500), ("3pl", {}, 1000), ("3pl", {"min_responses": 2000}, 2000), ("2pl", {"min_responses": 120}, 120)],

@@ -43,7 +43,7 @@ class World:
         by: whether items follow the "estimate" from the look-back's answers or the "true" θ.
         lookback: range of the number of answers in the look-back.
         growth: mean and SD of the growth of θ.
-        max_score: maximum score of every third item; these are no anchors.
+        max_score: maximum score of every third item, which is not an anchor.
     """
 
     learners: int = 2000

@@ -94,7 +94,8 @@ def test_axis_ends_include_every_value_with_a_margin_and_default_to_1_if_all_are
 def test_ticks_are_round_numbers_within_the_axis() -> None:
     root = parse_svg(chart(x=(-3.5, 3.5), y=(-0.13, 0.47)).to_svg(bare=True))
     ticks = {text.text for text in root.iter(f"{SVG}text")}
-    assert {"−2", "0", "2", "0.1", "0.4"} <= ticks
+    assert {"−2", "0", "2", "0.1", "0.4"} <= ticks, "with a true minus"
+    assert not any(tick.startswith("-") for tick in ticks if tick)
 
 
 def test_dates_are_shown_as_dates_by_both_renderers() -> None:

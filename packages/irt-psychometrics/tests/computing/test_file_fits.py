@@ -277,7 +277,7 @@ def test_scored_items_are_fitted_and_their_table_gives_the_same_scores(shared: P
 
 
 def test_rsm_of_different_maximum_scores_is_refused_with_a_suitable_model(tmp_path: Path) -> None:
-    """Blocks and PCM items are no remedy, because a file command cannot specify them."""
+    """Blocks and PCM items do not help, because a file command cannot specify them."""
     path, most = tmp_path / "a.csv", tmp_path / "most.csv"
     rng = np.random.default_rng(4)
     rows = "".join(f"{j},{k},{h},{i}\n" for j, k, h, i in rng.integers(0, [5, 5, 3, 3], (60, 4)))
