@@ -252,22 +252,6 @@ def bad_items(request):
 
 
 @WHERE_ENGINES_CHANGE
-def test_items_that_cannot_be_estimated_are_flagged_and_have_no_estimates(bad_items):
-    fit = bad_items.calibration
-    flags = {item: set(flags) for item, flags in zip(fit.item_ids, fit.flags, strict=True) if flags}
-    assert flags["i11"] == {Flag.ALL_CORRECT}
-    assert flags["i12"] == {Flag.ALL_WRONG}
-    assert flags["i13"] == {Flag.NO_DATA}
-    assert flags["i14"] == {Flag.ALL_CORRECT}
-    assert flags["i16"] == {Flag.NEGATIVE_DISCRIMINATION}
-    for item in ("i11", "i12", "i13", "i14", "i16"):
-        j = fit.item_ids.index(item)
-        assert np.isnan([fit.a[j], fit.d[j], fit.c[j], fit.a_se[j]]).all()
-        assert item not in bad_items.item_ids
-    assert np.isfinite(fit.a_se[:10]).all()
-
-
-@WHERE_ENGINES_CHANGE
 def test_fit_does_not_converge_if_only_the_prior_determines_an_item(bad_items):
     """The item has one right and one wrong answer: its posterior is the prior, whose mean looks like an estimate."""
     fit = bad_items.calibration
@@ -284,36 +268,6 @@ def test_fit_with_too_few_draws_does_not_converge_and_reports_the_worst_item(bad
     assert "ESS" in reason
     assert any(f"of item {item} " in reason for item in bad_items.item_ids)
     assert "sample more draws" in reason
-
-
-@WHERE_ENGINES_CHANGE
-@pytest.mark.parametrize("model", ["2pl", "3pl"])
-def test_identical_items_are_reported_and_the_fit_does_not_converge(model):
-    rng = np.random.default_rng(5)
-    x = answers(rng, rng.normal(size=300), np.full(8, 1.0), np.linspace(-1, 1, 8))
-    x[:, 4] = x[:, 3]
-    fit = PymcEngine(draws=60, tune=100, chains=2).calibrate(Responses.from_wide(x), model=model, data_hash="")
-    assert not fit.convergence.converged
-    assert "i4" in fit.convergence.reason
-    assert "i5" in fit.convergence.reason
-
-
-@WHERE_ENGINES_CHANGE
-@pytest.mark.parametrize("model", ["rasch", "2pl", "3pl"])
-@pytest.mark.parametrize(
-    "matrix", [np.ones((50, 4)), np.full((9, 4), np.nan), np.eye(4)[:3], np.array([[1.0, 0, 1, 1]])]
-)
-def test_data_without_information_are_refused_before_sampling(matrix, model):
-    with pytest.raises(PsychometricsError):
-        PymcEngine().sample(Responses.from_wide(matrix), model=model)
-
-
-@WHERE_ENGINES_CHANGE
-def test_disconnected_forms_are_refused(truth):
-    x = np.full((200, 8), np.nan)
-    x[:100, :4], x[100:, 4:] = np.random.default_rng(1).integers(0, 2, (2, 100, 4))
-    with pytest.raises(PsychometricsError, match="2 groups"):
-        PymcEngine().sample(Responses.from_wide(x))
 
 
 # -- 3PL ---------------------------------------------------------------------------------------------
