@@ -93,7 +93,7 @@ BERKELEY = np.array(
     [[512, 313, 89, 19], [353, 207, 17, 8], [120, 205, 202, 391], [138, 279, 131, 244], [53, 138, 94, 299],
      [22, 351, 24, 317]]
 )  # fmt: skip
-"""Admitted and rejected men, admitted and rejected women, of six departments (Bickel, Hammel & O'Connell 1975)."""
+"""Admitted and rejected men, admitted and rejected women, of six departments (Bickel et al. 1975)."""
 
 
 def berkeley() -> Cells:
