@@ -49,19 +49,15 @@ def simulated(rng, n_persons, n_items, *, seen=1.0, sd=1.0):
     return x, a, d
 
 
-def plain_loglik(x, a, d, sd=1.0):
-    return plain_log_likelihood(Responses.from_wide(x), a, d, sd=sd)
-
-
-def plain_objective(model, x, n_items):
+def plain_objective(model, responses, n_items):
     """The log-likelihood as a function of the free parameters of a model, in the order of `ParameterLayout`."""
 
     def value(free):
         if model == "2pl":
-            return plain_loglik(x, free[:n_items], free[n_items:])
+            return plain_log_likelihood(responses, free[:n_items], free[n_items:])
         if model == "1pl":
-            return plain_loglik(x, np.full(n_items, free[0]), free[1:])
-        return plain_loglik(x, np.ones(n_items), free[:-1], np.exp(free[-1]))
+            return plain_log_likelihood(responses, np.full(n_items, free[0]), free[1:])
+        return plain_log_likelihood(responses, np.ones(n_items), free[:-1], sd=np.exp(free[-1]))
 
     return value
 
@@ -81,7 +77,7 @@ def test_value_and_gradient_match_a_plain_likelihood_away_from_the_maximum(model
     free = rng.normal(0.3, 0.4, structure.size)
     with kernels.runner(2) as run:
         point = Problem(data, structure, Grid.symmetric(), run).evaluate(free)
-    plain = plain_objective(model, x, 6)
+    plain = plain_objective(model, Responses.from_wide(x), 6)
     assert point.loglik == pytest.approx(plain(free), abs=1e-9)  # sums of 60 logs in double precision
     # central differences of step 1e-5 are accurate to about 1e-7 here
     np.testing.assert_allclose(point.gradient, differences(plain, free), atol=2e-6)
@@ -99,7 +95,7 @@ def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
         "1pl": np.concatenate([fit.a[:1], fit.d]),
         "rasch": np.append(fit.d, np.log(fit.latent_sd)),
     }[model]
-    plain = plain_objective(model, x, 4)
+    plain = plain_objective(model, Responses.from_wide(x), 4)
     hessian = differences(lambda p: differences(plain, p, 1e-4), free, 1e-4)
     plain_cov = np.linalg.inv(-hessian)
     slopes, intercepts = {

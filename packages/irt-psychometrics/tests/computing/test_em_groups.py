@@ -286,14 +286,6 @@ def test_invalid_requests_are_refused_with_their_value(options, message):
         fit_em(Responses.from_wide(x), **options)
 
 
-def test_groups_that_share_no_item_are_disconnected():
-    rng = np.random.default_rng(14)
-    x = answers(rng, rng.normal(size=400), *bank(rng, 10))
-    x[:200, 5:], x[200:, :5] = np.nan, np.nan
-    with pytest.raises(DisconnectedDesignError):
-        fit_em(Responses.from_wide(x), groups=["a"] * 200 + ["b"] * 200)
-
-
 def test_fit_is_unchanged_after_a_rescaling_and_its_inverse():
     rng = np.random.default_rng(16)
     x = answers(rng, rng.normal(size=400), *bank(rng, 6), c=0.2)
