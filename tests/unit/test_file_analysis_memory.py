@@ -13,7 +13,7 @@ from irt_assets.intake import sources
 from irt_assets.intake.library_files import open_rows
 from irt_psychometrics.classical import item_analysis
 from irt_psychometrics.commands import Files, analyse, answers, choices, patterns
-from irt_psychometrics.responses import Responses
+from irt_psychometrics.core.responses import Responses
 
 
 @pytest.mark.ci
