@@ -165,7 +165,7 @@ def test_information_is_not_compared_if_all_items_were_published_as_a_different_
     assert flagged_table({"math": rows_of(found)}).rows == ()
 
 
-def test_moved_item_that_was_published_as_a_different_model_is_described_by_its_curve() -> None:
+def test_moved_item_published_as_a_different_model_is_described_by_its_curve() -> None:
     raw = estimated(np.random.default_rng(8))
     harder = replace(raw, d=raw.d - raw.a * (np.arange(ITEMS) == 2))
     drift = month(harder, published_as("3pl", 4)).drift

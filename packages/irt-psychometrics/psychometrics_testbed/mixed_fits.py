@@ -17,7 +17,7 @@ MODELS = ("2pl", "3pl", MODEL.name)
 
 
 def of_one_model(name: str) -> Calibration:
-    """Items of a single model with correlated errors of parameters, as from an engine."""
+    """Draw a fit of items of a single model, with correlated errors of parameters, as from an engine."""
     rng = np.random.default_rng(MODELS.index(name))
     a, b = np.exp(rng.normal(0.2, 0.2, EACH)), rng.normal(0, 0.8, EACH)
     size = 2 if name == "2pl" else 3
@@ -33,7 +33,7 @@ def of_one_model(name: str) -> Calibration:
 
 
 def join_fits(*parts: Calibration) -> Calibration:
-    """The same items as one fit."""
+    """Join fits to one fit with the same items."""
     J = sum(part.n_items for part in parts)
     cov, further = np.zeros((J, 3, 3)), np.full((J, 1), np.nan)
     end = 0

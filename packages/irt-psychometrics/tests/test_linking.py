@@ -553,7 +553,7 @@ def test_jumps_are_not_tested_with_only_two_earlier_months() -> None:
     assert MonthConstants(2, 1.0, 0.1, 9.0, 0.1).jumps([MonthConstants(k, 1.0, 0.1, 0.0, 0.1) for k in range(2)]) == ()
 
 
-def test_skewness_of_values_equals_scipys_and_is_missing_if_it_is_not_defined() -> None:
+def test_skewness_equals_scipys_and_is_missing_for_few_or_equal_values() -> None:
     x = np.random.default_rng(1).gamma(3.0, size=30)
     assert skewness_of(x) == pytest.approx(stats.skew(x), rel=1e-9)
     assert skewness_of(np.arange(7.0)) is None
