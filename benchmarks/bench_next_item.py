@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.bench_theta_api import API_PORT, HELLO_PORT, embedded_log
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
+from tests.helpers.decided import set_policy
 from tests.testbed.theta_load import Client, load, memory_mb, servers
 
 PATH = "/api/seedtest/tests/placement/next-item"

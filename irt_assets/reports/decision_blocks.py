@@ -25,6 +25,7 @@ from irt_assets.blocks import (
 )
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
+from irt_assets.decision_kinds import KINDS
 from irt_assets.decisions.proposals import Proposal, State
 from irt_assets.drift.blocks import CURVES
 from irt_assets.ledger.decisions import Decision
@@ -38,8 +39,6 @@ DECISION_WORDS = {
     "undo": "undone",
     "drop_anchor": "dropped from the anchors",
     "restore_anchor": "restored to the anchors",
-    "withdrawn": "taken out of use",
-    "restored": "put back into use",
     "rekey": "key changed",
     "scores": "score table released",
     "undo_scores": "release of a score table undone",
@@ -107,10 +106,12 @@ def decisions_table(
     *,
     dashboard: str | None = None,
     caption: str = "Decisions",
+    numbers: bool = False,
 ) -> Table:
     """Return a table with one row per decision. Its column `on` names the proposal, or the anchor or item.
 
-    A table without decisions has no caption. For `dashboard` see `page_link`.
+    A table without decisions has no caption. `numbers`: whether to show the numbers that `irt decisions undo` takes.
+    For `dashboard` see `page_link`.
     """
     columns = ("on", "decision", "by", "when", "in force from", "why")
     rows = [
@@ -118,10 +119,14 @@ def decisions_table(
         + (d.reason,)
         for d in taken
     ]
-    return table(columns, rows, empty=empty, caption=caption if taken else "")
+    shown = table(columns, rows, empty=empty, caption=caption if taken else "")
+    return shown.with_column("number", [d.decision_id for d in taken], first=True) if numbers else shown
 
 
 def _subject(d: Decision, dashboard: str | None) -> Span:
+    if kind := KINDS.get(d.kind):
+        name = d.item_id or d.window
+        return page_link(name, kind.subject, dashboard=dashboard, scale=d.scale_id, **{kind.subject: name})
     if d.kind in ("accept", "reject", "undo"):
         return page_link(d.subject, "proposal", dashboard=dashboard, proposal=d.subject)
     if d.kind.endswith(("scores", "equating")):

@@ -433,8 +433,9 @@ def test_anchor_gate_passes_if_no_published_item_can_be_compared(bank: Settings)
     calibrate(bank, NEXT)
     run_sql(
         database,
-        """INSERT INTO item_status (item_id, state, effective_from, decided_by, reason)
-           SELECT item_id, 'withdrawn', '2026-08-01', 'Ann', 'to see' FROM question WHERE item_id ~ '^o'""",
+        """INSERT INTO decision (kind, scale_id, subject, value, effective_from, decided_by, reason)
+           SELECT 'withdraw an item', scale_id, item_id, '{"state": "withdrawn"}', '2026-08-01', 'Ann', 'to see'
+           FROM question WHERE item_id ~ '^o'""",
     )
     calibrate(bank, OTHERS_LEARN)
     result = evaluate_gate(bank, OTHERS_LEARN, anchors_move_with_the_others)[0]

@@ -17,8 +17,9 @@ from irt_assets.calibration.month import FitOutcome, fit_month
 from irt_assets.common.job_names import JUDGE_JOB, KPI_JOB, MONTHLY_JOB
 from irt_assets.common.partitions import Month, day_bounds, day_of, month_of, week_of
 from irt_assets.decisions import closing
-from irt_assets.decisions.closing import close_months, preview_reopening, reopen_months
+from irt_assets.decisions.closing import REOPEN_MONTHS, MonthRange, close_months
 from irt_assets.decisions.days_to_judge import days_of_change, days_of_new_scale
+from irt_assets.decisions.deciding import preview
 from irt_assets.decisions.rekey import rekey
 from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
@@ -55,6 +56,7 @@ from resources.settings import Settings
 from services.exporter import families, readings
 from tests.helpers import rooms
 from tests.helpers.dagster_private import create_run_for_test
+from tests.helpers.decided import reopen_months
 from tests.helpers.rooms import (
     MADE_UP_SPEC,
     SCALE,
@@ -248,8 +250,9 @@ def test_reopened_month_includes_late_answers_and_closes_again(home: Home) -> No
     home.close()
     home.add_answers([("new", "q1")])
     assert (home.make(), home.is_stale) == (before, False), "scored while it was closed, from the same file"
-    found = call(home.database, preview_reopening, MONTH)
-    assert (found.stale, "1 late" in found.sentences[0]) == ((MONTH,), True)
+    first, last = call(home.database, preview, REOPEN_MONTHS, MonthRange(MONTH)).sentences
+    again = f"to be calibrated again, by the daemon at most once a night: {MONTH}"
+    assert ("1 late" in first, last) == (True, again)
     assert home.closed_scales, "a preview changes nothing"
     reopen_months(home.database, MONTH, **BY)
     assert not home.closed_scales
@@ -408,7 +411,7 @@ def test_reopen_command_prints_late_answers_before_the_confirmation(home: Home, 
     assert "confirmation needed" in unconfirmed.err
     assert home.closed_scales
     done = typed(*words, "--yes")
-    assert (done.code, done.out.splitlines()[-1]) == (0, "reopened by Ann")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "recorded as decision 1 by Ann")
     assert not home.closed_scales
     again = typed(*words, "--yes")
     assert (again.code, "is not closed: there is nothing to reopen (Ann reopened" in again.err) == (2, True)

@@ -37,7 +37,6 @@ from irt_assets.decisions.proposals import (
 )
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.decisions.release_undo import Undo, undo
-from irt_assets.decisions.withdrawal import decide_use
 from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
@@ -52,6 +51,7 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.helpers.decided import decide_use
 from tests.helpers.pictures import Picture
 from tests.helpers.rooms import (
     SCALE,

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.scores import forms_and_adaptive_tests_have_different_names
 from irt_assets.item_analysis.forms import import_forms
@@ -21,6 +20,7 @@ from resources.postgres.database import Database
 from resources.postgres.form_names import lock_form_names
 from resources.settings import Settings
 from tests.helpers import rooms, score_world
+from tests.helpers.decided import set_policy
 from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import Irt, IrtOf
 
