@@ -811,7 +811,7 @@ decision = _table(
     _req("scale_id", Text, "scale"),
     _req("subject", Text, "item or test that was decided on; empty: the window", sa.text("''")),
     _opt("window", Text, "month that was decided on; null: no month"),
-    _req("value", JSONB, "what was decided; its fields depend on the kind"),
+    _req("value", JSONB, "decided value; its fields depend on the kind"),
     _opt("undoes", BigInteger, "decision that this one undoes"),
     _opt("effective_from", UTC, "time from which the decision holds; null: the time of the decision"),
     _req("decided_by", Text, "person who decided"),

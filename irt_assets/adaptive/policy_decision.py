@@ -31,7 +31,7 @@ class PolicyValue(BaseModel):
 
 @dataclass(frozen=True)
 class PolicyRequest:
-    """A policy for sessions of a test that begin at `since` (None: now) or later.
+    """Request to give sessions of a test a policy if they begin at `since` (None: now) or later.
 
     Attributes:
         policy: None: the test is not offered any more.
@@ -62,7 +62,7 @@ class SetPolicy(Kind):
         former = read_versions(connection, test)
         if former and former[-1].scale_id != request.scale_id:
             raise PermanentFailure(f"test {test} is of scale {former[-1].scale_id}; give the new test its own name")
-        newest = f"version {former[-1].version} by {former[-1].decided_by}" if former else "none"
+        newest = f"version {former[-1].version} by {former[-1].decided_by}" if former else "no version"
         return Plan(
             entries=[Entry(request.scale_id, PolicyValue(policy=policy), test, effective_from=request.since)],
             sentences=[] if policy else [f"test {test} is not offered any more"],
@@ -73,11 +73,11 @@ class SetPolicy(Kind):
     def lock(self, connection: psycopg.Connection, _plan: Plan) -> None:
         lock_form_names(connection)
 
-    def apply(self, connection: psycopg.Connection, decision_ids: Sequence[int]) -> None:
-        add_versions(connection, decision_ids)
+    def apply(self, connection: psycopg.Connection, decisions: Sequence[DecisionRow]) -> None:
+        add_versions(connection, decisions)
 
     def inverse(self, connection: psycopg.Connection, decision: DecisionRow) -> tuple[str, PolicyRequest]:
-        """Return the request for the policy before the decision, from now on."""
+        """Return the request to set the former policy, from now on."""
         decisions = read_decisions(connection, kinds=[self.name], scale_id=decision.scale_id, subject=decision.subject)
         before = [each for each in standing_decisions(decisions) if each.decision_id < decision.decision_id]
         policy = PolicyValue.model_validate(before[-1].value).policy if before else None
@@ -88,10 +88,10 @@ SET_POLICY = SetPolicy()
 
 
 def last_decision_on(connection: psycopg.Connection, test_id: str) -> int:
-    """Find the number of the last decision on a test that stands. Raises PermanentFailure if none stands."""
+    """Find the number of the last decision on a test that stands. Raises PermanentFailure if all are undone."""
     if standing := _standing_on(connection, test_id):
         return standing[-1].decision_id
-    raise PermanentFailure(f"no decision on test {test_id} stands, so there is nothing to undo")
+    raise PermanentFailure(f"no decision on test {test_id} is in force: there is nothing to undo")
 
 
 def _standing_on(connection: psycopg.Connection, test_id: str) -> list[DecisionRow]:

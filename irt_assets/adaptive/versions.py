@@ -3,13 +3,15 @@
 A session keeps the version that was in force when it began.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from irt_assets.adaptive.policy import Policy
+from irt_assets.ledger.decision_rows import DecisionRow
 from resources.failures import PermanentFailure
 from resources.postgres.database import records
 
@@ -61,14 +63,18 @@ def version_in_force(connection: psycopg.Connection, test_id: str, at: datetime)
     return known[test_id]
 
 
-def add_versions(connection: psycopg.Connection, decision_ids: Sequence[int]) -> None:
+def add_versions(connection: psycopg.Connection, decisions: Iterable[DecisionRow]) -> None:
     """Add the versions of tests that these decisions declare."""
-    connection.execute(
+    connection.cursor().executemany(
         """INSERT INTO adaptive_test
              (test_id, scale_id, policy, undoes, effective_from, decided_by, reason, decided_at, decision_id)
-           SELECT subject, d.scale_id, nullif(value->'policy', 'null'), undone.version,
-                  coalesce(d.effective_from, d.decided_at), d.decided_by, d.reason, d.decided_at, d.decision_id
-           FROM decision d LEFT JOIN adaptive_test undone ON undone.decision_id = d.undoes
-           WHERE d.decision_id = ANY(%s) ORDER BY d.decision_id""",
-        ([*decision_ids],),
+           VALUES (%s, %s, %s, (SELECT version FROM adaptive_test WHERE decision_id = %s), %s, %s, %s, %s, %s)""",
+        [
+            (
+                *(each.subject, each.scale_id, each.value["policy"] and Jsonb(each.value["policy"]), each.undoes),
+                *(each.effective_from or each.decided_at, each.decided_by, each.reason, each.decided_at),
+                each.decision_id,
+            )
+            for each in decisions
+        ],
     )

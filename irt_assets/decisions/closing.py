@@ -14,7 +14,7 @@ from irt_assets.common.wording import some_of
 from irt_assets.intake.silence import silent_sources
 from irt_assets.intake.staging import IMPORTS
 from irt_assets.ledger import closings
-from irt_assets.ledger.decision_rows import Kind, Plan
+from irt_assets.ledger.decision_rows import DecisionRow, Kind, Plan
 from irt_assets.ledger.month_state import latest_attempt
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
 from irt_assets.responses.open_months import scales_to_compare, scales_with_changed_verdicts
@@ -138,8 +138,8 @@ class ReopenMonths(Kind):
         for month in sorted({entry.window for entry in plan.entries if entry.window}):
             lock_month(connection, month)
 
-    def apply(self, connection: psycopg.Connection, decision_ids: Sequence[int]) -> None:
-        closings.mark_reopened(connection, decision_ids)
+    def apply(self, connection: psycopg.Connection, decisions: Sequence[DecisionRow]) -> None:
+        closings.mark_reopened(connection, decisions)
 
 
 REOPEN_MONTHS = ReopenMonths()

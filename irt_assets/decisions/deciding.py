@@ -38,8 +38,7 @@ def decide(
 ) -> str:
     """Record a decision and apply it, completely or not at all. Returns a sentence with the decision's number.
 
-    `basis`: the basis of the plan that the person has seen; None: nobody has seen one, for example because a program
-    decides.
+    `basis`: the basis of the plan that the person has seen, or None if a program decides.
 
     Raises PermanentFailure if the decision is not possible, without a name or a reason, or if a part of the basis has
     changed since.
@@ -53,9 +52,9 @@ def decide(
         _require_same_basis(first.basis if basis is None else basis, plan.basis)
         for entry in plan.entries:
             kind.value.model_validate(entry.value)
-        numbers = append_decisions(connection, kind.name, plan.entries, by=by, reason=reason)
-        kind.apply(connection, numbers)
-    return f"recorded as decision {join_names(map(str, numbers))} by {by}"
+        decided = append_decisions(connection, kind.name, plan.entries, by=by, reason=reason)
+        kind.apply(connection, decided)
+    return f"recorded as decision {join_names(str(decision.decision_id) for decision in decided)} by {by}"
 
 
 def undo(connection: psycopg.Connection, kinds: Mapping[str, Kind], decision_id: int) -> Kind:
@@ -72,7 +71,7 @@ def undo(connection: psycopg.Connection, kinds: Mapping[str, Kind], decision_id:
 
 
 class _Inverse(Kind):
-    """The decision that undoes a decision, if that is the last one that stands on its subject.
+    """The decision that undoes a decision, if its subject has no later one.
 
     Attributes:
         former, undone: the decision, and its kind.
@@ -99,13 +98,13 @@ class _Inverse(Kind):
     def lock(self, connection: psycopg.Connection, plan: Plan) -> None:
         self.kind.lock(connection, plan)
 
-    def apply(self, connection: psycopg.Connection, decision_ids: Sequence[int]) -> None:
-        self.kind.apply(connection, decision_ids)
+    def apply(self, connection: psycopg.Connection, decisions: Sequence[DecisionRow]) -> None:
+        self.kind.apply(connection, decisions)
 
 
 def _require_same_basis(seen: Mapping[str, str], now: Mapping[str, str]) -> None:
     changed = [
-        f"{part} has changed since: {now.get(part, 'none')}"
+        f"{part} has changed since: {now.get(part, 'gone')}"
         for part in {**seen, **now}
         if seen.get(part) != now.get(part)
     ]

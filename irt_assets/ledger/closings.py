@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
 from irt_assets.common.partitions import Month
-from irt_assets.ledger.decision_rows import Entry, append_decisions
+from irt_assets.ledger.decision_rows import DecisionRow, Entry, append_decisions
 from irt_assets.responses.closing_records import NEWEST, ClosedMonth, read_closed
 from irt_assets.responses.snapshot import Snapshot
 from resources.cluster.relational import holds_log
@@ -64,7 +64,7 @@ def reopen_months(connection: psycopg.Connection, closed: Iterable[ClosedMonth],
     mark_reopened(connection, append_decisions(connection, REOPEN, map(reopening, closed), by=by, reason=reason))
 
 
-def mark_reopened(connection: psycopg.Connection, decision_ids: Sequence[int]) -> None:
+def mark_reopened(connection: psycopg.Connection, decisions: Iterable[DecisionRow]) -> None:
     """Open the closed months that these decisions reopen."""
     connection.execute(
         f"""INSERT INTO month_state (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items,
@@ -73,7 +73,7 @@ def mark_reopened(connection: psycopg.Connection, decision_ids: Sequence[int]) -
                    d.decision_id
             FROM {NEWEST} n JOIN decision d USING (scale_id)
             WHERE d.decision_id = ANY(%s) AND d."window" = month AND state = 'closed'""",
-        ([*decision_ids],),
+        ([decision.decision_id for decision in decisions],),
     )
 
 

@@ -7,14 +7,14 @@ the kinds.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
 from resources.failures import PermanentFailure
-from resources.postgres.database import advisory_lock, one_value, records
+from resources.postgres.database import advisory_lock, records
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DecisionRow:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a decision says about one subject: a row of `decision` before somebody decides."""
+    """A row of `decision` before somebody decides: one subject with its value."""
 
     scale_id: str
     value: BaseModel
@@ -50,6 +50,10 @@ class Entry:
         return self.subject or self.window or self.scale_id
 
 
+_COLUMNS: LiteralString = """decision_id, kind, scale_id, subject, "window", value, undoes, effective_from, decided_by,
+                             reason, decided_at"""
+
+
 def no_effects(_connection: psycopg.Connection) -> list[str]:
     return []
 
@@ -61,7 +65,7 @@ class Plan:
     Attributes:
         entries: an entry for each subject.
         sentences: the effect in words, for the person who decides.
-        basis: what the decision replaces or rests on → its state in words, for example the item's status. Counts and
+        basis: thing that the decision replaces or rests on → its state in words, such as the item's use. Counts and
             effects, which new answers move, are not part of it.
         effects: further sentences that may take seconds, so that they are computed for a preview only, without locks.
     """
@@ -94,8 +98,8 @@ class Kind:
     def lock(self, _connection: psycopg.Connection, _plan: Plan) -> None:
         """Take the locks that come before the lock of the scale's ledger, such as the intake's."""
 
-    def apply(self, _connection: psycopg.Connection, _decision_ids: Sequence[int]) -> None:
-        """Project the recorded decisions into working tables, if there are any."""
+    def apply(self, _connection: psycopg.Connection, _decisions: Sequence[DecisionRow]) -> None:
+        """Project recorded decisions into working tables, if there are any."""
 
     def inverse(self, _connection: psycopg.Connection, decision: DecisionRow) -> tuple[str, Any]:
         """Return the name of the kind, and the request, that undo a decision.
@@ -114,20 +118,22 @@ def lock_ledgers(connection: psycopg.Connection, scales: Iterable[str]) -> None:
 
 def append_decisions(
     connection: psycopg.Connection, kind: str, entries: Iterable[Entry], *, by: str, reason: str
-) -> list[int]:
-    """Append decisions in the caller's transaction. Returns their numbers."""
+) -> list[DecisionRow]:
+    """Append decisions in the caller's transaction. Returns the rows."""
     return [
-        one_value(
+        row
+        for entry in entries
+        for row in records(
             connection,
-            """INSERT INTO decision
-                 (kind, scale_id, subject, "window", value, undoes, effective_from, decided_by, reason)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING decision_id""",
+            DecisionRow,
+            f"""INSERT INTO decision
+                  (kind, scale_id, subject, "window", value, undoes, effective_from, decided_by, reason)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING {_COLUMNS}""",
             (
                 *(kind, entry.scale_id, entry.subject, entry.window, Jsonb(entry.value.model_dump(mode="json"))),
                 *(entry.undoes, entry.effective_from, by, reason),
             ),
         )
-        for entry in entries
     ]
 
 
@@ -143,9 +149,7 @@ def read_decisions(
     return records(
         connection,
         DecisionRow,
-        """SELECT decision_id, kind, scale_id, subject, "window", value, undoes, effective_from, decided_by, reason,
-                  decided_at
-           FROM decision
+        f"""SELECT {_COLUMNS} FROM decision
            WHERE coalesce(decision_id = %(decision)s, true) AND coalesce(kind = ANY(%(kinds)s), true)
              AND coalesce(scale_id = %(scale)s, true)
              AND coalesce(coalesce(nullif(subject, ''), "window") = %(subject)s, true)
@@ -157,6 +161,18 @@ def read_decisions(
             "subject": subject,
         },
     )
+
+
+def ids_in_decisions(connection: psycopg.Connection) -> list[tuple[int, str]]:
+    """Find subjects and strings in values that equal a learner's id, each with the number of the decision."""
+    return connection.execute(
+        """SELECT decision_id, user_id
+           FROM (SELECT decision_id, subject AS string FROM decision
+                 UNION SELECT decision_id, part #>> '{}'
+                 FROM decision, jsonb_path_query(value, '$.** ? (@.type() == "string")') part) strings
+             JOIN learner ON user_id = string
+           ORDER BY 1, 2"""
+    ).fetchall()
 
 
 def standing_decisions(decisions: Sequence[DecisionRow]) -> list[DecisionRow]:

@@ -43,7 +43,7 @@ class Decision:
             three with undo_, if a decision was undone.
         stands: whether this is the last decision on its proposal, and no later proposal for the item was accepted.
             Set by `newest_decisions` only.
-        decision_id: number in the table `decision`; None if the decision is in another table.
+        decision_id: number in the table `decision`, or None if the decision is in another table.
     """
 
     window: str

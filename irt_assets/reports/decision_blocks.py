@@ -126,7 +126,7 @@ def decisions_table(
 def _subject(d: Decision, dashboard: str | None) -> Span:
     if kind := KINDS.get(d.kind):
         name = d.item_id or d.window
-        return page_link(name, kind.subject, dashboard=dashboard, scale=d.scale_id, **{kind.subject: name})
+        return page_link(name, kind.subject, dashboard=dashboard, **{"scale": d.scale_id, kind.subject: name})
     if d.kind in ("accept", "reject", "undo"):
         return page_link(d.subject, "proposal", dashboard=dashboard, proposal=d.subject)
     if d.kind.endswith(("scores", "equating")):

@@ -412,7 +412,29 @@ class Case:
     """Whether the plant also violates the invariant for other subjects."""
 
 
+def decide(world: World, kind: str, subject: str, value: str = '{"state": "withdrawn"}') -> None:
+    world.sql(
+        """INSERT INTO decision (kind, scale_id, subject, value, decided_by, reason)
+           VALUES (%s, 'default', %s, %s, 'Ann', 'June')""",
+        *(kind, subject, value),
+    )
+
+
+def decide_on_a_learner(world: World) -> None:
+    world.sql("INSERT INTO learner (user_id) VALUES ('learner-77')")
+    decide(world, "withdraw an item", "learner-77")
+
+
 CASES = [
+    Case(
+        "decisions_are_valid_and_name_no_learner",
+        lambda world: decide(world, "withdraw an item", "A01", '{"state": "gone"}'),
+        {"decision 1"},
+    ),
+    Case(
+        "decisions_are_valid_and_name_no_learner", lambda world: decide(world, "ask an oracle", "A01"), {"decision 1"}
+    ),
+    Case("decisions_are_valid_and_name_no_learner", decide_on_a_learner, {"decision 1"}),
     Case("every_month_is_green", red_july, {SCALE}, partition=JULY),
     Case("every_month_is_green", stale_and_missing, {SCALE}, partition=None),
     Case("every_month_is_green", late_start_and_gap, {"gap"}, partition=None),

@@ -48,7 +48,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_policy_is_set_changed_shown_and_undone(typed: Irt, tmp_path: Path) -> None:
     first = typed("tests", "set", written(tmp_path, POLICY), *SIGNED, "--yes")
-    assert missing_sentences(first.out, "test placement is new, with 30 items", "test placement: version 1") == []
+    assert missing_sentences(first.out, "test placement is new, with 30 items", "as decision 1 by Ann") == []
     longer = written(tmp_path, POLICY.replace("max: 8", "max: 12, se: 0.5") + "topics: {algebra: {max: 4}}\n")
 
     preview = typed("tests", "set", longer, *SIGNED, "--dry-run")
@@ -66,7 +66,8 @@ def test_policy_is_set_changed_shown_and_undone(typed: Irt, tmp_path: Path) -> N
     shown = typed("tests", "show", "placement").out
     assert missing_sentences(shown, "Adaptive test placement of scale default.", "Versions", "committee of June") == []
 
-    assert typed("tests", "undo", "placement", *SIGNED, "--yes").out == "test placement: version 3\n"
+    undone = typed("tests", "undo", "placement", *SIGNED, "--yes").out
+    assert missing_sentences(undone, "length.max: 12 → 8", "recorded as decision 3 by Ann") == []
     assert typed("tests", "list", "--json").json[0]["stored"]["length"]["max"] == 8
     assert "not offered any more" in typed("tests", "undo", "placement", *SIGNED, "--yes").out
     assert "no adaptive test is offered" in typed("tests", "list").out

@@ -38,7 +38,7 @@ def upgrade() -> None:
         COMMENT ON COLUMN decision.scale_id IS 'scale';
         COMMENT ON COLUMN decision.subject IS 'item or test that was decided on; empty: the window';
         COMMENT ON COLUMN decision."window" IS 'month that was decided on; null: no month';
-        COMMENT ON COLUMN decision.value IS 'what was decided; its fields depend on the kind';
+        COMMENT ON COLUMN decision.value IS 'decided value; its fields depend on the kind';
         COMMENT ON COLUMN decision.undoes IS 'decision that this one undoes';
         COMMENT ON COLUMN decision.effective_from IS
             'time from which the decision holds; null: the time of the decision';
