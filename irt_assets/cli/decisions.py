@@ -26,7 +26,7 @@ def decisions(
     person: Annotated[str | None, typer.Option("--person", help="Person who decided.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the decisions of people, the newest first."""
+    """List the decisions of people, the newest first, and undo one."""
     if context.invoked_subcommand:
         return
     wanted = {"kind": kind, "by": person}

@@ -26,10 +26,10 @@ MIN_LEAD_TIME = timedelta(minutes=1)
 MAX_NAMED = 10
 """Number of items that are named one by one; the others are counted."""
 EFFECTS_OF_USE: Mapping[Use, str] = {
-    "withdrawn": "{item} is out of use from {day:%Y-%m-%d} 00:00 UTC on: answers from then on count towards no "
+    "withdrawn": "item {item} is out of use from {day:%Y-%m-%d} 00:00 UTC on: answers from then on count towards no "
     "ability, and nothing about it asks for a decision. What was reported until then stays as it is.",
-    "restored": "{item} is in use again from {day:%Y-%m-%d} 00:00 UTC on; answers given while it was withdrawn never "
-    "count.",
+    "restored": "item {item} is in use again from {day:%Y-%m-%d} 00:00 UTC on; answers given while it was withdrawn "
+    "never count.",
 }
 Effects = Callable[[psycopg.Connection, Collection[str], datetime], Sequence[str]]
 """Further effects of items' use from a time on, in words."""

@@ -367,7 +367,7 @@ def test_leaked_item_can_be_withdrawn_on_the_page_of_its_proposal(bank: Database
     assert elsewhere not in page("proposal", {"proposal": str(MOVED)})
     text = page("decisions", {})
     assert "Two decisions, the newest first" in text
-    assert text.index("taken out of use") < text.index("rejected")
+    assert text.index("withdraw an item") < text.index("rejected")
     assert "The item is withdrawn from 2026-03-11 on by Ann: leaked." in page("proposal", {"proposal": str(MOVED)})
 
 
