@@ -295,6 +295,7 @@ month_state = _table(
     _opt("counted_at", UTC, "time at which the changes were counted; null: not counted yet"),
     Column("state_id", BigInteger, Identity(always=True), nullable=False, comment="number of the row, in order"),
     _opt("decision_id", BigInteger, "decision that reopened the month; null: closed"),
+    sa.CheckConstraint("state <> 'reopened' OR decision_id IS NOT NULL", name="month_state_reopened_by_decision"),
 )
 
 features_topic_daily = _table(
@@ -650,7 +651,7 @@ adaptive_test = _table(
     _req("decided_by", Text, "person who decided"),
     _req("reason", Text, "reason"),
     _req("decided_at", UTC, "time of the decision", NOW),
-    _opt("decision_id", BigInteger, "decision that made this version"),
+    _req("decision_id", BigInteger, "decision that made this version"),
     Index("adaptive_test_id", "test_id", "version"),
 )
 

@@ -200,8 +200,8 @@ def test_names_of_existing_forms_and_stale_reviews_are_refused(world: Database) 
         release_forms(world, ["mock-1"], **SIGNED, at=NOW)
     with pytest.raises(PermanentFailure, match="form mock-1 exists already"):
         store_drafts(world, drafts, **SIGNED)
-    test = """INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason)
-              VALUES ('mock-2', 'default', now(), 'Ann', 'new')"""
+    test = """INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason, decision_id)
+              VALUES ('mock-2', 'default', now(), 'Ann', 'new', 1)"""
     run_sql(world, test)
     with pytest.raises(PermanentFailure, match="mock-2 is an adaptive test"):
         call(world, plan_release, ["mock-2"], NOW)

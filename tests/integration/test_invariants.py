@@ -384,8 +384,9 @@ SCORES = "UPDATE response_log SET score = CASE WHEN correct THEN 2 ELSE 1 END WH
 def declare_test(world: World, test: str) -> None:
     """Declare an adaptive test whose items are given to at most 30 % of the learners."""
     world.sql(
-        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason)
-           VALUES (%s, 'default', '{"start": "population", "exposure": {"max": 0.3}}', '2026-07-01Z', 'Ann', 'June')""",
+        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason, decision_id)
+           VALUES (%s, 'default', '{"start": "population", "exposure": {"max": 0.3}}', '2026-07-01Z', 'Ann', 'June',
+                   1)""",
         test,
     )
 
@@ -763,8 +764,8 @@ CASES = [
         "forms_and_adaptive_tests_have_different_names",
         sql(
             """WITH clash AS (INSERT INTO form (form_id, source) VALUES ('F1', 'file') RETURNING form_id)
-               INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason)
-               SELECT form_id, 'default', now(), 'Ann', 'from before' FROM clash"""
+               INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason, decision_id)
+               SELECT form_id, 'default', now(), 'Ann', 'from before', 1 FROM clash"""
         ),
         {"F1"},
     ),

@@ -524,6 +524,23 @@ def test_downgrade_is_refused_once_a_decision_is_made_after_the_upgrade(database
         schema.downgrade(database, "0065")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)
+           VALUES ('i1', 'restored', now(), 'new', 'Ann')""",
+        """INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason)
+           VALUES ('placement', 'math', now(), 'Ann', 'new')""",
+        """INSERT INTO month_state
+             (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
+           VALUES ('2026-06', 'math', 'reopened', 'Ann', 'a paper form', 'h', '{}', '{}', '[]')""",
+    ],
+)
+def test_decision_of_the_former_code_is_refused_by_the_database(database: Database, written: str) -> None:
+    with pytest.raises(psycopg.Error, match=r"cannot insert into|violates (not-null|check) constraint"):
+        run_sql(database, written)
+
+
 def test_upgrade_is_refused_if_a_version_undoes_an_unknown_one(database: Database) -> None:
     schema.downgrade(database, "0065")
     run_sql(database, DECISIONS_BEFORE)

@@ -123,8 +123,8 @@ def test_form_and_test_of_one_name_are_not_added_at_once(exam: Database, tmp_pat
         while not (importing.done() or first.execute(waiting).fetchone() == (True,)):
             time.sleep(0.01)
         first.execute(
-            """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason)
-               VALUES ('placement', %s, '{}', now(), 'Ann', 'new')""",
+            """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason, decision_id)
+               VALUES ('placement', %s, '{}', now(), 'Ann', 'new', 1)""",
             (policy.scale,),
         )
         first.commit()
@@ -137,8 +137,8 @@ def test_form_and_test_of_one_name_are_not_added_at_once(exam: Database, tmp_pat
 def test_names_that_clash_already_are_listed(exam: Database, typed: Irt) -> None:
     rooms.run_sql(
         exam,
-        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason)
-           VALUES ('F1', 'default', '{}', now(), 'Ann', 'from before')""",
+        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason, decision_id)
+           VALUES ('F1', 'default', '{}', now(), 'Ann', 'from before', 1)""",
     )
     assert "both forms and adaptive tests: F1" in typed("doctor").out
     with exam.connect() as connection:

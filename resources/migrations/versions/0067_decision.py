@@ -2,13 +2,16 @@
 
 Former rows get new numbers in order of time, after the running maximum of each table's times, because a clock may have
 been set back. New decisions are numbered after all former numbers, which the view `item_status` shows.
+
+Earlier code can read the new schema. Its decisions of these kinds fail: the view takes no rows, and reopened months and
+policies must name their decision.
 """
 
 from alembic import op
 
 revision = "0067_decision"
 down_revision = "0065_begun_files"
-oldest_code = "0067_decision"
+oldest_code = "0057_verdict_state"
 
 
 def upgrade() -> None:
@@ -73,10 +76,13 @@ def upgrade() -> None:
         COMMENT ON COLUMN month_state.decision_id IS 'decision that reopened the month; null: closed';
         UPDATE month_state SET decision_id = d.decision_id FROM decision d
         WHERE (d.former_table, d.former_id) = ('month_state', state_id);
+        ALTER TABLE month_state ADD CONSTRAINT month_state_reopened_by_decision
+            CHECK (state <> 'reopened' OR decision_id IS NOT NULL);
         ALTER TABLE adaptive_test ADD COLUMN decision_id BIGINT;
         COMMENT ON COLUMN adaptive_test.decision_id IS 'decision that made this version';
         UPDATE adaptive_test SET decision_id = d.decision_id FROM decision d
         WHERE (d.former_table, d.former_id) = ('adaptive_test', version);
+        ALTER TABLE adaptive_test ALTER COLUMN decision_id SET NOT NULL;
         UPDATE decision SET undoes = undone.decision_id
         FROM adaptive_test test JOIN adaptive_test undone ON undone.version = test.undoes
         WHERE test.decision_id = decision.decision_id;
