@@ -19,6 +19,7 @@ from irt_assets.ledger.decision_rows import (
     read_decisions,
     standing_decisions,
 )
+from irt_assets.ledger.publications import newest_publication
 from resources.failures import PermanentFailure
 from resources.postgres.form_names import lock_form_names, require_free_names
 
@@ -63,10 +64,11 @@ class SetPolicy(Kind):
         if former and former[-1].scale_id != request.scale_id:
             raise PermanentFailure(f"test {test} is of scale {former[-1].scale_id}; give the new test its own name")
         newest = f"version {former[-1].version} by {former[-1].decided_by}" if former else "no version"
+        published = f"publication {newest_publication(connection, request.scale_id, since) or 'none'}"
         return Plan(
             entries=[Entry(request.scale_id, PolicyValue(policy=policy), test, effective_from=request.since)],
             sentences=[] if policy else [f"test {test} is not offered any more"],
-            basis={f"the policy of test {test}": newest},
+            basis={f"the policy of test {test}": newest, f"the published set of scale {request.scale_id}": published},
             effects=(lambda connection: preview_policy(connection, policy, since)) if policy else no_effects,
         )
 

@@ -136,7 +136,15 @@ CASES = {
         Case(
             SET_POLICY,
             new_policy,
-            {"the policy of test placement": other_policy},
+            {
+                "the policy of test placement": other_policy,
+                f"the published set of scale {SCALE}": changed_by(
+                    """INSERT INTO item_parameter_publication
+                         (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+                       SELECT scale_id, item_id, parameters, effective_from, 'decision', 'moved', '', ''
+                       FROM item_parameter_publication LIMIT 1"""
+                ),
+            },
             ("tests", "set", "FILE"),
             "placement",
         ),
