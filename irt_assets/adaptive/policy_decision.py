@@ -64,7 +64,7 @@ class SetPolicy(Kind):
         if former and former[-1].scale_id != request.scale_id:
             raise PermanentFailure(f"test {test} is of scale {former[-1].scale_id}; give the new test its own name")
         newest = f"version {former[-1].version} by {former[-1].decided_by}" if former else "no version"
-        published = f"publication {newest_publication(connection, request.scale_id, since) or 'none'}"
+        published = f"publication {newest_publication(connection, request.scale_id, since) or 0}"
         return Plan(
             entries=[Entry(request.scale_id, PolicyValue(policy=policy), test, effective_from=request.since)],
             sentences=[] if policy else [f"test {test} is not offered any more"],

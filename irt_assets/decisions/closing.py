@@ -146,7 +146,7 @@ REOPEN_MONTHS = ReopenMonths()
 
 
 def _closed_among(connection: psycopg.Connection, first: str, last: str) -> list[ClosedMonth]:
-    """Read the closed months from `first` to `last`. Raises PermanentFailure if there are none."""
+    """Read the closed months from `first` to `last`. Raises PermanentFailure if all are open."""
     if last < first:
         raise PermanentFailure(f"{first} is after {last}: name the earlier month first")
     months = [*months_between(first, last)]
