@@ -35,6 +35,7 @@ from resources.settings import Settings
 from services.dashboard.data_access import Reader
 from services.dashboard.decisions import DecisionForm, review
 from services.dashboard.page import ViewRequest
+from services.dashboard.server import make_page
 from services.jwt_verifier.tokens import Identity
 from tests.helpers.decided import WITHDRAWN, set_policy
 from tests.helpers.rooms import SCALE, call, rows, run_sql
@@ -60,6 +61,13 @@ def exam(database: Database, tmp_path: Path) -> Database:
     run_sql(database, CLOSED)
     set_policy(database, Policy.from_yaml(POLICY), **SIGNED)
     return database
+
+
+@pytest.fixture
+def ann(settings: Settings, exam: Database) -> Iterator[ViewRequest]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        identity = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
+        yield ViewRequest("item", {}, identity, Reader(settings, instance))
 
 
 def changed_by(query: str, *values: Any) -> Change:
@@ -275,7 +283,7 @@ def test_only_the_last_decision_on_a_subject_can_be_undone(exam: Database) -> No
 
 
 def test_decision_is_listed_by_kind_scale_subject_and_person(
-    exam: Database, case: Case, settings: Settings, irt: IrtOf
+    exam: Database, case: Case, ann: ViewRequest, settings: Settings, irt: IrtOf
 ) -> None:
     number = decided(exam, case, by="Kim")
     [newest, *_] = call(exam, newest_decisions, 20)
@@ -288,13 +296,8 @@ def test_decision_is_listed_by_kind_scale_subject_and_person(
         others = filters | {name: "another"}
         assert typed("decisions", *(word for pair in others.items() for word in pair), "--json").json == []
     assert case.kind.name in typed("decisions").out
-
-
-@pytest.fixture
-def ann(settings: Settings, exam: Database) -> Iterator[ViewRequest]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        identity = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
-        yield ViewRequest("item", {}, identity, Reader(settings, instance))
+    status, page = make_page(replace(ann, view="decisions"))
+    assert (status, case.kind.name in str(page.body).partition("Decided last")[2]) == (200, True)
 
 
 def test_command_and_page_print_the_same_sentences(
