@@ -33,7 +33,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard.data_access import Reader
-from services.dashboard.decisions import DecisionForm, review
+from services.dashboard.decisions import DecisionForm, decide as decide_on_page, review
 from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
 from services.jwt_verifier.tokens import Identity
@@ -318,6 +318,20 @@ def test_command_and_page_print_the_same_sentences(
     confirmed = irt(settings)(*words, "--by", "Ann", "--reason", "June", "--yes")
     number = rows(exam, "SELECT max(decision_id) FROM decision")[0][0]
     assert confirmed.out.splitlines()[-1] == f"recorded as decision {number} by Ann"
+
+
+@pytest.mark.parametrize("name", [name for name, each in CASES.items() if each.page])
+def test_page_refuses_a_decision_whose_basis_has_changed_since_the_review(
+    exam: Database, ann: ViewRequest, name: str
+) -> None:
+    case = CASES[name]
+    assert case.page
+    form = DecisionForm(case.page[0], (case.page[1],), "June")  # type: ignore[arg-type]
+    seen = review(ann, form)
+    part, change = next(iter(case.changes.items()))
+    change(exam, case.request())
+    outcome = decide_on_page(ann, form, seen)
+    assert (outcome.ok, f"{part} has changed since: " in outcome.sentences[0]) == (False, True)
 
 
 # -- a new kind --------------------------------------------------------------------------------------
