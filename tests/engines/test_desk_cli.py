@@ -18,7 +18,7 @@ import pytest
 
 from irt_assets.intake.library_files import FILES
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.commands import output
+from irt_psychometrics.commands import main, output
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import check_folder, write_whole
 from irt_psychometrics.commands.patterns import describe_zeros
@@ -113,6 +113,46 @@ def test_commands_print_a_table_or_pure_json_with_the_json_flag(irt, data: Path,
     warned = irt("link", tmp_path / "few.csv", data / "items.csv", "--json")
     assert (warned.code, json.loads(warned.out)["slope"]) == (0, pytest.approx(1))
     assert "only 3 items" in warned.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("link", "SIM/items.csv", "SIM/items.csv", "--json"),
+        ("link", "SIM/items.csv", "SIM/items.csv", "--method", "haebara", "--no-purify"),
+        ("link", "SIM/items.csv"),
+        ("link", "SIM/items.csv", "SIM/items.csv", "--metod", "haebara"),
+        ("link", "SIM/items.csv", "SIM/items.csv", "--metric-d", "1,2,3"),
+        ("link", "--help"),
+        ("simulate-responses", "OUT", "--persons", "20", "--mean", "-0.5"),
+        ("simulate-responses", "OUT", "--persons", "0"),
+        ("simulate-responses", "--help"),
+    ],
+)
+def test_mounted_commands_end_and_print_as_the_librarys_program(
+    irt, data: Path, tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [
+        str(tmp_path / word.replace("SIM", "sim").replace("OUT", "out")) if "/" in word or word == "OUT" else word
+        for word in words
+    ]
+    typed = irt(*given)
+    try:
+        code = main(given, program="irt")
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    printed = capsys.readouterr()
+    assert (typed.code, typed.out, typed.err) == (code, printed.out, printed.err)
+
+
+def test_mounted_link_reads_every_kind_of_file_and_shows_control_characters(irt, data: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(data / "items.csv")
+    table["item"] = "\x1b[31m" + table["item"].astype(str)
+    (tmp_path / "items.jsonl").write_text(table.to_json(orient="records", lines=True))
+    linked = irt("link", tmp_path / "items.jsonl", tmp_path / "items.jsonl")
+    assert (linked.code, "8 common items" in linked.out) == (0, True)
+    refused = irt("link", tmp_path / "items.jsonl", data / "items.csv")
+    assert ("\x1b" in refused.err, "\\x1b[31mi1" in refused.err) == (False, True)
 
 
 def test_fit_without_convergence_exits_with_code_1_and_names_the_item(irt, tmp_path: Path) -> None:

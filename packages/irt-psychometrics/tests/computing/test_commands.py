@@ -111,7 +111,7 @@ def test_commands_fit_score_and_link_simulated_responses(tmp_path: Path, capsys:
         return json.loads(capsys.readouterr().out)
 
     sim, out = tmp_path / "sim", tmp_path / "fit"
-    assert run("simulate", sim, "--persons", 400, "--items", 8, "--seed", 2)["n_responses"] == 3200
+    assert run("simulate-responses", sim, "--persons", 400, "--items", 8, "--seed", 2)["n_responses"] == 3200
     fitted = run("fit", sim / "responses.csv", "--out", out)
     assert fitted == json.loads((out / "fit.json").read_text())
     rows = run("score", sim / "responses.csv", "--params", out / "params.csv", "--method", "wle")
