@@ -60,7 +60,7 @@ MaxScore = Annotated[
     str | None,
     typer.Option(
         "--max-score",
-        help="Maximum score of scored items: a number, or a table item,max_score. Default: 1.",
+        help="Maximum score: `M`, `ITEM=M` for an item or a pattern, or a table item,max_score. Default: 1.",
     ),
 ]
 Denominator = Annotated[

@@ -31,7 +31,6 @@ from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import By, Reason, current_database
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import rekey as decide_key, release, withdrawal
-from irt_assets.intake.library_files import FILES
 from irt_assets.scales.item_status import Status, item_status
 from irt_psychometrics.commands import analyse as analyse_answers
 
@@ -171,8 +170,8 @@ def analyse(
     as_json: AsJson = False,
 ) -> None:
     """Analyse the items and options of a file of answers, without a model or a database."""
-    codes = FILES.missing(omitted)
-    done = analyse_answers(read_answers(file, key, max_score, missing, folder, omitted=codes, denominator=denominator))
+    answers = read_answers(file, key, max_score, missing, folder, omitted=omitted, denominator=denominator)
+    done = analyse_answers(answers)
     if folder is not None:
         done.write(folder)
     print_result(done, as_json)

@@ -18,10 +18,11 @@ import pytest
 
 from irt_assets.intake.library_files import FILES
 from irt_psychometrics import PsychometricsError
+from irt_psychometrics.cells import codes_by_column
+from irt_psychometrics.cells.notes import describe_zeros
 from irt_psychometrics.commands import main, output
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import check_folder, write_whole
-from irt_psychometrics.commands.patterns import describe_zeros
 from resources.failures import PermanentFailure
 from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import Irt, command_line
@@ -536,14 +537,14 @@ def test_items_are_analysed_without_a_database(irt, shared: Path, tmp_path: Path
 def test_codes_of_missing_and_omitted_answers_and_half_points_are_read(file, shared: Path) -> None:
     data = shared / "data"
     path, key = data / "sat12_raw_choices.csv", FILES.key(data / "sat12_key.csv")
-    missing = FILES.answers(path, key, missing=FILES.missing(["8"]))
+    missing = FILES.answers(path, key, missing=codes_by_column(["8"]))
     assert missing.responses.n_responses == 19_131
     assert missing.notes == (f"{path}: counted as no answer: 69 × '8'",)
-    omitted = FILES.answers(path, key, omitted=FILES.missing(["item_*=8"]))
+    omitted = FILES.answers(path, key, omitted=codes_by_column(["item_*=8"]))
     assert (omitted.responses.score == FILES.answers(path, key).responses.score).all()
     assert (omitted.omitted.sum(), (omitted.choices.option < 0).sum()) == (69, 69)
     halves = "person,x2,x10\nann,0.5,9\nbob,1.5,1\n"
-    read = FILES.answers(file(halves), None, FILES.max_scores("3"), missing=FILES.missing(["x10=9"]), denominator=2)
+    read = FILES.answers(file(halves), None, FILES.max_scores("3"), missing=codes_by_column(["x10=9"]), denominator=2)
     assert as_pairs(read) == {("ann", "x2"): 1, ("bob", "x2"): 3, ("bob", "x10"): 2}
 
 
@@ -686,6 +687,23 @@ def test_scores_above_1_are_refused_without_a_maximum_score(file, text: str) -> 
     assert FILES.answers(file(text), None, FILES.max_scores("4")).responses.n_categories.tolist() == [5, 5]
     with pytest.raises(PsychometricsError, match="item i2: score '3', and its scores are 0 … 2"):
         FILES.answers(file(text), None, FILES.max_scores("2"))
+
+
+def test_maximum_scores_are_read_from_items_patterns_and_tables(file, irt, tmp_path: Path) -> None:
+    text = "person,i1,essay_1,essay_2\n" + "".join(f"p{k},{k * k % 3},{k * k % 5},{k * k % 6}\n" for k in range(60))
+    table = file("item,max_score\ni1,2\n", "most.csv")
+    most = FILES.max_scores("essay_*=5", "essay_1=4", str(table))
+    assert FILES.answers(file(text), None, most).responses.n_categories.tolist() == [3, 5, 6]
+    assert [most[name] for name in ("i1", "essay_1", "essay_9", "other")] == [2, 4, 5, 1]
+    analysed = irt("items", "analyse", file(text), "--max-score", "*=5", "--json")
+    assert json.loads(analysed.out)["forms"][0]["max_score"] == 15
+
+
+def test_word_for_right_is_no_score_of_a_scored_item(file) -> None:
+    """It was read as 1 of 3 points."""
+    text = "person,i1,i2\na,0,true\nb,1,3\nc,true,0\n"
+    with pytest.raises(PsychometricsError, match="line 2, item i2: score 'true', and its scores are 0 … 3"):
+        FILES.answers(file(text), None, FILES.max_scores("i2=3"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "packages/irt-psychometrics/irt_psychometrics"
 PUBLIC = (
     "responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif",
-    "information", "equating", "adaptive", "assembly", "simulation", "plots", "commands",
+    "information", "equating", "adaptive", "assembly", "simulation", "plots", "cells", "commands",
 )  # fmt: skip
 NEEDED = {"narwhals", "numba", "numpy", "scipy"}
 OF_THE_CALLER = {"highspy", "plotly", "sklearn", "tqdm"}
@@ -42,6 +42,12 @@ def test_platform_imports_only_public_names_of_the_library() -> None:
     modules = {"irt_psychometrics", *(f"irt_psychometrics.{module}" for module in PUBLIC)}
     exported = {(module, name) for module in modules for name in import_module(module).__all__}
     assert [one for one in names_of_the_library() if one[1:] not in exported] == []
+
+
+def test_no_class_of_files_and_cells_hides_functions_of_other_modules() -> None:
+    """A class with functions of other modules as attributes hides them from the number of names in use."""
+    for path in [*(LIBRARY / "cells").rglob("*.py"), *(LIBRARY / "commands").rglob("*.py")]:
+        assert "staticmethod(" not in path.read_text("utf-8"), path.name
 
 
 def test_every_exported_name_exists_and_is_listed_once() -> None:

@@ -105,8 +105,7 @@ def analyse(
     """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
     from irt_psychometrics.commands import analyse as analyse_answers
 
-    codes = Files.missing(omitted)
-    answers = _answers(files, file, key, max_score, missing, out, omitted=codes, denominator=denominator)
+    answers = _answers(files, file, key, max_score, missing, out, omitted=omitted, denominator=denominator)
     done = analyse_answers(answers)
     if out is not None:
         done.write(out)
@@ -194,7 +193,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "--denominator": {"type": int, "default": 1, "help": "Factor that makes scores whole numbers."},
     "--out": {"type": Path, "help": "Folder for the results, created if it is missing."},
 }
-MAX_SCORE = {"--max-score": {"help": "Maximum score: a number, or a table item,max_score. Default: 1."}}
+MAX_SCORE = {
+    "--max-score": {
+        "help": "Maximum score: `M`, `ITEM=M` for an item or a pattern, or a table item,max_score. Default: 1."
+    }
+}
 COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
     analyse: ANSWERS
     | MAX_SCORE

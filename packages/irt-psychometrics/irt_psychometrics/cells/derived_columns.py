@@ -2,11 +2,12 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from itertools import product
 
 import numpy as np
 
+from irt_psychometrics.cells.columns import Cells
 from irt_psychometrics.core.arrays import Floats, Ints
 
 MIN_ROWS = 10  # with fewer rows, an item may look like a total by chance
@@ -14,31 +15,59 @@ MIN_FAMILY = 3  # columns whose names differ only by numbers
 NEAR = {"sum": 1e-6, "mean": 0.0051}  # means are written with two or more decimals
 
 
-def derived_columns(names: Sequence[str], numbers: Floats) -> dict[str, str]:
-    """Find columns that are derived: column → description.
+class FirstRows:
+    """First rows of a matrix, which show the columns that are totals or numbers of rows.
 
-    A column is derived if it counts the rows, in all or again and again to one number, if it has the same number above
-    1 everywhere, or if it is the sum or the mean of the other columns, of a family of columns, or of the columns before
-    it. Members of a family, such as q1 … q9, are never derived.
-
-    Args:
-        names: the columns.
-        numbers: the cells, shape (n_rows, n_columns); NaN for cells that are not numbers.
+    Examples
+    --------
+    >>> rows = FirstRows()
+    >>> rows.add("row", Cells.of(map(str, range(1, 21))))
+    >>> rows.derived()
+    {'row': 'a number of the rows'}
     """
-    if len(numbers) < MIN_ROWS:
-        return {}
-    kin = defaultdict[str, list[int]](list)
-    for j, name in enumerate(names):
-        kin[re.sub(r"\d+", "#", name)].append(j)
-    families = [np.array(members) for members in kin.values() if len(members) >= MIN_FAMILY]
-    free = {*range(len(names))}.difference(*families)
-    found = {j: why for j in free if (why := _pattern(numbers[:, j]))}
-    varies = np.ptp(np.nan_to_num(numbers), axis=0) > 0
-    varied = np.array([j for j in np.flatnonzero(varies).tolist() if j not in found], dtype=np.int64)
-    while totals := _totals(varied, free, families, names, numbers):
-        found |= totals
-        varied = np.setdiff1d(varied, [*totals])
-    return {names[j]: why for j, why in sorted(found.items())}
+
+    SIZE = 1_000
+
+    def __init__(self) -> None:
+        self._columns: dict[str, Floats] = {}
+
+    def add(self, name: str, cells: Cells) -> None:
+        """Add the first cells of a column. Further cells of the same column are ignored."""
+        if name not in self._columns:
+            self._columns[name] = Cells(cells.texts, cells.places[: self.SIZE]).points()
+
+    def derived(self, items: Container[str] = ()) -> dict[str, str]:
+        """Find columns that are derived.
+
+        A column is derived if it counts the rows, in all or again and again to one number, if it has the same number
+        above 1 everywhere, or if it is the sum or the mean of the other columns, of a family of columns, or of the
+        columns before it. Members of a family, such as q1 … q9, are never derived.
+
+        Parameters
+        ----------
+        items
+            Columns that are items, whatever they contain.
+
+        Returns
+        -------
+        dict[str, str]
+            Column → description. Empty for a few rows, which may look like totals by chance.
+        """
+        names, numbers = [*self._columns], np.array([*self._columns.values()]).T
+        if len(numbers) < MIN_ROWS:
+            return {}
+        kin = defaultdict[str, list[int]](list)
+        for j, name in enumerate(names):
+            kin[re.sub(r"\d+", "#", name)].append(j)
+        families = [np.array(members) for members in kin.values() if len(members) >= MIN_FAMILY]
+        free = {*range(len(names))}.difference(*families)
+        found = {j: why for j in free if (why := _pattern(numbers[:, j]))}
+        varies = np.ptp(np.nan_to_num(numbers), axis=0) > 0
+        varied = np.array([j for j in np.flatnonzero(varies).tolist() if j not in found], dtype=np.int64)
+        while totals := _totals(varied, free, families, names, numbers):
+            found |= totals
+            varied = np.setdiff1d(varied, [*totals])
+        return {names[j]: why for j, why in sorted(found.items()) if names[j] not in items}
 
 
 def _pattern(column: Floats) -> str:

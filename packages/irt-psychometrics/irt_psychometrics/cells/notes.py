@@ -1,6 +1,7 @@
-"""Notes on patterns in answers that deserve a look: persons without any point, and maximum scores nobody comes near."""
+"""Notes on cells and on patterns in answers that deserve a look: persons with no point, unreached maximum scores."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from math import exp, lgamma
 
 import numpy as np
@@ -13,11 +14,54 @@ BLOCK = 2**20
 MIN_POINTS = 5  # with fewer points to reach, a total of 0 is usual
 MIN_ZEROS = 5  # persons without a point that are too many
 MIN_ANSWERS = 30
+_SHORTENED = re.compile(r"\d(\.\d+)?E\+\d+")
 ROUNDS = 30  # the expected zeros change the distribution from which they are expected
 
 
-def describe_patterns(responses: Responses) -> list[str]:
-    """Return the sentences of this module about answers."""
+def describe_cells(
+    blanks: Mapping[str, int],
+    ids: Iterable[str],
+    possible: Ints,
+    totals: Floats,
+    n_items: Ints,
+    items: Iterable[tuple[str, int, float, int]],
+) -> list[str]:
+    """Return sentences about cells and answers that deserve a look.
+
+    They list the cells that count as no answer, ids that Excel seems to have shortened, persons with 0 on all items if
+    there are more than chance explains, and items of which nobody has more than 1 point.
+
+    Parameters
+    ----------
+    blanks
+        Text → number of cells with this text that count as no answer; "" for empty cells.
+    ids
+        Ids of persons and items.
+    possible
+        Points that each person could reach on the answered items, shape (n_persons,).
+    totals
+        Points that each person has, shape (n_persons,).
+    n_items
+        Number of items that each person answered, shape (n_persons,).
+    items
+        Item, number of answers, highest score, maximum score.
+
+    Examples
+    --------
+    >>> describe_cells({"": 12, "NA": 3}, ["p1"], *[np.empty(0, dtype=int)] * 3, [])
+    ["counted as no answer: 12 empty, 3 × 'NA'"]
+    """
+    spelled = [f"{n:,} × {text!r}" for text, n in sorted(blanks.items(), key=lambda one: -one[1]) if text and n]
+    named = ([f"{blanks['']:,} empty"] if blanks.get("") else []) + spelled
+    notes = [f"counted as no answer: {some_of(named)}"] if named else []
+    if shortened := sorted(name for name in {*ids} if "E+" in name and _SHORTENED.fullmatch(name)):
+        remedy = "Different learners or items may have become one: export the file again with ids as text"
+        notes.append(f"ids that look like numbers which Excel has shortened: {some_of(shortened)}. {remedy}")
+    return [*notes, *filter(None, (describe_zeros(possible, totals, n_items), describe_unreached(items)))]
+
+
+def sums_of(responses: Responses) -> tuple[Ints, Floats, Ints, Iterable[tuple[str, int, float, int]]]:
+    """Return the sums over responses that `describe_cells` needs, from `possible` on."""
     most = (np.full(responses.n_items, 2) if responses.categories is None else responses.categories) - 1
     high, counts = np.zeros((2, responses.n_items))
     possible, totals, n = np.zeros((3, responses.n_persons))
@@ -29,16 +73,14 @@ def describe_patterns(responses: Responses) -> list[str]:
         for sums, weights in ((possible, most[item]), (totals, score), (n, None)):
             sums += np.bincount(person, weights, minlength=n.size)
     items = zip(responses.item_ids, counts.astype(int).tolist(), high.tolist(), most.tolist(), strict=True)
-    return [describe_zeros(possible.astype(int), totals, n.astype(int)), describe_unreached(items)]
+    return possible.astype(int), totals, n.astype(int), items
 
 
 def describe_zeros(possible: Ints, totals: Floats, n_items: Ints) -> str:
     """Return a sentence on persons with 0 on all items, if there are more than chance explains; otherwise "".
 
     Args:
-        possible: the points that each person could reach on the answered items, shape (n_persons,).
-        totals: the points that each person has.
-        n_items: the number of items that each person answered.
+        possible, totals, n_items: as in `describe_cells`.
     """
     enough = possible >= MIN_POINTS
     zero = enough & (totals == 0)
