@@ -355,9 +355,8 @@ class Cleaner:
         elif "score" in raw.columns:
             self._dichotomise(raw)
         elif declared := self._scoring.maxima.by_pattern:
-            numbers = pc.fill_null(pc.match_substring_regex(raw.columns["correct"], NUMBER), False)
             scored = MaxScores(by_pattern=declared).of_rows(encode(raw.columns["item_id"])) > 1
-            self._move_to_scores(raw, pc.and_(numbers, pa.array(scored)))
+            self._move_to_scores(raw, pa.array(scored & ~np.isnan(encode(raw.columns["correct"]).points({}))))
         return raw
 
     def _replace_by_item(self, columns: dict[str, pa.Array]) -> None:

@@ -124,9 +124,9 @@ class AsRecorded:
         given = AsGiven().right(items, cells)
         if not self.marks:
             return given
-        marks = pa.array(self.marks.values(), pa.float64()).take(pc.index_in(items, pa.array(self.marks, pa.string())))
-        numbers = pc.fill_null(pc.match_substring_regex(cells, NUMBER), False)
-        return pc.if_else(pc.and_(numbers, pc.is_valid(marks)), pc.greater_equal(points(cells), marks), given)
+        numbers = encode(cells).points({})
+        marks = encode(items).map(lambda item: self.marks.get(item, np.nan))
+        return pc.if_else(pa.array(~np.isnan(numbers + marks)), pa.array(numbers >= marks), given)
 
     def record(self, item: str) -> dict[str, Key]:  # noqa: ARG002
         """No entries: the record does not change."""

@@ -30,7 +30,16 @@ from irt_assets.intake.mapping import (
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, ignore_rows
-from irt_assets.intake.scoring import AsGiven, ByKey, FromPoints, Scoring, max_scores_of, read_key, scoring_of
+from irt_assets.intake.scoring import (
+    AsGiven,
+    AsRecorded,
+    ByKey,
+    FromPoints,
+    Scoring,
+    max_scores_of,
+    read_key,
+    scoring_of,
+)
 from irt_assets.intake.sources import Batch
 from irt_psychometrics.cells import ByPattern, MaxScores, codes_by_column
 from resources.failures import PermanentFailure
@@ -792,6 +801,18 @@ def test_answers_have_the_right_learner_if_their_number_equals_the_number_of_row
     binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
     limits = Limits(CLEAN_LIMITS.first, CLEAN_LIMITS.now, start=micros(FIRST))
     assert Cleaner(binding, limits, "f00d", ["i1", "i2"]).clean(batch).answers["user_id"].to_pylist() == ["ann", "ann"]
+
+
+def test_decimal_commas_are_read_in_points_of_a_recorded_rule_and_in_scores(tmp_path: Path) -> None:
+    """They were points for the import that records the rule, and `bad_score` for the next answers to the item."""
+    items, cells = pa.array(["q", "q", "r"]), pa.array(["2,5", "1,5", "1"])
+    assert FromPoints(2).right(items, cells).to_pylist() == [True, False, False]
+    assert AsRecorded(marks={"q": 2.0}).right(items, cells).to_pylist() == [True, False, True]
+    mapping = tmp_path / "m.yaml"
+    mapping.write_text("columns: {user_id: u, item_id: q, correct: s}\ndenominator: 2\nmax_scores: {i: 4}")
+    text = 'u,q,s\na,i,"1,5"\nb,i,2\nc,i,0.5\n'
+    found, _ = read(tmp_path, text, AsGiven(), mapping, names=("score", "correct"))
+    assert found == {("a", "i"): (3, False), ("b", "i"): (4, True), ("c", "i"): (1, False)}
 
 
 def test_matrix_columns_of_half_points_with_decimal_commas_are_items() -> None:
