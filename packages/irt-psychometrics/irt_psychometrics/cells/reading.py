@@ -174,6 +174,11 @@ class CellPlan:
             Item of each row.
         cells
             Cell of each row.
+
+        Returns
+        -------
+        ScoredCells
+            Scores, blank cells and omitted items. Other cells are in `wrong`, and raise no error.
         """
         omitted = cells.in_words(_words(self._codes[1], column))
         blank = cells.in_words({*BLANK, *_words(self._codes[0], column)}) & ~omitted

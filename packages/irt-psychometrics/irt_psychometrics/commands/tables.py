@@ -212,11 +212,11 @@ def _texts(series: Any, ids: bool) -> list[str]:
             found.append(str(int(value)))
         elif digits and ids:
             raise PsychometricsError(
-                f"column {series.name!r} holds ids as {kind}, and {value} is not a whole number that this type holds"
-                " exactly: other ids may have become the same. Write the column as text or as whole numbers."
+                f"column {series.name!r} stores ids as {kind}, and {value} is not a whole number that this type stores"
+                " exactly: different ids may have become equal. Write the column as text or as whole numbers."
             )
         elif isinstance(value, list | dict):
-            raise PsychometricsError(f"column {series.name!r} holds {kind}, which is not a plain value")
+            raise PsychometricsError(f"column {series.name!r} has the type {kind}, which is not a plain value")
         else:
             found.append(str(int(value) if isinstance(value, bool) else value).strip())
     return found

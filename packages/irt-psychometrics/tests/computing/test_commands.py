@@ -88,7 +88,7 @@ def test_parquet_is_read_by_any_frame_library(tmp_path: Path, monkeypatch: pytes
     pq.write_table(pa.table(columns), path)
     assert scores_of(FILES.answers(path)) == {("7", "x"): 1, ("8", "x"): 0, ("8", "y"): 1}
     pq.write_table(pa.table(columns | {"id": pa.array([1e19, 2e19])}), path)
-    with pytest.raises(PsychometricsError, match="column 'id' holds ids as Float64"):
+    with pytest.raises(PsychometricsError, match="column 'id' stores ids as Float64"):
         FILES.answers(path)
 
 
