@@ -49,12 +49,6 @@ def test_commands_fit_score_and_link_simulated_responses(irt, data: Path, tmp_pa
     scored = irt("score", data / "responses.csv", "--params", out / "params.csv", "--method", "wle", "--json")
     rows = json.loads(scored.out)
     assert (len(rows), set(rows[0])) == (400, {"person", "theta", "se"})
-    linked = irt("link", out / "params.csv", data / "items.csv", "--method", "haebara", "--no-purify", "--json")
-    assert linked.code == 0
-    result = json.loads(linked.out)
-    assert list(result) == ["slope", "intercept", "method", "symmetric", "rmse", "anchors_used", "anchors_dropped"]
-    # the truth is on the scale θ ~ N(0, 1) of 400 persons: the constants' errors are about 0.1 and 0.05
-    assert (result["slope"], result["intercept"]) == pytest.approx((1, 0), abs=0.4)
     both_ways = irt("link", out / "params.csv", data / "items.csv", "--symmetric")
     assert "(stocking-lord, symmetric)" in both_ways.out
     refused = irt("link", out / "params.csv", data / "items.csv", "--method", "mean-mean", "--symmetric")

@@ -119,6 +119,7 @@ def test_commands_fit_score_and_link_simulated_responses(tmp_path: Path, capsys:
     # eight items with a about 1 have a reliability of about .6, whose square root is the correlation with θ
     assert np.corrcoef([row["theta"] for row in rows], truth)[0, 1] > 0.65
     linked = run("link", out / "params.csv", sim / "items.csv", "--method", "haebara", "--no-purify")
+    assert list(linked) == ["slope", "intercept", "method", "symmetric", "rmse", "anchors_used", "anchors_dropped"]
     # the constants' errors with 400 persons are about 0.1 and 0.05
     assert (linked["slope"], linked["intercept"]) == pytest.approx((1, 0), abs=0.4)
 
