@@ -705,13 +705,14 @@ def test_word_for_right_is_no_score_of_a_scored_item(file) -> None:
     [
         ("0", "from 1 to 20"),
         ("21", "from 1 to 20"),
+        ("i" * 300 + "=21", "from 1 to 20"),
         ("item,max_score\nx,1.5\n", "line 2, item x"),
         ("a,b\n1,2\n", "a, b"),
     ],
 )
 def test_maximum_scores_outside_1_to_20_are_refused(file, given: str, message: str) -> None:
     with pytest.raises(PsychometricsError, match=message):
-        FILES.max_scores(given if given.isdecimal() else str(file(given)))
+        FILES.max_scores(str(file(given)) if "\n" in given else given)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os.path import exists  # unlike Path.exists, it is false for a name that is too long
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Files:
         table = self.open_table(path)
         reading = CellPlan(key, max_scores or MaxScores(), missing or {}, omitted or {}, denominator)
         column = groups if groups in table.columns else None
-        if groups is not None and column is None and not Path(groups).exists():
+        if groups is not None and column is None and not exists(groups):  # noqa: PTH110
             raise PsychometricsError(f"--groups {groups}: neither a file nor a column of {path}")
         found = read_answers(table, reading, column)
         if groups is None or column is not None:
@@ -116,7 +117,7 @@ class Files:
             name, _, most = option.rpartition("=") if "=" in option else ("*", "", option)
             if name and _is_max_score(most):
                 by_pattern[name] = int(most)
-            elif Path(option).is_file():
+            elif exists(option):  # noqa: PTH110
                 by_item |= self._table_of_max_scores(Path(option))
             else:
                 raise PsychometricsError(
