@@ -4,8 +4,9 @@
     python -m benchmarks.bench_alignment --months 300 --seed 1 --fits
 
 Each month is linked and checked as on the platform: `link`, and the gate `anchors_agree` for a bank with its 10th and
-90th percentile of b at ± 1.28. Anchors' estimates are drawn with their errors (`tests.testbed.aligned`) on both sides,
-or (`--fits`) fitted to answers of the same number of learners to these anchors and the same number of other items.
+90th percentile of b at ± 1.28. Anchors' estimates are drawn with their errors (`psychometrics_testbed.aligned`) on
+both sides, or (`--fits`) fitted to answers of the same number of learners to these anchors and the same number of other
+items.
 Columns: months held for any reason; months held because of τ; intervals that contain slope and intercept (t, with one
 degree of freedom less than the anchors used); moved anchors and other anchors that are reported; months with a warning
 about the anchors' skewness; bias of the intercept in months that are not held. ± is the Monte Carlo error of a share of
@@ -32,11 +33,12 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
+from psychometrics_testbed.aligned import World, month
 from psychometrics_testbed.anchors import anchors_of
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, ids
 from psychometrics_testbed.made_anchors import anchors_of_items
 from psychometrics_testbed.scored_estimates import ScoredItems
-from tests.testbed.aligned import World, disagree, month
+from tests.testbed.agreement import disagree
 
 ROWS = (
     *(World(n=n) for n in (2000, 10_000)),

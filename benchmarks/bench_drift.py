@@ -37,7 +37,7 @@ from irt_psychometrics.linking.placement import LinkingError
 from psychometrics_testbed.linked_months import ids
 from psychometrics_testbed.made_anchors import anchor_set_of, with_errors_of
 from psychometrics_testbed.published_months import World, alone
-from tests.testbed.aligned import disagree
+from tests.testbed.agreement import disagree
 
 MEAN, SD = 0.5, 1.2
 

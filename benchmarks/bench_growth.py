@@ -22,7 +22,7 @@ from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.occasions import LearnerWeeks
 from irt_psychometrics.itemfit.growth import Growth
-from tests.testbed.growth import World, world
+from psychometrics_testbed.growth import World, world
 
 SITUATIONS: dict[str, dict[str, Any]] = {
     "growth .3": {"growth": 0.3},

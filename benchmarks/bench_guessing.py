@@ -27,7 +27,7 @@ from irt_psychometrics.core.options import Latent, Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
-from tests.testbed.abilities import abilities
+from psychometrics_testbed.abilities import abilities
 
 GUESSING = {"0": 0.0, ".2 in 30 % of items": 0.3, ".2 in all": 1.0}
 """Share of items with c = .2."""

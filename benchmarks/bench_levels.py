@@ -21,7 +21,7 @@ from irt_psychometrics.estimation import levels
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
-from tests.testbed.levels import SimulatedMonth, World, bias_of, bias_on_the_scale, by_level, simulate
+from psychometrics_testbed.levels import SimulatedMonth, World, bias_of, bias_on_the_scale, by_level, simulate
 
 
 def by_anchors_only(world: SimulatedMonth) -> Calibration:

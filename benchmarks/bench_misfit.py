@@ -19,7 +19,19 @@ import argparse
 import numpy as np
 
 from irt_assets.gates.model_gates import LIMITS
-from tests.testbed.misfit import CHOOSING, DESIGNS, GRADED, RANDOM, SCORED, SOUND, SPEEDED, Month, Row, row_of, simulate
+from psychometrics_testbed.misfit import (
+    CHOOSING,
+    DESIGNS,
+    GRADED,
+    RANDOM,
+    SCORED,
+    SOUND,
+    SPEEDED,
+    Month,
+    Row,
+    row_of,
+    simulate,
+)
 
 REPORTING = (
     *(row_of(f"{name}: as before, 5000 / 1000", world, learners=(5000, 1000)) for name, world in DESIGNS.items()),

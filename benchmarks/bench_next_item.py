@@ -21,7 +21,8 @@ import numpy as np
 
 from benchmarks.bench_theta_api import API_PORT, HELLO_PORT, embedded_log
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
+from irt_assets.adaptive.policy_decision import SET_POLICY, PolicyRequest
+from irt_assets.decisions.deciding import decide
 from tests.testbed.theta_load import Client, load, memory_mb, servers
 
 PATH = "/api/seedtest/tests/placement/next-item"
@@ -95,7 +96,8 @@ def main() -> None:
     with embedded_log(arguments.attempts, rng) as (database, log):
         with database.connect() as connection:
             connection.execute("UPDATE question SET topic_id = 't' || (substr(item_id, 2)::int %% %s)::text", (TOPICS,))
-        set_policy(database, Policy.from_yaml(POLICY % arguments.content), by="nobody", reason="a load")
+        request = PolicyRequest.of(Policy.from_yaml(POLICY % arguments.content))
+        decide(database, SET_POLICY, request, by="nobody", reason="a load")
         with servers(database.url, database.settings.irt_home, api=API_PORT, hello=HELLO_PORT) as api:
 
             async def measure() -> None:

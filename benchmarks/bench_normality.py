@@ -19,7 +19,7 @@ from scipy.special import expit
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.normality_test import normality
-from tests.testbed.abilities import abilities
+from psychometrics_testbed.abilities import abilities
 
 SIZES = ((500, 20), (2000, 20), (2000, 40), (10_000, 40))
 SHAPES = ("normal", "χ²₂₀", "χ²₄", "−χ²₄", "normal, c = .2")

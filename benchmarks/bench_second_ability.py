@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tests.testbed.misfit import DESIGNS
+from psychometrics_testbed.misfit import DESIGNS
 from tests.testbed.second_ability import MonthResults, Row, simulate
 
 ROWS = (

@@ -28,9 +28,9 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
+from psychometrics_testbed.abilities import abilities
 from psychometrics_testbed.anchors import anchors_of
-from tests.testbed.abilities import abilities
-from tests.testbed.aligned import disagree
+from tests.testbed.agreement import disagree
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20

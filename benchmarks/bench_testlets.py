@@ -16,7 +16,7 @@ import argparse
 
 import numpy as np
 
-from tests.testbed.testlets import Month, Row, pseudo_true, simulate
+from psychometrics_testbed.testlets import Month, Row, pseudo_true, simulate
 
 ROWS = (
     *(Row(sd, design=design) for design in ("complete", "testlets") for sd in (0.0, 0.4, 0.7, 1.0)),

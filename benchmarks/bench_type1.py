@@ -30,7 +30,7 @@ from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.person_fit import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.simulation.scored_items import ScoredItems
-from tests.testbed.graded import GradedItems
+from psychometrics_testbed.graded import GradedItems
 
 LEVELS = (0.05, 0.01, 0.001)
 REPLICATIONS = 39

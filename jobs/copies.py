@@ -14,7 +14,9 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, decide_use, next_day
+from irt_assets.decision_kinds import RESTORE, WITHDRAW
+from irt_assets.decisions.deciding import decide
+from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, UseRequest, next_day
 from irt_assets.intake.bank import COPIES, Kind, binding_of, import_bank_rows
 from irt_assets.intake.clean import Columns
 from irt_assets.intake.mapping import AUTO
@@ -117,11 +119,10 @@ def _retire(database: Database, name: str, item_ids: Collection[str]) -> tuple[s
     retired = [item for item in missing if item not in anchors]
     back = [item for item in bank if item in item_ids and retired_by_pull.get(item)]
     if retired:
-        decide_use(
-            database, retired, "withdrawn", since=since, by=ACTOR, reason=f"it is not in {name} any more", now=now
-        )
+        request = UseRequest(retired, since, now)
+        decide(database, WITHDRAW, request, by=ACTOR, reason=f"it is not in {name} any more")
     if back:
-        decide_use(database, back, "restored", since=since, by=ACTOR, reason=f"it is in {name} again", now=now)
+        decide(database, RESTORE, UseRequest(back, since, now), by=ACTOR, reason=f"it is in {name} again")
     drop = shlex.join(["irt", "release", "drop-anchors", *sorted(anchors)])
     instruction = (
         f"Anchors that are not in it any more stay in use until a person drops them: {drop}" if anchors else ""

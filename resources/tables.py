@@ -294,6 +294,8 @@ month_state = _table(
     ),
     _opt("counted_at", UTC, "time at which the changes were counted; null: not counted yet"),
     Column("state_id", BigInteger, Identity(always=True), nullable=False, comment="number of the row, in order"),
+    _opt("decision_id", BigInteger, "decision that reopened the month; null: closed"),
+    sa.CheckConstraint("state <> 'reopened' OR decision_id IS NOT NULL", name="month_state_reopened_by_decision"),
 )
 
 features_topic_daily = _table(
@@ -649,6 +651,7 @@ adaptive_test = _table(
     _req("decided_by", Text, "person who decided"),
     _req("reason", Text, "reason"),
     _req("decided_at", UTC, "time of the decision", NOW),
+    _req("decision_id", BigInteger, "decision that made this version"),
     Index("adaptive_test_id", "test_id", "version"),
 )
 
@@ -798,25 +801,31 @@ release_decision = _table(
     Index("release_decision_item", "scale_id", "item_id"),
 )
 
-item_status = _table(
-    "item_status",
-    "Decisions to withdraw and restore items. Append-only.",
+decision = _table(
+    "decision",
+    "Decisions of people, of all kinds that `irt decisions` lists. Append-only.",
     NO_JOB,
     Column(
-        "status_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the decision, in order"
+        "decision_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the decision, in order"
     ),
-    _req("item_id", Text, "item"),
-    _req("state", Text, "withdrawn or restored"),
-    _req("effective_from", UTC, "start of the state"),
-    _req("reason", Text, "reason"),
+    _req("kind", Text, "kind of the decision, such as: withdraw an item"),
+    _req("scale_id", Text, "scale"),
+    _req("subject", Text, "item or test that was decided on; empty: the window", sa.text("''")),
+    _opt("window", Text, "month that was decided on; null: no month"),
+    _req("value", JSONB, "decided value; its fields depend on the kind"),
+    _opt("undoes", BigInteger, "decision that this one undoes"),
+    _opt("effective_from", UTC, "time from which the decision holds; null: the time of the decision"),
     _req("decided_by", Text, "person who decided"),
+    _req("reason", Text, "reason"),
     _req("decided_at", UTC, "time of the decision", NOW),
-    Index("item_status_item", "item_id", "effective_from"),
+    _opt("former_table", Text, "table that had the decision before an upgrade; null: made since"),
+    _opt("former_id", BigInteger, "number of the decision in former_table"),
+    Index("decision_subject", "kind", "scale_id", "subject"),
 )
 
 month_verdict = _table(
     "month_verdict",
-    "What was judged of each month of a scale: its set gates, and its publication step if it has run.",
+    "Verdict on each month of a scale: results of its set gates, and its publication step if it has run.",
     NO_JOB,
     _month(),
     _scale(),
@@ -1363,6 +1372,12 @@ VIEWS = {
           WHERE decision IN ('accept', 'reject', 'undo')
           ORDER BY month, scale_id, item_id, fit_id, decision_id DESC) last
         WHERE decision <> 'undo'
+    """,
+    "item_status": """
+        SELECT coalesce(former_id, decision_id) AS status_id, subject AS item_id, value ->> 'state' AS state,
+               effective_from, reason, decided_by, decided_at
+        FROM decision
+        WHERE kind IN ('withdraw an item', 'restore an item')
     """,
     "item_withdrawal": """
         SELECT item_id, since, until, reason, decided_by, decided_at FROM (

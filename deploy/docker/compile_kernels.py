@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.intake.library_files import FILES
 from irt_psychometrics import Calibration, Responses
-from irt_psychometrics.commands import score, simulate_responses
+from irt_psychometrics.commands import main as run, score
 from irt_psychometrics.itemfit import FitSummary
 from irt_psychometrics.items import Model
 
@@ -23,17 +24,19 @@ MANY, FEW = 5000, 500
 
 def main() -> None:
     for model in MODELS:
-        with TemporaryDirectory() as folder:
-            simulate_responses(persons=MANY, model=model).write(Path(folder))
-            answers, parameters = (
-                FILES.answers(Path(folder, "responses.csv")),
-                FILES.parameters(Path(folder, "items.csv")),
-            )
+        answers, parameters = _simulate(MANY, model)
         score(answers, parameters, method="eap")
         score(answers, parameters, method="map")
         FitSummary.from_fit(answers.responses, _fit(EmEngine(), answers.responses, model))
-        few = simulate_responses(persons=FEW, model=model)
-        _fit(PymcEngine(draws=10, tune=10, chains=2), Responses.from_wide(few.score, few.item_ids), model)
+        few, _ = _simulate(FEW, model)
+        _fit(PymcEngine(draws=10, tune=10, chains=2), few.responses, model)
+
+
+def _simulate(persons: int, model: Model) -> tuple[Any, Any]:
+    """Simulate answers, and read the files of answers and of parameters."""
+    with TemporaryDirectory() as folder:
+        run(["simulate-responses", folder, "--persons", str(persons), "--model", model])
+        return FILES.answers(Path(folder, "responses.csv")), FILES.parameters(Path(folder, "items.csv"))
 
 
 def _fit(engine: Calibrator, answers: Responses, model: Model) -> Calibration:

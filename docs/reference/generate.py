@@ -6,6 +6,7 @@ python docs/reference/generate.py --check    # exit code 1: prints the names of 
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from irt_assets.cli import Noun, app
+from irt_assets.cli.desk import MOUNTED
 from irt_assets.common.job_names import INVENTORY
 from irt_assets.common.wording import join_names
 from irt_assets.definitions import build_defs
@@ -27,6 +29,7 @@ from irt_assets.engines.spec import EngineSpec
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.scales.rules import STAGES, valid_values
 from irt_assets.scales.scale_decisions import MOVEMENT
+from irt_psychometrics.commands import parser
 from resources.settings import Settings
 from resources.tables import METADATA, VIEWS, RecomputedBy, meaning
 from services.exporter.families import FAMILIES
@@ -148,7 +151,7 @@ def command_line() -> str:
     parts = [COMMANDS_HEAD]
     for name, command in _commands(get_command(app), "irt"):
         parts.append(f"## `{name}`\n\n{_paragraph(command.help)}\n")
-        options = [
+        options = _options_of_library(command) or [
             (_declaration(parameter), _meaning(parameter)) for parameter in command.params if not parameter.hidden
         ]
         if options:
@@ -166,6 +169,18 @@ def _commands(command: TyperCommand | TyperGroup, name: str) -> Iterator[tuple[s
             sub = sub.command() if isinstance(sub, Noun) else sub
             if not sub.hidden:
                 yield from _commands(sub, f"{name} {sub.name}")
+
+
+def _options_of_library(command: TyperCommand) -> list[tuple[str, str]]:
+    """Argument and meaning of a command that the library parses; empty for other commands."""
+    if command.context_settings != MOUNTED:
+        return []
+    [commands] = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    rows = []
+    for action in commands.choices[str(command.name)]._actions[1:]:  # the first is --help, which every command has
+        names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{action.dest.upper()}`"
+        rows.append((names, _paragraph(action.help).replace("%(default)s", f"`{action.default}`")))
+    return rows
 
 
 def _example(command: TyperCommand) -> str:

@@ -1,9 +1,9 @@
-"""Decide on the policy of an adaptive test, and read the versions in force. Rows are only ever added.
+"""Read the versions of adaptive tests, and add one. Rows are only ever added, by decisions (`policy_decision`).
 
 A session keeps the version that was in force when it began.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,10 +11,9 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.scales.scale_decisions import require_text, standing_decisions
+from irt_assets.ledger.decision_rows import DecisionRow
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, one_value, records
-from resources.postgres.form_names import lock_form_names, require_free_names
+from resources.postgres.database import records
 
 
 @dataclass(frozen=True)
@@ -64,56 +63,18 @@ def version_in_force(connection: psycopg.Connection, test_id: str, at: datetime)
     return known[test_id]
 
 
-def set_policy(
-    database: Database, policy: Policy, *, by: str, reason: str, effective_from: datetime | None = None
-) -> int:
-    """Store a new version of a test, by default in force from now on. Returns its number.
-
-    Raises PermanentFailure if the test has another scale, if a form has its name, or without a person or a reason.
-    """
-    with database.connect() as connection, connection.transaction():
-        advisory_lock(connection, "adaptive_test", policy.test)
-        lock_form_names(connection)
-        require_free_names(connection, [policy.test], "test")
-        former = read_versions(connection, policy.test)
-        if former and former[-1].scale_id != policy.scale:
-            raise PermanentFailure(
-                f"test {policy.test} is of scale {former[-1].scale_id}; give the new test its own name"
+def add_versions(connection: psycopg.Connection, decisions: Iterable[DecisionRow]) -> None:
+    """Add the versions of tests that these decisions declare."""
+    connection.cursor().executemany(
+        """INSERT INTO adaptive_test
+             (test_id, scale_id, policy, undoes, effective_from, decided_by, reason, decided_at, decision_id)
+           VALUES (%s, %s, %s, (SELECT version FROM adaptive_test WHERE decision_id = %s), %s, %s, %s, %s, %s)""",
+        [
+            (
+                *(each.subject, each.scale_id, each.value["policy"] and Jsonb(each.value["policy"]), each.undoes),
+                *(each.effective_from or each.decided_at, each.decided_by, each.reason, each.decided_at),
+                each.decision_id,
             )
-        stored = policy.model_dump(mode="json")
-        return _store(connection, policy.test, policy.scale, stored, None, effective_from, by, reason)
-
-
-def undo_version(database: Database, test_id: str, *, by: str, reason: str) -> int:
-    """Restore the version before the last decision that stands, from now on. Returns the number of the new version.
-
-    After the first version is undone, the test is not offered.
-    """
-    with database.connect() as connection, connection.transaction():
-        advisory_lock(connection, "adaptive_test", test_id)
-        versions = read_versions(connection, test_id)
-        decisions = [vars(each) | {"decision_id": each.version} for each in versions]
-        *before, last = standing_decisions(decisions, f"decision on test {test_id}")
-        former = before[-1]["stored"] if before else None
-        return _store(connection, test_id, last["scale_id"], former, last["version"], None, by, reason)
-
-
-def _store(
-    connection: psycopg.Connection,
-    test_id: str,
-    scale_id: str,
-    policy: Mapping[str, object] | None,
-    undoes: int | None,
-    effective_from: datetime | None,
-    by: str,
-    reason: str,
-) -> int:
-    return one_value(
-        connection,
-        """INSERT INTO adaptive_test (test_id, scale_id, policy, undoes, effective_from, decided_by, reason)
-           VALUES (%s, %s, %s, %s, coalesce(%s, now()), %s, %s) RETURNING version""",
-        (
-            *(test_id, scale_id, policy and Jsonb(policy), undoes, effective_from),
-            *(require_text("person", by), require_text("reason", reason)),
-        ),
+            for each in decisions
+        ],
     )

@@ -72,6 +72,7 @@ NOUNS = {
     ),
     "What came of it, and why": (
         Noun("lineage", "Show where an item's published parameters come from, and the decisions on it and its key."),
+        Noun("decisions", "List the decisions of people, the newest first, and undo one."),
         Noun("invariants", "Check what must always be true of the stored data."),
         Noun("status", "Show the daemon, schedules, months, open problems and runs on one screen."),
         Noun("export", "Write published parameters, abilities, flagged items, or a whole month to files."),

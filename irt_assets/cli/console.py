@@ -121,5 +121,10 @@ def stdout_reserved_for_json() -> Iterator[None]:
         _json_out = None
 
 
+def machine_stdout() -> TextIO:
+    """Return standard output, also while it is reserved for JSON."""
+    return _json_out or sys.stdout
+
+
 def print_json(value: Any) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False, indent=2), file=_json_out or sys.stdout, flush=True)
+    print(json.dumps(value, default=str, ensure_ascii=False, indent=2), file=machine_stdout(), flush=True)

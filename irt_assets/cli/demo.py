@@ -18,11 +18,11 @@ from irt_assets.cli.scale import parse_settings
 from irt_assets.cli.serve import serve_until_interrupted, stop_own_server
 from irt_assets.demo import own_log, simulated
 from irt_assets.engines.spec import DEFAULT_MODEL
-from irt_assets.intake.library_files import FILES
 from irt_assets.intake.load import import_attempts
 from irt_assets.servers import demo_services
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.stack import Stack
+from irt_psychometrics.cells import codes_by_column
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -66,7 +66,7 @@ def demo(
                     dichotomise=dichotomise,
                     key=key,
                     max_scores=max_score or (),
-                    missing=FILES.missing(missing),
+                    missing=codes_by_column(missing),
                     first_month=own_log.EARLIEST_MONTH,
                 ),
                 model=model,

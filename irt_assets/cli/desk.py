@@ -6,6 +6,7 @@ Results go to standard output, warnings and notes to standard error, so that `--
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from irt_assets.blocks import table
-from irt_assets.cli.console import AsJson, err, escape, exit_with_failure, print_blocks, print_json, progress_bar, say
+from irt_assets.cli.console import (
+    AsJson,
+    err,
+    escape,
+    exit_with_failure,
+    machine_stdout,
+    print_blocks,
+    print_json,
+    progress_bar,
+    say,
+)
 from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
@@ -25,11 +36,10 @@ from irt_assets.intake.library_files import FILES, open_rows
 from irt_assets.scales.rules import LatentRule, PublicationRules
 from irt_psychometrics.commands import (
     fit as fit_answers,
+    main,
     score as score_answers,
-    simulate_responses as simulate_to_files,
 )
 from irt_psychometrics.items import Model
-from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     Engine = str
@@ -40,7 +50,6 @@ else:
 app = typer.Typer()
 
 Scoring = Literal["eap", "map", "wle", "ml"]
-Method = Literal["stocking-lord", "haebara", "mean-sigma", "mean-mean"]
 Responses = Annotated[
     Path, typer.Argument(help="Matrix of scores, or a list person,item,score: CSV, TSV or Parquet, also .gz.")
 ]
@@ -49,11 +58,16 @@ Key = Annotated[
 ]
 MaxScore = Annotated[
     str | None,
-    typer.Option("--max-score", help="Maximum score of scored items: a number, or a table item,max_score. Default: 1."),
+    typer.Option(
+        "--max-score",
+        help="Maximum score: `M`, `ITEM=M` for an item or a pattern, or a table item,max_score. Default: 1.",
+    ),
 ]
 Denominator = Annotated[
     int, typer.Option(min=1, help="Factor that makes scores whole numbers, such as 2 for half points.")
 ]
+MOUNTED = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+"""Settings of a command whose arguments a command of the library parses."""
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, created if it is missing.")]
 
 
@@ -135,67 +149,28 @@ def score(
     print_result(done, as_json)
 
 
-@app.command(epilog="Example: irt link new.csv old.csv --method haebara")
-def link(
-    new: Annotated[Path, typer.Argument(help="Table item,a,b,c[,a_se,b_se], or a fit.json: parameters to transform.")],
-    old: Annotated[Path, typer.Argument(help="Table or fit.json whose scale they are put on.")],
-    method: Annotated[Method, typer.Option(help="Criterion for the linking constants.")] = "stocking-lord",
-    symmetric: Annotated[
-        bool, typer.Option("--symmetric", help="Compare curves on both scales (stocking-lord, haebara).")
-    ] = False,
-    metric_d: Annotated[str, typer.Option(help="D of the tables, 1 or 1.7; NEW,OLD if they differ, e.g. 1,1.7.")] = "1",
-    purify: Annotated[bool, typer.Option("--purify/--no-purify", help="Exclude common items that moved.")] = True,
-    as_json: AsJson = False,
-) -> None:
+@app.command(context_settings=MOUNTED, epilog="Example: irt link new.csv old.csv --method haebara")
+def link(context: typer.Context) -> None:
     """Put one table of item parameters on the scale of another through common items."""
-    d_new, d_old = _metrics(metric_d)
-    from irt_psychometrics.commands import link as link_parameters  # imports SciPy, which a fit does without
-
-    done = link_parameters(
-        _parameters(new, d_new),
-        _parameters(old, d_old),
-        method=method,
-        symmetric=symmetric,
-        purify=purify,
-    )
-    _warn(*done.warnings)
-    print_result(done, as_json)
+    _run(context)
 
 
-@app.command("simulate-responses", epilog="Example: irt simulate-responses simulated --persons 2000 --items 40")
-def simulate_responses(
-    folder: Annotated[Path, typer.Argument(help="Folder for responses.csv, items.csv and persons.csv.")],
-    persons: Annotated[int, typer.Option(help="Number of persons.")] = 1000,
-    items: Annotated[int, typer.Option(help="Number of items to draw, without --params.")] = 20,
-    model: Annotated[Model, typer.Option(help="Item response model of the items to draw.")] = DEFAULT_MODEL,
-    params: Annotated[Path | None, typer.Option(help="Table item,a,b,c of the items to answer.")] = None,
-    mean: Annotated[float, typer.Option(help="Mean of θ.")] = 0.0,
-    sd: Annotated[float, typer.Option(help="Standard deviation of θ.")] = 1.0,
-    each: Annotated[
-        int | None, typer.Option(help="Number of items that each person sees, at random. Default: all.")
-    ] = None,
-    max_score: Annotated[
-        int | None, typer.Option(help="Maximum score of items under pcm, rsm or gpcm. Default: 3.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
-    as_json: AsJson = False,
-) -> None:
+@app.command(
+    "simulate-responses",
+    context_settings=MOUNTED,
+    epilog="Example: irt simulate-responses simulated --persons 2000 --items 40",
+)
+def simulate_responses(context: typer.Context) -> None:
     """Simulate answers that follow a model exactly, and write the true values next to them."""
-    FILES.check_folder(folder)
-    known = _parameters(params) if params is not None else None
-    done = simulate_to_files(
-        persons=persons,
-        items=items,
-        model=model,
-        params=known,
-        mean=mean,
-        sd=sd,
-        each=each,
-        max_score=max_score,
-        seed=seed,
-    )
-    done.write(folder)
-    print_result(done, as_json, folder)
+    _run(context)
+
+
+def _run(context: typer.Context) -> None:
+    """Run the library's command of this name, which parses the arguments and prints the help."""
+    with redirect_stdout(machine_stdout()) as stdout:
+        code = main([str(context.info_name), *context.args], program="irt", files=FILES)
+        stdout.flush()
+    raise typer.Exit(code)
 
 
 def read_answers(
@@ -209,31 +184,19 @@ def read_answers(
     return answers
 
 
-def _parameters(path: Path, metric_d: float = 1.0) -> Any:
+def _parameters(path: Path) -> Any:
     """Read a table of parameters, and print its warnings."""
-    found = FILES.parameters(path, metric_d)
+    found = FILES.parameters(path)
     _warn(*found.warnings)
     return found
 
 
-def _metrics(text: str) -> tuple[float, float]:
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 2):
-        raise PermanentFailure(
-            f"--metric-d takes one D for both tables or NEW,OLD, for example 1.7 or 1,1.7, not {text!r}"
-        )
-    return values[0], values[-1]
-
-
-def print_result(done: Any, as_json: bool, *folder: Path) -> None:
-    """Print a result as JSON, or the sentences and tables of its report on the files in `folder`."""
+def print_result(done: Any, as_json: bool) -> None:
+    """Print a result as JSON, or the sentences and tables of its report."""
     if as_json:
         print_json(done.as_dict())
         return
-    for part in done.report(*folder):
+    for part in done.report():
         if isinstance(part, str):
             say(part)
         else:

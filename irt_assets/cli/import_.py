@@ -11,12 +11,12 @@ from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.wording import quantity
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
-from irt_assets.intake.library_files import FILES
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
 from irt_assets.intake.suggest import suggest as suggest_mapping
 from irt_assets.intake.suggestion import preview
 from irt_assets.item_analysis.forms import import_forms
+from irt_psychometrics.cells import codes_by_column
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -33,7 +33,7 @@ MaxScores = Annotated[
     list[str] | None,
     typer.Option(
         "--max-score",
-        help="Maximum score missing in the bank: `M`, or `ITEM=M` for an item or a pattern. May be repeated.",
+        help="Maximum score missing in the bank: `M`, `ITEM=M` for an item or a pattern, or a table. May be repeated.",
     ),
 ]
 Missing = Annotated[
@@ -88,7 +88,7 @@ def attempts(
             dichotomise=dichotomise,
             key=key,
             max_scores=max_score or (),
-            missing=FILES.missing(missing),
+            missing=codes_by_column(missing),
             strict=strict,
             encoding=encoding,
             frequency=frequency,

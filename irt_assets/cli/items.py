@@ -3,7 +3,6 @@
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,24 +19,23 @@ from irt_assets.cli.console import (
     Reopen,
     Yes,
     confirm,
-    escape,
-    out,
     print_blocks,
     print_json,
     say,
 )
+from irt_assets.cli.deciding import confirm_decision
 from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, print_result, read_answers
 from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import By, Reason, current_database
-from irt_assets.common.wording import join_names, quantity
-from irt_assets.decisions import rekey as decide_key, release, withdrawal
-from irt_assets.intake.library_files import FILES
-from irt_assets.scales.item_status import Status, item_status
+from irt_assets.decision_kinds import RESTORE, WITHDRAW
+from irt_assets.decisions import rekey as decide_key
+from irt_assets.decisions.release import midnight
+from irt_assets.decisions.withdrawal import UseRequest
+from irt_assets.scales.item_status import item_status
 from irt_psychometrics.commands import analyse as analyse_answers
 
 app = typer.Typer(no_args_is_help=True)
 
-MAX_NAMED = 5
 Items = Annotated[list[str], typer.Argument(metavar="ITEM…", help="Item ids.")]
 
 
@@ -56,13 +54,8 @@ def withdraw(
     Answers from that day on do not count towards θ, and the items need no other
     decisions.
     """
-    now = datetime.now(UTC)
-    begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
-    database = current_database()
-    say(f"from {begins:%Y-%m-%d} on answers to {join_names(items, MAX_NAMED)} do not count towards θ")
-    say(*database.call(effects_of_withdrawal, items, begins))
-    confirm(f"withdraw {quantity(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
-    _print(withdrawal.decide_use(database, items, "withdrawn", since=begins, by=by, reason=reason, now=now))
+    request = UseRequest(items, midnight(since, "--from") if since else None)
+    confirm_decision(WITHDRAW, request, by=by, reason=reason, yes=yes)
 
 
 @app.command(epilog='Example: irt items restore A21 --by Kim --reason "not leaked"')
@@ -80,10 +73,8 @@ def restore(
 
     Answers from that day on count again. Answers given in between never count.
     """
-    now = datetime.now(UTC)
-    begins = release.midnight(since, "--from") if since else None
-    confirm(f"restore {quantity(len(set(items)), 'item')}?", yes)
-    _print(withdrawal.decide_use(current_database(), items, "restored", since=begins, by=by, reason=reason, now=now))
+    request = UseRequest(items, midnight(since, "--from") if since else None)
+    confirm_decision(RESTORE, request, by=by, reason=reason, yes=yes)
 
 
 @app.command(epilog='Example: irt items rekey A01 --key C --also D --by Kim --reason "both right"')
@@ -171,13 +162,8 @@ def analyse(
     as_json: AsJson = False,
 ) -> None:
     """Analyse the items and options of a file of answers, without a model or a database."""
-    codes = FILES.missing(omitted)
-    done = analyse_answers(read_answers(file, key, max_score, missing, folder, omitted=codes, denominator=denominator))
+    answers = read_answers(file, key, max_score, missing, folder, omitted=omitted, denominator=denominator)
+    done = analyse_answers(answers)
     if folder is not None:
         done.write(folder)
     print_result(done, as_json)
-
-
-def _print(decided: Sequence[Status]) -> None:
-    for status in decided:
-        out.print(escape(f"{status.item_id}: {status.sentence}"))

@@ -7,6 +7,7 @@ import typer
 from irt_assets.blocks import Section
 from irt_assets.cli.console import AsJson, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_settings
+from irt_assets.decision_kinds import ITEM_KINDS
 from irt_assets.decisions.lineage import lineage as trace
 from irt_assets.decisions.rekey import key_decisions
 from irt_assets.ledger.decisions import decisions_on, newest_decisions
@@ -21,7 +22,7 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
     """Show where an item's published parameters come from, and the decisions on it and its key."""
     with current_database().connect() as connection:
         found, decisions = trace(connection, item), decisions_on(connection, item)
-        newest = newest_decisions(connection, item_id=item)
+        newest = newest_decisions(connection, item_id=item, item_kinds=ITEM_KINDS)
         status, keys = item_status(connection).get(item), key_decisions(connection, item)
     if as_json:
         use = vars(status) if status else None

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import Yes, confirm, say
-from irt_assets.cli.installation import By, Reason, current_database
-from irt_assets.common.wording import quantity
-from irt_assets.decisions.closing import preview_reopening, reopen_months
+from irt_assets.cli.console import Yes
+from irt_assets.cli.deciding import confirm_decision
+from irt_assets.cli.installation import By, Reason
+from irt_assets.decisions.closing import REOPEN_MONTHS, MonthRange
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -32,9 +32,4 @@ def reopen(
 
     The nightly run closes them again.
     """
-    database = current_database()
-    found = database.call(preview_reopening, first, last)
-    say(*found.sentences)
-    confirm(f"reopen {quantity(len({closing.month for closing in found.closed}), 'month')}?", yes)
-    reopen_months(database, first, last, by=by, reason=reason)
-    say(f"reopened by {by}")
+    confirm_decision(REOPEN_MONTHS, MonthRange(first, last), by=by, reason=reason, yes=yes)

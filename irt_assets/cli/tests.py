@@ -8,17 +8,12 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.adaptive.changes import preview_policy
 from irt_assets.adaptive.policy import Policy
+from irt_assets.adaptive.policy_decision import SET_POLICY, PolicyRequest, last_decision_on
 from irt_assets.adaptive.simulations import broken_promises
-from irt_assets.adaptive.versions import (
-    TestVersion,
-    set_policy,
-    undo_version,
-    version_in_force,
-    versions_in_force,
-)
-from irt_assets.cli.console import AsJson, DryRun, Yes, confirm, print_blocks, print_json, say
+from irt_assets.adaptive.versions import TestVersion, version_in_force, versions_in_force
+from irt_assets.cli.console import AsJson, DryRun, Yes, print_blocks, print_json, say
+from irt_assets.cli.deciding import confirm_decision, confirm_undo
 from irt_assets.cli.installation import By, Reason, current_database, current_settings
 from irt_assets.decisions.release import midnight
 from irt_assets.reports.adaptive_blocks import (
@@ -94,23 +89,15 @@ def set_(
     force, the promises that simulated tests do not keep, and simulated tests
     before and after. It refuses policies that the set in force cannot meet.
     """
-    database = current_database()
-    policy, since = Policy.from_yaml(file.read_bytes()), midnight(begin, "--from") if begin else None
-    say(*database.call(preview_policy, policy, since or datetime.now(UTC)))
-    if not dry_run:
-        confirm(f"set the policy of test {policy.test}?", yes)
-        version = set_policy(database, policy, by=by, reason=reason, effective_from=since)
-        say(f"test {policy.test}: version {version}")
+    since = midnight(begin, "--from") if begin else None
+    request = PolicyRequest.of(Policy.from_yaml(file.read_bytes()), since)
+    confirm_decision(SET_POLICY, request, by=by, reason=reason, yes=yes, dry_run=dry_run)
 
 
 @app.command(epilog='Example: irt tests undo placement --by Kim --reason "too short"')
 def undo(test: Test, by: By, reason: Reason, yes: Yes = False) -> None:
     """Restore the policy before the last decision, for sessions that begin later."""
-    database = current_database()
-    confirm(f"undo the last decision on test {test}?", yes)
-    version = undo_version(database, test, by=by, reason=reason)
-    offered = test in database.call(versions_in_force, datetime.now(UTC))
-    say(f"test {test}: version {version}" + ("" if offered else "; it is not offered any more"))
+    confirm_undo(current_database().call(last_decision_on, test), by=by, reason=reason, yes=yes)
 
 
 def _print(facts: AdaptiveFacts, as_json: bool) -> None:

@@ -60,6 +60,12 @@ def some_of(names: Sequence[str], most: int, n: int | None = None, between: str 
     return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+def first_sentences(sentences: Sequence[str], most: int) -> list[str]:
+    """Shorten a list of sentences on many subjects: after `most` sentences, the rest is counted."""
+    rest = len(sentences) - most
+    return [*sentences[:most], *([f"And {quantity(rest, 'other')} likewise."] if rest > 0 else [])]
+
+
 def sentences_by_scale(sentences: Mapping[str, str]) -> list[str]:
     """The sentence of each scale; if there are several scales, each sentence begins with its scale."""
     return list(sentences.values()) if len(sentences) == 1 else [f"{scale}: {why}" for scale, why in sentences.items()]

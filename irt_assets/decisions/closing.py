@@ -14,6 +14,7 @@ from irt_assets.common.wording import some_of
 from irt_assets.intake.silence import silent_sources
 from irt_assets.intake.staging import IMPORTS
 from irt_assets.ledger import closings
+from irt_assets.ledger.decision_rows import DecisionRow, Kind, Plan
 from irt_assets.ledger.month_state import latest_attempt
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
 from irt_assets.responses.open_months import scales_to_compare, scales_with_changed_verdicts
@@ -21,7 +22,6 @@ from irt_assets.responses.snapshot import Snapshot, current_snapshots, lock_mont
 from irt_assets.responses.verdicts import days_that_differ
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale, read_scales
-from irt_assets.scales.scale_decisions import require_text
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value
 
@@ -107,42 +107,51 @@ def _is_up_to_date(connection: psycopg.Connection, snapshot: Snapshot, scale_id:
 
 
 @dataclass(frozen=True)
-class Reopening:
-    """Closed months that a person reopens.
+class MonthRange:
+    """The months from `first` to `last` (None: `first` alone)."""
 
-    Attributes:
-        closed: the months, by scale, with the current number of changes to their answers.
-        stale: months among them that will be recomputed, because answers or eligibility rules have changed.
-    """
-
-    closed: tuple[ClosedMonth, ...]
-    stale: tuple[str, ...]
-
-    @property
-    def sentences(self) -> list[str]:
-        lines = [
-            f"{closing.month} ({closing.scale_id}) closed on {closing.since:%Y-%m-%d}; "
-            f"{closing.sentence or 'no answer has changed since'}"
-            for closing in self.closed
-        ]
-        again = f"to be calibrated again, by the daemon at most once a night: {', '.join(self.stale)}"
-        return [
-            *lines,
-            again if self.stale else "nothing has to be calibrated again, and the next night closes it again",
-        ]
+    first: str
+    last: str | None = None
 
 
-def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:
-    """Preview reopening the months from `first` to `last` (None: `first` alone).
+class ReopenMonths(Kind):
+    """Reopen the closed months of a `MonthRange`, of all scales."""
 
-    Raises PermanentFailure if none of the months is closed, or if `last` is before `first`.
-    """
-    last = last or first
+    name = closings.REOPEN
+    value = closings.Reopened
+    subject = "month"
+    why_no_undo = "the nightly run closes a reopened month again"
+
+    def plan(self, connection: psycopg.Connection, request: MonthRange) -> Plan:
+        closed = _closed_among(connection, request.first, request.last or request.first)
+        return Plan(
+            entries=[closings.reopening(record) for record in closed],
+            sentences=(),
+            basis={
+                f"{record.month} ({record.scale_id})": f"closed on {record.since:%Y-%m-%d %H:%M:%S.%f}"
+                for record in closed
+            },
+            effects=lambda connection: _effects_of_reopening(connection, closed),
+        )
+
+    def lock(self, connection: psycopg.Connection, plan: Plan) -> None:
+        for month in sorted({entry.window for entry in plan.entries if entry.window}):
+            lock_month(connection, month)
+
+    def apply(self, connection: psycopg.Connection, decisions: Sequence[DecisionRow]) -> None:
+        closings.mark_reopened(connection, decisions)
+
+
+REOPEN_MONTHS = ReopenMonths()
+
+
+def _closed_among(connection: psycopg.Connection, first: str, last: str) -> list[ClosedMonth]:
+    """Read the closed months from `first` to `last`. Raises PermanentFailure if all are open."""
     if last < first:
         raise PermanentFailure(f"{first} is after {last}: name the earlier month first")
     months = [*months_between(first, last)]
     if closed := read_closed(connection, months):
-        return _reopening(connection, closed)
+        return closed
     of_months = f"{first} is not" if first == last else f"no month from {first} to {last} is"
     reopened = sorted({f"{one.decided_by} reopened {one.month}" for one in read_states(connection, months)})
     raise PermanentFailure(
@@ -150,33 +159,19 @@ def preview_reopening(connection: psycopg.Connection, first: str, last: str | No
     )
 
 
-def reopen_months(database: Database, first: str, last: str | None = None, *, by: str, reason: str) -> Reopening:
-    """Reopen the closed months from `first` to `last` and record the decision.
-
-    Raises PermanentFailure as `preview_reopening` does, and for an empty name or reason.
-    """
-    by, reason = require_text("name", by), require_text("reason", reason)
-    with database.connect() as connection:
-        closed = read_closed(connection, [*months_between(first, last or first)])
-        for month in sorted({closing.month for closing in closed}):
-            lock_month(connection, month)
-        found = preview_reopening(connection, first, last)
-        closings.reopen_months(connection, found.closed, by=by, reason=reason)
-        return found
-
-
-def _reopening(connection: psycopg.Connection, closed: Sequence[ClosedMonth]) -> Reopening:
-    scales, counted = read_scales(connection), []
-    for month in sorted({closing.month for closing in closed}):
-        of_month = [closing for closing in closed if closing.month == month]
+def _effects_of_reopening(connection: psycopg.Connection, closed: Sequence[ClosedMonth]) -> list[str]:
+    """Count the changed answers of closed months, and name the months that will be recomputed."""
+    scales, lines, stale = read_scales(connection), [], set()
+    for month in sorted({record.month for record in closed}):
+        of_month = [record for record in closed if record.month == month]
         came = closings.count_changes(connection, month, of_month)
-        counted += [replace(closing, came=came[closing.scale_id]) for closing in of_month]
-    stale = {
-        closing.month
-        for closing in counted
-        if closing.changes
-        or (
-            closing.scale_id in scales and settings_differ(closing.rules, scales[closing.scale_id].rules, "eligibility")
-        )
-    }
-    return Reopening(tuple(counted), tuple(sorted(stale)))
+        for record in of_month:
+            counted, scale = replace(record, came=came[record.scale_id]), scales.get(record.scale_id)
+            lines.append(
+                f"{month} ({record.scale_id}) closed on {record.since:%Y-%m-%d}; "
+                f"{counted.sentence or 'no answer has changed since'}"
+            )
+            if counted.changes or (scale and settings_differ(record.rules, scale.rules, "eligibility")):
+                stale.add(month)
+    again = f"to be calibrated again, by the daemon at most once a night: {', '.join(sorted(stale))}"
+    return [*lines, again if stale else "nothing has to be calibrated again, and the next night closes it again"]

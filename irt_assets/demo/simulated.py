@@ -15,10 +15,11 @@ from dagster import DagsterInstance
 
 from irt_assets.abilities.online import read_measures
 from irt_assets.adaptive.policy import Policy
+from irt_assets.adaptive.policy_decision import SET_POLICY, PolicyRequest
 from irt_assets.adaptive.sessions import Answer, Plans, begin_session
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.job_names import INVARIANTS_JOB, ITEM_ANALYSIS_JOB, KPI_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
+from irt_assets.decisions.deciding import decide
 from irt_assets.decisions.origin import initialise
 from irt_assets.demo.findings import Finding, compare
 from irt_assets.demo.running import FOREIGN_DATA, Jobs, OpenInstance, Say, write_lake
@@ -153,9 +154,8 @@ def load(database: Database, scales: list[SimulatedFiles], settings: Settings, s
         if scale_id == EXAM:
             _declare_exam(database, scales[-1].questions)
     last_month = Month(month_of(Month(month_of(datetime.now(UTC))).start - timedelta(days=1)))
-    set_policy(
-        database, Policy.from_yaml(POLICY), by="demo", reason="places new learners", effective_from=last_month.start
-    )
+    request = PolicyRequest.of(Policy.from_yaml(POLICY), last_month.start)
+    decide(database, SET_POLICY, request, by="demo", reason="places new learners")
 
 
 def _declare_exam(database: Database, questions: Path) -> None:

@@ -1,4 +1,4 @@
-"""The state of each month and scale, from what was judged of it and from what has changed since.
+"""The state of each month and scale, from the verdict on it and from later changes.
 
 No gate is evaluated here: their results are in `ledger.month_verdicts`. Dagster only tells which months are running.
 The dot that it shows on a checked asset stays green when a check fails. `month_classification` classifies the evidence.
@@ -79,7 +79,7 @@ def ledger_state(connection: psycopg.Connection, month: str, scale_id: str) -> M
 
 
 def gate_statuses(verdict: MonthVerdict) -> dict[str, GateStatus]:
-    """The results of the set gates by name, with the reason of those that were not judged."""
+    """The results of the set gates by name. A gate that was not judged has the reason why not."""
     is_old = verdict.step is not None and not verdict.gates
     why = "an earlier release judged it and kept no results: materialise the month again" if is_old else "not evaluated"
     return {
@@ -157,7 +157,7 @@ class _Facts:
         )
 
     def _attempt(self, month: str, scale: Scale) -> LatestAttempt | None:
-        return self.attempts.get((month, scale.scale_id, scale.engine))
+        return self.attempts.get(MonthAndEngine(month, scale.scale_id, scale.engine))
 
     def _failure(self, month: str, scale: Scale, snapshot: Snapshot) -> str | None:
         """Why the month could not be fitted or linked. A missing origin comes first, as more answers would not help."""
@@ -167,7 +167,7 @@ class _Facts:
         return staged.error if staged and staged.snapshot_hash == snapshot.snapshot_hash else None
 
     def _gates(self, month: str, scale: Scale, verdict: MonthVerdict, failure: str | None) -> dict[str, GateStatus]:
-        """The results of the gates that count: those of the latest attempt if it failed, otherwise all that there are.
+        """The results of the gates that count: only results of the latest attempt if it failed, otherwise all results.
 
         A gate without a result is one that nobody has evaluated yet, unless the month has reached its publication step:
         then it is newer than the month's results.
@@ -186,7 +186,7 @@ class _Facts:
         """Why the month of the scale is stale, by `QUESTIONS`."""
         scale_id = scale.scale_id
         verdict = self.verdicts.get((month, scale_id), NOTHING_JUDGED)
-        staged, linked = self._attempt(month, scale), self.linked.get((month, scale_id, scale.engine))
+        staged, linked = self._attempt(month, scale), self.linked.get(MonthAndEngine(month, scale_id, scale.engine))
         has_other_answers = scale_id in self.other_verdicts.get(month, ())
         found: dict[str, str | None] = {
             "other_answers": "its answers have changed since" if has_other_answers else None,
@@ -205,7 +205,7 @@ class _Facts:
             if verdict.step is not None and verdict.step.fit_id != linked.fit_id:
                 found["linked_alone"] = "it was linked again, but its publication step has not run since"
         for engine in scale.rules.publication.demands:
-            fit, on_scale = (of.get((month, scale_id, engine)) for of in (self.attempts, self.linked))
+            fit, on_scale = (of.get(MonthAndEngine(month, scale_id, engine)) for of in (self.attempts, self.linked))
             if engine != scale.engine and fit is not None and (on_scale is None or on_scale.fit_id != fit.fit_id):
                 found.setdefault("fitted_alone", f"it was fitted again by {engine}, but not linked since")
         return first_newer(found)

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_psychometrics.cells import Cells
 from resources.failures import PermanentFailure
 
 SPACE = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
@@ -51,11 +52,17 @@ def trim_cells(cells: pa.StringArray) -> pa.StringArray:
     return pc.utf8_trim(cells, characters=SPACE)
 
 
+def encode(cells: pa.StringArray) -> Cells:
+    """Return trimmed text, shape (N,), in the library's form; nulls are empty."""
+    texts = pc.fill_null(cells, "").dictionary_encode()
+    return Cells(texts.dictionary.to_pylist(), np.asarray(texts.indices).astype(np.int64))
+
+
 def find_shortened_ids(ids: pa.StringArray) -> set[str]:
-    """The ids that look like a long number as Excel shortens it for a cell: 2.026E+11."""
+    """Find the few ids that may be long numbers as Excel shortens them, such as 2.026E+11, for `describe_cells`."""
     if b"E+" not in _bytes(ids):
         return set()
-    return set(ids.filter(pc.match_substring_regex(ids, r"^\d(\.\d+)?E\+\d+$")).unique().drop_null().to_pylist())
+    return set(ids.filter(pc.match_substring(ids, "E+")).unique().drop_null().to_pylist())
 
 
 def _bytes(cells: pa.StringArray) -> bytes:

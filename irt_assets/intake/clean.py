@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.intake.cells import as_ids, as_text, find_shortened_ids, trim_cells
-from irt_assets.intake.choices import Choices, spellings
+from irt_assets.intake.cells import as_ids, as_text, encode, find_shortened_ids, trim_cells
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.scoring import (
     NUMBER,
@@ -22,14 +21,12 @@ from irt_assets.intake.scoring import (
     AsGiven,
     AsRecorded,
     ByKey,
-    Maxima,
     Scoring,
     Tally,
-    points,
 )
 from irt_assets.intake.sources import Batch, plain
 from irt_assets.intake.times import MISSING, parse_times
-from irt_psychometrics.commands import Files
+from irt_psychometrics.cells import MaxScores, OptionCounts
 
 MAX_ID_LENGTH = 600  # bytes: an index row of PostgreSQL holds 2,704 bytes, and an index row of DIF has four ids
 WHOLE_NUMBERS = {  # smallest value, largest value, reason for refusing other values
@@ -38,6 +35,7 @@ WHOLE_NUMBERS = {  # smallest value, largest value, reason for refusing other va
     "hints_used": (0, 2**31 - 1, "bad_hints"),
     "revision": (0, 2**53, "bad_revision"),
 }
+MAX_OPTIONS = 1_000  # options of an item that are counted
 DAY = 86_400 * 10**6  # microseconds
 IDS = ("attempt_id", "user_id", "item_id")
 NAMES = (*IDS, "session_id", "form_id", "topic_id", "scale_id", "testlet_id", "target_scale_id")
@@ -173,7 +171,7 @@ class Columns:
         if our_name is not None and (replaced := self._mapping.values.get(our_name)):
             cells = _replace(cells, replaced)
         if our_name in self.codes and cells.null_count > given.null_count:
-            self.codes[our_name].update(spellings(given.filter(pc.is_null(cells)).drop_null()))
+            self.codes[our_name].update(encode(given.filter(pc.is_null(cells)).drop_null()).counts())
         return cells
 
 
@@ -207,7 +205,7 @@ class Cleaner:
         self._nothing = 0  # number of cells without an answer
         self.shortened_ids: set[str] = set()
         keys = scoring.keys if isinstance(scoring, AsGiven | ByKey) else {}
-        self.choices = Choices(ByKey(keys).single)
+        self.choices = OptionCounts(ByKey(keys).single, MAX_OPTIONS)
 
     @property
     def no_answers(self) -> Counter[str]:
@@ -247,11 +245,11 @@ class Cleaner:
             keyed = _is_in(columns["item_id"], keys)
             right = pc.if_else(keyed, ByKey(keys).right(columns["item_id"], chosen), right)
             if isinstance(self._scoring, AsGiven):
-                self.choices.add(columns["item_id"], chosen)
+                self.choices.add(encode(columns["item_id"]), encode(chosen))
             unknown = pc.and_(pc.is_valid(columns["correct"]), pc.is_null(chosen))
             verdicts.refuse(pc.and_(keyed, unknown), "missing_response", columns["item_id"])
         if isinstance(self._scoring, ByKey):
-            self.choices.add(columns["item_id"], columns["correct"])
+            self.choices.add(encode(columns["item_id"]), encode(columns["correct"]))
             keyed = _is_in(columns["item_id"], self._scoring.keys)
             verdicts.refuse(
                 pc.and_(pc.invert(keyed), pc.is_valid(columns["correct"])), "missing_key", columns["item_id"]
@@ -305,10 +303,9 @@ class Cleaner:
 
         `right`: whether each answer is right by the column `correct`, which must agree.
         """
-        most, given = self._scoring.maxima.by_answer(items), np.asarray(pc.is_valid(cells))
-        scores = Files.whole_scores(points(cells), self._mapping.denominator)
+        most, given = self._scoring.maxima.of_rows(encode(items)), np.asarray(pc.is_valid(cells))
+        scores = encode(cells).scores(most, self._mapping.denominator, WORDS)
         verdicts.refuse(given & ~(scores >= 0), "bad_score", cells)
-        verdicts.refuse(np.asarray(_is_in(pc.utf8_lower(cells), WORDS)) & (most > 1), "bad_score", cells)
         verdicts.refuse((scores > most) & (most == 1), "max_score_unknown", cells)
         verdicts.refuse(scores > most, "score_above_max", cells)
         full = pa.array(scores == most, mask=~given)
@@ -326,7 +323,7 @@ class Cleaner:
     def _count(self, raw: _RawAnswers, verdicts: _Verdicts) -> None:
         items, cells = raw.columns["item_id"], raw.columns["correct"]
         if "score" in raw.columns:
-            undeclared = pa.array(self._scoring.maxima.by_answer(items) == 1)
+            undeclared = pa.array(self._scoring.maxima.of_rows(encode(items)) == 1)
             cells = pc.if_else(undeclared, pc.coalesce(raw.columns["score"], cells), cells)
         if not verdicts.sound.all():
             meant = pa.array(verdicts.sound)
@@ -357,10 +354,9 @@ class Cleaner:
             raw.columns.pop("score", None)
         elif "score" in raw.columns:
             self._dichotomise(raw)
-        elif declared := self._scoring.maxima.declared:
-            numbers = pc.fill_null(pc.match_substring_regex(raw.columns["correct"], NUMBER), False)
-            scored = Maxima(declared=declared).by_answer(raw.columns["item_id"]) > 1
-            self._move_to_scores(raw, pc.and_(numbers, pa.array(scored)))
+        elif declared := self._scoring.maxima.by_pattern:
+            scored = MaxScores(by_pattern=declared).of_rows(encode(raw.columns["item_id"])) > 1
+            self._move_to_scores(raw, pa.array(scored & ~np.isnan(encode(raw.columns["correct"]).points({}))))
         return raw
 
     def _replace_by_item(self, columns: dict[str, pa.Array]) -> None:
@@ -408,7 +404,7 @@ class Cleaner:
         raw.columns["correct"] = cells.take(pa.array(answered))
         self._replace_by_item(raw.columns)
         if self._scoring.maxima:
-            self._move_to_scores(raw, pa.array(self._scoring.maxima.by_answer(raw.columns["item_id"]) > 1))
+            self._move_to_scores(raw, pa.array(self._scoring.maxima.of_rows(encode(raw.columns["item_id"])) > 1))
         return raw
 
     def _named_columns(self) -> set[str]:

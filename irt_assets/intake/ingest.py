@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import Cleaner, Columns, Limits, Refusals
+from irt_assets.intake.library_files import refusals
 from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.intake.matrix import Patterns, item_columns
 from irt_assets.intake.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
@@ -43,7 +44,7 @@ from irt_assets.intake.sources import BadRow, Batch, Source, names_of, plain_row
 from irt_assets.intake.staging import Staging, wait_for_posts
 from irt_assets.intake.times import ZoneNeeded, find_zone
 from irt_assets.scales.item_keys import Key
-from irt_psychometrics.commands import Files
+from irt_psychometrics.cells import describe_cells
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import one_value
 
@@ -215,7 +216,7 @@ class AnswerSource:
                     f"{self.name}: times without a zone, such as {error.example}. Give their zone:"
                     " --zone Europe/Berlin, for example, or --zone UTC. Times with a zone are not changed."
                 ) from error
-            if scoring.maxima.declared:
+            if scoring.maxima.by_pattern:
                 self.items.update(pc.unique(cleaned.answers["item_id"]).to_pylist())
             report.read += len(cleaned.answers) + len(cleaned.refused.rows) + len(batch.bad)
             report.rejected.update(bad.reason for bad in batch.bad)
@@ -226,15 +227,12 @@ class AnswerSource:
                 patterns.add(cleaned.answers, scoring.maxima)
             yield batch, cleaned.answers
         self._check_scores(scoring)
-        report.notes += cleaner.choices.check(self.name, name_absent=by_key)
+        with refusals():
+            report.notes += cleaner.choices.notes(self.name, name_absent=by_key)
         if isinstance(scoring, AsGiven) and (keyed := self.tally.answers.keys() & scoring.keys.keys()):
             report.notes.append(f"{self.name}: scored by the keys in the bank: {quantity(len(keyed), 'item')}")
-        notes = (
-            Files.describe_shortened(cleaner.shortened_ids),
-            Files.describe_blanks(cleaner.no_answers),
-            *patterns.notes(),
-        )
-        report.notes += [f"{self.name}: {note}" for note in notes if note]
+        notes = describe_cells(cleaner.no_answers, cleaner.shortened_ids, *patterns.sums())
+        report.notes += [f"{self.name}: {note}" for note in notes]
 
     def _source_scoring(self, scoring: Scoring) -> Scoring:
         """Return the scoring rule with the recorded keys and the maximum scores that the mapping declares.
@@ -247,14 +245,14 @@ class AnswerSource:
             scoring = replace(scoring, keys=self.recorded_keys)
         if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
             return scoring
-        options = scoring.maxima.declared
+        options = scoring.maxima.by_pattern
         declared = {**options, **self._mapping.max_scores, **options}  # options come first and override the mapping
-        return replace(scoring, maxima=replace(scoring.maxima, declared=declared))
+        return replace(scoring, maxima=replace(scoring.maxima, by_pattern=declared))
 
     def declared_maxima(self, scoring: Scoring) -> dict[str, int]:
         """The maximum scores that this import declares, for the items with answers."""
         maxima = self._source_scoring(scoring).maxima
-        found = {item: maxima.declared_of(item) for item in self.items} if maxima.declared else {}
+        found = {item: maxima.fitting(item) for item in self.items} if maxima.by_pattern else {}
         return {item: most for item, most in found.items() if most}
 
     @property
@@ -388,14 +386,14 @@ def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Sc
     if not isinstance(scoring, AsGiven):
         return scoring
     recorded = {item: most for item, most in known_maxima(connection).items() if most}
-    return AsGiven(replace(scoring.maxima, recorded=recorded))
+    return AsGiven(replace(scoring.maxima, by_item=recorded))
 
 
 def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items: Collection[str]) -> None:
     """Raise TransientFailure if the maximum score of an item has changed since its answers were read."""
     if not isinstance(scoring, AsGiven):
         return
-    before = scoring.maxima.recorded
+    before = scoring.maxima.by_item
     for item, most in known_maxima(connection, items).items():
         if most != before.get(item):
             raise TransientFailure(

@@ -18,7 +18,7 @@ import pyarrow.json as pajson
 
 from irt_assets.intake import sources
 from irt_assets.intake.sources import BadRow, Batch, TextSource, check_columns
-from irt_psychometrics.commands import Files
+from irt_psychometrics.commands import parse_json as parse_strictly
 from resources.failures import PermanentFailure
 
 SAMPLE = 100  # lines that show which keys and types a block has
@@ -181,7 +181,7 @@ class _Number(float):
 
 def parse_json(text: str) -> Any:
     """Parse JSON, and keep the digits of its numbers. Raises ValueError with the reason if it cannot be stored."""
-    return Files.parse_json(text, parse_float=_Number)
+    return parse_strictly(text, parse_float=_Number)
 
 
 def _parse_object(line: str) -> dict[str, Any]:

@@ -4,13 +4,12 @@ This module defines their format, has the built-in presets, and finds the mappin
 values are applied in `clean`.
 """
 
-import re
 from collections.abc import Collection, Mapping as Map, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, reduce
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,14 +27,10 @@ from pydantic import (
 
 from irt_assets.intake.sources import names_of
 from irt_assets.intake.text_encoding import check_encoding
-from irt_psychometrics.commands import Files
+from irt_psychometrics.cells import ByPattern
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
-matches = Files.matches
-T = TypeVar("T")
-SPECIAL = re.compile(r"[*?[]")
-CHARACTER_CLASS = re.compile(r"\[!?\]?[^]]*\]")
 AUTO = "auto"
 PRESETS = ("own", "datashop", "assistments", "wide")
 MAX_YAML = 2**20  # bytes
@@ -103,32 +98,6 @@ class TimeRules(Rules):
     unit: Literal["s", "ms"] | None = None
     format: str | None = None
     order: str | None = None
-
-
-class ByPattern(Generic[T]):
-    """Values by names or patterns of columns, as in `matches`.
-
-    A column is compared only with its own name and with patterns that have the same beginning and, without `*`, the
-    same length, because a file may have thousands of columns, each with a value.
-    """
-
-    def __init__(self, values: Map[str, T]) -> None:
-        self._values = values
-        self._places = {name: place for place, name in enumerate(values)}
-        self._patterns: dict[tuple[str, int | None], list[str]] = {}
-        for name in values:
-            if start := SPECIAL.search(name):
-                lengths = {None} if "*" in name else {len(CHARACTER_CLASS.sub("?", name))}
-                for length in lengths | ({len(name)} if "?" in name else set()):
-                    self._patterns.setdefault((name[: start.start()], length), []).append(name)
-        self._lengths = {len(beginning) for beginning, _ in self._patterns}
-
-    def fitting(self, column: str) -> list[T]:
-        """Return the values whose name or pattern matches the column, in their order."""
-        keys = ((column[:n], length) for n in self._lengths for length in (None, len(column)))
-        patterns = chain.from_iterable(self._patterns.get(key, ()) for key in keys)
-        names = {pattern for pattern in patterns if matches(column, pattern)} | ({column} & self._values.keys())
-        return [self._values[name] for name in sorted(names, key=self._places.__getitem__)]
 
 
 class FileRules(Rules):

@@ -1,23 +1,20 @@
 """The columns of a matrix that are items, and patterns in the answers that deserve a look."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.intake.cells import as_text, trim_cells
-from irt_assets.intake.choices import spellings
-from irt_assets.intake.mapping import Binding, ByPattern
-from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Maxima, Scoring, points
+from irt_assets.intake.cells import as_text, encode, trim_cells
+from irt_assets.intake.mapping import Binding
+from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Scoring
 from irt_assets.intake.sources import Batch
-from irt_psychometrics.commands import Files
+from irt_psychometrics.cells import ByPattern, Cells, FirstRows, MaxScores
 
 MAX_VALUES = 200
-FIRST_ROWS = 1_000  # rows that show which columns are totals or numbers of rows
 
 
 class MatrixColumns(NamedTuple):
@@ -51,20 +48,18 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     wide = binding.mapping.wide
     assert wide is not None
     values: dict[str, Counter[str]] = {}
-    first: dict[str, np.ndarray] = {}
+    first = FirstRows()
     for batch in batches:
         mapped = {name for names in binding.columns.values() for name in names}
         for name, cells in zip(batch.rows.schema.names, batch.rows.columns, strict=True):
             if name not in mapped:
                 null_values = binding.null_values_of(name)
                 texts = trim_cells(as_text(cells, name))
+                if name not in values:
+                    first.add(name, encode(texts.slice(0, first.SIZE)))
                 _count_values(values.setdefault(name, Counter()), texts, null_values)
-                if name not in first:
-                    first[name] = points(texts.slice(0, FIRST_ROWS))
-    derived: dict[str, str] = {}
-    if "*" in wide.items and not isinstance(scoring, ByKey) and first:
-        derived = Files.derived_columns([*first], np.column_stack([*first.values()]))
-        derived = {name: why for name, why in derived.items() if not scoring.maxima.names_item(name)}
+    guessed = "*" in wide.items and not isinstance(scoring, ByKey)
+    derived = first.derived(scoring.maxima) if guessed else {}
     used = {name: counts for name, counts in values.items() if name not in derived}
     if isinstance(scoring, ByKey):
         items = [name for name in values if name in scoring.keys]
@@ -82,16 +77,14 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
             for name, counts in used.items()
             if _are_scores(counts, words)
             or (
-                ((most := maxima.of_item(name)) > 1)
-                and (maxima.names_item(name) or 2 * _in_range(counts, most, by) >= counts.total() > 0)
+                ((most := maxima[name]) > 1)
+                and (name in maxima or 2 * _in_range(counts, most, by) >= counts.total() > 0)
             )
         ]
     highest = {
-        name: max(int(float(text)) for text in counts)
+        name: int(max(points))
         for name, counts in used.items()
-        if any(re.match(r"^0+(\.0*)?$", text) for text in counts)
-        and scoring.maxima.of_item(name) == 1
-        and _are_points(counts)
+        if scoring.maxima[name] == 1 and _are_points(counts) and 0 in (points := _points(counts))
     }
     are_items = {*items}
     return MatrixColumns(
@@ -107,15 +100,13 @@ def _count_values(counts: Counter[str], cells: pa.StringArray, null_values: Sequ
     if len(counts) > MAX_VALUES:
         return
     nothing = pc.is_in(cells, pa.array(["", *null_values], pa.string()))
-    counts.update(spellings(pc.utf8_lower(cells.filter(pc.invert(nothing)).drop_null())))
+    counts.update(encode(pc.utf8_lower(cells.filter(pc.invert(nothing)).drop_null())).counts())
 
 
 def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
-    number = {text: Files.points(text) for text in counts}  # not f and t: they are more often a gender or an option
-    scores = {text for text, x in number.items() if x in (0, 1)} | {word for word in words if word in counts}
-    right_or_wrong = sum(counts[text] for text in scores)
-    some_wrong = any(x == 0 for x in number.values())
-    return right_or_wrong == counts.total() or (right_or_wrong >= counts.total() / 2 and some_wrong)
+    points = _points(counts)  # not f and t: they are more often a gender or an option
+    scores = [n for (text, n), x in zip(counts.items(), points, strict=True) if x in (0, 1) or text in words]
+    return sum(scores) == counts.total() or (sum(scores) >= counts.total() / 2 and 0 in points)
 
 
 def _are_points(counts: Counter[str]) -> bool:
@@ -123,9 +114,13 @@ def _are_points(counts: Counter[str]) -> bool:
 
 
 def _in_range(counts: Counter[str], most: int, denominator: int = 1) -> int:
-    """Number of cells that, times the denominator, are whole numbers from 0 to `most`."""
-    numbers = {text: float(text) for text in counts if re.match(r"^\d+(\.\d*)?$", text)}
-    return sum(counts[text] for text, n in numbers.items() if Files.whole_scores(n, denominator) <= most)
+    """Count the cells that, times the denominator, are whole numbers from 0 to `most`."""
+    scores = Cells([*counts], np.arange(len(counts))).scores(most, denominator, words={})
+    return sum(n for n, x in zip(counts.values(), scores, strict=True) if 0 <= x <= most)
+
+
+def _points(counts: Counter[str]) -> list[float]:
+    return Cells([*counts], np.arange(len(counts))).points().tolist()
 
 
 class Patterns:
@@ -135,25 +130,25 @@ class Patterns:
     def __init__(self) -> None:
         self._sums: dict[str, list[pa.Table]] = {"user_id": [], "item_id": []}
 
-    def add(self, answers: pa.RecordBatch, maxima: Maxima) -> None:
+    def add(self, answers: pa.RecordBatch, maxima: MaxScores) -> None:
         """Add answers as `Cleaner.clean` returns them."""
         points = pc.cast(answers["correct"], pa.int64())
         if "score" in answers.schema.names:
             points = pc.coalesce(pc.cast(answers["score"], pa.int64()), points)
-        most = pa.array(maxima.by_answer(answers["item_id"])).cast(pa.int64())
+        most = pa.array(maxima.of_rows(encode(answers["item_id"]))).cast(pa.int64())
         n = pa.repeat(1, len(answers))
         for name, sums in self._sums.items():
             rows = pa.table([answers[name], points, most, n, points, most], names=[*COLUMNS])
             sums.append(_add_up(rows))
 
-    def notes(self) -> list[str]:
-        """Return the sentences for the report, empty if a pattern does not occur."""
+    def sums(self) -> tuple[Any, ...]:
+        """Return the arguments of `describe_cells` from `possible` on."""
         if not self._sums["user_id"]:
-            return []
+            return (*[np.empty(0, dtype=np.int64)] * 3, [])
         learners, items = (_add_up(pa.concat_tables(sums)) for sums in self._sums.values())
-        totals = (learners[name].to_numpy() for name in ("possible", "points", "n"))
+        possible, totals, n = (learners[name].to_numpy() for name in ("possible", "points", "n"))
         rows = zip(*(items[name].to_pylist() for name in ("name", "n", "high", "most")), strict=True)
-        return [Files.describe_zeros(*totals), Files.describe_unreached(rows)]
+        return possible, totals, n, rows
 
 
 COLUMNS = {"name": "", "points": "sum", "possible": "sum", "n": "sum", "high": "max", "most": "max"}

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from irt_assets.intake import matrix, words
+from irt_assets.intake import words
 from irt_assets.intake.mapping import TimeRules
 from irt_assets.intake.reshape import FILE, ROW
 from irt_assets.intake.scoring import MIN_MARKS
 from irt_assets.intake.times import MISSING, parse_times
-from irt_psychometrics.commands import Files
+from irt_psychometrics.cells import Cells, FirstRows
 from irt_psychometrics.items import MAX_SCORE
 
 POINTS = r"([+-]?\d+(?:[.,]\d+)?) *(?:/|of|out of) *(\d+(?:[.,]\d+)?)"
@@ -288,8 +288,10 @@ def answer_columns(columns: Sequence[Column]) -> list[Column]:
 
 def derived(columns: Sequence[Column]) -> dict[str, str]:
     """Find the columns that are totals or numbers of rows: name → description."""
-    cells = [pd.to_numeric(pd.Series(c.cells[: matrix.FIRST_ROWS]), errors="coerce") for c in columns]
-    return Files.derived_columns([c.name for c in columns], np.column_stack(cells)) if cells else {}
+    first = FirstRows()
+    for column in columns:
+        first.add(column.name, Cells.of(column.cells))
+    return first.derived()
 
 
 # -- values -----------------------------------------------------------------------------------------

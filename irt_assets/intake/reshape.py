@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.intake.cells import as_text, trim_cells
-from irt_assets.intake.mapping import ByPattern, Mapping
+from irt_assets.intake.mapping import Mapping
 from irt_assets.intake.sources import Batch, Source, names_of
+from irt_psychometrics.cells import ByPattern
 from resources.failures import PermanentFailure
 
 FILE, ROW = "#file", "#row"

@@ -1,15 +1,13 @@
 """Scoring rules: scores as given, points with a pass mark, or choices with a key.
 
-This module has these rules, the maximum scores of items, the entry of each rule in an item's record, and the check that
-a file's scores fit a rule.
+This module has these rules, the entry of each rule in an item's record, and the check that a file's scores fit a rule.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping as Map, Sequence
+from collections.abc import Mapping as Map, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.intake.choices import spellings
-from irt_assets.intake.library_files import open_rows, refusals
-from irt_assets.intake.mapping import ByPattern
+from irt_assets.intake.cells import encode
+from irt_assets.intake.library_files import FILES, open_rows, refusals
 from irt_assets.scales.item_keys import Key
+from irt_psychometrics.cells import MaxScores
 from irt_psychometrics.commands import Files
-from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 WORDS = {"false": 0.0, "true": 1.0, "f": 0.0, "t": 1.0}
@@ -33,51 +30,13 @@ MAX_POINTS = 20  # a column of larger numbers is an age or a sum and not an item
 
 
 @dataclass(frozen=True)
-class Maxima:
-    """Maximum scores of scored items.
-
-    Attributes:
-        recorded: item → maximum score in the bank.
-        declared: name or pattern of items → maximum score that an import declares.
-    """
-
-    recorded: Map[str, int] = field(default_factory=dict)
-    declared: Map[str, int] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return any(most > 1 for most in chain(self.recorded.values(), self.declared.values()))
-
-    def declared_of(self, item: str) -> int | None:
-        """The maximum score that the import declares for an item, by its name or else by the first matching pattern.
-
-        Returns None if the import declares no maximum.
-        """
-        return self.declared.get(item) or next(iter(self._by_pattern.fitting(item)), None)
-
-    @cached_property
-    def _by_pattern(self) -> ByPattern[int]:
-        return ByPattern(self.declared)
-
-    def names_item(self, item: str) -> bool:
-        """Whether a maximum score is recorded or declared for the item by name, and not only by a pattern."""
-        return item in self.recorded or item in self.declared
-
-    def of_item(self, item: str) -> int:
-        return self.recorded.get(item) or self.declared_of(item) or 1
-
-    def by_answer(self, items: pa.StringArray) -> np.ndarray:
-        """Maximum score of each answer's item, shape (N,); 1 if neither the bank nor the import has one."""
-        return _by_distinct_text(items, self.of_item, 1.0)
-
-
-@dataclass(frozen=True)
 class AsGiven:
     """Scores are 0 and 1, or from 0 to the maximum score of an item in `maxima`.
 
     If an item has a key in `keys`, the chosen option is scored and no score is read (see `clean`).
     """
 
-    maxima: Maxima = Maxima()
+    maxima: MaxScores = field(default_factory=MaxScores)
     keys: Map[str, Key] = field(default_factory=dict)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
@@ -96,13 +55,11 @@ class FromPoints:
 
     at: float | None
     tops: dict[str, float] = field(default_factory=dict)
-    maxima: ClassVar[Maxima] = Maxima()
+    maxima: ClassVar[MaxScores] = MaxScores()
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         numbers = points(cells)
-        marks = _by_distinct_text(
-            items, lambda item: self.tops.get(item, np.nan) if self.at is None else self.at, np.nan
-        )
+        marks = encode(items).map(lambda item: self.tops.get(item, np.nan) if self.at is None else self.at)
         return pa.array(numbers >= marks, mask=~(numbers >= 0) | np.isnan(marks))
 
     def record(self, item: str) -> dict[str, Key]:
@@ -115,7 +72,7 @@ class ByKey:
     """An answer is right if the item's key has the chosen option. `keys`: item → key (see `responses.item_keys`)."""
 
     keys: Map[str, Key]
-    maxima: ClassVar[Maxima] = Maxima()
+    maxima: ClassVar[MaxScores] = MaxScores()
 
     @cached_property
     def single(self) -> dict[str, str]:
@@ -148,7 +105,7 @@ class AsRecorded:
         marks: item → pass mark.
     """
 
-    maxima: Maxima = Maxima()
+    maxima: MaxScores = field(default_factory=MaxScores)
     keys: Map[str, Key] = field(default_factory=dict)
     marks: Map[str, float] = field(default_factory=dict)
 
@@ -161,15 +118,15 @@ class AsRecorded:
         recorded = {item: most for item, rule, key, most in records if most and not (rule or key)}
         keys = {item: key for item, _, key, _ in records if key and choices}
         marks = {item: float(rule.partition("=")[2]) for item, rule, _, _ in records if rule}
-        return cls(Maxima(recorded), keys, marks)
+        return cls(MaxScores(recorded), keys, marks)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)
         if not self.marks:
             return given
-        marks = pa.array(self.marks.values(), pa.float64()).take(pc.index_in(items, pa.array(self.marks, pa.string())))
-        numbers = pc.fill_null(pc.match_substring_regex(cells, NUMBER), False)
-        return pc.if_else(pc.and_(numbers, pc.is_valid(marks)), pc.greater_equal(points(cells), marks), given)
+        numbers = encode(cells).points({})
+        marks = encode(items).map(lambda item: self.marks.get(item, np.nan))
+        return pc.if_else(pa.array(~np.isnan(numbers + marks)), pa.array(numbers >= marks), given)
 
     def record(self, item: str) -> dict[str, Key]:  # noqa: ARG002
         """No entries: the record does not change."""
@@ -200,7 +157,7 @@ def scoring_of(
     if keys and not (dichotomise or max_scores):
         return ByKey(keys)
     if dichotomise is None:
-        return AsGiven(Maxima(declared=max_scores))
+        return AsGiven(MaxScores(by_pattern=max_scores))
     if dichotomise == "full":
         return FromPoints(None)
     mark = dichotomise.removeprefix("at=")
@@ -213,20 +170,13 @@ def scoring_of(
 
 
 def max_scores_of(options: Sequence[str]) -> dict[str, int]:
-    """Parse the options `--max-score ITEM=M`, or `M` for all items. Returns item or pattern → maximum score.
+    """Read the options `--max-score` (see `Files.max_scores`). Returns item or pattern → maximum score.
 
     Raises PermanentFailure if an option has another form, or M is out of range.
     """
-    found = {}
-    for option in options:
-        name, _, most = option.rpartition("=") if "=" in option else ("*", "", option)
-        if not name or not most.isdecimal() or not 1 <= int(most) <= MAX_SCORE:
-            raise PermanentFailure(
-                f"--max-score {option}: it must be M for all items or ITEM=M for an item or a pattern, with a highest "
-                f"score from 1 to {MAX_SCORE}, such as 4, q7=4 or 'essay_*=5'"
-            )
-        found[name] = int(most)
-    return found
+    with refusals():
+        found = FILES.max_scores(*options)
+    return {**found.by_pattern, **found.by_item}
 
 
 def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
@@ -240,14 +190,7 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
 
 def points(cells: pa.StringArray) -> np.ndarray:
     """The cells as float64; NaN if a cell is empty, or neither a finite number nor a word for right or wrong."""
-    return _by_distinct_text(cells, partial(Files.points, words=WORDS), np.nan)
-
-
-def _by_distinct_text(texts: pa.StringArray, function: Callable[[str], float], otherwise: float) -> np.ndarray:
-    """The value of `function` for each text as float64; `otherwise` for nulls. A file has few distinct texts."""
-    encoded = texts.dictionary_encode()
-    values = [*map(function, encoded.dictionary.to_pylist()), otherwise]
-    return np.array(values, dtype=np.float64)[np.asarray(pc.fill_null(encoded.indices, -1))]
+    return encode(cells).points(WORDS)
 
 
 @dataclass
@@ -270,7 +213,7 @@ class Tally:
 
     def add(self, items: pa.StringArray, cells: pa.StringArray) -> None:
         numbers = points(cells)
-        self.answers.update(spellings(items.drop_null()))
+        self.answers.update(encode(items.drop_null()).counts())
         self.between += int(((numbers > 0) & (numbers < 1)).sum())
         self.below += int(((numbers < 0) & (numbers >= -1)).sum())
         if (more := numbers > 1).any():

@@ -52,7 +52,7 @@ def every_month_is_green(context: InvariantContext) -> Findings:
 
 @invariant(
     kind="months",
-    protects="What the ledger says about a month is what its set gates say: pages, alerts and the exporter read it.",
+    protects="The ledger has the results of a month's set gates: pages, alerts and the exporter read them.",
     fix="Materialise the month again, which judges it. If earlier months were published or corrected since, the "
     "comparison with them has changed; otherwise find out who changed the table: only the platform writes it.",
     note=f"An evaluation judges {MONTHS_AT_ONCE} months of scales again, in turn, and every month with an open "

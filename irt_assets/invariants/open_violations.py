@@ -31,6 +31,7 @@ SEVERITY: Mapping[str, Severity] = {
     "score_tables_match_their_hash": "error",
     "issued_scores_agree_with_their_tables": "error",
     "forms_and_adaptive_tests_have_different_names": "error",
+    "decisions_are_valid_and_name_no_learner": "error",
     "every_learner_with_answers_has_an_ability": "error",
     "runs_agree_on_abilities": "error",
     "verdicts_follow_from_answers_and_rules": "error",

@@ -2,6 +2,9 @@
 
 from math import inf
 
+from pydantic import ValidationError
+
+from irt_assets.decision_kinds import KINDS
 from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.anchors import hash_of_anchors
 from irt_assets.ledger.audit import (
@@ -14,9 +17,11 @@ from irt_assets.ledger.audit import (
     values_now,
     versions_of_a_new_model,
 )
+from irt_assets.ledger.decision_rows import ids_in_decisions, read_decisions
 from irt_assets.ledger.decisions import decided_anchors
 from irt_assets.ledger.fitted_items import topics_without_items
 from irt_psychometrics.items import ItemRow
+from resources.postgres.distinctive_ids import is_distinctive
 
 
 @invariant(
@@ -213,3 +218,25 @@ def every_scale_and_topic_is_covered(context: InvariantContext) -> Findings:
     for (scale_id, topic), n in topics_without_items(context.connection).items():
         if context.scales[scale_id].initialised:
             yield Violation(f"topic {topic} of scale {scale_id}", f"none of its {n} items is published", "at least one")
+
+
+@invariant(
+    kind="decisions",
+    protects="Decisions can be read and undone years later, and erased learners are named in no decision.",
+    fix="Find out who changed the row: decisions are only ever added. Restore it from a backup.",
+    note="Values are read with the model of their kind. An id is found if it is not an ordinary word.",
+)
+def decisions_are_valid_and_name_no_learner(context: InvariantContext) -> Findings:
+    for decision in read_decisions(context.connection):
+        subject = f"decision {decision.decision_id}"
+        if kind := KINDS.get(decision.kind):
+            try:
+                kind.value.model_validate(decision.value)
+            except ValidationError as error:
+                fields = ", ".join(".".join(map(str, fault["loc"])) or "value" for fault in error.errors())
+                yield Violation(subject, f"invalid: {fields}", f"a value of the kind “{decision.kind}”")
+        else:
+            yield Violation(subject, f"unknown kind “{decision.kind}”", f"one of: {', '.join(KINDS)}")
+    for number, user_id in ids_in_decisions(context.connection):
+        if is_distinctive(context.connection, user_id):
+            yield Violation(f"decision {number}", "the id of a learner", "no learner is named")

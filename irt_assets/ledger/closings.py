@@ -9,8 +9,10 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg.types.json import Jsonb
+from pydantic import BaseModel
 
 from irt_assets.common.partitions import Month
+from irt_assets.ledger.decision_rows import DecisionRow, Entry, append_decisions
 from irt_assets.responses.closing_records import NEWEST, ClosedMonth, read_closed
 from irt_assets.responses.snapshot import Snapshot
 from resources.cluster.relational import holds_log
@@ -19,6 +21,13 @@ from resources.postgres.database import first_column, named_rows
 NIGHTLY = "nightly"
 MIN_SHARE_OF_ITEM = 0.05
 """An item is named if more than this share of its answers has changed."""
+REOPEN = "reopen a month"
+
+
+class Reopened(BaseModel):
+    """Value of a decision that reopens a month: the hash of the file with which the month had closed."""
+
+    snapshot_hash: str
 
 
 def close_month(connection: psycopg.Connection, snapshot: Snapshot, scales: Collection[str]) -> list[str]:
@@ -45,14 +54,26 @@ def close_month(connection: psycopg.Connection, snapshot: Snapshot, scales: Coll
     return [scale for (scale,) in rows]
 
 
+def reopening(closed: ClosedMonth) -> Entry:
+    """Entry of the decision that reopens a closed month."""
+    return Entry(closed.scale_id, Reopened(snapshot_hash=closed.snapshot_hash), window=closed.month)
+
+
 def reopen_months(connection: psycopg.Connection, closed: Iterable[ClosedMonth], *, by: str, reason: str) -> None:
-    """Record that a person reopened closed months, in the caller's transaction."""
-    connection.cursor().executemany(
-        f"""INSERT INTO month_state
-              (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
-            SELECT month, scale_id, 'reopened', %(by)s, %(reason)s, snapshot_hash, rules, items, test_accounts
-            FROM {NEWEST} n WHERE (month, scale_id, state) = (%(month)s, %(scale)s, 'closed')""",
-        [{"month": record.month, "scale": record.scale_id, "by": by, "reason": reason} for record in closed],
+    """Record that a person reopens closed months, in the transaction of another decision."""
+    mark_reopened(connection, append_decisions(connection, REOPEN, map(reopening, closed), by=by, reason=reason))
+
+
+def mark_reopened(connection: psycopg.Connection, decisions: Iterable[DecisionRow]) -> None:
+    """Open the closed months that these decisions reopen."""
+    connection.execute(
+        f"""INSERT INTO month_state (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items,
+                                     test_accounts, decision_id)
+            SELECT month, scale_id, 'reopened', d.decided_by, d.reason, snapshot_hash, rules, items, test_accounts,
+                   d.decision_id
+            FROM {NEWEST} n JOIN decision d USING (scale_id)
+            WHERE d.decision_id = ANY(%s) AND d."window" = month AND state = 'closed'""",
+        ([decision.decision_id for decision in decisions],),
     )
 
 

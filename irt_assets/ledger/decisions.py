@@ -4,7 +4,7 @@ A decision is never changed; it can be undone by a later one. It stands until it
 proposal again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -36,13 +36,14 @@ class Decision:
     Attributes:
         window: the month, or FIRST:LAST, that made the proposal. For drop_anchor and restore_anchor it is the first
             month without or with the anchor; otherwise it is empty.
-        item_id: the item; for scores and equating the form.
-        kind: accept, reject or undo (a proposal), drop_anchor or restore_anchor, withdrawn or restored (an item),
-            rekey (an item's key; the reason begins with the former and the new key), scores (a form's score table; the
-            reason begins with its number), equating (of a form), or standard (a pass mark); the last three with undo_,
-            if a decision was undone.
+        item_id: the item or test; for scores, equating and form the form; empty for other decisions on a scale.
+        kind: name of a kind in `irt_assets.decision_kinds`, or accept, reject or undo (a proposal), drop_anchor or
+            restore_anchor, or the subject of a decision on a scale (see `scales.scale_decisions`): key, scores (a
+            score table), equating, form, standard (a pass mark), model, guessing, a rule, …; with undo_ if a decision
+            was undone. The reason of a decision on a scale begins with its value.
         stands: whether this is the last decision on its proposal, and no later proposal for the item was accepted.
             Set by `newest_decisions` only.
+        decision_id: number in the table `decision`, or None if the decision is in another table.
     """
 
     window: str
@@ -54,11 +55,12 @@ class Decision:
     effective_from: datetime | None
     at: datetime
     stands: bool = False
+    decision_id: int | None = None
 
     @property
     def subject(self) -> str:
-        """The subject in words: window/item for a proposal or an anchor, otherwise the item."""
-        return f"{self.window}/{self.item_id}" if self.window else self.item_id
+        """The subject in words: window/item for a proposal or an anchor, otherwise the item, test or month."""
+        return "/".join(filter(None, (self.window, self.item_id)))
 
     @property
     def in_force_from(self) -> str:
@@ -94,18 +96,19 @@ def newest_decisions(
     month: str | None = None,
     scale_id: str | None = None,
     item_id: str | None = None,
+    item_kinds: Collection[str] = (),
 ) -> list[Decision]:
     """The last decisions on the month, scale and item (None: any), newest first.
 
-    Withdrawals and restorations of items and decisions on keys and score tables belong to no month, so they are left
-    out if `month` is given.
+    Decisions on the use of items, keys, tests and score tables belong to no month, so they are left out if `month` is
+    given. `item_kinds`: kinds of decisions on items, if `item_id` is given; a test may have the name of an item.
     """
     return records(
         connection,
         Decision,
-        """SELECT "window", scale_id, item_id, kind, by, reason, effective_from, at, stands FROM (
-               SELECT month AS window, scale_id, item_id, decision AS kind, decision_id, decided_by AS by, reason,
-                      effective_from, decided_at AS at,
+        """SELECT "window", scale_id, item_id, kind, by, reason, effective_from, at, stands, decision_id FROM (
+               SELECT month AS window, scale_id, item_id, decision AS kind, decision_id AS place, decided_by AS by,
+                      reason, effective_from, decided_at AS at, NULL::bigint AS decision_id,
                       decision IN ('accept', 'reject') AND NOT EXISTS (
                         SELECT FROM release_decision n
                         WHERE (n.scale_id, n.item_id) = (d.scale_id, d.item_id) AND n.decision_id > d.decision_id
@@ -115,28 +118,27 @@ def newest_decisions(
                  AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
                  AND (%(item)s::text IS NULL OR item_id = %(item)s)
                UNION ALL
-               SELECT '', scale_id, item_id, state, status_id, decided_by, reason, effective_from, decided_at, false
-               FROM item_status JOIN question USING (item_id)
-               WHERE %(month)s::text IS NULL AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
-                 AND (%(item)s::text IS NULL OR item_id = %(item)s)
-               UNION ALL
-               SELECT '', scale_id, substr(subject, 5), 'rekey', decision_id, decided_by,
-                      (value::jsonb->>'change') || ': ' || reason, NULL, decided_at, false
-               FROM scale_decision
-               WHERE subject LIKE 'key:%%' AND %(month)s::text IS NULL
+               SELECT coalesce("window", ''), scale_id, subject, kind, decision_id, decided_by, reason, effective_from,
+                      decided_at, decision_id, false
+               FROM decision
+               WHERE (%(month)s::text IS NULL OR "window" = %(month)s)
                  AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
-                 AND (%(item)s::text IS NULL OR subject = 'key:' || %(item)s)
+                 AND (%(item)s::text IS NULL OR subject = %(item)s AND kind = ANY(%(item_kinds)s))
                UNION ALL
-               SELECT '', scale_id, substr(subject, strpos(subject, ':') + 1),
-                      CASE WHEN value = 'null' OR value::jsonb->>'undoes' IS NOT NULL THEN 'undo_' ELSE '' END
+               SELECT '', scale_id,
+                      CASE WHEN subject LIKE '%%:%%' THEN substr(subject, strpos(subject, ':') + 1) ELSE '' END,
+                      CASE WHEN value = 'null' OR known->>'undoes' IS NOT NULL THEN 'undo_' ELSE '' END
                         || split_part(subject, ':', 1), decision_id, decided_by,
-                      concat('table ' || (value::jsonb->>'table') || ': ', 'to ' || (value::jsonb->>'old') || ': ')
-                        || reason, NULL, decided_at, false
-               FROM scale_decision
-               WHERE subject ~ '^(scores|equating):|^standard$' AND %(month)s::text IS NULL AND %(item)s::text IS NULL
-                 AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
-               ORDER BY at DESC, decision_id DESC LIMIT %(limit)s) newest""",
-        {"month": month, "scale": scale_id, "item": item_id, "limit": limit},
+                      concat((known->>'change') || ': ', 'table ' || (known->>'table') || ': ',
+                             'to ' || (known->>'old') || ': ', plain || ': ') || reason,
+                      CASE WHEN plain IS NOT NULL THEN effective_from END, decided_at, NULL, false
+               FROM scale_decision CROSS JOIN LATERAL (
+                 SELECT CASE WHEN value LIKE '{%%' THEN value::jsonb END AS known,
+                        CASE WHEN value NOT LIKE '{%%' AND value <> 'null' THEN value END AS plain) parts
+               WHERE %(month)s::text IS NULL AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
+                 AND (%(item)s::text IS NULL OR subject = 'key:' || %(item)s)
+               ORDER BY at DESC, place DESC LIMIT %(limit)s) newest""",
+        {"month": month, "scale": scale_id, "item": item_id, "item_kinds": [*item_kinds], "limit": limit},
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
@@ -40,20 +40,24 @@ class FitInUse:
     rules: dict[str, Any]
 
 
-MonthAndEngine = tuple[str, str, str]
-"""Month, scale and engine."""
+class MonthAndEngine(NamedTuple):
+    """A month of a scale and an engine, as a key."""
+
+    month: str
+    scale_id: str
+    engine: str
 
 
 def latest_attempts(connection: psycopg.Connection, months: Collection[str]) -> dict[MonthAndEngine, LatestAttempt]:
     """The latest attempt to fit each of the months, by month, scale and engine."""
     rows = connection.execute(
-        f"""SELECT month, scale_id, engine, fit_id, snapshot_hash, coalesce(spec->'eligibility', '{{}}'), {FIT_SETTINGS},
-                   coalesce(spec->'misfit'->'reference' = 'null', false), error
+        f"""SELECT month, scale_id, engine, fit_id, snapshot_hash, coalesce(spec->'eligibility', '{{}}'),
+                   {FIT_SETTINGS}, coalesce(spec->'misfit'->'reference' = 'null', false), error
             FROM {LATEST_STAGED} s WHERE month = ANY(%s)""",
         ([*months],),
     )
     return {
-        (month, scale_id, engine): LatestAttempt(
+        MonthAndEngine(month, scale_id, engine): LatestAttempt(
             fit_id, snapshot_hash, rules, FitSettings.from_json(made_with, fit_id), is_reference, error
         )
         for month, scale_id, engine, fit_id, snapshot_hash, rules, made_with, is_reference, error in rows
@@ -62,7 +66,7 @@ def latest_attempts(connection: psycopg.Connection, months: Collection[str]) -> 
 
 def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> LatestAttempt | None:
     """The latest attempt of an engine to fit a month of a scale, or None."""
-    return latest_attempts(connection, [month]).get((month, scale_id, engine))
+    return latest_attempts(connection, [month]).get(MonthAndEngine(month, scale_id, engine))
 
 
 def fits_in_use(connection: psycopg.Connection, months: Collection[str]) -> dict[MonthAndEngine, FitInUse]:
@@ -72,7 +76,10 @@ def fits_in_use(connection: psycopg.Connection, months: Collection[str]) -> dict
             FROM {MONTHS_IN_USE} m WHERE month = ANY(%s)""",
         ([*months],),
     )
-    return {(month, scale_id, engine): FitInUse(fit_id, rules) for month, scale_id, engine, fit_id, rules in rows}
+    return {
+        MonthAndEngine(month, scale_id, engine): FitInUse(fit_id, rules)
+        for month, scale_id, engine, fit_id, rules in rows
+    }
 
 
 def months_made_with(

@@ -1,7 +1,7 @@
-"""Read and write what was judged of a month of a scale: the results of its set gates, and its publication step.
+"""Read and write the verdict on a month of a scale: the results of its set gates, and its publication step.
 
 A row of `month_verdict` is written by whoever judges: the checks of an asset, the publication step, and whoever judges
-months again. `gates.month_status` derives the state of a month from the row and from what has changed since.
+months again. `gates.month_status` derives the state of a month from the row and from later changes.
 """
 
 from collections.abc import Collection, Mapping
@@ -58,7 +58,7 @@ NOTHING_JUDGED = MonthVerdict({}, None)
 
 
 def read_verdicts(connection: psycopg.Connection, months: Collection[str]) -> dict[tuple[str, str], MonthVerdict]:
-    """What was judged of each of the months on each scale, by month and scale, without the numbers of gates."""
+    """Read the verdict on each of the months on each scale, by month and scale, without the numbers of gates."""
     rows = named_rows(
         connection,
         """SELECT month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at,
@@ -71,7 +71,7 @@ def read_verdicts(connection: psycopg.Connection, months: Collection[str]) -> di
 
 
 def read_verdict(connection: psycopg.Connection, month: str, scale_id: str) -> MonthVerdict:
-    """What was judged of the month of the scale, without the numbers of gates."""
+    """Read the verdict on the month of the scale, without the numbers of gates."""
     return read_verdicts(connection, [month]).get((month, scale_id), NOTHING_JUDGED)
 
 

@@ -20,7 +20,7 @@ from irt_assets.ledger.testlets import EffectsInForce, effects_in_force
 from irt_assets.scales.item_status import Withdrawals, read_withdrawals
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import ParameterErrors
-from resources.postgres.database import first_column, named_rows
+from resources.postgres.database import first_column, named_rows, one_value
 from resources.postgres.warehouse import read_frame
 from resources.version import code_version
 
@@ -102,6 +102,15 @@ def ends_of_sets(connection: psycopg.Connection, scale_id: str, before: datetime
              UNION ALL SELECT scale_id, effective_from FROM testlet_sd_publication) published
            WHERE scale_id = %s AND effective_from <= %s ORDER BY 1 DESC LIMIT %s""",
         (scale_id, before, most),
+    )
+
+
+def newest_publication(connection: psycopg.Connection, scale_id: str, at: datetime) -> int | None:
+    """Return the number of the scale's last publication in force at `at`, which another set changes."""
+    return one_value(
+        connection,
+        "SELECT max(publication_id) FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
+        (scale_id, at),
     )
 
 

@@ -25,6 +25,7 @@ from irt_assets.blocks import (
 )
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
+from irt_assets.decision_kinds import KINDS
 from irt_assets.decisions.proposals import Proposal, State
 from irt_assets.drift.blocks import CURVES
 from irt_assets.ledger.decisions import Decision
@@ -38,13 +39,14 @@ DECISION_WORDS = {
     "undo": "undone",
     "drop_anchor": "dropped from the anchors",
     "restore_anchor": "restored to the anchors",
-    "withdrawn": "taken out of use",
-    "restored": "put back into use",
-    "rekey": "key changed",
+    "key": "key changed",
+    "undo_key": "change of a key undone",
     "scores": "score table released",
     "undo_scores": "release of a score table undone",
     "equating": "equating chosen",
     "undo_equating": "choice of equating undone",
+    "form": "form released",
+    "undo_form": "release of a form undone",
     "standard": "pass mark set",
     "undo_standard": "former pass mark restored",
 }
@@ -107,26 +109,38 @@ def decisions_table(
     *,
     dashboard: str | None = None,
     caption: str = "Decisions",
+    numbers: bool = False,
 ) -> Table:
     """Return a table with one row per decision. Its column `on` names the proposal, or the anchor or item.
 
-    A table without decisions has no caption. For `dashboard` see `page_link`.
+    A table without decisions has no caption. `numbers`: whether to show the numbers that `irt decisions undo` takes.
+    For `dashboard` see `page_link`.
     """
     columns = ("on", "decision", "by", "when", "in force from", "why")
     rows = [
-        (_subject(d, dashboard), DECISION_WORDS.get(d.kind, d.kind), d.by, Moment(d.at, zone), d.in_force_from or None)
+        (
+            _subject(d, dashboard),
+            DECISION_WORDS.get(d.kind, d.kind if d.kind in KINDS else f"{d.kind} set"),
+            d.by,
+            Moment(d.at, zone),
+            d.in_force_from or None,
+        )
         + (d.reason,)
         for d in taken
     ]
-    return table(columns, rows, empty=empty, caption=caption if taken else "")
+    shown = table(columns, rows, empty=empty, caption=caption if taken else "")
+    return shown.with_column("number", [d.decision_id for d in taken], first=True) if numbers else shown
 
 
 def _subject(d: Decision, dashboard: str | None) -> Span:
+    if kind := KINDS.get(d.kind):
+        name = d.item_id or d.window
+        return page_link(name, kind.subject, dashboard=dashboard, **{"scale": d.scale_id, kind.subject: name})
     if d.kind in ("accept", "reject", "undo"):
         return page_link(d.subject, "proposal", dashboard=dashboard, proposal=d.subject)
-    if d.kind.endswith(("scores", "equating")):
+    if d.kind.endswith(("scores", "equating", "form")):
         return page_link(f"form {d.item_id}", "form", dashboard=dashboard, scale=d.scale_id, form=d.item_id)
-    if d.kind.endswith("standard"):
+    if not d.item_id:
         return page_link(f"scale {d.scale_id}", "scale", dashboard=dashboard, scale=d.scale_id)
     return page_link(d.subject, "item", dashboard=dashboard, scale=d.scale_id, item=d.item_id)
 

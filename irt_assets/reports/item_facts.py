@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from irt_assets.decision_kinds import ITEM_KINDS
 from irt_assets.decisions.bank import OpenDrift
 from irt_assets.decisions.lineage import lineage
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
@@ -176,7 +177,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         information={month: InformationRow(*row) for month, *row in information},
         dif=dif,
         dif_month=dif_month[0] if dif_month else None,
-        decisions=tuple(newest_decisions(connection, scale_id=scale.scale_id, item_id=item_id)),
+        decisions=tuple(newest_decisions(connection, scale_id=scale.scale_id, item_id=item_id, item_kinds=ITEM_KINDS)),
         proposal=next(iter(waiting_proposals(connection, scale.scale_id, [item_id])), None),
         response_time=(time[0], time[1]) if time else None,
         withdrawn=now is not None and now.is_withdrawn,

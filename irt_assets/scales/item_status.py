@@ -24,7 +24,7 @@ Stretch = tuple[datetime, datetime | None]
 
 @dataclass(frozen=True)
 class Status:
-    """A decision on an item's use."""
+    """A decision on an item's use, from the view `item_status` of `decision`."""
 
     item_id: str
     state: str

@@ -39,7 +39,8 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
                WHERE concat_ws(' ', what, key) ~ %(id)s OR subjects::text ~ %(in_json)s""",
             {"id": pattern, "in_json": _pattern(_json_text(user_id, ensure_ascii=False)), "instead": instead},
         ).rowcount
-        for table, column in (("inbox_file", "problem"), ("issued_score", "reason")):
+        reasons = [(table, "reason") for table in ("issued_score", "decision", "month_state", "adaptive_test")]
+        for table, column in (("inbox_file", "problem"), *reasons):
             changed[f"{table}.{column}"] = connection.execute(
                 f"UPDATE {table} SET {column} = regexp_replace({column}, %(id)s, %(instead)s, 'g') "
                 f"WHERE {column} ~ %(id)s",

@@ -96,15 +96,16 @@ def _refuse_losses(connection: sa.Connection) -> Iterator[None]:
 def _irreplaceable_values(connection: sa.Connection) -> dict[tuple[str, str | None], int]:
     """Count the rows that no job recomputes by table, with None as column, and their values by table and column.
 
-    Numbers of rows (identity columns) and values equal to the column's default are not counted: a later upgrade gives
-    rows the same ones again.
+    Numbers of rows (identity columns and `decision_id`) and values equal to the column's default are not counted: a
+    later upgrade gives rows the same ones again. A downgrade returns decisions with a `former_table` to that table.
     """
     counts_by_name: dict[tuple[str, str | None], int] = {}
     inspector = sa.inspect(connection)
-    for table, condition in irreplaceable_rows().items():
+    for table, condition in {**irreplaceable_rows(), "decision": "former_table IS NULL"}.items():
         if not inspector.has_table(table):
             continue
-        defaults = {c["name"]: c["default"] for c in inspector.get_columns(table) if "identity" not in c}
+        counted = [c for c in inspector.get_columns(table) if "identity" not in c and c["name"] != "decision_id"]
+        defaults = {column["name"]: column["default"] for column in counted}
         columns = [name for name, default in defaults.items() if not str(default).startswith("nextval")]
         counts = ", ".join(f'count(nullif("{name}", {defaults[name] or "NULL"}))' for name in columns)
         query = f"SELECT count(*), {counts} FROM {table} WHERE {condition}"

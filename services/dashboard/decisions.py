@@ -4,7 +4,7 @@ The decisions call the functions of `irt release`, with the name that the login 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial, wraps
@@ -14,11 +14,15 @@ import psycopg
 
 from irt_assets.adaptive.changes import effects_of_withdrawal
 from irt_assets.adaptive.forms import plan_release, release_forms, release_sentences
-from irt_assets.common.wording import join_names, quantity, sentence, with_capital, with_stop
-from irt_assets.decisions import anchor_versions, closing, rekey, release, release_undo, withdrawal
+from irt_assets.common.wording import first_sentences, join_names, sentence, with_capital, with_stop
+from irt_assets.decision_kinds import RESTORE, WITHDRAW
+from irt_assets.decisions import anchor_versions, deciding, rekey, release, release_undo
+from irt_assets.decisions.closing import REOPEN_MONTHS, MonthRange
 from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
 from irt_assets.decisions.movement_proposal import as_settings
 from irt_assets.decisions.proposals import Proposal, Reference
+from irt_assets.decisions.withdrawal import UseRequest
+from irt_assets.ledger.decision_rows import Kind
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.runs import queue
 from irt_assets.scales.item_keys import Key
@@ -56,12 +60,6 @@ DecisionKind = Literal[
     "undo_form",
 ]
 SCORING_NOTE = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
-EFFECTS_OF_USE: Mapping[withdrawal.Use, str] = {
-    "withdrawn": "{item} is out of use from {day:%Y-%m-%d} 00:00 UTC on: answers from then on count towards no "
-    "ability, and nothing about it asks for a decision. What was reported until then stays as it is.",
-    "restored": "{item} is in use again from {day:%Y-%m-%d} 00:00 UTC on; answers given while it was withdrawn never "
-    "count.",
-}
 FAULT = "This is a fault of the dashboard; see its log. Reload the page to see the decisions."
 TYPED = "What you typed is still there"
 DATABASE_REFUSALS: Mapping[type[Exception], str] = {
@@ -133,8 +131,8 @@ class DecisionOutcome:
     Attributes:
         sentences: the effect, or the reason if `ok` is false.
         seen: the proposals as they were when the sentences were written.
-        planned: the change of a scale's movement, the release of a score table or of forms, the scores that are
-            issued, or the choice of an equating; the kind of the decision determines its type.
+        planned: the basis of a kind in `irt_assets.decision_kinds`; otherwise the change of a scale's movement, the
+            release of a score table or of forms, the scores that are issued, or the choice of an equating.
     """
 
     ok: bool
@@ -243,12 +241,6 @@ def _signature(request: ViewRequest, form: DecisionForm) -> dict[str, Any]:
     return {"by": request.identity.sub, "reason": form.reason}
 
 
-def _shorten_list(sentences: Iterable[str]) -> list[str]:
-    every = list(sentences)
-    more = [f"And {quantity(len(every) - MAX_NAMED, 'other')} likewise."] if len(every) > MAX_NAMED else []
-    return every[:MAX_NAMED] + more
-
-
 def _reference_list(proposals: Sequence[Proposal]) -> str:
     return join_names((str(p.reference) for p in proposals), MAX_NAMED)
 
@@ -263,11 +255,12 @@ def _preview_accept(connection: psycopg.Connection, request: ViewRequest, form: 
     if not form.although_it_leaked:
         release.refuse_leaks(accepted, "confirm that it is accepted although it leaked")
     changes = release.changes_of_answers(connection, accepted)
-    lines = _shorten_list(
+    sentences = [
         f"{p.item_id} is published with {p.new} from {since:%Y-%m-%d} on, in place of {p.old or 'nothing'}."
         for p in accepted
-    )
-    return _effect(*lines, SCORING_NOTE, *changes, seen=tuple(accepted))
+    ]
+    lines = (*first_sentences(sentences, MAX_NAMED), SCORING_NOTE, *changes)
+    return _effect(*lines, seen=tuple(accepted))
 
 
 def _accept(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
@@ -293,14 +286,15 @@ def _reject(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> 
 
 def _preview_undo(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     undone = release_undo.preview(connection, form.references, **_undo_from(request, form))
-    lines = _shorten_list(with_stop(one.sentence) for one in undone)
-    return _effect(*lines, seen=tuple(one.proposal for one in undone))
+    return _effect(
+        *first_sentences([one.sentence for one in undone], MAX_NAMED), seen=tuple(one.proposal for one in undone)
+    )
 
 
 def _undo(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
     database, signature = request.reader.database, _signature(request, form)
     undone = release_undo.undo(database, form.references, **signature, **_undo_from(request, form))
-    return _effect("Undone", *_shorten_list(with_stop(one.sentence) for one in undone))
+    return _effect("Undone", *first_sentences([one.sentence for one in undone], MAX_NAMED))
 
 
 def _undo_from(request: ViewRequest, form: DecisionForm) -> dict[str, Any]:
@@ -335,24 +329,6 @@ def _reversal_hint(change: anchor_versions.AnchorChange) -> str:
     return f"{here}{change.undo_sentence}"
 
 
-def _preview_use(
-    use: withdrawal.Use, connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
-) -> DecisionOutcome:
-    begins = withdrawal.preview(connection, form.items, use, since=form.day, now=request.reader.now())
-    lines = _shorten_list(EFFECTS_OF_USE[use].format(item=item, day=day) for item, day in begins.items())
-    if use == "withdrawn":
-        lines += map(with_capital, effects_of_withdrawal(connection, form.items, max(begins.values())))
-    return _effect(*lines)
-
-
-def _change_use(
-    use: withdrawal.Use, request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
-) -> DecisionOutcome:
-    known = _signature(request, form) | {"since": form.day, "now": request.reader.now()}
-    statuses = withdrawal.decide_use(request.reader.database, form.items, use, **known)
-    return _effect(*_shorten_list(with_stop(f"{status.item_id} is {status.sentence}") for status in statuses))
-
-
 def _preview_key(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     done, shift = rekey.preview(request.reader.database, form.items[0], form.key, now=request.reader.now())
     lines = rekey.effect_in_words(done, shift)
@@ -364,16 +340,6 @@ def _preview_key(connection: psycopg.Connection, request: ViewRequest, form: Dec
 def _change_key(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
     done = rekey.rekey(request.reader.database, form.items[0], form.key, **_signature(request, form))
     return _effect(*map(with_capital, done.sentences))
-
-
-def _preview_reopening(connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
-    opening = closing.preview_reopening(connection, form.month)
-    return _effect(*map(with_capital, opening.sentences))
-
-
-def _reopen(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
-    opening = closing.reopen_months(request.reader.database, form.month, **_signature(request, form))
-    return _effect("Reopened", *map(with_capital, opening.sentences))
 
 
 def _preview_movement(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
@@ -432,11 +398,12 @@ def _preview_issue(
     found = preview_issue(request.reader.database, form.scale_id, form.items[0], form.month, now=request.reader.now())
     lines = [f"Scores of the sittings of {form.month}", *map(with_capital, found.sentences)]
     if again:
-        lines += _shorten_list(
+        changed = [
             f"{new.user_id}: {old.scaled:,.10g} → {new.scaled:,.10g}"
             + ("" if old.passes == new.passes else ", passes now" if new.passes else ", does not pass any more")
             for old, new in sorted(found.changed, key=lambda pair: pair[0].passes == pair[1].passes)
-        )
+        ]
+        lines += first_sentences(changed, MAX_NAMED)
     elif found.changed:
         lines.append("The scores that differ stay as they were handed out, unless they are issued again")
     return replace(_effect(*lines, planned=found), ok=bool(found.new or (again and found.changed)))
@@ -467,6 +434,27 @@ def _release_form(undo: bool, request: ViewRequest, form: DecisionForm, seen: De
     return _effect("Undone" if undo else "Released", *map(with_capital, release_sentences(done, undo=undo)))
 
 
+def _use_request(request: ViewRequest, form: DecisionForm) -> UseRequest:
+    return UseRequest(form.items, form.day, request.reader.now())
+
+
+def _wired(
+    button: str, confirm: str, kind: Kind, ask: Callable[[ViewRequest, DecisionForm], Any], day: str = ""
+) -> DecisionType:
+    """Wire a kind of `irt_assets.decision_kinds`. `ask` reads the kind's request from the form."""
+
+    def preview_plan(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+        plan = deciding.preview(connection, kind, ask(request, form))
+        return _effect(*map(with_capital, plan.sentences), planned=plan.basis)
+
+    def make(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+        signed = _signature(request, form)
+        done = deciding.decide(request.reader.database, kind, ask(request, form), seen.planned, **signed)
+        return _effect(with_capital(done))
+
+    return DecisionType(button, confirm, preview_plan, make, day)
+
+
 DECISIONS: Mapping[DecisionKind, DecisionType] = {
     "accept": DecisionType(
         "Accept …",
@@ -495,21 +483,21 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
         partial(_preview_anchors, "restore_anchor"),
         partial(_change_anchors, "restore_anchor"),
     ),
-    "withdraw": DecisionType(
+    "withdraw": _wired(
         "Take it out of use …",
         "Yes, withdraw",
-        partial(_preview_use, "withdrawn"),
-        partial(_change_use, "withdrawn"),
+        WITHDRAW,
+        _use_request,
         "First day out of use, UTC (empty: tomorrow)",
     ),
-    "restore": DecisionType(
+    "restore": _wired(
         "Put it back into use …",
         "Yes, restore",
-        partial(_preview_use, "restored"),
-        partial(_change_use, "restored"),
+        RESTORE,
+        _use_request,
         "First day back in use, UTC (empty: the first that is still to come)",
     ),
-    "reopen": DecisionType("Reopen the month …", "Yes, reopen", _preview_reopening, _reopen),
+    "reopen": _wired("Reopen the month …", "Yes, reopen", REOPEN_MONTHS, lambda _request, form: MonthRange(form.month)),
     "adopt": DecisionType("Accept the movement …", "Yes, accept", _preview_movement, _adopt),
     "rekey": DecisionType("Change the key …", "Yes, change the key", _preview_key, _change_key),
     "undo_key": DecisionType("Undo the last change …", "Yes, undo", _preview_key, _change_key),

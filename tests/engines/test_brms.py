@@ -10,9 +10,8 @@ from scipy.special import expit
 
 from irt_assets.engines.r_engines import REngine, Sampling
 from irt_assets.engines.screening import ITEM_PRIORS
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation import Flag, fit_em
+from irt_psychometrics.responses import Responses
 from resources.failures import PermanentFailure
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 

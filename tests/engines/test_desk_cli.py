@@ -18,10 +18,11 @@ import pytest
 
 from irt_assets.intake.library_files import FILES
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.commands import output
+from irt_psychometrics.cells import codes_by_column
+from irt_psychometrics.cells.notes import describe_zeros
+from irt_psychometrics.commands import main, output
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import check_folder, write_whole
-from irt_psychometrics.commands.patterns import describe_zeros
 from resources.failures import PermanentFailure
 from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import Irt, command_line
@@ -48,12 +49,6 @@ def test_commands_fit_score_and_link_simulated_responses(irt, data: Path, tmp_pa
     scored = irt("score", data / "responses.csv", "--params", out / "params.csv", "--method", "wle", "--json")
     rows = json.loads(scored.out)
     assert (len(rows), set(rows[0])) == (400, {"person", "theta", "se"})
-    linked = irt("link", out / "params.csv", data / "items.csv", "--method", "haebara", "--no-purify", "--json")
-    assert linked.code == 0
-    result = json.loads(linked.out)
-    assert list(result) == ["slope", "intercept", "method", "symmetric", "rmse", "anchors_used", "anchors_dropped"]
-    # the truth is on the scale θ ~ N(0, 1) of 400 persons: the constants' errors are about 0.1 and 0.05
-    assert (result["slope"], result["intercept"]) == pytest.approx((1, 0), abs=0.4)
     both_ways = irt("link", out / "params.csv", data / "items.csv", "--symmetric")
     assert "(stocking-lord, symmetric)" in both_ways.out
     refused = irt("link", out / "params.csv", data / "items.csv", "--method", "mean-mean", "--symmetric")
@@ -113,6 +108,46 @@ def test_commands_print_a_table_or_pure_json_with_the_json_flag(irt, data: Path,
     warned = irt("link", tmp_path / "few.csv", data / "items.csv", "--json")
     assert (warned.code, json.loads(warned.out)["slope"]) == (0, pytest.approx(1))
     assert "only 3 items" in warned.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("link", "SIM/items.csv", "SIM/items.csv", "--json"),
+        ("link", "SIM/items.csv", "SIM/items.csv", "--method", "haebara", "--no-purify"),
+        ("link", "SIM/items.csv"),
+        ("link", "SIM/items.csv", "SIM/items.csv", "--metod", "haebara"),
+        ("link", "SIM/items.csv", "SIM/items.csv", "--metric-d", "1,2,3"),
+        ("link", "--help"),
+        ("simulate-responses", "OUT", "--persons", "20", "--mean", "-0.5"),
+        ("simulate-responses", "OUT", "--persons", "0"),
+        ("simulate-responses", "--help"),
+    ],
+)
+def test_mounted_commands_end_and_print_as_the_librarys_program(
+    irt, data: Path, tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [
+        str(tmp_path / word.replace("SIM", "sim").replace("OUT", "out")) if "/" in word or word == "OUT" else word
+        for word in words
+    ]
+    typed = irt(*given)
+    try:
+        code = main(given, program="irt")
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    printed = capsys.readouterr()
+    assert (typed.code, typed.out, typed.err) == (code, printed.out, printed.err)
+
+
+def test_mounted_link_reads_every_kind_of_file_and_shows_control_characters(irt, data: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(data / "items.csv")
+    table["item"] = "\x1b[31m" + table["item"].astype(str)
+    (tmp_path / "items.jsonl").write_text(table.to_json(orient="records", lines=True))
+    linked = irt("link", tmp_path / "items.jsonl", tmp_path / "items.jsonl")
+    assert (linked.code, "8 common items" in linked.out) == (0, True)
+    refused = irt("link", tmp_path / "items.jsonl", data / "items.csv")
+    assert ("\x1b" in refused.err, "\\x1b[31mi1" in refused.err) == (False, True)
 
 
 def test_fit_without_convergence_exits_with_code_1_and_names_the_item(irt, tmp_path: Path) -> None:
@@ -496,14 +531,14 @@ def test_items_are_analysed_without_a_database(irt, shared: Path, tmp_path: Path
 def test_codes_of_missing_and_omitted_answers_and_half_points_are_read(file, shared: Path) -> None:
     data = shared / "data"
     path, key = data / "sat12_raw_choices.csv", FILES.key(data / "sat12_key.csv")
-    missing = FILES.answers(path, key, missing=FILES.missing(["8"]))
+    missing = FILES.answers(path, key, missing=codes_by_column(["8"]))
     assert missing.responses.n_responses == 19_131
     assert missing.notes == (f"{path}: counted as no answer: 69 × '8'",)
-    omitted = FILES.answers(path, key, omitted=FILES.missing(["item_*=8"]))
+    omitted = FILES.answers(path, key, omitted=codes_by_column(["item_*=8"]))
     assert (omitted.responses.score == FILES.answers(path, key).responses.score).all()
     assert (omitted.omitted.sum(), (omitted.choices.option < 0).sum()) == (69, 69)
     halves = "person,x2,x10\nann,0.5,9\nbob,1.5,1\n"
-    read = FILES.answers(file(halves), None, FILES.max_scores("3"), missing=FILES.missing(["x10=9"]), denominator=2)
+    read = FILES.answers(file(halves), None, FILES.max_scores("3"), missing=codes_by_column(["x10=9"]), denominator=2)
     assert as_pairs(read) == {("ann", "x2"): 1, ("bob", "x2"): 3, ("bob", "x10"): 2}
 
 
@@ -648,18 +683,36 @@ def test_scores_above_1_are_refused_without_a_maximum_score(file, text: str) -> 
         FILES.answers(file(text), None, FILES.max_scores("2"))
 
 
+def test_maximum_scores_are_read_from_items_patterns_and_tables(file, irt, tmp_path: Path) -> None:
+    text = "person,i1,essay_1,essay_2\n" + "".join(f"p{k},{k * k % 3},{k * k % 5},{k * k % 6}\n" for k in range(60))
+    table = file("item,max_score\ni1,2\n", "most.csv")
+    most = FILES.max_scores("essay_*=5", "essay_1=4", str(table))
+    assert FILES.answers(file(text), None, most).responses.n_categories.tolist() == [3, 5, 6]
+    assert [most[name] for name in ("i1", "essay_1", "essay_9", "other")] == [2, 4, 5, 1]
+    analysed = irt("items", "analyse", file(text), "--max-score", "*=5", "--json")
+    assert json.loads(analysed.out)["forms"][0]["max_score"] == 15
+
+
+def test_word_for_right_is_no_score_of_a_scored_item(file) -> None:
+    """It was read as 1 of 3 points."""
+    text = "person,i1,i2\na,0,true\nb,1,3\nc,true,0\n"
+    with pytest.raises(PsychometricsError, match="line 2, item i2: score 'true', and its scores are 0 … 3"):
+        FILES.answers(file(text), None, FILES.max_scores("i2=3"))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ("0", "from 1 to 20"),
         ("21", "from 1 to 20"),
+        ("i" * 300 + "=21", "from 1 to 20"),
         ("item,max_score\nx,1.5\n", "line 2, item x"),
         ("a,b\n1,2\n", "a, b"),
     ],
 )
 def test_maximum_scores_outside_1_to_20_are_refused(file, given: str, message: str) -> None:
     with pytest.raises(PsychometricsError, match=message):
-        FILES.max_scores(given if given.isdecimal() else str(file(given)))
+        FILES.max_scores(str(file(given)) if "\n" in given else given)
 
 
 @pytest.mark.parametrize(

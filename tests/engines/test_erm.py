@@ -9,8 +9,8 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.engines.r_process import call_r
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.responses import Responses
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
 pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]

@@ -1,6 +1,6 @@
 """Data that do not determine the parameters, fitted by every engine: each reports item and reason.
 
-More cases for the em engine are in test_em.py, for pymc in test_pymc.py.
+More cases for the em engine are in test_em.py of the library, for pymc in test_pymc.py.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from irt_assets.engines import registry
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.r_engines import REngine, Sampling
-from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.estimation import Flag
+from irt_psychometrics.responses import Responses
 from tests.engines.r_service import missing_packages, running
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
@@ -135,7 +135,7 @@ def test_identical_items_are_flagged_and_the_fit_does_not_converge(engine):
 def test_disconnected_forms_are_refused_with_the_remedy(engine):
     x = answers(200, 8)
     x[:100, 4:], x[100:, :4] = np.nan, np.nan
-    with pytest.raises(DisconnectedDesignError, match=r"anchors"):
+    with pytest.raises(PsychometricsError, match=r"2 groups.*anchors"):
         calibrate(engine, x)
 
 

@@ -8,12 +8,10 @@ from scipy.special import expit
 
 from irt_assets.engines.mirt_fit import fit_mirt
 from irt_assets.engines.r_process import call_r
-from irt_psychometrics.commands.fitting import models_of
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.core.priors import Beta, LogitNormal, Normal, Priors
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.estimation import Flag, fit_em
+from irt_psychometrics.items import Beta, LogitNormal, Normal, Priors, item_model
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.covariances import cov_adc
 from psychometrics_testbed.made_anchors import anchor_set_of
 from psychometrics_testbed.made_scored import planned_mixed
@@ -24,6 +22,10 @@ pytestmark = pytest.mark.ci
 @pytest.fixture(scope="module", autouse=True)
 def _mirt(require_r):
     require_r("mirt")
+
+
+def models_of(responses, model):
+    return tuple(item_model(model).of_max_score(int(most)).name for most in responses.n_categories - 1)
 
 
 def calibrate(responses, model, **options):

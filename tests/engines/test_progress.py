@@ -7,10 +7,9 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.kpis.progress import goal_probability, improvement, variance_since
-from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.movement import STILL, Movement
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.scoring.abilities import Curves, eap
+from irt_psychometrics.items import ItemParameters, ItemRow
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import Curves, Movement, score
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.kpi_reference import curve, wle
 
@@ -19,6 +18,10 @@ pytestmark = WHERE_STATISTICS_CHANGE
 
 def bank(n: int, rng: np.random.Generator, guessing: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.lognormal(0, 0.3, n), rng.normal(0, 1, n), np.full(n, guessing)
+
+
+def curves_of(item_ids: tuple[str, ...], a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Curves:
+    return Curves.from_items(ItemParameters.from_rows(item_ids, map(ItemRow, a, b, c)).curves)
 
 
 def answers(
@@ -41,7 +44,7 @@ def test_improvement_matches_the_shrunk_difference_of_wle(guessing: float) -> No
     rng = np.random.default_rng(1)
     a, b, c = bank(40, rng, guessing)
     responses, recent = answers(rng.normal(0, 1, 60), (6, 11), (a, b, c), rng)
-    found = improvement(responses, recent, Curves.from_items(ItemCurves(a, -a * b, c)))
+    found = improvement(responses, recent, curves_of(responses.item_ids, a, b, c))
     for person in range(60):
         rows = np.flatnonzero(responses.person == person)
         answered = [
@@ -57,21 +60,20 @@ def test_improvement_matches_the_shrunk_difference_of_wle(guessing: float) -> No
 
 def test_improvement_is_missing_if_a_window_has_no_information() -> None:
     responses = Responses.from_wide([[1, 0]], ["flat", "good"])
-    a, d = np.array([0.0, 1.0]), np.array([0.3, 0.0])
-    assert np.isnan(
-        improvement(responses, np.array([True, False]), Curves.from_items(ItemCurves(a, d, np.zeros(2))))
-    ).all()
+    curves = curves_of(responses.item_ids, np.array([0.0, 1.0]), np.zeros(2), np.zeros(2))
+    assert np.isnan(improvement(responses, np.array([True, False]), curves)).all()
 
 
 def test_variance_since_the_last_answer_matches_the_walk() -> None:
     weeks, movement = np.array([0.0, 1.5, 26.0]), Movement(variance=0.03, growth=0.1)
     assert np.array_equal(variance_since(movement, weeks), movement.variance_over(7 * weeks))
-    assert variance_since(STILL, weeks) == pytest.approx(0.05**2 * weeks)
+    assert variance_since(Movement(), weeks) == pytest.approx(0.05**2 * weeks)
     assert np.array_equal(variance_since(Movement(growth=0.1), weeks), np.zeros(3))
 
 
 @pytest.mark.parametrize(
-    ("weeks", "movement", "walk"), [(0.0, STILL, 0.05), (26.0, STILL, 0.05), (26.0, Movement(variance=0.1**2), 0.1)]
+    ("weeks", "movement", "walk"),
+    [(0.0, Movement(), 0.05), (26.0, Movement(), 0.05), (26.0, Movement(variance=0.1**2), 0.1)],
 )
 @pytest.mark.parametrize("n_items", [5, 30])
 def test_goal_probability_matches_the_share_of_learners_at_the_goal(
@@ -82,7 +84,7 @@ def test_goal_probability_matches_the_share_of_learners_at_the_goal(
     a, b, c = bank(80, rng)
     theta = rng.normal(0.3, 1.2, 60_000)
     responses, _ = answers(theta, (n_items, 0), (a, b, c), rng)
-    scores = eap(responses, a, -a * b, c, mean=0.3, sd=1.2)
+    scores = score(responses, a, -a * b, c, mean=0.3, sd=1.2)
     target = rng.normal(0.5, 1, theta.size)
     now = theta + rng.normal(0, walk * np.sqrt(weeks), theta.size)
     given = goal_probability(scores.theta, scores.se, variance_since(movement, np.full(theta.size, weeks)), target)

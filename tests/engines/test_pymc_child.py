@@ -23,8 +23,8 @@ from irt_assets.engines.child import EngineCrashedError, EngineTimeoutError
 from irt_assets.engines.pymc_child import PymcInChild
 from irt_assets.engines.pymc_engine import Posterior, PymcEngine
 from irt_assets.engines.registry import build, obstacle
-from irt_psychometrics.core.errors import DisconnectedDesignError
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.responses import Responses
 from resources.settings import Settings
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 from tests.testbed.patience import patient
@@ -122,7 +122,7 @@ def test_refusals_of_the_engine_raise_its_error_in_the_parent() -> None:
     disconnected = np.full((200, 6), np.nan)
     rng = np.random.default_rng(2)
     disconnected[:100, :3], disconnected[100:, 3:] = rng.integers(0, 2, (100, 3)), rng.integers(0, 2, (100, 3))
-    with pytest.raises(DisconnectedDesignError, match="2 groups"):
+    with pytest.raises(PsychometricsError, match="2 groups"):
         PymcInChild(PymcEngine(**QUICK)).calibrate(Responses.from_wide(disconnected), model="2pl", data_hash="")
 
 

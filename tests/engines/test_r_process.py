@@ -16,7 +16,7 @@ import pytest
 from irt_assets.engines import child
 from irt_assets.engines.child import EngineCrashedError, EngineMemoryError, EngineTimeoutError, Limits
 from irt_assets.engines.r_process import RStoppedError, call_r
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure, is_transient
 from resources.r_runtime import r_runtime
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE

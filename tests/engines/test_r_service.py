@@ -22,10 +22,9 @@ from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.r_service import Service
 from irt_assets.engines.registry import build
 from irt_assets.file_commands.fit import calibrate_by
-from irt_psychometrics.commands import fit
-from irt_psychometrics.commands.answers import Answers
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.scoring.abilities import score
+from irt_psychometrics.commands import Files, fit
+from irt_psychometrics.responses import Responses
+from irt_psychometrics.scoring import score
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings, get_settings
 from tests.engines.r_service import (
@@ -290,17 +289,18 @@ def test_fits_of_mirt_in_the_service_match_em(with_mirt, model, atol, rtol):
     assert fit.convergence.loglik == pytest.approx(em.convergence.loglik, abs=1e-3)
 
 
-def test_fit_command_uses_the_remote_engine(with_mirt, monkeypatch):
+def test_fit_command_uses_the_remote_engine(with_mirt, monkeypatch, tmp_path):
     monkeypatch.setenv("R_IRT_BASE_URL", with_mirt.url)
     monkeypatch.setenv("R_IRT_INTERNAL_TOKEN", TOKEN)
     x = np.random.default_rng(1).integers(0, 2, (300, 5)).astype(float)
     x[:, 1:] = np.where(np.random.default_rng(2).random((300, 4)) < 0.6, x[:, [0]], x[:, 1:])
-    responses = Responses.from_wide(x)
+    np.savetxt(tmp_path / "answers.csv", x, fmt="%d", delimiter=",", header="a,b,c,d,e", comments="")
+    answers = Files().answers(tmp_path / "answers.csv")
     remote = calibrate_by(build("remote", get_settings()), scored=False, groups=False, latent="normal")
-    done = fit(Answers(responses, tuple(map(str, range(300)))), model="rasch", calibrate=remote)
+    done = fit(answers, model="rasch", calibrate=remote)
     assert done.calibration.engine == "mirt"
     np.testing.assert_allclose(
-        done.calibration.d, EmEngine().calibrate(responses, model="rasch", data_hash="").d, atol=1e-4
+        done.calibration.d, EmEngine().calibrate(answers.responses, model="rasch", data_hash="").d, atol=1e-4
     )
 
 

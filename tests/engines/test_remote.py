@@ -16,8 +16,8 @@ import pytest
 
 from irt_assets.engines.r_engines import REngine, Sampling
 from irt_assets.engines.r_service import Service
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.responses import Responses
 from resources.failures import PermanentFailure, TransientFailure
 from tests.helpers.scripted_server import answering
 from tests.testbed.stack_harness import wait_for

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.linking import link
 from psychometrics_testbed.anchors import anchors_of
+from psychometrics_testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.aligned import disagree
-from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
+from tests.testbed.agreement import disagree
 from tests.testbed.second_ability import Row, simulate
 
 pytestmark = WHERE_STATISTICS_CHANGE

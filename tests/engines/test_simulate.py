@@ -25,14 +25,10 @@ from irt_assets.simulation.scenario import (
     make_bank,
 )
 from irt_assets.simulation.truth import CATEGORIES, SimulatedLog, Truth
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.estimation import Flag, fit_em
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.graded import GradedItems
 from tests.testbed.scenario import AnyScenario
 
 pytestmark = WHERE_STATISTICS_CHANGE
@@ -562,18 +558,6 @@ def test_scored_items_do_not_change_the_remaining_items_of_a_scenario():
     assert (plain[1].bank.a == scored[1].bank.a)[same].all()
     assert (plain[1].bank.key == scored[1].bank.key).all()
     assert "score" not in attempts_table(plain[0], plain[0].arrived).column_names
-
-
-def test_graded_items_have_the_same_shares_of_scores_but_different_curves():
-    rng = np.random.default_rng(8)
-    items = ScoredItems.draw(rng, [(0, 1, 2, 3), (0, 2)], np.array([1.2, 1.0]), np.array([0.3, -0.4]))
-    theta = Grid.symmetric(241)
-    weights, graded = np.exp(theta.log_weights()), GradedItems(items.a, items.b, items.t)
-    for j, most in enumerate(items.max_scores):
-        item, distance = np.full(theta.nodes.size, j), theta.nodes - items.b[j]
-        one, other = (some.at_least(distance, item)[:, : most + 1] for some in (items, graded))
-        np.testing.assert_allclose(weights @ one, weights @ other, atol=2e-4)
-        assert (np.abs(one - other).max() > 0.005) == (most == 3)  # with two scores, both are a 2PL
 
 
 def test_adaptive_assignment_of_scored_items_is_refused():

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from irt_assets.engines.em import EmEngine
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.drift.errors import Comparison, Published
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.drift import Comparison, Published
+from irt_psychometrics.linking import link
+from irt_psychometrics.responses import Responses
 from psychometrics_testbed.drift_worlds import anchor_set
 from tests.helpers.written_commands import ROOT, fenced_blocks
 

@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import pyarrow as pa
 
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics import Calibration
+from irt_psychometrics.responses import Responses
 
 ITEMS = 30
 

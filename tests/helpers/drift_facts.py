@@ -17,8 +17,8 @@ from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_report import document
 from irt_assets.scales.scale import Scale
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.itemfit.observed import Observed
+from irt_psychometrics.itemfit import Observed
+from irt_psychometrics.items import ItemRow
 from tests.helpers.fit_specs import CONSTANTS
 
 NOW = datetime(2026, 11, 1, 3, tzinfo=UTC)

@@ -18,7 +18,7 @@ from irt_assets.responses import verdicts as stored_verdicts
 from irt_assets.responses.item_time import ensure_item_times
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from resources.cluster.relational import Run, on_duckdb
 from resources.postgres.database import Database
 from resources.postgres.log_months import make_verdict_month

@@ -36,8 +36,9 @@ from irt_assets.scales.scale import Scale
 from irt_assets.simulation.files import SCALE_ID, write
 from irt_assets.simulation.response_log import simulate
 from irt_assets.simulation.truth import Truth
-from irt_psychometrics.core.models import Calibration, Convergence, Flag
-from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Convergence, Flag
+from irt_psychometrics.linking import Linking
 from resources import tables
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres import warehouse

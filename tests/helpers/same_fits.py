@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from irt_psychometrics.core.models import Calibration
+from irt_psychometrics import Calibration
 
 
 def assert_same(left: Calibration, right: Calibration) -> None:

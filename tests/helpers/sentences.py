@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure
 
 

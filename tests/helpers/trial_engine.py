@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from irt_assets.engines.spec import EngineSpec, PythonPackage
 
 if TYPE_CHECKING:
-    from irt_psychometrics.core.anchors import AnchorSet
-    from irt_psychometrics.core.models import Calibration
-    from irt_psychometrics.core.options import Model
-    from irt_psychometrics.core.responses import Responses
+    from irt_psychometrics import Calibration
+    from irt_psychometrics.items import Model
+    from irt_psychometrics.linking import AnchorSet
+    from irt_psychometrics.responses import Responses
 
 
 @dataclass
@@ -25,7 +25,7 @@ class TrialEngine:
     def calibrate(
         self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        from irt_psychometrics.estimation.em import fit_em
+        from irt_psychometrics.estimation import fit_em
 
         SPEC.one_model(model)
         found = fit_em(responses, model=model, anchors=anchors, data_hash=data_hash, threads=self.threads)

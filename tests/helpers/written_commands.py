@@ -10,7 +10,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -20,6 +20,8 @@ import yaml
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Exit, TyperException
 from typer.main import get_command
+
+from irt_psychometrics.commands import parser
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "deploy" / "systemd" / "units"
@@ -118,10 +120,27 @@ def irt_commands(command: Any = None, name: str = "irt") -> Iterator[tuple[str, 
         yield name, command
 
 
+def is_mounted(command: TyperCommand | TyperGroup) -> bool:
+    """Whether a command hands its arguments to the library's command of the same name."""
+    from irt_assets.cli.desk import MOUNTED
+
+    return command.context_settings == MOUNTED
+
+
+def fault_of_library(words: list[str]) -> str:
+    """Reason why the library's parser does not accept `words`, or ""."""
+    with redirect_stderr(StringIO()) as message:
+        try:
+            _, unknown = parser("irt").parse_known_args(words)
+        except SystemExit as ended:
+            return message.getvalue().rpartition("error: ")[2] if ended.code else ""
+    return f"irt {shlex.join(words)}: unknown {' '.join(unknown)}" if unknown else ""
+
+
 def fault_of_irt(words: list[str]) -> str:
     """Reason why our CLI does not accept `words` (after `irt`), or "". Runs no command.
 
-    A missing file is no fault, as pages use made-up names.
+    A missing file is no fault, as pages use made-up names. The library's parser checks the commands of the library.
     """
     command = irt()
     context = None
@@ -130,6 +149,8 @@ def fault_of_irt(words: list[str]) -> str:
         with redirect_stdout(StringIO()):  # output of --version and --help
             while True:
                 context = command.make_context(command.name or "irt", rest, parent=context)
+                if is_mounted(command):
+                    return fault_of_library([str(command.name), *context.args])
                 if not isinstance(command, TyperGroup):
                     job = context.params.get("name", "") if command.name == "job" else ""
                     return f"irt job {job}: no such job" if job and job not in jobs() else ""

@@ -12,7 +12,7 @@ from irt_assets.abilities.batch import measure, measure_at, stale_months
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from resources.postgres.database import Database
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
 

@@ -11,10 +11,11 @@ import pytest
 from irt_assets.adaptive.banks import TestBank, hash_content, read_test_bank
 from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.sessions import Plans
-from irt_assets.adaptive.versions import set_policy, undo_version, version_in_force, versions_in_force
+from irt_assets.adaptive.versions import version_in_force, versions_in_force
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from tests.helpers import rooms, score_world
+from tests.helpers.decided import set_policy, undo_policy
 
 POLICY = f"test: placement\nscale: {rooms.SCALE}\nlength: {{max: 8}}\n"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -26,15 +27,15 @@ def test_version_is_set_replaced_and_undone(database: Database) -> None:
     second = set_policy(database, Policy.from_yaml(POLICY.replace("8", "9")), **SIGNED)
     with database.connect() as connection:
         assert version_in_force(connection, "placement", NOW).version == second
-    undo_version(database, "placement", **SIGNED)
+    undo_policy(database, "placement", **SIGNED)
     with database.connect() as connection:
         found = version_in_force(connection, "placement", NOW)
         assert (found.policy.length.max, found.undoes) == (8, second)
-    undo_version(database, "placement", **SIGNED)
+    undo_policy(database, "placement", **SIGNED)
     with database.connect() as connection:
         assert versions_in_force(connection, NOW) == {}
     with pytest.raises(PermanentFailure, match="nothing to undo"):
-        undo_version(database, "placement", **SIGNED)
+        undo_policy(database, "placement", **SIGNED)
     assert first < second
 
 

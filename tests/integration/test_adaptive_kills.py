@@ -19,7 +19,6 @@ import pytest
 from pydantic import SecretStr
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import month_of
 from irt_assets.decisions.origin import initialise
 from resources.postgres.database import Database
@@ -29,6 +28,7 @@ from resources.settings import Settings
 from services.theta_client import NextItemFailed, next_item, send_attempts
 from services.theta_client.api import read_address
 from services.theta_client.attempts import AttemptsNotSent
+from tests.helpers.decided import set_policy
 from tests.helpers.door import ROOT
 from tests.helpers.rooms import SCALE, add_items, rows
 from tests.helpers.score_world import item_values

@@ -19,7 +19,6 @@ import requests
 
 from irt_assets.adaptive.policy import MAX_PLACES, Policy
 from irt_assets.adaptive.sessions import begin_session
-from irt_assets.adaptive.versions import set_policy, undo_version
 from irt_assets.decisions.origin import initialise
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.ledger.publications import Publication, publish
@@ -34,6 +33,7 @@ from services.theta_api.parameter_cache import Ledger
 from services.theta_api.posts import POSTS_PATH
 from services.theta_api.schemas import MAX_ID_LENGTH
 from tests.helpers.asking import kind, unless_busy
+from tests.helpers.decided import WITHDRAWN, set_policy, undo_policy
 from tests.helpers.door import serve_in_thread
 from tests.helpers.erasing import erased_after
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, call, rows, run_sql
@@ -179,8 +179,8 @@ def test_release_between_two_requests_leaves_the_session_unchanged(bank: Databas
         later = exam.next("s2", answers)
         assert later["set_hash"] != second["set_hash"]
         assert later["version"] == 2
-        undo_version(bank, "placement", **SIGNED)
-        undo_version(bank, "placement", **SIGNED)
+        undo_policy(bank, "placement", **SIGNED)
+        undo_policy(bank, "placement", **SIGNED)
     with running(bank) as restarted:
         restarted.ledger.clock = lambda: datetime.now(UTC) + timedelta(days=1)
         restarted.ledger.refresh()
@@ -194,8 +194,7 @@ def test_withdrawn_and_dropped_items_are_skipped_and_named(bank: Database) -> No
         gone = first["item_id"]
         run_sql(
             bank,
-            "INSERT INTO item_status (item_id, state, effective_from, reason, decided_by) "
-            "VALUES (%s, 'withdrawn', %s, 'leaked', 'Ann')",
+            WITHDRAWN,
             (gone, NOW + timedelta(minutes=1)),
         )
         exam.ledger.refresh()
@@ -354,8 +353,7 @@ def change_everything(database: Database, withdrawn: str) -> None:
     call(database, write_pass_mark, SCALE, 2.0)
     run_sql(
         database,
-        "INSERT INTO item_status (item_id, state, effective_from, reason, decided_by) "
-        "VALUES (%s, 'withdrawn', %s, 'leaked', 'Ann')",
+        WITHDRAWN,
         (withdrawn, NOW + timedelta(minutes=5)),
     )
 

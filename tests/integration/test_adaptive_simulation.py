@@ -25,7 +25,7 @@ from irt_assets.adaptive.simulations import (
     read_simulations,
     simulate_test,
 )
-from irt_assets.adaptive.versions import set_policy, version_in_force
+from irt_assets.adaptive.versions import version_in_force
 from irt_assets.blocks import percent
 from irt_assets.common.partitions import Month, monthly
 from irt_assets.decisions.proposals import Reference
@@ -38,6 +38,7 @@ from services.dashboard.decisions import DecisionForm, review
 from services.dashboard.page import ViewRequest
 from services.jwt_verifier.tokens import Identity
 from tests.helpers import rooms
+from tests.helpers.decided import set_policy
 from tests.helpers.rooms import call, rows, run_sql
 from tests.helpers.score_world import MONTH, NOW, build_exam, item_values
 

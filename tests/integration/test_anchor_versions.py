@@ -22,6 +22,7 @@ from irt_assets.scales.scale import read_scales
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.helpers.decided import WITHDRAWN
 from tests.helpers.rooms import MONTHS, SCALE, FolderStore, call, folder_store, rows, run_sql
 
 FIRST, LAST = MONTHS
@@ -211,9 +212,8 @@ def test_restoration_of_an_anchor_in_force_or_a_withdrawn_item_is_refused(bank: 
         restore(bank, [item, other], LAST)
     run_sql(
         bank,
-        """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)
-           VALUES (%s, 'withdrawn', '2026-01-01', 'leaked', 'Ann')""",
-        (item,),
+        WITHDRAWN,
+        (item, "2026-01-01"),
     )
     with pytest.raises(PermanentFailure, match=f"out of use: {item}; `irt items restore`"):
         restore(bank, [item], LAST)

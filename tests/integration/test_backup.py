@@ -20,7 +20,6 @@ import psycopg
 import pytest
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.backup import cited_files, places, programs
 from irt_assets.backup.make import BackupResult, make_backup
 from irt_assets.backup.manifest import DATABASE, OBJECTS, read_rows, row_differences
@@ -35,7 +34,7 @@ from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.scores.issuing import issue_scores
 from irt_assets.scores.releases import release_table
 from irt_assets.servers.instance import dagster_instance
-from irt_psychometrics.core.models import Calibration
+from irt_psychometrics import Calibration
 from jobs.watching.alerts import backup_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store
@@ -46,6 +45,7 @@ from resources.settings import Settings
 from resources.tables import irreplaceable_rows
 from services.exporter.app import StateCollector
 from tests.helpers import rooms
+from tests.helpers.decided import set_policy
 from tests.helpers.score_world import MONTH, NOW, SIGNED, build_exam, make_tables
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt, IrtOf

@@ -35,6 +35,7 @@ from services.theta_api.bank_schemas import EXAMPLES
 from services.theta_api.parameter_cache import Ledger
 from tests.helpers import rooms, score_world
 from tests.helpers.asking import kind, unless_busy
+from tests.helpers.decided import WITHDRAWN
 from tests.helpers.door import serve_in_thread
 from tests.helpers.typed import Irt
 from tests.testbed.issuer import Issuer
@@ -102,9 +103,8 @@ def _change_bank(database: Database) -> None:
     )
     rooms.run_sql(
         database,
-        "INSERT INTO item_status (item_id, state, effective_from, reason, decided_by) VALUES ('i2', 'withdrawn', %s, "
-        "'leaked', 'Ann')",
-        (NOW - timedelta(days=3),),
+        WITHDRAWN,
+        ("i2", NOW - timedelta(days=3)),
     )
     with database.connect() as connection:
         [first] = publications_of(connection, rooms.SCALE, "i1")

@@ -31,7 +31,7 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.scales.scale import change_rules, read_scales
-from irt_psychometrics.core.models import Flag
+from irt_psychometrics.estimation import Flag
 from resources.dagster_schema import rows_of
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -433,8 +433,9 @@ def test_anchor_gate_passes_if_no_published_item_can_be_compared(bank: Settings)
     calibrate(bank, NEXT)
     run_sql(
         database,
-        """INSERT INTO item_status (item_id, state, effective_from, decided_by, reason)
-           SELECT item_id, 'withdrawn', '2026-08-01', 'Ann', 'to see' FROM question WHERE item_id ~ '^o'""",
+        """INSERT INTO decision (kind, scale_id, subject, value, effective_from, decided_by, reason)
+           SELECT 'withdraw an item', scale_id, item_id, '{"state": "withdrawn"}', '2026-08-01', 'Ann', 'to see'
+           FROM question WHERE item_id ~ '^o'""",
     )
     calibrate(bank, OTHERS_LEARN)
     result = evaluate_gate(bank, OTHERS_LEARN, anchors_move_with_the_others)[0]

@@ -17,8 +17,9 @@ from irt_assets.calibration.month import FitOutcome, fit_month
 from irt_assets.common.job_names import JUDGE_JOB, KPI_JOB, MONTHLY_JOB
 from irt_assets.common.partitions import Month, day_bounds, day_of, month_of, week_of
 from irt_assets.decisions import closing
-from irt_assets.decisions.closing import close_months, preview_reopening, reopen_months
+from irt_assets.decisions.closing import REOPEN_MONTHS, MonthRange, close_months
 from irt_assets.decisions.days_to_judge import days_of_change, days_of_new_scale
+from irt_assets.decisions.deciding import preview
 from irt_assets.decisions.rekey import rekey
 from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
@@ -38,7 +39,6 @@ from irt_assets.responses.open_months import scales_with_changed_verdicts
 from irt_assets.responses.snapshot import (
     Snapshot,
     current_snapshots,
-    lock_month,
     months_with_changed_rules,
     read_snapshot,
     take_snapshot,
@@ -46,7 +46,7 @@ from irt_assets.responses.snapshot import (
 from irt_assets.responses.verdicts import days_that_differ, judge_differing
 from irt_assets.runs import queue
 from irt_assets.scales.scale import Scale, change_rules, preview_rules, read_scales, store_scale
-from irt_psychometrics.core.models import Calibration
+from irt_psychometrics import Calibration
 from jobs.plans import PLANS
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.failures import PermanentFailure
@@ -55,6 +55,7 @@ from resources.settings import Settings
 from services.exporter import families, readings
 from tests.helpers import rooms
 from tests.helpers.dagster_private import create_run_for_test
+from tests.helpers.decided import reopen_months
 from tests.helpers.rooms import (
     MADE_UP_SPEC,
     SCALE,
@@ -67,7 +68,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import missing_sentences
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import not_before
 from tests.testbed.partitions import ensure_month_partitions
@@ -248,8 +249,9 @@ def test_reopened_month_includes_late_answers_and_closes_again(home: Home) -> No
     home.close()
     home.add_answers([("new", "q1")])
     assert (home.make(), home.is_stale) == (before, False), "scored while it was closed, from the same file"
-    found = call(home.database, preview_reopening, MONTH)
-    assert (found.stale, "1 late" in found.sentences[0]) == ((MONTH,), True)
+    first, last = call(home.database, preview, REOPEN_MONTHS, MonthRange(MONTH)).sentences
+    again = f"to be calibrated again, by the daemon at most once a night: {MONTH}"
+    assert ("1 late" in first, last) == (True, again)
     assert home.closed_scales, "a preview changes nothing"
     reopen_months(home.database, MONTH, **BY)
     assert not home.closed_scales
@@ -379,41 +381,14 @@ def _wait_for_a_lock(connection: psycopg.Connection, task: Future[Any]) -> None:
         time.sleep(0.01)
 
 
-def test_one_of_three_people_reopens_a_month_and_the_others_are_told(home: Home) -> None:
+def test_open_month_cannot_be_reopened(home: Home) -> None:
     home.make()
     home.close()
-    with ThreadPoolExecutor(3) as people, home.database.connect() as holder:
-        lock_month(holder, MONTH)
-        tasks = [
-            people.submit(reopen_months, home.database, MONTH, by=name, reason="a paper form")
-            for name in ("Ann", "Bo", "Cy")
-        ]
-        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        while holder.execute(waiting).fetchone()[0] < 3 and not any(task.done() for task in tasks):  # type: ignore[index]
-            time.sleep(0.01)
-        holder.commit()
-    refusals = [str(error) for task in tasks if (error := task.exception())]
-    (by,) = [name for (name,) in rows(home.database, "SELECT decided_by FROM month_state WHERE state = 'reopened'")]
-    assert refusals == [f"{MONTH} is not closed: there is nothing to reopen ({by} reopened {MONTH})"] * 2
-
-
-def test_reopen_command_prints_late_answers_before_the_confirmation(home: Home, settings: Settings, irt: IrtOf) -> None:
-    home.make()
-    home.close()
-    home.add_answers([("new", "q1")])
-    typed = irt(settings)
-    words = ("month", "reopen", MONTH, "--by", "Ann", "--reason", "a paper form")
-    unconfirmed = typed(*words)
-    assert (unconfirmed.code, "1 late (1.0% of its answers)" in unconfirmed.out) == (2, True)
-    assert "confirmation needed" in unconfirmed.err
-    assert home.closed_scales
-    done = typed(*words, "--yes")
-    assert (done.code, done.out.splitlines()[-1]) == (0, "reopened by Ann")
-    assert not home.closed_scales
-    again = typed(*words, "--yes")
-    assert (again.code, "is not closed: there is nothing to reopen (Ann reopened" in again.err) == (2, True)
-    swapped = typed(*words[:3], Month(MONTH).previous, *words[3:], "--yes")
-    assert (swapped.code, f"{MONTH} is after" in swapped.err) == (2, True)
+    reopen_months(home.database, MONTH, **BY)
+    assert refusal(reopen_months, home.database, MONTH, **BY) == (
+        f"{MONTH} is not closed: there is nothing to reopen (Ann reopened {MONTH})"
+    )
+    assert f"{MONTH} is after" in refusal(reopen_months, home.database, MONTH, Month(MONTH).previous, **BY)
 
 
 def test_withdraw_command_names_closed_months_and_reopens_the_months_on_request(

@@ -10,9 +10,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, decide_use
+from irt_assets.decisions.withdrawal import MIN_LEAD_TIME
 from jobs import copies as copying, pulls
 from resources.postgres.database import Database
+from tests.helpers.decided import decide_use
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.worlds import not_before
 

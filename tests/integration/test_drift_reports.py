@@ -20,7 +20,6 @@ from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather
 from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
-from irt_psychometrics.core.curves import probability
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
@@ -58,8 +57,7 @@ def test_observed_proportions_follow_the_months_curve_and_not_the_published_curv
     (drifted,) = (facts.items[f.item_ids[0]] for f in truth.bank.faults if f.kind == "drift")
 
     def off(curve: Any) -> float:
-        expected = probability(drifted.observed.theta, curve.a, -curve.a * curve.b, curve.c)
-        return abs(float((drifted.observed.proportion - expected).mean()))
+        return abs(float((drifted.observed.proportion - curve.curve(drifted.observed.theta)).mean()))
 
     assert off(drifted.values) < 0.1
     assert off(drifted.published) > 0.15

@@ -97,6 +97,13 @@ def everything_of_user(settings: Settings) -> Path:
                VALUES (%s, 'default', 'F1', '', now(), 0, 1, 500, 100, 'x', 'held', 'Ann', %s)""",
             (user, reason),
         )
+    run_sql(
+        database,
+        """INSERT INTO decision (kind, scale_id, subject, value, effective_from, decided_by, reason)
+           SELECT 'withdraw an item', 'default', min(item_id), '{"state": "withdrawn"}', '2099-01-01', 'Ann', %s
+           FROM question""",
+        (f"as {USER} asked",),
+    )
     initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
     for month in MONTHS:
         calibrate(settings, month)
@@ -295,7 +302,7 @@ def test_erasure_removes_all_traces_of_the_learner_and_no_further_data(
         "event_logs.event",
         "instigators.instigator_body",
     }
-    assert "issued_score.reason" in named
+    assert named >= {"issued_score.reason", "decision.reason"}
     assert named >= {"alert.key", "alert.what", "alert.subjects", "invariant_result.subject", "fit_staging.spec"}
     answers = rows(database, "SELECT count(*) FROM response_log WHERE user_id <> %s", (USER,))
     learners_file, attempts_file = tmp_path / "learners.csv", tmp_path / "attempts.csv"

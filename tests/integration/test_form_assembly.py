@@ -21,6 +21,7 @@ from irt_psychometrics.assembly import InfeasibleError
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.helpers.decided import WITHDRAWN
 from tests.helpers.rooms import SCALE, call, rows, run_sql
 from tests.helpers.score_world import MONTH, NOW, SIGNED, analyse, build_exam, item_values, make_tables, sit
 from tests.helpers.typed import IrtOf
@@ -70,10 +71,7 @@ def report_leak(database: Database, item: str) -> None:
 
 def withdraw(database: Database, item: str) -> None:
     """Withdraw an item, although it is an anchor, as all items of this bank are."""
-    columns = "item_id, state, effective_from, reason, decided_by"
-    run_sql(
-        database, f"INSERT INTO item_status ({columns}) VALUES (%s, 'withdrawn', '2026-01-01', 'old', 'Ann')", (item,)
-    )
+    run_sql(database, WITHDRAWN, (item, "2026-01-01"))
 
 
 def stored_forms(database: Database) -> dict[str, list[str]]:
@@ -202,8 +200,8 @@ def test_names_of_existing_forms_and_stale_reviews_are_refused(world: Database) 
         release_forms(world, ["mock-1"], **SIGNED, at=NOW)
     with pytest.raises(PermanentFailure, match="form mock-1 exists already"):
         store_drafts(world, drafts, **SIGNED)
-    test = """INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason)
-              VALUES ('mock-2', 'default', now(), 'Ann', 'new')"""
+    test = """INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason, decision_id)
+              VALUES ('mock-2', 'default', now(), 'Ann', 'new', 1)"""
     run_sql(world, test)
     with pytest.raises(PermanentFailure, match="mock-2 is an adaptive test"):
         call(world, plan_release, ["mock-2"], NOW)

@@ -31,7 +31,7 @@ from irt_assets.reports import drift_facts
 from irt_assets.reports.drift_report import verdict
 from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
-from irt_psychometrics.core.assumed_errors import assumed_errors
+from psychometrics_testbed.linked_months import errors
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -84,9 +84,9 @@ def made_up(
 
 def judged_month(settings: Settings) -> dict[str, Any]:
     database, store = Database(settings), folder_store(settings)
-    a_se, b_se, cov = (x / np.sqrt(6) for x in assumed_errors(A, B, np.zeros(ITEMS)))  # of 3000 learners
-    cov = cov / np.sqrt(6)
-    values = zip(IDS, A, B, a_se, b_se, cov, strict=True)
+    covariances = errors(A, B, 3000)
+    a_se, b_se = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)).T
+    values = zip(IDS, A, B, a_se, b_se, covariances[:, 0, 1], strict=True)
     bank: dict[str, dict[str, Any] | None] = {
         item: {"a": a, "b": b, "a_se": sa, "b_se": sb, "cov_ab": sab, "n": 3000, "D": 1.0}
         for item, a, b, sa, sb, sab in values

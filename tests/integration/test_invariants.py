@@ -384,8 +384,9 @@ SCORES = "UPDATE response_log SET score = CASE WHEN correct THEN 2 ELSE 1 END WH
 def declare_test(world: World, test: str) -> None:
     """Declare an adaptive test whose items are given to at most 30 % of the learners."""
     world.sql(
-        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason)
-           VALUES (%s, 'default', '{"start": "population", "exposure": {"max": 0.3}}', '2026-07-01Z', 'Ann', 'June')""",
+        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason, decision_id)
+           VALUES (%s, 'default', '{"start": "population", "exposure": {"max": 0.3}}', '2026-07-01Z', 'Ann', 'June',
+                   1)""",
         test,
     )
 
@@ -412,7 +413,35 @@ class Case:
     """Whether the plant also violates the invariant for other subjects."""
 
 
+def decide(world: World, kind: str, subject: str, value: str = '{"state": "withdrawn"}') -> None:
+    world.sql(
+        """INSERT INTO decision (kind, scale_id, subject, value, decided_by, reason)
+           VALUES (%s, 'default', %s, %s, 'Ann', 'June')""",
+        *(kind, subject, value),
+    )
+
+
+def decide_on_a_learner(world: World) -> None:
+    world.sql("INSERT INTO learner (user_id) VALUES ('learner-77')")
+    decide(world, "withdraw an item", "learner-77")
+
+
+def newest_decision(world: World) -> set[str]:
+    return {f"decision {world.scalar('SELECT max(decision_id) FROM decision')}"}
+
+
 CASES = [
+    Case(
+        "decisions_are_valid_and_name_no_learner",
+        lambda world: decide(world, "withdraw an item", "A01", '{"state": "gone"}'),
+        newest_decision,
+    ),
+    Case(
+        "decisions_are_valid_and_name_no_learner",
+        lambda world: decide(world, "ask an oracle", "A01"),
+        newest_decision,
+    ),
+    Case("decisions_are_valid_and_name_no_learner", decide_on_a_learner, newest_decision),
     Case("every_month_is_green", red_july, {SCALE}, partition=JULY),
     Case("every_month_is_green", stale_and_missing, {SCALE}, partition=None),
     Case("every_month_is_green", late_start_and_gap, {"gap"}, partition=None),
@@ -750,8 +779,8 @@ CASES = [
         "forms_and_adaptive_tests_have_different_names",
         sql(
             """WITH clash AS (INSERT INTO form (form_id, source) VALUES ('F1', 'file') RETURNING form_id)
-               INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason)
-               SELECT form_id, 'default', now(), 'Ann', 'from before' FROM clash"""
+               INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason, decision_id)
+               SELECT form_id, 'default', now(), 'Ann', 'from before', 1 FROM clash"""
         ),
         {"F1"},
     ),

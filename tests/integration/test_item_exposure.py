@@ -18,13 +18,13 @@ from irt_assets.adaptive.banks import TestBank, read_test_bank
 from irt_assets.adaptive.exposure import count_exposure, exposure_counts, simulated_counts, with_prior
 from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.sessions import Answer, Plans, Session, begin_session
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import daily
 from irt_assets.decisions.origin import initialise
 from irt_assets.scales.scale import change_rules
 from irt_assets.scores.issuing import issue_scores
 from resources.postgres.database import Database
 from tests.helpers import rooms, score_world
+from tests.helpers.decided import set_policy
 
 BEGAN = datetime(2026, 7, 14, 23, 50, tzinfo=UTC)
 LIMIT = 0.4

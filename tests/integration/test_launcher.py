@@ -26,7 +26,7 @@ from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.claims import StackError
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.stack import Stack
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from jobs.launching.launcher import WORKER_TAG, own_worker_tags, process_start
 from jobs.watching.stuck_runs import cancel_run, fail_lost_runs, stuck_runs
 from resources.dagster_compat import MAX_RETRIES_TAG, BulkActionStatus, PartitionBackfill

@@ -35,7 +35,7 @@ from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_processes import Pages, processes
 from irt_assets.reports.learner_week import WeekOutcome, key, write_week
 from irt_assets.scales import scale as scales
-from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.scoring import Movement
 from jobs.watching.alerts import check_alert
 from resources.dagster_schema import rows_of
 from resources.failures import PermanentFailure, TransientFailure

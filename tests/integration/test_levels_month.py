@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.advisory_checks import items_are_assigned_as_the_scale_says
 from irt_assets.scales.scale import change_rules, read_scales
@@ -16,6 +15,7 @@ from irt_assets.simulation.truth import Truth
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.decided import set_policy
 from tests.helpers.rooms import (
     LOWERED,
     MONTHS,

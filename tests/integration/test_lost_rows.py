@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.ledger.publications import in_force
 from irt_assets.scales.scale import change_rules
@@ -16,6 +15,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.tables import METADATA, RecomputedBy
 from tests.helpers import rooms
+from tests.helpers.decided import set_policy
 from tests.integration.graph import Graph, graph_after_first_month
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("lost rows")]

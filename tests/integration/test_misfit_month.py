@@ -30,7 +30,7 @@ from irt_assets.ledger.fit_spec import ComparedMisfit
 from irt_assets.ledger.month_state import find_reference
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import change_rules, read_scales
-from irt_psychometrics.core.models import Population
+from irt_psychometrics.estimation import Population
 from jobs.retention.erasure import erase, holdings
 from jobs.retention.unused import prune_files, prune_rows
 from resources.postgres.database import Database

@@ -24,8 +24,7 @@ from irt_assets.runs.in_process_runs import follow_up, run_month
 from irt_assets.scales.scale import Scale, change_rules, read_scales
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.simulation.truth import Truth
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Calibration
+from irt_psychometrics import Calibration, PsychometricsError
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings

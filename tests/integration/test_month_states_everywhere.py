@@ -95,7 +95,7 @@ STALE: dict[str, Callable[[Graph], None]] = {
     "other_limits": rule("min_anchors", 4),
     "linked_alone": made_up_to(3),
 }
-"""What makes a month stale, by question."""
+"""Changes that make a month stale, by question."""
 
 
 def nothing_scored(graph: Graph) -> None:

@@ -25,7 +25,7 @@ from irt_assets.ledger.fits import LinkedFit, latest_staged, linked_fit
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.reports.month_blocks import growth_of_anchors, growth_within
 from irt_assets.scales.scale import read_scales, write_pass_mark
-from irt_psychometrics.core.movement import STILL, Movement
+from irt_psychometrics.scoring import Movement
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -76,17 +76,17 @@ def movements(database: Database) -> list[Movement]:
 
 
 def test_abilities_from_the_decisions_month_on_are_stale_until_measured_again(measured: Database) -> None:
-    assert movements(measured) == [STILL, STILL]
+    assert movements(measured) == [Movement(), Movement()]
     assert decide(measured, NEXT, ability_variance="auto") == ()
     assert decide(measured, NEXT, ability_variance="0.0025", occasion_variance=".04") == (NEXT,)
-    assert movements(measured) == [STILL, Movement(0.0025, 0.0, 0.04)]
+    assert movements(measured) == [Movement(), Movement(0.0025, 0.0, 0.04)]
     assert set(call(measured, stale_months)) == {NEXT}
     measure(measured, NEXT, "again")
     assert call(measured, stale_months) == {}
     assert decide(measured, FIRST, ability_growth="0.01") == (FIRST, NEXT)
     assert decide(measured, FIRST, ability_growth="0.01") == ()
     assert decide(measured, FIRST, ability_variance="0", ability_growth="-0", occasion_variance="0") == (NEXT,)
-    assert movements(measured) == [STILL, STILL]
+    assert movements(measured) == [Movement(), Movement()]
     start, later = Month(FIRST).start, Month(NEXT).start
     assert rows(measured, DECISIONS) == [
         ("ability_variance", "auto", later),
@@ -283,7 +283,7 @@ def test_random_walk_is_estimated_and_proposed_and_applied_by_a_decision(
     assert not missing_sentences(
         shown, "proposals are made (auto)", "from 320 learners", "to adopt it: irt scale set ability_variance="
     )
-    assert call(half_a_year, read_scales)[SCALE].movement == STILL, "nothing takes effect before the decision"
+    assert call(half_a_year, read_scales)[SCALE].movement == Movement(), "nothing takes effect before the decision"
     command = shown.splitlines()[-1].partition("irt ")[2].split()
     assert typed(*command, "--by", "Ann", "--reason", "as proposed", "--yes").code == 0
     decided = call(half_a_year, read_scales)[SCALE].movement

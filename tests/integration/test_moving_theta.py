@@ -19,7 +19,7 @@ from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.scored_answers import scored_answers
 from irt_assets.scales import scale as scales
 from irt_assets.scales.scale import read_scales
-from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.scoring import Movement
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -33,8 +33,8 @@ from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.invariants.months import the_nightly_calibration_is_fresh
 from irt_assets.scales.scale import change_rules
 from irt_assets.simulation.truth import Truth
-from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.responses import Responses
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, rows_of
 from resources.failures import TransientFailure
 from resources.postgres.database import Database

@@ -17,7 +17,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors
 from irt_assets.decisions.exports import read_export
 from irt_assets.decisions.proposals import find_proposals, latest_waiting, proposals
-from irt_assets.decisions.withdrawal import decide_use, next_day
+from irt_assets.decisions.withdrawal import next_day
 from irt_assets.drift.checks import settled_items
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.publications import in_force
@@ -29,6 +29,7 @@ from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
+from tests.helpers.decided import decide_use
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, attempt, rows, run_sql
 from tests.helpers.waiting_decision import FEB, MOVED, NOW, bank
 
@@ -422,13 +423,13 @@ def test_parameters_cached_by_the_api_include_future_withdrawals(world_database:
 
 def withdraw_items(database: Database, *items: str, **others: Any) -> list[Status]:
     return decide_use(
-        database, items or ("moved",), "withdrawn", **{"by": "Ann", "reason": "it leaked", "now": NOW} | others
+        database, [*items] or ["moved"], "withdrawn", **{"by": "Ann", "reason": "it leaked", "now": NOW} | others
     )
 
 
 def restore_items(database: Database, *items: str, **others: Any) -> list[Status]:
     return decide_use(
-        database, items or ("moved",), "restored", **{"by": "Ben", "reason": "reworded", "now": NOW} | others
+        database, [*items] or ["moved"], "restored", **{"by": "Ben", "reason": "reworded", "now": NOW} | others
     )
 
 
@@ -499,10 +500,10 @@ def test_items_command_confirms_withdraws_restores_and_lists(bank: Database, mon
         irt("withdraw", "moved", "--from", "soon", "--by", "A", "--reason", "b").exception
     )
     done = irt(*words, "--yes")
-    assert "moved: withdrawn from 2099-12-01 on by Ann: posted [online]" in done.output
+    assert "recorded as decision 1 by Ann" in done.output
     listed = json.loads(irt("list", "--withdrawn", "--json").output)
     assert [(row["item_id"], row["status"]["state"]) for row in listed] == [("moved", "withdrawn")]
-    assert "6 items, 1 of them withdrawn" in irt("list").output
+    assert all(part in irt("list").output for part in ("6 items, 1 of them withdrawn", "by Ann: posted [online]"))
     done = irt("restore", "moved", "--by", "Ben", "--reason", "reworded", "--yes")
-    assert "moved: restored from 2099-12-01 on by Ben: reworded" in done.output
+    assert "moved is in use again from 2099-12-01 00:00 UTC on" in done.output
     assert json.loads(irt("list", "--withdrawn", "--json").output) == []

@@ -40,8 +40,8 @@ from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.scales.scale import change_rules, read_scales
-from irt_psychometrics.core.assumed_errors import assumed_errors
-from irt_psychometrics.core.models import Calibration
+from irt_psychometrics import Calibration
+from psychometrics_testbed.linked_months import errors
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -110,8 +110,9 @@ def test_bank_values_with_d_1_7_are_converted_and_missing_errors_are_assumed(
     """P = 1/(1 + exp(−D·a(θ − b))): D·a is our a; its error and covariance are multiplied by D, and b is unchanged."""
     add_items(database, {"a1": GOOD | {"D": 1.7}, "a2": {"a": 1.0, "b": 0.3, "D": 1.7}})
     assert initialise(database, SCALE, first_month=FIRST).errors_assumed == 1
-    a_se, b_se, cov_ab = (of[0] for of in assumed_errors(1.7, 0.3, 0.0))
-    assumed = {"a": 1.7, "b": 0.3, "c": 0.0, "a_se": a_se, "b_se": b_se, "cov_ab": cov_ab, "errors_assumed": True}
+    ((a_variance, cov_ab), (_, b_variance)) = errors(np.array([1.7]), np.array([0.3]), 500)[0]
+    standard_errors = {"a_se": a_variance**0.5, "b_se": b_variance**0.5}
+    assumed = {"a": 1.7, "b": 0.3, "c": 0.0, "cov_ab": cov_ab, "errors_assumed": True} | standard_errors
     times_d = {name: GOOD[name] * 1.7 for name in ("a", "a_se", "cov_ab")}
     given = {"b": 0.5, "c": 0.0, "b_se": 0.08, "errors_assumed": False} | times_d
     assert frozen_anchors(database) == {"a1": pytest.approx(given), "a2": pytest.approx(assumed)}

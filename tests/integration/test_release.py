@@ -37,14 +37,13 @@ from irt_assets.decisions.proposals import (
 )
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.decisions.release_undo import Undo, undo
-from irt_assets.decisions.withdrawal import decide_use
 from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.scales.scale import read_scales, write_pass_mark
 from irt_assets.scores.standards import plan_mark
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from jobs.sensors import plan_requests
 from jobs.watching.overview import collect_overview
 from resources.dagster_schema import rows_of
@@ -52,6 +51,7 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.helpers.decided import decide_use
 from tests.helpers.pictures import Picture
 from tests.helpers.rooms import (
     SCALE,

@@ -20,7 +20,7 @@ from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.scales.scale import Scale, accepted_subjects, change_rules, read_scales
-from irt_psychometrics.core.priors import Beta, LogNormal, Normal, Priors
+from irt_psychometrics.items import Beta, LogNormal, Normal, Priors
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

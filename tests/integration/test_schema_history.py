@@ -19,11 +19,13 @@ import pytest
 from alembic.config import Config
 from dagster import DagsterInstance
 from pydantic import SecretStr
+from sqlalchemy.exc import DBAPIError
 
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.proposals import Reference
 from irt_assets.responses.open_months import scales_with_changed_verdicts
 from resources.doctor import diagnose
+from resources.failures import PermanentFailure
 from resources.migrations.first_schema import schema_as_sql
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -49,6 +51,7 @@ from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
+from tests.helpers.decided import WITHDRAWN
 from tests.helpers.rooms import SCALE, add_items, call, rows, run_sql
 from tests.helpers.score_world import item_values
 from tests.helpers.sentences import missing_sentences, refusal
@@ -450,6 +453,7 @@ def test_downgrade_is_refused_if_it_drops_rows_that_no_job_recomputes(
     schema.upgrade(database)
     fill_tables(database)
     run_sql(database, "UPDATE inbox_file SET begun = 0")  # the default, which is not lost
+    run_sql(database, "UPDATE decision SET former_table = NULL")  # made since; earlier ones have a place
     protected = irreplaceable_rows().keys() - earlier.keys()
     assert {"issued_score", "score_table", "form", "form_item", "adaptive_test", "adaptive_session"} <= protected
     before = catalog(database)
@@ -463,6 +467,86 @@ def test_downgrade_is_refused_if_it_drops_rows_that_no_job_recomputes(
     assert (schema_version(database).revision, catalog(database)) == (newest, before)
     run_sql(database, f"TRUNCATE {', '.join(protected)}")
     assert typed("db", "downgrade", FIRST[:4], "--yes")[1].endswith(f"schema is at {FIRST}\n")
+
+
+DECISIONS_BEFORE = """
+    INSERT INTO question (item_id, scale_id) VALUES ('i1', 'math');
+    INSERT INTO month_state
+      (month, scale_id, since, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
+    VALUES ('2026-06', 'math', '2026-07-15', 'closed', 'nightly', 'late_days have passed', 'h', '{}', '{}', '[]'),
+           ('2026-06', 'math', '2026-07-16', 'reopened', 'Ann', 'a paper form', 'h', '{}', '{}', '[]');
+    INSERT INTO item_status (item_id, state, effective_from, reason, decided_by, decided_at)
+    VALUES ('gone', 'withdrawn', '2026-01-01', 'leaked', 'Bo', '2026-08-02');
+    DELETE FROM item_status;
+    INSERT INTO item_status (item_id, state, effective_from, reason, decided_by, decided_at)
+    VALUES ('i1', 'withdrawn', '2026-09-01', 'leaked', 'Bo', '2026-08-02'),
+           ('i1', 'restored', '2026-09-01', 'not leaked', 'Cy', '2026-07-01');
+    INSERT INTO adaptive_test (test_id, scale_id, policy, undoes, effective_from, decided_by, reason, decided_at)
+    VALUES ('placement', 'math', '{"test": "placement"}', NULL, '2026-07-20', 'Ann', 'new', '2026-07-20'),
+           ('placement', 'math', NULL, 1, '2026-08-20', 'Ann', 'too long', '2026-08-20');
+"""
+"""Decisions of the first kinds in the table `decision`, of a home whose clock was set back before the restoration."""
+STATUS = "SELECT status_id, item_id, state, effective_from, reason, decided_by, decided_at FROM item_status ORDER BY 1"
+VERSIONS_OF_TESTS = """SELECT version, test_id, policy, undoes, effective_from, decided_by, reason, decided_at
+                       FROM adaptive_test ORDER BY 1"""
+
+
+def test_former_decisions_get_new_numbers_in_order_and_keep_former_numbers(database: Database) -> None:
+    schema.downgrade(database, "0065")
+    run_sql(database, DECISIONS_BEFORE)
+    before = rows(database, STATUS), rows(database, VERSIONS_OF_TESTS)
+
+    schema.upgrade(database)
+
+    decided = "SELECT kind, subject, undoes, former_table, former_id FROM decision ORDER BY decision_id"
+    assert rows(database, decided) == [
+        ("reopen a month", "", None, "month_state", 2),
+        ("set the policy of a test", "placement", None, "adaptive_test", 1),
+        ("withdraw an item", "i1", None, "item_status", 2),
+        ("restore an item", "i1", None, "item_status", 3),
+        ("set the policy of a test", "placement", 2, "adaptive_test", 2),
+    ]
+    assert (rows(database, STATUS), rows(database, VERSIONS_OF_TESTS)) == before
+    links = "SELECT former_id, version FROM decision JOIN adaptive_test USING (decision_id) ORDER BY 1"
+    assert rows(database, links) == [(1, 1), (2, 2)]
+    assert rows(database, "SELECT since, until FROM item_withdrawal") == [], "restored from the same time on"
+    schema.downgrade(database, "0065")
+    assert (rows(database, STATUS), rows(database, VERSIONS_OF_TESTS)) == before
+
+
+def test_downgrade_is_refused_once_a_decision_is_made_after_the_upgrade(database: Database) -> None:
+    schema.downgrade(database, "0065")
+    run_sql(database, DECISIONS_BEFORE)
+    schema.upgrade(database)
+    run_sql(database, WITHDRAWN, ("i1", "2026-10-01"))
+    assert rows(database, STATUS)[-1][:2] == (6, "i1"), "numbered after the five former decisions"
+    with pytest.raises(PermanentFailure, match="no place for 1 rows of decision"):
+        schema.downgrade(database, "0065")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)
+           VALUES ('i1', 'restored', now(), 'new', 'Ann')""",
+        """INSERT INTO adaptive_test (test_id, scale_id, effective_from, decided_by, reason)
+           VALUES ('placement', 'math', now(), 'Ann', 'new')""",
+        """INSERT INTO month_state
+             (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
+           VALUES ('2026-06', 'math', 'reopened', 'Ann', 'a paper form', 'h', '{}', '{}', '[]')""",
+    ],
+)
+def test_decision_of_the_former_code_is_refused_by_the_database(database: Database, written: str) -> None:
+    with pytest.raises(psycopg.Error, match=r"cannot insert into|violates (not-null|check) constraint"):
+        run_sql(database, written)
+
+
+def test_upgrade_is_refused_if_a_version_undoes_an_unknown_one(database: Database) -> None:
+    schema.downgrade(database, "0065")
+    run_sql(database, DECISIONS_BEFORE)
+    run_sql(database, "UPDATE adaptive_test SET undoes = 7 WHERE version = 2")
+    with pytest.raises(DBAPIError, match="must name a version, got: 7"):
+        schema.upgrade(database)
 
 
 @pytest.mark.parametrize(

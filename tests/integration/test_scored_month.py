@@ -39,8 +39,7 @@ from irt_assets.ledger.month_state import find_reference, latest_attempt, months
 from irt_assets.ledger.publications import in_force, settled_values
 from irt_assets.ledger.steps import Step
 from irt_assets.scales.scale import read_scales
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.model_families import GPCM, TWO_PL
+from irt_psychometrics.items import ItemParameters, item_model
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -83,7 +82,7 @@ def draw_scores(seed: int = 12, **steps: list[float]) -> np.ndarray:
     theta, found = rng.standard_normal(LEARNERS), []
     for item, most in MOST.items():
         parameters = np.array([*truth(item), *(STEPS | steps).get(item, [0, 0])])[:, None]
-        model = GPCM if most > 1 else TWO_PL
+        model = item_model("gpcm" if most > 1 else "2pl")
         p = model.probabilities(theta, parameters[: None if most > 1 else 2], np.array([most + 1]))[0]
         found.append((rng.random((LEARNERS, 1)) > np.cumsum(p, axis=1)).sum(axis=1))
     return np.array(found).T
@@ -324,8 +323,8 @@ def add_skewed_answers(database: Database, month: str, rng: np.random.Generator)
     start = Month(month).start + timedelta(days=1)
     for j, (item, most) in enumerate(SKEWED_MOST.items()):
         d = 0.5 * (j // 2 - 2.5)
-        model, parameters = (TWO_PL, [1.3, d]) if most == 1 else (GPCM, [0.9, d, 0.0, 0.4, 0.0])
-        p = model.probabilities(theta, np.array(parameters)[:, None], np.array([most + 1]))[0]
+        name, parameters = ("2pl", [1.3, d]) if most == 1 else ("gpcm", [0.9, d, 0.0, 0.4, 0.0])
+        p = item_model(name).probabilities(theta, np.array(parameters)[:, None], np.array([most + 1]))[0]
         scores = (rng.random((SKEWED_LEARNERS, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
         add_attempts(
             database,

@@ -41,11 +41,11 @@ from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scored_answers import scored_answers, scoring_responses
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.scales.scale import read_scales
-from irt_psychometrics.core.item_models import ITEM_MODELS
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.information.functions import Information
+from irt_psychometrics import Calibration
+from irt_psychometrics.drift import Drift
+from irt_psychometrics.information import Information
+from irt_psychometrics.items import ItemParameters
+from psychometrics_testbed.trial_item_model import MODEL
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -66,7 +66,6 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.trial_item_model import MODEL
 from tests.helpers.worlds import OF_MONTHS
 
 FIRST, NEXT = MONTHS
@@ -302,10 +301,10 @@ def mixed(moved: str = "") -> Calibration:
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("trial_model")
 def test_model_of_each_item_is_kept_from_the_fit_to_the_ledger_and_drift(
-    database: Database, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, store: ObjectStore
 ) -> None:
-    monkeypatch.setitem(ITEM_MODELS, MODEL.name, MODEL)
     add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
     add_items(database, dict.fromkeys(OTHERS))
     initialise(database, SCALE, first_month=JAN, thresholds={"min_anchors": 3})

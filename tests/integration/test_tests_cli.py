@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.scores import forms_and_adaptive_tests_have_different_names
 from irt_assets.item_analysis.forms import import_forms
@@ -21,6 +20,7 @@ from resources.postgres.database import Database
 from resources.postgres.form_names import lock_form_names
 from resources.settings import Settings
 from tests.helpers import rooms, score_world
+from tests.helpers.decided import set_policy
 from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import Irt, IrtOf
 
@@ -48,7 +48,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_policy_is_set_changed_shown_and_undone(typed: Irt, tmp_path: Path) -> None:
     first = typed("tests", "set", written(tmp_path, POLICY), *SIGNED, "--yes")
-    assert missing_sentences(first.out, "test placement is new, with 30 items", "test placement: version 1") == []
+    assert missing_sentences(first.out, "test placement is new, with 30 items", "as decision 1 by Ann") == []
     longer = written(tmp_path, POLICY.replace("max: 8", "max: 12, se: 0.5") + "topics: {algebra: {max: 4}}\n")
 
     preview = typed("tests", "set", longer, *SIGNED, "--dry-run")
@@ -66,7 +66,8 @@ def test_policy_is_set_changed_shown_and_undone(typed: Irt, tmp_path: Path) -> N
     shown = typed("tests", "show", "placement").out
     assert missing_sentences(shown, "Adaptive test placement of scale default.", "Versions", "committee of June") == []
 
-    assert typed("tests", "undo", "placement", *SIGNED, "--yes").out == "test placement: version 3\n"
+    undone = typed("tests", "undo", "placement", *SIGNED, "--yes").out
+    assert missing_sentences(undone, "length.max: 12 → 8", "recorded as decision 3 by Ann") == []
     assert typed("tests", "list", "--json").json[0]["stored"]["length"]["max"] == 8
     assert "not offered any more" in typed("tests", "undo", "placement", *SIGNED, "--yes").out
     assert "no adaptive test is offered" in typed("tests", "list").out
@@ -122,8 +123,8 @@ def test_form_and_test_of_one_name_are_not_added_at_once(exam: Database, tmp_pat
         while not (importing.done() or first.execute(waiting).fetchone() == (True,)):
             time.sleep(0.01)
         first.execute(
-            """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason)
-               VALUES ('placement', %s, '{}', now(), 'Ann', 'new')""",
+            """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason, decision_id)
+               VALUES ('placement', %s, '{}', now(), 'Ann', 'new', 1)""",
             (policy.scale,),
         )
         first.commit()
@@ -136,8 +137,8 @@ def test_form_and_test_of_one_name_are_not_added_at_once(exam: Database, tmp_pat
 def test_names_that_clash_already_are_listed(exam: Database, typed: Irt) -> None:
     rooms.run_sql(
         exam,
-        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason)
-           VALUES ('F1', 'default', '{}', now(), 'Ann', 'from before')""",
+        """INSERT INTO adaptive_test (test_id, scale_id, policy, effective_from, decided_by, reason, decision_id)
+           VALUES ('F1', 'default', '{}', now(), 'Ann', 'from before', 1)""",
     )
     assert "both forms and adaptive tests: F1" in typed("doctor").out
     with exam.connect() as connection:

@@ -17,7 +17,7 @@ from irt_assets.definitions import build_defs
 from irt_assets.engines import registry
 from irt_assets.engines.diagnosis import engine_findings
 from irt_assets.engines.spec import PythonPackage
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from tests.helpers import trial_engine

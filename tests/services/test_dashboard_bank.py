@@ -57,7 +57,7 @@ from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snaps
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.watching.overview import Overview, WaitingProposals
 from jobs.watching.stuck_runs import runs_under_way
@@ -319,7 +319,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
         assert (told(unfit)[0], reason in told(unfit)[1]) == (False, True)
     assert "Take it out of use" in show_page(faulty[0], "item", item=name)[1]
     withdrawn = (
-        f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards no ability, and "
+        f"Item {name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards no ability, and "
         "nothing about it asks for a decision. What was reported until then stays as it is."
     )
     assert told(form) == (True, withdrawn)
@@ -816,7 +816,7 @@ def test_closed_month_can_be_reopened_by_users_who_may_decide(world: World) -> N
         since, again = review(decider, form).sentences
         assert since.endswith("no answer has changed since.")
         assert again.startswith(("To be calibrated again", "Nothing has to be calibrated again"))
-        assert decide(decider, form).sentences[0] == "Reopened."
+        assert decide(decider, form).sentences[0].startswith("Recorded as decision")
         assert not missing_sentences(world.page(view="month", month=JUNE), "a paper form", f"by {DEMO.sub}")
     finally:
         rooms.run_sql(world.database, "DELETE FROM month_state")

@@ -18,7 +18,6 @@ from htmltools import TagList
 from pydantic import SecretStr
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.blocks import html, plain
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import moved_anchors
@@ -41,6 +40,7 @@ from services.dashboard.server import make_page
 from services.dashboard.views import decisions as decisions_page, item, proposal
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
+from tests.helpers.decided import set_policy
 from tests.helpers.pictures import Picture
 from tests.helpers.rooms import SCALE, call, rows, run_sql
 from tests.helpers.sentences import missing_sentences
@@ -367,7 +367,7 @@ def test_leaked_item_can_be_withdrawn_on_the_page_of_its_proposal(bank: Database
     assert elsewhere not in page("proposal", {"proposal": str(MOVED)})
     text = page("decisions", {})
     assert "Two decisions, the newest first" in text
-    assert text.index("taken out of use") < text.index("rejected")
+    assert text.index("withdraw an item") < text.index("rejected")
     assert "The item is withdrawn from 2026-03-11 on by Ann: leaked." in page("proposal", {"proposal": str(MOVED)})
 
 

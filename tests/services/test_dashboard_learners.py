@@ -25,7 +25,6 @@ from irt_assets.kpis.stored import last_weeks, quartiles, weeks_of
 from irt_assets.kpis.weekly import write_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.servers.instance import dagster_instance
-from irt_psychometrics.core.confidence import Z95
 from resources.alerts.outbox import (
     Alert,
     due,
@@ -176,7 +175,7 @@ def test_learner_page_shows_the_stored_thetas_kpis_and_weekly_answers(settings: 
         days = active_days(connection, SOMEBODY, (END - timedelta(days=365)).date())
     assert thetas
     for one in thetas:
-        low, high = one.theta - Z95 * one.se, one.theta + Z95 * one.se
+        low, high = one.theta - 1.96 * one.se, one.theta + 1.96 * one.se
         numbers = (
             format_number(one.theta),
             format_number(one.se),

@@ -29,7 +29,6 @@ from schemathesis.specs.openapi.checks import (
 
 from irt_assets.abilities.online import Measures
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.responses.learner_answers import Judging
@@ -45,6 +44,7 @@ from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import EXAMPLE, POSTS_PATH
 from services.theta_client.api import PATH
 from tests.helpers import rooms
+from tests.helpers.decided import set_policy
 from tests.helpers.door import serve_in_thread
 from tests.helpers.sentences import refusal
 from tests.testbed.issuer import ATTACKS, Issuer

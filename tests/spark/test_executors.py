@@ -13,18 +13,11 @@ import pytest
 from irt_assets.spark import answers as spark_answers, sums as spark_sums
 from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
-from irt_psychometrics.core import kernels
-from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.priors import Normal, Priors
-from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.estimation import reductions, standard_errors
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.em_request import Persons
-from irt_psychometrics.estimation.marginal import Problem
-from irt_psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_psychometrics.estimation.source import InMemory
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.items import Normal, Priors
 from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.sums import divide_answers, number_of_shards, sums_of_2pl
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
@@ -89,7 +82,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", [k if k == "histogram" else pytest.param(k, marks=pytest.mark.long) for k in KINDS])
 def test_a_fit_of_one_shard_on_executors_equals_the_fit_in_memory(spark, frame, small, kind):
-    assert reductions.number_of_shards(small.responses.n_responses) == 1
+    assert number_of_shards(small.responses) == 1
     found = fit_on_spark(spark, frame(small), SETTINGS, **KINDS[kind])
     assert_same(found, fit_em(small.responses, **KINDS[kind]))
 
@@ -105,7 +98,7 @@ def test_a_fit_of_several_shards_equals_the_fit_in_memory(spark, frame, large, l
 
 
 def test_a_fit_of_groups_in_several_shards_equals_the_fit_in_memory(spark, frame, large):
-    assert reductions.number_of_shards(large.responses.n_responses) == 4
+    assert number_of_shards(large.responses) == 4
     found = fit_on_spark(spark, frame(large, groups=True, partitions=3), SETTINGS, reference="b")
     assert_same(found, fit_em(large.responses, groups=large.groups, reference="b"))
 
@@ -126,8 +119,8 @@ def test_a_fit_with_anchors_equals_the_fit_in_memory(spark, frame, small):
 
 
 @pytest.mark.long
-def test_standard_errors_by_block_equal_standard_errors_in_memory(spark, frame, large, monkeypatch):
-    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
+def test_standard_errors_by_block_equal_standard_errors_in_memory(spark, frame, large, full_covariance_up_to):
+    full_covariance_up_to(5)
     found = fit_on_spark(spark, frame(large), SETTINGS)
     assert found.joint_cov is None
     assert_same(found, fit_em(large.responses))
@@ -137,26 +130,15 @@ def test_standard_errors_by_block_equal_standard_errors_in_memory(spark, frame, 
 def test_sums_do_not_depend_on_bundles_waves_and_partitions(spark, frame, small, monkeypatch, partitions):
     """Compares sums in memory with sums of seven shards in three bundles, which come one at a time."""
     monkeypatch.setattr(spark_answers, "_cores", lambda session: partitions)
-    monkeypatch.setattr(reductions, "RESPONSES_PER_SHARD", 5000)
-    monkeypatch.setattr(reductions, "MAX_BUNDLES", 3)
+    divide_answers(monkeypatch, responses_per_shard=5000, bundles=3)
     monkeypatch.setattr(spark_sums, "WAVE_BYTES", 1)
-    assert reductions.number_of_shards(small.responses.n_responses) == 7
-    everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.from_model(item_model("2pl"), ITEMS), []
-    x = np.random.default_rng(2).normal(0.5, 0.2, structure.size)
+    assert number_of_shards(small.responses) == 7
     on_spark = SparkAnswers(spark, frame(small), SETTINGS, None)
-    here = InMemory(small.responses, Persons.from_responses(small.responses, None, None, None))
-    with kernels.runner(2) as run:
-        for source in (on_spark, here):
-            laid = source.lay_out_items(everything, rarer=False, by_category=False)
-            if source is on_spark:
-                assert on_spark.shards.rdd.getNumPartitions() == min(partitions, 3)
-            for data in (laid.answers, laid.answers.thin(4)):
-                problem = Problem(data, structure, Grid.symmetric(), run)
-                point = problem.evaluate(x)
-                found.append([point.loglik, point.gradient, problem.observed_information(point), data.n, data.size])
+    found = sums_of_2pl(on_spark, ITEMS)
+    assert on_spark.shards.rdd.getNumPartitions() == min(partitions, 3)
     on_spark.close()
-    for k in range(2):
-        for one, other in zip(found[k], found[2 + k], strict=True):
+    for remote, in_memory in zip(found, sums_of_2pl(small.responses, ITEMS), strict=True):
+        for one, other in zip(remote, in_memory, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
@@ -209,5 +191,5 @@ def test_disconnected_answers_are_refused_as_in_memory(spark, frame, small):
 
     of_learner = f.crc32("learner_key") % 2
     disconnected = frame(small).where((of_learner == 0) == (f.col("item_id") < "i15"))
-    with pytest.raises(DisconnectedDesignError, match="2 groups"):
+    with pytest.raises(PsychometricsError, match="2 groups"):
         fit_on_spark(spark, disconnected, SETTINGS)

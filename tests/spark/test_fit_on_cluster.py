@@ -14,8 +14,8 @@ import yaml
 import irt_assets
 from irt_assets.spark import answers as spark_answers
 from irt_assets.spark.em import fit_on_spark
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import fit_em
 from resources.cluster.spark import spark_jobs, spark_session
 from resources.failures import PermanentFailure
 from tests.helpers.answers_on_spark import World, assert_same

@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.drift.errors import Comparison, Published
-from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.linking.linking import link
-from irt_psychometrics.linking.placement import AnchorLimits
+from irt_psychometrics import Calibration
+from irt_psychometrics.drift import Comparison, Drift, Published
+from irt_psychometrics.linking import AnchorLimits, link
 from psychometrics_testbed.anchors import anchors_of
-from tests.testbed.aligned import disagree
-from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fit_shape
+from psychometrics_testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fit_shape
+from tests.testbed.agreement import disagree
 
 MOVED, BY = 5, 0.5
 LOOSE = AnchorLimits(min_anchor_responses=1, min_anchors=3)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure
 
 NAME_LENGTH = len(PsychometricsError.__name__)

@@ -33,7 +33,7 @@ from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.scales.scale import read_scales
-from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.responses import Responses
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database

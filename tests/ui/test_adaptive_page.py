@@ -9,12 +9,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from irt_assets.adaptive.policy import Policy
-from irt_assets.adaptive.versions import set_policy
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard.data_access import Reader
 from services.dashboard.server import build_app
 from tests.helpers import rooms
+from tests.helpers.decided import set_policy
 from tests.helpers.door import listening, port_of, serve_in_thread
 from tests.helpers.rooms import run_sql
 from tests.helpers.score_world import SIGNED, build_exam

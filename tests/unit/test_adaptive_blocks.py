@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -13,9 +13,8 @@ from irt_assets.adaptive.simulations import TestSimulation, broken_promises
 from irt_assets.adaptive.versions import TestVersion
 from irt_assets.blocks import Box, List, Pairs, Section, Table, html, plain, walk
 from irt_assets.reports import adaptive_blocks
-from irt_psychometrics.adaptive import SimulatedTests
-from irt_psychometrics.adaptive.declaration import Method
-from irt_psychometrics.plots.axes import Line
+from irt_psychometrics.adaptive import AdaptiveTest, SimulatedTests
+from psychometrics_testbed.chart_parts import lines
 
 POLICY = """
 test: exam
@@ -111,7 +110,7 @@ def test_page_has_the_exposure_curve_with_its_limit_and_the_content_of_each_grou
         block.title: block.blocks for block in adaptive_blocks.adaptive_blocks(facts()) if isinstance(block, Section)
     }
     figures = shown["Exposure"][1].figures
-    curve = next(part for part in figures[0].chart.parts if isinstance(part, Line) and len(part.ys) > 2)
+    curve = next(line for line in lines(figures[0].chart) if len(line.ys) > 2)
     assert [float(y) for y in curve.ys] == [0.36, 0.24, 0.12, 0.0]
     assert "the limit of 25 %" in figures[0].caption
     assert plain(shown["Exposure"][0].text) == "Never given: 1 of 4 items."
@@ -143,5 +142,5 @@ def test_list_of_tests_links_to_their_pages() -> None:
 
 
 def test_every_method_and_stop_has_words() -> None:
-    assert set(adaptive_blocks.METHODS) == set(get_args(Method))
+    assert set(adaptive_blocks.METHODS) == set(get_args(get_type_hints(AdaptiveTest)["method"]))
     assert set(adaptive_blocks.STOPS) == set(filter(None, SimulatedTests.STOPS))

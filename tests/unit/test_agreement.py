@@ -11,7 +11,7 @@ from irt_assets.gates.agreement import Agreement, MonthAgreement, compare
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
-from irt_psychometrics.core.models import Flag
+from irt_psychometrics.estimation import Flag
 
 RULES = Rules()
 ENGINES = ("em", "pymc")

@@ -9,8 +9,8 @@ import pytest
 
 from irt_assets.gates.anchor_shifts import anchor_shifts
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
+from irt_psychometrics.linking import AnchorSet
 from psychometrics_testbed.made_anchors import anchor_set_of
 from tests.helpers.fit_specs import CONSTANTS
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from irt_assets.blocks import Badge, plain
 from irt_assets.reports import classical_blocks
-from irt_psychometrics.plots.axes import Line, Points
+from psychometrics_testbed.chart_parts import lines, points
 from tests.helpers.sat12 import ITEM_32, OPTIONS
 
 
@@ -22,12 +22,12 @@ def test_key_without_a_flagged_option_has_no_warning() -> None:
 
 
 def test_all_options_are_traced_on_one_chart_whose_wide_line_is_the_key() -> None:
-    parts = classical_blocks.trace_lines(ITEM_32).chart.parts
-    points = [part for part in parts if isinstance(part, Points)]
-    assert [part.name for part in points] == [f"option {name}{' (key)' * (name == '5')}" for name in "12345"]
-    assert all(part.low and part.high for part in points)
-    (key,) = (part for part in parts if isinstance(part, Line))
-    assert key.colour == points[-1].colour
+    chart = classical_blocks.trace_lines(ITEM_32).chart
+    options = points(chart)
+    assert [part.name for part in options] == [f"option {name}{' (key)' * (name == '5')}" for name in "12345"]
+    assert all(part.low and part.high for part in options)
+    (key,) = lines(chart)
+    assert key.colour == options[-1].colour
 
 
 def test_table_of_options_marks_the_key_and_the_option_above_it() -> None:

@@ -30,7 +30,7 @@ from irt_assets.reports.drift_linking import jump_in_words, linking
 from irt_assets.reports.drift_report import document, items_to_review, verdict
 from irt_assets.reports.item_blocks import details
 from irt_assets.scales.scale import Scale
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from resources.version import code_version
 from tests.helpers.drift_facts import (
     ANCHOR,

@@ -12,7 +12,7 @@ from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.ledger.fits import LinkedFit
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.scales.rules import PublicationRules
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from tests.helpers.fit_specs import CONSTANTS
 from tests.helpers.pictures import Picture
 

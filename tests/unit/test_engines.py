@@ -5,14 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from irt_assets.engines import registry
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.spec import PythonPackage
+from irt_assets.file_commands.fit import calibrate_by
+from irt_psychometrics.responses import Responses
 from resources.failures import PermanentFailure
 from resources.settings import Settings
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 from tests.testbed.patience import patient
 
 PLAIN = Settings(_env_file=None)
@@ -103,3 +107,17 @@ def test_engines_are_enabled_for_all_or_for_listed_scales_in_the_order_of_a_mont
 def test_invalid_entry_of_irt_engines_is_refused_with_a_list_of_engines(value: str) -> None:
     with pytest.raises(PermanentFailure, match=r"setting IRT_ENGINES: every entry .* one of mirt, pymc, brms"):
         registry.enabled_scales(Settings(irt_engines=value, _env_file=None))
+
+
+@WHERE_ENGINES_CHANGE
+def test_engine_adapter_records_its_name_its_version_and_the_data_hash() -> None:
+    scores = (np.random.default_rng(12).random((200, 5)) < 0.5).astype(float)
+    fit = EmEngine(threads=1).calibrate(Responses.from_wide(scores), model="rasch", data_hash="sha256:1")
+    assert (fit.engine, fit.model, fit.data_hash) == ("em", "rasch", "sha256:1")
+    assert fit.engine_version not in ("", "unknown")
+
+
+def test_engines_without_scored_items_refuse_them_with_the_remedy() -> None:
+    message = "engine brms does not support items scored above 1: use engine em or mirt"
+    with pytest.raises(PermanentFailure, match=message):
+        calibrate_by(REngine("brms"), scored=True, groups=False, latent="normal")

@@ -11,8 +11,9 @@ import pytest
 
 from irt_assets.intake import sources
 from irt_assets.intake.library_files import open_rows
+from irt_psychometrics.cells import choices, notes
 from irt_psychometrics.classical import item_analysis
-from irt_psychometrics.commands import Files, analyse, answers, choices, patterns
+from irt_psychometrics.commands import Files, analyse, answers
 from irt_psychometrics.core.responses import Responses
 
 
@@ -23,7 +24,7 @@ def test_analysis_of_a_file_needs_few_bytes_a_cell(
 ) -> None:
     """Takes the difference of the peaks at two sizes as the memory of the cells, because blocks are small here."""
     monkeypatch.setattr(sources, "BLOCK", 2**16)
-    for module in (item_analysis, answers, choices, patterns):
+    for module in (item_analysis, answers, choices, notes):
         monkeypatch.setattr(module, "BLOCK", 2**12)
     items, peaks, rng, rows_read = 400, list[int](), np.random.default_rng(1), list[tuple[int, int]]()
     key = tmp_path / "key.csv"
@@ -43,13 +44,13 @@ def test_analysis_of_a_file_needs_few_bytes_a_cell(
 
 def test_notes_on_patterns_need_no_memory_for_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sums over all answers took 24 bytes an answer, more than the answers themselves."""
-    monkeypatch.setattr(patterns, "BLOCK", 2**12)
+    monkeypatch.setattr(notes, "BLOCK", 2**12)
     scores = np.random.default_rng(1).integers(0, 2, (1_000, 400), dtype=np.int8)
     scores[:9] = 0
     responses = Responses.from_wide(scores)
     tracemalloc.start()
-    zeros, unreached = patterns.describe_patterns(responses)
+    [zeros] = notes.describe_cells({}, (), *notes.sums_of(responses))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (zeros.startswith("9 persons have 0 on all 400 items"), unreached) == (True, "")
+    assert zeros.startswith("9 persons have 0 on all 400 items")
     assert peak / scores.size < 2

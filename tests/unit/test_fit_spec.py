@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,11 +16,15 @@ from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import GateResult
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.ledger.encoding import decode, encode
+from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
-from irt_psychometrics.core.models import Calibration, Convergence, Flag, Population
-from irt_psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Convergence, Flag, Population, fit_em
+from irt_psychometrics.itemfit import FitSummary
+from irt_psychometrics.items import LogNormal, Priors, item_model
+from irt_psychometrics.responses import Responses
 from resources.failures import PermanentFailure
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, SET, linked_json, staged_json
 from tests.helpers.same_fits import assert_same
@@ -194,7 +199,7 @@ def calibrations(draw: st.DrawFn) -> Calibration:
         convergence=Convergence(converged, 3, draw(ANY_FLOAT), draw(ANY_FLOAT), draw(ANY_FLOAT), 7, draw(st.text())),
         data_hash=draw(st.text()),
         populations=tuple(draw(st.lists(populations(), max_size=2))),
-        priors=draw(st.sampled_from([{}, GUESSING_PRIOR.as_dict()])),
+        priors=draw(st.sampled_from([{}, item_model("3pl").default_priors.as_dict()])),
         anchored=tuple(ids[: n // 2]),
     )
 
@@ -225,3 +230,14 @@ def made_up() -> Calibration:
 )
 def test_numbers_that_are_not_finite_are_null_in_json(number: float, stored: float | None) -> None:
     assert finite(number) == stored
+
+
+@pytest.mark.ci
+def test_statistics_are_stored_as_json_with_null_for_missing_values() -> None:
+    difficulties = np.linspace(-1.5, 1.5, 24)
+    theta = np.random.default_rng(9).normal(size=(400, 1))
+    scores = (np.random.default_rng(10).random((400, 24)) < 1 / (1 + np.exp(difficulties - theta))).astype(float)
+    responses = Responses.from_wide(np.column_stack([scores, np.ones(400)]))
+    spec = statistics_spec(FitSummary.from_fit(responses, fit_em(responses)))
+    again = json.loads(json.dumps(spec.as_json(), allow_nan=False))
+    assert (again["items"]["rmsd"][-1], len(again["items"]["rmsd"])) == (None, 25)

@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 
 from irt_assets.invariants.forecast_errors import by_decile, compare_losses, forecast, growth_since
-from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.items import ItemParameters, ItemRow
 from irt_psychometrics.scoring import Curves, Movement
 
 N, J, SE = 600, 40, 0.3
 RNG = np.random.default_rng(35)
 A, B = RNG.lognormal(0, 0.3, J), RNG.normal(0, 1, J)
-CURVES = Curves.from_items(ItemCurves(A, -A * B, np.zeros(J)))
+
+
+def curves_of(a: np.ndarray, b: np.ndarray, c: float = 0.0) -> Curves:
+    rows = [ItemRow(slope, difficulty, c) for slope, difficulty in zip(a, b, strict=True)]
+    return Curves.from_items(ItemParameters.from_rows(tuple(f"i{j}" for j in range(len(rows))), rows).curves)
+
+
+CURVES = curves_of(A, B)
 MEAN = RNG.normal(0, 1, N)
 THETA = MEAN + SE * RNG.standard_normal(N)
 PERSON, ITEM = np.repeat(np.arange(N), J), np.tile(np.arange(J), N)
@@ -26,7 +33,7 @@ def forecasts(mean: np.ndarray, se: float = SE) -> np.ndarray:
 @pytest.mark.parametrize(("a", "sd"), [(0.5, 1.0), (1.5, 0.4), (3.0, 1.0)])
 def test_forecast_is_the_mean_of_the_curve_over_the_posterior_of_ability(a: float, sd: float) -> None:
     b = np.linspace(-3, 3, 13)
-    curves = Curves.from_items(ItemCurves(np.full(13, a), -a * b, np.full(13, 0.2)))
+    curves = curves_of(np.full(13, a), b, 0.2)
     found = forecast(curves, np.arange(13), np.full(13, 0.4), np.full(13, sd**2))
     z = np.linspace(-8, 8, 4001)
     weight = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()

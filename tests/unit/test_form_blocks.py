@@ -15,7 +15,7 @@ from irt_assets.reports.form_facts import FormFacts
 from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.items import ItemRow
-from irt_psychometrics.plots.axes import Boxes, Line, Points
+from psychometrics_testbed.chart_parts import boxes, lines, points
 from tests.helpers.sat12 import FORM, ITEM_32, OPTIONS
 
 SOUND = replace(ITEM_32, item_id="item_1", position=1, item_rest=0.3, omitted=0, options=(), flags=())
@@ -62,19 +62,17 @@ def test_key_check_names_only_items_whose_key_an_option_beats() -> None:
 
 
 def test_charts_show_scores_discrimination_of_flagged_items_and_omissions_by_position() -> None:
-    histogram, discrimination, omissions = (figure.chart.parts for figure in figures("Scores and items"))
-    assert [part.top for part in histogram if isinstance(part, Boxes)] == [[120, 300, 180]]
-    flagged = [part for part in discrimination if isinstance(part, Points) and part.name == "flagged"]
+    histogram, discrimination, omissions = (figure.chart for figure in figures("Scores and items"))
+    assert [part.top for part in boxes(histogram)] == [[120, 300, 180]]
+    flagged = [part for part in points(discrimination) if part.name == "flagged"]
     assert [(part.xs, part.ys) for part in flagged] == [([0.162], [0.037])]
-    omitted, not_reached = (part.ys for part in omissions)
+    omitted, not_reached = (part.ys for part in omissions.parts)
     assert omitted == pytest.approx([0, 7 / 600])
     assert not_reached == [0, 0]
 
 
 def test_precision_of_a_2pl_item_follows_birnbaums_formula() -> None:
-    curve, information, error, reliability = (
-        next(part for part in figure.chart.parts if isinstance(part, Line)) for figure in figures("Precision")
-    )
+    curve, information, error, reliability = (lines(figure.chart)[0] for figure in figures("Precision"))
     p = 1 / (1 + np.exp(-1.2 * (np.array(curve.xs) - 0.5)))
     assert curve.ys == pytest.approx(p)
     assert information.ys == pytest.approx(1.2**2 * p * (1 - p))

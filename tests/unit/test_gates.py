@@ -40,9 +40,9 @@ from irt_assets.ledger.linked_windows import month_number
 from irt_assets.responses.snapshot import Snapshot
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
-from irt_psychometrics.core.models import Calibration, Convergence
-from irt_psychometrics.estimation.latent_shape import Shape
-from irt_psychometrics.linking.constants_history import MonthConstants
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Convergence, Shape
+from irt_psychometrics.linking import MonthConstants
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, PARALLEL, SET
 from tests.helpers.pictures import Picture
 

@@ -28,8 +28,8 @@ from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, csv_of_refused, ignore_rows
 from irt_assets.intake.sources import BadRow
 from irt_assets.intake.staging import copy_rows
-from irt_psychometrics import commands
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.commands import fit as fit_file, link as link_files, score as score_file
 from resources.failures import PermanentFailure
 from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damage_bytes, odd, tables, typed_parquet, write_rows
 
@@ -673,11 +673,11 @@ def test_file_commands_return_a_result_or_refuse_fuzzed_files(given_: tuple[str,
         other = path.with_name("other")
         other.write_bytes(second.content if second else b"")
         if command == "link":
-            return commands.link(FILES.parameters(path), FILES.parameters(other)).as_dict()
+            return link_files(FILES.parameters(path), FILES.parameters(other)).as_dict()
         answers = FILES.answers(path)
         if command == "score":
-            return commands.score(answers, FILES.parameters(other)).as_dict()
-        return commands.fit(answers).as_dict()
+            return score_file(answers, FILES.parameters(other)).as_dict()
+        return fit_file(answers).as_dict()
 
     found = outcome(run, first.content)
     json.dumps(found, allow_nan=False).encode()

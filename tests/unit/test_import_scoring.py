@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,21 +20,28 @@ import yaml
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.clean import CleanedBatch, Cleaner, Columns, Limits
 from irt_assets.intake.ingest import AnswerSource
-from irt_assets.intake.library_files import FILES
 from irt_assets.intake.mapping import (
-    ByPattern,
     Mapping,
     MatrixMapping,
     bind_attempts,
     load_mapping,
-    matches,
     presets,
 )
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, ignore_rows
-from irt_assets.intake.scoring import AsGiven, ByKey, FromPoints, Maxima, Scoring, max_scores_of, read_key, scoring_of
+from irt_assets.intake.scoring import (
+    AsGiven,
+    AsRecorded,
+    ByKey,
+    FromPoints,
+    Scoring,
+    max_scores_of,
+    read_key,
+    scoring_of,
+)
 from irt_assets.intake.sources import Batch
+from irt_psychometrics.cells import ByPattern, MaxScores, codes_by_column
 from resources.failures import PermanentFailure
 from tests.helpers.pictures import Picture
 from tests.helpers.sentences import refusal
@@ -163,14 +171,14 @@ def test_single_score_above_1_rejects_only_its_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [MATRIX, LIST, LIST.replace("correct", "score")])
 def test_scores_are_stored_if_the_import_or_the_bank_gives_their_maximum(tmp_path: Path, text: str) -> None:
     expected = {("ann", "i2"): (4, True), ("bob", "i2"): (2, False), ("cid", "i2"): (0, False)}
-    for maxima in (Maxima(declared={"i2": 4}), Maxima(declared={"i*": 4}), Maxima({"i2": 4})):
-        if maxima.recorded and text is LIST:
+    for maxima in (MaxScores(by_pattern={"i2": 4}), MaxScores(by_pattern={"i*": 4}), MaxScores({"i2": 4})):
+        if maxima.by_item and text is LIST:
             with pytest.raises(PermanentFailure, match="item i2 has scores up to 4"):
                 read(tmp_path, text, AsGiven(maxima))
             continue
         found, report = read(tmp_path, text, AsGiven(maxima), names=("score", "correct"))
         assert {key: value for key, value in found.items() if key[1] == "i2"} == expected
-        assert found["bob", "i1"][1] is (maxima.of_item("i1") == 1)
+        assert found["bob", "i1"][1] is (maxima["i1"] == 1)
         assert not report.rejected
 
 
@@ -202,7 +210,7 @@ def test_row_is_rejected_if_its_score_contradicts_its_correctness_or_maximum(
     """The other 300 rows are valid, so that the file is not refused as a whole."""
     others = "".join(f"u{n},i,1,\n" for n in range(300))
     text = f"user_id,item_id,correct,score\n{others}one,{row}\n"
-    found, report = read(tmp_path, text, AsGiven(Maxima({"s": 4})), names=("score", "correct"))
+    found, report = read(tmp_path, text, AsGiven(MaxScores({"s": 4})), names=("score", "correct"))
     if isinstance(outcome, str):
         assert report.rejected == {outcome: 1}
     else:
@@ -218,8 +226,10 @@ def test_shares_become_whole_scores_by_the_mappings_denominator(tmp_path: Path) 
     assert report.rejected == {"bad_score": 1}
 
 
-@pytest.mark.parametrize("maxima", [Maxima({"e1": 4}), Maxima(declared={"e1": 4}), Maxima(declared={"e*": 4})])
-def test_invalid_score_in_a_scored_column_rejects_only_its_cell(tmp_path: Path, maxima: Maxima) -> None:
+@pytest.mark.parametrize(
+    "maxima", [MaxScores({"e1": 4}), MaxScores(by_pattern={"e1": 4}), MaxScores(by_pattern={"e*": 4})]
+)
+def test_invalid_score_in_a_scored_column_rejects_only_its_cell(tmp_path: Path, maxima: MaxScores) -> None:
     """The whole column was once omitted without a message."""
     cells = ["4", "2", "1", "3", "2", "5", "-1", "1.5", "x"]
     text = "person,i1,e1\n" + "".join(f"u{n},{n % 2},{cell}\n" for n, cell in enumerate(cells))
@@ -229,10 +239,10 @@ def test_invalid_score_in_a_scored_column_rejects_only_its_cell(tmp_path: Path, 
 
 
 def test_names_have_precedence_over_patterns_and_options_over_the_mapping(tmp_path: Path) -> None:
-    assert Maxima(declared={"*": 4, "q1": 2, "q*": 3}).of_item("q1") == 2
+    assert MaxScores(by_pattern={"*": 4, "q1": 2, "q*": 3})["q1"] == 2
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text("columns: {user_id: u, item_id: q, score: s}\nmax_scores: {'q*': 2, q2: 1}")
-    given = AsGiven(Maxima(declared={"*": 4}))
+    given = AsGiven(MaxScores(by_pattern={"*": 4}))
     found, report = read(tmp_path, "u,q,s\nann,q1,4\nann,q2,1\n", given, mapping, names=("correct",))
     assert (found, dict(report.rejected)) == ({("ann", "q1"): True, ("ann", "q2"): True}, {})
 
@@ -334,7 +344,7 @@ def test_codes_of_an_option_are_added_to_the_mappings_codes(tmp_path: Path) -> N
     assert Columns(bind_attempts(None, "pulled", names)).cells(rows, "i1").to_pylist() == ["1"]
     path = tmp_path / "log.csv"
     path.write_text("person,i1,i2\nann,8,8\nbob,NA,1\ncid,0,0\ndan,1,9\n")
-    given = AnswerSource(open_source(path), None, date(2026, 7, 1), missing=FILES.missing(["8", "i2=9"]))
+    given = AnswerSource(open_source(path), None, date(2026, 7, 1), missing=codes_by_column(["8", "i2=9"]))
     rows = [row for _, answers in given.answers(LIMITS, ImportReport(), ignore_rows) for row in answers.to_pylist()]
     found = [(row["user_id"], row["item_id"]) for row in rows]
     assert found == [("bob", "i2"), ("cid", "i1"), ("cid", "i2"), ("dan", "i1")]
@@ -743,6 +753,10 @@ def test_values_by_pattern_are_those_of_all_names_and_patterns_that_match() -> N
     names = ["".join(rng.choices("ab1[]*?! ", k=rng.randint(0, 6))) for _ in range(1_600)]
     patterns, columns = {*names[:400], "a*", "b? [a1]", "?[!a]"}, names[400:]
     by_pattern = ByPattern({pattern: pattern for pattern in patterns})
+
+    def matches(column: str, pattern: str) -> bool:
+        return column == pattern or any(fnmatchcase(column, form) for form in (pattern, pattern.replace("[", "[[]")))
+
     for column in {*columns, "b1 [a1]", "b1 a"}:
         assert by_pattern.fitting(column) == [pattern for pattern in patterns if matches(column, pattern)]
 
@@ -777,7 +791,7 @@ def test_comparisons_with_patterns_grow_with_the_columns_and_not_with_their_squa
         assert read == 8 * n
         return done.total()
 
-    monkeypatch.setattr("irt_psychometrics.commands.cell_scores.fnmatchcase", compare)
+    monkeypatch.setattr("irt_psychometrics.cells.reading.fnmatchcase", compare)
     assert comparisons(200) < 2.6 * comparisons(100)
 
 
@@ -787,6 +801,27 @@ def test_answers_have_the_right_learner_if_their_number_equals_the_number_of_row
     binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
     limits = Limits(CLEAN_LIMITS.first, CLEAN_LIMITS.now, start=micros(FIRST))
     assert Cleaner(binding, limits, "f00d", ["i1", "i2"]).clean(batch).answers["user_id"].to_pylist() == ["ann", "ann"]
+
+
+def test_decimal_commas_are_read_in_points_of_a_recorded_rule_and_in_scores(tmp_path: Path) -> None:
+    """They were points for the import that records the rule, and `bad_score` for the next answers to the item."""
+    items, cells = pa.array(["q", "q", "r"]), pa.array(["2,5", "1,5", "1"])
+    assert FromPoints(2).right(items, cells).to_pylist() == [True, False, False]
+    assert AsRecorded(marks={"q": 2.0}).right(items, cells).to_pylist() == [True, False, True]
+    mapping = tmp_path / "m.yaml"
+    mapping.write_text("columns: {user_id: u, item_id: q, correct: s}\ndenominator: 2\nmax_scores: {i: 4}")
+    text = 'u,q,s\na,i,"1,5"\nb,i,2\nc,i,0.5\n'
+    found, _ = read(tmp_path, text, AsGiven(), mapping, names=("score", "correct"))
+    assert found == {("a", "i"): (3, False), ("b", "i"): (4, True), ("c", "i"): (1, False)}
+
+
+def test_matrix_columns_of_half_points_with_decimal_commas_are_items() -> None:
+    """Their cells were scores, but the columns were not recognised as items."""
+    batch = matrix(person=["a", "b", "c", "d"], i1=["0", "0,5", "1,5", "2"], i2=["0.5", "1.5", "0.5", "0"])
+    binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
+    halves = replace(binding, mapping=binding.mapping.model_copy(update={"denominator": 2}))
+    columns = item_columns(halves, [batch], AsGiven(MaxScores(by_pattern={"*": 4})))
+    assert columns.items == ["i1", "i2"]
 
 
 def test_matrix_columns_without_scores_are_not_items() -> None:
@@ -808,7 +843,7 @@ def test_matrix_columns_without_scores_are_not_items() -> None:
     )
 
 
-@pytest.mark.parametrize("scoring", [AsGiven(Maxima(declared={"*": 4})), FromPoints(1)])
+@pytest.mark.parametrize("scoring", [AsGiven(MaxScores(by_pattern={"*": 4})), FromPoints(1)])
 def test_total_in_a_matrix_is_left_out_and_named(tmp_path: Path, scoring: Scoring) -> None:
     cells = [[k * k % 3, k % 2, k // 2 % 3] for k in range(40)]
     lines = [",".join(map(str, [f"p{k}", *row, sum(row)])) for k, row in enumerate(cells)]
@@ -826,7 +861,7 @@ def test_import_notes_learners_without_points_and_maxima_out_of_reach(tmp_path: 
     right[:100] = False
     n_absent = int((~right.any(axis=1)).sum())
     lines = [",".join(map(str, [f"p{k}", *row])) for k, row in enumerate(right.astype(int))]
-    path, scoring = tmp_path / "m.csv", AsGiven(Maxima(declared={"q0": 3}))
+    path, scoring = tmp_path / "m.csv", AsGiven(MaxScores(by_pattern={"q0": 3}))
     path.write_text("user_id," + ",".join(f"q{j}" for j in range(12)) + "\n" + "\n".join(lines) + "\n")
     given, report = AnswerSource(open_source(path), load_mapping("wide"), date(2026, 7, 1), scoring), ImportReport()
     assert [*given.answers(LIMITS, report, ignore_rows, scoring)]

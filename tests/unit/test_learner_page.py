@@ -19,8 +19,7 @@ from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps, sorted_topics, verdict
 from irt_assets.reports.learner_week import RENDERERS
 from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
-from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.plots.axes import Points
+from psychometrics_testbed.chart_parts import points
 from tests.helpers.learner_facts import EVEN, FACTS, FEW, GOOD, MONDAY, STRONG, WEAK, page
 from tests.helpers.pictures import Picture
 
@@ -240,9 +239,9 @@ ANSWERED = [one.as_of.timestamp() / 86_400 for one in (FIRST, LAST) if one.as_of
 
 def test_theta_is_drawn_at_the_time_of_its_last_answer_with_its_interval() -> None:
     chart = theta_over_time([LAST, FIRST], "UTC").chart
-    of_month, of_night = (part for part in chart.parts if isinstance(part, Points))
+    of_month, of_night = points(chart)
     assert [of_month.xs, of_night.xs] == [[x] for x in ANSWERED]
-    assert of_night.high == [pytest.approx(0.6 + Z95 * 0.2)]
+    assert of_night.high == [pytest.approx(0.6 + 1.96 * 0.2, abs=1e-5)]
 
 
 @pytest.mark.parametrize(("as_of", "day"), [(LAST.as_of, "2026-10-06"), (None, "2026-10-15")])

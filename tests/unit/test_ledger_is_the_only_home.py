@@ -23,6 +23,7 @@ TABLES = (
     "publication_step",
     "item_parameter_proposal",
     "movement_proposal",
+    "decision",
     "release_decision",
     "standing_decision",
     "anchor_set",

@@ -1,4 +1,5 @@
-"""The library imports only its declared dependencies, and the platform imports only the library's public names."""
+"""The library imports only its declared dependencies, and the platform and its tests import only public names of the
+library."""
 
 from __future__ import annotations
 
@@ -8,15 +9,19 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "packages/irt-psychometrics/irt_psychometrics"
 PUBLIC = (
     "responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif",
-    "information", "equating", "adaptive", "assembly", "simulation", "plots", "commands",
+    "information", "equating", "adaptive", "assembly", "simulation", "plots", "cells", "commands",
 )  # fmt: skip
 NEEDED = {"narwhals", "numba", "numpy", "scipy"}
 OF_THE_CALLER = {"highspy", "plotly", "sklearn", "tqdm"}
 """Optional packages, each imported only in the function that needs it."""
+PRIVATE = {"tests/engines/test_desk_cli.py", "tests/unit/test_file_analysis_memory.py"}
+"""Tests that replace private parts of the library's file commands. No other test may do so."""
 
 
 def imports(folder: Path, word: str = "") -> Iterator[tuple[str, str, str]]:
@@ -31,17 +36,25 @@ def imports(folder: Path, word: str = "") -> Iterator[tuple[str, str, str]]:
                 yield from ((path.relative_to(ROOT).as_posix(), node.module, name.name) for name in node.names)
 
 
-def names_of_the_library() -> list[tuple[str, str, str]]:
-    """Return the platform's imports from the library: file, module and name."""
-    folders = (ROOT / folder for folder in ("irt_assets", "jobs", "resources", "services", "deploy"))
-    found = [one for folder in folders for one in imports(folder, LIBRARY.name)]
+def names_of_the_library(*folders: str) -> list[tuple[str, str, str]]:
+    """Return the imports from the library in these folders, by default in the platform: file, module and name."""
+    folders = folders or ("irt_assets", "jobs", "resources", "services", "deploy")
+    found = [one for folder in folders for one in imports(ROOT / folder, LIBRARY.name)]
     return [one for one in found if one[1].partition(".")[0] == "irt_psychometrics"]
 
 
-def test_platform_imports_only_public_names_of_the_library() -> None:
+@pytest.mark.parametrize("folders", [(), ("tests",)], ids=["platform", "tests"])
+def test_platform_and_its_tests_import_only_public_names_of_the_library(folders: tuple[str, ...]) -> None:
     modules = {"irt_psychometrics", *(f"irt_psychometrics.{module}" for module in PUBLIC)}
     exported = {(module, name) for module in modules for name in import_module(module).__all__}
-    assert [one for one in names_of_the_library() if one[1:] not in exported] == []
+    private = [one for one in names_of_the_library(*folders) if one[0] not in PRIVATE and one[1:] not in exported]
+    assert private == [], "a test of private parts of the library belongs in packages/irt-psychometrics/tests"
+
+
+def test_no_class_of_files_and_cells_hides_functions_of_other_modules() -> None:
+    """A class with functions of other modules as attributes hides them from the number of names in use."""
+    for path in [*(LIBRARY / "cells").rglob("*.py"), *(LIBRARY / "commands").rglob("*.py")]:
+        assert "staticmethod(" not in path.read_text("utf-8"), path.name
 
 
 def test_every_exported_name_exists_and_is_listed_once() -> None:

@@ -17,8 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
-from irt_assets.ledger.overview import SettledMonth
-from irt_assets.ledger.steps import StepState
 from resources.postgres.database import Database
 from resources.serving import metrics
 from resources.serving.guard import Guard
@@ -26,7 +24,6 @@ from resources.settings import Settings
 from resources.version import code_version
 from services.exporter.app import CACHED_S, StateCollector, build_app
 from services.exporter.families import FAMILIES
-from services.exporter.readings import month_state
 from tests.helpers.asgi import ask, echo, open_socket
 from tests.helpers.door import listening, port_of
 from tests.testbed.machine import free_port
@@ -90,38 +87,6 @@ def test_exporter_reports_itself_down_with_its_version_if_the_database_is_unreac
         assert database.asked == n_reads
     assert [record.levelname for record in caplog.records] == ["ERROR"], "the same fault is logged once"
     assert ask(build_app(collector), "GET", "/health").status == 200
-
-
-@pytest.mark.parametrize(
-    ("step", "refit", "failed", "decided", "state"),
-    [
-        (None, False, False, None, "missing"),
-        (None, True, False, None, "missing"),
-        (None, True, True, None, "red"),
-        ("held", False, False, None, "red"),
-        ("held", False, True, None, "red"),
-        ("held", True, False, None, "red"),
-        ("held", False, False, "the anchor set has changed since", "stale"),
-        ("pending", False, False, None, "pending"),
-        ("pending", True, False, None, "stale"),
-        ("done", False, False, None, "green"),
-        ("done", True, False, None, "stale"),
-        ("done", True, True, None, "red"),
-        ("done", False, False, "the anchor set has changed since", "stale"),
-    ],
-)
-def test_state_of_a_month_follows_from_its_stored_step_fit_and_decision(
-    step: StepState | None, refit: bool, failed: bool, decided: str | None, state: str
-) -> None:
-    """If a person has decided on a month, it is not red although its gate failed, as in `irt status`."""
-    newest = "newer" if refit else "fit"
-    month = SettledMonth("maths", "2026-08", step, 0, "fit", newest, "no anchors" if failed else None)
-    assert month_state(month, decided) == state
-
-
-def test_month_is_stale_if_a_verdict_on_its_answers_has_changed() -> None:
-    month = SettledMonth("maths", "2026-08", "done", 0, "fit", "fit", None)
-    assert [month_state(month, None, has_other_answers=other) for other in (False, True)] == ["green", "stale"]
 
 
 def test_names_of_metrics_follow_the_conventions_of_prometheus() -> None:

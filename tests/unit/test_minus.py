@@ -5,7 +5,6 @@ import pytest
 from irt_assets.blocks import Paragraph, Span, with_minus
 from irt_assets.blocks.html import part
 from irt_assets.common.wording import natural_order, sentence
-from irt_psychometrics.plots import Chart
 
 
 @pytest.mark.parametrize(
@@ -23,12 +22,6 @@ def test_numbers_in_a_sentence_have_a_true_minus(text: str, shown: str) -> None:
 
 def test_code_keeps_its_hyphens() -> None:
     assert "set x -1" in part(Paragraph(Span("set x -1", "code")))
-
-
-def test_ticks_have_a_true_minus() -> None:
-    drawn = Chart((-4, 4), (-1, 1), "x", "y", "a chart").to_svg(bare=True)
-    assert ">−2<" in drawn
-    assert ">-" not in drawn
 
 
 def test_items_are_sorted_in_natural_order() -> None:

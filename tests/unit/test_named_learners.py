@@ -22,7 +22,7 @@ from resources.tables import METADATA
 OVER_MANY = {
     *("question", "partition_source", "scored_snapshot", "calibration_scale", "anchor_set"),
     *("mirt_fit_meta", "mirt_item_params", "item_parameter_publication", "item_parameter_proposal"),
-    *("release_decision", "item_status", "month_verdict", "item_drift", "dif_analysis", "test_information"),
+    *("release_decision", "decision", "month_verdict", "item_drift", "dif_analysis", "test_information"),
     *("drift_alerts", "alert_delivery", "object_folder", "backup", "erasure", "scale_decision", "movement_proposal"),
     *("testlet_sd_publication", "month_impact", "server_setting"),
     *("intake", "pull_source", "pull_day", "item_time", "attempt_verdict", "judged_day", "snapshot_rewrite"),
@@ -41,7 +41,7 @@ def test_every_table_is_classified_by_its_mentions_of_learners() -> None:
 
 @pytest.mark.parametrize("table", sorted(OVER_MANY))
 def test_tables_of_items_months_and_decisions_have_no_column_of_a_learner(table: str) -> None:
-    no_ids = {"scale_decision.subject", "month_impact.learners", "attempt_verdict.learner_key"}
+    no_ids = {"decision.subject", "scale_decision.subject", "month_impact.learners", "attempt_verdict.learner_key"}
     names = {column.name for column in METADATA.tables[table].columns if str(column) not in no_ids}
     assert not {name for name in names if name.startswith(("user", "learner", "person", "subject"))} - {"learner_hash"}
 

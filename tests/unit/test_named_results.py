@@ -36,6 +36,7 @@ BY_POSITION = {
     "irt_psychometrics/adaptive/shadow.py ShadowTests._make_solvers": "a pool's entry, unpacked at once",
     "irt_psychometrics/assembly/forms.py _with_certainty": "fields of the record that its only caller makes",
     "irt_psychometrics/assembly/forms.py solve": "a solution with its objective and bound, as from `Program.solve`",
+    "irt_psychometrics/cells/notes.py sums_of": "the arguments of `describe_cells`, in its order",
     "irt_psychometrics/core/linear_programs.py Program.solve": "a solution with its objective and bound",
 }
 """Functions that return three values or more by position, each with the reason."""

@@ -20,7 +20,7 @@ from tests.helpers.written_commands import (
 CRON = re.compile(r"^(\S+ ){5}\w+ ")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SPAN = re.compile(r"`irt ([^`]+)`")
-INCOMPLETE = re.compile(r"Missing|requires an argument|no command ?$|job NAME: no such job")
+INCOMPLETE = re.compile(r"Missing|are required|requires an argument|no command ?$|job NAME: no such job")
 STARTED_AS_FILE = re.compile(r"python\s+(?:tests|benchmarks)/\S+")
 STARTED_AS_MODULE = re.compile(r"python\s+-m\s+((?:tests|benchmarks)(?:\.\w+)+)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

@@ -17,47 +17,10 @@ from irt_assets.scales.scale_decisions import (
     priors_in_force,
     proposals_wanted,
 )
-from irt_psychometrics.core.movement import STILL, Movement
-from irt_psychometrics.core.priors import (
-    Beta,
-    LogitNormal,
-    LogNormal,
-    Normal,
-    Priors,
-    prior_as_text,
-    prior_from_text,
-)
+from irt_psychometrics.items import Beta, Normal, Priors
+from irt_psychometrics.scoring import Movement
 from tests.helpers.pictures import Picture
 from tests.helpers.sentences import refusal
-
-READ = [
-    ("a", "lognormal(0,0.5)", LogNormal(0.0, 0.5)),
-    ("a", " LogNormal( 0.25 , 1e-1 ) ", LogNormal(0.25, 0.1)),
-    ("b", "normal(0, 2)", Normal(0.0, 2.0)),
-    ("b", "normal(-0.5,2)", Normal(-0.5, 2.0)),
-    ("c", "beta(5,17)", Beta(5.0, 17.0)),
-    ("c", "logitnormal(-1.4,0.5)", LogitNormal(-1.4, 0.5)),
-    ("a", "none", None),
-    ("b", "None", None),
-    ("c", "none", None),
-]
-
-
-@pytest.mark.parametrize(("parameter", "text", "prior"), READ, ids=[text for _, text, _ in READ])
-def test_prior_is_read_from_text_and_written_as_equivalent_text(parameter: str, text: str, prior: Any) -> None:
-    assert prior_from_text(parameter, text) == prior
-    assert prior_from_text(parameter, prior_as_text(prior)) == prior
-
-
-def test_text_of_a_prior_has_the_short_form() -> None:
-    assert [prior_as_text(prior) for _, _, prior in READ[:5]] == [
-        "lognormal(0, 0.5)",
-        "lognormal(0.25, 0.1)",
-        "normal(0, 2)",
-        "normal(-0.5, 2)",
-        "beta(5, 17)",
-    ]
-
 
 NO_PRIORS = (
     ("a", "beta(5,17)"),
@@ -79,7 +42,7 @@ NO_PRIORS = (
 
 
 def test_invalid_prior_is_refused_with_the_valid_forms(picture: Picture) -> None:
-    picture({f"{one}: {text}": refusal(prior_from_text, one, text) for one, text in NO_PRIORS}, "no_priors")
+    picture({f"{one}: {text}": refusal(Priors.parse, one, text) for one, text in NO_PRIORS}, "no_priors")
 
 
 def month(number: int) -> datetime:
@@ -155,7 +118,7 @@ MOVED = [
 @pytest.mark.parametrize(
     ("at", "movement"),
     [
-        (6, STILL),
+        (6, Movement()),
         (7, Movement(0.0025)),
         (8, Movement(0.0025, 0.01)),
         (9, Movement(0.0025, 0.01)),

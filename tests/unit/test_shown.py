@@ -23,10 +23,12 @@ from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_blocks import category_curves, curves, information, parameters
-from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Calibration, Convergence, Flag
-from irt_psychometrics.itemfit.observed import group_answers
-from irt_psychometrics.plots.axes import Line, Points
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Convergence, Flag
+from irt_psychometrics.itemfit import Observed
+from irt_psychometrics.items import ItemParameters, ItemRow
+from irt_psychometrics.responses import Responses
+from psychometrics_testbed.chart_parts import lines, points
 from resources.dagster_schema import row_table, rows_of
 
 
@@ -135,40 +137,41 @@ NOW = replace(PUBLISHED, b=0.1)
 
 
 def findings(published: ItemRow, values: ItemRow) -> ItemFindings:
+    """The ability of learners is known from 60 answers to items with two scores."""
     rng = np.random.default_rng(1)
-    theta = rng.normal(size=2000)
+    theta, others = rng.normal(size=2000), np.linspace(-2, 2, 60)
     score = (rng.random(2000) > values.score_probabilities(theta).cumsum(axis=0)[:-1]).sum(axis=0)
+    right = rng.random((2000, 60)) < 1 / (1 + np.exp(2 * (others - theta[:, None])))
+    names = ("essay", *(f"i{j}" for j in range(60)))
+    responses = Responses.from_wide(np.column_stack([score, right]), names, np.array([3] + [2] * 60))
+    items = ItemParameters.from_rows(names, [values, *(ItemRow(2.0, b) for b in others)])
+    observed = Observed.by_ability(responses, items, ["essay"], mean=0.0, sd=1.0)["essay"]
     return ItemFindings(
         item_id="essay", topic=None, is_anchor=False, published=published, since=datetime(2026, 6, 1, tzinfo=UTC),
-        values=values, n=2000, statistics={}, flags=(), drift=None, observed=group_answers(theta, score, max_score=2),
+        values=values, n=2000, statistics={}, flags=(), drift=None, observed=observed,
     )  # fmt: skip
 
 
 def test_all_scores_are_on_one_chart_with_published_and_current_curves_and_observed_shares() -> None:
     item = findings(PUBLISHED, NOW)
     figure, table = category_curves(item, SCALE, "2026-08")
-    lines = [part for part in figure.chart.parts if isinstance(part, Line)]
-    marks = [part for part in figure.chart.parts if isinstance(part, Points)]
-    assert [line.name for line in lines] == ["", "score 0", "", "score 1", "", "score 2"]
-    for published, now, seen in zip(lines[::2], lines[1::2], marks, strict=True):
+    shown = lines(figure.chart)
+    assert [line.name for line in shown] == ["", "score 0", "", "score 1", "", "score 2"]
+    for published, now, seen in zip(shown[::2], shown[1::2], points(figure.chart), strict=True):
         assert published.ys != now.ys
         assert published.colour == now.colour == seen.colour
         expected = np.interp(seen.xs, now.xs, now.ys)
         assert np.mean((expected >= seen.low) & (expected <= seen.high)) >= 0.75
     assert [row[0] for row in table.rows] == [0, 1, 2]
     assert sum(row[1] for row in table.rows) == 2000
-    (whole,) = (
-        part
-        for part in curves("A", item.published, item.values, SCALE, "2026-08", item.observed).chart.parts
-        if isinstance(part, Points)
-    )
+    (whole,) = points(curves("A", item.published, item.values, SCALE, "2026-08", item.observed).chart)
     assert max(whole.ys) <= 1
 
 
 def test_score_that_is_impossible_has_no_curve() -> None:
     gap = replace(NOW, further={"max_score": 2, "t0": 0.0, "t2": 0.0})
     figure, _ = category_curves(findings(gap, gap), SCALE, "2026-08")
-    assert {part.name for part in figure.chart.parts if isinstance(part, Line)} == {"", "score 0", "score 2"}
+    assert {line.name for line in lines(figure.chart)} == {"", "score 0", "score 2"}
     assert gap.steps == {}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irt_assets.reports.topic_differences import topic_differences
-from irt_psychometrics.core.item_models import ItemCurves, OtherItems
+from irt_psychometrics.items import ItemParameters, ItemRow
 from irt_psychometrics.scoring import Curves
 
 ZERO, ONE = np.zeros(1), np.ones(1)
@@ -16,11 +16,11 @@ def differences(
     score: list[int], theta: float = 0.0, a: float = 1.0, b: float = 0.0, c: float = 0.0
 ) -> tuple[float, float]:
     n = len(score)
-    items = ItemCurves(*(np.array([value]) for value in (a, -a * b, c)))
+    items = ItemParameters.from_rows(("i",), [ItemRow(a, b, c)])
     all_of_one = np.zeros(n, dtype=np.intp)
     scores = np.array(score, dtype=np.int8)
     difference, error = topic_differences(
-        all_of_one, 1, all_of_one, scores, np.full(n, theta), Curves.from_items(items)
+        all_of_one, 1, all_of_one, scores, np.full(n, theta), Curves.from_items(items.curves)
     )
     return float(difference[0]), float(error[0])
 
@@ -43,11 +43,11 @@ def test_answers_are_weighted_by_discrimination_and_less_if_guessing_is_possible
 
 def test_points_of_a_scored_item_are_weighted_by_slope_and_variance() -> None:
     """a = 2, scores 0 to 2 equally likely at θ = 0: S = 2·(2 − 1), I = 2²·2/3. Without categories, 1 is full credit."""
-    of_scores = OtherItems.from_parameters({0: {"max_score": 2, "t0": 0.0, "t1": 0.0, "t2": 0.0}})
-    items, one = ItemCurves(np.array([2.0]), ZERO, ZERO, of_scores), np.zeros(1, dtype=np.intp)
+    row = ItemRow(2.0, 0.0, 0.0, further={"max_score": 2, "t0": 0.0, "t1": 0.0, "t2": 0.0})
+    items, one = ItemParameters.from_rows(("i",), [row]), np.zeros(1, dtype=np.intp)
     for points, categories in ((2, np.array([3])), (1, None)):
         found, error = topic_differences(
-            one, 1, one, np.array([points], dtype=np.int8), ZERO, Curves.from_items(items), categories
+            one, 1, one, np.array([points], dtype=np.int8), ZERO, Curves.from_items(items.curves), categories
         )
         assert (found[0], error[0]) == (pytest.approx(2 / (8 / 3 + 4)), pytest.approx((8 / 3 + 4) ** -0.5))
 
@@ -65,8 +65,9 @@ def test_true_differences_are_recovered_with_correct_errors() -> None:
     group = np.repeat(np.arange(n), m)
     a, b = rng.lognormal(0, 0.3, n * m), rng.normal(0, 1, n * m)
     score = (rng.random(n * m) < 1 / (1 + np.exp(-a * (theta[group] + delta[group] - b)))).astype(np.int8)
-    items = ItemCurves(a, -a * b, np.zeros(n * m))
-    found, error = topic_differences(group, n, np.arange(n * m), score, theta[group], Curves.from_items(items))
+    names = tuple(map(str, range(n * m)))
+    items = ItemParameters(names, a, b, np.zeros(n * m), np.zeros((n * m, 2, 2)))
+    found, error = topic_differences(group, n, np.arange(n * m), score, theta[group], Curves.from_items(items.curves))
     assert np.std((found - delta) / error) == pytest.approx(1.0, abs=0.05)
     called_strong = found > 1.645 * error
     assert called_strong.mean() > 0.1

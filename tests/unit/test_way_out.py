@@ -14,7 +14,7 @@ from irt_assets.cli.servers import run_app
 from irt_assets.intake.library_files import FILES
 from irt_assets.scales.rules import Rules
 from irt_assets.servers import SERVERS
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.settings import get_settings
 from tests.helpers.written_commands import fault_of_irt

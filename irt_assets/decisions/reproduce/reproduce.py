@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from irt_psychometrics import Priors, Responses
+from irt_psychometrics import Responses
 from irt_psychometrics.estimation import fit_em
-from irt_psychometrics.items import ItemRow
+from irt_psychometrics.items import ItemRow, Priors
 
 folder = Path(__file__).parent
 settings = json.loads((folder / "settings.json").read_text("utf-8"))

@@ -14,8 +14,11 @@ import hypothesis
 import numpy as np
 import pytest
 
+from irt_psychometrics.core.item_models import ITEM_MODELS
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.itemfit import item_statistics
+from psychometrics_testbed.trial_item_model import MODEL
 
 # Examples are the same each time; `--hypothesis-profile=new` searches for new ones. They have no deadline, because
 # their time depends on how busy the machine is.
@@ -64,3 +67,16 @@ def simulate_about(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """`simulate_about(n)` computes the distribution of item fit statistics under the model from about n responses, for
     tests that do not need its third digit."""
     return partial(monkeypatch.setattr, item_statistics, "SIMULATED_RESPONSES")
+
+
+@pytest.fixture
+def full_covariance_up_to(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """`full_covariance_up_to(n)` computes covariances between items only in fits of at most n items."""
+    return partial(monkeypatch.setattr, standard_errors, "FULL_COVARIANCE_ITEMS")
+
+
+@pytest.fixture
+def trial_model(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Register a new item model for the time of a test, and return the model's name."""
+    monkeypatch.setitem(ITEM_MODELS, MODEL.name, MODEL)
+    return MODEL.name

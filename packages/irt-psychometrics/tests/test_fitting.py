@@ -67,6 +67,35 @@ def test_anchors_keep_their_parameters_and_scale() -> None:
     assert f.calibration.latent_sd == pytest.approx(2.0, abs=0.2)
 
 
+PRIORS = [
+    ("a", "lognormal(0,0.5)", irt.LogNormal(0.0, 0.5)),
+    ("a", " LogNormal( 0.25 , 1e-1 ) ", irt.LogNormal(0.25, 0.1)),
+    ("b", "normal(0, 2)", irt.Normal(0.0, 2.0)),
+    ("b", "normal(-0.5,2)", irt.Normal(-0.5, 2.0)),
+    ("c", "beta(5,17)", irt.Beta(5.0, 17.0)),
+    ("c", "logitnormal(-1.4,0.5)", irt.LogitNormal(-1.4, 0.5)),
+    ("a", "none", None),
+    ("b", "None", None),
+    ("c", "none", None),
+]
+
+
+@pytest.mark.parametrize(("parameter", "text", "prior"), PRIORS, ids=[text for _, text, _ in PRIORS])
+def test_prior_is_read_from_text_and_written_as_equivalent_text(parameter: str, text: str, prior: object) -> None:
+    assert irt.Priors.parse(parameter, text) == prior
+    assert irt.Priors.parse(parameter, irt.Priors.text_of(prior)) == prior
+
+
+def test_text_of_a_prior_has_the_short_form() -> None:
+    assert [irt.Priors.text_of(prior) for _, _, prior in PRIORS[:5]] == [
+        "lognormal(0, 0.5)",
+        "lognormal(0.25, 0.1)",
+        "normal(0, 2)",
+        "normal(-0.5, 2)",
+        "beta(5, 17)",
+    ]
+
+
 @pytest.mark.parametrize("slope", [0.4, 2.5])
 def test_rescaled_priors_have_the_same_density_apart_from_the_jacobian(slope: float) -> None:
     """For θ* = slope·θ: a* = a/slope with |da/da*| = slope, and b* = slope·b with |db/db*| = 1/slope."""

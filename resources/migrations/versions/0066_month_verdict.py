@@ -23,7 +23,7 @@ def upgrade() -> None:
             ALTER COLUMN why SET DEFAULT '',
             ALTER COLUMN stepped_at DROP NOT NULL;
         COMMENT ON TABLE month_verdict IS
-            'What was judged of each month of a scale: its set gates, and its publication step if it has run.';
+            'Verdict on each month of a scale: results of its set gates, and its publication step if it has run.';
         COMMENT ON COLUMN month_verdict.fit_id IS 'linked fit that the publication step judged';
         COMMENT ON COLUMN month_verdict.snapshot_hash IS 'file of the month''s answers when gates were judged last';
         COMMENT ON COLUMN month_verdict.gates IS

@@ -1,4 +1,6 @@
-"""Commands on files: `python -m irt_psychometrics analyse`, `fit`, `score`, `link` and `simulate`, as functions.
+"""Commands on files: `python -m irt_psychometrics analyse`, `fit`, `score`, `link` and `simulate-responses`.
+
+`main` runs them.
 
 `Files` reads answers and tables of parameters, and the functions return results that are written and reported.
 """
@@ -12,9 +14,12 @@ if TYPE_CHECKING:
     from irt_psychometrics.commands.files import Files
     from irt_psychometrics.commands.fitting import fit
     from irt_psychometrics.commands.linking import link
+    from irt_psychometrics.commands.parameters import parse_json
+    from irt_psychometrics.commands.program import main, parser
     from irt_psychometrics.commands.scoring import score
     from irt_psychometrics.commands.simulating import simulate_responses
+    from irt_psychometrics.commands.tables import Batch
 else:
     __getattr__ = names_when_used(__name__)
 
-__all__ = ["Files", "analyse", "fit", "link", "score", "simulate_responses"]
+__all__ = ["Batch", "Files", "analyse", "fit", "link", "main", "parse_json", "parser", "score", "simulate_responses"]

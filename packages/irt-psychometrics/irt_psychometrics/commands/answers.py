@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irt_psychometrics.cells.choices import OptionCounts, choices_of
+from irt_psychometrics.cells.columns import Cells
+from irt_psychometrics.cells.derived_columns import FirstRows
+from irt_psychometrics.cells.notes import describe_cells, sums_of
+from irt_psychometrics.cells.reading import CellPlan
 from irt_psychometrics.classical.option_statistics import Choices
-from irt_psychometrics.commands.cell_scores import Reading, ScoredCells, points
-from irt_psychometrics.commands.choices import check_key, choices_of, describe_blanks, describe_shortened
-from irt_psychometrics.commands.derived_columns import derived_columns
-from irt_psychometrics.commands.patterns import describe_patterns
-from irt_psychometrics.commands.tables import Batch, Cells, Table, encode, faults
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.commands.tables import Batch, Table, faults
+from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.responses import Responses
@@ -24,7 +25,6 @@ from irt_psychometrics.core.wording import some_of
 BLOCK = 2**20
 """Number of answers whose persons and items are looked up at once."""
 SCORE_NAMES = ("score", "correct", "response", "resp")
-FIRST_ROWS = 1_000  # rows that show which columns are totals or numbers of rows
 LAYOUTS = (
     "Scores are 0, 1 or blank (not seen), or whole numbers up to --max-score; choices need --key. A file of"
     " answers is a matrix (a row per person, a column per item, scores or blank in the cells; a column named"
@@ -65,7 +65,7 @@ class Answers:
     notes: tuple[str, ...] = ()
 
 
-def read_answers(table: Table, reading: Reading, groups: str | None = None) -> Answers:
+def read_answers(table: Table, reading: CellPlan, groups: str | None = None) -> Answers:
     """Read a matrix of scores or a list `person,item,score`; blank, NA and NaN mean that the item was not seen.
 
     `groups` is the column with the persons' groups. A column of a matrix is left out, with a note, if the key does not
@@ -86,29 +86,32 @@ def read_answers(table: Table, reading: Reading, groups: str | None = None) -> A
     is_list = None not in (person, item, score)
     names = [name for name in table.columns if name not in (person, groups)]
     columns = [str(score)] if is_list else _item_columns(path, names, key)
-    cells = _Cells(reading, {} if is_list else {name: k for k, name in enumerate(columns)})
+    cells = _Cells(reading, {} if is_list else {name: k for k, name in enumerate(columns)}, OptionCounts(key or {}))
     labels: list[tuple[int, str, str]] = []
     n_rows = 0
     for batch in table.batches():
         rows = range(n_rows + 1, n_rows + len(batch.lines) + 1)
         n_rows += len(batch.lines)
-        of_person = encode(map(str, rows)) if person is None else batch.ids(person)
+        of_person = Cells.of(map(str, rows)) if person is None else batch.ids(person)
         of_item = batch.ids(str(item)) if is_list else None
         _check_key(path, [name for name in (of_item.texts if of_item else ()) if name], key)
         cells.add(batch, columns, of_person, of_item)
         if groups is not None:
             told = zip(batch.lines.tolist(), of_person.to_list(), batch.text(groups).to_list(), strict=True)
             labels += [row for row in told if row[1]]
-    derived = {} if is_list or key is not None else cells.derived_columns()
+    derived = {} if is_list or key is not None else cells.first.derived(reading.max_scores)
     aside = [] if is_list else [*derived, *cells.columns_aside(derived)]
     wrong = {name: found for name, found in cells.wrong.items() if found and name not in aside}
     messages = [
-        f"line {line}, {reading.max_scores.wrong(name, text)}" for name, found in wrong.items() for line, text in found
+        f"line {line}, item {name}: score {text!r}" + (f", and its scores are 0 … {most}" if most > 1 else "")
+        for name, found in wrong.items()
+        for most in [reading.max_scores[name]]
+        for line, text in found
     ]
     messages += [f"line {line}: an answer without a person or an item" for line in dict.fromkeys(cells.nameless)]
     if messages:
         tops = {name: None if is_list else cells.highest(name) for name in wrong}
-        below = any(points(text) < 0 for found in wrong.values() for _, text in found)
+        below = any((Cells.of(text for _, text in found).points() < 0).any() for found in wrong.values())
         raise _matrix_error(path, messages, tops, len(columns) - len(aside), below=below)
     items = sorted(cells.items) if is_list else [name for name in columns if name not in aside]
     read, n_unseen = cells.answers(path, items, numbered=person is None)
@@ -116,20 +119,16 @@ def read_answers(table: Table, reading: Reading, groups: str | None = None) -> A
         read = replace(read, groups=_group_of_each(path, read.person_ids, labels))
     blanks = sum((cells.blanks[name] for name in columns if name not in aside), Counter[str]())
     without = [name for name in names if key is not None and name not in key and not is_list]
-    notes = [
-        describe_blanks({**blanks, "": n_unseen - blanks.total()}),
-        f"left out, because most cells are not scores: {some_of(aside[len(derived) :])}"
-        if aside[len(derived) :]
-        else "",
-        f"left out, because they are not items: {some_of([f'{name} ({why})' for name, why in derived.items()])}"
-        if derived
-        else "",
-        f"left out, because the key does not have them: {some_of(without)}" if without else "",
-        describe_shortened([*read.person_ids, *items]),
-        *describe_patterns(read.responses),
-    ]
-    of_key = check_key(str(path), key or {}, cells.counts)
-    return replace(read, notes=(*of_key, *(f"{path}: {note}" for note in notes if note)))
+    del blanks[""]
+    blanks[""] = n_unseen - blanks.total()
+    notes = describe_cells(blanks, [*read.person_ids, *items], *sums_of(read.responses))
+    left_out = {
+        "most cells are not scores": aside[len(derived) :],
+        "they are not items": [f"{name} ({why})" for name, why in derived.items()],
+        "the key does not have them": without,
+    }
+    notes += [f"left out, because {why}: {some_of(named)}" for why, named in left_out.items() if named]
+    return replace(read, notes=(*cells.options.notes(str(path)), *(f"{path}: {note}" for note in notes)))
 
 
 def read_groups(table: Table, answers: Answers) -> tuple[str, ...]:
@@ -175,19 +174,20 @@ class _Cells:
     Attributes:
         items: item → its number. A matrix has them from the start, a list in the order in which they occur.
         persons: person → number, in the order in which they occur.
-        blanks: column → counts of the words that mean that an item was not seen.
+        blanks: column → counts of the texts that mean that an item was not seen.
         wrong: column of a matrix, or item of a list → lines and texts of cells that are neither a score nor blank.
         nameless: lines with an answer without a person or an item.
         n_scores, n_unseen: column → number of cells with a score, and of cells without one in rows with names.
         texts: chosen option → its code, in the order in which they occur.
-        counts: item → number of answers with each option.
-        first: column of a matrix → the numbers in its first rows.
+        options: numbers of answers with each option.
+        first: the first rows of a matrix.
         rows: person and line of each row.
         columns: row, item, score and omission of each answer, and the code of the chosen option if there is a key.
     """
 
-    reading: Reading
+    reading: CellPlan
     items: dict[str, int]
+    options: OptionCounts
     persons: dict[str, int] = field(default_factory=dict)
     blanks: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     wrong: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
@@ -195,8 +195,7 @@ class _Cells:
     n_scores: Counter[str] = field(default_factory=Counter)
     n_unseen: Counter[str] = field(default_factory=Counter)
     texts: dict[str, int] = field(default_factory=dict)
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    first: dict[str, Floats] = field(default_factory=dict)
+    first: FirstRows = field(default_factory=FirstRows)
     rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
     columns: list[npt.NDArray[Any]] = field(
         default_factory=lambda: [np.empty(0, dtype=own) for own in (np.int32, np.int32, np.int8, np.bool_, np.int32)]
@@ -211,13 +210,15 @@ class _Cells:
         for column in columns:
             items = of_item or Cells([column], np.zeros(len(named), dtype=np.int64))
             cells = batch.text(column)
-            if column not in self.first:
-                self.first[column] = Cells(cells.texts, cells.places[:FIRST_ROWS]).map(points)
-            scored = self._score(column, items, cells)
+            self.first.add(column, cells)
+            scored = self.reading.score(column, items, cells)
+            self.blanks[column] += cells.counts(scored.blank)
             seen = scored.score >= 0
             has_choice = seen & ~scored.omitted if self.reading.key else np.zeros_like(seen)
             code = _numbers(cells, has_choice, self.texts)
             code[~has_choice] = -1
+            if self.reading.key:
+                self.options.add(items, cells, has_choice & named)
             for row in scored.wrong.tolist():
                 wrong = self.wrong[items.texts[items.places[row]]]
                 wrong.append((int(batch.lines[row]), cells.texts[cells.places[row]]))
@@ -239,25 +240,11 @@ class _Cells:
             known.resize(known.size + new.size, refcheck=False)  # without a second copy, as a list of parts would need
             known[-new.size or known.size :] = new[order]
 
-    def _score(self, column: str, items: Cells, cells: Cells) -> ScoredCells:
-        key, right = self.reading.key, None
-        if key is not None:
-            options = {text: k for k, text in enumerate(cells.texts)}
-            right = cells.places == items.map(lambda item: options.get(key.get(item, ""), -1))
-        scored = self.reading.score(column, cells, items.map(self.reading.max_scores.__getitem__), right)
-        self.reading.count_blanks(self.blanks[column], column, cells, scored)
-        return scored
-
     def highest(self, item: str) -> int | None:
         """The largest wrong cell of an item, if all of them are whole numbers that can be scores; otherwise None."""
         values = {text.removesuffix(".0") for _, text in self.wrong[item]}
         numbers = [int(value) for value in values if value.isdecimal() and int(value) <= MAX_SCORE]
         return max(numbers) if values and len(numbers) == len(values) else None
-
-    def derived_columns(self) -> dict[str, str]:
-        """Find columns of a matrix that are totals or numbers of rows, except columns with a named maximum."""
-        derived = derived_columns([*self.first], np.column_stack([*self.first.values()])) if self.first else {}
-        return {name: why for name, why in derived.items() if name not in self.reading.max_scores.of}
 
     def columns_aside(self, derived: Collection[str]) -> list[str]:
         """Other columns of a matrix most of whose cells cannot be scores, whatever the maximum; empty if all are."""
@@ -308,7 +295,7 @@ class _Cells:
         )
         choices = None
         if self.reading.key is not None:
-            choices, self.counts = choices_of(items, item, code, [*self.texts], self.reading.key)
+            choices = choices_of(items, item, code, [*self.texts], self.reading.key, self.options.by_item)
         n_unseen = sum(n for name, n in self.n_unseen.items() if name not in self.items or name in items)
         n_unseen -= (len(self.persons) - len(persons)) * len(items)
         return Answers(responses, tuple(persons), omitted, choices), n_unseen

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from irt_psychometrics.commands.cell_scores import MaxScores, is_blank
+from irt_psychometrics.cells.reading import MaxScores, is_blank
 from irt_psychometrics.commands.tables import ITEM_NAMES, Table, faults
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.errors import PsychometricsError
@@ -78,7 +78,7 @@ class ParameterTable(ItemParameters):
         of = dict.fromkeys(self.item_ids, 1)
         for some in self.others:
             of |= {self.item_ids[j]: int(n) - 1 for j, n in zip(some.at, some.categories, strict=True)}
-        return MaxScores(of, MAX_SCORE if self.others else 1)
+        return MaxScores(of, {"*": MAX_SCORE} if self.others else {})
 
     def with_errors(self, item_ids: Sequence[str], *, known: bool) -> ItemParameters:
         """The named items, with the table's errors if `known`, or with the errors of a calibration with 500 persons."""

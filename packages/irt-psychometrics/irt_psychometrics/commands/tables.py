@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from irt_psychometrics.cells.columns import Cells
 from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.errors import PsychometricsError
 
@@ -31,31 +32,10 @@ FLOAT_DIGITS = {"Float32": 24, "Float64": 53}
 exactly."""
 
 
-class Cells(NamedTuple):
-    """A column: its distinct trimmed texts (nulls are empty), and the place of each row's text among them."""
-
-    texts: Sequence[str]
-    places: Ints
-
-    def map(self, function: Callable[[str], float]) -> np.ndarray:
-        """The value of `function` for each row's text, shape (n_rows,)."""
-        return np.array([function(text) for text in self.texts], dtype=np.float64)[self.places]
-
-    def in_words(self, words: Sequence[str]) -> np.ndarray:
-        """Whether each row's text is one of the lower-case `words`, ignoring case; shape (n_rows,)."""
-        return self.map(lambda text: text.lower() in words).astype(bool)
-
-    def to_list(self) -> list[str]:
-        """The text of each row."""
-        return [self.texts[k] for k in self.places.tolist()]
-
-
-Column = Callable[[str, bool], tuple[Sequence[str], Ints]]
-"""A function of a column's name that returns its distinct texts, trimmed, and the place of each row's text among them.
+Column = Callable[[str, bool], Cells]
+"""A function of a column's name that returns the column.
 
 The second argument says whether the cells are ids. A number that may represent several ids is then an error."""
-Rows = Callable[[], Iterable[Sequence[Any]]]
-"""A function that returns the rows of a file in batches, each with the parts of a `Batch`."""
 
 
 class Batch(NamedTuple):
@@ -72,10 +52,14 @@ class Batch(NamedTuple):
     bad: Sequence[tuple[int, str]] = ()
 
     def text(self, name: str) -> Cells:
-        return Cells(*self.column(name, False))
+        return self.column(name, False)
 
     def ids(self, name: str) -> Cells:
-        return Cells(*self.column(name, True))
+        return self.column(name, True)
+
+
+Rows = Callable[[], Iterable[Batch]]
+"""A function that returns the rows of a file in batches."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +73,7 @@ class Table:
     def batches(self) -> Iterator[Batch]:
         """Yield all batches. Raises PsychometricsError after the last batch if some lines are not valid rows."""
         bad: list[tuple[int, str]] = []
-        for batch in map(Batch._make, self.read()):
+        for batch in self.read():
             bad += batch.bad
             yield batch
         if bad:
@@ -140,13 +124,6 @@ def faults(path: Path, messages: Sequence[str], remedy: str) -> PsychometricsErr
     return PsychometricsError(f"{path}: {'; '.join(messages[:FAULTS_NAMED])}{more}. {remedy}")
 
 
-def encode(texts: Iterable[str]) -> Cells:
-    """Distinct texts, and the place of each."""
-    known: dict[str, int] = {}
-    places = np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
-    return Cells([*known], places)
-
-
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +167,7 @@ def _csv(path: Path, text: str) -> tuple[Sequence[str], Rows]:
     of_column = [*zip(*cells, strict=True)] if cells else [()] * len(columns)
 
     def column(name: str, _ids: bool) -> Cells:
-        return encode(map(str.strip, of_column[columns.index(name)]))
+        return Cells.of(map(str.strip, of_column[columns.index(name)]))
 
     batch = Batch(np.array(lines, dtype=np.int64), column, bad)
     return columns, lambda: [batch]
@@ -219,7 +196,7 @@ def _parquet(path: Path, content: bytes) -> tuple[Sequence[str], Rows]:
     except Exception as error:  # each library raises its own errors
         raise PsychometricsError(f"{path} is not Parquet that {library} can read: {error}") from error
     texts = {name: partial(_texts, frame[name]) for name in frame.columns}
-    batch = Batch(np.arange(2, len(frame) + 2), lambda name, ids: encode(texts[name](ids)))
+    batch = Batch(np.arange(2, len(frame) + 2), lambda name, ids: Cells.of(texts[name](ids)))
     return frame.columns, lambda: [batch]
 
 
@@ -235,11 +212,11 @@ def _texts(series: Any, ids: bool) -> list[str]:
             found.append(str(int(value)))
         elif digits and ids:
             raise PsychometricsError(
-                f"column {series.name!r} holds ids as {kind}, and {value} is not a whole number that this type holds"
-                " exactly: other ids may have become the same. Write the column as text or as whole numbers."
+                f"column {series.name!r} stores ids as {kind}, and {value} is not a whole number that this type stores"
+                " exactly: different ids may have become equal. Write the column as text or as whole numbers."
             )
         elif isinstance(value, list | dict):
-            raise PsychometricsError(f"column {series.name!r} holds {kind}, which is not a plain value")
+            raise PsychometricsError(f"column {series.name!r} has the type {kind}, which is not a plain value")
         else:
             found.append(str(int(value) if isinstance(value, bool) else value).strip())
     return found

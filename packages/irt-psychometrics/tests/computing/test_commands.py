@@ -88,7 +88,7 @@ def test_parquet_is_read_by_any_frame_library(tmp_path: Path, monkeypatch: pytes
     pq.write_table(pa.table(columns), path)
     assert scores_of(FILES.answers(path)) == {("7", "x"): 1, ("8", "x"): 0, ("8", "y"): 1}
     pq.write_table(pa.table(columns | {"id": pa.array([1e19, 2e19])}), path)
-    with pytest.raises(PsychometricsError, match="column 'id' holds ids as Float64"):
+    with pytest.raises(PsychometricsError, match="column 'id' stores ids as Float64"):
         FILES.answers(path)
 
 
@@ -111,7 +111,7 @@ def test_commands_fit_score_and_link_simulated_responses(tmp_path: Path, capsys:
         return json.loads(capsys.readouterr().out)
 
     sim, out = tmp_path / "sim", tmp_path / "fit"
-    assert run("simulate", sim, "--persons", 400, "--items", 8, "--seed", 2)["n_responses"] == 3200
+    assert run("simulate-responses", sim, "--persons", 400, "--items", 8, "--seed", 2)["n_responses"] == 3200
     fitted = run("fit", sim / "responses.csv", "--out", out)
     assert fitted == json.loads((out / "fit.json").read_text())
     rows = run("score", sim / "responses.csv", "--params", out / "params.csv", "--method", "wle")
@@ -119,6 +119,7 @@ def test_commands_fit_score_and_link_simulated_responses(tmp_path: Path, capsys:
     # eight items with a about 1 have a reliability of about .6, whose square root is the correlation with θ
     assert np.corrcoef([row["theta"] for row in rows], truth)[0, 1] > 0.65
     linked = run("link", out / "params.csv", sim / "items.csv", "--method", "haebara", "--no-purify")
+    assert list(linked) == ["slope", "intercept", "method", "symmetric", "rmse", "anchors_used", "anchors_dropped"]
     # the constants' errors with 400 persons are about 0.1 and 0.05
     assert (linked["slope"], linked["intercept"]) == pytest.approx((1, 0), abs=0.4)
 

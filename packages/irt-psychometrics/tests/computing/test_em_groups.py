@@ -286,34 +286,6 @@ def test_invalid_requests_are_refused_with_their_value(options, message):
         fit_em(Responses.from_wide(x), **options)
 
 
-def test_groups_that_share_no_item_are_disconnected():
-    rng = np.random.default_rng(14)
-    x = answers(rng, rng.normal(size=400), *bank(rng, 10))
-    x[:200, 5:], x[200:, :5] = np.nan, np.nan
-    with pytest.raises(DisconnectedDesignError):
-        fit_em(Responses.from_wide(x), groups=["a"] * 200 + ["b"] * 200)
-
-
-def test_groups_by_earlier_level_remove_most_of_the_bias_of_a_single_prior():
-    """Learners see the items within 1 SD of their earlier ability (reliability 0.86); a single prior halves the
-    slopes."""
-    rng = np.random.default_rng(15)
-    theta = rng.normal(size=4000)
-    earlier = theta + rng.normal(0, 0.4, 4000)
-    a, b = np.exp(rng.normal(0, 0.2, 40)), np.linspace(-2, 2, 40)
-    x = answers(rng, theta, a, b)
-    x[np.abs(earlier[:, None] - b) > 1.0] = np.nan
-    quintile = np.searchsorted(np.quantile(earlier, [0.2, 0.4, 0.6, 0.8]), earlier).astype(str)
-    responses = Responses.from_wide(x)
-    one, five = fit_em(responses), fit_em(responses, groups=quintile, reference="2")
-    assert five.convergence.converged, five.convergence.reason
-    five = five.rescaled(1 / five.latent_sd, -five.latent_mean / five.latent_sd)
-    bias = [np.log(np.abs(fit.a) / a).mean() for fit in (one, five)]
-    assert bias[0] < -0.4
-    # the remaining bias is selection within quintiles; the mean of 40 errors of ln a has a standard error of about 0.03
-    assert abs(bias[1]) < 0.15
-
-
 def test_fit_is_unchanged_after_a_rescaling_and_its_inverse():
     rng = np.random.default_rng(16)
     x = answers(rng, rng.normal(size=400), *bank(rng, 6), c=0.2)

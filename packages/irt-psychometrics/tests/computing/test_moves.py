@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.alignment.common_line import NoLineError
-from irt_psychometrics.drift.anchor_alignment import Moves, moves
+from irt_psychometrics.core.covariances import block_diagonal
+from irt_psychometrics.drift.anchor_alignment import Moves, differences, moves
 from psychometrics_testbed.drift_worlds import compared
 from psychometrics_testbed.published_months import World
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
@@ -49,3 +50,13 @@ def test_shift_of_the_anchors_is_missing_if_the_bank_has_only_anchors() -> None:
 def test_alignment_is_refused_if_no_three_items_lie_on_a_line() -> None:
     with pytest.raises(NoLineError, match="no 3 of 4 items lie on one line"):
         moves(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
+
+
+def test_errors_of_differences_of_3pl_curves_are_a_covariance() -> None:
+    """The covariance of an anchor's c with its a and b enters every fit that is linked to the anchor. Without it, the
+    common errors of the differences would not be a covariance."""
+    easier = np.where(np.arange(24) < 12, -0.3, 0.0)
+    for comparison in World(12, 12, 1500, model="3pl").fitted(np.random.default_rng([3, 1]), np.zeros(24), easier):
+        at, _ = differences(comparison, 0.0, 1.0)
+        common = at.common.reshape(2 * len(at.d), -1)
+        assert np.linalg.eigvalsh(block_diagonal(at.cov) + common @ at.common_cov @ common.T)[0] > 0

@@ -47,7 +47,11 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"]
+    "module",
+    [
+        *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"),
+        *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
+    ],
 )
 def test_examples_of_docstrings_run(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"irt_psychometrics.{module}"))

@@ -33,6 +33,7 @@ from irt_psychometrics.scoring.rest_posterior import RestPosterior
 from irt_psychometrics.scoring.sum_scores import expected_shares, sum_score_table
 from irt_psychometrics.simulation.scored_items import ScoredItems
 from psychometrics_testbed.fit_worlds import known, two_sided, unseen
+from psychometrics_testbed.graded import GradedItems
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 KINDS = ((0, 1, 2, 3), (0, 2), (0, 1), (0, 1, 2))
@@ -404,3 +405,15 @@ def test_absent_scores_count_as_the_nearest_lower_score():
     np.testing.assert_array_equal(
         of_plain.theta, eap_by(Responses.from_wide([[0], [1]]), Curves.from_items(plain)).theta
     )
+
+
+def test_graded_items_have_the_same_shares_of_scores_but_different_curves():
+    rng = np.random.default_rng(8)
+    items = ScoredItems.draw(rng, [(0, 1, 2, 3), (0, 2)], np.array([1.2, 1.0]), np.array([0.3, -0.4]))
+    theta = Grid.symmetric(241)
+    weights, graded = np.exp(theta.log_weights()), GradedItems(items.a, items.b, items.t)
+    for j, most in enumerate(items.max_scores):
+        item, distance = np.full(theta.nodes.size, j), theta.nodes - items.b[j]
+        one, other = (some.at_least(distance, item)[:, : most + 1] for some in (items, graded))
+        np.testing.assert_allclose(weights @ one, weights @ other, atol=2e-4)
+        assert (np.abs(one - other).max() > 0.005) == (most == 3)  # with two scores, both are a 2PL

@@ -1,0 +1,327 @@
+"""The program `analyse|fit|score|link|simulate-responses`: call the library and print the result.
+
+Other programs mount these commands with a name and a reader of files of their own.
+
+Results go to standard output and warnings to standard error, so `--json` prints only JSON. Exit codes: 0 done; 1 the
+fit did not converge, or some items are poorly determined by the answers; 2 the request or its input is wrong.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from irt_psychometrics.commands.answers import Answers
+from irt_psychometrics.commands.files import Files
+from irt_psychometrics.commands.output import check_folder
+from irt_psychometrics.commands.parameters import ParameterTable
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.options import DEFAULT_MODEL, MODELS, LatentRule, Method
+
+PROGRAM = "python -m irt_psychometrics"
+
+
+def main(words: Sequence[str] | None = None, *, program: str = PROGRAM, files: Files | None = None) -> int:
+    """Run a command line.
+
+    Parameters
+    ----------
+    words
+        The command with its arguments; None: as the process was started.
+    program
+        Name of the program, for help and messages. It lets a program offer a command as its own.
+    files
+        Reader of the files; None: CSV, TSV and Parquet.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done; 1 the result is not sound; 2 the input is wrong.
+    """
+    known, unknown = parser(program).parse_known_args(words)
+    options = vars(known)
+    command: Callable[..., int] = options.pop("command")
+    own: argparse.ArgumentParser = options.pop("parser")
+    if unknown:
+        own.error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        return command(files or Files(), **options)
+    except PsychometricsError as error:
+        _tell(f"error: {error}")
+        return 2
+
+
+def fit(
+    files: Files,
+    file: Path,
+    model: Any,
+    anchors: Path | None,
+    key: Path | None,
+    max_score: str | None,
+    missing: list[str],
+    denominator: int,
+    groups: str | None,
+    latent: LatentRule,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
+    from irt_psychometrics.commands import fit as fit_answers
+
+    answers = _answers(files, file, key, max_score, missing, out, denominator=denominator, groups=groups)
+    done = fit_answers(
+        answers,
+        model=model,
+        anchors=_parameters(files, anchors) if anchors is not None else None,
+        groups=answers.groups,
+        latent=latent,
+    )
+    if out is not None:
+        _tell(*(f"note: {note}" for note in done.write(out)))
+    _print(done.as_dict(), done.report(), as_json)
+    if done.reason:
+        _tell(f"not converged: {done.reason}")
+    if loose := done.loose_items():
+        _warn(
+            f"the answers hardly determine {', '.join(loose)}: |b| is above 6, or SE(b) above 1, and other slopes may"
+            " be as far off. Collect more answers, or use --model 1pl"
+        )
+    return int(bool(loose or not done.calibration.convergence.converged))
+
+
+def analyse(
+    files: Files,
+    file: Path,
+    key: Path | None,
+    max_score: str | None,
+    missing: list[str],
+    omitted: list[str],
+    denominator: int,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
+    from irt_psychometrics.commands import analyse as analyse_answers
+
+    answers = _answers(files, file, key, max_score, missing, out, omitted=omitted, denominator=denominator)
+    done = analyse_answers(answers)
+    if out is not None:
+        done.write(out)
+    _print(done.as_dict(), done.report(), as_json)
+    return 0
+
+
+def score(
+    files: Files,
+    file: Path,
+    params: Path,
+    method: Any,
+    key: Path | None,
+    missing: list[str],
+    denominator: int,
+    partial: bool,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Estimate abilities of persons from their answers and known item parameters."""
+    from irt_psychometrics.commands import score as score_answers
+
+    known = _parameters(files, params)
+    answers = _answers(files, file, key, known.max_scores, missing, out, denominator=denominator)
+    done = score_answers(answers, known, method=method, partial=partial)
+    if out is not None:
+        done.write(out)
+    _warn(*done.warnings)
+    _print(done.as_dict(), done.report(), as_json)
+    return 0
+
+
+def link(
+    files: Files,
+    new: Path,
+    old: Path,
+    method: Method,
+    symmetric: bool,
+    metric_d: list[float],
+    purify: bool,
+    as_json: bool,
+) -> int:
+    """Put a table of item parameters on the scale of another table through their common items."""
+    from irt_psychometrics.commands import link as link_tables
+
+    done = link_tables(
+        _parameters(files, new, metric_d[0]),
+        _parameters(files, old, metric_d[-1]),
+        method=method,
+        symmetric=symmetric,
+        purify=purify,
+    )
+    _warn(*done.warnings)
+    _print(done.as_dict(), done.report(), as_json)
+    return 0
+
+
+def simulate_responses(files: Files, folder: Path, params: Path | None, as_json: bool, **options: Any) -> int:
+    """Simulate answers that follow the model exactly, and write the true values next to them."""
+    from irt_psychometrics.commands import simulate_responses as simulate
+
+    check_folder(folder)
+    done = simulate(params=_parameters(files, params) if params is not None else None, **options)
+    done.write(folder)
+    _print(done.as_dict(), done.report(folder), as_json)
+    return 0
+
+
+def _metrics(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2):
+        raise argparse.ArgumentTypeError(
+            f"must be one D for both tables or NEW,OLD, such as 1.7 or 1,1.7, got {text!r}"
+        )
+    return values
+
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "file": {"type": Path, "help": "Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz, too."},
+    "--key": {"type": Path, "help": "Table item,key of the right options, if the cells are choices."},
+    "--missing": {"action": "append", "help": "Cells without an answer: TEXT, or COLUMN=TEXT. May be repeated."},
+    "--denominator": {"type": int, "default": 1, "help": "Factor that makes scores whole numbers."},
+    "--out": {"type": Path, "help": "Folder for the results, created if it is missing."},
+}
+MAX_SCORE = {
+    "--max-score": {
+        "help": "Maximum score: `M`, `ITEM=M` for an item or a pattern, or a table item,max_score. Default: 1."
+    }
+}
+COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
+    analyse: ANSWERS
+    | MAX_SCORE
+    | {
+        "--omitted": {
+            "action": "append",
+            "help": "Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT.",
+        },
+    },
+    fit: ANSWERS
+    | MAX_SCORE
+    | {
+        "--model": {"choices": MODELS, "default": DEFAULT_MODEL, "help": "Item response model."},
+        "--anchors": {"type": Path, "help": "Table item,a,b,c of items that keep these parameters."},
+        "--groups": {"help": "Column of FILE, or table person,group: groups with their own mean and SD."},
+        "--latent": {
+            "choices": get_args(LatentRule),
+            "default": "normal",
+            "help": "Distribution of θ; auto: a histogram if the answers need one.",
+        },
+    },
+    score: ANSWERS
+    | {
+        "--params": {
+            "type": Path,
+            "required": True,
+            "help": "Table item,a,b,c, or the fit.json that fit --out writes.",
+        },
+        "--method": {"choices": ("eap", "map", "wle", "ml"), "default": "eap", "help": "Estimator of ability."},
+        "--partial": {
+            "action": "store_true",
+            "help": "Accept answers to less than half of the table's items.",
+        },
+    },
+    link: {
+        "new": {"type": Path, "help": "Table item,a,b,c[,a_se,b_se], or a fit.json: parameters to transform."},
+        "old": {"type": Path, "help": "Table or fit.json whose scale they are put on."},
+        "--method": {
+            "choices": get_args(Method),
+            "default": "stocking-lord",
+            "help": "Criterion for the linking constants.",
+        },
+        "--symmetric": {"action": "store_true", "help": "Compare curves on both scales (stocking-lord, haebara)."},
+        "--metric-d": {
+            "type": _metrics,
+            "default": "1",
+            "help": "D of the tables, 1 or 1.7; NEW,OLD if they differ, e.g. 1,1.7.",
+        },
+        "--purify": {
+            "action": argparse.BooleanOptionalAction,
+            "default": True,
+            "help": "Exclude common items that moved.",
+        },
+    },
+    simulate_responses: {
+        "folder": {"type": Path, "help": "Folder for responses.csv, items.csv and persons.csv."},
+        "--persons": {"type": int, "default": 1000, "help": "Number of persons."},
+        "--items": {"type": int, "default": 20, "help": "Number of items to draw, if there are no --params."},
+        "--model": {"choices": MODELS, "default": DEFAULT_MODEL, "help": "Item response model of the items to draw."},
+        "--params": {"type": Path, "help": "Table item,a,b,c of the items to answer."},
+        "--mean": {"type": float, "default": 0.0, "help": "Mean of θ."},
+        "--sd": {"type": float, "default": 1.0, "help": "Standard deviation of θ."},
+        "--each": {"type": int, "help": "Number of items that each person sees, at random. Default: all."},
+        "--max-score": {"type": int, "help": "Maximum score of items under pcm, rsm or gpcm. Default: 3."},
+        "--seed": {"type": int, "default": 1, "help": "Seed of all random draws."},
+    },
+}
+"""Command → its arguments and options, with the settings of each for `argparse`. Its docstring is its help."""
+
+
+ALSO = {simulate_responses: ("simulate",)}
+"""Command → further names."""
+
+
+def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
+    """Build the parser of all commands of a program with this name."""
+    whole = argparse.ArgumentParser(prog=program, description="Item response theory on files: CSV, TSV and Parquet.")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+    for function, arguments in COMMANDS.items():
+        command = commands.add_parser(
+            function.__name__.replace("_", "-"),
+            aliases=ALSO.get(function, ()),
+            help=function.__doc__,
+            description=function.__doc__,
+            allow_abbrev=False,
+        )
+        command.set_defaults(command=function, parser=command)
+        for name, settings in arguments.items():
+            default = " Default: %(default)s." if "default" in settings and "action" not in settings else ""
+            command.add_argument(name, **settings | {"help": settings["help"] + default})
+        command.add_argument("--json", dest="as_json", action="store_true", help="Print the result as JSON.")
+    return whole
+
+
+def _answers(files: Files, file: Path, key: Path | None, *options: Any, **more: Any) -> Answers:
+    """Read the answers of a file by options, as `Files.answers_by_options` does, and print the notes."""
+    answers = files.answers_by_options(file, key, *options, **more)
+    _tell(*(f"note: {note}" for note in answers.notes))
+    return answers
+
+
+def _parameters(files: Files, path: Path, metric_d: float = 1.0) -> ParameterTable:
+    found = files.parameters(path, metric_d)
+    _warn(*found.warnings)
+    return found
+
+
+def _print(content: Any, report: Iterable[Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False, indent=2))
+        return
+    for part in report:
+        print(_visible(str(part)))
+
+
+def _warn(*warnings: str) -> None:
+    _tell(*(f"warning: {warning}" for warning in warnings))
+
+
+def _tell(*lines: str) -> None:
+    for line in lines:
+        print(_visible(line), file=sys.stderr)
+
+
+def _visible(text: str) -> str:
+    """Replace control characters of files by escape sequences, because a terminal would obey them."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
