@@ -136,8 +136,12 @@ def _copy(connection: psycopg.Connection, source: str, month: str) -> None:
     of_month = f"month = '{source}'"
     copies = {
         tables.scored_snapshot: {"month": name},
-        tables.fit_staging: {"month": name, "fit_id": fit},
-        tables.publication_step: {"month": name, "fit_id": fit, "n_published": "0"},
+        tables.fit_staging: {
+            "month": name,
+            "fit_id": fit,
+            "spec": f"jsonb_set(spec, '{{misfit,reference}}', '\"{source}\"')",
+        },
+        tables.month_verdict: {"month": name, "fit_id": fit, "n_published": "0"},
         tables.item_parameter_proposal: {
             "month": name,
             "fit_id": fit,

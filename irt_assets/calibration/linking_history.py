@@ -42,7 +42,8 @@ def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> li
     """Read the linking of the last 24 fitted months up to `month`, oldest first. Only the latest fit of each counts."""
     months = fitted_months(connection, scale, month, MONTHS_SHOWN)
     linked = [row.fit_id for row in months if row.fit_id]
-    seen = answered_items(connection, linked, scale.rules.linking.min_anchor_responses)
+    unused = {item for row in months if row.constants for item in row.constants.anchors_dropped}
+    seen = answered_items(connection, linked, unused, scale.rules.linking.min_anchor_responses)
     history = []
     for row in months:
         constants = row.constants

@@ -122,8 +122,9 @@ def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> d
     if step is None or step.state != "held":
         return {}
     constants = linked_windows.latest_constants(connection, month, scale.scale_id, scale.engine)
-    still = anchor_items(connection, scale)
-    return {item: anchor for item, anchor in constants.moved_anchors.items() if item in still} if constants else {}
+    moved = constants.moved_anchors if constants else {}
+    still = anchor_items(connection, scale) if moved else ()
+    return {item: anchor for item, anchor in moved.items() if item in still}
 
 
 def preview_change(

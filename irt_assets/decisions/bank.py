@@ -3,7 +3,7 @@
 One query reads the whole scale, however many months it has. `reports.item_facts` reads the history of one item.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -72,12 +72,16 @@ class BankItem:
         return NOT_PUBLISHED if self.since is None else IN_USE
 
 
-def bank_items(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[BankItem]:
-    """All items of the scale at `at`, ordered by id."""
-    waiting = {proposal.item_id: proposal for proposal in waiting_proposals(connection, scale.scale_id)}
+def bank_items(
+    connection: psycopg.Connection, scale: Scale, at: datetime, waiting: Iterable[Proposal] | None = None
+) -> list[BankItem]:
+    """List all items of the scale at `at`, ordered by id. `waiting`: the waiting proposals if they are already read."""
+    if waiting is None:
+        waiting = waiting_proposals(connection, scale.scale_id)
+    of_item = {proposal.item_id: proposal for proposal in waiting if proposal.scale_id == scale.scale_id}
     now, last = item_status(connection, at), item_status(connection)
     return [
-        _item(row, scale, waiting.get(row["item_id"]), now.get(row["item_id"]), last.get(row["item_id"]))
+        _item(row, scale, of_item.get(row["item_id"]), now.get(row["item_id"]), last.get(row["item_id"]))
         for row in bank_rows(connection, scale, at)
     ]
 

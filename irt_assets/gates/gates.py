@@ -254,12 +254,11 @@ def judge_gates(evidence: Evidence, gates: Iterable[SetGate] = SET_GATES) -> dic
     """Judge a month of a scale by some set gates. All gates pass if the month has no answers on the scale."""
     has_answers = evidence.snapshot is None or evidence.snapshot.has_attempts(evidence.scale.scale_id)
     fit_id = evidence.staged.fit_id if evidence.staged else None
+    rules = evidence.scale.rules.non_defaults()
     found = {}
     for gate in gates:
         result = _result(gate, evidence) if has_answers else GateResult(True, NO_ANSWERS)
-        found[gate.name] = GateVerdict(
-            asset=gate.asset, fit_id=fit_id, rules=gate_rules(gate, evidence.scale.rules), **vars(result)
-        )
+        found[gate.name] = GateVerdict(asset=gate.asset, fit_id=fit_id, rules=gate_rules(gate, rules), **vars(result))
     return found
 
 
@@ -272,9 +271,9 @@ def _result(gate: SetGate, evidence: Evidence) -> GateResult:
         return GateResult(False, f"could not be judged: {explanation(error)}")
 
 
-def gate_rules(gate: SetGate, rules: Rules) -> dict[str, Any]:
-    """The rules of a scale that the gate reads and that differ from their defaults."""
-    return {name: value for name, value in rules.non_defaults().items() if name in gate.rules}
+def gate_rules(gate: SetGate, rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the rules that the gate reads from a scale's `rules` that differ from their defaults."""
+    return {name: value for name, value in rules.items() if name in gate.rules}
 
 
 def failures(verdicts: Mapping[str, GateVerdict]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from irt_assets.ledger.month_state import (
     FitInUse,
     LatestAttempt,
     MonthAndEngine,
-    find_reference,
+    find_reference_window,
     fits_in_use,
     latest_attempt,
     latest_attempts,
@@ -101,7 +101,7 @@ class _Facts:
         in_bank: the models that the bank names for items of scored scales, by scale.
         decided: decisions since the month was judged, in words, by month and scale.
         other_verdicts: the scales on which the verdicts on a month's answers have changed, by month.
-        answered: the months with answers in the log.
+        answered: the months with answers in the log, among months whose snapshot does not tell it.
         origins: start and end of each scale's origin window.
     """
 
@@ -120,16 +120,20 @@ class _Facts:
     def read(cls, connection: psycopg.Connection, months: Collection[str]) -> Self:
         scales = scales_of_months(connection, months)
         scored = {scale_id for of_month in scales.values() for scale_id, scale in of_month.items() if scale.scored}
+        snapshots, other_verdicts = _snapshots(connection, scales), scales_with_changed_verdicts(connection, months)
+        not_scored = {
+            month for (month, _), snapshot in snapshots.items() if snapshot is None or month in other_verdicts
+        }
         return cls(
             scales=scales,
-            snapshots=_snapshots(connection, scales),
+            snapshots=snapshots,
             verdicts=read_verdicts(connection, months),
             attempts=latest_attempts(connection, months),
             linked=fits_in_use(connection, months),
             in_bank={scale_id: models_in_bank(connection, scale_id) for scale_id in scored},
             decided=decisions_since(connection, [*months]),
-            other_verdicts=scales_with_changed_verdicts(connection, months),
-            answered=_months_with_answers(connection, months),
+            other_verdicts=other_verdicts,
+            answered=_months_with_answers(connection, not_scored) if not_scored else (),
             origins=origin_windows(connection),
         )
 
@@ -252,9 +256,10 @@ def _drift_begins(month: str, window: tuple[datetime, datetime] | None) -> str |
 def _other_limits(verdict: MonthVerdict, scale: Scale) -> str | None:
     """The rules of the scale that gates read and that have changed since they were judged."""
     changed: set[str] = set()
+    rules = scale.rules.non_defaults()
     for gate in SET_GATES:
         if gate.name in verdict.gates:
-            before, now = verdict.gates[gate.name].rules, gate_rules(gate, scale.rules)
+            before, now = verdict.gates[gate.name].rules, gate_rules(gate, rules)
             changed |= {rule for rule in {*before, *now} if before.get(rule) != now.get(rule)}
     return f"{', '.join(sorted(changed))} changed since the gates were judged" if changed else None
 
@@ -284,7 +289,7 @@ def _why_fit_again(
     found = {"other_model": _other_model(staged, scale, in_bank)}
     if staged.snapshot_hash != snapshot.snapshot_hash:
         found["scored_alone"] = "its answers were judged again, but not fitted since"
-    if staged.is_reference and (earlier := find_reference(connection, scale, snapshot.month)):
+    if staged.is_reference and (earlier := find_reference_window(connection, scale, snapshot.month)):
         found["other_reference"] = f"its misfit was judged before {earlier.name} was fitted"
     return found
 

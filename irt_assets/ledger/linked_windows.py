@@ -124,12 +124,15 @@ def fitted_months(connection: psycopg.Connection, scale: Scale, last: str, most:
     ]
 
 
-def answered_items(connection: psycopg.Connection, fit_ids: Collection[str], fewest: int) -> dict[str, set[str]]:
-    """Items with at least `fewest` answers, by linked fit."""
+def answered_items(
+    connection: psycopg.Connection, fit_ids: Collection[str], items: Collection[str], fewest: int
+) -> dict[str, set[str]]:
+    """Find the `items` with at least `fewest` answers, by linked fit."""
     answered: dict[str, set[str]] = {}
     for fit_id, item in connection.execute(
-        "SELECT fit_id, item_id FROM mirt_item_params WHERE fit_id = ANY(%s) AND n_responses >= %s",
-        ([*fit_ids], fewest),
+        """SELECT fit_id, item_id FROM mirt_item_params
+           WHERE fit_id = ANY(%s) AND item_id = ANY(%s) AND n_responses >= %s""",
+        ([*fit_ids], [*items], fewest),
     ):
         answered.setdefault(fit_id, set()).add(item)
     return answered

@@ -1,21 +1,22 @@
 """The state of the platform now: the daemon, every schedule, month, open violation, alert and run.
 
 This module only collects: `month_status` decides on months, `lateness` on late jobs, and `irt_assets.cli.status`
-prints the result.
+prints the whole overview. The dashboard's pages read only the parts that they show.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+import psycopg
 
 from irt_assets.blocks import Badge
 from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.common.partitions import last_complete_month, months_between
-from irt_assets.decisions.proposals import waiting_proposals
+from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.gates.month_classification import MonthState
 from irt_assets.gates.month_status import month_states
 from irt_assets.intake.arrivals import SourceState, source_states
@@ -140,15 +141,10 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
     """Collect the state of the platform."""
     now = datetime.now(UTC)
     alive, seen = daemon_state(instance)
-    months = [*months_between(settings.irt_first_month, last_complete_month(now))]
+    months = complete_months(settings, now)
     with database.connect() as connection:
         violations, evaluated = list(open_violations(connection)), last_evaluated(connection)
-        open_alerts = records(
-            connection,
-            OpenAlert,
-            """SELECT severity, what, partition, opened_at FROM alert WHERE resolved_at IS NULL
-               ORDER BY severity, alert_id DESC""",
-        )
+        alerts_now = open_alerts(connection)
         open_proposals = waiting_proposals(connection)
         backup = last_backup(connection)
         late_plans = read_lateness(connection, PLANS, settings.irt_first_month, now)
@@ -159,16 +155,16 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
     return Overview(
         now,
         daemon_alive=alive,
-        daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
-        schedules=list(_schedules(instance, settings, now, late_plans)),
+        daemon_seen=seen,
+        schedules=list(read_schedules(instance, settings, now, late_plans)),
         months=month_states(database, instance, months),
         violations=violations,
-        alerts=open_alerts,
+        alerts=alerts_now,
         runs=runs_under_way(instance),
         waiting=[str(p.reference) for p in open_proposals],
         waiting_by_month=[
             WaitingProposals(month, scale_id, n)
-            for (month, scale_id), n in sorted(Counter((p.window[-7:], p.scale_id) for p in open_proposals).items())
+            for (month, scale_id), n in sorted(count_by_month(open_proposals).items())
         ],
         last_backup=backup,
         on_spark=_spark_state(instance, settings),
@@ -178,6 +174,26 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
         evaluated_at=evaluated,
         changed=changed,
     )
+
+
+def complete_months(settings: Settings, now: datetime) -> list[str]:
+    """List the months of the platform that have ended, oldest first."""
+    return [*months_between(settings.irt_first_month, last_complete_month(now))]
+
+
+def open_alerts(connection: psycopg.Connection) -> list[OpenAlert]:
+    """Read the alerts that are not resolved, errors first."""
+    return records(
+        connection,
+        OpenAlert,
+        """SELECT severity, what, partition, opened_at FROM alert WHERE resolved_at IS NULL
+           ORDER BY severity, alert_id DESC""",
+    )
+
+
+def count_by_month(waiting: Iterable[Proposal]) -> Counter[tuple[str, str]]:
+    """Count proposals by month and scale; recalibrations count under their last month."""
+    return Counter((proposal.window[-7:], proposal.scale_id) for proposal in waiting)
 
 
 def _spark_state(instance: dg.DagsterInstance, settings: Settings) -> SparkState | None:
@@ -203,9 +219,10 @@ def as_dict(overview: Overview) -> dict[str, Any]:
     return asdict(overview, dict_factory=plain)
 
 
-def _schedules(
+def read_schedules(
     instance: dg.DagsterInstance, settings: Settings, now: datetime, late_plans: Mapping[Plan, Lateness]
 ) -> Iterator[ScheduleState]:
+    """Yield the state of every schedule. `late_plans`: see `lateness.read_lateness`."""
     states = alerts.schedule_states(instance)
     for plan in PLANS:
         state = states.get(plan.name)

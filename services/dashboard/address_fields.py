@@ -1,6 +1,6 @@
 """Read the fields of a page's address. An unknown name raises NotFound, which lists the names that exist."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from htmltools import TagChild, tags
@@ -9,7 +9,6 @@ from irt_assets.common.dashboard_pages import address
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import join_names
 from irt_assets.gates.month_classification import MonthState
-from jobs.watching.overview import Overview
 from services.dashboard.elements import shorten
 from services.dashboard.page import NotFound, ViewRequest
 
@@ -69,18 +68,18 @@ def bounds_of_month(text: str) -> tuple[datetime, datetime]:
         raise NotFound(f"{shorten(text)!r} is not a month: write one like 2026-08.") from None
 
 
-def scales_of(overview: Overview) -> list[str]:
-    return list(dict.fromkeys(state.scale_id for state in overview.months))
+def scales_of(states: Sequence[MonthState]) -> list[str]:
+    return list(dict.fromkeys(state.scale_id for state in states))
 
 
-def months_of(overview: Overview) -> list[str]:
-    """The months of the overview, newest first."""
-    return list(dict.fromkeys(state.month for state in reversed(overview.months)))
+def months_of(states: Sequence[MonthState]) -> list[str]:
+    """List the months of the states, newest first."""
+    return list(dict.fromkeys(state.month for state in reversed(states)))
 
 
-def find_scale(request: ViewRequest, overview: Overview) -> str:
-    """The scale that the address names, or else the first scale."""
-    scales = scales_of(overview)
+def find_scale(request: ViewRequest, states: Sequence[MonthState]) -> str:
+    """Return the scale that the address names, or else the first scale."""
+    scales = scales_of(states)
     if not scales:
         raise NotFound("No scale has any item yet: import the bank with irt import questions FILE.")
     name = request.field("scale", scales[0])
@@ -88,9 +87,9 @@ def find_scale(request: ViewRequest, overview: Overview) -> str:
     return name
 
 
-def find_month(request: ViewRequest, overview: Overview, field: str, default: str) -> str:
-    """The month that a field of the address names, or `default` if the field is empty."""
-    months = months_of(overview)
+def find_month(request: ViewRequest, states: Sequence[MonthState], field: str, default: str) -> str:
+    """Return the month that a field of the address names, or `default` if the field is empty."""
+    months = months_of(states)
     if not months:
         raise NotFound("No month has ended yet: there is nothing to show.")
     name = request.field(field, default)
@@ -99,10 +98,5 @@ def find_month(request: ViewRequest, overview: Overview, field: str, default: st
     return name
 
 
-def state_of(overview: Overview, month: str, scale_id: str) -> MonthState:
-    return next(state for state in overview.months if (state.month, state.scale_id) == (month, scale_id))
-
-
-def decisions_waiting(overview: Overview, month: str, scale_id: str) -> int:
-    """Number of proposals of the month that need a decision."""
-    return sum(w.decisions for w in overview.waiting_by_month if (w.month, w.scale_id) == (month, scale_id))
+def state_of(states: Sequence[MonthState], month: str, scale_id: str) -> MonthState:
+    return next(state for state in states if (state.month, state.scale_id) == (month, scale_id))

@@ -203,9 +203,7 @@ def decide(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome | Non
     `seen`: the outcome of the review. Nothing is decided if its proposals, movement or scores have changed.
     """
     _require_decider(request.identity)
-    outcome = DECISIONS[form.kind].make(request, form, seen or _preview(request, form))
-    request.reader.drop_overview()
-    return outcome
+    return DECISIONS[form.kind].make(request, form, seen or _preview(request, form))
 
 
 @_report_errors
@@ -214,7 +212,6 @@ def queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcome
     _require_decider(request.identity)
     reader, by = request.reader, request.identity.sub
     queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
-    reader.drop_overview()
     sentence = (
         f"{join_names(queued, MAX_NAMED)}: requested by {by}."
         if queued

@@ -6,7 +6,6 @@ A view's `page` takes a `ViewRequest` and returns a `Page`. It runs in a thread 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from htmltools import TagChild
 from shiny import Inputs, Outputs, Session
@@ -38,11 +37,10 @@ class ViewRequest:
 
 @dataclass(frozen=True)
 class Page:
-    """A page. `title`: its heading; `as_of`: time of its overview."""
+    """A page. `title`: its heading."""
 
     title: str
     body: TagChild
-    as_of: datetime | None = None
 
 
 @dataclass(frozen=True)

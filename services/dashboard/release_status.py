@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 
 import psycopg
 
@@ -11,8 +12,7 @@ from irt_assets.common.wording import join_names, quantity, with_capital
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.decisions import newest_decisions
-from irt_assets.ledger.steps import Step, step_of
-from jobs.watching.overview import Overview
+from irt_assets.ledger.steps import Step, months_settled_since
 
 MAX_REASON_LENGTH, MAX_DECISIONS = 100, 20
 """Maximum length of a short reason in characters, and maximum number of decisions that are counted."""
@@ -49,13 +49,11 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
     )
 
 
-def changes_since_evaluation(connection: psycopg.Connection, overview: Overview) -> str:
-    """The months recomputed and the decisions made after the invariants were evaluated, as a clause or ''."""
-    at = overview.evaluated_at
+def changes_since_evaluation(connection: psycopg.Connection, at: datetime | None) -> str:
+    """Return the months recomputed and the decisions made after the invariants were evaluated, as a clause or ''."""
     if at is None:
         return ""
-    steps = [(state.month, step_of(connection, state.scale_id, state.month)) for state in overview.months]
-    months = sorted({month for month, step in steps if step and step.settled_at and step.settled_at > at})
+    months = months_settled_since(connection, at)
     decisions = sum(decision.at > at for decision in newest_decisions(connection, MAX_DECISIONS))
     counted = [(join_names(months, 3), "recomputed", len(months)), (quantity(decisions, "decision"), "made", decisions)]
     return " and ".join(f"{names} {'was' if n == 1 else 'were'} {verb}" for names, verb, n in counted if n)

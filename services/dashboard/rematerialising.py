@@ -11,11 +11,9 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
 from irt_assets.common.wording import join_names
 from irt_assets.gates.month_classification import State
-from services.dashboard.data_access import OverviewPending
+from jobs.watching.daemons import daemon_alive
 from services.dashboard.decisions import DECIDER, DecisionOutcome, may_decide, queue_months
 from services.dashboard.page import ViewRequest
-
-POLL_S = 3.0
 
 
 def button_place(request: ViewRequest) -> TagChild:
@@ -35,13 +33,10 @@ def handle_events(request: ViewRequest, inputs: Inputs) -> None:
         outcome = requested()
         if outcome is not None:
             return _outcome_text(request, outcome)
-        try:
-            overview = await asyncio.to_thread(request.reader.overview)
-        except OverviewPending:
-            reactive.invalidate_later(POLL_S)
-            return tags.p("The months are being read.")
-        offered[:] = sorted({month.month for month in overview.months if month.state is State.STALE})
-        return _button(offered, daemon_alive=overview.daemon_alive) if offered else None
+        states = await asyncio.to_thread(request.reader.month_states)
+        offered[:] = sorted({state.month for state in states if state.state is State.STALE})
+        is_alive = await asyncio.to_thread(daemon_alive, request.reader.instance)
+        return _button(offered, daemon_alive=is_alive) if offered else None
 
     @reactive.effect
     @reactive.event(inputs["make_again"])

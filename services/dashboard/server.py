@@ -6,13 +6,13 @@ Addresses are `?view=NAME&…`. A page is sent with its numbers; the WebSocket s
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from htmltools import Tag, TagChild, tags
+from htmltools import Tag
 from shiny import App, Inputs, Outputs, Session, reactive
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.blocks import Paragraph, notice
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import quantity, sentence, shorten
+from irt_assets.common.wording import sentence, shorten
 from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
@@ -34,7 +34,7 @@ from resources.serving import metrics
 from resources.serving.guard import Guard
 from resources.serving.service import serve_http
 from resources.settings import Settings
-from services.dashboard.data_access import FRESH_AGE, OverviewPending, Reader
+from services.dashboard.data_access import Reader
 from services.dashboard.downloads import document as write_document, download
 from services.dashboard.figures import PLOTLY_JS, render_blocks
 from services.dashboard.layout import document
@@ -69,8 +69,6 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 """Policy of every page: an id or a name in a page cannot become a script."""
 PAGE_HEADERS = ((b"cache-control", b"no-store"), (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()))
-RELOAD = tags.span(data_again="2000", hidden="")
-"""Element that makes the browser reload the page after 2,000 ms, because it is old or not ready."""
 
 
 @dataclass(eq=False)
@@ -106,17 +104,11 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
     """The status and the page, or a page that says why the requested one cannot be shown."""
     try:
         with schema_compared(request.reader.database):
-            return HTTPStatus.OK, _add_age(find_view(request).page(request), request.reader)
+            return HTTPStatus.OK, find_view(request).page(request)
     except NotFound as not_found:
         return HTTPStatus.NOT_FOUND, _error_page("Not found", str(not_found))
     except NotAllowed as not_allowed:
         return HTTPStatus.FORBIDDEN, _error_page("Not for your role", str(not_allowed))
-    except OverviewPending:
-        reason = (
-            "The last overview of the months is too old to be shown, or none has been read yet. The first reading "
-            "after a start takes longest, because it covers the answers of every month. The page reloads by itself."
-        )
-        return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The months are being read", reason, RELOAD)
     except SchemaMisfit as misfit:
         LOG.warning("the page %s cannot be shown: %s", request.view, misfit)
         return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database has another schema", sentence(str(misfit)))
@@ -133,20 +125,6 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
         LOG.exception("the page %s %s failed", request.view, dict(request.fields))
         reason = "This is a fault of the dashboard: see its log. Nothing was changed."
         return HTTPStatus.INTERNAL_SERVER_ERROR, _error_page("This page failed", reason)
-
-
-def _add_age(page: Page, reader: Reader) -> Page:
-    """The page. If its overview is not fresh, the heading contains its age and the browser reloads the page."""
-    if page.as_of is None or (age := reader.age(page.as_of)) <= FRESH_AGE:
-        return page
-    ago = quantity(round(age.total_seconds() / 60), "minute")
-    return replace(
-        page,
-        title=f"{page.title.rstrip('?')}, as of {ago} ago{'?' * page.title.endswith('?')}",
-        body=render_blocks(
-            notice("This is being read again; the page reloads by itself.", "warning"), RELOAD, page.body
-        ),
-    )
 
 
 def _database_unavailable(error: Exception) -> tuple[HTTPStatus, Page]:
@@ -182,17 +160,11 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     def send(respond: Callable[[ViewRequest], Response]) -> Callable[[Request], Response]:
         return lambda request: respond(parse_request(request.query_params, identity_of(request), reader))
 
-    def ready(_request: Request) -> Response:
-        """Whether the first overview has been read. If the reading failed, it is started again."""
-        if not reader.is_ready:
-            reader.start_reading()
-        return JSONResponse({"status": "ready" if reader.is_ready else "reading"}, 200 if reader.is_ready else 503)
-
     registry = metrics.server_registry()
 
     routes = [
         Route("/health", lambda _: JSONResponse({"status": "ok"})),
-        Route("/ready", ready),
+        Route("/ready", lambda _: JSONResponse({"status": "ready"})),
         Route("/metrics", metrics.page(registry)),
         Route("/plotly.min.js", _file(PLOTLY_JS, CACHE_FOREVER)),
         *(Route(f"/{path.name}", _file(path, NO_CACHE)) for path in sorted(STATIC.iterdir())),
@@ -224,9 +196,7 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
     database = open_database(settings)
     with dagster_instance(settings, database) as instance:
         keep_connections(instance)
-        reader = Reader(settings, instance)
-        reader.start_reading()
-        app = build_app(reader, verifier, settings)
+        app = build_app(Reader(settings, instance), verifier, settings)
         serve_http(app, host=host, port=settings.irt_dashboard_port, timeout_graceful_shutdown=OPEN_REQUESTS_S)
 
 
@@ -240,10 +210,8 @@ def _verifier(settings: Settings) -> Verifier:
         raise PermanentFailure(f"{failure}; a demo on this machine needs none: irt run dashboard --demo") from failure
 
 
-def _error_page(title: str, reason: str, *more: TagChild) -> Page:
-    return Page(
-        title, render_blocks(notice(reason, "warning"), Paragraph(page_link("All months", VIEWS[0].name)), *more)
-    )
+def _error_page(title: str, reason: str) -> Page:
+    return Page(title, render_blocks(notice(reason, "warning"), Paragraph(page_link("All months", VIEWS[0].name))))
 
 
 def _file(path: Path, headers: dict[str, str]) -> Any:

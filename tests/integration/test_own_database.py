@@ -198,7 +198,6 @@ def test_each_role_has_exactly_the_rights_for_its_purpose(company: Company, shar
             assert connection.execute("SHOW statement_timeout").fetchone() != ("0",)
     with dagster_instance(service, Database(service)) as instance:
         reader = Reader(service, instance)
-        reader.start_reading().result(120)
         page = ask(build_app(reader, None, service), "GET", "/", query="view=months")
         assert (page.status, rooms.SCALE in page.text) == (200, True)
     with Database(service).connect() as connection:

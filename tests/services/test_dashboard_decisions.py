@@ -289,13 +289,17 @@ def test_internal_errors_are_reported_without_a_traceback(ask: Ask) -> None:
     assert missing_sentences(refusal(decide(ask(), ACCEPT)), "fault of the dashboard", "zero") == ["zero"]
 
 
-def test_a_decision_discards_the_cached_overview(ask: Ask) -> None:
-    forgotten: list[bool] = []
-    ask().reader.drop_overview = lambda: forgotten.append(True)  # type: ignore[method-assign]
-    review(ask(), REJECT)
-    assert forgotten == []
-    decide(ask(), REJECT)
-    assert forgotten == [True]
+def test_next_page_shows_a_months_new_state_after_a_decision(red: Database, ask: Ask, page: Page) -> None:
+    """Also if another process, such as a command, recorded the decision."""
+    address = {"month": FEB, "scale": SCALE}
+    run_sql(red, "UPDATE mirt_fit_meta SET anchor_hash = (SELECT min(anchor_hash) FROM anchor_set)")
+    assert missing_sentences(page("month", address), "is red and not safe to release") == []
+    assert "decided, to be made again" not in page("months", address)
+    elsewhere = replace(ask(), reader=ReaderAtTime(ask().reader.settings, ask().reader.instance))
+    drop = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
+    assert decide(elsewhere, drop).ok
+    for view in ("month", "months"):
+        assert missing_sentences(page(view, address), "decided, to be made again") == []
 
 
 # -- the pages ---------------------------------------------------------------------------------------

@@ -26,7 +26,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from jobs.watching.overview import Overview
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.dashboard import login, server
@@ -51,20 +50,13 @@ from tests.testbed.issuer import ATTACKS, Attack, Issuer, after
 from tests.testbed.patience import patient
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-QUIET = Overview(
-    NOW, daemon_alive=True, daemon_seen=NOW, schedules=[], months=[], violations=[], alerts=[], runs=[], waiting=[]
-)
 PASSWORD = "the-database-password"
 
 
 class NoDatabase:
-    """A reader with nothing but an overview."""
+    """A reader without a database."""
 
-    is_ready = True
     database = None
-
-    def overview(self) -> Overview:
-        return QUIET
 
 
 def failing(error: Exception) -> Callable[[ViewRequest], Page]:

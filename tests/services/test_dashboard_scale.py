@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import unescape
-from types import SimpleNamespace
 
 import dagster as dg
 import numpy as np
@@ -69,9 +68,11 @@ def reader(settings: Settings, bank: Database) -> Iterator[Reader]:
     proposal = MovementProposal(SCALE, FEB, "", PARTS["variance"], PARTS["growth"], 0.0, DETAILS)
     call(bank, store_proposal, proposal)
     with dg.DagsterInstance.ephemeral() as instance:
-        states = [MonthState(month, SCALE, State.GREEN, "") for month in THETA]
-        overview = SimpleNamespace(months=states, now=datetime.now(UTC))
-        yield Reader(settings, instance, lambda *_: overview)  # type: ignore[arg-type]
+        reader = Reader(settings, instance)
+        reader.month_states = lambda: [  # type: ignore[method-assign]
+            MonthState(month, SCALE, State.GREEN, "") for month in THETA
+        ]
+        yield reader
 
 
 def page(reader: Reader, view: str = "scale", identity: Identity = ANN, **fields: str) -> str:

@@ -71,7 +71,6 @@ def dashboard(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> I
     login = Issuer().settings(tmp_path_factory.mktemp("login"))
     settings = stack.settings.model_copy(update={**login, "jwt_cookie_name": COOKIE})
     reader = Reader(settings, stack.instance)
-    reader.start_reading().result()
     own = listening()
     with serve_in_thread(build_app(reader, build_verifier(settings), settings), [own]):
         yield Dashboard(f"http://localhost:{port_of(own)}", reader, platform.months, waiting.item_id)

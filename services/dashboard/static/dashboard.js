@@ -166,15 +166,13 @@ addEventListener("DOMContentLoaded", () => {
       for (const box of boxes) box.checked = chosen;
     });
   }
-  const again = document.querySelector("[data-again]");
-  if (again) setTimeout(() => location.reload(), Number(again.dataset.again));
   new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });
 });
 // After a decision the page is loaded again, so that all of it shows the new state, with the outcome below its heading.
 const OUTCOME = "outcome of the decision";
 function showOutcome() {
   const outcome = sessionStorage.getItem(OUTCOME);
-  if (!outcome || document.querySelector("[data-again]")) return; // a page that reloads itself is not the new one yet
+  if (!outcome) return;
   sessionStorage.removeItem(OUTCOME);
   document.querySelector("#content > h1").insertAdjacentHTML("afterend", outcome);
 }

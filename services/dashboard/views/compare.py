@@ -104,11 +104,11 @@ class ItemPairs:
 
 
 def page(request: ViewRequest) -> Page:
-    reader, overview = request.reader, request.reader.overview()
-    scale_id, months = find_scale(request, overview), months_of(overview)
-    second = find_month(request, overview, "second", months[0] if months else "")
-    first = find_month(request, overview, "first", months[min(months.index(second) + 1, len(months) - 1)])
-    scales = scales_of(overview)
+    reader, states = request.reader, request.reader.month_states()
+    scale_id, months = find_scale(request, states), months_of(states)
+    second = find_month(request, states, "second", months[0] if months else "")
+    first = find_month(request, states, "first", months[min(months.index(second) + 1, len(months) - 1)])
+    scales = scales_of(states)
     choose = query_form(
         "compare",
         choice("First month", "first", months, first),
@@ -119,7 +119,7 @@ def page(request: ViewRequest) -> Page:
     if first == second:
         return Page("Two months side by side", render_blocks(choose, notice("Choose two different months.", "warning")))
     with reader.connect() as connection:
-        left, right = [_side(connection, state_of(overview, name, scale_id)) for name in (first, second)]
+        left, right = [_side(connection, state_of(states, name, scale_id)) for name in (first, second)]
     pairs = pairs_of(left, right)
     limits = right.scale.rules.publication
     jump = jump_between(left.linked, right.linked, limits) if left.linked and right.linked else ""
@@ -135,7 +135,6 @@ def page(request: ViewRequest) -> Page:
             Section("Published parameters that differ", tuple(_in_force(left, right))),
             Section("Flagged items, new and gone", tuple(_flags(left, right))),
         ),
-        as_of=overview.now,
     )
 
 

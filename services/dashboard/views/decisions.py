@@ -18,7 +18,7 @@ from irt_assets.ledger.movement_proposals import MovementProposal
 from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.reports.decision_blocks import decisions_table, moved_anchors_table, proposals_table
 from irt_assets.reports.scale_blocks import movement_in_short
-from irt_assets.scales.scale import read_scales
+from irt_assets.scales.scale import read_scales, read_scales_of_windows
 from irt_assets.scores.releases import moved_tables
 from irt_psychometrics.linking import Suspect
 from services.dashboard.address_fields import BOX_PREFIX, paginate, require_known
@@ -104,13 +104,10 @@ def page(request: ViewRequest) -> Page:
 
 
 def find_moved_anchors(connection: psycopg.Connection, month: str = "", scale_id: str = "") -> MovedAnchors:
-    """The anchors that moved, for each held month and scale that has any."""
-    return {
-        (held_month, name): moved
-        for held_month, name in held_months(connection)
-        if month in ("", held_month) and scale_id in ("", name)
-        if (moved := moved_anchors(connection, held_month, read_scales(connection, Month(held_month).start)[name]))
-    }
+    """Find the anchors that moved, for each held month and scale with such anchors."""
+    held = [(at, name) for at, name in held_months(connection) if month in ("", at) and scale_id in ("", name)]
+    scales = read_scales_of_windows(connection, {at: Month(at).start for at, _ in held})
+    return {(at, name): moved for at, name in held if (moved := moved_anchors(connection, at, scales[at][name]))}
 
 
 def _movement(proposal: MovementProposal) -> Paragraph:

@@ -1,14 +1,11 @@
-"""The first page at a glance: a square for each month of each scale, plots of a scale, and the decisions that wait.
-
-The plots and cards are read once for each overview (`Reader.read_cached`).
-"""
+"""The first page at a glance: a square for each month of each scale, plots of a scale, and the decisions that wait."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import psycopg
-from htmltools import Tag, TagList, svg, tags
+from htmltools import Tag, svg, tags
 
 from irt_assets.abilities.batch import newest_thetas
 from irt_assets.blocks import Figure, number
@@ -19,17 +16,15 @@ from irt_assets.common.dashboard_pages import address
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import quantity, shorten
 from irt_assets.decisions.bank import BankItem, bank_items
-from irt_assets.decisions.proposals import Proposal, waiting_proposals
-from irt_assets.gates.month_classification import State
+from irt_assets.decisions.proposals import Proposal
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.fitted_items import months_of_item
 from irt_assets.responses.verdict_states import answers_by_day
-from irt_assets.scales.scale import Scale, read_scales
+from irt_assets.scales.scale import Scale
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.plots import Chart
-from jobs.watching.overview import Overview
 from services.dashboard.address_fields import months_of, state_of
 from services.dashboard.figures import render_blocks
-from services.dashboard.page import ViewRequest
 from services.dashboard.views.bank import FLAGS
 from services.dashboard.views.decisions import find_moved_anchors
 
@@ -47,15 +42,15 @@ SIGNS: Mapping[State, str] = {
 """Signs of the states, as colours alone do not distinguish them."""
 
 
-def strip(overview: Overview, scales: Iterable[str]) -> Tag:
-    """A square for each of the last months of `scales`, oldest first, with its state and a link to its page."""
-    months = months_of(overview)[:MONTHS_SHOWN][::-1]
-    rows = (_squares(overview, scale_id, months) for scale_id in scales)
+def strip(states: Sequence[MonthState], scales: Iterable[str]) -> Tag:
+    """Draw a square for each of the last months of `scales`, oldest first, with the state and a link to the month."""
+    months = months_of(states)[:MONTHS_SHOWN][::-1]
+    rows = (_squares(states, scale_id, months) for scale_id in scales)
     return tags.div(*rows, class_="strip", role="group", aria_label="Months by scale, oldest first")
 
 
-def _squares(overview: Overview, scale_id: str, months: Sequence[str]) -> Tag:
-    states = ((month, state_of(overview, month, scale_id).state) for month in months)
+def _squares(states: Sequence[MonthState], scale_id: str, months: Sequence[str]) -> Tag:
+    of_months = ((month, state_of(states, month, scale_id).state) for month in months)
     squares = (
         tags.a(
             tags.span(SIGNS[state], class_=f"square text-bg-{BOOTSTRAP[state.badge.tone]}", aria_hidden="true"),
@@ -64,30 +59,24 @@ def _squares(overview: Overview, scale_id: str, months: Sequence[str]) -> Tag:
             title=f"{month}: {state}",
             aria_label=f"{month} of {scale_id}: {state}",
         )
-        for month, state in states
+        for month, state in of_months
     )
     return tags.div(tags.a(shorten(scale_id), href=address("months", scale=scale_id), class_="scale"), *squares)
 
 
-def plots(request: ViewRequest, overview: Overview, scale_id: str) -> TagList:
-    """Three small plots of a scale: its linking by month or its difficulties, its items by flag, and the answers by day
-    or the abilities."""
-
-    def draw() -> TagList:
-        with request.reader.connect() as connection:
-            scale = read_scales(connection)[scale_id]
-            items = bank_items(connection, scale, overview.now)
-            b = [item.values.b for item in items if item.values and item.values.b is not None]
-            charts = (
-                _linking(connection, scale, months_of(overview)[0])
-                or _distribution(b, "difficulty b (θ)", "items", "Published items by difficulty"),
-                _flags(items),
-                _days(answers_by_day(connection, DAYS_SHOWN))
-                or _distribution(newest_thetas(connection, scale_id), "ability θ", "learners", "Learners by ability"),
-            )
-        return TagList(tags.div(*(render_blocks(Figure(c, c.heading)) for c in charts if c), class_="glance"))
-
-    return request.reader.read_cached(("plots", scale_id, f"{overview.now}"), draw)
+def plots(connection: psycopg.Connection, scale: Scale, last: str, at: datetime, waiting: Iterable[Proposal]) -> Tag:
+    """Draw three small plots of a scale: its linking up to the month `last` or its difficulties, its items by flag, and
+    the answers by day or the abilities."""
+    items = bank_items(connection, scale, at, waiting)
+    b = [item.values.b for item in items if item.values and item.values.b is not None]
+    charts = (
+        _linking(connection, scale, last)
+        or _distribution(b, "difficulty b (θ)", "items", "Published items by difficulty"),
+        _flags(items),
+        _days(answers_by_day(connection, DAYS_SHOWN))
+        or _distribution(newest_thetas(connection, scale.scale_id), "ability θ", "learners", "Learners by ability"),
+    )
+    return tags.div(*(render_blocks(Figure(c, c.heading)) for c in charts if c), class_="glance")
 
 
 def _linking(connection: psycopg.Connection, scale: Scale, month: str) -> Chart | None:
@@ -134,20 +123,14 @@ def _days(n: Mapping[date, int]) -> Chart | None:
     return chart.boxes([*n], np.zeros(len(n)), ends, [*n.values()], "sky")
 
 
-def cards(request: ViewRequest, overview: Overview) -> TagList:
-    """A card for each month whose anchors moved, and for each of the largest changes that wait for a decision."""
-
-    def draw() -> TagList:
-        with request.reader.connect() as connection:
-            found = sorted(waiting_proposals(connection), key=lambda p: -(2.0 if p.wabc is None else p.wabc))
-            scales = read_scales(connection)
-            shown = [*_anchor_cards(connection), *(_card(connection, p, scales) for p in found[:CARDS_SHOWN])]
-        more = len(found) - CARDS_SHOWN
-        link = tags.p(tags.a(f"{quantity(more, 'more proposal')} …", href=address("decisions"))) if more > 0 else None
-        heading = tags.h2("Waits for a decision", class_="h5 mt-4")
-        return TagList(tags.section(heading, tags.div(*shown, class_="tiles"), link) if shown else None)
-
-    return request.reader.read_cached(("cards", f"{overview.now}"), draw)
+def cards(connection: psycopg.Connection, waiting: Iterable[Proposal], scales: Mapping[str, Scale]) -> Tag | None:
+    """Show a card for each month whose anchors moved, and for each of the largest changes that wait for a decision."""
+    largest_first = sorted(waiting, key=lambda p: -(2.0 if p.wabc is None else p.wabc))
+    shown = [*_anchor_cards(connection), *(_card(connection, p, scales) for p in largest_first[:CARDS_SHOWN])]
+    more = len(largest_first) - CARDS_SHOWN
+    link = tags.p(tags.a(f"{quantity(more, 'more proposal')} …", href=address("decisions"))) if more > 0 else None
+    heading = tags.h2("Waits for a decision", class_="h5 mt-4")
+    return tags.section(heading, tags.div(*shown, class_="tiles"), link) if shown else None
 
 
 def _anchor_cards(connection: psycopg.Connection) -> Iterator[Tag]:

@@ -35,10 +35,14 @@ from irt_assets.blocks import (
 from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.wording import in_words, is_or_are, join_names, quantity, shorten, with_capital, with_stop
 from irt_assets.invariants.invariant import Invariant
-from irt_assets.invariants.open_violations import OpenViolation, open_violations
+from irt_assets.invariants.open_violations import OpenViolation, last_evaluated, open_violations
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.results import history_of_invariant, latest_invariants, runs_of_invariants
-from jobs.watching.overview import Overview
+from jobs.plans import PLANS
+from jobs.watching.daemons import daemon_state
+from jobs.watching.lateness import read_lateness
+from jobs.watching.overview import ScheduleState, read_schedules
+from jobs.watching.stuck_runs import UnfinishedRun, runs_under_way
 from resources.alerts.outbox import RecordedAlert, recent_alerts
 from resources.settings import Settings
 from services.dashboard.elements import markup
@@ -60,32 +64,45 @@ def page(request: ViewRequest) -> Page:
     name = request.field("invariant")
     if name:
         return _one_invariant(request, name)
-    overview, zone = request.reader.overview(), request.reader.settings.irt_time_zone
+    reader, settings, now = request.reader, request.reader.settings, request.reader.now()
+    zone, instance = settings.irt_time_zone, reader.instance
+    is_alive, seen = daemon_state(instance)
     with request.reader.connect() as connection:
         latest = latest_invariants(connection)
         counts = {violations.invariant: violations for violations in open_violations(connection)}
         runs = runs_of_invariants(connection, RUNS_SHOWN)
         messages = recent_alerts(connection, ALERTS_SHOWN)
-        since = changes_since_evaluation(connection, overview) if counts else ""
+        since = changes_since_evaluation(connection, last_evaluated(connection)) if counts else ""
+        late_plans = read_lateness(connection, PLANS, settings.irt_first_month, now)
+    schedules = list(read_schedules(instance, settings, now, late_plans))
     return Page(
         "Checks and alerts",
         render_blocks(
-            Paragraph(_answer(latest, counts, overview, zone), "lead"),
-            *(notice(("Next: ", step), tone) for step, tone in _next_steps(latest, counts, overview, since)),
+            Paragraph(_answer(latest, counts, schedules, zone, is_alive=is_alive), "lead"),
+            *(
+                notice(("Next: ", step), tone)
+                for step, tone in _next_steps(latest, counts, schedules, since, is_alive=is_alive)
+            ),
             Section("Invariants", tuple(_invariants(request, latest, counts, runs, zone))),
             Section("Alerts", tuple(_alerts(request, messages))),
-            Section("Schedules", (_daemon(overview, zone), _schedules(overview, zone))),
-            Section("Runs under way", (_runs(overview, request.reader.settings),)),
+            Section("Schedules", (_daemon(is_alive, seen, zone), _schedules(schedules, zone))),
+            Section("Runs under way", (_runs(runs_under_way(instance), settings),)),
         ),
-        as_of=overview.now,
     )
 
 
-def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview, zone: str) -> Text:
-    """The state of the invariants and the schedules, in a sentence."""
-    late_jobs = [result.job for result in overview.schedules if result.late]
+def _answer(
+    latest: Latest | None,
+    counts: Mapping[str, OpenViolation],
+    schedules: Sequence[ScheduleState],
+    zone: str,
+    *,
+    is_alive: bool,
+) -> Text:
+    """Summarise the invariants and the schedules in a sentence. `is_alive`: whether the daemon runs."""
+    late_jobs = [schedule.job for schedule in schedules if schedule.late]
     pace = f"{join_names(late_jobs)} {is_or_are(len(late_jobs))} late" if late_jobs else "nothing is late"
-    if not overview.daemon_alive:
+    if not is_alive:
         pace = "the daemon is not running, so that no schedule ticks"
     if latest is None:
         return f"Not known yet: no invariant has been evaluated; {pace}."
@@ -105,10 +122,15 @@ def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview
 
 
 def _next_steps(
-    latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview, since: str
+    latest: Latest | None,
+    counts: Mapping[str, OpenViolation],
+    schedules: Sequence[ScheduleState],
+    since: str,
+    *,
+    is_alive: bool,
 ) -> Iterator[tuple[Text, Tone]]:
-    """The next steps, in order. The daemon comes first: without it nothing else improves."""
-    if not overview.daemon_alive:
+    """Yield the next steps, in order. The daemon comes first: without it nothing else improves."""
+    if not is_alive:
         yield prose("start the daemon, `irt serve`, or see why it ended."), "warning"
     if latest is None:
         yield prose("check everything now, `irt invariants run`."), "warning"
@@ -121,7 +143,7 @@ def _next_steps(
             ("this invariant is violated: ", _link(invariant), ". To fix it: ", *prose(invariant.fix)),
             TONES[invariant.severity],
         )
-    for schedule in overview.schedules:
+    for schedule in schedules:
         if schedule.late:
             yield f"{schedule.late}.", "warning"
 
@@ -303,16 +325,15 @@ def _deliveries(alert: RecordedAlert) -> Text | List:
     )
 
 
-def _daemon(overview: Overview, zone: str) -> Paragraph:
-    """Whether the daemon runs, in a sentence."""
-    seen = _moment(overview.daemon_seen, zone)
-    if overview.daemon_alive:
-        return Paragraph((Badge("alive", "good"), " The daemon runs; last heard of ", seen, "."))
-    since: Text = ("; last heard of ", seen) if overview.daemon_seen else " and has never run"
+def _daemon(is_alive: bool, seen: datetime | None, zone: str) -> Paragraph:
+    """State in a sentence whether the daemon runs."""
+    if is_alive:
+        return Paragraph((Badge("alive", "good"), " The daemon runs; last heard of ", _moment(seen, zone), "."))
+    since: Text = ("; last heard of ", _moment(seen, zone)) if seen else " and has never run"
     return Paragraph((Badge("not running", "bad"), " The daemon is not running", since, *prose(": `irt serve`.")))
 
 
-def _schedules(overview: Overview, zone: str) -> Table:
+def _schedules(schedules: Sequence[ScheduleState], zone: str) -> Table:
     return table(
         ("schedule", "state", "last tick", "its runs", "next tick", "newest partition", "what is late"),
         [
@@ -324,17 +345,17 @@ def _schedules(overview: Overview, zone: str) -> Table:
                 _moment(schedule.next_tick, zone),
             )
             + (schedule.newest or None, schedule.late)
-            for schedule in overview.schedules
+            for schedule in schedules
         ],
         caption="Every schedule, as of the loading of this page",
     )
 
 
-def _runs(overview: Overview, settings: Settings) -> Table:
+def _runs(runs: Sequence[UnfinishedRun], settings: Settings) -> Table:
     rows = [
         (Span(run.run_id[:8], link=f"{settings.ui_url}/runs/{run.run_id}"), run.name, run.partition or None)
         + (Badge(run.status, "info"), Moment(run.since, settings.irt_time_zone), run.by or None)
-        for run in overview.runs
+        for run in runs
     ]
     headers = ("run", "of", "partition", "state", "since", "by")
     return table(headers, rows, caption="Runs that have not ended")

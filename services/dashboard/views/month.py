@@ -9,7 +9,7 @@ from shiny import Inputs, Outputs, Session
 from irt_assets.blocks import Box, Paragraph, Span, Text, Tone, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
-from irt_assets.decisions.proposals import Reference
+from irt_assets.decisions.proposals import Reference, waiting_proposals
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import GateStatus, MonthState, State
 from irt_assets.gates.month_status import gate_statuses
@@ -19,16 +19,9 @@ from irt_assets.reports import month_blocks
 from irt_assets.reports.artifacts import drift_reports
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.scales.scale import Scale, read_scales
-from jobs.watching.overview import Overview
+from jobs.watching.overview import count_by_month
 from services.dashboard import decision_form, rematerialising
-from services.dashboard.address_fields import (
-    decisions_waiting,
-    find_month,
-    find_scale,
-    months_of,
-    scales_of,
-    state_of,
-)
+from services.dashboard.address_fields import find_month, find_scale, months_of, scales_of, state_of
 from services.dashboard.elements import section
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
@@ -45,13 +38,14 @@ TAKE_OUT_NOTE = ": take out those that really changed (a leak, a wrong key, an e
 
 
 def page(request: ViewRequest) -> Page:
-    overview, settings = request.reader.overview(), request.reader.settings
-    scale_id = find_scale(request, overview)
-    name = _find_month(request, overview)
-    state, waiting = state_of(overview, name, scale_id), decisions_waiting(overview, name, scale_id)
+    states, settings = request.reader.month_states(), request.reader.settings
+    scale_id = find_scale(request, states)
+    name = _find_month(request, states)
+    state = state_of(states, name, scale_id)
     mark, tone = MARKS.get(state.state, ("Not yet", "warning"))
     with request.reader.connect() as connection:
         scale = read_scales(connection, Month(name).start)[scale_id]
+        waiting = count_by_month(waiting_proposals(connection, scale_id))[name, scale_id]
         judged = read_verdict(connection, name, scale_id)
         gates = gate_statuses(judged)
         verdict_said = verdict(state, waiting, judged.step)
@@ -67,26 +61,26 @@ def page(request: ViewRequest) -> Page:
         body = render_blocks(
             Box((answer, *next_steps, *since), tone),
             rematerialising.button_place(request) if state.state is State.STALE else None,
-            _neighbours(state, months_of(overview), scales_of(overview)),
+            _neighbours(state, months_of(states), scales_of(states)),
             tags.div(*map(render_blocks, first), class_="two"),
             *parts[len(first) :],
             section("Reopen the month", decision_form.form(request, ("reopen",))) if closed else None,
             section("Reports", *_reports(connection, state)),
         )
-    return Page(f"Is {name} safe to release?", body, as_of=overview.now)
+    return Page(f"Is {name} safe to release?", body)
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     rematerialising.handle_events(request, inputs)
 
     def month() -> list[Reference]:
-        return [Reference(_find_month(request, request.reader.overview()), "")]
+        return [Reference(_find_month(request, request.reader.month_states()), "")]
 
     decision_form.handle_events(request, inputs, ("reopen",), month)
 
 
-def _find_month(request: ViewRequest, overview: Overview) -> str:
-    return find_month(request, overview, "month", next(iter(months_of(overview)), ""))
+def _find_month(request: ViewRequest, states: Sequence[MonthState]) -> str:
+    return find_month(request, states, "month", next(iter(months_of(states)), ""))
 
 
 def _next_steps(

@@ -32,10 +32,9 @@ def page(request: ViewRequest) -> Page:
     for report in recorded:
         name, _, scale = (report.window or "").partition("/")
         reports[name, scale].append(report)
-    overview = request.reader.overview()
     states = {
         (state.month, state.scale_id): state.state
-        for state in overview.months
+        for state in request.reader.month_states()
         if state.month == month or not (month or state.state in STATES_WITHOUT_REPORT)
     }
     windows = sorted(reports.keys() | states.keys(), key=lambda window: window[1])
@@ -51,7 +50,6 @@ def page(request: ViewRequest) -> Page:
             Section("Drift of months", tuple(_drift(windows, reports, states, zone))) if windows else None,
             Section("Learners' weeks", tuple(_learners(of_weeks, request, zone))) if of_weeks else None,
         ),
-        as_of=overview.now,
     )
 
 

@@ -36,13 +36,13 @@ def page(request: ViewRequest) -> Page:
         tests = [
             x for x in versions_in_force(connection, request.reader.now()).values() if x.scale_id == scale.scale_id
         ]
-    overview = request.reader.overview()
+    states = request.reader.month_states()
     return Page(
         f"Scale {shorten(scale.scale_id)}",
         render_blocks(
             Paragraph(scale_blocks.scale_in_short(facts), "lead"),
             query_form("scale", choice("Scale", "scale", scales, scale.scale_id)) if len(scales) > 1 else None,
-            strip(overview, {scale.scale_id}.intersection(scales_of(overview))),
+            strip(states, {scale.scale_id}.intersection(scales_of(states))),
             *_sections(request, facts, request.reader.settings.irt_time_zone),
             section("Adaptive tests", tests_table(tests)) if tests else None,
             section("Files", document_links("scale", scale=scale.scale_id), *files),
