@@ -9,16 +9,15 @@ from psycopg import sql
 
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, command
-from irt_assets.gates.month_classification import State
-from irt_assets.gates.month_status import ledger_state
+from irt_assets.gates.gates import failures, hold_reasons_and_remedy
 from irt_assets.ledger.fits import LinkedFit, linked_fit
+from irt_assets.ledger.month_verdicts import read_verdict
 from irt_assets.ledger.publications import items_published_by
-from irt_assets.ledger.steps import step_of
 from irt_assets.scales.scale import Scale, read_scales
 
 
 def not_judged_reason(connection: psycopg.Connection, scale: Scale, month: str) -> str | None:
-    """Why a linked month is not judged, with the remedy. Returns None if the month is not red or has no linked fit."""
+    """Why a linked month is not judged, with the remedy. Returns None if nothing holds it, or without a linked fit."""
     linked = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     return _red_reason(connection, scale, month, linked) if linked else None
 
@@ -43,13 +42,12 @@ def unjudged_scales(connection: psycopg.Connection, month: str, table: str) -> d
 
 
 def _red_reason(connection: psycopg.Connection, scale: Scale, month: str, linked: LinkedFit) -> str | None:
-    """Why the month is red. A month that its publication step held stays red until the step has run again."""
-    step = step_of(connection, scale.scale_id, month)
-    if step is not None and step.fit_id == linked.fit_id and step.state == "held":
-        held = step.why
+    """Why the month's verdict holds it. A month that its publication step held stays held until the step runs again."""
+    verdict = read_verdict(connection, month, scale.scale_id)
+    if verdict.step is not None and verdict.step.fit_id == linked.fit_id and verdict.step.state == "held":
+        held = verdict.step.why
     else:
-        state = ledger_state(connection, month, scale.scale_id)
-        held = state.why if state.state is State.RED else ""
+        held = hold_reasons_and_remedy(failures(verdict.gates))
     if held and linked.constants.disagreement(scale.rules.publication):
         drop = command("drop_anchor", linked.constants.moved_anchors, scale.scale_id, month)
         return (

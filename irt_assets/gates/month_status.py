@@ -73,11 +73,6 @@ def ledger_states(
     ]
 
 
-def ledger_state(connection: psycopg.Connection, month: str, scale_id: str) -> MonthState:
-    """The state of a month of a scale, from the tables alone."""
-    return next(state for state in ledger_states(connection, [month]) if state.scale_id == scale_id)
-
-
 def gate_statuses(verdict: MonthVerdict) -> dict[str, GateStatus]:
     """The results of the set gates by name. A gate that was not judged has the reason why not."""
     is_old = verdict.step is not None and not verdict.gates

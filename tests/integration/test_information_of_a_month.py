@@ -25,6 +25,7 @@ from irt_assets.drift.rows import read_compared_items
 from irt_assets.drift.uncompared_months import unjudged_scales
 from irt_assets.gates.advisory_checks import anchors_cover_the_bank
 from irt_assets.gates.evidence import GateResult
+from irt_assets.gates.judged_months import judge_and_store
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import Step, write_step
 from irt_assets.reports import drift_facts
@@ -391,6 +392,8 @@ def make_red(bank: Database, store: FolderStore) -> None:
         "UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,suspects}', %s)",
         (json.dumps({item: {"delta_b": 1.0, "delta_a": 0.0, "parameter": "b"} | z for item, z in suspects.items()}),),
     )
+    with bank.connect() as connection:
+        judge_and_store(connection, evidence_of(connection, store, FEBRUARY, read_scales(connection)[SCALE]))
 
 
 def test_red_month_is_not_compared_and_names_the_open_decision(bank: Database, store: FolderStore) -> None:
@@ -401,7 +404,7 @@ def test_red_month_is_not_compared_and_names_the_open_decision(bank: Database, s
         drift_sentence(drift_of_month(bank, store, FEBRUARY)[0], []),
         information_of_month(bank, store, FEBRUARY)[0].why,
         rows(bank, "SELECT * FROM item_drift"),
-        call(bank, unjudged_scales, store, FEBRUARY, "item_drift"),
+        call(bank, unjudged_scales, FEBRUARY, "item_drift"),
     ) == (f"{SCALE}: not judged: {WAY_OUT}", f"not judged: {WAY_OUT}", [], {SCALE: f"not judged: {WAY_OUT}"})
 
 
@@ -429,9 +432,9 @@ def test_report_of_a_red_month_recommends_the_open_decision(
     assert "materialise item_drift" not in verdict(facts).look_at
 
 
-def test_scale_without_a_comparison_fails_the_check(bank: Database, store: FolderStore) -> None:
+def test_scale_without_a_comparison_fails_the_check(bank: Database) -> None:
     """The comparison failed or was never requested."""
-    silent = call(bank, unjudged_scales, store, FEBRUARY, "item_drift")
+    silent = call(bank, unjudged_scales, FEBRUARY, "item_drift")
     result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, unjudged=silent)
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert silent == {SCALE: result.description}
