@@ -100,8 +100,9 @@ def rekey(
     database = current_database()
     options = [*filter(None, [key]), *(also or [])]
     new = decide_key.choose_key(options, every_answer=every_answer, drop=drop, undo=undo)
+    seen = None
     if dry_run or not yes:
-        done, shift = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
+        done, shift, seen = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
         lines = [] if as_json else decide_key.effect_in_words(done, shift)
         if drop and not as_json:
             lines += database.call(effects_of_withdrawal, [item], datetime.now(UTC))
@@ -110,7 +111,8 @@ def rekey(
             print_json({"rekeying": asdict(done), "shift": shift.as_dict()})
     if not dry_run:
         confirm(f"change the key of {item}?", yes)
-        print_correction(decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen), as_json)
+        done = decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen, seen=seen)
+        print_correction(done, as_json)
 
 
 @app.command("list", epilog="Example: irt items list --withdrawn")

@@ -163,7 +163,9 @@ def undo(
         say(*(undone.sentence for undone in found))
         say(*(effect.sentence for effect in release_undo.effects(connection, found)))
     confirm(f"undo what was decided on {', '.join(names)}?", yes)
-    done = release_undo.undo(database, references, by=by, reason=reason, effective_from=since, now=datetime.now(UTC))
+    done = release_undo.undo(
+        database, references, by=by, reason=reason, effective_from=since, now=datetime.now(UTC), seen=found
+    )
     out.print(f"undone: {_count([undone.proposal for undone in done])}")
 
 
@@ -222,7 +224,7 @@ def _change_anchors(
     say(f"  {change.undo_sentence}")
     verb, done = ("drop", "dropped") if kind == "drop_anchor" else ("restore", "restored")
     confirm(f"{verb} {', '.join(items)} {'from' if verb == 'drop' else 'to'} the anchors?", yes)
-    change = anchor_versions.change_anchors(database, kind, scale, items, month, by=by, reason=reason)
+    change = anchor_versions.change_anchors(database, kind, scale, items, month, by=by, reason=reason, seen=change)
     out.print(f"{done}: the scale has {change.n_left} anchors from {month} on")
     say(*(f"  to be calibrated again: irt calibrate --month {stale}" for stale in change.stale))
 

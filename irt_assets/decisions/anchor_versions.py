@@ -7,7 +7,7 @@ first version.
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
+from irt_assets.decisions.deciding import require_same_basis
 from irt_assets.ledger import fits, linked_windows
 from irt_assets.ledger.anchors import (
     anchor_items,
@@ -61,6 +62,7 @@ class AnchorChange:
         why_not: why the month cannot be linked after the change, or why its anchors disagree then; empty if neither.
         mean_shift, largest_shift: shift of the b of that month's items, in units of θ.
         stale: months that are linked to the previous version and would have to be materialised again.
+        basis: the anchor set that is replaced and the last linked fit, in words, as `ledger.decision_rows.Plan.basis`.
     """
 
     what: Kind
@@ -76,6 +78,7 @@ class AnchorChange:
     mean_shift: float
     largest_shift: float
     stale: tuple[str, ...]
+    basis: Mapping[str, str]
 
     @property
     def n_left(self) -> int:
@@ -191,19 +194,35 @@ def preview_change(
         mean_shift=float(shift.mean()),
         largest_shift=float(shift[np.argmax(np.abs(shift))]),
         stale=linked_windows.months_with_other_anchors(connection, scale, start, digest),
+        basis={
+            f"the anchor set of scale {scale_id}": f"version {scale.anchor_version}: {some_of(anchors.item_ids, 10)}",
+            "the last linked month": f"{staged.month}, fit {staged.fit_id}" if staged else "none",
+        },
     )
 
 
 def change_anchors(
-    database: Database, kind: Kind, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
+    database: Database,
+    kind: Kind,
+    scale_id: str,
+    items: Sequence[str],
+    first_month: str,
+    *,
+    by: str,
+    reason: str,
+    seen: AnchorChange | None = None,
 ) -> AnchorChange:
     """Record that `by` removes `items` from the anchors or restores them, and freeze the new version.
 
-    Raises the errors of `preview_change`.
+    `seen`: the preview that the person has seen.
+
+    Raises the errors of `preview_change`, and PermanentFailure if the anchor set or the last linked fit differs from
+    `seen`.
     """
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
         done = preview_change(connection, kind, scale_id, items, first_month)
+        require_same_basis((seen or done).basis, done.basis)
         freeze(connection, done)
         subjects = [DecisionSubject(first_month, scale_id, item, done.fit_id) for item in done.items]
         record_release_decisions(connection, subjects, kind, by, reason, Month(first_month).start)

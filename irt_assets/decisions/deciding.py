@@ -49,7 +49,7 @@ def decide(
         kind.lock(connection, first)
         lock_ledgers(connection, (entry.scale_id for entry in first.entries))
         plan = kind.plan(connection, request)
-        _require_same_basis(first.basis if basis is None else basis, plan.basis)
+        require_same_basis(first.basis if basis is None else basis, plan.basis)
         for entry in plan.entries:
             kind.value.model_validate(entry.value)
         decided = append_decisions(connection, kind.name, plan.entries, by=by, reason=reason)
@@ -102,7 +102,8 @@ class _Inverse(Kind):
         self.kind.apply(connection, decisions)
 
 
-def _require_same_basis(seen: Mapping[str, str], now: Mapping[str, str]) -> None:
+def require_same_basis(seen: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise PermanentFailure, which names the changed parts, if the basis `now` differs from `seen`."""
     changed = [
         f"{part} has changed since: {now.get(part, 'gone')}"
         for part in {**seen, **now}

@@ -6,16 +6,17 @@ months propose new ones.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import estimate
 from irt_assets.common.wording import quantity
+from irt_assets.decisions.deciding import require_same_basis
 from irt_assets.decisions.release_impact import ThetaShift
 from irt_assets.intake.corrections import Rekeying, rekey_answers
 from irt_assets.intake.staging import lock_out_imports_and_posts
@@ -24,7 +25,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scored_answers import scoring_responses
-from irt_assets.scales.item_keys import DROPPED, RIGHT, Key
+from irt_assets.scales.item_keys import DROPPED, RIGHT, Key, key_in_words
 from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scales.scale_decisions import KEY_OF, record_decisions, require_text, standing_decisions
 from resources.failures import PermanentFailure
@@ -40,6 +41,20 @@ JUDGE_CHANGED = f"""
     FROM attempt_correction c JOIN response_log r USING (attempt_id, completed_at)
     WHERE c.corrected_at = now() AND (v.attempt_id, v.completed_at) = (c.attempt_id, c.completed_at)"""
 """SQL: changes the verdicts of the answers that this transaction has corrected, as the next night will."""
+
+
+class KeyPreview(NamedTuple):
+    """Effect of a decision on a key, before it is made.
+
+    Attributes:
+        done: the changed answers and months.
+        shift: shift of the learners whose θ changes.
+        basis: the present key and the last decision on the key, in words, as `ledger.decision_rows.Plan.basis`.
+    """
+
+    done: Rekeying
+    shift: ThetaShift
+    basis: dict[str, str]
 
 
 def choose_key(options: Sequence[str], *, every_answer: bool, drop: bool, undo: bool = False) -> Key | None:
@@ -96,22 +111,21 @@ def closed_months_changed(connection: psycopg.Connection, item_id: str) -> list[
     return sorted({closing.month for closing in closed if changed[closing.month] > closing.since})
 
 
-def preview(
-    database: Database, item_id: str, key: Key | None, *, reopen: bool = False, now: datetime
-) -> tuple[Rekeying, ThetaShift]:
-    """The effect of `rekey`, in a transaction that is rolled back.
+def preview(database: Database, item_id: str, key: Key | None, *, reopen: bool = False, now: datetime) -> KeyPreview:
+    """Compute the effect of `rekey`, in a transaction that is rolled back.
 
-    The shift is of the learners whose θ changes, by the published set in force at `now`.
+    The shift is by the published set in force at `now`.
     """
     with database.connect() as connection, connection.transaction(force_rollback=True):
-        done = _decide(connection, item_id, key, "preview", "preview", reopen)
+        done, basis = _decide(connection, item_id, key, "preview", "preview", reopen)
         scale = read_scales(connection)[done.scale_id]
         before = _thetas(connection, scale, now)
         connection.execute(JUDGE_CHANGED)
         after = _thetas(connection, scale, now)
     pairs = np.array([(before[user], after[user]) for user in before.keys() & after.keys()]).reshape(-1, 2)
     old, new = pairs[np.abs(pairs[:, 1] - pairs[:, 0]) > SAME].T
-    return done, ThetaShift.from_thetas(old, new, scale.pass_theta) if old.size else ThetaShift()
+    shift = ThetaShift.from_thetas(old, new, scale.pass_theta) if old.size else ThetaShift()
+    return KeyPreview(done, shift, basis)
 
 
 def effect_in_words(done: Rekeying, shift: ThetaShift) -> list[str]:
@@ -120,7 +134,16 @@ def effect_in_words(done: Rekeying, shift: ThetaShift) -> list[str]:
     return [*done.sentences, f"by the published parameters, θ changes for {changed if shift.learners else 'nobody'}"]
 
 
-def rekey(database: Database, item_id: str, key: Key | None, *, by: str, reason: str, reopen: bool = False) -> Rekeying:
+def rekey(
+    database: Database,
+    item_id: str,
+    key: Key | None,
+    *,
+    by: str,
+    reason: str,
+    reopen: bool = False,
+    seen: Mapping[str, str] | None = None,
+) -> Rekeying:
     """Record that `by` decides on an item's key, and score its answers by it.
 
     Parameters
@@ -136,6 +159,8 @@ def rekey(database: Database, item_id: str, key: Key | None, *, by: str, reason:
         Name of the person who decides, and the reason.
     reopen
         Whether the closed months concerned are reopened.
+    seen
+        The basis of the preview that the person has seen.
 
     Returns
     -------
@@ -145,24 +170,24 @@ def rekey(database: Database, item_id: str, key: Key | None, *, by: str, reason:
     Raises
     ------
     PermanentFailure
-        If the bank has no such item, its maximum score is above 1, nobody chose one of the options, or nothing would
-        change. For an undo: if no decision stands, or another key was imported since.
+        If the bank has no such item, its maximum score is above 1, nobody chose one of the options, nothing would
+        change, or the key or the last decision on the key differs from `seen`. For an undo: if no decision stands, or
+        another key was imported since.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         lock_out_imports_and_posts(connection)
-        return _decide(connection, item_id, key, by, reason, reopen)
+        done, basis = _decide(connection, item_id, key, by, reason, reopen)
+        require_same_basis(basis if seen is None else seen, basis)
+    return done
 
 
 def _decide(
     connection: psycopg.Connection, item_id: str, key: Key | None, by: str, reason: str, reopen: bool
-) -> Rekeying:
+) -> tuple[Rekeying, dict[str, str]]:
+    decided = key_decisions(connection, item_id)
     opens = partial(reopen_months, by=by, reason=reason) if reopen else None
-    undone = (
-        standing_decisions(key_decisions(connection, item_id), f"decision on the key of {item_id}")[-1]
-        if key is None
-        else {}
-    )
+    undone = standing_decisions(decided, f"decision on the key of {item_id}")[-1] if key is None else {}
     key, undoes = undone.get("former", key), undone.get("decided_at")
     done = rekey_answers(connection, item_id, key, by=by, reason=reason, undoes=undoes, reopen=opens)
     if undone and done.former != undone["key"]:
@@ -172,9 +197,11 @@ def _decide(
     if done.former == done.key and not done.answers:
         raise PermanentFailure(f"nothing to change: all answers to {item_id} are scored by this key already")
     value = {"former": done.former, "key": key, "change": done.change, "undoes": undone.get("decision_id")}
-    decided: dict[Any, str] = {KEY_OF + item_id: json.dumps(value, ensure_ascii=False)}
-    record_decisions(connection, done.scale_id, decided, by=by, reason=reason)
-    return done
+    values: dict[Any, str] = {KEY_OF + item_id: json.dumps(value, ensure_ascii=False)}
+    record_decisions(connection, done.scale_id, values, by=by, reason=reason)
+    last = "{decided_by}: {reason} (scale decision {decision_id})".format_map(decided[-1]) if decided else "none"
+    name = f"key of {item_id}"
+    return done, {f"the {name}": key_in_words(done.former), f"the last decision on the {name}": last}
 
 
 def _thetas(connection: psycopg.Connection, scale: Scale, at: datetime) -> dict[str, float]:

@@ -8,12 +8,13 @@ future date, because θ that has been reported with them would change otherwise.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import psycopg
 
+from irt_assets.decisions.deciding import require_same_basis
 from irt_assets.decisions.proposals import (
     ALL_ITEMS,
     Proposal,
@@ -40,6 +41,7 @@ class Undo:
 
     Attributes:
         proposal: the proposal before the undo.
+        basis: the decision that is undone and the values that return, in words, as `ledger.decision_rows.Plan.basis`.
         restored: the values that the accept had replaced, or None if a reject is undone, which changed no value.
         since: first day of the restored values, or None if a reject is undone.
         never_in_force: whether the accepted values never come into force.
@@ -48,6 +50,7 @@ class Undo:
     """
 
     proposal: Proposal
+    basis: Mapping[str, str]
     restored: ItemRow | None = None
     since: datetime | None = None
     never_in_force: bool = False
@@ -105,6 +108,7 @@ def undo(
     reason: str,
     effective_from: datetime | None = None,
     now: datetime,
+    seen: Sequence[Undo] | None = None,
 ) -> list[Undo]:
     """Record that `by` undoes the decisions on these proposals, and publish the values that accepts had replaced.
 
@@ -124,6 +128,8 @@ def undo(
         before the item's last publication.
     now
         The current time.
+    seen
+        The preview that the person has seen.
 
     Returns
     -------
@@ -135,12 +141,13 @@ def undo(
     PermanentFailure
         If a proposal is undecided, if its decision is already undone, if a later proposal for the item was accepted, if
         a rejected item has been proposed again, if an accepted item had no earlier publication, or if `effective_from`
-        is not in the future or is before the item's last publication.
+        is not in the future or is before the item's last publication, or if a decision or value differs from `seen`.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         lock_ledgers(connection, references)
         found = preview(connection, references, effective_from=effective_from, now=now)
+        require_same_basis(_basis_of(found if seen is None else seen), _basis_of(found))
         for undone in found:
             record_release_decisions(connection, [undone.proposal.subject], "undo", by, reason, undone.since)
             if undone.restores is not None and undone.since is not None:
@@ -156,12 +163,17 @@ def undo(
     return found
 
 
+def _basis_of(found: Sequence[Undo]) -> dict[str, str]:
+    return {part: state for undone in found for part, state in undone.basis.items()}
+
+
 def _preview_one(
     connection: psycopg.Connection, reference: Reference, effective_from: datetime | None, now: datetime
 ) -> Undo:
     if reference.item_id == ALL_ITEMS:
         raise PermanentFailure(f"{reference} cannot be undone as a whole: name each item")
     proposal, decision_id = _find_decided(connection, reference)
+    basis = {f"the decision on {reference}": f"{proposal.decided} (release decision {decision_id})"}
     if later := window_accepted_after(connection, proposal.scale_id, proposal.item_id, decision_id):
         after = Reference(later, proposal.item_id)
         raise PermanentFailure(f"after {reference}, {after} was accepted: undo {after} first")
@@ -170,8 +182,8 @@ def _preview_one(
             raise PermanentFailure(f"{reference} is open: its month has proposed it again since it was rejected")
         if proposal.superseded:
             raise PermanentFailure(superseded_reason(connection, proposal))
-        return Undo(proposal)
-    return _undo_accept(connection, proposal, effective_from, now)
+        return Undo(proposal, basis)
+    return _undo_accept(connection, proposal, basis, effective_from, now)
 
 
 def _find_decided(connection: psycopg.Connection, reference: Reference) -> tuple[Proposal, int]:
@@ -191,7 +203,11 @@ def _find_decided(connection: psycopg.Connection, reference: Reference) -> tuple
 
 
 def _undo_accept(
-    connection: psycopg.Connection, proposal: Proposal, effective_from: datetime | None, now: datetime
+    connection: psycopg.Connection,
+    proposal: Proposal,
+    basis: Mapping[str, str],
+    effective_from: datetime | None,
+    now: datetime,
 ) -> Undo:
     item = proposal.item_id
     ledger = publications_of(connection, proposal.scale_id, item)
@@ -218,8 +234,10 @@ def _undo_accept(
             f"begins on {since:%Y-%m-%d}: name that date or a later one"
         )
     restored = before[-1]
+    returns = f"{restored.values} from {since:%Y-%m-%d} on, in place of publication {last.publication_id}"
     return Undo(
         proposal,
+        {**basis, f"the earlier value of {item}": returns},
         restored.values,
         since,
         to_come and since == accepted.effective_from,

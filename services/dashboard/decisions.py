@@ -131,8 +131,9 @@ class DecisionOutcome:
     Attributes:
         sentences: the effect, or the reason if `ok` is false.
         seen: the proposals as they were when the sentences were written.
-        planned: the basis of a kind in `irt_assets.decision_kinds`; otherwise the change of a scale's movement, the
-            release of a score table or of forms, the scores that are issued, or the choice of an equating.
+        planned: the basis of a kind in `irt_assets.decision_kinds` or of a change of a key; otherwise the undo of
+            decisions on proposals, the change of anchors or of a scale's movement, the release of a score table or of
+            forms, the scores that are issued, or the choice of an equating.
     """
 
     ok: bool
@@ -200,7 +201,7 @@ def review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
 def decide(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome | None = None) -> DecisionOutcome:
     """Decide on all references or, on any error, on nothing.
 
-    `seen`: the outcome of the review. Nothing is decided if its proposals, movement or scores have changed.
+    `seen`: the outcome of the review. Nothing is decided if the basis of the decision has changed.
     """
     _require_decider(request.identity)
     return DECISIONS[form.kind].make(request, form, seen or _preview(request, form))
@@ -283,14 +284,12 @@ def _reject(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> 
 
 def _preview_undo(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     undone = release_undo.preview(connection, form.references, **_undo_from(request, form))
-    return _effect(
-        *first_sentences([one.sentence for one in undone], MAX_NAMED), seen=tuple(one.proposal for one in undone)
-    )
+    return _effect(*first_sentences([one.sentence for one in undone], MAX_NAMED), planned=undone)
 
 
-def _undo(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
+def _undo(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
     database, signature = request.reader.database, _signature(request, form)
-    undone = release_undo.undo(database, form.references, **signature, **_undo_from(request, form))
+    undone = release_undo.undo(database, form.references, **signature, **_undo_from(request, form), seen=seen.planned)
     return _effect("Undone", *first_sentences([one.sentence for one in undone], MAX_NAMED))
 
 
@@ -306,14 +305,17 @@ def _preview_anchors(
     kind: anchor_versions.Kind, connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
 ) -> DecisionOutcome:
     change = anchor_versions.preview_change(connection, kind, form.scale_id, form.items, form.month)
-    return _effect(change.sentence, _reversal_hint(change))
+    return _effect(change.sentence, _reversal_hint(change), planned=change)
 
 
 def _change_anchors(
-    kind: anchor_versions.Kind, request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
+    kind: anchor_versions.Kind, request: ViewRequest, form: DecisionForm, seen: DecisionOutcome
 ) -> DecisionOutcome:
     change = anchor_versions.change_anchors(
-        request.reader.database, kind, form.scale_id, form.items, form.month, **_signature(request, form)
+        request.reader.database,
+        *(kind, form.scale_id, form.items, form.month),
+        **_signature(request, form),
+        seen=seen.planned,
     )
     word = "Dropped" if kind == "drop_anchor" else "Restored"
     done = f"{word}: {', '.join(change.items)}; {change.n_left} anchors are in the set from {change.first_month} on"
@@ -327,15 +329,16 @@ def _reversal_hint(change: anchor_versions.AnchorChange) -> str:
 
 
 def _preview_key(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
-    done, shift = rekey.preview(request.reader.database, form.items[0], form.key, now=request.reader.now())
+    done, shift, basis = rekey.preview(request.reader.database, form.items[0], form.key, now=request.reader.now())
     lines = rekey.effect_in_words(done, shift)
     if form.key == []:  # the item is dropped
         lines += effects_of_withdrawal(connection, form.items[:1], request.reader.now())
-    return _effect(*map(with_capital, lines))
+    return _effect(*map(with_capital, lines), planned=basis)
 
 
-def _change_key(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
-    done = rekey.rekey(request.reader.database, form.items[0], form.key, **_signature(request, form))
+def _change_key(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    signed = _signature(request, form)
+    done = rekey.rekey(request.reader.database, form.items[0], form.key, **signed, seen=seen.planned)
     return _effect(*map(with_capital, done.sentences))
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html import escape, unescape
 from threading import Barrier
 
@@ -42,8 +42,9 @@ from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.decided import set_policy
 from tests.helpers.pictures import Picture
-from tests.helpers.rooms import SCALE, call, rows, run_sql
+from tests.helpers.rooms import SCALE, add_attempts, attempt, call, rows, run_sql
 from tests.helpers.sentences import missing_sentences
+from tests.helpers.typed import command_line
 from tests.helpers.waiting_decision import (
     FEB,
     JAN,
@@ -540,3 +541,140 @@ def test_items_that_are_not_anchors_cannot_be_dropped(bank: Database, page: Page
         page("anchors", fields, status=404)
     text = page("anchors", {"item": "moved", "month": FEB, "scale": SCALE})
     assert missing_sentences(text, "no anchors of scale", "Drop from") == ["Drop from"]
+
+
+# -- changes between the review and the decision ------------------------------------------------------
+
+DROP = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
+DROP_K4 = replace(DROP, references=(Reference(FEB, "K4"),))
+BACK, BACK_K4 = replace(DROP, kind="put_back"), replace(DROP_K4, kind="put_back")
+REKEY = DecisionForm("rekey", (Reference("", "moved"),), "B is right", options=("B",))
+REKEY_C, UNDO_KEY = replace(REKEY, options=("C",)), replace(REKEY, kind="undo_key")
+ACCEPT_LATER = replace(ACCEPT, since="2026-06-01")
+CHANGED_SINCE = {
+    "undo of an accept": ([ACCEPT], UNDO, [UNDO, ACCEPT_LATER], f"the decision on {MOVED}"),
+    "undo of an accept, now rejected": ([ACCEPT], UNDO, [UNDO, REJECT], f"the decision on {MOVED}"),
+    "undo of a reject": ([REJECT], UNDO, [UNDO, REJECT], f"the decision on {MOVED}"),
+    "drop": ([], DROP, [DROP_K4, BACK_K4], f"the anchor set of scale {SCALE}"),
+    "put_back": ([DROP], BACK, [BACK, DROP], f"the anchor set of scale {SCALE}"),
+    "rekey": ([], REKEY, [REKEY_C], "the key of moved"),
+    "rekey, key as before": ([], REKEY, [REKEY_C, UNDO_KEY], "the last decision on the key of moved"),
+    "undo_key": ([REKEY], UNDO_KEY, [REKEY_C], "the last decision on the key of moved"),
+}
+"""Name → decisions before the review, the reviewed decision, decisions of another person after the review, and the part
+that has changed by them."""
+COMMANDS = {
+    "undo": ("release", "undo", MOVED),
+    "drop": ("release", "drop-anchors", "K2", "--from", FEB),
+    "put_back": ("release", "restore-anchors", "K2", "--from", FEB),
+    "rekey": ("items", "rekey", "moved", "--key", "B"),
+    "undo_key": ("items", "rekey", "moved", "--undo"),
+}
+changed_since = pytest.mark.parametrize(
+    ("before", "form", "others", "part"), CHANGED_SINCE.values(), ids=CHANGED_SINCE.keys()
+)
+
+
+@pytest.fixture
+def keyed(red: Database) -> Database:
+    """The item `moved` has the key A, and answers that chose A, B and C. February is published."""
+    run_sql(red, "UPDATE publication_step SET state = 'done' WHERE month = %s", (FEB,))
+    start = Month(FEB).start
+    add_attempts(
+        red,
+        [
+            attempt(f"u{n}", "moved", start + timedelta(minutes=n), response=choice, correct=choice == "A")
+            for n, choice in enumerate("ABC")
+        ],
+    )
+    run_sql(red, """UPDATE question SET meta = meta || '{"key": "A"}' WHERE item_id = 'moved'""")
+    return red
+
+
+def every_decision(database: Database) -> list[object]:
+    tables = ("release_decision", "scale_decision", "item_parameter_publication", "anchor_set", "attempt_correction")
+    return [rows(database, f"SELECT * FROM {table}") for table in tables]
+
+
+@changed_since
+def test_decision_is_refused_if_another_one_came_after_the_review(
+    keyed: Database,
+    ask: Ask,
+    before: list[DecisionForm],
+    form: DecisionForm,
+    others: list[DecisionForm],
+    part: str,
+) -> None:
+    for earlier in before:
+        assert decide(ask(), earlier).ok
+    seen = review(ask(), form)
+    for other in others:
+        assert decide(ask(identity=BEN), other).ok
+    stored = every_decision(keyed)
+    reason = refusal(decide(ask(), form, seen))
+    assert reason.startswith("nothing was decided, because ")
+    assert (f"{part} has changed since: " in reason, reason.endswith("Look again.")) == (True, True)
+    assert every_decision(keyed) == stored
+    assert decide(ask(), form, review(ask(), form)).ok, "after another look"
+
+
+@changed_since
+def test_answers_that_arrive_after_the_review_do_not_refuse_the_decision(
+    keyed: Database,
+    ask: Ask,
+    before: list[DecisionForm],
+    form: DecisionForm,
+    others: list[DecisionForm],
+    part: str,
+) -> None:
+    for earlier in before:
+        assert decide(ask(), earlier).ok
+    seen = review(ask(), form)
+    late_answer(keyed)
+    add_attempts(keyed, [attempt("late", "moved", Month(FEB).start, response="B", correct=False)])
+    assert decide(ask(), form, seen).ok
+
+
+@changed_since
+def test_command_refuses_if_another_decision_came_before_the_confirmation(
+    keyed: Database,
+    ask: Ask,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    before: list[DecisionForm],
+    form: DecisionForm,
+    others: list[DecisionForm],
+    part: str,
+) -> None:
+    def let_others_decide(_question: str, _yes: bool) -> None:
+        assert [decide(ask(identity=BEN), other).ok for other in others] == [True] * len(others)
+        stored.extend(every_decision(keyed))
+
+    stored: list[object] = []
+    for earlier in before:
+        assert decide(ask(), earlier).ok
+    for module in ("release", "items"):
+        monkeypatch.setattr(f"irt_assets.cli.{module}.confirm", let_others_decide)
+    monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
+    monkeypatch.setenv("DATABASE_URL", keyed.url)
+    done = command_line(monkeypatch, capsys)(*COMMANDS[form.kind], "--by", "Ann", "--reason", form.reason)
+    assert (done.code, f"{part} has changed since: " in " ".join(done.err.split())) == (2, True), done.err
+    assert every_decision(keyed) == stored
+
+
+@pytest.mark.parametrize("form", [DROP, BACK], ids=["drop", "put_back"])
+def test_change_of_anchors_is_refused_if_the_month_was_fitted_again(
+    red: Database, store: FolderStore, ask: Ask, form: DecisionForm
+) -> None:
+    assert form is DROP or decide(ask(), DROP).ok
+    seen = review(ask(), form)
+    calibrate(red, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
+    assert f"the last linked month has changed since: {FEB}, fit " in refusal(decide(ask(), form, seen))
+
+
+def test_undo_is_refused_if_its_default_day_has_passed_since_the_review(ask: Ask) -> None:
+    assert decide(ask(), ACCEPT).ok
+    seen = review(ask(), UNDO)
+    ask().reader.now = lambda: datetime(2026, 5, 2, tzinfo=UTC)  # type: ignore[method-assign]
+    assert "the earlier value of moved has changed since: " in refusal(decide(ask(), UNDO, seen))
