@@ -68,7 +68,7 @@ def fit(
     as_json: bool,
 ) -> int:
     """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
-    from irt_psychometrics.commands import fit as fit_answers
+    from irt_psychometrics.commands.fitting import fit as fit_answers
 
     answers = _answers(files, file, key, max_score, missing, out, denominator=denominator, groups=groups)
     done = fit_answers(
@@ -103,7 +103,7 @@ def analyse(
     as_json: bool,
 ) -> int:
     """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
-    from irt_psychometrics.commands import analyse as analyse_answers
+    from irt_psychometrics.commands.analysing import analyse as analyse_answers
 
     answers = _answers(files, file, key, max_score, missing, out, omitted=omitted, denominator=denominator)
     done = analyse_answers(answers)
@@ -126,7 +126,7 @@ def score(
     as_json: bool,
 ) -> int:
     """Estimate abilities of persons from their answers and known item parameters."""
-    from irt_psychometrics.commands import score as score_answers
+    from irt_psychometrics.commands.scoring import score as score_answers
 
     known = _parameters(files, params)
     answers = _answers(files, file, key, known.max_scores, missing, out, denominator=denominator)
@@ -149,7 +149,7 @@ def link(
     as_json: bool,
 ) -> int:
     """Put a table of item parameters on the scale of another table through their common items."""
-    from irt_psychometrics.commands import link as link_tables
+    from irt_psychometrics.commands.linking import link as link_tables
 
     done = link_tables(
         _parameters(files, new, metric_d[0]),
@@ -165,7 +165,7 @@ def link(
 
 def simulate_responses(files: Files, folder: Path, params: Path | None, as_json: bool, **options: Any) -> int:
     """Simulate answers that follow the model exactly, and write the true values next to them."""
-    from irt_psychometrics.commands import simulate_responses as simulate
+    from irt_psychometrics.commands.simulating import simulate_responses as simulate
 
     check_folder(folder)
     done = simulate(params=_parameters(files, params) if params is not None else None, **options)
