@@ -251,8 +251,9 @@ NO_ANSWERS = "no answers to this scale in this month"
 
 
 def judge_gates(evidence: Evidence, gates: Iterable[SetGate] = SET_GATES) -> dict[str, GateVerdict]:
-    """Judge a month of a scale by some set gates. All gates pass if the month has no answers on the scale."""
-    has_answers = evidence.snapshot is None or evidence.snapshot.has_attempts(evidence.scale.scale_id)
+    """Judge a month of a scale by some set gates. All gates pass if the month has neither answers nor a fit there."""
+    snapshot, scale_id = evidence.snapshot, evidence.scale.scale_id
+    has_answers = snapshot is None or snapshot.has_attempts(scale_id) or evidence.calibration is not None
     fit_id = evidence.staged.fit_id if evidence.staged else None
     rules = evidence.scale.rules.non_defaults()
     found = {}

@@ -423,7 +423,7 @@ def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
     """Drift, information and DIF are evaluated separately for each scale."""
     link_month(two_scales, MONTH, None)
 
-    def compared(connection: Any, store: Any, scale: Scale, month: str) -> str:
+    def compared(connection: Any, scale: Scale, month: str) -> str:
         if scale.scale_id == BROKEN:
             raise np.linalg.LinAlgError("Singular matrix")
         raise PsychometricsError("nothing")
