@@ -70,7 +70,8 @@ def made_up_to(step: int) -> Callable[[Graph], None]:
     """Materialise the first steps of the month with other answers, and none of the later ones."""
 
     def make(graph: Graph) -> None:
-        rooms.run_sql(graph.database, "UPDATE response_log SET mode = 'sandbox' WHERE abs(hashtext(user_id)) % 20 = 0")
+        some = "mod(abs(hashtext(user_id)), 20) = 0"
+        rooms.run_sql(graph.database, f"UPDATE response_log SET mode = 'sandbox' WHERE {some}")
         judge_differing(graph.database, *(at.date() for at in Month(MONTH).bounds))
         steps: list[Callable[[], object]] = [
             lambda: take_snapshot(graph.database, graph.store, MONTH, None),
