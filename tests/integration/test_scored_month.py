@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -95,6 +96,13 @@ def month(
     folder = tmp_path_factory.mktemp("scored")
     with template_copy(postgres, migrated_template, folder / "irt") as settings:
         yield make_world(Database(settings), FolderStore(folder / "store"))
+
+
+@pytest.fixture
+def own_month(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[World]:
+    """A world of its own for a test that makes a second month, which other tests must not find."""
+    with template_copy(postgres, migrated_template, tmp_path / "irt") as settings:
+        yield make_world(Database(settings), FolderStore(tmp_path / "store"))
 
 
 def make_world(database: Database, store: FolderStore) -> World:
@@ -281,9 +289,9 @@ def test_unobserved_score_counts_as_the_nearest_lower_score(month: World) -> Non
     assert theta["one"] == theta["none"] == request_theta(month.database, "one", END + timedelta(days=2))
 
 
-def test_night_estimates_pretest_items_and_the_month_agrees_with_night_and_requests(month: World) -> None:
+def test_night_estimates_pretest_items_and_the_month_agrees_with_night_and_requests(own_month: World) -> None:
     """The night's curve of item T, in which learners get 3 points now, is the simulated curve on the bank's scale."""
-    database, end = month.database, Month(NEXT).end
+    database, end = own_month.database, Month(NEXT).end
     steps = {"T": [0, 0.3, 0.1, 0], "G": [0, 0.1, 0]}
     add_group_answers(database, draw_scores(13, **steps), END + timedelta(days=4), "v")
     [outcome] = calibrate_night(database, "2026-02-28", "night", lambda _: EmEngine(1)).outcomes
@@ -297,7 +305,7 @@ def test_night_estimates_pretest_items_and_the_month_agrees_with_night_and_reque
         assert error is not None
         assert abs(estimate - value) < 3.5 * error < 1.5, name
 
-    step = calibrate_month(database, month.store, NEXT)
+    step = calibrate_month(database, own_month.store, NEXT)
     assert step.state == "done", step.why
     monthly, nightly = (measure_abilities(database, kind, end) for kind in ("monthly", "nightly"))
     np.testing.assert_array_equal(nightly.theta, monthly.theta)
