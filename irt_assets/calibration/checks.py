@@ -132,7 +132,8 @@ def _judge(
             scale_id: load_evidence(connection, month, scale, read_from)
             for scale_id, scale in scales_of_month(connection, month).items()
         }
-        return evidence, {scale_id: judge_and_store(connection, own, gates) for scale_id, own in evidence.items()}
+        judged = {scale_id: judge_and_store(connection, own, gates) for scale_id, own in evidence.items() if gates}
+        return evidence, judged
 
 
 def _result(check: _MonthCheck, judged: tuple[Mapping[str, Evidence], Verdicts] | str) -> dg.AssetCheckResult:

@@ -264,7 +264,7 @@ def judge_gates(evidence: Evidence, gates: Iterable[SetGate] = SET_GATES) -> dic
 
 
 def _result(gate: SetGate, evidence: Evidence) -> GateResult:
-    """The result of the gate. A gate that raises an error fails with the reason, and the others are still judged."""
+    """Judge by one gate. A gate that raises an error fails with the reason, and the others are still judged."""
     try:
         return gate.judge(evidence)
     except Exception as error:  # noqa: BLE001 – the other gates are still judged
@@ -278,7 +278,7 @@ def gate_rules(gate: SetGate, rules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def failures(verdicts: Mapping[str, GateVerdict]) -> dict[str, str]:
-    """The gates that fail, with their reasons. Returns an empty dict if the month may publish."""
+    """Find the gates that fail, with their reasons. Returns an empty dict if the month may publish."""
     return {name: verdict.why for name, verdict in verdicts.items() if not verdict.passed}
 
 

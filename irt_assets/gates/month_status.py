@@ -51,7 +51,7 @@ from resources.postgres.database import Database, first_column
 
 
 def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
-    """The state of every given month on every scale, with the runs that are under way."""
+    """Determine the state of every given month on every scale, with the runs that are under way."""
     running = unsettled_months(instance)
     with database.connect() as connection:
         return ledger_states(connection, [*months], running)
@@ -60,10 +60,11 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
 def ledger_states(
     connection: psycopg.Connection, months: Collection[str], running: Collection[str] = ()
 ) -> list[MonthState]:
-    """The state of every given month on every scale, from the tables alone.
+    """Determine the state of every given month on every scale, from the tables alone.
 
-    The number of queries does not depend on the number of months, except for months whose answers have changed since
-    they closed for some of their scales. `running`: months with a run that is queued or under way.
+    The number of queries does not depend on the number of months, except for months that are their own reference for
+    misfit, and months whose answers have changed since they closed for some of their scales. `running`: months with a
+    run that is queued or under way.
     """
     facts = _Facts.read(connection, months)
     return [
@@ -74,7 +75,7 @@ def ledger_states(
 
 
 def gate_statuses(verdict: MonthVerdict) -> dict[str, GateStatus]:
-    """The results of the set gates by name. A gate that was not judged has the reason why not."""
+    """List the results of the set gates by name. A gate that was not judged has the reason why not."""
     is_old = verdict.step is not None and not verdict.gates
     why = "an earlier release judged it and kept no results: materialise the month again" if is_old else "not evaluated"
     return {
@@ -166,7 +167,7 @@ class _Facts:
         return staged.error if staged and staged.snapshot_hash == snapshot.snapshot_hash else None
 
     def _gates(self, month: str, scale: Scale, verdict: MonthVerdict, failure: str | None) -> dict[str, GateStatus]:
-        """The results of the gates that count: only results of the latest attempt if it failed, otherwise all results.
+        """Select the results that count: only results of the latest attempt if it failed, otherwise all results.
 
         A gate without a result is one that nobody has evaluated yet, unless the month has reached its publication step:
         then it is newer than the month's results.
@@ -182,7 +183,7 @@ class _Facts:
         return found
 
     def _newer(self, connection: psycopg.Connection, month: str, scale: Scale, snapshot: Snapshot) -> Newer | None:
-        """Why the month of the scale is stale, by `QUESTIONS`."""
+        """Find why the month of the scale is stale, by `QUESTIONS`."""
         scale_id = scale.scale_id
         verdict = self.verdicts.get((month, scale_id), NOTHING_JUDGED)
         staged, linked = self._attempt(month, scale), self.linked.get(MonthAndEngine(month, scale_id, scale.engine))
@@ -213,7 +214,7 @@ class _Facts:
 def _snapshots(
     connection: psycopg.Connection, scales: Mapping[str, Mapping[str, Scale]]
 ) -> dict[tuple[str, str], Snapshot | None]:
-    """The snapshot of each month and scale: the one with which the month closed, or the current one."""
+    """Read the snapshot of each month and scale: the one with which the month closed, or the current one."""
     current = current_snapshots(connection)
     closed_with = {(each.month, each.scale_id): each.snapshot_hash for each in read_closed(connection, scales)}
     of_closing = snapshots_by_hash(connection, {*closed_with.values()})
@@ -249,7 +250,7 @@ def _drift_begins(month: str, window: tuple[datetime, datetime] | None) -> str |
 
 
 def _other_limits(verdict: MonthVerdict, scale: Scale) -> str | None:
-    """The rules of the scale that gates read and that have changed since they were judged."""
+    """Name the rules of the scale that gates read and that have changed since the gates were judged."""
     changed: set[str] = set()
     rules = scale.rules.non_defaults()
     for gate in SET_GATES:

@@ -5,16 +5,13 @@ from datetime import timedelta
 from operator import attrgetter
 from statistics import fmean, stdev
 
-from irt_assets.gates.evidence import load_evidence
-from irt_assets.gates.gates import SET_GATES, judge_gates, snapshot_matches_its_hash
-from irt_assets.gates.judged_months import changed_verdicts
+from irt_assets.gates.gates import SET_GATES, snapshot_matches_its_hash
+from irt_assets.gates.judged_months import judge_second_time
 from irt_assets.gates.month_classification import State
 from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.invariants.open_violations import open_partitions
 from irt_assets.ledger.linked_windows import placed_months
-from irt_assets.ledger.month_verdicts import read_verdict
 from irt_assets.ledger.overview import last_night
-from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.eligibility.attempts import count_rejected
 from irt_assets.responses.snapshot import current_snapshots
 
@@ -69,11 +66,7 @@ def stored_verdicts_on_months_are_those_of_their_gates(context: InvariantContext
     chosen |= {state for state in settled if state.month in violated}
     gates = [gate for gate in SET_GATES if gate.judge is not snapshot_matches_its_hash]  # has an invariant of its own
     for state in sorted(chosen, key=attrgetter("month", "scale_id")):
-        before = read_verdict(context.connection, state.month, state.scale_id).gates
-        scale = scales_of_month(context.connection, state.month)[state.scale_id]
-        evidence = load_evidence(context.connection, state.month, scale)
-        now = judge_gates(evidence, [gate for gate in gates if gate.name in before])
-        for changed in changed_verdicts(evidence, before, now):
+        for changed in judge_second_time(context.connection, gates, state.month, state.scale_id).changes:
             outcome = "passes" if changed.passed else "fails"
             subject = f"{state.scale_id}: {changed.gate}"
             yield Violation(subject, f"{outcome} if judged again: {changed.why}", "the stored result", state.month)
