@@ -91,10 +91,7 @@ SET_POLICY = SetPolicy()
 
 def last_decision_on(connection: psycopg.Connection, test_id: str) -> int:
     """Find the number of the last decision on a test that stands. Raises PermanentFailure if all are undone."""
-    if standing := _standing_on(connection, test_id):
+    decisions = read_decisions(connection, kinds=[SetPolicy.name], subject=test_id)
+    if standing := standing_decisions(decisions):
         return standing[-1].decision_id
     raise PermanentFailure(f"no decision on test {test_id} is in force: there is nothing to undo")
-
-
-def _standing_on(connection: psycopg.Connection, test_id: str) -> list[DecisionRow]:
-    return standing_decisions(read_decisions(connection, kinds=[SetPolicy.name], subject=test_id))
