@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import escape, unescape
 from threading import Barrier
+from typing import NamedTuple
 
 import dagster as dg
 import pytest
@@ -551,18 +552,34 @@ BACK, BACK_K4 = replace(DROP, kind="put_back"), replace(DROP_K4, kind="put_back"
 REKEY = DecisionForm("rekey", (Reference("", "moved"),), "B is right", options=("B",))
 REKEY_C, UNDO_KEY = replace(REKEY, options=("C",)), replace(REKEY, kind="undo_key")
 ACCEPT_LATER = replace(ACCEPT, since="2026-06-01")
+
+
+class Overtaken(NamedTuple):
+    """A decision that another person's decisions overtake.
+
+    Attributes:
+        before: decisions before the review.
+        form: the reviewed decision.
+        others: decisions of the other person after the review.
+        part: the part that has changed by them.
+    """
+
+    before: list[DecisionForm]
+    form: DecisionForm
+    others: list[DecisionForm]
+    part: str
+
+
 CHANGED_SINCE = {
-    "undo of an accept": ([ACCEPT], UNDO, [UNDO, ACCEPT_LATER], f"the decision on {MOVED}"),
-    "undo of an accept, now rejected": ([ACCEPT], UNDO, [UNDO, REJECT], f"the decision on {MOVED}"),
-    "undo of a reject": ([REJECT], UNDO, [UNDO, REJECT], f"the decision on {MOVED}"),
-    "drop": ([], DROP, [DROP_K4, BACK_K4], f"the anchor set of scale {SCALE}"),
-    "put_back": ([DROP], BACK, [BACK, DROP], f"the anchor set of scale {SCALE}"),
-    "rekey": ([], REKEY, [REKEY_C], "the key of moved"),
-    "rekey, key as before": ([], REKEY, [REKEY_C, UNDO_KEY], "the last decision on the key of moved"),
-    "undo_key": ([REKEY], UNDO_KEY, [REKEY_C], "the last decision on the key of moved"),
+    "undo of an accept": Overtaken([ACCEPT], UNDO, [UNDO, ACCEPT_LATER], f"the decision on {MOVED}"),
+    "undo of an accept, now rejected": Overtaken([ACCEPT], UNDO, [UNDO, REJECT], f"the decision on {MOVED}"),
+    "undo of a reject": Overtaken([REJECT], UNDO, [UNDO, REJECT], f"the decision on {MOVED}"),
+    "drop": Overtaken([], DROP, [DROP_K4, BACK_K4], f"the anchor set of scale {SCALE}"),
+    "put_back": Overtaken([DROP], BACK, [BACK, DROP], f"the anchor set of scale {SCALE}"),
+    "rekey": Overtaken([], REKEY, [REKEY_C], "the key of moved"),
+    "rekey, key as before": Overtaken([], REKEY, [REKEY_C, UNDO_KEY], "the last decision on the key of moved"),
+    "undo_key": Overtaken([REKEY], UNDO_KEY, [REKEY_C], "the last decision on the key of moved"),
 }
-"""Name → decisions before the review, the reviewed decision, decisions of another person after the review, and the part
-that has changed by them."""
 COMMANDS = {
     "undo": ("release", "undo", MOVED),
     "drop": ("release", "drop-anchors", "K2", "--from", FEB),
@@ -570,9 +587,7 @@ COMMANDS = {
     "rekey": ("items", "rekey", "moved", "--key", "B"),
     "undo_key": ("items", "rekey", "moved", "--undo"),
 }
-changed_since = pytest.mark.parametrize(
-    ("before", "form", "others", "part"), CHANGED_SINCE.values(), ids=CHANGED_SINCE.keys()
-)
+changed_since = pytest.mark.parametrize("overtaken", CHANGED_SINCE.values(), ids=CHANGED_SINCE.keys())
 
 
 @pytest.fixture
@@ -596,43 +611,38 @@ def every_decision(database: Database) -> list[object]:
     return [rows(database, f"SELECT * FROM {table}") for table in tables]
 
 
+def decide_each(request: ViewRequest, forms: Iterable[DecisionForm]) -> None:
+    assert [outcome for form in forms if not (outcome := decide(request, form)).ok] == []
+
+
 @changed_since
 def test_decision_is_refused_if_another_one_came_after_the_review(
     keyed: Database,
     ask: Ask,
-    before: list[DecisionForm],
-    form: DecisionForm,
-    others: list[DecisionForm],
-    part: str,
+    overtaken: Overtaken,
 ) -> None:
-    for earlier in before:
-        assert decide(ask(), earlier).ok
-    seen = review(ask(), form)
-    for other in others:
-        assert decide(ask(identity=BEN), other).ok
+    decide_each(ask(), overtaken.before)
+    seen = review(ask(), overtaken.form)
+    decide_each(ask(identity=BEN), overtaken.others)
     stored = every_decision(keyed)
-    reason = refusal(decide(ask(), form, seen))
+    reason = refusal(decide(ask(), overtaken.form, seen))
     assert reason.startswith("nothing was decided, because ")
-    assert (f"{part} has changed since: " in reason, reason.endswith("Look again.")) == (True, True)
+    assert (f"{overtaken.part} has changed since: " in reason, reason.endswith("Look again.")) == (True, True)
     assert every_decision(keyed) == stored
-    assert decide(ask(), form, review(ask(), form)).ok, "after another look"
+    assert decide(ask(), overtaken.form, review(ask(), overtaken.form)).ok, "after another look"
 
 
 @changed_since
 def test_answers_that_arrive_after_the_review_do_not_refuse_the_decision(
     keyed: Database,
     ask: Ask,
-    before: list[DecisionForm],
-    form: DecisionForm,
-    others: list[DecisionForm],
-    part: str,
+    overtaken: Overtaken,
 ) -> None:
-    for earlier in before:
-        assert decide(ask(), earlier).ok
-    seen = review(ask(), form)
+    decide_each(ask(), overtaken.before)
+    seen = review(ask(), overtaken.form)
     late_answer(keyed)
     add_attempts(keyed, [attempt("late", "moved", Month(FEB).start, response="B", correct=False)])
-    assert decide(ask(), form, seen).ok
+    assert decide(ask(), overtaken.form, seen).ok
 
 
 @changed_since
@@ -642,24 +652,22 @@ def test_command_refuses_if_another_decision_came_before_the_confirmation(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    before: list[DecisionForm],
-    form: DecisionForm,
-    others: list[DecisionForm],
-    part: str,
+    overtaken: Overtaken,
 ) -> None:
     def let_others_decide(_question: str, _yes: bool) -> None:
-        assert [decide(ask(identity=BEN), other).ok for other in others] == [True] * len(others)
+        decide_each(ask(identity=BEN), overtaken.others)
         stored.extend(every_decision(keyed))
 
     stored: list[object] = []
-    for earlier in before:
-        assert decide(ask(), earlier).ok
+    decide_each(ask(), overtaken.before)
     for module in ("release", "items"):
         monkeypatch.setattr(f"irt_assets.cli.{module}.confirm", let_others_decide)
     monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
     monkeypatch.setenv("DATABASE_URL", keyed.url)
-    done = command_line(monkeypatch, capsys)(*COMMANDS[form.kind], "--by", "Ann", "--reason", form.reason)
-    assert (done.code, f"{part} has changed since: " in " ".join(done.err.split())) == (2, True), done.err
+    done = command_line(monkeypatch, capsys)(
+        *COMMANDS[overtaken.form.kind], "--by", "Ann", "--reason", overtaken.form.reason
+    )
+    assert (done.code, f"{overtaken.part} has changed since: " in " ".join(done.err.split())) == (2, True), done.err
     assert every_decision(keyed) == stored
 
 
