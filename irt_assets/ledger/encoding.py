@@ -80,7 +80,7 @@ def _decode(content: bytes) -> Calibration:
         array.setflags(write=False)
     model = header.pop("model")
     header["models"] = [model] * len(header["item_ids"]) if isinstance(model, str) else model
-    return Calibration.from_json(header | arrays)
+    return Calibration.from_stored(header | arrays)
 
 
 def _with_logit_c(cov: npt.NDArray[np.float64], row_of_c: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

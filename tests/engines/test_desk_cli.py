@@ -602,7 +602,7 @@ def test_slopes_in_metric_1_7_are_converted_when_read(file) -> None:
         ("x,1,1,1", ("c = 1",)),
         ("x,1,1,-0.1", ("c = -0.1",)),
         ("x,one,1,0", ("a = 'one'",)),
-        ("x,1,,0", ("b = ''",)),
+        ("x,1,,0", ("b is missing",)),
         ("x,1,inf,0", ("b = 'inf'",)),
         ("good,1,1,0", ("twice", "line 2")),
     ],

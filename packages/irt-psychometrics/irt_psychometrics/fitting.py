@@ -68,6 +68,9 @@ class ItemTable(Result):
     steps
         b1, b1_se, b2, …, shape (J,) each: θ at which two neighbouring scores are equally likely, and its standard
         error. Empty if all items are scored 0 and 1.
+    written
+        The further columns from which `ItemParameters.from_frame` reads the items back: max_score, t0, t1, …, their
+        standard errors, and covariances within an item, shape (J,) each.
     flags
         J tuples of `Flag`.
 
@@ -91,6 +94,7 @@ class ItemTable(Result):
     c: Floats
     c_se: Floats
     steps: Mapping[str, Floats]
+    written: Mapping[str, Floats]
     flags: tuple[tuple[Flag, ...], ...]
     frame_kind: str | None = None
 
@@ -103,6 +107,7 @@ class ItemTable(Result):
             for k, (step, se) in found.items():
                 row |= {f"b{k}": step, f"b{k}_se": np.nan if se is None else se}
             rows.append(row)
+        stated = ("item", "model", "a", "a_se", "b", "b_se", "c", "c_se")
         known = fit.estimated
         a, a_se, b, b_se, c, c_se = (
             np.where(known, x, np.nan) for x in (fit.a, fit.a_se, fit.b, fit.b_se, fit.c, fit.c_se)
@@ -119,6 +124,7 @@ class ItemTable(Result):
             c=c,
             c_se=c_se,
             steps=columns_of_rows(rows),
+            written={name: x for name, x in fit.items._columns().items() if name not in stated},
             flags=fit.flags,
             frame_kind=frame_kind,
         )
@@ -131,7 +137,11 @@ class ItemTable(Result):
         columns |= {"a": self.a, "a_se": self.a_se, "b": self.b, "b_se": self.b_se}
         if np.nan_to_num(self.c).any():
             columns |= {"c": self.c, "c_se": self.c_se}
-        return columns | dict(self.steps) | {"flags": [", ".join(flag.value for flag in own) for own in self.flags]}
+        flags = [", ".join(flag.value for flag in own) for own in self.flags]
+        return columns | dict(self.steps) | dict(self.written) | {"flags": flags}
+
+    def _html_columns(self) -> dict[str, Any]:
+        return {name: cells for name, cells in self._columns().items() if name not in self.written}
 
     def _notes(self) -> list[str]:
         return [*flag_notes(self.item_ids, self.flags)]
@@ -305,7 +315,7 @@ class Fit(Result):
     >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
     >>> f = irt.fit(x, model="2pl")
     >>> f.converged, f.items.to_frame("pandas").shape
-    (True, (4, 9))
+    (True, (4, 10))
     >>> irt.Fit.from_json(f.to_json()) == f
     True
     """
@@ -501,6 +511,9 @@ class Fit(Result):
     def _columns(self) -> Mapping[str, Any]:
         return self.items._columns()
 
+    def _html_columns(self) -> Mapping[str, Any]:
+        return self.items._html_columns()
+
     def _notes(self) -> list[str]:
         fit = self.calibration
         notes = [] if self.converged else [f"Not converged: {fit.convergence.reason}."]
@@ -634,7 +647,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
     chosen = items.item_ids if item_ids is None else tuple(item_ids)
     if len(set(chosen)) != len(chosen):
         raise PsychometricsError("an item is named twice among the anchors; name it once")
-    known = items.select(chosen)
+    known = items.select(chosen).with_assumed_covariances()
     with np.errstate(invalid="ignore"):
         usable = known.curves.known & (known.a > 0) & np.isfinite(known.b)
         errors = np.isfinite(known.a_se) & np.isfinite(known.b_se) & (known.b_se > 0) & np.isfinite(known.cov_ab)

@@ -21,7 +21,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, ab_by_ad
 from irt_psychometrics.core.options import DEFAULT_MODEL, Method
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.core.results import Result, format_p, format_value
+from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.dif.analysis import TESTABLE, Dif
 from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
@@ -178,13 +178,7 @@ class ScaleLink(Result):
         return f"{self.linking.method} link by {len(self.linking.anchors_used)} of {len(self.item_ids)} common items"
 
     def _facts(self) -> dict[str, str]:
-        of = self.linking
-        return {
-            "slope": f"{format_value(of.slope)} ± {format_value(of.slope_se)}",
-            "intercept": f"{format_value(of.intercept)} ± {format_value(of.intercept_se)}",
-            "τ": format_value(of.tau),
-            "p (anchors agree)": format_p(of.q_p),
-        }
+        return self.linking._facts()
 
     def _columns(self) -> dict[str, Any]:
         dropped = self.linking.anchors_dropped
@@ -200,7 +194,7 @@ class ScaleLink(Result):
         }
 
     def _notes(self) -> list[str]:
-        return [*self.linking.warnings, *([self.linking.diagnosis] if self.linking.diagnosis else [])]
+        return self.linking._notes()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -370,7 +364,7 @@ def link(
     Warns
     -----
     LinkWarning
-        If errors are assumed or many anchors were dropped.
+        If errors or covariances of the old items are assumed, or many anchors were dropped.
 
     Raises
     ------
@@ -384,7 +378,7 @@ def link(
     --------
     >>> import irt_psychometrics as irt
     >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
-    >>> errors = {"a_se": [0.05] * 9, "b_se": [0.05] * 9}
+    >>> errors = {"a_se": [0.05] * 9, "b_se": [0.05] * 9, "cov_ab": [0.0] * 9}
     >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b, **errors})
     >>> x = irt.simulate_responses(bank, [1 + 0.003 * k for k in range(-600, 601)], random_state=2)
     >>> found = irt.link(irt.fit(x), bank)
@@ -450,6 +444,11 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
     ItemDrift
         Changes on the old scale with their errors, tests and severities.
 
+    Warns
+    -----
+    LinkWarning
+        If errors or covariances of the old items are assumed, or many anchors were dropped.
+
     Raises
     ------
     PsychometricsError
@@ -461,6 +460,8 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
     between calibrations of items that did not move.
     """
     linked = _link_fits(new, old, anchors, "stocking-lord", symmetric=False)
+    for note in linked.linking.warnings:
+        warnings.warn(note, LinkWarning, stacklevel=2)
     bank = items_of(old)
     frozen = anchors_from(old, [item for item in linked.item_ids if anchors is None or item in set(anchors)])
     published = Published.from_anchors(frozen)

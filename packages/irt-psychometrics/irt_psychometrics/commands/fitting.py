@@ -14,10 +14,11 @@ import numpy as np
 from irt_psychometrics.commands.analysing import rows_of
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
-from irt_psychometrics.commands.parameters import OF_SCORES, ParameterTable
+from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model, model_of
+from irt_psychometrics.core.item_tables import T_COLUMNS
 from irt_psychometrics.core.items import WHOLE_SLOPE
 from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
@@ -130,10 +131,12 @@ class FileFit:
             "outfit": unknown if fits is None else fits.outfit,
             "rmsd": unknown if fits is None else fits.rmsd,
         }
+        written = rows_of({name: x for name, x in cal.items._columns().items() if name not in columns})
         rows, loose = [], self.loose_items()
         for j, row in enumerate(rows_of(columns)):
             flags = [flag.value for flag in cal.flags[j]] + [LOOSE] * (row["item"] in loose)
             row |= {"flags": flags, **cal.further_of(j)}
+            row |= {name: x for name, x in written[j].items() if name not in row and x not in (None, "")}
             rows.append(row | steps_and_log_odds(row))
         return rows
 
@@ -200,8 +203,7 @@ def fit(
     """
     known = None
     if anchors is not None:
-        complete = bool(np.isfinite([anchors.a_se, anchors.b_se]).all())
-        known = anchors.anchors(anchors.item_ids, with_errors=complete)
+        known = anchors.anchors(anchors.item_ids, with_errors=bool(anchors.errors_known.all()))
     models = models_of(answers.responses, model)
     began = time.perf_counter()
     shape = None
@@ -313,8 +315,8 @@ def _columns_of_models(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
     of_scores = list(dict.fromkeys(name for row in rows for name in steps_and_log_odds(row)))
     further = columns_of(rows)[len(ITEM_COLUMNS) :]
     errors = {name: f"{name}_se" for name in of_scores if f"{name}_se" in further}
-    hidden = {*OF_SCORES, *of_scores, *errors.values()}
-    found = [(name, name) for name in further if name not in hidden]
+    hidden = {"model", *T_COLUMNS, *of_scores, *errors.values()}
+    found = [(name, name) for name in further if name not in hidden and not name.startswith("cov_")]
     for name in sorted(of_scores, key=lambda name: (name[0], int(name[1:]))):
         found += [(name, name)] + ([("SE", errors[name])] if name in errors else [])
     return found

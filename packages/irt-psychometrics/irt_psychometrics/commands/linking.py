@@ -105,7 +105,7 @@ def link(
     weighted = new.has_errors and old.has_errors
     fit = _as_calibration(new, common, weighted, equal_slopes=_equal(new.a) and _equal(old.a))
     items = old.with_errors(common, known=weighted)
-    known = np.isfinite(items.a_se) & np.isfinite(items.b_se)
+    known = np.isfinite(items.a_se) & np.isfinite(items.b_se) & (items.b_se > 0)
     why = "gives it no standard errors" if weighted else "puts it far from all abilities"
     unusable = {item: f"{old.path.name} {why}." for item, is_known in zip(common, known, strict=True) if not is_known}
     anchors = old.anchors([item for item in common if item not in unusable], with_errors=weighted)
@@ -136,6 +136,9 @@ def link(
     if new.has_errors != old.has_errors:
         lacking = old.path if new.has_errors else new.path
         warnings.append(f"{lacking} has no errors (a_se, b_se), so items are not weighted")
+    for table in (new, old) if weighted else ():
+        if {*used} & {*table.cov_ab_assumed}:
+            warnings.append(f"{table.path} has no covariances (cov_ab): those that the model implies are assumed")
     return TableLink(slope, intercept, method, symmetric, rmse, used, unusable | dropped, tuple(warnings))
 
 

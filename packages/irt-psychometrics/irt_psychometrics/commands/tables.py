@@ -19,9 +19,9 @@ import numpy as np
 from irt_psychometrics.cells.columns import Cells
 from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.program_forms import ITEM_NAMES
 
 PERSON_NAMES = ("user_id", "person", "person_id", "student", "student_id", "learner", "learner_id", "id", "")
-ITEM_NAMES = ("item", "item_id", "question", "question_id")
 FAULTS_NAMED = 5
 SECOND = " (2)"
 """Suffix that some readers append to the name of a column that occurs twice."""

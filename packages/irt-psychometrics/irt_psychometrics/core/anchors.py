@@ -9,7 +9,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AnchorSet(ItemParameters):
     """The frozen anchors of a scale: K items with their parameters on the bank's scale and their errors.
 

@@ -173,14 +173,18 @@ class OtherItems:
     categories: Ints
 
     @classmethod
-    def from_parameters(cls, shown: Mapping[int, Mapping[str, float]]) -> tuple[OtherItems, ...]:
+    def from_parameters(
+        cls, shown: Mapping[int, Mapping[str, float]], models: Mapping[int, str] | None = None
+    ) -> tuple[OtherItems, ...]:
         """Make the items from the result of `ItemModel.stored_values` for each, by place.
+
+        `models` are names of the items' models, by place; a model that is not named follows from the parameters.
 
         Raises PsychometricsError if no model has these parameter names.
         """
         by_model: dict[str, list[int]] = {}
         for j, further in shown.items():
-            by_model.setdefault(model_with(further).name, []).append(j)
+            by_model.setdefault((models or {}).get(j) or model_with(further).name, []).append(j)
         found = []
         for name, places in by_model.items():
             values, categories = zip(*(ITEM_MODELS[name].parse_stored(shown[j]) for j in places), strict=True)

@@ -6,6 +6,7 @@ the record of a fit are a `models.Calibration`, whose `items` are `ItemParameter
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -13,15 +14,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core import covariances, curves, program_forms
+from irt_psychometrics.core import covariances, curves, item_tables, program_forms
 from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.assumed_errors import assumed_errors
+from irt_psychometrics.core.assumed_errors import assumed_covariances, assumed_errors
 from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.errors import ItemWarning, PsychometricsError
 from irt_psychometrics.core.frames import read_frame
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, select_others
 from irt_psychometrics.core.program_forms import ProgramForm
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.results import Result, format_value
+from irt_psychometrics.core.wording import some_of
 
 WHOLE_SLOPE = "a·m"
 """Name of the slope of an item's maximum score."""
@@ -186,18 +189,34 @@ class ItemRow:
         return low, high
 
 
-@dataclass(frozen=True)
-class ItemParameters:
+@dataclass(frozen=True, eq=False, repr=False)
+class ItemParameters(Result):
     """J items on one scale; an item without parameters has NaN.
 
-    Attributes:
-        a, b, c: shape (J,).
-        cov: covariance of (a, b), shape (J, 2, 2), or (1, 2J, 2J) if covariances between items are known; NaN for
-            items whose errors are not known.
-        further_cov: shape (J, M, 2 + M), covariances of the further parameters with (a, b) and with each other. Further
-            parameters are logit c, or the M parameters of another model, on the scale of estimation. Entries are 0 for
-            parameters that are held. None if all are held, or if no covariances are known.
-        others: items whose curves are not determined by a, b and c.
+    Attributes
+    ----------
+    a, b, c
+        Shape (J,).
+    cov
+        Covariance of (a, b), shape (J, 2, 2), or (1, 2J, 2J) if covariances between items are known; NaN for items
+        whose errors are not known.
+    further_cov
+        Shape (J, M, 2 + M), covariances of the further parameters with (a, b) and with each other. Further parameters
+        are logit c, or the M parameters of another model, on the scale of estimation. Entries are 0 for parameters that
+        are held. None if all are held, or if no covariances are known.
+    others
+        Items whose curves are not determined by a, b and c.
+    cov_ab_assumed
+        Items whose covariances within the item follow from the model, because their source states errors alone.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [1.5, 0.8], "b": [0.2, -1.0]})
+    >>> items
+    <ItemParameters: 2 items>
+    >>> irt.ItemParameters.from_json(items.to_json()) == items
+    True
     """
 
     item_ids: tuple[str, ...]
@@ -207,6 +226,8 @@ class ItemParameters:
     cov: Floats
     further_cov: Floats | None = None
     others: tuple[OtherItems, ...] = ()
+    cov_ab_assumed: tuple[str, ...] = ()
+    frame_kind: str | None = None
 
     @classmethod
     def from_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
@@ -225,57 +246,46 @@ class ItemParameters:
         )
 
     @classmethod
-    def from_frame(cls, data: Any, *, item: str = "item") -> ItemParameters:
-        """Read parameters of items scored 0 and 1 from a table with a row for each item.
+    def from_frame(cls, data: Any, *, item: str | None = None) -> ItemParameters:
+        """Read item parameters from a table with a row for each item, such as the table that `to_frame` makes.
 
         Parameters
         ----------
         data
-            A data frame of any kind, or a mapping column → cells, with the columns a and b (D = 1), and c, a_se, b_se
-            and cov_ab if they are known. A missing c is 0, and so is a missing cov_ab if both errors are given.
+            A data frame of any kind, or a mapping column → cells. Columns are a and b (b alone for a Rasch model), and
+            c, max_score, t0, t1, … if items have them, in the metric D = 1 or of a column D; the standard errors (a_se,
+            t1_se, …) and covariances within an item (cov_ab, cov_at1, …) that are known; model for scored items. The
+            columns of mirt, TAM, ConQuest and PARSCALE are read, too.
         item
-            The column with the items' names.
+            The column with the items' names. None: the first of item, item_id, question and question_id.
 
         Returns
         -------
         ItemParameters
-            The items in the order of the rows.
+            The items in the order of the rows. If an item has errors of a and b, but no cov_ab, covariances are those
+            of the model's information for θ ~ N(0, 1), and `cov_ab_assumed` lists the item.
+
+        Warns
+        -----
+        ItemWarning
+            If scored items may be those of a graded response model, which has the same columns.
 
         Raises
         ------
         PsychometricsError
-            For a missing column, a cell that is not a number, c outside [0, 1), and an item in two rows.
+            For a missing column, a column of unknown meaning, an unsupported model, an item in two rows, and values
+            that no item has. The message names rows and items.
 
         Examples
         --------
         >>> import irt_psychometrics as irt
         >>> irt.ItemParameters.from_frame({"item": ["q1"], "a": [1.5], "b": [0.2]}).d.tolist()
         [-0.30000000000000004]
+        >>> essay = {"item": ["essay"], "a": [0.8], "b1": [0.5], "b2": [-0.1], "model": ["gpcm"]}
+        >>> irt.ItemParameters.from_frame(essay).curves.categories.tolist()
+        [3]
         """
-        frame = read_frame(data)
-        if frame is None:
-            raise PsychometricsError("parameters of items come from a data frame or a mapping column → cells")
-        names = frame.column(item, "items")
-        ids = [str(names.label(row)) for row in range(len(names.missing))]
-        if twice := next((name for name in ids if ids.count(name) > 1), None):
-            raise PsychometricsError(f"item {twice} is in two rows; keep one of them")
-        rows: list[dict[str, float | None]] = [{} for _ in ids]
-        for column in ("a", "b", *(c for c in ("c", "a_se", "b_se", "cov_ab") if c in frame.columns)):
-            cells = frame.column(column, "parameters of items")
-            for row, (cell, missing) in enumerate(zip(cells.cells, cells.missing, strict=True)):
-                try:
-                    rows[row][column] = None if missing else float(cell)
-                except (TypeError, ValueError):
-                    raise PsychometricsError(
-                        f"row {row}, item {ids[row]}: {column} = {cell!r} is not a number"
-                    ) from None
-        for values in rows:
-            if None not in (values.get("a_se"), values.get("b_se")) and values.get("cov_ab") is None:
-                values["cov_ab"] = 0.0
-        wrong = next((k for k, row in enumerate(rows) if not 0 <= (row.get("c") or 0.0) < 1), None)
-        if wrong is not None:
-            raise PsychometricsError(f"item {ids[wrong]} has c = {rows[wrong]['c']}, which must be in [0, 1)")
-        return cls.from_rows(ids, [ItemRow.if_known(row) for row in rows])
+        return _read_frame(data, item)
 
     MEDIUM_WABC: ClassVar[float] = curves.MEDIUM_WABC
     """Difference of two curves (`wabc`) above which it is not small."""
@@ -304,12 +314,73 @@ class ItemParameters:
         return covariances.block_diagonal(self.cov)
 
     def with_assumed_errors(self) -> Self:
-        """The same items with the errors of a and b that a calibration with 500 learners θ ~ N(0, 1) would leave.
+        """Replace all errors of a and b by those of a calibration with 500 persons θ ~ N(0, 1).
 
-        Errors are infinite for an item that gives no information.
+        Returns
+        -------
+        ItemParameters
+            The same items. Errors are infinite for an item that gives no information.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1"], "a": [1.5], "b": [0.2]})
+        >>> items.with_assumed_errors().b_se.round(3).tolist()
+        [0.072]
         """
         found = assumed_errors(self.a, self.b, self.c, self.others)
-        return replace(self, cov=covariances.from_errors(*found))
+        return replace(self, cov=covariances.from_errors(*found), cov_ab_assumed=())
+
+    def with_assumed_covariances(self) -> Self:
+        """Fill unknown covariances within items whose errors of a and b are known.
+
+        The correlations are those of the model's information for persons θ ~ N(0, 1), scaled to the known errors (see
+        `assumed_errors.assumed_covariances`). A covariance of 0 would make errors of links and of drift wrong, because
+        errors of a and b are correlated unless b is 0.
+
+        Returns
+        -------
+        ItemParameters
+            The same items; `cov_ab_assumed` lists the items that were filled.
+
+        Examples
+        --------
+        >>> from irt_psychometrics.items import ItemParameters, ItemRow
+        >>> items = ItemParameters.from_rows(["q1"], [ItemRow(1.0, 1.5, a_se=0.1, b_se=0.1)])
+        >>> items.with_assumed_covariances().cov_ab.round(4).tolist()
+        [-0.0078]
+        """
+        each = self.cov_of_each
+        known = np.isfinite(each[:, 0, 0]) & np.isfinite(each[:, 1, 1]) & (each[:, 0, 0] > 0) & (each[:, 1, 1] > 0)
+        unknown = known & np.isnan(each[:, 0, 1])
+        if not unknown.any():
+            return self
+        errors = np.sqrt(np.einsum("jpp->jp", self.cov_of_all))
+        found, fill = assumed_covariances(self.a, self.b, self.c, self.others, errors), unknown[:, None, None]
+        further = None if self.further_cov is None else np.where(fill, found[:, 2:], self.further_cov)
+        names = tuple(np.array(self.item_ids, dtype=object)[unknown])
+        return replace(
+            self,
+            cov=np.where(fill, found[:, :2, :2], each),
+            further_cov=further,
+            cov_ab_assumed=(*self.cov_ab_assumed, *names),
+        )
+
+    def _title(self) -> str:
+        return f"{len(self.item_ids):,} items"
+
+    def _facts(self) -> dict[str, str]:
+        scored, without = int((self.curves.categories > 2).sum()), int((~self.curves.known).sum())
+        facts = {"with more than two scores": scored, "without parameters": without}
+        return {name: format_value(n) for name, n in facts.items() if n}
+
+    def _columns(self) -> dict[str, Any]:
+        places = [j for j, item in enumerate(self.item_ids) if item in {*self.cov_ab_assumed}]
+        parameters = self.a, self.b, self.c, self.cov_of_each, self.further_cov, self.others
+        return {"item": self.item_ids} | item_tables.write_items(*parameters, places)
+
+    def _html_columns(self) -> dict[str, Any]:
+        return {name: cells for name, cells in self._columns().items() if not name.startswith("cov_")}
 
     @property
     def d(self) -> Floats:
@@ -405,7 +476,8 @@ class ItemParameters:
         j, further = self.places(item_ids), self.further_cov
         own = self.a[j], self.b[j], self.c[j], covariances.select_items(self.cov, j)
         others = select_others(self.others, j, len(self.a))
-        return ItemParameters(tuple(item_ids), *own, None if further is None else further[j], others)
+        own_further = None if further is None else further[j]
+        return ItemParameters(tuple(item_ids), *own, own_further, others, self.cov_ab_assumed, self.frame_kind)
 
     def among(self, item_ids: Sequence[str]) -> ItemParameters:
         """The items `item_ids` in this order; an item that is not among the J items has no parameters.
@@ -418,7 +490,8 @@ class ItemParameters:
         a, b, c, cov = (_values_at(x, at) for x in known)
         further_cov = None if self.further_cov is None else _values_at(self.further_cov, at)
         others = select_others(self.others, np.array(at), len(self.a))
-        return ItemParameters(tuple(item_ids), a, b, c, cov, further_cov, others)
+        more = self.cov_ab_assumed, self.frame_kind
+        return ItemParameters(tuple(item_ids), a, b, c, cov, further_cov, others, *more)
 
     def fill_missing_from(self, other: ItemParameters) -> ItemParameters:
         """Parameters with gaps filled: items without parameters get the parameters of `other`.
@@ -434,7 +507,8 @@ class ItemParameters:
             *select_others(other.others, np.where(known, -1, places), len(places)),
         )
         cov = np.where(known[:, None, None], self.cov_of_each, other.cov_of_each)
-        return ItemParameters(self.item_ids, a, b, c, cov, others=others)
+        assumed = (*self.cov_ab_assumed, *other.cov_ab_assumed)
+        return ItemParameters(self.item_ids, a, b, c, cov, others=others, cov_ab_assumed=assumed)
 
     def log_by_parameters(self, nodes: Floats) -> tuple[Floats, Floats]:
         """Derivatives of `ItemCurves.score_tables` with respect to the item's P parameters with c held, shape (M, P, Q)
@@ -464,6 +538,31 @@ class ItemParameters:
             others=tuple(some.rescaled(self.a, self.d, slope, intercept) for some in self.others),
             further_cov=None if further is None else further * np.array([1 / slope, slope, *[1.0] * further.shape[1]]),
         )
+
+
+def _read_frame(data: Any, item: str | None, metric_d: float = 1.0) -> ItemParameters:
+    frame = read_frame(data)
+    if frame is None:
+        raise PsychometricsError(
+            f"item parameters must be a data frame or a mapping column → cells, got {type(data).__name__}"
+        )
+    named = item or item_tables.item_column([*frame.columns])
+    names = frame.column(named, "items")
+    cells = {name: column for name, column in frame.columns.items() if name != named}
+    rows = [
+        (f"row {k}", str(names.label(k)), {name: own.cells[k] for name, own in cells.items() if not own.missing[k]})
+        for k in range(len(names.missing))
+    ]
+    values = item_tables.read_items(["item", *cells], rows, metric_d)
+    if values.may_be_graded:
+        warnings.warn(f"{program_forms.STEPS_OR_GRADED}: {some_of(values.may_be_graded)}", ItemWarning, stacklevel=3)
+    return from_values(values, frame.kind)
+
+
+def from_values(values: item_tables.ItemValues, kind: str | None = None) -> ItemParameters:
+    """Make items from a table's values, with assumed covariances where the table states errors alone."""
+    own = {name: x for name, x in vars(values).items() if name != "may_be_graded"}
+    return ItemParameters(**own, frame_kind=kind).with_assumed_covariances()
 
 
 def _values_at(values: Floats, at: Sequence[int]) -> Floats:

@@ -33,6 +33,7 @@ from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.model_families import ItemModel, inner_scores
 from irt_psychometrics.core.named_values import Meaning, NameWithMeaning
 from irt_psychometrics.core.options import Model as Model
+from irt_psychometrics.core.results import Result, format_value
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ def ab_by_ad(a: Floats, d: Floats) -> Floats:
     return jacobian
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration(Result):
     """One engine's estimates for J items, on the fit's own scale or (after linking) on the bank's.
 
     Attributes:
@@ -202,9 +203,10 @@ class Calibration:
     categories: Ints | None = None
     further: Floats | None = None
     score_sums: Ints | None = None
+    frame_kind = None  # not a field, because the platform stores all fields
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+    def from_stored(cls, kept: Mapping[str, Any]) -> Self:
         """Make a calibration from its attributes by name.
 
         Tuples may be lists, flags texts, and nested records mappings, as in JSON. Arrays must be arrays.
@@ -219,6 +221,22 @@ class Calibration:
             for population in plain.get("populations", ())
         )
         return cls(**plain)
+
+    def _title(self) -> str:
+        return f"{self.model} by {self.engine}, {self.n_persons:,} persons, {self.n_items:,} items"
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"log L": format_value(self.convergence.loglik, 2)}
+        return facts if self.convergence.converged else facts | {"converged": "no"}
+
+    def _columns(self) -> dict[str, Any]:
+        written = {name: cells for name, cells in self.items._columns().items() if name not in ("item", "model")}
+        flags = [", ".join(flag.value for flag in own) for own in self.flags]
+        known = {"item": self.item_ids, "model": self.models, "n": self.n, "facility": self.p_values}
+        return known | written | {"flags": flags}
+
+    def _html_columns(self) -> dict[str, Any]:
+        return {name: cells for name, cells in self._columns().items() if not name.startswith("cov_")}
 
     @property
     def n_items(self) -> int:

@@ -48,13 +48,22 @@ OF_OTHER_MODELS = (
     "u",
 )
 """Columns of unsupported models. An item of a supported model has 0 in them, or 1 as upper asymptote `u`."""
+ITEM_NAMES = ("item", "item_id", "question", "question_id")
+"""Names of the column with the items' names."""
+DESCRIPTIONS = (
+    *("model", "n", "facility", "p_value", "infit", "outfit", "rmsd", "flags", "status"),
+    *("scale_id", "topic_id", "testlet_id", "tags", "key", "block", "text", "further"),
+    *("effective_from", "rule", "month", "decided_by", "reason", "fit_id", "withdrawn_from", "withdrawn_because"),
+    *("N", "M", "xsi.item"),
+)
+"""Columns of a table of items that describe the items, in our own tables and in TAM's. They are not parameters."""
 GRADED = ("graded", "grm", "grsm")
 STEPS_OR_GRADED = (
     "the steps of these items are read as those of a partial credit model. A graded response model, mirt's default, has"
     " the same columns and other curves: a column model with gpcm, pcm, rsm or graded names the model"
 )
-_OF_LOGIT = re.compile(r"a|a_se|cov_ab|t\d+|t\d+_se")
-"""Names of the parameters and errors that are proportional to D."""
+_PARAMETER = r"(a|b|c|t\d+)"
+_ERROR, _COVARIANCE = re.compile(rf"{_PARAMETER}_se"), re.compile(rf"cov_{_PARAMETER}{_PARAMETER}")
 
 
 def form_of(columns: Container[str]) -> ProgramForm | None:
@@ -63,8 +72,19 @@ def form_of(columns: Container[str]) -> ProgramForm | None:
 
 
 def in_metric(parameters: Mapping[str, float], by: float) -> dict[str, float]:
-    """Convert parameters (under our names) of a program with D = `by` to D = 1: multiply slopes, t and their errors."""
-    return {name: x * by if _OF_LOGIT.fullmatch(name) else x for name, x in parameters.items()}
+    """Convert parameters (under our names) of a program with D = `by` to D = 1: multiply slopes, t and their errors.
+
+    A covariance is multiplied by D for each of both parameters that is.
+    """
+    return {name: x * by ** _power_of_d(name) for name, x in parameters.items()}
+
+
+def _power_of_d(name: str) -> int:
+    """Return the power of D to which a parameter, standard error or covariance is proportional."""
+    if of_two := _COVARIANCE.fullmatch(name):
+        return sum(_power_of_d(one) for one in of_two.groups())
+    parameter = of_one[1] if (of_one := _ERROR.fullmatch(name)) else name
+    return int(parameter == "a" or re.fullmatch(r"t\d+", parameter) is not None)
 
 
 def require_known_model(columns: Mapping[str, float], model: str = "") -> None:

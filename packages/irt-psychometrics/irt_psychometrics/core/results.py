@@ -13,6 +13,7 @@ import numpy as np
 
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import make
+from irt_psychometrics.core.named_values import NameWithMeaning
 
 FORMAT, VERSION = "irt-psychometrics", 1
 MAX_ROWS = 60
@@ -26,6 +27,7 @@ _KEPT = {
     "Convergence": _CORE,
     "FormStatistics": "irt_psychometrics.classical.form_statistics",
     "Linking": "irt_psychometrics.linking.placement",
+    "OtherItems": "irt_psychometrics.core.item_models",
     "Normality": "irt_psychometrics.estimation.normality_test",
     "Population": _CORE,
     "Shape": "irt_psychometrics.estimation.latent_shape",
@@ -232,10 +234,12 @@ def _content(result: Any) -> dict[str, Any]:
 
 def _encode(value: Any) -> Any:
     """A value in the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $."""
-    from irt_psychometrics.core.models import Flag  # loads SciPy
+    from irt_psychometrics.core.model_families import ItemModel  # loads SciPy
 
-    if isinstance(value, Flag):
+    if isinstance(value, NameWithMeaning):
         return {"$flag": str(value.value)}
+    if isinstance(value, ItemModel):
+        return {"$model": value.name}
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, np.generic):
@@ -263,14 +267,16 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(value: Any) -> Any:
-    from irt_psychometrics.core.models import Flag
+    from irt_psychometrics.core.item_models import item_model
 
     if isinstance(value, list):
         return [_decode(x) for x in value]
     if not isinstance(value, dict):
         return value
     if "$flag" in value:
-        return next(flag for flag in Flag if flag.value == value["$flag"])
+        return next(flag for flag in resolve_name(f"{_CORE}:Flag") if flag.value == value["$flag"])
+    if "$model" in value:
+        return item_model(value["$model"])
     if "$number" in value:
         return _NUMBERS[value["$number"]]
     if "$array" in value:

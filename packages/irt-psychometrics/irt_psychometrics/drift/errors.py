@@ -93,7 +93,7 @@ FROZEN = PlacementErrors(np.zeros((2, 0)), np.zeros((2, 2)))
 """Marks values that are the anchors' frozen values."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Published(ItemParameters):
     """The published set in force: J items on the bank's scale, without covariances between items.
 

@@ -99,6 +99,7 @@ def link(
     pairs, dropped = match(new, anchors, limits)
     answers = dict(zip(new.item_ids, new.n.tolist(), strict=True))
     n_candidates = sum(answers.get(item, -1) >= limits.min_anchor_responses for item in anchors.item_ids)
+    n_implied = len({*anchors.cov_ab_assumed} & {*pairs.ids})
     n_assumed = int(anchors.errors_assumed[np.isin(anchors.item_ids, pairs.ids)].sum())
     if pairs.size < MIN_ITEMS:
         raise _not_linked(anchors, limits, n_candidates, dropped, f"{pairs.size} of these can be used")
@@ -137,7 +138,7 @@ def link(
         q_df=agreement.q_df,
         q_p=float(chdtrc(agreement.q_df, agreement.q)),
         share_kept=share,
-        warnings=_warnings(n_assumed, share, limits),
+        warnings=_warnings(n_assumed, n_implied, share, limits),
         anchor_set=anchors.version,
         weighted=n_assumed == 0,
         symmetric=symmetric,
@@ -153,8 +154,13 @@ def link(
     )
 
 
-def _warnings(n_assumed: int, share: float, limits: AnchorLimits) -> tuple[str, ...]:
+def _warnings(n_assumed: int, n_implied: int, share: float, limits: AnchorLimits) -> tuple[str, ...]:
     warnings = []
+    if n_implied:
+        warnings.append(
+            f"{n_implied} anchors have errors in the bank but no covariances (cov_ab): those that the model implies for"
+            " θ ~ N(0, 1) are assumed"
+        )
     if n_assumed:
         warnings.append(
             f"{n_assumed} anchors have no errors in the bank: the errors of a calibration with n = {ASSUMED_N} are"

@@ -3,6 +3,7 @@
 Readers of stored fits import this module alone; `linking` finds the constants.
 """
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +13,7 @@ from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Method
+from irt_psychometrics.core.results import Result, format_p, format_value
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class AnchorLimits:
         return "" if fit.a[j] > 0 else f"Its discrimination in this fit is {fit.a[j]:.3f}, not above 0: check its key."
 
 
-@dataclass(frozen=True)
-class Linking:
+@dataclass(frozen=True, eq=False, repr=False)
+class Linking(Result):
     """The constants of θ* = slope·θ + intercept with their errors, and the anchors' agreement.
 
     Attributes:
@@ -102,7 +104,31 @@ class Linking:
     i2: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
     skewness: float | None = None
-    with_items: Floats | None = field(default=None, compare=False)
+    with_items: Floats | None = None
+    frame_kind = None  # not a field, because the platform stores all fields
+
+    def _title(self) -> str:
+        return f"{self.method} link by {len(self.anchors_used)} anchors"
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "slope": f"{format_value(self.slope)} ± {format_value(self.slope_se)}",
+            "intercept": f"{format_value(self.intercept)} ± {format_value(self.intercept_se)}",
+            "τ": format_value(self.tau),
+            "p (anchors agree)": format_p(self.q_p),
+        }
+
+    def _columns(self) -> dict[str, Any]:
+        items = (*self.anchors_used, *self.anchors_dropped)
+        return {
+            "item": items,
+            "used": [item in self.anchors_used for item in items],
+            "weight": [self.weights.get(item, math.nan) for item in items],
+            "dropped": [self.anchors_dropped.get(item, "") for item in items],
+        }
+
+    def _notes(self) -> list[str]:
+        return [*self.warnings, *([self.diagnosis] if self.diagnosis else [])]
 
     def transform(self, fit: Calibration) -> Calibration:
         """The fit on the bank's scale: a* = a/slope, b* = slope·b + intercept, so d* = d − a·intercept/slope.

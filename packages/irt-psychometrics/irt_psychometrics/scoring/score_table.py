@@ -245,7 +245,8 @@ def _inside(items: ItemParameters) -> Ints:
     """The raw scores that the test curve reaches."""
     highest = max_scores(items).sum()
     raw = np.arange(highest + 1)
-    return np.flatnonzero((raw > lowest_score(items)) & (raw < highest))
+    lowest = lowest_score(items) + 1e-9  # a sum of c such as 10 · .2 may be below or above 2 by rounding
+    return np.flatnonzero((raw > lowest) & (raw < highest))
 
 
 def _by_test_curve(items: ItemParameters) -> tuple[Floats, Floats]:

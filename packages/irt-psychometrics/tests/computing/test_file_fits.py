@@ -27,7 +27,10 @@ FIT_KEYS = (
     *("model", "engine", "engine_version", "converged", "iterations", "loglik", "aic", "bic", "n_persons", "n_items"),
     *("n_responses", "items", "latent", "normality", "shape", "reliability", "seconds"),
 )
-ITEM_KEYS = ("item", "a", "b", "c", "a_se", "b_se", "c_se", "n", "p_value", "infit", "outfit", "rmsd", "flags")
+ITEM_KEYS = (
+    *("item", "a", "b", "c", "a_se", "b_se", "c_se", "n", "p_value", "infit", "outfit", "rmsd", "flags"),
+    "cov_ab",
+)
 
 
 FILES = Files()

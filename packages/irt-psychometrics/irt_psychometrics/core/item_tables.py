@@ -1,0 +1,358 @@
+"""Read and write tables of item parameters: the only reader of frames, files and fits, and the only writer.
+
+A table has a row for each item. Its columns are the item's name, `a`, `b` and `c` in the metric D = 1 (or of the column
+`D`), for scored items `max_score` and `t0`, `t1`, …, standard errors such as `a_se` and `t1_se`, and covariances within
+an item such as `cov_ab`, `cov_ac` and `cov_t1t2`. A column `model` has the model of a scored item. The columns of other
+programs are those of `program_forms`. Parameters and errors are on the scale on which people read them: c, not logit c.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from irt_psychometrics.core import covariances
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import ITEM_MODELS, OtherItems, item_model
+from irt_psychometrics.core.options import MAX_SCORE
+from irt_psychometrics.core.program_forms import (
+    COLUMNS,
+    DESCRIPTIONS,
+    ITEM_NAMES,
+    OF_OTHER_MODELS,
+    form_of,
+    in_metric,
+    may_be_graded,
+    parameters_of,
+    require_known_model,
+)
+
+MAX_PARAMETER = 1e6  # bound of a parameter, beyond which arithmetic with doubles has no meaningful digits
+T = tuple(f"t{k}" for k in range(MAX_SCORE + 1))
+T_COLUMNS = (*T, *(f"{t}_se" for t in T))
+"""Columns of a scored item besides a, b and max_score, as in `ItemModel.stored_values`."""
+_NUMBERS = frozenset(("a", "b", "c", "a_se", "b_se", "c_se", "max_score", "D", *T_COLUMNS, *COLUMNS, *OF_OTHER_MODELS))
+_COVARIANCE = re.compile(r"cov_(a|b|c|t\d+)(b|c|t\d+)")
+_UNREAD = re.compile(r"b\d+_se|d\d+")
+"""Errors of steps and log odds, which `a`, `b` and `t` determine."""
+_RASCH_SYNONYMS = ("disc", "slope", "alpha")
+
+
+@dataclass(frozen=True)
+class ItemValues:
+    """J items as they were read.
+
+    Attributes:
+        item_ids: names of the items, in the order of the rows.
+        a, b, c: shape (J,), NaN for items without parameters.
+        cov: shape (J, 2, 2), covariance of (a, b); a covariance that is not stated is NaN.
+        further_cov: as in `ItemParameters`; also 0 if the errors of further parameters are unknown.
+        others: the scored items.
+        may_be_graded: items whose parameters may be those of a graded response model, because the table does not name
+            the model.
+    """
+
+    item_ids: tuple[str, ...]
+    a: Floats
+    b: Floats
+    c: Floats
+    cov: Floats
+    further_cov: Floats | None
+    others: tuple[OtherItems, ...]
+    may_be_graded: tuple[str, ...]
+
+
+class ItemFaultsError(PsychometricsError):
+    """Rows that cannot be read; `messages` has a sentence for each."""
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        self.messages = tuple(messages)
+        shown = "; ".join(self.messages[:5])
+        super().__init__(f"{shown}{f'; and {len(messages) - 5} more' if len(messages) > 5 else ''}")
+
+
+@dataclass
+class _Item:
+    """One item as it was read."""
+
+    name: str
+    values: dict[str, float] = field(default_factory=dict)
+    model: str = ""
+
+    def get(self, name: str) -> float:
+        return self.values.get(name, math.nan)
+
+    @property
+    def t(self) -> dict[str, float]:
+        return {name: self.values[name] for name in T if name in self.values}
+
+    @property
+    def further_cov(self) -> Floats:
+        """Covariances of the further parameters with a, b and each other, (M, 2 + M); 0 if they are not known."""
+        names, held, c = further_names(self.t, self.values.get("c", 0.0)), _held(self.t), self.values.get("c", 0.0)
+        every = ["a", "b", *names]
+        out = np.zeros((max(len(names), 1), 2 + max(len(names), 1)))
+        for row, one in enumerate(names):
+            for column, other in enumerate(every):
+                first, second = sorted((one, other), key=every.index)
+                if not held & {one, other}:
+                    value = self.values.get(f"{one}_se" if one == other else f"cov_{first}{second}", 0.0)
+                    out[row, column] = value**2 if one == other else value
+        return out / _by_logit(names, every, c) if names else out
+
+
+def further_names(t: Iterable[str], c: float) -> list[str]:
+    """Return the names of an item's further parameters: t0, t1, … up to the highest score, or c if it is above 0."""
+    numbers = [int(name[1:]) for name in t]
+    return [*T[: max(numbers) + 1]] if numbers else ["c"] if c > 0 else []
+
+
+def _held(t: Iterable[str]) -> set[str]:
+    """Return the parameters of scores that are 0 by definition, and those of scores that an item does not have."""
+    has = [*t]
+    return set(T) - {*has[1:-1]} if has else set()
+
+
+def _by_logit(names: Sequence[str], every: Sequence[str], c: float) -> Floats:
+    """Return the factors by which covariances on the scale of c exceed those of logit c, shape (M, 2 + M)."""
+    factor = c * (1 - c)
+    rows, columns = ([factor if name == "c" else 1.0 for name in some] for some in (names, every))
+    return np.outer(rows, columns)
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def item_column(columns: Sequence[str]) -> str:
+    """Return the column with the items' names; "item" if there is none."""
+    return next((name for name in ITEM_NAMES if name in columns), "item")
+
+
+def require_known_columns(columns: Iterable[str]) -> None:
+    """Raise PsychometricsError, which lists the columns that are known, if the meaning of a column is unknown."""
+    known = (*_NUMBERS, *ITEM_NAMES, *DESCRIPTIONS)
+    strange = [x for x in columns if x not in known and not _COVARIANCE.fullmatch(x) and not _UNREAD.fullmatch(x)]
+    if strange:
+        raise PsychometricsError(
+            f"the meaning of {'column' if len(strange) == 1 else 'the columns'} {', '.join(map(repr, strange))} in a"
+            " table of items is unknown; leave it out. Known are item, model, a, b, c, max_score, t0, t1, …, their"
+            " errors (a_se, …) and covariances (cov_ab, cov_at1, …), D, the columns of other programs, and the"
+            f" descriptions {', '.join(DESCRIPTIONS)}"
+        )
+
+
+def read_items(
+    columns: Sequence[str], rows: Iterable[tuple[str, str, Mapping[str, Any]]], metric_d: float = 1.0
+) -> ItemValues:
+    """Read items from the columns of a table and its rows: place in the source, item, and filled cells by column.
+
+    The items' names are in the column "item". Cells are numbers or texts. A table with b and without discriminations
+    under any name is one of a Rasch model. `metric_d` is the D of rows without a value in a column D.
+
+    Raises PsychometricsError if the table lacks a column or has an unknown one, and ItemFaultsError, with a sentence
+    for each fault of a row.
+    """
+    rasch = "b" in columns and not {"a", "IRT a"} & {*columns} and form_of(columns) is None
+    rasch &= not any(name.lower().startswith(_RASCH_SYNONYMS) for name in columns)
+    lacking = [name for name in ("item", "a", "b") if name not in columns]
+    if "item" in lacking or (lacking and not rasch and form_of(columns) is None):
+        raise PsychometricsError(
+            f"a table of item parameters has the columns item,a,b,c[,a_se,b_se]; {', '.join(lacking)} is not among"
+            f" {', '.join(columns)}"
+        )
+    require_known_columns(columns)
+    faults: list[str] = []
+    first: dict[str, str] = {}
+    items: list[_Item] = []
+    ascending: list[str] = []
+    disordered = False
+    for where, name, row in rows:
+        at = f"{where}, item {name}"
+        if not name:
+            faults.append(f"{where}: a row without an item")
+            continue
+        if name in first:
+            faults.append(f"{at} occurs twice, first in {first[name]}")
+        first.setdefault(name, where)
+        cells = {column: cell for column, cell in row.items() if is_read(column)}
+        if rasch and "b" in cells:
+            cells |= {"a": 1.0, "a_se": 0.0}
+        numbers = {column: to_number(column, cell) for column, cell in cells.items()}
+        if strange := [column for column, x in numbers.items() if x is None]:
+            faults += [f"{at}: {x} = {cells[x]!r} is not a number below {MAX_PARAMETER:,.0f}" for x in strange]
+            continue
+        sound = {column: x for column, x in numbers.items() if x is not None}
+        model = str(row.get("model", "")).strip().lower()
+        try:
+            form = None if set(T) & sound.keys() else form_of(sound)
+            item = _Item(name, _converted(sound, model, form is not None, metric_d), model)
+            _require_valid(item)
+        except PsychometricsError as error:
+            faults.append(f"{at}: {error}")
+            continue
+        items.append(item)
+        if form is not None and not model and item.get("max_score") > 1:
+            ascends = may_be_graded(sound)
+            disordered |= form in ("steps", "parscale") and not ascends
+            ascending += [name] * ascends
+    if faults:
+        raise ItemFaultsError(faults)
+    return _values(items, () if disordered else tuple(ascending))
+
+
+def is_read(column: str) -> bool:
+    """Check whether a column has a parameter, an error or a covariance, and not a description of the items."""
+    return column in _NUMBERS or _COVARIANCE.fullmatch(column) is not None
+
+
+def to_number(column: str, cell: Any) -> float | None:
+    """Return the number in a cell of this column, or None if it is not a number. Only errors may be infinite."""
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return None
+    is_error = column.endswith("_se") or column.startswith("cov_")
+    return value if is_error or abs(value) < MAX_PARAMETER else None
+
+
+def _converted(sound: Mapping[str, float], model: str, in_form: bool, metric_d: float) -> dict[str, float]:
+    """Return an item's parameters, errors and covariances under our names with D = 1; empty if it has no parameters."""
+    if not in_form and not {"a", "b"} & sound.keys():
+        return {}
+    require_known_model({name: x for name, x in sound.items() if name != "D"}, model)
+    values = dict(sound)
+    if in_form:
+        values |= parameters_of(sound) or {}
+    elif "g" in sound and not sound.get("c"):
+        values["c"] = sound["g"]
+    most = max(values.get("max_score", 1.0), sound.get("max_score", 1.0))
+    has = [name for name in T if name in values]
+    if most > 1 and not has:
+        raise PsychometricsError(f"with max_score {most:g} it needs t of each score, or the columns of a program")
+    if most > 1 or (has and model in ITEM_MODELS and not item_model(model).two_categories):
+        values["max_score"] = most
+    else:
+        values = {name: x for name, x in values.items() if name not in ("max_score", *T_COLUMNS)}
+    return in_metric(values, values.pop("D", metric_d))
+
+
+def _require_valid(item: _Item) -> None:
+    """Raise PsychometricsError, which names the parameter, for values that no item has."""
+    if item.model and item.model not in ITEM_MODELS:
+        raise PsychometricsError(f"the model {item.model} is unknown; the models are {', '.join(ITEM_MODELS)}")
+    if not item.values:
+        return
+    scored = "max_score" in item.values
+    if scored and item.model and item_model(item.model).two_categories:
+        raise PsychometricsError(
+            f"the model {item.model} is for scores of 0 and 1, got max_score {item.get('max_score'):g}"
+        )
+    if lacking := [name for name in ("a", "b") if name not in item.values]:
+        raise PsychometricsError(f"{lacking[0]} is missing")
+    c, b_se = item.values.get("c", 0.0), item.get("b_se")
+    if not 0 <= c < 1:
+        raise PsychometricsError(f"c = {c:g} is not in [0, 1)")
+    if below := next((x for x in item.values if x.endswith("_se") and item.values[x] < 0), None):
+        raise PsychometricsError(f"{below} = {item.values[below]:g} is below 0")
+    if b_se == 0 and item.get("a_se") != 0:
+        raise PsychometricsError("b_se = 0 is not above 0")
+    if scored and any(int(name[1:]) > item.get("max_score") for name in item.t):
+        raise PsychometricsError(f"it has t of scores above its max_score {item.get('max_score'):g}")
+
+
+def _values(items: Sequence[_Item], may_be_graded: tuple[str, ...]) -> ItemValues:
+    a, b, a_se, b_se, cov_ab = (
+        np.array([item.get(name) for item in items], dtype=float) for name in ("a", "b", "a_se", "b_se", "cov_ab")
+    )
+    c = np.array([item.values.get("c", 0.0) if item.values else math.nan for item in items], dtype=float)
+    cov_ab = np.where(np.isnan(cov_ab) & ((a_se == 0) | (b_se == 0)), 0.0, cov_ab)
+    scored = {j: item for j, item in enumerate(items) if "max_score" in item.values}
+    stored = {j: {"max_score": item.get("max_score"), **item.t} for j, item in scored.items()}
+    others = OtherItems.from_parameters(stored, {j: item.model for j, item in scored.items()})
+    size = max([1, *(len(some.further) for some in others)])
+    further_cov = None
+    if any(f"{name}_se" in item.values for item in items for name in ("c", *item.t)):
+        own = [covariances.padded(item.further_cov[None], 1, size)[0] for item in items]
+        further_cov = np.array(own).reshape(len(items), size, 2 + size)
+    return ItemValues(
+        tuple(item.name for item in items),
+        a,
+        b,
+        c,
+        covariances.from_errors(a_se, b_se, cov_ab),
+        further_cov,
+        others,
+        may_be_graded,
+    )
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+def write_items(
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    cov: Floats,
+    further_cov: Floats | None,
+    others: Sequence[OtherItems],
+    without_cov_ab: Sequence[int],
+) -> dict[str, Any]:
+    """Return the columns that `read_items` reads back, besides the items' names.
+
+    Parameters are as in `ItemValues`. The items at the places `without_cov_ab` get no covariances. Columns that are
+    blank in all rows are left out.
+    """
+    rows = [
+        {"a": a[j], "b": b[j]} | ({"c": c[j]} if c[j] != 0 else {}) | _errors(cov[j], j not in without_cov_ab)
+        for j in range(len(a))
+    ]
+    models = [""] * len(a)
+    for some in others:
+        for place, j in enumerate(some.at.tolist()):
+            models[j], own = some.model.name, some.further[:, place]
+            rows[j] |= some.model.stored_values(own, np.full(own.shape, np.nan), int(some.categories[place]))
+    if further_cov is not None:
+        for j, row in enumerate(rows):
+            row |= _further_errors(row, further_cov[j], j not in without_cov_ab)
+    blank = [name for name in _column_order(rows) if all(np.isnan(row.get(name, np.nan)) for row in rows)]
+    names = [name for name in _column_order(rows) if name in ("a", "b") or name not in blank]
+    found: dict[str, Any] = {"model": models} if others else {}
+    return found | {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}
+
+
+def _errors(cov: Floats, with_cov: bool) -> dict[str, float]:
+    with np.errstate(invalid="ignore"):
+        a_se, b_se = np.sqrt(cov[0, 0]), np.sqrt(cov[1, 1])
+    found = {"a_se": float(a_se), "b_se": float(b_se)}
+    return found | ({"cov_ab": float(cov[0, 1])} if with_cov else {})
+
+
+def _further_errors(row: Mapping[str, float], further: Floats, with_cov: bool) -> dict[str, float]:
+    """Return the errors of an item's further parameters, and the covariances that are not 0."""
+    t = [name for name in T if name in row]
+    names = further_names(t, row.get("c", 0.0))
+    if not names or np.isnan(further[: len(names), : 2 + len(names)]).any():
+        return {}
+    every, held = ["a", "b", *names], _held(t)
+    own = further[: len(names), : len(every)] * _by_logit(names, every, row.get("c", 0.0))
+    found = {f"{x}_se": float(np.sqrt(own[k, 2 + k])) for k, x in enumerate(names) if x not in held}
+    if with_cov:
+        for k, name in enumerate(names):
+            found |= {f"cov_{x}{name}": float(own[k, p]) for p, x in enumerate(every[: 2 + k]) if own[k, p] != 0}
+    return found
+
+
+def _column_order(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return all columns: a, b, c and t with their errors, then the covariances."""
+    names = {name for row in rows for name in row}
+    ordered = ["a", "a_se", "b", "b_se", "c", "c_se", "max_score", *(x for t in T for x in (t, f"{t}_se"))]
+    pairs = ["a", "b", "c", *T]
+    ordered += [f"cov_{one}{other}" for k, one in enumerate(pairs) for other in pairs[k + 1 :]]
+    return [*(name for name in ordered if name in names), *sorted(names - {*ordered})]
