@@ -26,6 +26,7 @@ from irt_psychometrics.core.program_forms import (
     DESCRIPTIONS,
     ITEM_NAMES,
     OF_OTHER_MODELS,
+    WINSTEPS_FACTS,
     form_of,
     in_metric,
     may_be_graded,
@@ -158,7 +159,7 @@ def read_items(
     Raises PsychometricsError if the table lacks a column or has an unknown one, and ItemFaultsError, with a sentence
     for each fault of a row.
     """
-    rasch = "b" in columns and not {"a", "IRT a"} & {*columns} and form_of(columns) is None
+    rasch = "b" in columns and "a" not in columns and form_of(columns) is None
     rasch &= not any(name.lower().startswith(_RASCH_SYNONYMS) for name in columns)
     lacking = [name for name in ("item", "a", "b") if name not in columns]
     if "item" in lacking or (lacking and not rasch and form_of(columns) is None):
@@ -166,7 +167,8 @@ def read_items(
             f"a table of item parameters has the columns item,a,b,c[,a_se,b_se]; {', '.join(lacking)} is not among"
             f" {', '.join(columns)}"
         )
-    require_known_columns(columns)
+    if form_of(columns) != "winsteps":  # the columns of an IFILE vary by its field selection
+        require_known_columns(columns)
     faults: list[str] = []
     first: dict[str, str] = {}
     items: list[_Item] = []
@@ -181,6 +183,8 @@ def read_items(
             faults.append(f"{at} occurs twice, first in {first[name]}")
         first.setdefault(name, where)
         cells = {column: cell for column, cell in row.items() if is_read(column)}
+        if "MEASURE" in cells:
+            cells |= {column: row[column] for column in WINSTEPS_FACTS if column in row}
         if rasch and "b" in cells:
             cells |= {"a": 1.0, "a_se": 0.0}
         numbers = {column: to_number(column, cell) for column, cell in cells.items()}
@@ -225,6 +229,10 @@ def _converted(sound: Mapping[str, float], model: str, in_form: bool, metric_d: 
     """Return an item's parameters, errors and covariances under our names with D = 1; empty if it has no parameters."""
     if not in_form and not {"a", "b"} & sound.keys():
         return {}
+    if sound.get("STATUS", 1.0) < 1:  # Winsteps has no estimate, or one of an item that all solved or none did
+        return {}
+    if sound.get("SCORE", 0.0) > sound.get("COUNT", math.inf):
+        raise PsychometricsError("it has scores above 1, and an IFILE of Winsteps has no steps")
     require_known_model({name: x for name, x in sound.items() if name != "D"}, model)
     values = dict(sound)
     if in_form:

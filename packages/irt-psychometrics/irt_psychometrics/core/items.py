@@ -6,6 +6,7 @@ the record of a fit are a `models.Calibration`, whose `items` are `ItemParameter
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,9 +20,9 @@ from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.assumed_errors import assumed_covariances, assumed_errors
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import ItemWarning, PsychometricsError
-from irt_psychometrics.core.frames import read_frame
+from irt_psychometrics.core.frames import Column, make, read_frame
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, select_others
-from irt_psychometrics.core.program_forms import ProgramForm
+from irt_psychometrics.core.program_forms import Program, ProgramForm
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.core.wording import some_of
@@ -81,6 +82,8 @@ class ItemRow:
         of_program = program_forms.in_metric(own, 1 / metric_d)
         found = program_forms.columns_of(form, of_program)
         steps = [f"{name}_se" for name in found if form == "steps"]
+        if form == "winsteps":
+            return found | ({"MODLSE": of_program["b_se"]} if "b_se" in of_program else {})
         return found | {name: of_program[name] for name in ("a_se", "b_se", *steps) if name in of_program}
 
     @property
@@ -286,6 +289,110 @@ class ItemParameters(Result):
         [3]
         """
         return _read_frame(data, item)
+
+    @classmethod
+    def from_program(
+        cls, data: Any, program: Program, *, item: str | None = None, metric_d: float | None = None
+    ) -> ItemParameters:
+        """Read item parameters from a table of another program.
+
+        Parameters
+        ----------
+        data
+            A data frame of any kind, or a mapping column → cells, with a row for each item. For flexMIRT, the tab
+            separated -prm file without a header, for example `pandas.read_csv(file, sep="\t", header=None)`.
+        program
+            "mirt" (`coef(m, simplify = TRUE)$items`, also with `IRTpars = TRUE`), "tam" (`m$item`), "conquest",
+            "parscale", "xcalibre", "fasttest" (IRT a, IRT b, IRT c), "winsteps" (an IFILE of 0/1 items, in logits), or
+            "flexmirt" (3PL and 2PL items).
+        item
+            The column with the items' names. None: NAME or ENTRY for Winsteps, the second column for flexMIRT, and
+            otherwise the first of item, item_id, question and question_id.
+        metric_d
+            The D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))). It must be given for "parscale", "xcalibre" and "fasttest",
+            where users choose 1 or 1.7. None: 1.
+
+        Returns
+        -------
+        ItemParameters
+            The items in the metric D = 1. Items that Winsteps could not estimate have no parameters.
+
+        Warns
+        -----
+        ItemWarning
+            If scored items may be those of a graded response model, which has the same columns.
+
+        Raises
+        ------
+        PsychometricsError
+            If the columns are not those of the program, if `metric_d` is needed, and as for `from_frame`.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> table = {"item": ["q1"], "IRT a": [0.8], "IRT b": [0.5], "IRT c": [0.2]}
+        >>> irt.ItemParameters.from_program(table, "fasttest", metric_d=1.7).a.round(2).tolist()
+        [1.36]
+        """
+        if program not in program_forms.PROGRAMS:
+            raise PsychometricsError(f"program must be one of {', '.join(program_forms.PROGRAMS)}, got {program!r}")
+        return _read_frame(data, item, _metric_of(program, metric_d), program)
+
+    def to_program(self, program: Program, kind: str | None = None, *, metric_d: float | None = None) -> Any:
+        """Make a table of the items for another program.
+
+        Parameters
+        ----------
+        program
+            As for `from_program`. A table for flexMIRT is written without a header, tab separated.
+        kind
+            "pandas", "polars" or "pyarrow". None: the kind of frame from which the items were read, or otherwise the
+            first of these that is installed.
+        metric_d
+            The D of the program; see `from_program`.
+
+        Returns
+        -------
+        data frame
+            A row for each item that has parameters, with standard errors of a and b if the form has a place for them.
+
+        Raises
+        ------
+        PsychometricsError
+            If the program's form has no place for an item, if `metric_d` is needed, or if no data frame of this kind
+            can be made.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1"], "a": [1.5], "b": [0.2]})
+        >>> items.to_program("mirt", "polars").columns
+        ['item', 'a1', 'd']
+        """
+        if program not in program_forms.PROGRAMS:
+            raise PsychometricsError(f"program must be one of {', '.join(program_forms.PROGRAMS)}, got {program!r}")
+        return make(self._columns_for(program, _metric_of(program, metric_d)), kind or self.frame_kind)
+
+    def _columns_for(self, program: Program, metric_d: float) -> dict[str, Any]:
+        form = program_forms.WRITTEN.get(program, "mirt")
+        written = {name: cells for name, cells in self._columns().items() if name != "model"}
+        rows: list[dict[str, Any]] = []
+        for values in zip(*written.values(), strict=True):
+            known = {name: x for name, x in zip(written, values, strict=True) if x == x}
+            item, further = known.pop("item"), {x: known[x] for x in known if x == "max_score" or x.startswith("t")}
+            if "a" not in known:
+                continue
+            try:
+                row: dict[str, Any] = dict(ItemRow.from_row(known | {"further": further}).columns(form, metric_d))
+            except PsychometricsError as error:
+                raise PsychometricsError(f"item {item}: {error}") from None
+            if program == "flexmirt":
+                cells = program_forms.flexmirt_cells(item, row)
+                rows.append({str(place): cell for place, cell in enumerate(cells, start=1)})
+            else:
+                rows.append({"NAME" if program == "winsteps" else "item": item} | row)
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name, math.nan) for row in rows] for name in names}
 
     MEDIUM_WABC: ClassVar[float] = curves.MEDIUM_WABC
     """Difference of two curves (`wabc`) above which it is not small."""
@@ -540,23 +647,43 @@ class ItemParameters(Result):
         )
 
 
-def _read_frame(data: Any, item: str | None, metric_d: float = 1.0) -> ItemParameters:
+def _metric_of(program: Program, metric_d: float | None) -> float:
+    if metric_d is None and program in program_forms.CHOICE_OF_D:
+        raise PsychometricsError(f"{program} is run with D = 1 or D = 1.7; give metric_d, its D")
+    return 1.0 if metric_d is None else metric_d
+
+
+def _read_frame(data: Any, item: str | None, metric_d: float = 1.0, program: Program | None = None) -> ItemParameters:
     frame = read_frame(data)
     if frame is None:
         raise PsychometricsError(
             f"item parameters must be a data frame or a mapping column → cells, got {type(data).__name__}"
         )
-    named = item or item_tables.item_column([*frame.columns])
-    names = frame.column(named, "items")
-    cells = {name: column for name, column in frame.columns.items() if name != named}
-    rows = [
-        (f"row {k}", str(names.label(k)), {name: own.cells[k] for name, own in cells.items() if not own.missing[k]})
-        for k in range(len(names.missing))
-    ]
-    values = item_tables.read_items(["item", *cells], rows, metric_d)
+    columns = {name: _cells_of(column) for name, column in frame.columns.items()}
+    if program == "flexmirt":
+        found = program_forms.flexmirt_rows(zip(*columns.values(), strict=True))
+        rows = [(f"row {k}", name, row) for k, (name, row) in enumerate(found)]
+        names: tuple[str, ...] = ("a1", "d", "g")
+    else:
+        of_winsteps = next((name for name in ("NAME", "ENTRY") if name in columns), "item")
+        named = item or (of_winsteps if program == "winsteps" else item_tables.item_column([*columns]))
+        ids = frame.column(named, "items")
+        names = tuple(name for name in columns if name != named)
+        if program is not None:
+            program_forms.require_columns_of(program, names)
+        rows = [
+            (f"row {k}", str(ids.label(k)), {name: x for name in names if (x := columns[name][k]) is not None})
+            for k in range(len(ids.missing))
+        ]
+    values = item_tables.read_items(["item", *names], rows, metric_d)
     if values.may_be_graded:
         warnings.warn(f"{program_forms.STEPS_OR_GRADED}: {some_of(values.may_be_graded)}", ItemWarning, stacklevel=3)
     return from_values(values, frame.kind)
+
+
+def _cells_of(column: Column) -> list[Any]:
+    """Return a column's cells; None for missing ones."""
+    return [None if gone else cell for cell, gone in zip(column.cells, column.missing.tolist(), strict=True)]
 
 
 def from_values(values: item_tables.ItemValues, kind: str | None = None) -> ItemParameters:

@@ -9,6 +9,12 @@ In each form the scores of an item have log odds against the lowest score, d_k +
 - conquest: `delta`, `tau1`, …: score v has a·θ − (δ + τ_v) against v − 1; `a` is 1 unless it is given, and `tau1` of a
   0/1 item is 0.
 - tam: `B.Cat1.Dim1`, `AXsi_.Cat1`, …: score k has B·θ − AXsi_.
+- fasttest (FastTest's item export, 0/1 items): `IRT a`, `IRT b` and perhaps `IRT c`.
+- winsteps (an IFILE of 0/1 items): `MEASURE`, the difficulty in a Rasch model, with the standard error `MODLSE` or
+  `ERROR`. An IFILE has no steps, and its measures are rescaled if UMEAN or USCALE is set.
+- flexMIRT's -prm file has no header and is read by position (`flexmirt_rows`): 1 for an item, name, group, number of
+  factors, model, number of scores, and for the model 1 (3PL) logit c, intercept and slope, for the model 2 with two
+  scores (2PL) intercept and slope.
 
 Programs with D = 1.7 multiply all of this by D (`in_metric`).
 
@@ -16,18 +22,36 @@ Items of unsupported models are refused by name (`require_known_model`): slopes 
 asymptote, graded responses.
 """
 
+import math
 import re
-from collections.abc import Container, Mapping
-from typing import Literal, get_args
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import MAX_SCORE
 
-ProgramForm = Literal["mirt", "steps", "parscale", "conquest", "tam"]
+ProgramForm = Literal["mirt", "steps", "parscale", "conquest", "tam", "fasttest", "winsteps"]
 FORMS: tuple[ProgramForm, ...] = get_args(ProgramForm)
+Program = Literal["mirt", "tam", "conquest", "parscale", "xcalibre", "fasttest", "winsteps", "flexmirt"]
+PROGRAMS: tuple[Program, ...] = get_args(Program)
+WRITTEN: dict[Program, ProgramForm] = {
+    "mirt": "mirt",
+    "tam": "tam",
+    "conquest": "conquest",
+    "parscale": "parscale",
+    "xcalibre": "steps",
+    "fasttest": "fasttest",
+    "winsteps": "winsteps",
+}
+"""The form in which a program's table is written, for programs whose columns have names."""
+CHOICE_OF_D = ("parscale", "xcalibre", "fasttest")
+"""Programs whose users choose the metric, D = 1 or 1.7."""
+WINSTEPS_FACTS = ("STATUS", "COUNT", "SCORE")
 _MARKS: dict[ProgramForm, str] = {
+    "winsteps": "MEASURE",
+    "fasttest": "IRT a",
     "mirt": "a1",
     "tam": "AXsi_.Cat{}",
     "parscale": "location",
@@ -38,6 +62,7 @@ _MARKS: dict[ProgramForm, str] = {
 _BY_SCORE = ("ak{}", "d{}", "b{}", "category{}", "tau{}", "B.Cat{}.Dim1", "AXsi_.Cat{}")
 COLUMNS = (
     *("a", "a1", "d", "g", "slope", "location", "delta"),
+    *("IRT a", "IRT b", "IRT c", "MEASURE", "MODLSE", "ERROR"),
     *(name.format(k) for name in _BY_SCORE for k in range(MAX_SCORE + 1)),
 )
 """All columns that any form can have."""
@@ -112,6 +137,51 @@ def require_known_model(columns: Mapping[str, float], model: str = "") -> None:
             )
 
 
+def require_columns_of(program: Program, columns: Container[str]) -> None:
+    """Raise PsychometricsError if these are not columns of the program's tables."""
+    form = form_of(columns)
+    plain = form is None and "a" in columns and "b" in columns and program in ("mirt", "xcalibre")
+    if not plain and form != WRITTEN[program] and not (program == "mirt" and form == "steps"):
+        mark = _MARKS[WRITTEN[program]].format(1)
+        raise PsychometricsError(f"these are not columns of {program}: there is no column {mark}")
+
+
+def flexmirt_rows(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the name and mirt's columns of each item of a flexMIRT -prm file, from its cells by position.
+
+    Raises PsychometricsError, which names the item, for several groups or factors, and for scored items.
+    """
+    group = None
+    for kind, name, of_group, factors, model, scores, *cells in rows:
+        if float(kind) != 1:
+            continue
+        group = of_group if group is None else group
+        if of_group != group:
+            raise PsychometricsError(f"item {name}: the file has several groups; keep the rows of one of them")
+        if float(factors) != 1:
+            raise PsychometricsError(f"item {name}: it has {factors} factors, and only one ability is supported")
+        numbers = [float(cell) for cell in cells if cell is not None and cell != ""]
+        if float(model) == 1:
+            logit_c, d, a = numbers[:3]
+            yield str(name), {"a1": a, "d": d, "g": 1 / (1 + math.exp(-logit_c))}
+        elif float(model) == 2 and float(scores) == 2:
+            yield str(name), {"a1": numbers[1], "d": numbers[0]}
+        else:
+            raise PsychometricsError(
+                f"item {name}: graded and nominal items (model {model}, {scores} scores) of flexMIRT are not supported"
+            )
+
+
+def flexmirt_cells(name: str, columns: Mapping[str, float]) -> list[Any]:
+    """Return an item's cells of a flexMIRT -prm file, from mirt's columns of a 0/1 item."""
+    start: list[Any] = [1, name, 1, 1]
+    if "ak0" in columns:
+        raise PsychometricsError(f"item {name}: items of more than two scores are not written for flexMIRT")
+    if c := columns.get("g"):
+        return [*start, 1, 2, math.log(c / (1 - c)), columns["d"], columns["a1"]]
+    return [*start, 2, 2, columns["d"], columns["a1"], math.nan]
+
+
 def may_be_graded(columns: Mapping[str, float]) -> bool:
     """Whether an item's columns may also be those of a graded response model.
 
@@ -136,6 +206,12 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
     if form is None:
         return None
     try:
+        if form == "winsteps":
+            error = columns.get("MODLSE", columns.get("ERROR"))
+            return {"a": 1.0, "a_se": 0.0, "b": columns["MEASURE"]} | ({} if error is None else {"b_se": error})
+        if form == "fasttest":
+            own = {"a": columns["IRT a"], "b": columns["IRT b"]}
+            return own | ({"c": columns["IRT c"]} if columns.get("IRT c") else {})
         a, log_odds = _log_odds(form, columns)
     except KeyError as error:
         raise PsychometricsError(f"parameters in the form of {form} need {error.args[0]}") from None
@@ -153,11 +229,18 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
 def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, float]:
     """The inverse of `parameters_of`.
 
-    Raises PsychometricsError if the form has no place for the item: all forms but mirt's have none for c, and forms
-    with steps have none for an item that lacks a score.
+    Raises PsychometricsError if the form has no place for the item: all forms but those of mirt and FastTest have none
+    for c, forms with steps have none for an item that lacks a score, FastTest and Winsteps have none for scored items,
+    and Winsteps has none for slopes.
     """
     a, c, log_odds = parameters["a"], parameters.get("c") or 0.0, log_odds_of(parameters)
     low, high = min(log_odds), int(parameters.get("max_score", 1))
+    if form in ("fasttest", "winsteps") and high > 1:
+        raise PsychometricsError(f"an item scored 0 … {high} cannot be written in the form of {form}")
+    if form == "fasttest":
+        return {"IRT a": a, "IRT b": parameters["b"], "IRT c": c}
+    if form == "winsteps" and abs(a - 1) > 1e-9:
+        raise PsychometricsError(f"an item with a = {a:g} cannot be written in the form of winsteps, where a is 1")
     if form == "mirt":
         if high == 1:
             return {"a1": a, "d": log_odds[1]} | ({"g": c} if c else {})
@@ -165,6 +248,8 @@ def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, 
         return {"a1": a} | scores | {f"d{place}": odds for place, odds in enumerate(log_odds.values())}
     if c:
         raise PsychometricsError(f"an item with c = {c:g} cannot be written in the form of {form}")
+    if form == "winsteps":
+        return {"MEASURE": parameters["b"]}
     if form == "tam" and low == 0:
         slopes = {f"B.Cat{k}.Dim1": k * a for k in log_odds if k}
         return slopes | {f"AXsi_.Cat{k}": -odds for k, odds in log_odds.items() if k}
