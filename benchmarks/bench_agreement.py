@@ -22,7 +22,7 @@ from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import LinkingError
 from psychometrics_testbed.made_anchors import anchor_set_of
 
@@ -52,7 +52,7 @@ def one(n_persons: int, n_items: int, rng: np.random.Generator) -> Agreement | N
     em = fit_em(responses, model="2pl")
     pymc = PymcEngine().calibrate(responses, model="2pl", data_hash="")
     try:
-        first, second = (link(fit, anchors).transform(fit) for fit in (em, pymc))
+        first, second = (link_to_anchors(fit, anchors).transform(fit) for fit in (em, pymc))
     except LinkingError:
         return None
     return compare(("em", "pymc"), items_of(first), items_of(second), Rules.from_settings({"min_responses": 1}))

@@ -31,7 +31,7 @@ from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import LinkingError
 from psychometrics_testbed.aligned import World, month
 from psychometrics_testbed.anchors import anchors_of
@@ -104,7 +104,7 @@ class Judged:
     @classmethod
     def of(cls, world: World, new: Calibration, anchors: AnchorSet) -> Judged:
         try:
-            linking = link(new, anchors)
+            linking = link_to_anchors(new, anchors)
         except LinkingError:
             return cls(True)
         limits = Rules().publication

@@ -32,7 +32,7 @@ from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import LinkingError
 from psychometrics_testbed.linked_months import ids
 from psychometrics_testbed.made_anchors import anchor_set_of, with_errors_of
@@ -87,9 +87,9 @@ def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, move
     try:
         if design.anchors < 1:
             first = fit_em(answers(rng, n_old, a, b, 0.0, 1.0), threads=1)
-            others = Published.from_fit(first, link(first, frozen), anchors)
+            others = Published.from_fit(first, link_to_anchors(first, frozen), anchors)
             published = others.then(published)
-        linking = link(new, frozen)
+        linking = link_to_anchors(new, frozen)
     except LinkingError:
         return Month(None, Drift.from_comparison(known_scale(old, first, new, is_anchor)), True)
     drift = Drift.from_comparison(Comparison.from_linked_fit(new, linking, anchors, published))
@@ -225,7 +225,7 @@ def trend(options: argparse.Namespace) -> None:
             for m in range(1, last + 1):
                 new = fit_em(answers(rng, n, a, b + 0.1 * m * sign, MEAN, SD), threads=1)
                 try:
-                    linking = link(new, frozen)
+                    linking = link_to_anchors(new, frozen)
                 except LinkingError:
                     continue
                 compared.append(Comparison.from_linked_fit(new, linking, anchors, Published.from_anchors(anchors)))
@@ -273,7 +273,7 @@ def kinds(options: argparse.Namespace) -> None:
             new = fit_em(Responses.from_wide(window.right.astype(float), old.item_ids), threads=1)
             k += 1
             try:
-                linking = link(new, frozen)
+                linking = link_to_anchors(new, frozen)
             except LinkingError:
                 continue
             drift = Drift.from_comparison(

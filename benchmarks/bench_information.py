@@ -21,7 +21,7 @@ from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import LinkingError
 from psychometrics_testbed.made_anchors import with_errors_of
 
@@ -46,9 +46,9 @@ def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.n
     published = Published.from_anchors(anchors)
     if anchored < ITEMS:
         later = fit_month(rng, n, a, b, c, 0.0, 1.0)
-        published = Published.from_fit(later, link(later, frozen), anchors).then(published)
+        published = Published.from_fit(later, link_to_anchors(later, frozen), anchors).then(published)
     new = fit_month(rng, n, a * share, b, c, MEAN, SD)
-    linking = link(new, frozen)
+    linking = link_to_anchors(new, frozen)
     return Comparison.from_linked_fit(new, linking, anchors, published)
 
 

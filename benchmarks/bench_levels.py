@@ -19,7 +19,7 @@ import numpy as np
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.estimation import levels
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import LinkingError
 from psychometrics_testbed.levels import SimulatedMonth, World, bias_of, bias_on_the_scale, by_level, simulate
 
@@ -36,7 +36,7 @@ def by_anchors_only(world: SimulatedMonth) -> Calibration:
 def linked_bias(world: SimulatedMonth, fit: Calibration) -> tuple[float, float]:
     """Mean bias of ln a and b after linking to the anchors, or NaN if too few anchors agree."""
     try:
-        return bias_on_the_scale(world, link(fit, world.anchors).transform(fit))
+        return bias_on_the_scale(world, link_to_anchors(fit, world.anchors).transform(fit))
     except LinkingError:
         return float("nan"), float("nan")
 

@@ -51,7 +51,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.linking.constants_history import MonthConstants
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import LinkingError
 from psychometrics_testbed.anchors import usable
 from psychometrics_testbed.made_anchors import anchors_of_items
@@ -242,7 +242,7 @@ def draw_scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedM
         growth = Growth(**change.growth)
         compared = ComparedMisfit(reference="the origin", ratio=ratio, items=change.items, growth=growth)
         try:
-            linking = link(fit, anchors, limits=rules.anchor_limits)
+            linking = link_to_anchors(fit, anchors, limits=rules.anchor_limits)
         except LinkingError as error:
             yield JudgedMonth({"linked": str(error)}, 0, 0, 0, 0)
             continue

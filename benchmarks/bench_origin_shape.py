@@ -27,7 +27,7 @@ from irt_psychometrics.core.options import Latent, LatentRule, Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import AnchorLimits
 from psychometrics_testbed.anchors import anchors_of
 
@@ -108,7 +108,7 @@ def simulate(
         with_errors = {item for item, cov in zip(fitted.item_ids, fitted.cov, strict=True) if np.isfinite(cov).all()}
         anchors = anchors_of(fitted, tuple(item for item in ids[:n_anchors] if item in with_errors))
         as_month = partial(fit, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
-        linking = link(Shape.fit(as_month, window(now), "3pl", second)[0], anchors, limits=LOOSE)
+        linking = link_to_anchors(Shape.fit(as_month, window(now), "3pl", second)[0], anchors, limits=LOOSE)
         return linking.slope, linking.intercept, linking.slope_se, linking.intercept_se
 
     return np.array([[linked(before, now, first, second) for first, second in rules] for before, now in shapes])

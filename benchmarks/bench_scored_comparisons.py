@@ -28,7 +28,7 @@ from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from psychometrics_testbed.anchors import usable
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, ids
 from psychometrics_testbed.made_anchors import anchors_of_items
@@ -64,7 +64,7 @@ def month(rng: np.random.Generator, args: argparse.Namespace, results: Found) ->
     origin = fitted(truth, 0.0, 1.0)
     anchors = anchors_of_items(origin.select(np.isin(origin.item_ids, usable(origin, origin.item_ids))).items)
     new = fitted(truth.moved(by), INTERCEPT, SLOPE)
-    linking = link(new, anchors)
+    linking = link_to_anchors(new, anchors)
     half, slope = student.ppf(0.975, len(linking.anchors_used) - 1), 1.0 if args.model == "pcm" else SLOPE
     results["slope covered"].append(abs(linking.slope - slope) <= half * linking.slope_se)
     results["intercept covered"].append(abs(linking.intercept - INTERCEPT) <= half * linking.intercept_se)

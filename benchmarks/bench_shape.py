@@ -26,7 +26,7 @@ from irt_psychometrics.core.options import Latent, LatentRule, Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import AnchorLimits
 from psychometrics_testbed.abilities import abilities
 from psychometrics_testbed.anchors import anchors_of
@@ -107,7 +107,9 @@ def simulate(row: Row, seed: list[int]) -> Month:
     origin, _, _ = fit(abilities(row.origin, row.learners, rng), list(range(ITEMS)))
     items = [*range(ANCHORS), *range(ITEMS, n)]
     month, histogram, guessing = fit(SLOPE * abilities(row.month, row.learners, rng) + INTERCEPT, items)
-    linking = link(month, anchors_of(origin, tuple(ids[:ANCHORS])), limits=AnchorLimits(min_anchor_responses=1))
+    linking = link_to_anchors(
+        month, anchors_of(origin, tuple(ids[:ANCHORS])), limits=AnchorLimits(min_anchor_responses=1)
+    )
     linked = linking.transform(month)
     within = (
         np.mean(np.abs(estimates - truth[items]) < 1.96 * se) if row.guessing == 0 else np.nan

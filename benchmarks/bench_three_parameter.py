@@ -34,7 +34,7 @@ from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import Linking, LinkingError
 from psychometrics_testbed.anchors import anchors_of, usable
 from psychometrics_testbed.covariances import cov_adc
@@ -164,11 +164,11 @@ def month(row: Row, seed: list[int]) -> Month:
     linkings = []
     for fit in fits:
         with suppress(LinkingError):
-            linkings.append(link(fit, frozen))
+            linkings.append(link_to_anchors(fit, frozen))
     by_criterion = {}
     for method, symmetric in CRITERIA:
         with suppress(LinkingError):
-            by_criterion[method, symmetric] = link(fits[0], frozen, method=method, symmetric=symmetric)
+            by_criterion[method, symmetric] = link_to_anchors(fits[0], frozen, method=method, symmetric=symmetric)
     if len(linkings) < len(fits):
         return Month(tuple(linkings[:2]), len(fits) - len(linkings), by_criterion)
     published = Published.from_fit(fits[0], linkings[0], frozen).then(Published.from_anchors(frozen))
@@ -190,7 +190,7 @@ def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], 
     """Values of anchors and the month's items that an origin and its first month publish under a 2PL."""
     of_origin, of_month = (fit_em(responses, model="2pl", threads=1) for responses in (origin, first))
     frozen = anchors_of(of_origin, ids)
-    values = Published.from_fit(of_month, link(of_month, frozen), frozen)
+    values = Published.from_fit(of_month, link_to_anchors(of_month, frozen), frozen)
     values = values.then(replace(Published.from_anchors(frozen), fitted=(FitPopulation("2pl", 0.0, 1.0),) * len(ids)))
     alone = Published.from_values(ItemParameters(values.item_ids, values.a, values.b, values.c, values.cov), anchors)
     return replace(alone, fitted=values.fitted)

@@ -21,7 +21,7 @@ from irt_psychometrics.dif import Dif
 from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.itemfit import item_fit
-from irt_psychometrics.linking import AnchorSet, link
+from irt_psychometrics.linking import AnchorSet, link_to_anchors
 from irt_psychometrics.scoring import score
 
 FOLDER = Path(__file__).parent
@@ -171,7 +171,7 @@ def _results() -> dict[str, Any]:
         topics=(None,) * fit.n_items,
         errors_assumed=np.zeros(fit.n_items, dtype=bool),
     )
-    constants = link(second, anchors)
+    constants = link_to_anchors(second, anchors)
     both = Responses(
         np.concatenate([x.person, y.person + x.n_persons]),
         np.concatenate([x.item, y.item]),

@@ -9,7 +9,7 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.scales.scale import Scale
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
-from irt_psychometrics.linking import AnchorSet, Linking, link
+from irt_psychometrics.linking import AnchorSet, Linking, link_to_anchors
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration
 
 
 def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet) -> LinkResult:
-    linking = link(raw, anchors, limits=scale.rules.anchor_limits)
+    linking = link_to_anchors(raw, anchors, limits=scale.rules.anchor_limits)
     constants, limits = LinkingConstants.from_linking(linking), scale.rules.publication
     used_agree = not constants.disagreement_of_used(limits)
     return LinkResult(anchors, linking, constants.disagreement(limits), used_agree, linking.transform(raw))

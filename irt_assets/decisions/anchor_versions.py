@@ -32,7 +32,7 @@ from irt_assets.ledger.steps import step_of
 from irt_assets.scales.item_status import item_status
 from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
-from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link
+from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link_to_anchors
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -238,7 +238,7 @@ def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
 def _link(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
     try:
         with BreakdownError.explain("the anchors do not determine the linking"):
-            linking = link(raw, anchors, limits=scale.rules.anchor_limits)
+            linking = link_to_anchors(raw, anchors, limits=scale.rules.anchor_limits)
         return linking, LinkingConstants.from_linking(linking).disagreement(scale.rules.publication)
     except PsychometricsError as error:
         return None, str(error)

@@ -14,7 +14,7 @@ from irt_assets.engines.r_calibration import Answer, Call, anchor_columns, reque
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_psychometrics import Calibration, Responses
 from irt_psychometrics.items import Model
-from irt_psychometrics.linking import AnchorSet, link
+from irt_psychometrics.linking import AnchorSet, link_to_anchors
 
 ENGINE = "brms"
 
@@ -42,7 +42,7 @@ def fit_brms(
     names = [em.item_ids[j] for j in kept]
     known = None
     if anchors is not None:
-        used = set(link(em, anchors).anchors_used)
+        used = set(link_to_anchors(em, anchors).anchors_used)
         rows = [k for k, item in enumerate(anchors.item_ids) if item in used]
         a, b = anchors.a[rows], anchors.b[rows]
         errors = {"a_se": anchors.a_se[rows], "b_se": anchors.b_se[rows]}

@@ -21,7 +21,7 @@ from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_assets.engines.spec import DEFAULT_MODEL, RIGHT_AND_WRONG, one_model
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.items import Model, Priors, item_model
-from irt_psychometrics.linking import AnchorSet, Linking, link
+from irt_psychometrics.linking import AnchorSet, Linking, link_to_anchors
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -130,7 +130,7 @@ class PymcEngine:
 
         stated = self._complete_priors(model)
         em, kept = screen_items(responses, model, Priors(c=stated.c), data_hash)
-        linking = None if self.anchors is None else link(em, self.anchors)
+        linking = None if self.anchors is None else link_to_anchors(em, self.anchors)
         fitted = responses.of_items(kept)
         start = (em if linking is None else linking.transform(em)).select(kept)
         priors = self.model_priors(fitted.item_ids, model, linking)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_psychometrics.linking import Linking, link
+from irt_psychometrics.linking import Linking, link_to_anchors
 from psychometrics_testbed.linked_months import INTERCEPT, ids, month
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.agreement import disagree
@@ -15,7 +15,7 @@ pytestmark = WHERE_STATISTICS_CHANGE
 
 def months(n: int, seed: int, **options: object) -> list[Linking]:
     rng = np.random.default_rng(seed)
-    return [link(*month(rng, **options)) for _ in range(n)]
+    return [link_to_anchors(*month(rng, **options)) for _ in range(n)]
 
 
 @pytest.mark.parametrize("k", [7, 10, 30])

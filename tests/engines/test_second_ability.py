@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.estimation import fit_em
-from irt_psychometrics.linking import link
+from irt_psychometrics.linking import link_to_anchors
 from psychometrics_testbed.anchors import anchors_of
 from psychometrics_testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
@@ -27,7 +27,7 @@ def test_months_are_not_held_for_variation_caused_by_a_second_ability() -> None:
         bank = Bank.draw(rng)
         before = TWO.answers(bank, np.arange(ITEMS), 10_000, 1.0, 0.0, False, rng)
         now = TWO.answers(bank, of_month, 10_000, SLOPE, INTERCEPT, False, rng)
-        linkings.append(link(fit_em(now), anchors_of(fit_em(before), tuple(bank.ids[:ANCHORS]))))
+        linkings.append(link_to_anchors(fit_em(now), anchors_of(fit_em(before), tuple(bank.ids[:ANCHORS]))))
     assert np.mean([linking.q / linking.q_df for linking in linkings]) > 1.2
     assert sum(map(disagree, linkings)) == 0
 

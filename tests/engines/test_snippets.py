@@ -22,7 +22,7 @@ import pytest
 
 from irt_assets.engines.em import EmEngine
 from irt_psychometrics.drift import Comparison, Published
-from irt_psychometrics.linking import link
+from irt_psychometrics.linking import link_to_anchors
 from irt_psychometrics.responses import Responses
 from psychometrics_testbed.drift_worlds import anchor_set
 from tests.helpers.written_commands import ROOT, fenced_blocks
@@ -52,7 +52,7 @@ def a_month_compared() -> dict[str, Any]:
     fit = EmEngine(1).calibrate(answers(600, tuple(f"q{j}" for j in range(12))), model="2pl")
     anchors = anchor_set(fit.a, fit.b, fit.cov_ab)
     anchors = type(anchors)(**vars(anchors) | {"item_ids": fit.item_ids})
-    linking = link(fit, anchors)
+    linking = link_to_anchors(fit, anchors)
     found = Comparison.from_linked_fit(fit, linking, anchors, Published.from_anchors(anchors))
     return {"drift": SimpleNamespace(comparison=found), "parameters": found.window}
 

@@ -37,7 +37,7 @@ from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.scales.scale import read_scales
 from irt_psychometrics import Calibration
 from irt_psychometrics.items import Priors
-from irt_psychometrics.linking import link
+from irt_psychometrics.linking import link_to_anchors
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, get_settings
@@ -213,7 +213,7 @@ def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None
               WHERE kind = 'origin' AND model = '3pl'"""
     stored = dict(rows(database, of_c))
     assert anchors.further_cov[:, 0].tolist() == [stored[item] for item in anchors.item_ids]
-    with_c_held = link(fit, replace(anchors, further_cov=None), limits=scale.rules.anchor_limits)
+    with_c_held = link_to_anchors(fit, replace(anchors, further_cov=None), limits=scale.rules.anchor_limits)
     assert window.linking.intercept_se < 0.9 * with_c_held.intercept_se, "errors of a, b and c cancel in the curves"
     shape = staged_shape(database, NEXT)
     assert not shape["guessing"], "the model has it"

@@ -12,7 +12,7 @@ import numpy as np
 
 from irt_psychometrics import Calibration
 from irt_psychometrics.drift import Comparison, Drift, Published
-from irt_psychometrics.linking import AnchorLimits, link
+from irt_psychometrics.linking import AnchorLimits, link_to_anchors
 from psychometrics_testbed.anchors import anchors_of
 from psychometrics_testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fit_shape
 from tests.testbed.agreement import disagree
@@ -47,7 +47,7 @@ class MonthResults:
     @classmethod
     def from_months(cls, origin: Calibration, months: list[Calibration], moved: list[str]) -> MonthResults:
         anchors = anchors_of(origin, tuple(origin.item_ids[:ANCHORS]))
-        linkings = [link(month, anchors, limits=LOOSE) for month in months]
+        linkings = [link_to_anchors(month, anchors, limits=LOOSE) for month in months]
         of_anchors = Published.from_anchors(anchors)
         published = Published.from_fit(months[0], linkings[0], anchors).then(of_anchors)
         first, second, third = (

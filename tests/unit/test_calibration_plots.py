@@ -19,7 +19,7 @@ from irt_psychometrics import Calibration
 from irt_psychometrics.estimation import Flag, fit_em
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import item_model
-from irt_psychometrics.linking import AnchorSet, Linking, link
+from irt_psychometrics.linking import AnchorSet, Linking, link_to_anchors
 from irt_psychometrics.plots import Chart, Picture
 from psychometrics_testbed.chart_parts import lines, names, points
 from psychometrics_testbed.linked_months import anchor_set, calibration as fit_with_errors, errors
@@ -123,7 +123,7 @@ def test_only_dropped_anchors_are_marked_as_left_out() -> None:
     calibration = fit(30)
     for moved in (0, 1, 6):
         anchors = anchors_of(calibration, moved)
-        linking = link(calibration, anchors)
+        linking = link_to_anchors(calibration, anchors)
         assert len(linking.anchors_dropped) == moved
         for chart in scatter(calibration, anchors, linking).charts:
             assert count_marks(chart) == {"used": 30 - moved} | ({"left out": moved} if moved else {})
@@ -132,7 +132,7 @@ def test_only_dropped_anchors_are_marked_as_left_out() -> None:
 def test_anchors_that_are_used_but_moved_are_marked_and_named() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration)
-    linking = link(calibration, anchors)
+    linking = link_to_anchors(calibration, anchors)
     one = {"delta_b": 0.5, "delta_a": 0.0, "z": 4.0, "parameter": "b"}
     changed = replace(linking, suspects={"i3": one, "i4": one, "not in this fit": one})
     before, after = (scatter(calibration, anchors, k) for k in (linking, changed))
@@ -144,7 +144,7 @@ def test_anchors_that_are_used_but_moved_are_marked_and_named() -> None:
 def test_linking_plot_gives_the_number_of_agreeing_anchors_as_the_reason_if_too_few_agree() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
-    linking = replace(link(calibration, anchors), suspects={})
+    linking = replace(link_to_anchors(calibration, anchors), suspects={})
     reason = LinkingConstants.from_linking(linking).disagreement(PublicationRules())
     title = scatter(calibration, anchors, linking, reason).title
     assert "those used agree" in title
@@ -158,7 +158,7 @@ def test_linking_plot_gives_the_number_of_agreeing_anchors_as_the_reason_if_too_
 def test_linking_plot_gives_the_reason_if_the_few_used_anchors_disagree_too() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
-    linking = replace(link(calibration, anchors), suspects={}, tau=0.3, tau_low=0.2)
+    linking = replace(link_to_anchors(calibration, anchors), suspects={}, tau=0.3, tau_low=0.2)
     constants = LinkingConstants.from_linking(linking)
     why = constants.disagreement(PublicationRules())
     agree = not constants.disagreement_of_used(PublicationRules())
@@ -171,7 +171,7 @@ def test_linking_plot_is_drawn_if_anchors_lack_estimates_or_moved() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
     partly = without_estimates(calibration.select(np.arange(30) != 29), 28)
-    picture = scatter(partly, anchors, link(partly, anchors))
+    picture = scatter(partly, anchors, link_to_anchors(partly, anchors))
     assert ORANGE in draw_svg(picture)
     assert "2 without estimate" in picture.title
 
@@ -187,7 +187,7 @@ def test_pictures_are_drawn_if_item_ids_contain_markup_or_unusual_characters() -
     anchors = anchors_of(fit(40), moved=len(ids))
     sound = replace(fit(40), item_ids=odd.item_ids)
     renamed = replace(anchors, item_ids=odd.item_ids)
-    draw_svg(scatter(sound, renamed, link(sound, renamed)))
+    draw_svg(scatter(sound, renamed, link_to_anchors(sound, renamed)))
 
 
 def test_markdown_contains_the_picture_and_an_escaped_alternative_text() -> None:

@@ -28,7 +28,7 @@ from irt_assets.scales.scale import Scale
 from irt_psychometrics import Calibration, PsychometricsError
 from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.items import LogNormal, Model, Priors
-from irt_psychometrics.linking import link
+from irt_psychometrics.linking import link_to_anchors
 from psychometrics_testbed.chart_parts import lines
 from psychometrics_testbed.drift_worlds import (
     ANCHOR_BLOCKS,
@@ -53,7 +53,7 @@ def test_estimate_under_its_own_prior_is_not_compared_with_the_published_value()
         (Priors(a=LogNormal(0.0, 0.5)), ANCHORS),  # the scale's prior, under which values were published too
     ):
         now = replace(estimated(np.random.default_rng(2)), priors=priors.as_dict())
-        found = compare_with_published(LinkedWindow("fit", now, link(now, frozen)), anchors, at, start)
+        found = compare_with_published(LinkedWindow("fit", now, link_to_anchors(now, frozen)), anchors, at, start)
         assert len(found.item_ids) == compared_items
         assert (IDS[1] in found.item_ids) == (compared_items == ANCHORS)
 
@@ -66,7 +66,7 @@ def month(raw: Calibration | None = None, published: Published | None = None) ->
     """Compare a fit of all items with the published values (by default: of the anchors)."""
     raw = raw or estimated(np.random.default_rng(8))
     published = published or Published.from_anchors(FROZEN)
-    linking = link(raw, FROZEN, purify=False)
+    linking = link_to_anchors(raw, FROZEN, purify=False)
     drift = Drift.from_comparison(Comparison.from_linked_fit(raw, linking, FROZEN, published))
     at = SetInForce(published, (SINCE,) * len(published.item_ids))
     return ComparedMonth(LinkedWindow("fit", raw, linking), FROZEN, at, drift)

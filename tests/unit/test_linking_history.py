@@ -14,7 +14,7 @@ from irt_assets.gates.coverage import Bank, coverage_gaps, error_of_linking
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.scales.rules import Rules
 from irt_psychometrics.items import Model
-from irt_psychometrics.linking import link
+from irt_psychometrics.linking import link_to_anchors
 from psychometrics_testbed.chart_parts import boxes, points
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, calibration, exact, month
 from tests.helpers import fit_specs
@@ -25,7 +25,7 @@ def test_anchors_disagree_if_their_variation_exceeds_the_limit() -> None:
     .15."""
     rng = np.random.default_rng(12)
     new, anchors = month(rng, n_new=5000, n_old=5000)
-    found = link(calibration(new.a, new.b + rng.normal(0, 0.3, new.n_items) / SLOPE, new.cov_ab), anchors)
+    found = link_to_anchors(calibration(new.a, new.b + rng.normal(0, 0.3, new.n_items) / SLOPE, new.cov_ab), anchors)
     assert (found.share_kept >= 0.7, found.tau_low > 0.15) == (True, True)
     reason = LinkingConstants.from_linking(found).disagreement(Rules().publication)
     assert "from month to month beyond their errors, at least by 0." in reason
@@ -35,7 +35,7 @@ def test_gate_reports_too_few_anchors_if_only_six_of_ten_lie_on_a_line() -> None
     new, anchors = exact(k=10)
     b = new.b.copy()
     b[:4] += [2.0, -2.5, 3.0, -3.5]
-    found = link(calibration(new.a, b, new.cov_ab), anchors)
+    found = link_to_anchors(calibration(new.a, b, new.cov_ab), anchors)
     assert set(found.suspects) == set(found.anchors_dropped) == {"item00", "item01", "item02", "item03"}
     assert (found.slope, found.intercept, found.share_kept) == pytest.approx((SLOPE, INTERCEPT, 0.6), abs=1e-6)
     reason = LinkingConstants.from_linking(found).disagreement(Rules().publication)

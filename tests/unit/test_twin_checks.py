@@ -17,7 +17,7 @@ from irt_assets.gates.advisory_checks import (
 )
 from irt_assets.gates.evidence import Evidence
 from irt_assets.ledger.fit_spec import FitStatistics, LinkingConstants, SetStatistics
-from irt_psychometrics.linking import link
+from irt_psychometrics.linking import link_to_anchors
 from psychometrics_testbed.aligned import World, month
 from tests.helpers.fit_specs import SET
 from tests.unit.test_gates import a_spec, evidence, linked_with, staged
@@ -86,7 +86,7 @@ def test_anchors_that_became_harder_together_are_skewed_upwards() -> None:
     """Nine of 30 anchors moved by .15, too little for a single anchor to be suspect. The mean of eight months has a
     standard error of .15."""
     world = World(n=10_000, moved=9, by=0.15)
-    months = [link(*month(np.random.default_rng([1, seed]), world)) for seed in range(8)]
+    months = [link_to_anchors(*month(np.random.default_rng([1, seed]), world)) for seed in range(8)]
     assert np.mean([one.skewness for one in months]) > 0.3
     stored = LinkingConstants.from_linking(months[0])
     assert stored.as_json()["skewness"] == months[0].skewness

@@ -29,7 +29,7 @@ from irt_psychometrics.dif.wald import severity_of
 from irt_psychometrics.drift.errors import Comparison, Published, repeat_linking
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_responses
-from irt_psychometrics.linking.linking import link as link_anchors, match
+from irt_psychometrics.linking.linking import link_to_anchors, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.scoring.form_scores import covariance_of_forms, row_width
 
@@ -412,7 +412,7 @@ def _link_fits(
             f"{f'. Dropped: {reasons}' if reasons else ''}. Give both sides more items in common"
         )
     try:
-        found = link_anchors(new.calibration, frozen, method=method, symmetric=symmetric, limits=_LIMITS)
+        found = link_to_anchors(new.calibration, frozen, method=method, symmetric=symmetric, limits=_LIMITS)
     except LinkingError as error:
         raise LinkingError(
             f"no line relates the {pairs.size} common items: too many of them moved, or their errors are too large. "

@@ -11,7 +11,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from psychometrics_testbed.made_anchors import anchor_set_of
 from psychometrics_testbed.published_months import alone
 
@@ -83,11 +83,11 @@ def world(generator: np.random.Generator, windows: int = 1) -> tuple[AnchorSet, 
     frozen = anchor_set(A[:ANCHORS] + error[:, 0], B[:ANCHORS] + error[:, 1], ANCHOR_BLOCKS)
     anchors = frozen
     earlier = estimated(generator)
-    published = Published.from_fit(earlier, link(earlier, frozen, purify=False), anchors)
+    published = Published.from_fit(earlier, link_to_anchors(earlier, frozen, purify=False), anchors)
     published = published.then(Published.from_anchors(anchors))
     fits = [estimated(generator) for _ in range(windows)]
     return anchors, [
-        Comparison.from_linked_fit(now, link(now, frozen, purify=False), anchors, published) for now in fits
+        Comparison.from_linked_fit(now, link_to_anchors(now, frozen, purify=False), anchors, published) for now in fits
     ]
 
 

@@ -19,7 +19,7 @@ from irt_psychometrics.estimation import Latent, Shape, fit_em
 from irt_psychometrics.itemfit import Window
 from irt_psychometrics.itemfit.misfit import Change
 from irt_psychometrics.items import Model
-from irt_psychometrics.linking import AnchorLimits, LinkingError, link
+from irt_psychometrics.linking import AnchorLimits, LinkingError, link_to_anchors
 from irt_psychometrics.responses import Responses
 from irt_psychometrics.simulation import ScoredItems
 from psychometrics_testbed.abilities import abilities
@@ -187,7 +187,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
     origin, _ = fit_shape(before)
     month, guessing = fit_shape(now)
     try:
-        linking = link(
+        linking = link_to_anchors(
             month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), limits=AnchorLimits(min_anchor_responses=1)
         )
     except (LinkingError, PsychometricsError):  # too few anchors agree, or the items cannot be linked

@@ -20,7 +20,7 @@ from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, DifferenceErrors, Published
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import Linking
 from psychometrics_testbed.anchors import anchors_of, usable
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
@@ -70,12 +70,12 @@ class World:
         of_anchors = origin.select(np.arange(self.size) < self.k)
         anchors = anchor_set(of_anchors.a, -of_anchors.d / of_anchors.a, of_anchors.cov_ab)
         anchors = replace(anchors, cov=of_anchors.items.cov)
-        published = Published.from_fit(first, link(first, anchors), anchors)
+        published = Published.from_fit(first, link_to_anchors(first, anchors), anchors)
         return month, anchors, published.then(Published.from_anchors(anchors))
 
     def compared(self, rng: np.random.Generator, moved: np.ndarray) -> Comparison:
         month, anchors, published = self.month(rng, moved)
-        return Comparison.from_linked_fit(month, link(month, anchors), anchors, published)
+        return Comparison.from_linked_fit(month, link_to_anchors(month, anchors), anchors, published)
 
     def fitted(self, rng: np.random.Generator, *moves: np.ndarray) -> list[Comparison]:
         """For each of `moves` (J,), fit a month to answers. All months follow the same origin and the same earlier
@@ -92,13 +92,13 @@ class World:
 
         def compared(b: np.ndarray) -> Comparison:
             month = fit(n, b, INTERCEPT, SLOPE)
-            found = Comparison.from_linked_fit(month, link(month, frozen), frozen, published)
+            found = Comparison.from_linked_fit(month, link_to_anchors(month, frozen), frozen, published)
             return found.select(np.isin(found.item_ids, usable(month, found.item_ids)))
 
         origin = fit(self.k, b)
         frozen = anchors_of(origin, usable(origin, origin.item_ids))
         first = fit(n, b)
-        of_first = Published.from_fit(first, link(first, frozen), frozen)
+        of_first = Published.from_fit(first, link_to_anchors(first, frozen), frozen)
         others = usable(first, first.item_ids[self.k :])
         published = Published.from_anchors(frozen).then(of_first.select(others))
         return [compared(b + moved) for moved in moves]

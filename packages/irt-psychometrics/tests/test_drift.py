@@ -13,7 +13,7 @@ from irt_psychometrics import PsychometricsError
 from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.items import ItemParameters
-from irt_psychometrics.linking import link
+from irt_psychometrics.linking import link_to_anchors
 from psychometrics_testbed.drift_worlds import (
     ANCHOR_BLOCKS,
     ANCHORS,
@@ -57,7 +57,7 @@ def test_comparison_is_refused_if_the_linking_belongs_to_a_different_fit() -> No
     generator = np.random.default_rng(1)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     now = estimated(generator)
-    linking = replace(link(now, frozen), anchors_used=("item00", "item01", "elsewhere"))
+    linking = replace(link_to_anchors(now, frozen), anchors_used=("item00", "item01", "elsewhere"))
     with pytest.raises(PsychometricsError, match="not the linking of this fit"):
         Comparison.from_linked_fit(now, linking, frozen, Published.from_anchors(frozen))
 
@@ -69,7 +69,7 @@ def test_item_without_estimates_or_published_values_is_not_compared() -> None:
     now = replace(now, a=a, cov=cov, joint_cov=joint)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     anchors = frozen
-    found = Comparison.from_linked_fit(now, link(now, frozen), anchors, Published.from_anchors(anchors))
+    found = Comparison.from_linked_fit(now, link_to_anchors(now, frozen), anchors, Published.from_anchors(anchors))
     assert found.item_ids == tuple(item for item in IDS[:ANCHORS] if item != "item01")
     assert np.isfinite(found.cov).all()
 
@@ -202,7 +202,7 @@ def test_errors_of_linking_constants_are_recomputed_if_missing() -> None:
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     whole = estimated(np.random.default_rng(21))
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):
-        linking = link(raw, frozen, symmetric=symmetric, purify=False)
+        linking = link_to_anchors(raw, frozen, symmetric=symmetric, purify=False)
         stored = replace(linking, cov=np.full((2, 2), np.nan), with_items=None)
         again = Comparison.from_linked_fit(raw, stored, frozen, Published.from_anchors(frozen)).linking
         np.testing.assert_allclose(again.cov, linking.cov, rtol=1e-9)

@@ -20,7 +20,16 @@ from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.significance import skewness_of
 from irt_psychometrics.estimation import Flag
 from irt_psychometrics.items import ItemParameters, Model
-from irt_psychometrics.linking import AnchorLimits, AnchorSet, Jump, Linking, LinkingError, Method, MonthConstants, link
+from irt_psychometrics.linking import (
+    AnchorLimits,
+    AnchorSet,
+    Jump,
+    Linking,
+    LinkingError,
+    Method,
+    MonthConstants,
+    link_to_anchors,
+)
 from irt_psychometrics.linking.constants_history import LEVEL, jump
 from irt_psychometrics.linking.criteria import AnchorPairs, solve
 from irt_psychometrics.linking.linking import match
@@ -50,7 +59,7 @@ def test_known_constants_are_recovered_if_anchors_have_no_errors(
     method: Method, symmetric: bool, assumed: bool, c: float
 ) -> None:
     new, anchors = exact(c=c, assumed=assumed)
-    found = link(new, anchors, method=method, symmetric=symmetric)
+    found = link_to_anchors(new, anchors, method=method, symmetric=symmetric)
     # the curves agree to rounding at the solution, so only the optimiser's own precision is left
     assert (found.slope, found.intercept, found.rmse, found.q) == pytest.approx((SLOPE, INTERCEPT, 0, 0), abs=1e-6)
     assert (found.q_df, found.anchors_used, found.anchors_dropped) == (2 * 12 - 2, anchors.item_ids, {})
@@ -61,7 +70,7 @@ def there_and_back(new: Calibration, anchors: AnchorSet, assumed: bool = False, 
     old_as_fit = calibration(anchors.a, anchors.b, covariance(anchors.a_se, anchors.b_se, anchors.cov_ab))
     anchors = replace(anchors, errors_assumed=np.full(new.n_items, assumed))
     new_as_anchors = anchor_set(new.a, new.b, new.cov_ab, assumed=assumed)
-    return [link(new, anchors, **options), link(old_as_fit, new_as_anchors, **options)]
+    return [link_to_anchors(new, anchors, **options), link_to_anchors(old_as_fit, new_as_anchors, **options)]
 
 
 @pytest.mark.parametrize("assumed", [False, True], ids=["weighted", "classical"])
@@ -80,7 +89,7 @@ def test_symmetric_linkings_in_both_directions_are_inverse_although_anchors_have
 
 def test_symmetric_option_is_refused_for_criteria_of_moments() -> None:
     with pytest.raises(PsychometricsError, match=r"mean-sigma compares no curves.* leave out `symmetric`"):
-        link(*exact(), method="mean-sigma", symmetric=True)
+        link_to_anchors(*exact(), method="mean-sigma", symmetric=True)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -92,7 +101,7 @@ def test_classical_constants_equal_the_reference(shared: Path, method: Method) -
         np.array([side[form][item][name] for item in common]) for form in ("formA", "formB_free") for name in "ab"
     )
     any_errors = np.tile(np.eye(2) * 0.01, (10, 1, 1))  # assumed, so without weight
-    found = link(
+    found = link_to_anchors(
         calibration(a_new, b_new, any_errors), anchor_set(a_old, b_old, any_errors, assumed=True),
         method=method, purify=False,
     )  # fmt: skip
@@ -106,7 +115,7 @@ def test_linking_a_rasch_fit_keeps_its_slope_at_1(method: Method, symmetric: boo
     b = np.linspace(-2, 2, 10)
     cov = covariance(np.zeros(10), np.full(10, 0.1), np.zeros(10))
     new, anchors = calibration(np.ones(10), b - 0.7, cov, model="rasch"), anchor_set(np.ones(10), b, cov)
-    found = link(new, anchors, method=method, symmetric=symmetric)
+    found = link_to_anchors(new, anchors, method=method, symmetric=symmetric)
     assert (found.slope, found.slope_se, found.intercept) == (1.0, 0.0, pytest.approx(0.7, abs=1e-6))
     # ten anchors with variance 0.01 on each side: 0.02/10 (a weighted curve's weights are not quite equal: 2 %)
     assert (found.intercept_se, found.q_df) == (pytest.approx(np.sqrt(0.002), rel=0.02), 9)
@@ -115,7 +124,7 @@ def test_linking_a_rasch_fit_keeps_its_slope_at_1(method: Method, symmetric: boo
 def test_constants_do_not_depend_on_the_order_of_items() -> None:
     new, anchors = month(np.random.default_rng(5))
     order = np.random.default_rng(6).permutation(new.n_items)
-    one, other = link(new, anchors), link(new.select(order), anchors)
+    one, other = link_to_anchors(new, anchors), link_to_anchors(new.select(order), anchors)
     assert one.as_constants() == other.as_constants()
 
 
@@ -162,7 +171,7 @@ def test_change_of_an_anchor_is_reported_in_the_parameter_that_moved() -> None:
     a, b = new.a.copy(), new.b.copy()
     b[3] += 0.5 / SLOPE
     a[7] *= 2
-    found = link(calibration(a, b, new.cov_ab), anchors)
+    found = link_to_anchors(calibration(a, b, new.cov_ab), anchors)
     harder, steeper = found.suspects["item03"], found.suspects["item07"]
     assert (harder["parameter"], steeper["parameter"]) == ("b", "a")
     # the ten other anchors have no errors, so only rounding is left of the constants' error
@@ -180,7 +189,7 @@ def test_z_of_an_anchor_includes_the_error_of_the_other_anchors() -> None:
     half = covariance(np.zeros(k), np.full(k, np.sqrt(v / 2)), np.zeros(k))
     b_new = b - 0.7
     b_new[4] += 0.8
-    found = link(calibration(np.ones(k), b_new, half, model="rasch"), anchor_set(np.ones(k), b, half))
+    found = link_to_anchors(calibration(np.ones(k), b_new, half, model="rasch"), anchor_set(np.ones(k), b, half))
     assert (set(found.suspects), found.tau) == ({"item04"}, 0.0)
     assert found.suspects["item04"]["z"] == pytest.approx(0.8 / np.sqrt(v + v / (k - 1)), rel=1e-9)
 
@@ -193,15 +202,15 @@ def test_error_common_to_all_items_does_not_make_an_anchor_suspect() -> None:
     together = calibration(new.a, new.b + 0.9, blocks, joint_ab=joint_ab)
     moved = together.b.copy()
     moved[2] += 0.8
-    assert "item02" not in link(together, anchors).anchors_dropped
+    assert "item02" not in link_to_anchors(together, anchors).anchors_dropped
     # 0.8 is 1.6 times an item's total error and 8 times its error without the common part
-    assert "item02" in link(calibration(new.a, moved, blocks, joint_ab=joint_ab), anchors).suspects
+    assert "item02" in link_to_anchors(calibration(new.a, moved, blocks, joint_ab=joint_ab), anchors).suspects
 
 
 def test_scattered_anchors_raise_an_error_without_constants() -> None:
     new, anchors = exact(k=5)
     with pytest.raises(LinkingError, match="no 3 of 5 items lie on one line") as caught:
-        link(calibration(new.a, new.b + [-20.0, -5.0, 0.0, 15.0, 37.0], new.cov_ab), anchors)
+        link_to_anchors(calibration(new.a, new.b + [-20.0, -5.0, 0.0, 15.0, 37.0], new.cov_ab), anchors)
     assert [part for part in ("math", "replace the anchors", "new origin") if part not in str(caught.value)] == []
 
 
@@ -209,7 +218,7 @@ def test_window_without_anchors_raises_an_error() -> None:
     new, anchors = exact()
     stranger = replace(new, item_ids=tuple(f"other{j}" for j in range(new.n_items)))
     with pytest.raises(LinkingError, match="0 have ≥ 200 responses") as caught:
-        link(stranger, anchors)
+        link_to_anchors(stranger, anchors)
     assert "Two remedies: collect answers to more anchors" in str(caught.value)
 
 
@@ -225,7 +234,7 @@ def test_unusable_anchors_are_omitted_with_the_reason() -> None:
     old_a = anchors.a.copy()
     old_a[4] = -1.0
     fit = replace(new, a=a, n=n, cov=cov, flags=tuple(flags)).select(np.arange(20) != 5)
-    found = link(fit, replace(anchors, a=old_a))
+    found = link_to_anchors(fit, replace(anchors, a=old_a))
     assert {item: reason.split(":")[0] for item, reason in found.anchors_dropped.items()} == {
         "item00": "Its discrimination in this fit is -0.400, not above 0",
         "item01": "It has 199 responses in this window, 200 are needed.",
@@ -260,8 +269,8 @@ def test_assumed_errors_of_very_steep_items_are_not_nan() -> None:
 
 def test_linking_warns_if_the_bank_has_no_errors_of_anchors() -> None:
     new, anchors = exact(assumed=True)
-    assert "12 anchors have no errors in the bank" in link(new, anchors).warnings[0]
-    assert link(*exact()).warnings == ()
+    assert "12 anchors have no errors in the bank" in link_to_anchors(new, anchors).warnings[0]
+    assert link_to_anchors(*exact()).warnings == ()
 
 
 def test_invalid_covariance_raises_a_breakdown_error_with_an_explanation() -> None:
@@ -272,7 +281,7 @@ def test_invalid_covariance_raises_a_breakdown_error_with_an_explanation() -> No
         pytest.raises(BreakdownError, match=r"it was not linked: the arithmetic broke down .*LinAlgError: .*definite"),
         BreakdownError.explain("it was not linked"),
     ):
-        link(replace(new, joint_cov=no_covariance), anchors, purify=False)
+        link_to_anchors(replace(new, joint_cov=no_covariance), anchors, purify=False)
 
 
 def test_errors_of_the_code_are_not_reported_as_a_breakdown() -> None:
@@ -288,7 +297,7 @@ def test_constants_are_not_determined_if_anchors_have_no_difficulty(method: Meth
 
 
 def test_constants_are_stored_as_plain_json_under_the_documents_names() -> None:
-    stored = link(*month(np.random.default_rng(1))).as_constants()
+    stored = link_to_anchors(*month(np.random.default_rng(1))).as_constants()
     assert set(stored) == {
         "slope", "intercept", "slope_se", "intercept_se", "method", "rmse", "anchors_used", "anchors_dropped",
         "anchor_set", "weighted", "symmetric", "q", "q_df", "q_p", "share_kept", "warnings", "suspects", "diagnosis",
@@ -318,7 +327,7 @@ def test_linking_with_errors_per_item_equals_linking_with_their_joint_matrix(
         anchors = replace(anchors, a=slopes.copy())
     whole_new, whole_anchors = joint(new, anchors)
     other = (new if sides == "old" else whole_new), (anchors if sides == "new" else whole_anchors)
-    items, whole = (link(*pair, method=method) for pair in ((new, anchors), other))
+    items, whole = (link_to_anchors(*pair, method=method) for pair in ((new, anchors), other))
     assert items.anchors_used == whole.anchors_used
     for name in ("slope", "intercept", "cov", "q", "q_p", "rmse", "tau", "tau_low"):
         np.testing.assert_allclose(getattr(items, name), getattr(whole, name), rtol=1e-8, atol=1e-10)
@@ -336,7 +345,7 @@ def test_linking_allocates_no_joint_matrix_if_errors_of_anchors_are_independent(
     """A joint matrix of 1,200 anchors has 46 MB, and arrays of curves 1 MB each."""
     new, anchors = month(np.random.default_rng(3), k=1200)
     tracemalloc.start()
-    link(new, anchors)
+    link_to_anchors(new, anchors)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 30e6
@@ -344,7 +353,7 @@ def test_linking_allocates_no_joint_matrix_if_errors_of_anchors_are_independent(
 
 def test_unknown_method_is_refused_with_a_list_of_methods() -> None:
     with pytest.raises(PsychometricsError, match="'equipercentile'; the methods are stocking-lord"):
-        link(*exact(), method="equipercentile")
+        link_to_anchors(*exact(), method="equipercentile")
 
 
 @pytest.mark.parametrize(
@@ -384,7 +393,7 @@ def test_assumed_errors_equal_the_errors_of_a_sample_of_500_learners() -> None:
 
 def test_transformed_fit_gives_every_learner_the_same_probability() -> None:
     new, anchors = month(np.random.default_rng(1))
-    found = link(new, anchors)
+    found = link_to_anchors(new, anchors)
     moved = found.transform(new)
     theta = np.linspace(-3, 3, 7)
     before = new.a[:, None] * theta + new.d[:, None]
@@ -398,7 +407,7 @@ def test_transformed_covariances_include_errors_of_items_and_constants() -> None
     new, anchors = month(np.random.default_rng(1), k=8, n_new=20_000, n_old=20_000)
     joint = block_diagonal(new.cov)
     new = replace(new, joint_cov=joint)
-    found = link(new, anchors, purify=False)
+    found = link_to_anchors(new, anchors, purify=False)
     moved = found.transform(new)
     rng = np.random.default_rng(2)
     n = 40_000
@@ -422,7 +431,7 @@ def test_items_without_parameters_have_no_parameters_after_linking() -> None:
     a[0] = d[0] = cov[0] = np.nan
     flags = ((Flag.ALL_CORRECT,), *new.flags[1:])
     fit = replace(new, a=a, d=d, cov=cov, flags=flags)
-    moved = link(fit, anchors).transform(fit)
+    moved = link_to_anchors(fit, anchors).transform(fit)
     assert moved.estimated.tolist() == [False] + [True] * 11
     assert np.isfinite(moved.cov[1:]).all()
 

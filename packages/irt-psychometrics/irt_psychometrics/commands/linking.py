@@ -14,7 +14,7 @@ from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Method
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.linking.criteria import AnchorPairs, solve
-from irt_psychometrics.linking.linking import link as link_fit, match, weight_by_populations
+from irt_psychometrics.linking.linking import link_to_anchors, match, weight_by_populations
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 
 FEW = 5
@@ -80,7 +80,7 @@ def link(
     method
         "stocking-lord", "haebara", "mean-sigma" or "mean-mean".
     symmetric
-        Whether Stocking-Lord and Haebara compare curves on both scales; see `linking.link`.
+        Whether Stocking-Lord and Haebara compare curves on both scales; see `linking.link_to_anchors`.
     purify
         Whether items that moved are left out.
 
@@ -126,7 +126,7 @@ def link(
     else:
         try:
             with BreakdownError.explain(f"{new.path} could not be linked"):
-                found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, limits=_LIMITS)
+                found = link_to_anchors(fit, anchors, method=method, symmetric=symmetric, purify=purify, limits=_LIMITS)
         except LinkingError as error:
             raise _no_constants(method, pairs) from error
         slope, intercept, rmse = found.slope, found.intercept, found.rmse

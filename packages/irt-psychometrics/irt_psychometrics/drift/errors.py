@@ -418,7 +418,7 @@ class Comparison:
         Args:
             raw: the fit on its own scale, with its joint covariance if it has one. Without it, errors that all items
                 share count as independent.
-            linking: the result of `link` for `raw` and `anchors`.
+            linking: the result of `link_to_anchors` for `raw` and `anchors`.
             anchors: the anchor set.
             published: the published set.
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.anchors import AnchorSet
     from irt_psychometrics.core.options import Method
     from irt_psychometrics.linking.constants_history import Jump, MonthConstants
-    from irt_psychometrics.linking.linking import link
+    from irt_psychometrics.linking.linking import link_to_anchors
     from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError, Suspect
 else:
     __getattr__ = names_when_used(__name__)
@@ -22,5 +22,5 @@ __all__ = [
     "Method",
     "MonthConstants",
     "Suspect",
-    "link",
+    "link_to_anchors",
 ]

@@ -31,7 +31,7 @@ from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingEr
 _MAX_STARTS = 100
 
 
-def link(
+def link_to_anchors(
     new: Calibration,
     anchors: AnchorSet,
     *,
@@ -274,7 +274,7 @@ def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[A
 
 
 def weight_by_populations(pairs: AnchorPairs, new: Calibration, symmetric: bool) -> AnchorPairs:
-    """The same pairs with the distributions over which the criterion compares curves; see `link`.
+    """The same pairs with the distributions over which the criterion compares curves; see `link_to_anchors`.
 
     For a criterion of one direction, the window's histogram is put on the old scale by the anchors' medians.
     """

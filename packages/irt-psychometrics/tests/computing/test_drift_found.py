@@ -17,7 +17,7 @@ from irt_psychometrics.core.moved_items import moved_curves
 from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.items import ItemParameters, ItemRow
-from irt_psychometrics.linking import link
+from irt_psychometrics.linking import link_to_anchors
 from irt_psychometrics.responses import Responses
 from psychometrics_testbed.drift_worlds import anchor_set
 from psychometrics_testbed.made_anchors import with_errors_of
@@ -43,7 +43,7 @@ def simulate_drift(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drif
     new = fit_answers(rng, n_new, a, b + moved, 0.5, 1.2)
     anchors = frozen
     drift = Drift.from_comparison(
-        Comparison.from_linked_fit(new, link(new, frozen), anchors, Published.from_anchors(anchors))
+        Comparison.from_linked_fit(new, link_to_anchors(new, frozen), anchors, Published.from_anchors(anchors))
     )
     return drift, np.array([level != "none" for level in drift.severity])
 
@@ -88,7 +88,7 @@ def of_few_answers(seed: int) -> np.ndarray:
     published = Published.from_anchors(anchors)
     new = fit_em(Responses.from_wide(answers, IDS), threads=1)
     of_20 = anchor_set(old.a[:20], old.b[:20], old.cov_ab[:20])
-    linking = link(new, of_20)
+    linking = link_to_anchors(new, of_20)
     drift = Drift.from_comparison(Comparison.from_linked_fit(new, linking, anchors, published))
     return drift.p[np.isin(drift.item_ids, np.array(IDS)[few])]
 

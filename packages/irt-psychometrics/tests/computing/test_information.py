@@ -27,7 +27,7 @@ from irt_psychometrics.information.functions import (
     loss_of_test,
     losses_of_items,
 )
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from psychometrics_testbed.drift_worlds import ITEMS as ITEMS_OF_A_WORLD, anchor_set, world
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
@@ -125,7 +125,7 @@ def measure_losses(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTe
     old = fit_answers(rng, n, a, b, 0.0, 1.0)
     frozen = anchor_set(old.a, old.b, old.cov_ab)
     new = fit_answers(rng, n, a * np.where(np.arange(FLAG_ITEMS) < FLATTENED, kept, 1.0), b, 0.5, 1.2)
-    anchors, linking = frozen, link(new, frozen)
+    anchors, linking = frozen, link_to_anchors(new, frozen)
     found = Comparison.from_linked_fit(new, linking, anchors, Published.from_anchors(anchors))
     return losses_of_items(found, Abilities.normal()), loss_of_test(found, Abilities.normal())
 

@@ -14,7 +14,7 @@ from irt_psychometrics import Calibration
 from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.estimation import Convergence, Population
 from irt_psychometrics.items import ItemParameters, Model
-from irt_psychometrics.linking import AnchorSet, Method, link
+from irt_psychometrics.linking import AnchorSet, Method, link_to_anchors
 from irt_psychometrics.linking.criteria import AnchorPairs, solve
 from psychometrics_testbed.linked_months import CRITERIA, INTERCEPT, SLOPE, calibration, month
 from psychometrics_testbed.made_anchors import anchor_set_of
@@ -149,7 +149,7 @@ def world(model: Model, seed: int, populations: tuple[Population, ...] = ()) -> 
 @pytest.mark.parametrize("method", METHODS)
 def test_constants_match_an_independent_minimiser(model: Model, symmetric: bool, method: Method) -> None:
     fit, anchors = world(model, seed=3)
-    found = link(fit, anchors, method=method, symmetric=symmetric, purify=False)
+    found = link_to_anchors(fit, anchors, method=method, symmetric=symmetric, purify=False)
     over_new = (0.3 + 1.3 * NODES, DENSITIES) if symmetric else NOWHERE
     new, old = (fit.a, fit.b, fit.c), (anchors.a, anchors.b, anchors.c)
     expected = brute_force(new, old, method, (NODES, DENSITIES), over_new, fixed_slope=model == "rasch")
@@ -163,7 +163,7 @@ def test_symmetric_criterion_uses_the_windows_histogram_on_the_windows_scale(met
     weights /= weights.sum()
     histogram = Population("all", 999, 0.3, 1.3, 0.0, 0.0, tuple(nodes), tuple(weights))
     fit, anchors = world("2pl", seed=4, populations=(histogram,))
-    found = link(fit, anchors, method=method, symmetric=True, purify=False)
+    found = link_to_anchors(fit, anchors, method=method, symmetric=True, purify=False)
     new, old = (fit.a, fit.b, fit.c), (anchors.a, anchors.b, anchors.c)
     expected = brute_force(new, old, method, (NODES, DENSITIES), (nodes, weights))
     assert (found.slope, found.intercept) == pytest.approx(expected, abs=1e-5)  # as above
@@ -292,7 +292,7 @@ def test_standard_errors_match_the_spread_over_simulated_months(
     rng = np.random.default_rng(11)
     n = 100
     options = {"method": method, "symmetric": symmetric, "purify": False}
-    found = [link(*month(rng, k=20, n_new=n_new, n_old=n_old), **options) for _ in range(n)]
+    found = [link_to_anchors(*month(rng, k=20, n_new=n_new, n_old=n_old), **options) for _ in range(n)]
     for name, truth in (("slope", SLOPE), ("intercept", INTERCEPT)):
         values = np.array([getattr(f, name) for f in found])
         stated = np.mean([getattr(f, f"{name}_se") for f in found])
@@ -316,11 +316,11 @@ def test_common_errors_of_all_items_are_part_of_the_intercepts_error() -> None:
         joint = block_diagonal(new.cov_ab)
         joint[1::2, 1::2] += common_sd**2
         b, blocks = new.b + rng.normal(0, common_sd), new.cov_ab + np.diag([0.0, common_sd**2])
-        with_joint = link(calibration(new.a, b, blocks, joint_ab=joint), anchors, purify=False)
+        with_joint = link_to_anchors(calibration(new.a, b, blocks, joint_ab=joint), anchors, purify=False)
         intercepts.append(with_joint.intercept)
         stated.append(with_joint.intercept_se)
         p_values.append(with_joint.q_p)
-        blind.append(link(calibration(new.a, b, blocks), anchors, purify=False).intercept_se)
+        blind.append(link_to_anchors(calibration(new.a, b, blocks), anchors, purify=False).intercept_se)
     # 100 months: an SD has an error of 7 %; two of these are allowed
     assert np.std(intercepts) == pytest.approx(np.mean(stated), rel=0.15)
     assert np.mean(blind) < 0.5 * np.mean(stated)
@@ -330,7 +330,7 @@ def test_common_errors_of_all_items_are_part_of_the_intercepts_error() -> None:
 
 def test_q_is_chi_square_if_only_errors_move_the_anchors() -> None:
     rng = np.random.default_rng(8)
-    found = [link(*month(rng), purify=False) for _ in range(200)]
+    found = [link_to_anchors(*month(rng), purify=False) for _ in range(200)]
     q = np.array([f.q for f in found])
     df = found[0].q_df
     assert df == 58
@@ -347,9 +347,9 @@ def test_variation_of_slopes_is_estimated_only_if_slopes_of_anchors_vary() -> No
     sound, varied = [], []
     for _ in range(20):
         new, anchors = month(rng, n_new=10_000, n_old=10_000)
-        sound.append(link(new, anchors))
+        sound.append(link_to_anchors(new, anchors))
         a = new.a * rng.lognormal(0, 0.08, new.n_items)
-        varied.append(link(calibration(a, new.b, new.cov_ab), anchors))
+        varied.append(link_to_anchors(calibration(a, new.b, new.cov_ab), anchors))
     assert sum(f.tau_slope > 0 for f in sound) <= 3  # by a lower 97.5 % limit: .5 expected, P(> 3) < 0.002
     assert np.mean([f.tau_slope for f in varied]) == pytest.approx(0.08, abs=0.015)
     assert np.mean([f.slope_se for f in varied]) > 1.5 * np.mean([f.slope_se for f in sound])

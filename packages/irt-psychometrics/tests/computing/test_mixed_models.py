@@ -34,7 +34,7 @@ from irt_psychometrics.information.functions import (
 )
 from irt_psychometrics.itemfit import FitSummary, item_fit
 from irt_psychometrics.items import ItemParameters, item_model
-from irt_psychometrics.linking import AnchorLimits, link
+from irt_psychometrics.linking import AnchorLimits, link_to_anchors
 from irt_psychometrics.responses import Responses
 from irt_psychometrics.scoring import Curves
 from irt_psychometrics.scoring.abilities import eap_by, wle
@@ -135,7 +135,7 @@ def test_mixed_fits_are_linked_to_anchors_of_any_model_with_their_errors(
     mixed: Calibration, parts: list[Calibration]
 ) -> None:
     anchors = anchors_of_items(mixed.rescaled(SLOPE, INTERCEPT).items)
-    found = link(mixed, anchors)
+    found = link_to_anchors(mixed, anchors)
     assert (found.slope, found.intercept) == (pytest.approx(SLOPE, abs=1e-8), pytest.approx(INTERCEPT, abs=1e-8))
     assert found.anchors_used == mixed.item_ids
     linked = found.transform(mixed)
@@ -151,7 +151,7 @@ def test_mixed_fits_are_linked_to_anchors_of_any_model_with_their_errors(
         for by in (step, -step):
             values = getattr(mixed, change).copy()
             values[j] = expit(logit(values[j]) + by) if change == "c" else values[j] + by
-            constants = link(replace(mixed, **{change: values}), anchors, purify=False)
+            constants = link_to_anchors(replace(mixed, **{change: values}), anchors, purify=False)
             found_of.append([constants.slope, constants.intercept])
         by_differences[p] = (np.array(found_of[0]) - found_of[1]) / (2 * step)
     np.testing.assert_allclose(found.with_items[j], mixed.cov[j] @ by_differences, rtol=2e-2, atol=1e-8)
@@ -164,7 +164,9 @@ def test_drift_compares_parameters_of_2pl_items_and_curves_of_the_rest(
     moved = mixed.d.copy()
     moved[[1, EACH + 1, 2 * EACH + 1]] -= 0.6
     raw = replace(mixed, d=moved)
-    comparison = Comparison.from_linked_fit(raw, link(raw, anchors), anchors, Published.from_anchors(anchors))
+    comparison = Comparison.from_linked_fit(
+        raw, link_to_anchors(raw, anchors), anchors, Published.from_anchors(anchors)
+    )
     assert comparison.models == comparison.models_published == mixed.models
     assert comparison.by_curves.tolist() == [False] * EACH + [True] * 2 * EACH
     drift = Drift.from_comparison(comparison)
@@ -194,7 +196,7 @@ def test_items_with_a_common_slope_are_tested_on_difficulty_alone(parts: list[Ca
     half = replace(plain, models=tuple("1pl" if one else "2pl" for one in common))
     anchors = anchors_of_items(half.items)
     fits = {fit.model: fit for fit in (plain, replace(plain, models=("1pl",) * EACH), half)}
-    found = {name: link(fit, anchors, purify=False) for name, fit in fits.items()}
+    found = {name: link_to_anchors(fit, anchors, purify=False) for name, fit in fits.items()}
     assert [found[name].q_df for name in ("2pl", "1pl", "1pl+2pl")] == [
         2 * EACH - 2,
         EACH - 2,
@@ -210,8 +212,8 @@ def test_items_with_a_common_slope_are_tested_on_difficulty_alone(parts: list[Ca
     }
     assert waldes["1pl+2pl"][0] < 1e-6
     assert min(waldes["1pl+2pl"][1], waldes["2pl"][0]) > 10
-    assert "moved against the others" in link(moved["2pl"], anchors).diagnosis
-    suspects = link(replace(moved["1pl+2pl"], n=np.full(EACH, 900)), anchors).suspects
+    assert "moved against the others" in link_to_anchors(moved["2pl"], anchors).diagnosis
+    suspects = link_to_anchors(replace(moved["1pl+2pl"], n=np.full(EACH, 900)), anchors).suspects
     assert list(suspects) == ["2pl-1"]
 
 
@@ -353,7 +355,7 @@ def test_drift_of_trial_items_compares_curves_and_flags_the_moved_item(fit: Cali
     truth = TRUTH.copy()
     truth[1, 3] -= 0.9 * truth[0, 3]
     raw = fit_em(trial_answers(5, truth), model=MODEL.name, threads=1)
-    found = link(raw, anchors, limits=AnchorLimits(min_anchors=5))
+    found = link_to_anchors(raw, anchors, limits=AnchorLimits(min_anchors=5))
     comparison = Comparison.from_linked_fit(raw, found, anchors, Published.from_anchors(anchors))
     assert comparison.by_curves.all()
     drift = Drift.from_comparison(comparison)

@@ -37,7 +37,7 @@ from irt_psychometrics.information.functions import (
     losses_of_items,
 )
 from irt_psychometrics.linking.criteria import AnchorPairs, solve
-from irt_psychometrics.linking.linking import link, match
+from irt_psychometrics.linking.linking import link_to_anchors, match
 from irt_psychometrics.linking.placement import AnchorLimits
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, ids
 from psychometrics_testbed.made_scored import planned_mixed
@@ -56,7 +56,7 @@ def month(seed: int, n: int = 4000, moved: float = 0.0, truth: ScoredItems = TRU
     anchors = frozen(truth.estimated(rng, n))
     by = moved * (np.arange(truth.size) == MOVED)
     new = truth.moved(by).rescaled(SLOPE, INTERCEPT).estimated(rng, n)
-    return Comparison.from_linked_fit(new, link(new, anchors), anchors, Published.from_anchors(anchors))
+    return Comparison.from_linked_fit(new, link_to_anchors(new, anchors), anchors, Published.from_anchors(anchors))
 
 
 def shares_by_hand(truth: ScoredItems, theta: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_curves_and_derivatives_match_expected_shares_and_finite_differences() -
 def test_linking_constants_are_exact_if_parameters_are_exact(method) -> None:
     rng = np.random.default_rng(3)
     old, new = (truth.estimated(rng, 10**14) for truth in (TRUTH, TRUTH.rescaled(SLOPE, INTERCEPT)))
-    found = link(new, frozen(old), method=method)
+    found = link_to_anchors(new, frozen(old), method=method)
     assert (found.slope, found.intercept) == pytest.approx((SLOPE, INTERCEPT), abs=1e-5)
     assert found.anchors_dropped == {}
     np.testing.assert_allclose(found.transform(new).items.curve(THETA), old.items.curve(THETA), atol=1e-5)
@@ -200,7 +200,7 @@ def test_items_of_a_common_slope_are_tested_on_difficulty_alone() -> None:
     rng = np.random.default_rng(13)
     anchors = frozen(pcm.estimated(rng, 3000))
     new = pcm.moved(0.5 * (np.arange(pcm.size) == MOVED)).rescaled(1.0, INTERCEPT).estimated(rng, 3000)
-    found = link(new, anchors)
+    found = link_to_anchors(new, anchors)
     assert (found.slope, list(found.anchors_dropped)) == (1.0, [ids(MOVED + 1)[MOVED]])
     comparison = Comparison.from_linked_fit(new, found, anchors, Published.from_anchors(anchors))
     assert not comparison.across_models.any()

@@ -18,7 +18,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link_to_anchors
 from irt_psychometrics.linking.placement import Linking
 from psychometrics_testbed.made_anchors import anchor_set_of, with_errors_of
 
@@ -81,7 +81,7 @@ def world(seed: int) -> World:
     origin = fit_em(first, model="3pl", threads=1)
     anchors = with_errors_of(freeze_anchors(origin), origin)
     fit = fit_em(second, model="3pl", threads=1, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
-    return World(first, second, fit, link(fit, anchors), anchors, of_origin(origin, anchors))
+    return World(first, second, fit, link_to_anchors(fit, anchors), anchors, of_origin(origin, anchors))
 
 
 def published_as_2pl(world: World) -> Published:
@@ -103,10 +103,13 @@ def rates(months: list[Drift]) -> tuple[float, float]:
 def test_anchors_with_unidentified_guessing_link_but_unidentified_anchors_are_dropped() -> None:
     one = world(0)
     vague = replace(one.fit, flags=((Flag.GUESSING_UNIDENTIFIED,),) * ITEMS)
-    assert link(vague, one.anchors).slope == link(replace(one.fit, flags=((),) * ITEMS), one.anchors).slope
+    assert (
+        link_to_anchors(vague, one.anchors).slope
+        == link_to_anchors(replace(one.fit, flags=((),) * ITEMS), one.anchors).slope
+    )
     first = one.anchors.item_ids[0]
     lost = replace(one.fit, flags=tuple((Flag.UNIDENTIFIED,) * (item == first) for item in IDS))
-    assert "information is singular" in link(lost, one.anchors).anchors_dropped[first]
+    assert "information is singular" in link_to_anchors(lost, one.anchors).anchors_dropped[first]
 
 
 def test_linking_constants_of_a_3pl_are_unbiased_and_match_their_errors() -> None:
