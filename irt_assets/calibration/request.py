@@ -374,6 +374,7 @@ def _fit_by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calib
             data_hash=data_hash,
             priors=request.priors(),
             groups=groups,
+            reference=min(groups),  # the first week
             testlets=request.testlets_used,
             learners=learners,
             guessing=request.guessing,

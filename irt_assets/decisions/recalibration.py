@@ -233,6 +233,7 @@ def _fit(
         data_hash=snapshot.data_hash,
         priors=request.priors(),
         groups=groups,
+        reference=None if groups is None else min(groups),
         latent=basis.shape.latent,
         testlets=request.testlets_used,
         guessing={item: c for item, c in request.guessing.items() if item not in items},

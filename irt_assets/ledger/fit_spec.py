@@ -396,9 +396,9 @@ _ALPHA_BEFORE = 0.01
 class LinkingConstants(Part):
     """Linking constants of a fit and how the anchors agreed (see `irt_psychometrics.linking`).
 
-    `method` is a method of `link_to_anchors`, or `origin` or `fixed` if nothing was linked. An origin defines the scale, so its
-    anchors' agreement is not tested. Fits of earlier releases lack the fields in `Linking.ALIGNED` or `skewness` and
-    are written back without them; only such fits have `q_shifts`.
+    `method` is a method of `link_to_anchors`, or `origin` or `fixed` if nothing was linked. An origin defines the
+    scale, so its anchors' agreement is not tested. Fits of earlier releases lack the fields in `Linking.ALIGNED` or
+    `skewness` and are written back without them; only such fits have `q_shifts`.
     """
 
     slope: float

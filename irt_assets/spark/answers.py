@@ -108,10 +108,14 @@ class SparkAnswers(RemoteAnswers):
             if reference is not None:
                 raise PsychometricsError(f"reference group {reference!r} was named without groups")
             return ()
-        labels = sorted(str(row.group) for row in self.frame.select("group").distinct().collect())
-        if reference is not None and reference not in labels:
+        persons = self.frame.select("group", "learner_key").distinct().groupBy("group").count().collect()
+        sizes = {str(row["group"]): row["count"] for row in persons}
+        labels = sorted(sizes)
+        if reference is None:
+            reference = max(labels, key=sizes.__getitem__)
+        if reference not in labels:
             raise PsychometricsError(f"no person is in the reference group {reference!r}; groups: {', '.join(labels)}")
-        return tuple(sorted(labels, key=lambda label: reference is not None and label != reference))
+        return tuple(sorted(labels, key=lambda label: label != reference))
 
     def lay_out(self, layout: Layout) -> Rows:
         self.shards = self._shards(_Builder(layout, self.item_ids, self.categories, self.names))

@@ -44,7 +44,7 @@ def fit_on_spark(
 
     Args:
         frame: columns learner_key, item_id and score, and with groups `group`, which is constant within a learner.
-        reference: label of the reference group, or None for the first in sorted order.
+        reference: label of the reference group. None: the largest group, as in `fit_em`.
         report: called with a sentence on where sums are computed.
         then: called with the answers and their fit, before executors release the answers.
         max_scores: maximum scores of the items that are scored above 1.

@@ -550,7 +550,8 @@ def fit(
     groups
         N labels, one per person. Items are equal across groups; each group has its own mean and SD of θ.
     reference
-        The group whose θ has mean 0 and SD 1. None: the first in sorted order.
+        The group whose θ has mean 0 and SD 1. None: the largest group, counted by persons with a response; of equally
+        large groups the first in sorted order.
     anchors
         Items that keep their parameters, as a fit or as `ItemParameters`. All other items come out on their scale.
     priors

@@ -494,7 +494,8 @@ def find_dif(
     model
         A model for all items, or item → model. None: "2pl", or "gpcm" if items have more than two scores.
     reference
-        The group with which the other groups are compared. None: the largest.
+        The group with which the other groups are compared. None: the largest group, counted by persons with a response;
+        of equally large groups the first in sorted order, as in `fit`.
 
     Returns
     -------

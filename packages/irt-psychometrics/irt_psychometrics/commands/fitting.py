@@ -186,8 +186,7 @@ def fit(
     anchors
         Items that keep their parameters. The latent mean and SD are then estimated.
     groups
-        A label for each person. Each group has its own mean and SD; the first in sorted order defines the origin of the
-        scale.
+        A label for each person. Each group has its own mean and SD; the largest defines the origin of the scale.
     latent
         The distribution of θ: "normal", "histogram" or "auto". "auto" needs one population without anchors.
 

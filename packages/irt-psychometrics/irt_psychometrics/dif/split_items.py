@@ -147,6 +147,7 @@ class Groups:
                 categories=None if responses.categories is None else responses.categories[item],
             ),
             groups=[f"{g:09d}" for g in self.member],
+            reference=f"{0:09d}",
             model=[self.models[j] for j in item],
             latent=self.latent,
             threads=self.threads,

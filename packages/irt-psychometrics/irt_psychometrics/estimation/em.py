@@ -154,7 +154,8 @@ def fit_em(
         n_persons labels, one per person. Items are equal across groups. Each group has its own latent mean and SD. The
         model fixes mean and SD of the reference group (without anchors).
     reference
-        The label of the reference group. None: the first in sorted order.
+        The label of the reference group. None: the group with the most persons who answered an item; of equally large
+        groups the first in sorted order.
     weights
         Shape (n_persons,), ≥ 0, the number of persons with the same answers that each person represents. The result is
         the same as with the rows of each person repeated this many times.

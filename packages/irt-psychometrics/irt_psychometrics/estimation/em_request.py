@@ -76,9 +76,10 @@ class Persons:
         if len(groups) != N:
             raise PsychometricsError(f"groups must be {N} labels, one per person; got {len(groups)}")
         labels, group = np.unique(np.array([str(label) for label in groups], dtype=object), return_inverse=True)
-        if reference is None:
-            return cls(tuple(labels), group.astype(np.int64), weight)
-        if reference not in labels:
+        if reference is None and N:
+            answered = np.bincount(responses.person, minlength=N) > 0
+            reference = labels[np.bincount(group, weight * answered).argmax()]
+        if reference is not None and reference not in labels:
             raise PsychometricsError(
                 f"no person is in the reference group {reference!r}; groups: {some_of(list(labels))}"
             )

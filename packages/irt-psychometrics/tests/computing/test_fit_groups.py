@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import irt_psychometrics as irt
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Population
@@ -116,3 +117,18 @@ def test_anchors_cost_no_degrees_of_freedom():
     assert form_fit(responses, replace(free, populations=moved))[0].df == form_fit(responses, free)[0].df
     # estimation shrinks the residuals of a free item, so a given residual has a larger z
     assert abs(item_fit(responses, held).infit_z[0]) < abs(item_fit(responses, free).infit_z[0])
+
+
+@pytest.mark.parametrize(("sizes", "reference"), [((200, 400), "b"), ((300, 300), "a")])
+def test_largest_group_is_the_reference_of_a_fit_and_of_dif(sizes: tuple[int, int], reference: str) -> None:
+    """Of equally large groups the first by name is it. Persons without a response do not count."""
+    rng = np.random.default_rng(5)
+    items = irt.ItemParameters.from_frame(
+        {"item": [f"q{j}" for j in range(8)], "a": [1.2] * 8, "b": rng.normal(size=8)}
+    )
+    answers = irt.simulate_responses(items, rng.normal(size=600), random_state=5)
+    x, groups = replace(answers, n_persons=1000), ["a"] * sizes[0] + ["b"] * sizes[1] + ["ab"[reference == "a"]] * 400
+    fit = irt.fit(x, groups=groups)
+    assert fit.calibration.populations[0].name == reference
+    assert fit.calibration.populations[0].mean == 0.0
+    assert irt.find_dif(x, groups).reference == reference
