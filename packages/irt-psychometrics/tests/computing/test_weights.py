@@ -193,7 +193,8 @@ def test_errors_with_sampling_weights_match_the_sandwich_by_brute_force() -> Non
     x = answers(5, persons=600, items=5)
     group = np.arange(600) % 2
     weights = np.random.default_rng(6).choice([1.0, 4.0], 600)
-    fit = fit_em(Responses.from_wide(x), groups=[str(g) for g in group], sampling_weights=weights, tolerance=1e-9)
+    groups = [str(g) for g in group]
+    fit = fit_em(Responses.from_wide(x), groups=groups, reference="0", sampling_weights=weights, tolerance=1e-9)
     second = fit.populations[1]
     at = np.r_[np.stack([fit.a, fit.d], axis=1).ravel(), second.mean, np.log(second.sd)]
     logliks = person_logliks(x, logistic, lambda at: np.stack([normal(0, 0), normal(*at[10:])])[group])
