@@ -119,10 +119,12 @@ class ScaleLink(Result):
 
     @property
     def slope(self) -> float:
+        """Slope of θ_old = slope·θ_new + intercept."""
         return self.linking.slope
 
     @property
     def intercept(self) -> float:
+        """Intercept of θ_old = slope·θ_new + intercept."""
         return self.linking.intercept
 
     def joint_cov(self, new: ItemParameters, old: ItemParameters) -> Floats:
@@ -458,6 +460,17 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
     -----
     Each item gets a joint Wald test of both parameters. The errors include the errors of the linking and the variation
     between calibrations of items that did not move.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+    >>> now = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": [*b[:8], 0.5]})
+    >>> theta = [0.004 * k for k in range(-500, 501)]
+    >>> old, new = (irt.fit(irt.simulate_responses(i, theta, random_state=k)) for k, i in enumerate((bank, now)))
+    >>> irt.find_drift(new, old, anchors=names[:8]).flagged
+    ('q8',)
     """
     linked = _link_fits(new, old, anchors, "stocking-lord", symmetric=False)
     for note in linked.linking.warnings:
@@ -517,6 +530,15 @@ def find_dif(
     ----------
     Lord, F. M. (1980). Applications of item response theory to practical testing problems. Erlbaum.
     Holland, P. W. & Thayer, D. T. (1988). Differential item performance and the Mantel-Haenszel procedure.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> names, b = [f"q{k}" for k in range(6)], [-1.0, -0.5, 0.0, 0.2, 0.6, 1.0]
+    >>> items = irt.ItemParameters.from_frame({"item": names, "a": [1.2] * 6, "b": b})
+    >>> x = irt.simulate_responses(items, [0.005 * k for k in range(-300, 300)] * 2, random_state=3)
+    >>> irt.find_dif(x, ["a"] * 600 + ["b"] * 600).reference
+    'a'
     """
     require_responses(x, "find_dif")
     values = [None if label is None or label != label else str(label) for label in groups]

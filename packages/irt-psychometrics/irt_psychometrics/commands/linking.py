@@ -138,7 +138,7 @@ def link(
         warnings.append(f"{lacking} has no errors (a_se, b_se), so items are not weighted")
     for table in (new, old) if weighted else ():
         if {*used} & {*table.cov_ab_assumed}:
-            warnings.append(f"{table.path} has no covariances (cov_ab): those that the model implies are assumed")
+            warnings.append(f"{table.path} has no covariances (cov_ab): the model's covariances are assumed")
     return TableLink(slope, intercept, method, symmetric, rmse, used, unusable | dropped, tuple(warnings))
 
 

@@ -31,8 +31,7 @@ class ParameterTable(ItemParameters):
 
     Attributes:
         path: the file.
-        may_be_graded: items whose parameters may be those of a graded response model, because the table does not name
-            the model.
+        may_be_graded: items that may follow a graded response model, because the table does not name the model.
         without: items of the table without parameters, such as items that a fit could not estimate.
         mean, sd: mean and SD of θ in the fitted population, on the table's scale; 0 and 1 if the file does not contain
             them.
@@ -72,7 +71,7 @@ class ParameterTable(ItemParameters):
         return MaxScores(of, {"*": MAX_SCORE} if self.others else {})
 
     def with_errors(self, item_ids: Sequence[str], *, known: bool) -> ItemParameters:
-        """Select items, with the errors of the table if `known`, or with those of a calibration of 500 persons."""
+        """Select items, with the errors of the table if `known`, or with the errors of a calibration of 500 persons."""
         some = replace(self.select(item_ids), further_cov=None)
         if known:
             return some

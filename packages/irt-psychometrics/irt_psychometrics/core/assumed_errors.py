@@ -1,4 +1,4 @@
-"""Assumed errors of items whose source states none, and assumed covariances if it states errors alone."""
+"""Assumed errors of items without stated errors, and assumed covariances of items without stated covariances."""
 
 from collections.abc import Sequence
 
@@ -49,7 +49,7 @@ def assumed_errors(
 def assumed_covariances(a: Floats, b: Floats, c: Floats, scored: Sequence[OtherItems], errors: Floats) -> Floats:
     """Compute covariances of K items' parameters from their standard errors and the model's information.
 
-    The correlations are those of the inverse of E[Σₖ ∂Pₖ ∂Pₖᵀ / Pₖ] for persons θ ~ N(0, 1), the expected information
+    The correlations follow from the inverse of E[Σₖ ∂Pₖ ∂Pₖᵀ / Pₖ] for persons θ ~ N(0, 1), the expected information
     with θ known (Lord 1980, ch. 12), over the parameters that were estimated.
 
     Parameters
@@ -59,7 +59,7 @@ def assumed_covariances(a: Floats, b: Floats, c: Floats, scored: Sequence[OtherI
     scored
         The items of other models among the K.
     errors
-        Shape (K, 2 + M), standard errors of a, b and the further parameters (logit c, or those of an item's scores). A
+        Shape (K, 2 + M), standard errors of a, b and the further parameters (logit c, or parameters of scores). A
         parameter with the error 0 or NaN is held.
 
     Returns
@@ -77,7 +77,7 @@ def assumed_covariances(a: Floats, b: Floats, c: Floats, scored: Sequence[OtherI
 
 
 def _correlation(information: Floats) -> Floats:
-    """Return the correlations in the inverse of an information matrix; none if the matrix has no inverse."""
+    """Return the correlations in the inverse of an information matrix, or 0 if the matrix is singular."""
     unit = np.eye(len(information))
     size = np.sqrt(information.diagonal())
     if not (size > 0).all():

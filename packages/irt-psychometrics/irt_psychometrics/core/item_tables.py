@@ -2,8 +2,8 @@
 
 A table has a row for each item. Its columns are the item's name, `a`, `b` and `c` in the metric D = 1 (or of the column
 `D`), for scored items `max_score` and `t0`, `t1`, …, standard errors such as `a_se` and `t1_se`, and covariances within
-an item such as `cov_ab`, `cov_ac` and `cov_t1t2`. A column `model` has the model of a scored item. The columns of other
-programs are those of `program_forms`. Parameters and errors are on the scale on which people read them: c, not logit c.
+an item such as `cov_ab`, `cov_ac` and `cov_t1t2`. A column `model` has the model of a scored item. `program_forms` has
+the columns of other programs. Parameters and errors are on the scale on which people read them: c, not logit c.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ class ItemValues:
         cov: shape (J, 2, 2), covariance of (a, b); a covariance that is not stated is NaN.
         further_cov: as in `ItemParameters`; also 0 if the errors of further parameters are unknown.
         others: the scored items.
-        may_be_graded: items whose parameters may be those of a graded response model, because the table does not name
-            the model.
+        may_be_graded: items that may follow a graded response model, because the table does not name the model.
     """
 
     item_ids: tuple[str, ...]
@@ -115,13 +114,13 @@ def further_names(t: Iterable[str], c: float) -> list[str]:
 
 
 def _held(t: Iterable[str]) -> set[str]:
-    """Return the parameters of scores that are 0 by definition, and those of scores that an item does not have."""
+    """Return the parameters of scores that are 0 by definition, or that an item does not have."""
     has = [*t]
     return set(T) - {*has[1:-1]} if has else set()
 
 
 def _by_logit(names: Sequence[str], every: Sequence[str], c: float) -> Floats:
-    """Return the factors by which covariances on the scale of c exceed those of logit c, shape (M, 2 + M)."""
+    """Return the factors by which covariances on the scale of c exceed the covariances of logit c, shape (M, 2 + M)."""
     factor = c * (1 - c)
     rows, columns = ([factor if name == "c" else 1.0 for name in some] for some in (names, every))
     return np.outer(rows, columns)
@@ -131,7 +130,7 @@ def _by_logit(names: Sequence[str], every: Sequence[str], c: float) -> Floats:
 
 
 def item_column(columns: Sequence[str]) -> str:
-    """Return the column with the items' names; "item" if there is none."""
+    """Return the column with the items' names; "item" by default."""
     return next((name for name in ITEM_NAMES if name in columns), "item")
 
 
@@ -229,7 +228,7 @@ def _converted(sound: Mapping[str, float], model: str, in_form: bool, metric_d: 
     """Return an item's parameters, errors and covariances under our names with D = 1; empty if it has no parameters."""
     if not in_form and not {"a", "b"} & sound.keys():
         return {}
-    if sound.get("STATUS", 1.0) < 1:  # Winsteps has no estimate, or one of an item that all solved or none did
+    if sound.get("STATUS", 1.0) < 1:  # not estimated, or an item that all or no persons solved
         return {}
     if sound.get("SCORE", 0.0) > sound.get("COUNT", math.inf):
         raise PsychometricsError("it has scores above 1, and an IFILE of Winsteps has no steps")

@@ -35,9 +35,18 @@ WHOLE_SLOPE = "a·m"
 class ItemRow:
     """The parameters of one item; errors are None if they are not known.
 
-    Attributes:
-        cov_ab: covariance of a and b.
-        further: the parameters that the item's model adds to a, b and c, by name; the error of `u` is `u_se`.
+    Attributes
+    ----------
+    cov_ab
+        Covariance of a and b.
+    further
+        The parameters that the item's model adds to a, b and c, by name; the error of `u` is `u_se`.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.items import ItemRow
+    >>> str(ItemRow(1.5, 0.2, a_se=0.1, b_se=0.08))
+    'a = 1.50 ± 0.10, b = 0.20 ± 0.08'
     """
 
     a: float
@@ -60,7 +69,7 @@ class ItemRow:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
-        """Read an item from a row with its attributes' names, each with the prefix `before`; errors may be absent."""
+        """Read an item from a row with the attributes' names, each with the prefix `before`; errors may be absent."""
         a, b, c = row[before + "a"], row[before + "b"], row.get(before + "c") or 0.0
         errors = (row.get(before + name) for name in ("a_se", "b_se", "cov_ab", "c_se"))
         further = row.get(before + "further") or {}
@@ -73,9 +82,18 @@ class ItemRow:
         return cls.from_row(row, before) if known else None
 
     def columns(self, form: ProgramForm, metric_d: float = 1.0) -> dict[str, float]:
-        """The item's columns in this program's form with D = `metric_d`, and the errors that are known.
+        """Return the item's columns in a program's form with D = `metric_d`, and the errors that are known.
 
-        Raises PsychometricsError if the form has no place for the item.
+        Raises
+        ------
+        PsychometricsError
+            If the form has no place for the item.
+
+        Examples
+        --------
+        >>> from irt_psychometrics.items import ItemRow
+        >>> ItemRow(1.7, 0.5).columns("fasttest", metric_d=1.7)
+        {'IRT a': 1.0, 'IRT b': 0.5, 'IRT c': 0.0}
         """
         errors = {name: x for name in ("a_se", "b_se") if (x := getattr(self, name)) is not None}
         own = {"a": self.a, "b": self.b, "c": self.c} | errors | dict(self.further)
@@ -153,6 +171,7 @@ class ItemRow:
 
     @property
     def abc(self) -> tuple[float, float, float]:
+        """a, b and c."""
         return self.a, self.b, self.c
 
     @property
@@ -166,12 +185,12 @@ class ItemRow:
         return self.a_se is not None and self.b_se is not None
 
     def agrees_with(self, other: ItemRow) -> bool:
-        """Whether a and b of `other` both lie in this item's 95 % intervals; False if an error is not known."""
+        """Check whether a and b of `other` lie in this item's 95 % intervals; False if an error is not known."""
         pairs = ((self.a, other.a, self.a_se), (self.b, other.b, self.b_se))
         return all(se is not None and abs(value - own) <= Z95 * se for own, value, se in pairs)
 
     def curve(self, theta: Floats) -> Floats:
-        """P(correct), shape (T,)."""
+        """Compute P(correct) at `theta` (T,), shape (T,)."""
         return self._alone.curve(theta)[:, 0]
 
     def score_probabilities(self, theta: Floats) -> Floats:
@@ -183,7 +202,7 @@ class ItemRow:
         return ItemParameters.from_rows(("",), [self])
 
     def interval(self, theta: Floats) -> tuple[Floats, Floats] | None:
-        """95 % interval of the curve at `theta`, from the errors of a and b. Returns None if they are not known."""
+        """Compute the 95 % interval of the curve at `theta`. Returns None if the errors of a and b are not known."""
         if self.a_se is None or self.b_se is None:
             return None
         off: Any = self.cov_ab or 0.0
@@ -234,7 +253,24 @@ class ItemParameters(Result):
 
     @classmethod
     def from_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
-        """Make the items from a row for each of `item_ids`; the row of an item without parameters is None."""
+        """Make items from a row for each of `item_ids`; the row of an item without parameters is None.
+
+        Returns
+        -------
+        ItemParameters
+            The items in the order of `item_ids`.
+
+        Raises
+        ------
+        PsychometricsError
+            If no model has a row's further parameters.
+
+        Examples
+        --------
+        >>> from irt_psychometrics.items import ItemParameters, ItemRow
+        >>> ItemParameters.from_rows(["q1", "q2"], [ItemRow(1.5, 0.2), None]).b.tolist()
+        [0.2, nan]
+        """
         known = list(rows)
         found = [(None,) * 6 if row is None else row.with_errors for row in known]
         further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
@@ -265,13 +301,13 @@ class ItemParameters(Result):
         Returns
         -------
         ItemParameters
-            The items in the order of the rows. If an item has errors of a and b, but no cov_ab, covariances are those
-            of the model's information for θ ~ N(0, 1), and `cov_ab_assumed` lists the item.
+            The items in the order of the rows. If an item has errors of a and b, but no cov_ab, covariances follow
+            from the model's information for θ ~ N(0, 1), and `cov_ab_assumed` lists the item.
 
         Warns
         -----
         ItemWarning
-            If scored items may be those of a graded response model, which has the same columns.
+            If scored items may follow a graded response model, which has the same columns.
 
         Raises
         ------
@@ -320,12 +356,12 @@ class ItemParameters(Result):
         Warns
         -----
         ItemWarning
-            If scored items may be those of a graded response model, which has the same columns.
+            If scored items may follow a graded response model, which has the same columns.
 
         Raises
         ------
         PsychometricsError
-            If the columns are not those of the program, if `metric_d` is needed, and as for `from_frame`.
+            If the program has other columns, if `metric_d` is needed, and as for `from_frame`.
 
         Examples
         --------
@@ -398,7 +434,27 @@ class ItemParameters(Result):
     """Difference of two curves (`wabc`) above which it is not small."""
 
     def wabc(self, old: ItemParameters, mean: float, sd: float) -> Floats:
-        """∫ |P(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,); `old` are parameters of the same J items."""
+        """Compute ∫ |P(θ) − P_old(θ)| φ(θ; mean, sd) dθ (Edelen, Stucky & Chandra 2015).
+
+        Parameters
+        ----------
+        old
+            Parameters of the same J items.
+        mean, sd
+            Mean and SD of the persons' θ.
+
+        Returns
+        -------
+        array of shape (J,)
+            Mean difference of both curves, 0 … 1.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> old, new = (irt.ItemParameters.from_frame({"item": ["q1"], "a": [1.5], "b": [b]}) for b in (0.0, 0.3))
+        >>> new.wabc(old, 0.0, 1.0).round(3).tolist()
+        [0.079]
+        """
         return wabc(self, old, mean, sd)
 
     def further_cov_of(self, known: Mapping[int, npt.ArrayLike | None]) -> Floats:
@@ -421,7 +477,7 @@ class ItemParameters(Result):
         return covariances.block_diagonal(self.cov)
 
     def with_assumed_errors(self) -> Self:
-        """Replace all errors of a and b by those of a calibration with 500 persons θ ~ N(0, 1).
+        """Replace all errors of a and b by the errors of a calibration with 500 persons θ ~ N(0, 1).
 
         Returns
         -------
@@ -441,7 +497,7 @@ class ItemParameters(Result):
     def with_assumed_covariances(self) -> Self:
         """Fill unknown covariances within items whose errors of a and b are known.
 
-        The correlations are those of the model's information for persons θ ~ N(0, 1), scaled to the known errors (see
+        The correlations follow from the model's information for persons θ ~ N(0, 1), scaled to the known errors (see
         `assumed_errors.assumed_covariances`). A covariance of 0 would make errors of links and of drift wrong, because
         errors of a and b are correlated unless b is 0.
 
@@ -501,10 +557,12 @@ class ItemParameters(Result):
 
     @property
     def a_se(self) -> Floats:
+        """Standard errors of a, shape (J,)."""
         return np.sqrt(self.cov_of_each[:, 0, 0])
 
     @property
     def b_se(self) -> Floats:
+        """Standard errors of b, shape (J,)."""
         return np.sqrt(self.cov_of_each[:, 1, 1])
 
     @property
@@ -514,10 +572,23 @@ class ItemParameters(Result):
 
     @property
     def curves(self) -> ItemCurves:
+        """The items' curves."""
         return ItemCurves(self.a, self.d, self.c, self.others)
 
     def curve(self, theta: Floats) -> Floats:
-        """P(correct), shape (T, J)."""
+        """Compute P(correct), or the expected share of the maximum score, at `theta` (T,).
+
+        Returns
+        -------
+        array of shape (T, J)
+            Probabilities; NaN for items without parameters.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt, numpy as np
+        >>> irt.ItemParameters.from_frame({"item": ["q1"], "a": [1.5], "b": [0.2]}).curve(np.array([0.2])).tolist()
+        [[0.5]]
+        """
         return self.curves.probability(theta)
 
     def curve_at(self, theta: Floats) -> tuple[Floats, Floats]:
@@ -574,12 +645,36 @@ class ItemParameters(Result):
         return self.a[:, None] * (theta - self.b[:, None])
 
     def places(self, item_ids: Sequence[str]) -> npt.NDArray[np.intp]:
-        """The places of these items. Raises KeyError, which names the item, if one is not among the J items."""
+        """Return the places of these items, shape (K,).
+
+        Raises
+        ------
+        KeyError
+            If an item is not among the J items; it names the item.
+        """
         place = {item: j for j, item in enumerate(self.item_ids)}
         return np.array([place[item] for item in item_ids], dtype=int)
 
     def select(self, item_ids: Sequence[str]) -> ItemParameters:
-        """The items with these ids, in this order. Raises KeyError, which names the item, for an unknown id."""
+        """Select the items with these ids, in this order.
+
+        Returns
+        -------
+        ItemParameters
+            The items, with the covariances between them.
+
+        Raises
+        ------
+        KeyError
+            For an unknown id; it names the item.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [1.5, 0.8], "b": [0.2, -1.0]})
+        >>> items.select(["q2"]).a.tolist()
+        [0.8]
+        """
         j, further = self.places(item_ids), self.further_cov
         own = self.a[j], self.b[j], self.c[j], covariances.select_items(self.cov, j)
         others = select_others(self.others, j, len(self.a))
@@ -587,9 +682,12 @@ class ItemParameters(Result):
         return ItemParameters(tuple(item_ids), *own, own_further, others, self.cov_ab_assumed, self.frame_kind)
 
     def among(self, item_ids: Sequence[str]) -> ItemParameters:
-        """The items `item_ids` in this order; an item that is not among the J items has no parameters.
+        """Arrange the items as `item_ids`; an item that is not among the J items gets no parameters.
 
-        Covariances between items are dropped.
+        Returns
+        -------
+        ItemParameters
+            The items, without covariances between them.
         """
         place = {item: j for j, item in enumerate(self.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
@@ -601,9 +699,12 @@ class ItemParameters(Result):
         return ItemParameters(tuple(item_ids), a, b, c, cov, further_cov, others, *more)
 
     def fill_missing_from(self, other: ItemParameters) -> ItemParameters:
-        """Parameters with gaps filled: items without parameters get the parameters of `other`.
+        """Fill gaps: items without parameters get the parameters of `other`, the same items in the same order.
 
-        `other` are the same items in the same order.
+        Returns
+        -------
+        ItemParameters
+            The items, without covariances between them and without covariances of further parameters.
         """
         known, places = self.curves.known, np.arange(len(self.item_ids))
         a, b, c = (
@@ -635,7 +736,20 @@ class ItemParameters(Result):
         return tables[0], tables[1]
 
     def rescaled(self, slope: float, intercept: float) -> Self:
-        """The same items on θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""
+        """Move the items to θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept.
+
+        Returns
+        -------
+        ItemParameters
+            The same items on the new scale.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1"], "a": [1.5], "b": [0.2]}).rescaled(2.0, 1.0)
+        >>> items.a.tolist(), items.b.tolist()
+        ([0.75], [1.4])
+        """
         by, further = np.tile([1 / slope, slope], len(self.item_ids)), self.further_cov
         return replace(
             self,
@@ -682,7 +796,7 @@ def _read_frame(data: Any, item: str | None, metric_d: float = 1.0, program: Pro
 
 
 def _cells_of(column: Column) -> list[Any]:
-    """Return a column's cells; None for missing ones."""
+    """Return the cells of a column; a missing cell is None."""
     return [None if gone else cell for cell, gone in zip(column.cells, column.missing.tolist(), strict=True)]
 
 
@@ -698,7 +812,7 @@ def _values_at(values: Floats, at: Sequence[int]) -> Floats:
 
 
 def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Floats:
-    """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), for two sets of parameters of the same J items."""
+    """Compute ∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), for two sets of parameters of the same J items."""
     grid = Grid.symmetric()
     theta = mean + sd * grid.nodes
     return np.exp(grid.log_weights()) @ np.abs(new.curve(theta) - old.curve(theta))

@@ -177,6 +177,15 @@ class Calibration(Result):
             `n_correct`).
         further: shape (J, M), the parameters besides a, d and c, in the order of `ItemModel.parameter_names`; NaN for
             parameters that an item does not have. None if no item has such parameters.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> calibration = irt.fit(x, "rasch").calibration
+    >>> irt.Calibration.from_json(calibration.to_json()) == calibration
+    True
     """
 
     item_ids: tuple[str, ...]
@@ -207,7 +216,7 @@ class Calibration(Result):
 
     @classmethod
     def from_stored(cls, kept: Mapping[str, Any]) -> Self:
-        """Make a calibration from its attributes by name.
+        """Make a calibration from stored attributes, by name.
 
         Tuples may be lists, flags texts, and nested records mappings, as in JSON. Arrays must be arrays.
         """
@@ -240,10 +249,12 @@ class Calibration(Result):
 
     @property
     def n_items(self) -> int:
+        """J, the number of items."""
         return len(self.item_ids)
 
     @property
     def n_responses(self) -> int:
+        """Number of responses."""
         return int(self.n.sum())
 
     @property
@@ -290,6 +301,7 @@ class Calibration(Result):
 
     @property
     def curves(self) -> ItemCurves:
+        """The items' curves."""
         return ItemCurves(self.a, self.d, self.c, self._others)
 
     @property
@@ -329,10 +341,12 @@ class Calibration(Result):
 
     @property
     def a_se(self) -> Floats:
+        """Standard errors of a, shape (J,)."""
         return _root(self.cov[:, 0, 0])
 
     @property
     def d_se(self) -> Floats:
+        """Standard errors of d, shape (J,)."""
         return _root(self.cov[:, 1, 1])
 
     @property
@@ -363,6 +377,7 @@ class Calibration(Result):
 
     @property
     def b_se(self) -> Floats:
+        """Standard errors of b by the delta method, shape (J,)."""
         return _root(self.cov_ab[:, 1, 1])
 
     @property
@@ -378,14 +393,22 @@ class Calibration(Result):
 
     @property
     def aic(self) -> float:
+        """Akaike's information criterion, −2 log L + 2 k for k parameters."""
         return 2 * self.convergence.n_parameters - 2 * self.convergence.loglik
 
     @property
     def bic(self) -> float:
+        """Schwarz's information criterion, −2 log L + k log N for k parameters and N persons."""
         return self.convergence.n_parameters * float(np.log(max(self.n_persons, 1))) - 2 * self.convergence.loglik
 
     def select(self, keep: npt.ArrayLike) -> Self:
-        """The same fit with the items of `keep` only, which is a boolean mask (J,) or indices."""
+        """Select items of a fit; `keep` is a boolean mask (J,) or indices.
+
+        Returns
+        -------
+        Calibration
+            The fit with these items only.
+        """
         idx = np.arange(self.n_items)[np.asarray(keep)]
         places = self.places_of_parameters[idx]
         kept = np.concatenate([places[:, :2].ravel(), places[:, 2:][places[:, 2:] >= 0]])
@@ -408,15 +431,24 @@ class Calibration(Result):
         )
 
     def standardised(self, mean: float, sd: float) -> Self:
-        """The same fit on the scale on which the population with this mean and SD has mean 0 and SD 1.
+        """Move a fit to the scale on which the population with this mean and SD has mean 0 and SD 1.
 
-        If slopes are fixed at 1 (Rasch family), only the mean changes.
+        Returns
+        -------
+        Calibration
+            The same fit on this scale. If slopes are fixed at 1 (Rasch family), only the mean changes.
         """
         slope = 1.0 if self.item_model.fixed_slopes else 1 / sd
         return self.rescaled(slope, -slope * mean)
 
     def rescaled(self, slope: float, intercept: float) -> Self:
-        """The same fit on θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope."""
+        """Move a fit to θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope.
+
+        Returns
+        -------
+        Calibration
+            The same fit on the new scale.
+        """
         own = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # ∂(a*, d*)/∂(a, d)
         joint = self.joint_cov
         if joint is not None:

@@ -229,9 +229,8 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
 def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, float]:
     """The inverse of `parameters_of`.
 
-    Raises PsychometricsError if the form has no place for the item: all forms but those of mirt and FastTest have none
-    for c, forms with steps have none for an item that lacks a score, FastTest and Winsteps have none for scored items,
-    and Winsteps has none for slopes.
+    Raises PsychometricsError if the form cannot hold the item: only mirt and FastTest have c, forms with steps need all
+    scores of an item, FastTest and Winsteps have 0/1 items only, and Winsteps has no slopes.
     """
     a, c, log_odds = parameters["a"], parameters.get("c") or 0.0, log_odds_of(parameters)
     low, high = min(log_odds), int(parameters.get("max_score", 1))

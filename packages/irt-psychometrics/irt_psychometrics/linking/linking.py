@@ -158,8 +158,8 @@ def _warnings(n_assumed: int, n_implied: int, share: float, limits: AnchorLimits
     warnings = []
     if n_implied:
         warnings.append(
-            f"{n_implied} anchors have errors in the bank but no covariances (cov_ab): those that the model implies for"
-            " θ ~ N(0, 1) are assumed"
+            f"{n_implied} anchors have errors in the bank but no covariances (cov_ab): the covariances"
+            " that the model implies for θ ~ N(0, 1) are assumed"
         )
     if n_assumed:
         warnings.append(

@@ -121,7 +121,7 @@ def test_anchors_cost_no_degrees_of_freedom():
 
 @pytest.mark.parametrize(("sizes", "reference"), [((200, 400), "b"), ((300, 300), "a")])
 def test_largest_group_is_the_reference_of_a_fit_and_of_dif(sizes: tuple[int, int], reference: str) -> None:
-    """Of equally large groups the first by name is it. Persons without a response do not count."""
+    """The first by name is chosen of equally large groups. Persons without a response do not count."""
     rng = np.random.default_rng(5)
     items = irt.ItemParameters.from_frame(
         {"item": [f"q{j}" for j in range(8)], "a": [1.2] * 8, "b": rng.normal(size=8)}

@@ -1,4 +1,4 @@
-"""Tables of items: what one reader and one writer lose, refuse and assume."""
+"""Tables of items: round trips, refused columns and assumed covariances."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def assert_same_items(found: ItemParameters, expected: ItemParameters) -> None:
     np.testing.assert_allclose(*covs, rtol=1e-11, atol=1e-300)
 
 
-# -- what comes back -----------------------------------------------------------------------------------------------
+# -- round trips --------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -155,7 +155,7 @@ def test_table_of_a_fit_with_held_items_is_read_from_a_file(tmp_path: Path) -> N
     np.testing.assert_array_equal(found.errors_known, [name not in ("q1", "q2") for name in found.item_ids])
 
 
-# -- what is read and refused --------------------------------------------------------------------------------------
+# -- columns and models --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_items_that_may_be_graded_responses_are_reported() -> None:
         ItemParameters.from_frame({"item": ["q1"], "a": [1.0], "b1": [-0.4], "b2": [0.5]})
 
 
-# -- what is assumed -----------------------------------------------------------------------------------------------
+# -- covariances ---------------------------------------------------------------------------------------------------
 
 
 def without_covariances(items: ItemParameters) -> pd.DataFrame:
@@ -209,7 +209,7 @@ def without_covariances(items: ItemParameters) -> pd.DataFrame:
 
 @pytest.mark.parametrize("model", ["2pl", "gpcm"])
 def test_assumed_covariances_are_close_to_those_of_the_fit(model: str) -> None:
-    """Correlations with known θ differ from those of a fit, which estimates θ; with 40 items they differ by < .1."""
+    """Correlations with known θ differ from a fit's, which estimates θ; with 40 items they differ by < .1."""
     own = irt.fit(responses(model, 3, 40), model).calibration.items
     found = ItemParameters.from_frame(without_covariances(own))
     assert found.cov_ab_assumed == own.item_ids
@@ -220,7 +220,7 @@ def test_assumed_covariances_are_close_to_those_of_the_fit(model: str) -> None:
 
 
 def test_assumed_covariances_match_the_inverse_information_of_a_2pl() -> None:
-    """By Lord (1980, ch. 12): the integral of P'²/(PQ) g gᵀ, g = (θ − b, −a), over N(0, 1), on a finer grid."""
+    """The information is Lord's (1980, ch. 12): ∫ P'²/(PQ) g gᵀ, g = (θ − b, −a), over N(0, 1), on a finer grid."""
     a, b, theta = 1.3, 0.8, np.linspace(-8, 8, 4001)
     p = 1 / (1 + np.exp(-a * (theta - b)))
     g = np.stack([theta - b, np.full_like(theta, -a)])
@@ -241,10 +241,10 @@ def test_link_and_drift_with_assumed_covariances_warn_and_agree_with_the_stated_
         found = irt.link(new, ItemParameters.from_frame(without_covariances(stated)))
     with pytest.warns(irt.LinkWarning, match="no covariances"):
         drift = irt.find_drift(new, ItemParameters.from_frame(without_covariances(stated)))
-    none = ItemParameters.from_frame(without_covariances(stated).assign(cov_ab=0.0))
+    zero = ItemParameters.from_frame(without_covariances(stated).assign(cov_ab=0.0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", irt.LinkWarning)
-        expected, wrong = irt.link(new, stated), irt.link(new, none)
+        expected, wrong = irt.link(new, stated), irt.link(new, zero)
         changes = irt.find_drift(new, stated)
     apart, apart_without = (abs(x.linking.intercept_se / expected.linking.intercept_se - 1) for x in (found, wrong))
     assert apart < 0.02 < 0.05 < apart_without
