@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from irt_psychometrics.adaptive import AdaptiveTest, simulate
+from irt_psychometrics.adaptive import AdaptiveTest, simulate_tests
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.items import ItemParameters
 
@@ -102,12 +102,13 @@ def main() -> None:
 
     speeds = {
         f"irt_psychometrics, {options.threads} threads": (
-            options.learners / best_time(lambda: simulate(items, test, theta, threads=options.threads)),
-            simulate(items, test, theta).rmse,
+            options.learners
+            / best_time(lambda: simulate_tests(items, test, theta, threads=options.threads, mean=0, sd=1)),
+            simulate_tests(items, test, theta, mean=0, sd=1).rmse,
         ),
         "irt_psychometrics, 1 thread": (
-            options.learners / best_time(lambda: simulate(items, test, theta, threads=1)),
-            simulate(items, test, theta).rmse,
+            options.learners / best_time(lambda: simulate_tests(items, test, theta, threads=1, mean=0, sd=1)),
+            simulate_tests(items, test, theta, mean=0, sd=1).rmse,
         ),
         "NumPy, vectorised": (
             len(few) / best_time(lambda: simulate_with_numpy(a, b, few, options.length, options.block, rng)),

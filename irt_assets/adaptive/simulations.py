@@ -20,7 +20,7 @@ from irt_assets.common.arrays import Floats, Mask, finite
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters
-from irt_psychometrics.adaptive import SimulatedTests, simulate
+from irt_psychometrics.adaptive import SimulatedTests, simulate_tests
 from irt_psychometrics.plots import Chart
 from resources.failures import PermanentFailure
 from resources.postgres.database import records
@@ -124,7 +124,7 @@ def simulate_bank(
     `counts`: times that items were eligible and given in earlier tests. None: there were no tests.
     """
     plan = bank.plan
-    return simulate(
+    return simulate_tests(
         plan.items,
         plan.test,
         simulees.theta,

@@ -228,4 +228,4 @@ def _compile() -> None:
     for movement in (Movement(), Movement(variance=0.01)):
         estimate(made_up, {"item": ItemRow(1.0, 0.0)}, Scale("warm", movement=movement))
     items = ItemParameters.from_rows(["item"], [ItemRow(1.0, 0.0)])
-    SelectionPlan(AdaptiveTest(max_items=1), items).next([], [], seed=0)
+    SelectionPlan(AdaptiveTest(max_items=1), items, mean=0, sd=1).next([], [], random_state=0)

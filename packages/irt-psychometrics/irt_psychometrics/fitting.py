@@ -20,6 +20,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters, ItemRow
 from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import LatentRule
@@ -122,6 +123,11 @@ class ItemTable(Result):
             flags=fit.flags,
             frame_kind=frame_kind,
         )
+
+    @property
+    def parameters(self) -> ItemParameters:
+        """The parameters in this table, without covariances between items."""
+        return ItemParameters.from_frame(self._columns())
 
     def _title(self) -> str:
         return f"{len(self.item_ids):,} items"
@@ -520,7 +526,7 @@ def fit(
     *,
     groups: Sequence[Any] | None = None,
     reference: str | None = None,
-    anchors: Fit | ItemParameters | None = None,
+    anchors: ItemSource | None = None,
     priors: Priors | None = None,
     latent: LatentRule = "normal",
     progress: bool | Progress = False,
@@ -539,7 +545,8 @@ def fit(
     reference
         The group whose θ has mean 0 and SD 1. None: the first in sorted order.
     anchors
-        Items that keep their parameters, as a fit or as `ItemParameters`. All other items come out on their scale.
+        Items that keep their parameters: a `Fit`, a `ScaleLink` (the new fit on the old scale) or `ItemParameters`. All
+        other items come out on their scale.
     priors
         Priors on a, b and c. None: no prior, except on c of a 3PL. `Priors()`: no prior at all.
     latent
@@ -619,7 +626,7 @@ def fit(
     return found
 
 
-def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = None) -> AnchorSet:
+def anchors_from(source: ItemSource, item_ids: Sequence[str] | None = None) -> AnchorSet:
     """The items of a fit, or given parameters, as anchors. Items without parameters or with a ≤ 0 are left out.
 
     If the errors of an item's a and b are unknown, the errors of a calibration with 500 persons are assumed.
@@ -628,7 +635,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
     """
     if isinstance(source, AnchorSet):
         return source
-    items = items_of(source)
+    items = require_items(source, "anchors")
     if item_ids is not None and (lost := [item for item in item_ids if item not in set(items.item_ids)]):
         raise PsychometricsError(f"{some_of(lost)} cannot be an anchor: no parameters have this name")
     chosen = items.item_ids if item_ids is None else tuple(item_ids)
@@ -651,18 +658,6 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
     own = {name: value for name, value in vars(known).items() if name in ItemParameters.__dataclass_fields__}
     k = len(known.item_ids)
     return AnchorSet(**own, scale_id="old", version="", topics=(None,) * k, errors_assumed=assumed)
-
-
-def items_of(source: Fit | ItemParameters) -> ItemParameters:
-    """The item parameters of a fit, or `source` itself. Raises PsychometricsError for another type."""
-    if isinstance(source, Fit):
-        return source.calibration.items
-    if isinstance(source, ItemParameters):
-        return source
-    raise PsychometricsError(
-        f"items must be a Fit or ItemParameters, got {type(source).__name__}; ItemParameters.from_frame reads a data "
-        "frame"
-    )
 
 
 def require_responses(x: Any, caller: str) -> None:

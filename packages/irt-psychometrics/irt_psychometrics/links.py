@@ -17,6 +17,7 @@ from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.covariances import times
 from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, find_calibration, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, ab_by_ad
 from irt_psychometrics.core.options import DEFAULT_MODEL, Method
@@ -28,7 +29,7 @@ from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_psychometrics.dif.wald import severity_of
 from irt_psychometrics.drift.errors import Comparison, Published, repeat_linking
 from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_responses
+from irt_psychometrics.fitting import Fit, anchors_from, require_responses
 from irt_psychometrics.linking.linking import link as link_anchors, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.scoring.form_scores import covariance_of_forms, row_width
@@ -125,8 +126,8 @@ class ScaleLink(Result):
     def intercept(self) -> float:
         return self.linking.intercept
 
-    def joint_cov(self, new: ItemParameters, old: ItemParameters) -> Floats:
-        """Return the covariance of the items of two forms and the constants, for `equate_by_items`.
+    def joint_cov(self, new: ItemSource, old: ItemSource) -> Floats:
+        """Return the covariance of the items of two forms and the constants, as `equate_by_items` uses it.
 
         Errors of origin and unit that the items of a fit share cancel against errors of the constants, so that the
         equivalents are much more precise than the items.
@@ -134,8 +135,8 @@ class ScaleLink(Result):
         Parameters
         ----------
         new, old
-            The forms' items, each selected from its own side of the link (for a fit `fit.calibration.items`, on the
-            fit's own scale).
+            The forms' items: the two fits that were linked, or `ItemParameters` selected from the two sides of the
+            link, each on its own scale.
 
         Returns
         -------
@@ -157,12 +158,12 @@ class ScaleLink(Result):
         >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": rng.normal(size=9)})
         >>> x, y = (irt.fit(irt.simulate_responses(bank, rng.normal(m, 1, 1000), random_state=1)) for m in (0, 0.5))
         >>> found = irt.link(y, x)
-        >>> new, old = y.calibration.items.select(names[2:]), x.calibration.items.select(names[:7])
-        >>> constants = {"slope": found.slope, "intercept": found.intercept}
-        >>> equated = equate_by_items(new, old, **constants, joint_cov=found.joint_cov(new, old))
-        >>> bool((equated.se[1:-1] < 0.2).all())
+        >>> found.joint_cov(y, x).shape
+        (56, 56)
+        >>> bool((equate_by_items(y, x, link=found).se[1:-1] < 0.2).all())
         True
         """
+        new, old = (require_items(side, "ScaleLink.joint_cov") for side in (new, old))
         width = row_width((new, old))
         with_constants = []
         for form, known in ((new, self.errors.with_new), (old, self.errors.with_old)):
@@ -341,7 +342,7 @@ class ItemDif(Result):
 
 def link(
     new: Fit,
-    old: Fit | ItemParameters,
+    old: ItemSource,
     *,
     anchors: Sequence[str] | None = None,
     method: Method = "stocking-lord",
@@ -354,7 +355,7 @@ def link(
     new
         The fit to be placed on the old scale.
     old
-        The fit, or the item parameters, that define the old scale.
+        The fit, the link (its new fit on its old scale), or the item parameters that define the old scale.
     anchors
         Items that may serve as anchors. None: all common items. Anchors that moved relative to the others are dropped.
     method
@@ -375,7 +376,7 @@ def link(
     Raises
     ------
     PsychometricsError
-        If `new` is not a `Fit`, `old` is neither a `Fit` nor `ItemParameters`, or an anchor is repeated or has no old
+        If `new` is not a `Fit`, `old` contains no items, or an anchor is repeated or has no old
         parameters.
     LinkingError
         If fewer than 3 items can serve as anchors, or no line relates their parameters.
@@ -397,12 +398,10 @@ def link(
     return found
 
 
-def _link_fits(
-    new: Fit, old: Fit | ItemParameters, anchors: Sequence[str] | None, method: Method, symmetric: bool
-) -> ScaleLink:
+def _link_fits(new: Fit, old: ItemSource, anchors: Sequence[str] | None, method: Method, symmetric: bool) -> ScaleLink:
     if not isinstance(new, Fit):
         raise PsychometricsError(f"the new side of a link must be a Fit, got {type(new).__name__}")
-    bank, known = items_of(old), set(new.item_ids)
+    bank, known = require_items(old, "link"), set(new.item_ids)
     common = [item for item in (bank.item_ids if anchors is None else anchors) if item in known]
     if not common:
         raise LinkingError(
@@ -433,7 +432,7 @@ def _link_fits(
     return ScaleLink(found, moved, tuple(both), then.a, then.b, now.a, now.b, used, errors, new.frame_kind)
 
 
-def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | None = None) -> ItemDrift:
+def find_drift(new: Fit, old: ItemSource, *, anchors: Sequence[str] | None = None) -> ItemDrift:
     """Find items whose parameters changed between two fits.
 
     Parameters
@@ -441,7 +440,7 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
     new
         The later fit, on any scale.
     old
-        The earlier fit, or the parameters in use, with errors.
+        The earlier fit or link, or the parameters in use, with errors.
     anchors
         Items that put both fits on one scale. None: all common items. Anchors that moved are dropped.
 
@@ -461,7 +460,7 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
     between calibrations of items that did not move.
     """
     linked = _link_fits(new, old, anchors, "stocking-lord", symmetric=False)
-    bank = items_of(old)
+    bank = require_items(old, "find_drift")
     frozen = anchors_from(old, [item for item in linked.item_ids if anchors is None or item in set(anchors)])
     published = Published.from_anchors(frozen)
     rest = [item for item in linked.item_ids if item not in set(frozen.item_ids)]
@@ -470,7 +469,7 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
         others = bank.select(rest)
         own = ItemParameters(others.item_ids, others.a, others.b, others.c, others.cov_of_each, others=others.others)
         published = Published.from_values(own, frozen).then(published)
-    population = old.calibration if isinstance(old, Fit) else None
+    population = find_calibration(old)
     mean, sd = (0.0, 1.0) if population is None else (population.latent_mean, population.latent_sd)
     comparison = Comparison.from_linked_fit(new.calibration, linked.linking, frozen, published)
     found = Drift.from_comparison(comparison, mean=mean, sd=sd)

@@ -139,7 +139,10 @@ def test_fit_warns_of_missing_convergence_at_the_iteration_limit() -> None:
         ({"groups": ["a", "b"]}, r"groups must be 800 labels, one per person; got 2"),
         ({"groups": [None] * 800}, r"person 0 \(counted from 0\) has no group"),
         ({"latent": "auto", "groups": ["a", "b"] * 400}, r"latent='auto' is for one model"),
-        ({"anchors": pd.DataFrame()}, r"items must be a Fit or ItemParameters, got DataFrame; .*from_frame"),
+        (
+            {"anchors": pd.DataFrame()},
+            r"anchors needs a Fit, a ScaleLink or ItemParameters, got DataFrame; .*from_frame",
+        ),
     ],
 )
 def test_invalid_requests_are_refused_with_a_reason(options: dict[str, Any], message: str) -> None:

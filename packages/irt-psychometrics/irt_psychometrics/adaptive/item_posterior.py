@@ -35,6 +35,7 @@ from scipy.special import ndtr
 from irt_psychometrics.core import covariances
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.wording import some_of
@@ -78,13 +79,13 @@ class ItemPosterior:
     location: Floats
 
     @classmethod
-    def from_items(cls, items: ItemParameters, shared: Floats | None = None) -> ItemPosterior:
+    def from_items(cls, items: ItemSource, shared: Floats | None = None) -> ItemPosterior:
         """Estimate the distribution over the bank by EM, and the posterior distribution of its items.
 
         Parameters
         ----------
         items
-            The estimates with their errors.
+            The estimates with their errors: a `Fit`, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
         shared
             Shape (J, 2, R), the effects on (a, b) of R independent errors with variance 1 that the items share, as
             `scoring.ParameterErrors.shared_effects`. They are part of the errors of each item, `items.cov` (J, 2, 2).
@@ -100,6 +101,7 @@ class ItemPosterior:
         PsychometricsError
             If items have a ≤ 0 or no finite errors. The message names the items.
         """
+        items = require_items(items, "ItemPosterior.from_items")
         require_curves(items, "the bank")
         with_errors = np.isfinite(items.cov_of_each.sum(axis=(1, 2)))
         if not with_errors.all():

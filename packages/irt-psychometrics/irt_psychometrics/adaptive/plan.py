@@ -5,7 +5,7 @@ A `SelectionPlan` has the tables of a bank and the rules in the form that `kerne
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from irt_psychometrics.adaptive.shadow import ShadowTests, unit_counts
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves
+from irt_psychometrics.core.item_sources import ItemSource, require_items, require_population
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.kernels import cut, runner
 from irt_psychometrics.scoring.form_scores import require_curves
@@ -63,13 +64,14 @@ class Step:
     passes: bool | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class SelectionPlan:
-    """Chooses items of an adaptive test for any number of learners of a population N(mean, sd²).
+    """Chooses items of an adaptive test for any number of persons of a population N(mean, sd²).
 
     Attributes:
         test: the rules.
         items: the J items of the bank, which all have parameters.
+        mean, sd: mean and SD of θ in the population.
         posterior: the posterior of the items, for the method "expected-information". By this method θ, too, is
             estimated by the expected response functions, unless the estimator is "wle".
         nodes: shape (Q,), equally spaced nodes of posteriors; None: 121 nodes on mean ± 6 sd.
@@ -81,12 +83,42 @@ class SelectionPlan:
 
     test: AdaptiveTest
     items: ItemParameters
-    mean: float = 0.0
-    sd: float = 1.0
-    posterior: ItemPosterior | None = field(default=None, kw_only=True)
-    nodes: Floats | None = field(default=None, kw_only=True)
+    mean: float
+    sd: float
+    posterior: ItemPosterior | None
+    nodes: Floats | None
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        test: AdaptiveTest,
+        items: ItemSource,
+        mean: float | None = None,
+        sd: float | None = None,
+        *,
+        group: str | None = None,
+        posterior: ItemPosterior | None = None,
+        nodes: Floats | None = None,
+    ) -> None:
+        """Make the plan of a test.
+
+        Parameters
+        ----------
+        test
+            The rules.
+        items
+            The bank: a `Fit`, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
+        mean, sd
+            Mean and SD of θ in the population. None: mean and SD of the fit, also if its distribution is a histogram;
+            parameters of items contain no population.
+        group
+            The group whose population is meant, for a fit with groups.
+        posterior, nodes
+            As the attributes.
+        """
+        population = require_population(items, "SelectionPlan", mean=mean, sd=sd, group=group)
+        values = (test, require_items(items, "SelectionPlan"), population.mean, population.sd, posterior, nodes)
+        for own, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, own.name, value)
         require_curves(self.items, "the bank of the test")
         if self.test.method == "expected-information" and self.posterior is None:
             raise PsychometricsError("the method expected-information needs the posterior of the items")
@@ -275,25 +307,25 @@ class SelectionPlan:
             found = self.test.max_exposure * eligible / given * (allowed / given) ** _FEEDBACK
         return np.where(given > 0, np.minimum(found, 1.0), 1.0)
 
-    def draw_ineligible(self, probability: Floats, seed: int) -> dict[str, list[float]]:
+    def draw_ineligible(self, probability: Floats, random_state: int) -> dict[str, list[float]]:
         """Draw the items that are not eligible in a test, in the form that `next` takes as `eligible`.
 
         `probability` (S, J) is the result of `eligibility`. Items that are eligible in all intervals of θ are left out.
         """
-        drawn = np.random.default_rng(seed).random(probability.shape) < probability
+        drawn = np.random.default_rng(random_state).random(probability.shape) < probability
         return {item: drawn[:, j].astype(float).tolist() for item, j in self.places.items() if not drawn[:, j].all()}
 
-    def unscored_places(self, seed: int) -> tuple[int, ...]:
+    def unscored_places(self, random_state: int) -> tuple[int, ...]:
         """The positions, from 1, of the unscored items among all items of a test."""
         among = np.arange(self.test.max_items + self.test.unscored) + 1
-        return tuple(sorted(np.random.default_rng(seed).permutation(among)[: self.test.unscored].tolist()))
+        return tuple(sorted(np.random.default_rng(random_state).permutation(among)[: self.test.unscored].tolist()))
 
     def next(
         self,
         answered: Sequence[str],
         scores: Sequence[int],
         *,
-        seed: int,
+        random_state: int,
         start: tuple[float, float] | None = None,
         score_from_start: bool = False,
         excluded: Collection[str] = (),
@@ -307,7 +339,7 @@ class SelectionPlan:
             The scored items that were given so far, in order.
         scores
             The score of each answer.
-        seed
+        random_state
             A number from 0 on by which random choices of this test are made.
         start
             Mean and SD of the prior by which items are chosen; None: the population.
@@ -334,10 +366,10 @@ class SelectionPlan:
         >>> import irt_psychometrics as irt
         >>> from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
         >>> items = irt.ItemParameters.from_frame({"item": ["easy", "hard"], "a": [1, 1], "b": [-1, 1.5]})
-        >>> plan = SelectionPlan(AdaptiveTest(max_items=2), items)
-        >>> plan.next([], [], seed=1).item
+        >>> plan = SelectionPlan(AdaptiveTest(max_items=2), items, mean=0, sd=1)
+        >>> plan.next([], [], random_state=1).item
         'easy'
-        >>> plan.next(["easy", "hard"], [1, 0], seed=1).stop
+        >>> plan.next(["easy", "hard"], [1, 0], random_state=1).stop
         'max-items'
         """
         unknown = [item for item in answered if item not in self.places]
@@ -366,7 +398,7 @@ class SelectionPlan:
             run,
             self,
             np.zeros(1),
-            np.array([seed], np.uint64),
+            np.array([random_state], np.uint64),
             probability,
             prior=np.array([start or (self.mean, 0.0)]),
             given=given,

@@ -12,6 +12,7 @@ from irt_psychometrics.adaptive.item_posterior import ItemPosterior
 from irt_psychometrics.adaptive.plan import STOPS, Run, SelectionPlan, run
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource
 from irt_psychometrics.core.items import ItemParameters
 
 TRUE_BANKS = 25
@@ -140,18 +141,19 @@ class SimulatedTests:
         }
 
 
-def simulate(
-    items: ItemParameters,
+def simulate_tests(
+    items: ItemSource,
     test: AdaptiveTest,
     theta: npt.ArrayLike | int = 1000,
     *,
     errors: ItemPosterior | None = None,
     truth: ItemParameters | Sequence[ItemParameters] | None = None,
-    mean: float = 0.0,
-    sd: float = 1.0,
+    mean: float | None = None,
+    sd: float | None = None,
+    group: str | None = None,
     known_se: float | None = None,
     counts: tuple[Floats, Floats] | None = None,
-    seed: int = 0,
+    random_state: int = 0,
     threads: int | None = None,
 ) -> SimulatedTests:
     """Simulate an adaptive test.
@@ -161,11 +163,12 @@ def simulate(
     Parameters
     ----------
     items
-        The J items of the bank, as they are known.
+        The J items of the bank, as they are known: a `Fit`, a `ScaleLink` (the new fit on the old scale), or
+        `ItemParameters`.
     test
         The rules of the test.
     theta
-        Shape (N,), true abilities, or the number of learners to draw from the population.
+        Shape (N,), true abilities, or the number of persons to draw from the population.
     errors
         The posterior of the items, from which true parameters are drawn. Draws from the normal distribution around the
         estimates would hide that the chosen items are those with favourable errors.
@@ -173,12 +176,15 @@ def simulate(
         True parameters of the same J items, or several such banks, each for an equal part of the tests; None: drawn
         from `errors`, or without these the parameters of `items`.
     mean, sd
-        Mean and SD of the population, sd > 0.
+        Mean and SD of the population, sd > 0. None: mean and SD of the fit, also if its distribution is a histogram;
+        parameters of items contain no population.
+    group
+        The group whose population is meant, for a fit with groups.
     known_se
         Standard error of an estimate of θ from before the test, by which the first items are chosen; None: not used.
     counts
         Times that items were eligible and given in earlier tests, shape (S, J) each; None: there were no tests.
-    seed
+    random_state
         Seed of the random numbers.
     threads
         Number of threads; None: all processors. The result does not depend on it.
@@ -196,27 +202,27 @@ def simulate(
     Examples
     --------
     >>> import irt_psychometrics as irt
-    >>> from irt_psychometrics.adaptive import AdaptiveTest, simulate
+    >>> from irt_psychometrics.adaptive import AdaptiveTest, simulate_tests
     >>> items = irt.ItemParameters.from_frame({"item": list("abc"), "a": [1, 2, 1], "b": [-1, 0, 1]})
-    >>> tests = simulate(items, AdaptiveTest(max_items=2), [0.0, 1.0])
+    >>> tests = simulate_tests(items, AdaptiveTest(max_items=2), [0.0, 1.0], mean=0, sd=1)
     >>> tests.exposure.tolist()[1], tests.length.tolist()
     (1.0, [2, 2])
     """
-    plan = SelectionPlan(test, items, mean, sd, posterior=errors)
-    rng = np.random.default_rng(seed)
+    plan = SelectionPlan(test, items, mean, sd, group=group, posterior=errors)
+    mean, sd, rng = plan.mean, plan.sd, np.random.default_rng(random_state)
     at = mean + sd * rng.standard_normal(theta) if isinstance(theta, int) else np.asarray(theta, dtype=float)
     if at.ndim != 1 or not at.size or not np.isfinite(at).all():
-        raise PsychometricsError("theta must be finite numbers, one for each learner, or a number of learners")
+        raise PsychometricsError("theta must be finite numbers, one for each person, or a number of persons")
     prior = np.zeros((at.size, 2))
     if known_se is not None:
         weight = sd**2 / (sd**2 + known_se**2)
         prior[:, 0] = mean + weight * (at + known_se * rng.standard_normal(at.size) - mean)
         prior[:, 1] = known_se * np.sqrt(weight)
     if truth is None:
-        truth = items if errors is None else errors.draw(min(TRUE_BANKS, at.size), rng)
+        truth = plan.items if errors is None else errors.draw(min(TRUE_BANKS, at.size), rng)
     banks = [truth] if isinstance(truth, ItemParameters) else truth
     seeds = rng.integers(0, 2**63, at.size, dtype=np.uint64)
-    shape = len(test.exposure_cuts) + 1, len(items.item_ids)
+    shape = len(test.exposure_cuts) + 1, len(plan.items.item_ids)
     eligible, given = (np.zeros(shape), np.zeros(shape)) if counts is None else counts
     found: list[Run] = []
     for bank, rows in zip(banks, np.array_split(np.arange(at.size), len(banks)), strict=True):

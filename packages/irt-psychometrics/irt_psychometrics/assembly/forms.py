@@ -15,6 +15,7 @@ from irt_psychometrics.adaptive.declaration import ItemLimit
 from irt_psychometrics.assembly.design import FormDesign
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.linear_programs import Program, Rule
 from irt_psychometrics.core.wording import some_of
@@ -64,13 +65,13 @@ class AssembledForms:
 
 
 def assemble(
-    items: ItemParameters,
+    items: ItemSource,
     design: FormDesign,
     *,
     posterior: ItemPosterior | None = None,
     time_limit: float = 60.0,
     gap: float = 1e-4,
-    seed: int = 0,
+    random_state: int = 0,
 ) -> AssembledForms:
     """Choose the items of forms by mixed integer programming with HiGHS.
 
@@ -82,7 +83,7 @@ def assemble(
     Parameters
     ----------
     items
-        The bank.
+        The bank: a `Fit`, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
     design
         The rules and the objective.
     posterior
@@ -92,7 +93,7 @@ def assemble(
     gap
         The relative distance from the best possible objective at which the search ends; for "target", 0.5 % of the
         target is enough.
-    seed
+    random_state
         Seed of the drawn banks.
 
     Returns
@@ -114,6 +115,7 @@ def assemble(
     assembly. Journal of Educational and Behavioral Statistics, 48.
     van der Linden, W. J. (2005). Linear models for optimal test design. New York: Springer.
     """
+    items = require_items(items, "assemble")
     if design.certainty is not None and posterior is None:
         raise PsychometricsError("certainty needs the posterior of the items: give ItemPosterior.from_items(items)")
     if design.values is None:
@@ -137,7 +139,7 @@ def assemble(
         return x[:binary].reshape(design.forms, width)[:, : len(worth)] > 0.5, sign * value, sign * bound
 
     if posterior is not None and design.certainty is not None:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(random_state)
         drawn, fresh = (_draw_worth(posterior, design, rng) for _ in range(2))
         worth = drawn.mean(axis=0)
         drawn, fresh = _criterion(drawn, design), _criterion(fresh, design)

@@ -102,7 +102,7 @@ def equate(
     internal: bool = True,
     bandwidths: Sequence[float] | None = None,
     bootstrap: int | None = None,
-    seed: int = 0,
+    random_state: int = 0,
 ) -> Equating:
     """Find the old form's equivalent of each raw score of the new form.
 
@@ -131,7 +131,7 @@ def equate(
     bootstrap
         The number of samples for bootstrap standard errors; 0: by the delta method; None: by the delta method, but
         1,000 samples for "equipercentile" and "kernel" if counts are not presmoothed: their shares are far from normal.
-    seed
+    random_state
         The seed of the samples.
 
     Returns
@@ -176,7 +176,7 @@ def equate(
     if method == "identity":
         se = np.zeros(equated.size)
     elif bootstrap:
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(random_state)
         drawn = [plan(*(sample.resampled(random).probability for sample in samples)) for _ in range(bootstrap)]
         se = np.std(drawn, axis=0, ddof=1)
     else:

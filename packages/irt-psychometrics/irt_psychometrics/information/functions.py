@@ -28,6 +28,7 @@ from irt_psychometrics.core import curves
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.significance import q_values
@@ -141,7 +142,37 @@ class Information:
     effects: Effects | None = None
 
     @classmethod
-    def from_parameters(cls, parameters: ItemParameters, theta: npt.ArrayLike, effects: Effects | None = None) -> Self:
+    def from_parameters(cls, parameters: ItemSource, theta: npt.ArrayLike, effects: Effects | None = None) -> Self:
+        """Compute the information of items at `theta`.
+
+        Parameters
+        ----------
+        parameters
+            The items: a `Fit`, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
+        theta
+            Shape (T,), increasing abilities, or one ability.
+        effects
+            Effects of persons in testlets; None: no effects.
+
+        Returns
+        -------
+        Information
+            The information of each item and of the test.
+
+        Raises
+        ------
+        PsychometricsError
+            If `parameters` is none of these.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.information import Information
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [2, 1], "b": [0, 0]})
+        >>> Information.from_parameters(items, 0.0).test.tolist()
+        [1.25]
+        """
+        parameters = require_items(parameters, "Information.from_parameters")
         theta = np.atleast_1d(np.asarray(theta, dtype=float))
         return cls(theta, parameters, item_information(theta, parameters.curves), effects)
 

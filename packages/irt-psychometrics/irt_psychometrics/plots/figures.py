@@ -6,7 +6,7 @@ Bands and bars are 95 % intervals.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, find_calibration, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.models import Calibration
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from irt_psychometrics.linking import Linking
     from irt_psychometrics.scoring import Scores
 
-Items: TypeAlias = Calibration | ItemParameters
 SIZE: dict[str, Any] = {"width": 640, "height": 320}
 NODES = 121
 MAX_CURVES = 8
@@ -44,7 +44,7 @@ ODD: dict[str, Any] = {"colour": "orange", "shape": "triangle", "size": 3.4}
 
 
 def item_curves(
-    fit: Items,
+    fit: ItemSource,
     items: str | Sequence[str],
     *,
     responses: Responses | None = None,
@@ -114,7 +114,9 @@ def _add_observed(chart: Chart, found: Observed, name: str, k: int, colour: str)
     chart.points(found.theta, found.proportion, name=name, titles=titles, **_bars(*found.interval()), **style)
 
 
-def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None) -> Chart:
+def item_information(
+    fit: ItemSource, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None
+) -> Chart:
     """Draw the Fisher information of each item about θ, in 1/θ².
 
     Args:
@@ -140,7 +142,7 @@ def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: n
     return chart
 
 
-def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Picture:  # noqa: PT028 - no test
+def test_information(fit: ItemSource, *, theta: npt.ArrayLike | None = None) -> Picture:  # noqa: PT028 - no test
     """Draw the information of all items together, and the standard error of θ that follows, 1/√information.
 
     The middle 95 % of a calibration's population is grey.
@@ -165,7 +167,7 @@ def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Pictu
         for low, high in _middle(fit, at):
             chart.stretch(low, high)
         charts.append(chart.line(at[y <= top], y[y <= top]))
-    note = " (grey: the middle 95 % of the population)" if isinstance(fit, Calibration) else ""
+    note = " (grey: the middle 95 % of the population)" if find_calibration(fit) else ""
     title = f"{len(known.item_ids)} items measure best at θ = {at[best]:.1f}, with a standard error of {se[best]:.2f}"
     return Picture(title.replace("-", "−") + note, charts, 2)
 
@@ -173,7 +175,7 @@ def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Pictu
 test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it as a test
 
 
-def wright_map(fit: Items, scores: Scores | npt.ArrayLike | None = None) -> Chart:
+def wright_map(fit: ItemSource, scores: Scores | npt.ArrayLike | None = None) -> Chart:
     """Draw persons and items on one scale: a histogram of abilities on the left, items by difficulty on the right.
 
     Args:
@@ -225,7 +227,7 @@ def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[F
     return places, np.array(named, dtype=np.intp)
 
 
-def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None = None) -> Chart:
+def score_distribution(scores: Scores | npt.ArrayLike, fit: ItemSource | None = None) -> Chart:
     """Draw a histogram of abilities.
 
     Args:
@@ -242,9 +244,9 @@ def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None =
     n, _ = np.histogram(theta, edges)
     at = np.linspace(edges[0], edges[-1], NODES)
     expected = np.zeros_like(at)
-    if fit is not None:
-        sizes = np.array([group.n_persons or 1 for group in fit.latent], dtype=float)
-        for share, group in zip(sizes / sizes.sum(), fit.latent, strict=True):
+    if (known := find_calibration(fit)) is not None:
+        sizes = np.array([group.n_persons or 1 for group in known.latent], dtype=float)
+        for share, group in zip(sizes / sizes.sum(), known.latent, strict=True):
             expected += share * np.exp(-0.5 * ((at - group.mean) / group.sd) ** 2) / (group.sd * np.sqrt(2 * np.pi))
         expected *= theta.size * (edges[1] - edges[0])
     top = 1.08 * max(float(n.max()), float(expected.max()))
@@ -252,7 +254,7 @@ def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None =
     described = f"{theta.size} persons: {mean}, SD {theta.std():.2f}"
     chart = Chart(_ends(edges), (0.0, top), THETA, "persons", described, **SIZE)
     chart.boxes(edges[:-1], np.zeros(n.size), edges[1:], n, name="persons", hatched=True)
-    if fit is not None:
+    if known is not None:
         chart.line(at, expected, "black", "population of the fit", dash="dash")
     chart.line([theta.mean()] * 2, chart.y, "orange", mean, dash="dot")
     left_out = _values(scores).size - theta.size
@@ -261,8 +263,8 @@ def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None =
 
 
 def dif_curves(
-    reference: Items,
-    focal: Items,
+    reference: ItemSource,
+    focal: ItemSource,
     item: str,
     *,
     names: tuple[str, str] = ("reference", "focal"),
@@ -316,7 +318,7 @@ def dif_effects(found: Dif, group: str | None = None) -> Chart:
     return _rows(found.wald.item_ids, delta, Z95 * se, kinds, f"Δb, {name} minus {groups[0]}", "not certain")
 
 
-def linking(new: Items, old: Items, constants: Linking) -> Picture:
+def linking(new: ItemSource, old: ItemSource, constants: Linking) -> Picture:
     """Draw b and a of the anchors in two fits against each other, with the line of the linking.
 
     Anchors that were left out are orange crosses with names. Bars are 95 % intervals in both fits.
@@ -328,7 +330,7 @@ def linking(new: Items, old: Items, constants: Linking) -> Picture:
 
     Raises PsychometricsError if the fits have no item with parameters in common.
     """
-    sides = [fit.items if isinstance(fit, Calibration) else fit for fit in (new, old)]
+    sides = [require_items(source, "plots.linking") for source in (new, old)]
     known = [{item for item, ok in zip(of.item_ids, of.curves.known, strict=True) if ok} for of in sides]
     both = [item for item in sides[1].item_ids if item in known[0] & known[1]]
     if not both:
@@ -379,7 +381,7 @@ def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
     return _rows(found.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
 
 
-def item_fit(fit: Items, found: ItemFit) -> Chart:
+def item_fit(fit: ItemSource, found: ItemFit) -> Chart:
     """Draw infit and outfit of each item by its difficulty. Both are near 1 under the model.
 
     Items whose RMSD exceeds its cutoff are orange and have names. One in a thousand items that follow the model exceeds
@@ -391,7 +393,7 @@ def item_fit(fit: Items, found: ItemFit) -> Chart:
 
     Raises PsychometricsError if the numbers of items differ.
     """
-    items = fit.items if isinstance(fit, Calibration) else fit
+    items = require_items(fit, "plots.item_fit")
     if len(items.item_ids) != len(found.infit):
         raise PsychometricsError(f"{len(items.item_ids)} items and fit statistics of {len(found.infit)}: give one fit")
     odd = found.rmsd > found.rmsd_cutoff
@@ -448,9 +450,9 @@ class FitPlots:
         return f"<figures of {self._calibration.n_items} items: {figures}>"
 
 
-def _parameters(fit: Items, wanted: Iterable[str] | None) -> ItemParameters:
+def _parameters(fit: ItemSource, wanted: Iterable[str] | None) -> ItemParameters:
     """Select the wanted items, or all items that have parameters if `wanted` is None."""
-    items = fit.items if isinstance(fit, Calibration) else fit
+    items, calibration = require_items(fit, "a figure"), find_calibration(fit)
     known = dict(zip(items.item_ids, items.curves.known.tolist(), strict=True))
     if wanted is None:
         wanted = [item for item, has in known.items() if has]
@@ -463,18 +465,19 @@ def _parameters(fit: Items, wanted: Iterable[str] | None) -> ItemParameters:
             raise PsychometricsError(f"no such item: {item!r}; the {len(known)} items are {some} …")
         if not known[item]:
             why = ""
-            if isinstance(fit, Calibration):
-                why = "; ".join(flag.explanation for flag in fit.flags[fit.item_ids.index(item)])
+            if calibration is not None:
+                why = "; ".join(flag.explanation for flag in calibration.flags[calibration.item_ids.index(item)])
             raise PsychometricsError(f"item {item} has no parameters, so it has no curve{f': {why}' if why else ''}")
     return items.select(wanted)
 
 
-def _population(fit: Items) -> tuple[float, float]:
-    """Mean and SD of θ in the population; 0 and 1 for items without a calibration."""
-    return (fit.latent_mean, fit.latent_sd) if isinstance(fit, Calibration) else (0.0, 1.0)
+def _population(fit: ItemSource) -> tuple[float, float]:
+    """Mean and SD of θ in the population; 0 and 1 for parameters of items."""
+    known = find_calibration(fit)
+    return (0.0, 1.0) if known is None else (known.latent_mean, known.latent_sd)
 
 
-def _abilities(fit: Items, theta: npt.ArrayLike | None) -> Floats:
+def _abilities(fit: ItemSource, theta: npt.ArrayLike | None) -> Floats:
     if theta is None:
         mean, sd = _population(fit)
         return np.linspace(mean - 4 * sd, mean + 4 * sd, NODES)
@@ -484,15 +487,16 @@ def _abilities(fit: Items, theta: npt.ArrayLike | None) -> Floats:
     return found
 
 
-def _middle(fit: Items, at: Floats) -> list[tuple[float, float]]:
-    """The middle 95 % of a calibration's population, cut to the range of `at`; empty without a calibration."""
-    if not isinstance(fit, Calibration):
+def _middle(fit: ItemSource, at: Floats) -> list[tuple[float, float]]:
+    """The middle 95 % of a fit's population, cut to the range of `at`; empty for parameters of items."""
+    if find_calibration(fit) is None:
         return []
-    low, high = (fit.latent_mean + sign * Z95 * fit.latent_sd for sign in (-1, 1))
+    mean, sd = _population(fit)
+    low, high = (mean + sign * Z95 * sd for sign in (-1, 1))
     return [(max(low, float(at[0])), min(high, float(at[-1])))]
 
 
-def _empirical_curve(fit: Items, responses: Responses | None, item: str) -> Observed | None:
+def _empirical_curve(fit: ItemSource, responses: Responses | None, item: str) -> Observed | None:
     if responses is None:
         return None
     mean, sd = _population(fit)

@@ -16,6 +16,7 @@ from scipy.special import ndtri
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, require_items, require_population
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.results import Result
 from irt_psychometrics.scoring.form_scores import (
@@ -126,12 +127,13 @@ class ScoreTable(Result):
     @classmethod
     def from_items(
         cls,
-        items: ItemParameters,
+        items: ItemSource,
         scale: ScoreScale,
         *,
         theta: Literal["eap", "test-curve"] = "eap",
-        mean: float = 0.0,
-        sd: float = 1.0,
+        mean: float | None = None,
+        sd: float | None = None,
+        group: str | None = None,
         norm_counts: Sequence[float] | None = None,
         mark: float | None = None,
     ) -> ScoreTable:
@@ -140,7 +142,7 @@ class ScoreTable(Result):
         Parameters
         ----------
         items
-            The form's items.
+            The form's items: a `Fit` of the form, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
         scale
             The scale of reported scores, as a line in θ.
         theta
@@ -148,7 +150,9 @@ class ScoreTable(Result):
             where the expected raw score is the raw score, with 1/√information; scores up to the sum of the c and the
             highest continue the line through the two nearest scores (Kolen & Brennan 2014, section 6.5).
         mean, sd
-            The prior of "eap".
+            The prior N(mean, sd²) of "eap". None: the population of the fit; parameters of items contain no population.
+        group
+            The group whose population is the prior of "eap", for a fit with groups.
         norm_counts
             The number of learners of the norm group with each raw score 0 … K.
         mark
@@ -157,22 +161,26 @@ class ScoreTable(Result):
         Raises
         ------
         PsychometricsError
-            For items without parameters, and for counts of other scores than 0 … K.
+            For items without parameters, if "eap" has no prior, and for counts of other scores than 0 … K.
 
         References
         ----------
         Thissen, D., Pommerich, M., Billeaud, K. & Williams, V. S. L. (1995). Item response theory for scores on tests
         including polytomous items with ordered responses. Applied Psychological Measurement, 19, 39-49.
         """
-        require_curves(items, "the form")
+        form = require_items(items, "ScoreTable.from_items")
+        require_curves(form, "the form")
         notes: tuple[str, ...] = ()
         if theta == "eap":
-            found = sum_score_table(items.a, items.d, items.c, others=items.others, mean=mean, sd=sd)
+            prior = require_population(items, 'ScoreTable.from_items by "eap"', mean=mean, sd=sd, group=group)
+            found = sum_score_table(form.curves, prior)
             at, se = found.theta, found.se
-        else:
-            at, se = _by_test_curve(items)
-            outside = np.setdiff1d(np.arange(at.size), _inside(items)).tolist()
+        elif theta == "test-curve":
+            at, se = _by_test_curve(form)
+            outside = np.setdiff1d(np.arange(at.size), _inside(form)).tolist()
             notes = (f"Raw scores {outside} have no θ on the test curve, and continue the line of the two nearest.",)
+        else:
+            raise PsychometricsError(f'theta must be "eap" or "test-curve", got {theta!r}')
         return cls.from_values(at, se, scale, norm_counts=norm_counts, mark=mark, notes=notes)
 
     @classmethod

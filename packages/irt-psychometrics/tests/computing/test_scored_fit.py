@@ -18,6 +18,7 @@ from scipy.stats import binom, norm
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
+from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
@@ -365,7 +366,7 @@ def test_perfect_patterns_have_infinite_ml_and_empty_patterns_have_the_prior():
 
 
 def test_sum_score_table_matches_the_enumeration_of_patterns():
-    found = sum_score_table(A, D, C, others=OTHERS, mean=MEAN, sd=SD)
+    found = sum_score_table(ItemCurves(A, D, C, OTHERS), Population.normal(MEAN, SD))
     unit = Grid.symmetric()
     theta, weights = MEAN + SD * unit.nodes, np.exp(unit.log_weights())
     joint = np.zeros((MAX_SCORES.sum() + 1, theta.size))

@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap, eap_by, score
@@ -245,7 +246,7 @@ LIKELIHOOD = np.prod(np.where(PATTERNS[:, None, :] == 1, P, 1 - P), axis=2)
 
 
 def test_sum_score_table_matches_the_enumeration_of_patterns():
-    table = sum_score_table(SUM_A, SUM_D, SUM_C)
+    table = sum_score_table(ItemCurves(SUM_A, SUM_D, SUM_C), Population.normal(0, 1))
     for k in range(6):
         weight = LIKELIHOOD[PATTERNS.sum(1) == k].sum(0) * WEIGHTS
         mean = weight @ THETA / weight.sum()
@@ -267,14 +268,14 @@ def test_expected_proportions_match_the_enumeration_of_patterns():
 def test_sum_score_table_of_two_hundred_items_is_accurate():
     rng = np.random.default_rng(1)
     a, d = rng.uniform(0.5, 2.5, 200), rng.normal(0, 1.5, 200)
-    table = sum_score_table(a, d, np.zeros(200))
+    table = sum_score_table(ItemCurves(a, d, np.zeros(200)), Population.normal(0, 1))
     assert table.probability.sum() == pytest.approx(1, abs=1e-12)
     assert np.all(np.diff(table.theta) > 0)
 
 
 def test_items_without_parameters_are_refused_with_their_position():
     with pytest.raises(ValueError, match=r"positions \[1\]"):
-        sum_score_table(np.array([1.0, np.nan]), np.zeros(2), np.zeros(2))
+        sum_score_table(ItemCurves(np.array([1.0, np.nan]), np.zeros(2), np.zeros(2)), Population.normal(0, 1))
 
 
 def test_reliability_matches_the_squared_correlation_with_true_abilities():
