@@ -67,3 +67,39 @@ def test_every_exported_name_exists_and_is_listed_once() -> None:
 def test_library_imports_only_declared_dependencies() -> None:
     allowed = {*sys.stdlib_module_names, "irt_psychometrics", *NEEDED, *OF_THE_CALLER}
     assert [one for one in imports(LIBRARY) if one[1].partition(".")[0] not in allowed] == []
+
+
+OF_A_POPULATION = {
+    "Abilities.normal", "Classification.from_items", "Curves.from_items", "Observed.by_ability", "ScoreTable.from_items",
+    "SelectionPlan", "equate_by_items", "estimate_abilities", "simulate_tests",
+}  # fmt: skip
+"""Functions of the library with a mean and an SD of θ."""
+
+
+POPULATIONS = {("mu", "sigma"), ("mean", "sd"), ("latent_mean", "latent_sd")}
+"""Attributes with the population: of a scale, of records that copied them, and of a fit."""
+
+
+def calls_of_a_population(path: Path) -> Iterator[tuple[str, str, tuple[str | None, str | None]]]:
+    """Yield place, function and the last names of mean and SD of each call in a file, also by `partial`."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        by_partial = bool(node.args) and ast.unparse(node.func) == "partial"
+        function = ast.unparse(node.args[0] if by_partial else node.func)
+        if function in OF_A_POPULATION:
+            given = dict(zip(("mean", "sd"), node.args[-2:], strict=False)) if len(node.args) >= 2 else {}
+            given |= {word.arg: word.value for word in node.keywords if word.arg}
+            names = [getattr(given.get(word), "attr", None) for word in ("mean", "sd")]
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", function, (names[0], names[1])
+
+
+def test_platform_passes_the_population_to_each_function_that_needs_it() -> None:
+    """The scale's N(μ₀, σ₀²), or the population of a fit; numbers in a call would be right for some scales only."""
+    paths = [path for folder in ("irt_assets", "jobs", "services") for path in sorted((ROOT / folder).rglob("*.py"))]
+    calls = [call for path in paths for call in calls_of_a_population(path)]
+    assert [call for call in calls if call[2] not in POPULATIONS] == []
+    assert len(calls) > 10
+    assert {"Classification.from_items", "ScoreTable.from_items", "SelectionPlan", "equate_by_items"} <= {
+        function for _, function, _ in calls
+    }

@@ -120,7 +120,7 @@ def equate_by_items(
         raise PsychometricsError(f"no such method: {method!r}; there are {', '.join(get_args(ItemMethod))}")
     if not slope > 0 or not 0 <= weight <= 1:
         raise PsychometricsError(f"slope {slope:g} must be above 0, and weight {weight:g} from 0 to 1")
-    forms = tuple(require_items(source, "equate_by_items") for source in (new, old))
+    forms = require_items(new, "equate_by_items"), require_items(old, "equate_by_items")
     for form, name in zip(forms, ("the new form", "the old form"), strict=True):
         require_curves(form, name)
     if link is not None:
