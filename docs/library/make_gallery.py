@@ -22,7 +22,7 @@ from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.itemfit import item_fit
 from irt_psychometrics.linking import AnchorSet, link
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 
 FOLDER = Path(__file__).parent
 SEED = 20
@@ -181,7 +181,9 @@ def _results() -> dict[str, Any]:
         x.categories,
     )
     groups = ["first sample"] * x.n_persons + ["second sample"] * y.n_persons
-    scores = score(x, fit.a, fit.d, fit.c, others=fit.curves.others, mean=fit.latent_mean, sd=fit.latent_sd)
+    scores = estimate_abilities(
+        x, fit.a, fit.d, fit.c, others=fit.curves.others, mean=fit.latent_mean, sd=fit.latent_sd
+    )
     return {
         "plots": plots,
         "item_fit": item_fit,

@@ -70,9 +70,9 @@ def test_library_imports_only_declared_dependencies() -> None:
 
 
 OF_A_POPULATION = {
-    "Abilities.normal", "Classification.from_items", "Curves.from_items", "Observed.by_ability", "ScoreTable.from_items",
-    "SelectionPlan", "equate_by_items", "estimate_abilities", "simulate_tests",
-}  # fmt: skip
+    *("Abilities.normal", "Classification.from_items", "Curves.from_items", "Observed.by_ability"),
+    *("ScoreTable.from_items", "SelectionPlan", "equate_by_items", "estimate_abilities", "simulate_tests"),
+}
 """Functions of the library with a mean and an SD of θ."""
 
 

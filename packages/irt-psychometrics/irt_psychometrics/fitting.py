@@ -31,7 +31,7 @@ from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.estimation.optimizer import Progress, report_progress
-from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
+from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, estimate_abilities
 from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability_of
 
 if TYPE_CHECKING:
@@ -485,7 +485,7 @@ class Fit(Result):
             return eap_by(x, Curves.from_items(items, population=population))
         try:
             a, d, c, others = items.a, items.d, items.c, items.others
-            return score(x, a, d, c, others=others, method=method, mean=population.mean, sd=population.sd)
+            return estimate_abilities(x, a, d, c, others=others, method=method, mean=population.mean, sd=population.sd)
         except PsychometricsError:
             raise
         except ValueError as error:

@@ -19,7 +19,7 @@ from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, MODELS, Mod
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import fit_em
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -157,7 +157,7 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         fitted = self.calibration_
         items, population = fitted.curves, fitted.latent[0]
-        found = score(
+        found = estimate_abilities(
             self._responses(self._matrix(X, reset=False)),
             items.a,
             items.d,

@@ -11,7 +11,7 @@ import pytest
 import irt_psychometrics as irt
 from irt_psychometrics.classical import Choices, ItemAnalysis, analyse_items
 from irt_psychometrics.items import ItemParameters, ItemRow
-from irt_psychometrics.scoring import rest_abilities, score
+from irt_psychometrics.scoring import estimate_abilities, rest_abilities
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "classical.json").read_text("utf-8"))
 
@@ -93,7 +93,7 @@ def test_rest_abilities_equal_scoring_without_the_item():
         others = x.of_items(np.arange(6) != j)
         known = np.array([k for k in range(6) if k != j])
         slope = np.where(known > 0, a[known], np.nan)
-        theta = score(others, slope, -slope * b[known], np.zeros(5), mean=0.2, sd=1.1).theta
+        theta = estimate_abilities(others, slope, -slope * b[known], np.zeros(5), mean=0.2, sd=1.1).theta
         rows = np.flatnonzero(x.item == j)
         counted = np.isin(x.person[rows], others.person[others.item > (j > 0) - 1])
         np.testing.assert_allclose(rest[rows][counted], theta[x.person[rows][counted]], atol=1e-6)

@@ -15,7 +15,7 @@ from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.model_replicates import FittedData
-from irt_psychometrics.scoring.abilities import score
+from irt_psychometrics.scoring.abilities import estimate_abilities
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
     )  # the WLE needs no ability distribution
     fit, r = whole.calibration, whole.responses
     others = fit.curves.others
-    theta = score(
+    theta = estimate_abilities(
         r,
         fit.a,
         fit.d,

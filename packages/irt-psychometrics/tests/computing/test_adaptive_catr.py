@@ -15,7 +15,7 @@ import pytest
 from irt_psychometrics import Responses
 from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
 from irt_psychometrics.items import ItemParameters, ItemRow
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 
 CATR: dict[str, Any] = json.loads((Path(__file__).parents[1] / "reference" / "catr.json").read_text())
 METHODS = {
@@ -90,7 +90,7 @@ def test_posterior_modes_along_tests_equal_catr(name):
             seen = case["index"][: row + 1] if case["criterion"] else case["index"]
             answers[row, seen] = case["answer"][: len(seen)]
         responses = Responses.from_wide(answers, items.item_ids, items.curves.categories)
-        found = score(responses, items.a, items.d, items.c, others=items.others, method="map")
+        found = estimate_abilities(responses, items.a, items.d, items.c, others=items.others, method="map")
         np.testing.assert_allclose(found.theta, case["theta"], rtol=0, atol=1e-9)
         if name == "ourgpcm":
             np.testing.assert_allclose(found.se, case["se"], rtol=0, atol=1e-9)

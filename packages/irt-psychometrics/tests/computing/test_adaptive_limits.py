@@ -10,7 +10,7 @@ from irt_psychometrics import PsychometricsError
 from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, SelectionPlan, simulate_tests
 from irt_psychometrics.items import ItemParameters
 from irt_psychometrics.responses import Responses
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 
 
 def bank(J: int, seed: int = 1, b: float = 0.0) -> ItemParameters:
@@ -106,7 +106,7 @@ def test_weighted_likelihood_of_full_marks_is_the_librarys_far_outside_the_popul
         ["a", "b", "c"], [1, 1, 1], random_state=1
     )
     answers = Responses.from_wide({item: [1] for item in items.item_ids})
-    expected = score(answers, items.a, items.d, items.c, method="wle")
+    expected = estimate_abilities(answers, items.a, items.d, items.c, method="wle")
     assert expected.theta[0] > 6
     assert (step.theta, step.se) == pytest.approx((expected.theta[0], expected.se[0]), abs=1e-4)
 

@@ -15,7 +15,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
-from irt_psychometrics.scoring.abilities import eap, score
+from irt_psychometrics.scoring.abilities import eap, estimate_abilities
 from irt_psychometrics.scoring.reliability import marginal_reliability
 from psychometrics_testbed.made_anchors import anchor_set_of
 
@@ -302,7 +302,7 @@ def test_scores_match_mirt(mirt, key, method):
     fit = calibration(reference, key)
     # under a 3PL mirt's WLE is the mode under Jeffreys' prior, which is Warm's estimate only if c = 0
     ours = "jeffreys" if method == "wle" else method
-    scores = score(patterns(reference, fit), fit.a, fit.d, fit.c, method=ours, sd=fit.latent_sd)
+    scores = estimate_abilities(patterns(reference, fit), fit.a, fit.d, fit.c, method=ours, sd=fit.latent_sd)
     theta, se = numbers(reference["scores"], method), numbers(reference["scores"], f"se_{method}")
     compared = np.isfinite(theta)
     if key == "deayala_3pl_normprior" and method == "ml":
@@ -323,7 +323,7 @@ def test_scores_match_mirt(mirt, key, method):
 def test_reliabilities_match_mirt(shared, mirt, key):
     reference = mirt[key]
     fit = calibration(reference, key)
-    scores = score(answers(shared, key, fit), fit.a, fit.d, fit.c, sd=fit.latent_sd)
+    scores = estimate_abilities(answers(shared, key, fit), fit.a, fit.d, fit.c, sd=fit.latent_sd)
     # deayala_rasch: the grids of θ differ, see the EAP above
     assert scores.reliability == pytest.approx(
         reference["reliability"]["empirical_rxx_EAP"], abs=1e-4 if key == "deayala_rasch" else 2e-6

@@ -22,7 +22,7 @@ from irt_psychometrics.itemfit.dependence import local_dependence, parallel_anal
 from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS
 from irt_psychometrics.items import ItemParameters
 from irt_psychometrics.responses import Responses
-from irt_psychometrics.scoring import Curves, score
+from irt_psychometrics.scoring import Curves, estimate_abilities
 from irt_psychometrics.scoring.abilities import eap, eap_by
 from psychometrics_testbed.fit_worlds import known, planned
 from psychometrics_testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
@@ -325,7 +325,7 @@ def test_information_with_effects_matches_the_variance_of_simulated_estimates() 
     shared = np.repeat(sd * rng.normal(size=(4000, 4)), 5, axis=1)
     slope = 1 / np.sqrt(1 - testlets.FLATTENED * sd**2)
     x = (rng.random((4000, 20)) < expit(slope * (shared - b))).astype(float)
-    found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
+    found = estimate_abilities(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
     items = ItemParameters(tuple(f"i{j}" for j in range(20)), a, b, 0 * a, np.zeros((20, 2, 2)))
     with_effects, without_effects = (
         Information.from_parameters(items, 0.0, effects),
