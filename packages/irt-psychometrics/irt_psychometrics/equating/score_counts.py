@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.wording import some_of
 
 _MAX_STEPS = 100
 _TOLERANCE = 1e-12
@@ -125,6 +127,57 @@ class ScoreCounts:
         counts = np.zeros([1 + (at.max() if top is None else top) for at, top in zip(places, highest, strict=True)])
         np.add.at(counts, tuple(places), 1.0)
         return cls(counts)
+
+    @classmethod
+    def from_forms(cls, new: Responses, old: Responses) -> tuple[ScoreCounts, ScoreCounts]:
+        """Count persons of two forms by their raw score, and by their score on the items that both forms have.
+
+        Parameters
+        ----------
+        new, old
+            Responses to the two forms. Items of the same name are the anchor.
+
+        Returns
+        -------
+        tuple of two ScoreCounts
+            The counts of the new and of the old form; of one score each if no item is in both forms.
+
+        Raises
+        ------
+        PsychometricsError
+            If a person has not answered all items of the form, or an item has another maximum score in the other form.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.equating import ScoreCounts
+        >>> new = irt.Responses.from_wide({"q1": [0, 1, 1], "q2": [0, 0, 1]})
+        >>> old = irt.Responses.from_wide({"q2": [0, 1, 1], "q3": [0, 0, 1]})
+        >>> [counts.counts.shape for counts in ScoreCounts.from_forms(new, old)]
+        [(3, 2), (3, 2)]
+        """
+        points = [dict(zip(x.item_ids, x.n_categories - 1, strict=True)) for x in (new, old)]
+        common = [item for item in points[0] if item in points[1]]
+        if differing := [item for item in common if points[0][item] != points[1][item]]:
+            raise PsychometricsError(
+                f"{some_of(differing)} must have the same maximum score in both forms; give max_score= to"
+                " Responses.from_wide"
+            )
+        both = []
+        for x, of_form, name in zip((new, old), points, ("new", "old"), strict=True):
+            lacking = np.bincount(x.person, minlength=x.n_persons) != x.n_items
+            if lacking.any():
+                raise PsychometricsError(
+                    f"{lacking.sum():,} of {x.n_persons:,} persons have not answered all {x.n_items} items of the"
+                    f" {name} form, so that sums of scores cannot be compared: leave these persons out, or use"
+                    " equate_by_items"
+                )
+            in_anchor = np.isin(x.item_ids, common)[x.item]
+            raw = np.bincount(x.person, x.score, x.n_persons)
+            anchor = np.bincount(x.person, x.score * in_anchor, x.n_persons) if common else None
+            most = int(sum(of_form.values())), int(sum(of_form[item] for item in common))
+            both.append(cls.from_scores(raw, anchor, max_score=most[0], max_second=most[1]))
+        return both[0], both[1]
 
     def presmoothed(
         self, degree: int, anchor_degree: int = 0, cross: int = 0, *, possible: Mask | None = None

@@ -306,7 +306,10 @@ def test_lowest_scores_are_equated_by_a_line_if_items_can_be_guessed():
         (lambda: equate(ScoreCounts([3, 4])), "one form's counts alone"),
         (lambda: equate(ScoreCounts([3, 4]), ScoreCounts([[3, 4], [1, 2]])), "both need them, or neither"),
         (lambda: equate(ScoreCounts([3, 4]), ScoreCounts([3, 4]), adjustment="tucker"), "needs no adjustment"),
-        (lambda: equate(*[ScoreCounts(np.ones((3, 3)))] * 2, method="kernel"), "needs one of the adjustments"),
+        (
+            lambda: equate(*[ScoreCounts(np.ones((3, 3)))] * 2, method="kernel", adjustment="tucker"),
+            "needs one of the adjustments",
+        ),
         (lambda: equate(*[ScoreCounts([0, 5, 0])] * 2, method="linear"), "determine no linear equating"),
         (lambda: equate(*[ScoreCounts([3, 4])] * 2, method="linear", bandwidths=(1, 1)), "has no bandwidths"),
         (lambda: equate(*[ScoreCounts([3, 4])] * 2, method="kernel", bandwidths=(1,)), "needs 2 bandwidths"),

@@ -3,13 +3,14 @@
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import irt_psychometrics as irt
 from irt_psychometrics import PsychometricsError, plots
 from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, SelectionPlan, simulate_tests
 from irt_psychometrics.assembly import FormDesign, assemble
-from irt_psychometrics.equating import equate_by_items
+from irt_psychometrics.equating import ScoreCounts, equate, equate_by_items
 from irt_psychometrics.information import Information
 from irt_psychometrics.scoring import Classification, ScoreScale, ScoreTable
 
@@ -128,6 +129,58 @@ def test_observed_scores_are_equated_in_the_populations_of_the_fits() -> None:
         equate_by_items(link, old, link=link)
     with pytest.raises(PsychometricsError, match="give link or these"):
         equate_by_items(new, old, link=link, slope=1.2)
+
+
+def responses_to_two_forms() -> tuple[irt.Responses, irt.Responses]:
+    rng = np.random.default_rng(6)
+    bank = irt.ItemParameters.from_frame({"item": NAMES, "a": [1.2] * 30, "b": rng.normal(0, 1, 30)})
+    new, old = bank.select(NAMES[10:]), bank.select(NAMES[:20])
+    return tuple(
+        irt.simulate_responses(form, rng.normal(m, 1, 800), random_state=6) for form, m in ((new, 0.4), (old, 0))
+    )
+
+
+def test_forms_are_equated_by_the_items_that_responses_have_in_common() -> None:
+    x_new, x_old = responses_to_two_forms()
+    new, old = (x.score.reshape(800, 20) for x in (x_new, x_old))  # in the order of persons, then of items
+    by_hand = [
+        ScoreCounts.from_scores(form.sum(axis=1), anchor.sum(axis=1), max_score=20, max_second=10)
+        for form, anchor in ((new, new[:, :10]), (old, old[:, 10:]))
+    ]
+    found = equate(x_new, x_old, method="linear")
+    assert (found.design, found.method) == ("common items", "linear, chained")
+    assert found == equate(*by_hand, method="linear", adjustment="chained")
+    levine = {"method": "linear", "adjustment": "levine"}
+    assert equate(x_new, x_old, **levine) == equate(*by_hand, **levine)
+    smooth = [counts.presmoothed(4, 4, 1) for counts in ScoreCounts.from_forms(x_new, x_old)]
+    assert equate(*smooth).method == "equipercentile, chained"
+
+
+def test_raw_scores_are_equated_as_random_groups() -> None:
+    x_new, x_old = responses_to_two_forms()
+    new, old = (np.bincount(x.person, x.score, 800) for x in (x_new, x_old))
+    found = equate(pd.Series(new), old.tolist(), method="mean")
+    assert found.design == "random groups"
+    np.testing.assert_allclose(found.equated, found.scores - new.mean() + old.mean())
+    apart = equate(x_new.of_items(np.arange(20) >= 10), x_old, method="mean")
+    assert apart.design == "random groups"
+    assert "No item is in both forms" in apart.notes[0]
+
+
+def test_data_without_scores_of_both_forms_are_refused_with_the_remedy() -> None:
+    x_new, x_old = responses_to_two_forms()
+    new, old = two_forms()
+    holes = x_new.of_rows(np.arange(x_new.n_responses) > 0)
+    scored = irt.Responses.from_wide({"q10": [0, 2, 1], "q11": [0, 1, 0]}, max_score=2)
+    for forms, message in (
+        ((new, old), r"got Fit; equate_by_items\(new, old\) equates"),
+        ((x_new, [1, 2]), "two Responses, two ScoreCounts, or raw scores, .* got Responses"),
+        ((pd.DataFrame({"q1": [1, 0]}), x_old), "got DataFrame; Responses.from_wide"),
+        ((holes, x_old), "1 of 800 persons have not answered all 20 items of the new form"),
+        ((x_new, scored), "q10, q11 must have the same maximum score"),
+    ):
+        with pytest.raises(PsychometricsError, match=message):
+            equate(*forms)
 
 
 def test_adaptive_tests_are_simulated_from_a_fit() -> None:
