@@ -35,7 +35,7 @@ from irt_psychometrics.scoring.form_scores import covariance_of_forms
 ITEMS, COMMON, MEAN, SD = 20, 10, 0.3, 1.1
 METHODS = ("true-score", "observed-score")
 POPULATION: dict[str, Any] = {"mean": 0.0, "sd": 1.0}
-"""Of each form, on the scale of its own fit."""
+"""Population of each form, on the scale of the fit of this form."""
 ROWS = (
     *((way, method) for way in ("link", "platform") for method in METHODS),
     ("independent", "true-score"),

@@ -66,7 +66,7 @@ def test_percentile_ranks_count_half_of_those_with_score():
             lambda: ScoreTable.from_items(form(), ScoreScale(1, 0), norm_counts=[1, 2], mean=0, sd=1),
             "2 counts; the form has 11",
         ),
-        (lambda: percentile_ranks([0, 0]), "norm group has no learners"),
+        (lambda: percentile_ranks([0, 0]), "norm group has no persons"),
     ],
 )
 def test_scale_or_norm_group_that_gives_no_table_is_refused(call, message):

@@ -45,15 +45,30 @@ _FEEDBACK = 10
 
 @dataclass(frozen=True)
 class Step:
-    """The next item of a learner's test, or the reason for which the test ends.
+    """The next item of a person's test, or why the test ends.
 
-    Attributes:
-        item: the next item, or None if the test ends.
-        position: the number of the next item among the scored items of the test, from 1.
-        theta, se: the estimate from the answers of this test and the population, and its standard error.
-        stop: "max-items", "max-se", "classified" or "no-item" (no item can be given within the limits), or None if
-            the test goes on.
-        passes: whether the learner passes, or None if the test goes on or does not classify.
+    Attributes
+    ----------
+    item
+        The next item, or None if the test ends.
+    position
+        The number of the next item among the scored items of the test, from 1.
+    theta, se
+        The estimate from the answers of this test and the population, and its standard error.
+    stop
+        "max-items", "max-se", "classified" or "no-item" (no item can be given within the limits), or None if
+        the test goes on.
+    passes
+        Whether the person passes, or None if the test goes on or does not classify.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
+    >>> items = irt.ItemParameters.from_frame({"item": ["easy", "hard"], "a": [1, 1], "b": [-1, 1.5]})
+    >>> step = SelectionPlan(AdaptiveTest(max_items=1), items, mean=0, sd=1).next(["easy"], [1], random_state=1)
+    >>> step.item is None, step.stop
+    (True, 'max-items')
     """
 
     item: str | None
@@ -68,17 +83,33 @@ class Step:
 class SelectionPlan:
     """Chooses items of an adaptive test for any number of persons of a population N(mean, sd²).
 
-    Attributes:
-        test: the rules.
-        items: the J items of the bank, which all have parameters.
-        mean, sd: mean and SD of θ in the population.
-        posterior: the posterior of the items, for the method "expected-information". By this method θ, too, is
-            estimated by the expected response functions, unless the estimator is "wle".
-        nodes: shape (Q,), equally spaced nodes of posteriors; None: 121 nodes on mean ± 6 sd.
+    Attributes
+    ----------
+    test
+        The rules.
+    items
+        The J items of the bank, which all have parameters.
+    mean, sd
+        Mean and SD of θ in the population.
+    posterior
+        The posterior of the items, for the method "expected-information". By this method θ, too, is
+        estimated by the expected response functions, unless the estimator is "wle".
+    nodes
+        Shape (Q,), equally spaced nodes of posteriors; None: 121 nodes on mean ± 6 sd.
 
-    Raises:
-        PsychometricsError: if an item has no parameters or a ≤ 0, if the method needs a posterior that is missing, or
-            if the limits on the content cannot be met.
+    Raises
+    ------
+    PsychometricsError
+        If an item has no parameters or a ≤ 0, if the method needs a posterior that is missing, or
+        if the limits on the content cannot be met.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
+    >>> items = irt.ItemParameters.from_frame({"item": ["easy", "hard"], "a": [1, 1], "b": [-1, 1.5]})
+    >>> SelectionPlan(AdaptiveTest(max_items=2), items, mean=0, sd=1).places
+    {'easy': 0, 'hard': 1}
     """
 
     test: AdaptiveTest
@@ -131,6 +162,7 @@ class SelectionPlan:
 
     @cached_property
     def fine_nodes(self) -> Floats:
+        """Equally spaced nodes of the tables of information and of probabilities."""
         reach = 2 if self.test.estimator == "wle" else 1  # WLE of full marks is beyond all posteriors
         return self.mean + self.sd * np.linspace(-reach * _LIMIT, reach * _LIMIT, reach * (_FINE - 1) + 1)
 
@@ -140,6 +172,7 @@ class SelectionPlan:
 
     @cached_property
     def tables(self) -> kernels.Tables:
+        """The tables of the bank in the form that the kernels use."""
         test, curves, fine = self.test, self.items.curves, self.fine_nodes
         nodes = self.mean + self.sd * np.linspace(-_LIMIT, _LIMIT, _NODES) if self.nodes is None else self.nodes
         probabilities: Callable[[Floats], Floats] = curves.score_probabilities
@@ -176,6 +209,7 @@ class SelectionPlan:
 
     @cached_property
     def rules(self) -> kernels.Rules:
+        """The rules of the test in the form that the kernels use."""
         test = self.test
         classifies = test.cut is not None
         sequential = classifies and test.cut_rule == "sprt"
@@ -283,7 +317,7 @@ class SelectionPlan:
             )
 
     def eligibility(self, eligible: Floats, given: Floats) -> Floats:
-        """The probability that an item is eligible, so that at most `max_exposure` of learners are given it.
+        """Compute the probability that an item is eligible, so that at most `max_exposure` of persons are given it.
 
         min(1, r·ε/α·(r·n/α)¹⁰) after n tests, with α the times that the item was given and ε the times that it was
         eligible. r·ε/α is the rule of van der Linden & Veldkamp (2004). The second factor corrects rates that chance
@@ -308,15 +342,37 @@ class SelectionPlan:
         return np.where(given > 0, np.minimum(found, 1.0), 1.0)
 
     def draw_ineligible(self, probability: Floats, random_state: int) -> dict[str, list[float]]:
-        """Draw the items that are not eligible in a test, in the form that `next` takes as `eligible`.
+        """Draw the items that are not eligible in a test.
 
-        `probability` (S, J) is the result of `eligibility`. Items that are eligible in all intervals of θ are left out.
+        Parameters
+        ----------
+        probability
+            Shape (S, J), the result of `eligibility`.
+        random_state
+            Seed of the draws.
+
+        Returns
+        -------
+        dict
+            Item → 1 or 0 in each interval of θ, as `next` takes it as `eligible`. Items that are eligible in all
+            intervals are left out.
         """
         drawn = np.random.default_rng(random_state).random(probability.shape) < probability
         return {item: drawn[:, j].astype(float).tolist() for item, j in self.places.items() if not drawn[:, j].all()}
 
     def unscored_places(self, random_state: int) -> tuple[int, ...]:
-        """The positions, from 1, of the unscored items among all items of a test."""
+        """Draw the positions of the unscored items of a test.
+
+        Parameters
+        ----------
+        random_state
+            Seed of the draws.
+
+        Returns
+        -------
+        tuple of int
+            Positions among all items of the test, from 1.
+        """
         among = np.arange(self.test.max_items + self.test.unscored) + 1
         return tuple(sorted(np.random.default_rng(random_state).permutation(among)[: self.test.unscored].tolist()))
 
@@ -346,7 +402,7 @@ class SelectionPlan:
         score_from_start
             Whether EAP estimates use `start`, too, instead of the population.
         excluded
-            Items that must not be given, such as items that the learner knows.
+            Items that must not be given, such as items that the person knows.
         eligible
             Probabilities with which items are eligible, in each interval of θ between the `exposure_cuts`; items that
             are not named are eligible.
@@ -354,7 +410,7 @@ class SelectionPlan:
         Returns
         -------
         Step
-            The next item, or the reason for which the test ends.
+            The next item, or why the test ends.
 
         Raises
         ------

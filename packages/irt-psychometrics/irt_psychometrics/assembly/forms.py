@@ -114,6 +114,14 @@ def assemble(
     Spaccapanico Proietti, G., Matteucci, M., Mignani, S. & Veldkamp, B. P. (2023). Chance-constrained automated test
     assembly. Journal of Educational and Behavioral Statistics, 48.
     van der Linden, W. J. (2005). Linear models for optimal test design. New York: Springer.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.assembly import FormDesign, assemble
+    >>> bank = irt.ItemParameters.from_frame({"item": list("abcd"), "a": [2, 1, 2, 1], "b": [0, 0, 0, 0]})
+    >>> assemble(bank, FormDesign(min_items=2, max_items=2)).forms  # needs highspy
+    (('a', 'c'),)
     """
     items = require_items(items, "assemble")
     if design.certainty is not None and posterior is None:

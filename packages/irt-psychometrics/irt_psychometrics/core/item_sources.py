@@ -50,7 +50,7 @@ _REMEDIES = {
 
 
 def find_calibration(source: object) -> Calibration | None:
-    """Return the calibration of a fit, a link or a calibration; None for anything else."""
+    """Return the calibration of a fit, a link or a calibration, and None for any other object."""
     if isinstance(source, Calibration):
         return source
     linked = getattr(source, "fit", None)
@@ -76,7 +76,7 @@ def require_items(source: ItemSource, caller: str) -> ItemParameters:
     Raises
     ------
     PsychometricsError
-        If `source` is anything else. The message says how to get what is needed.
+        If `source` is anything else. The message names the remedy.
 
     Examples
     --------

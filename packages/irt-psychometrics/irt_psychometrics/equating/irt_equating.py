@@ -115,6 +115,15 @@ def equate_by_items(
     Lord, F. M. & Wingersky, M. S. (1984). Comparison of IRT true-score and equipercentile observed-score "equatings".
     Applied Psychological Measurement, 8, 453-461.
     Ogasawara, H. (2003). Asymptotic standard errors of IRT observed-score equating methods. Psychometrika, 68, 193-211.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.equating import equate_by_items
+    >>> old = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [1, 1], "b": [0, 0]})
+    >>> new = irt.ItemParameters.from_frame({"item": ["q3", "q4"], "a": [1, 1], "b": [1, 1]})
+    >>> equate_by_items(new, old).equated.round(2).tolist()  # the new form is harder
+    [0.0, 1.46, 2.0]
     """
     if method not in get_args(ItemMethod):
         raise PsychometricsError(f"no such method: {method!r}; there are {', '.join(get_args(ItemMethod))}")

@@ -72,6 +72,12 @@ class Equating(Result):
         The kernels' bandwidths, by the distribution's name; empty for other methods.
     notes
         Sentences for the reader of the equating.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.equating import equate
+    >>> equate([1, 2, 2, 3], [0, 1, 1, 2], method="mean").to_frame("pandas")["equated"].tolist()
+    [-1.0, 0.0, 1.0, 2.0]
     """
 
     design: str

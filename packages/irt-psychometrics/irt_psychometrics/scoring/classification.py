@@ -46,15 +46,22 @@ class Classification(Result):
     cuts
         Shape (C,), the cuts; NaN for all together.
     accuracy
-        Shape (C,), the share of learners whose category is the category of their true score.
+        Shape (C,), the share of persons in the category of the true score.
     accuracy_se
         Shape (C,), the standard error of `accuracy`; NaN if it is not known.
     false_pass, false_fail
-        Shape (C,), the shares of learners above and below their true category.
+        Shape (C,), the shares of persons above and below the true category.
     consistency
         Shape (C,), the share who would be in one category in two independent administrations.
     kappa
         Shape (C,), Cohen's κ of two administrations.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.scoring import Classification
+    >>> found = Classification.from_abilities(theta=[-1.0, 0.1, 1.0], se=[0.3, 0.3, 0.3], cuts=[0.0])
+    >>> found.accuracy.round(3).tolist()
+    [0.877]
     """
 
     method: str
@@ -69,14 +76,19 @@ class Classification(Result):
 
     @classmethod
     def from_abilities(cls, theta: npt.ArrayLike, se: npt.ArrayLike, cuts: npt.ArrayLike) -> Classification:
-        """Classification of learners by θ, for adaptive and planned forms (Rudner 2001, 2005).
+        """Classify persons by θ, for adaptive and planned forms (Rudner 2001, 2005).
 
         Parameters
         ----------
         theta, se
-            Shape (n,), each learner's estimate, taken as true, and its standard error.
+            Shape (n,), the estimate of each person, taken as true, and the standard error.
         cuts
             The cuts on the scale of θ, ascending.
+
+        Returns
+        -------
+        Classification
+            The decisions at each cut, with the method "Rudner".
 
         Raises
         ------
@@ -89,7 +101,10 @@ class Classification(Result):
         """
         at, error, limits = np.asarray(theta, float), np.asarray(se, float), _ascending(cuts)
         if at.shape != error.shape or at.ndim != 1 or not at.size or not (error > 0).all() or not np.isfinite(at).all():
-            raise PsychometricsError("theta and se are one number a learner, with se above 0")
+            raise PsychometricsError(
+                "theta and se must be one finite number a person, with se above 0; got shapes"
+                f" {at.shape} and {error.shape}"
+            )
         below = ndtr((limits - at[:, None]) / error[:, None])
         own = (at[:, None] >= limits).sum(axis=1)
         weights = np.full(at.size, 1 / at.size)
@@ -122,6 +137,11 @@ class Classification(Result):
             population.
         group
             The group whose population is meant, for a fit with groups.
+
+        Returns
+        -------
+        Classification
+            The decisions at each cut, with the method "Lee".
 
         Raises
         ------
@@ -165,7 +185,7 @@ class Classification(Result):
     def from_reliability(
         cls, scores: npt.ArrayLike, reliability: float, cuts: npt.ArrayLike, *, max_score: float
     ) -> Classification:
-        """Classification by raw scores of one administration, from their moments (Livingston & Lewis 1995).
+        """Classify persons by raw scores of one administration, from moments of the scores (Livingston & Lewis 1995).
 
         The true scores have a beta distribution between two limits with the moments that the observed scores imply;
         given the true score, the score on a form of the effective length is binomial. If no such distribution has the
@@ -181,6 +201,11 @@ class Classification(Result):
             The lowest raw score of each higher category, ascending.
         max_score
             The highest possible score.
+
+        Returns
+        -------
+        Classification
+            The decisions at each cut, with the method "Livingston-Lewis".
 
         Raises
         ------

@@ -19,9 +19,12 @@ from irt_psychometrics.core.quadrature import WIDEST_STEP, Grid
 class SumScoreTable:
     """Abilities for the sum scores of a complete form, 0 to the sum of the items' maximum scores.
 
-    Attributes:
-        theta, se: shape (K,), mean and SD of the posterior of θ given the sum score; NaN for impossible sum scores.
-        probability: shape (K,), expected share of the population with the score.
+    Attributes
+    ----------
+    theta, se
+        Shape (K,), mean and SD of the posterior of θ given the sum score; NaN for impossible sum scores.
+    probability
+        Shape (K,), expected share of the population with the score.
     """
 
     theta: Floats
@@ -33,9 +36,12 @@ def sum_score_table(items: ItemCurves, population: Population) -> SumScoreTable:
     """Compute EAP and SE for each sum score (Thissen, Pommerich, Billeaud & Williams 1995), by Lord & Wingersky's
     recursion.
 
-    Args:
-        items: the J items of the form, all with parameters.
-        population: the prior of θ.
+    Parameters
+    ----------
+    items
+        The J items of the form, all with parameters.
+    population
+        The prior of θ.
 
     Raises ValueError if an item has no parameters, because its contribution to the sum cannot be predicted.
     """

@@ -196,7 +196,6 @@ def test_adaptive_tests_are_simulated_from_a_fit() -> None:
 
 
 def test_forms_and_posteriors_are_made_from_a_fit() -> None:
-    pytest.importorskip("highspy")
     fit, _ = two_forms()
     forms = assemble(fit, FormDesign(min_items=5, max_items=5)).forms
     best = np.argsort(-fit.information([0.0]).items[0])[:5]

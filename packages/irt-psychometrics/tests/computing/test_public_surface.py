@@ -50,6 +50,10 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
     "module",
     [
         *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"),
+        *("core.item_sources", "scoring.score_table", "scoring.classification", "equating.score_counts"),
+        *("equating.score_equating", "equating.irt_equating", "assembly.design", "assembly.forms"),
+        *("adaptive.declaration", "adaptive.plan", "adaptive.item_posterior", "adaptive.simulation"),
+        *("simulation.scored_items", "information.functions"),
         *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
     ],
 )
