@@ -135,7 +135,7 @@ def equate(
         "chained". With "chained", "mean" and "circle-arc" go through the point of chained linear equating at the new
         form's mean. None: "chained" with common items.
     weight
-        The share of the new form's group in the synthetic population; None: its share among all learners.
+        The share of the new form's group in the synthetic population; None: the share among all persons.
     internal
         Whether the anchor items count in the forms' scores; Levine's method needs it.
     bandwidths
@@ -264,7 +264,7 @@ class _Plan:
 
     @property
     def _sizes(self) -> tuple[float, ...]:
-        """The number of learners of each distribution in `_steps`."""
+        """The number of persons of each distribution in `_steps`."""
         new, old = self.n if len(self.n) == 2 else self.n * 2
         return (new, new, old, old) if self.adjustment == "chained" else (new, old)
 

@@ -6,7 +6,7 @@ Bands and bars are 95 % intervals.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.linking import Linking
     from irt_psychometrics.scoring import Scores
 
+Items: TypeAlias = ItemSource
 SIZE: dict[str, Any] = {"width": 640, "height": 320}
 NODES = 121
 MAX_CURVES = 8
@@ -44,7 +45,7 @@ ODD: dict[str, Any] = {"colour": "orange", "shape": "triangle", "size": 3.4}
 
 
 def item_curves(
-    fit: ItemSource,
+    fit: Items,
     items: str | Sequence[str],
     *,
     responses: Responses | None = None,
@@ -114,9 +115,7 @@ def _add_observed(chart: Chart, found: Observed, name: str, k: int, colour: str)
     chart.points(found.theta, found.proportion, name=name, titles=titles, **_bars(*found.interval()), **style)
 
 
-def item_information(
-    fit: ItemSource, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None
-) -> Chart:
+def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None) -> Chart:
     """Draw the Fisher information of each item about θ, in 1/θ².
 
     Args:
@@ -142,7 +141,7 @@ def item_information(
     return chart
 
 
-def test_information(fit: ItemSource, *, theta: npt.ArrayLike | None = None) -> Picture:  # noqa: PT028 - no test
+def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Picture:  # noqa: PT028 - no test
     """Draw the information of all items together, and the standard error of θ that follows, 1/√information.
 
     The middle 95 % of a calibration's population is grey.
@@ -175,7 +174,7 @@ def test_information(fit: ItemSource, *, theta: npt.ArrayLike | None = None) -> 
 test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it as a test
 
 
-def wright_map(fit: ItemSource, scores: Scores | npt.ArrayLike | None = None) -> Chart:
+def wright_map(fit: Items, scores: Scores | npt.ArrayLike | None = None) -> Chart:
     """Draw persons and items on one scale: a histogram of abilities on the left, items by difficulty on the right.
 
     Args:
@@ -227,7 +226,7 @@ def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[F
     return places, np.array(named, dtype=np.intp)
 
 
-def score_distribution(scores: Scores | npt.ArrayLike, fit: ItemSource | None = None) -> Chart:
+def score_distribution(scores: Scores | npt.ArrayLike, fit: Items | None = None) -> Chart:
     """Draw a histogram of abilities.
 
     Args:
@@ -244,7 +243,10 @@ def score_distribution(scores: Scores | npt.ArrayLike, fit: ItemSource | None = 
     n, _ = np.histogram(theta, edges)
     at = np.linspace(edges[0], edges[-1], NODES)
     expected = np.zeros_like(at)
-    if (known := find_calibration(fit)) is not None:
+    known = find_calibration(fit)
+    if fit is not None and known is None:
+        raise PsychometricsError(f"plots.score_distribution draws the population of a fit, got {type(fit).__name__}")
+    if known is not None:
         sizes = np.array([group.n_persons or 1 for group in known.latent], dtype=float)
         for share, group in zip(sizes / sizes.sum(), known.latent, strict=True):
             expected += share * np.exp(-0.5 * ((at - group.mean) / group.sd) ** 2) / (group.sd * np.sqrt(2 * np.pi))
@@ -263,8 +265,8 @@ def score_distribution(scores: Scores | npt.ArrayLike, fit: ItemSource | None = 
 
 
 def dif_curves(
-    reference: ItemSource,
-    focal: ItemSource,
+    reference: Items,
+    focal: Items,
     item: str,
     *,
     names: tuple[str, str] = ("reference", "focal"),
@@ -318,7 +320,7 @@ def dif_effects(found: Dif, group: str | None = None) -> Chart:
     return _rows(found.wald.item_ids, delta, Z95 * se, kinds, f"Δb, {name} minus {groups[0]}", "not certain")
 
 
-def linking(new: ItemSource, old: ItemSource, constants: Linking) -> Picture:
+def linking(new: Items, old: Items, constants: Linking) -> Picture:
     """Draw b and a of the anchors in two fits against each other, with the line of the linking.
 
     Anchors that were left out are orange crosses with names. Bars are 95 % intervals in both fits.
@@ -381,7 +383,7 @@ def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
     return _rows(found.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
 
 
-def item_fit(fit: ItemSource, found: ItemFit) -> Chart:
+def item_fit(fit: Items, found: ItemFit) -> Chart:
     """Draw infit and outfit of each item by its difficulty. Both are near 1 under the model.
 
     Items whose RMSD exceeds its cutoff are orange and have names. One in a thousand items that follow the model exceeds
@@ -450,7 +452,7 @@ class FitPlots:
         return f"<figures of {self._calibration.n_items} items: {figures}>"
 
 
-def _parameters(fit: ItemSource, wanted: Iterable[str] | None) -> ItemParameters:
+def _parameters(fit: Items, wanted: Iterable[str] | None) -> ItemParameters:
     """Select the wanted items, or all items that have parameters if `wanted` is None."""
     items, calibration = require_items(fit, "a figure"), find_calibration(fit)
     known = dict(zip(items.item_ids, items.curves.known.tolist(), strict=True))
@@ -471,13 +473,13 @@ def _parameters(fit: ItemSource, wanted: Iterable[str] | None) -> ItemParameters
     return items.select(wanted)
 
 
-def _population(fit: ItemSource) -> tuple[float, float]:
+def _population(fit: Items) -> tuple[float, float]:
     """Mean and SD of θ in the population; 0 and 1 for parameters of items."""
     known = find_calibration(fit)
     return (0.0, 1.0) if known is None else (known.latent_mean, known.latent_sd)
 
 
-def _abilities(fit: ItemSource, theta: npt.ArrayLike | None) -> Floats:
+def _abilities(fit: Items, theta: npt.ArrayLike | None) -> Floats:
     if theta is None:
         mean, sd = _population(fit)
         return np.linspace(mean - 4 * sd, mean + 4 * sd, NODES)
@@ -487,7 +489,7 @@ def _abilities(fit: ItemSource, theta: npt.ArrayLike | None) -> Floats:
     return found
 
 
-def _middle(fit: ItemSource, at: Floats) -> list[tuple[float, float]]:
+def _middle(fit: Items, at: Floats) -> list[tuple[float, float]]:
     """The middle 95 % of a fit's population, cut to the range of `at`; empty for parameters of items."""
     if find_calibration(fit) is None:
         return []
@@ -496,7 +498,7 @@ def _middle(fit: ItemSource, at: Floats) -> list[tuple[float, float]]:
     return [(max(low, float(at[0])), min(high, float(at[-1])))]
 
 
-def _empirical_curve(fit: ItemSource, responses: Responses | None, item: str) -> Observed | None:
+def _empirical_curve(fit: Items, responses: Responses | None, item: str) -> Observed | None:
     if responses is None:
         return None
     mean, sd = _population(fit)
