@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from irt_psychometrics.cells.columns import Cells
-from irt_psychometrics.classical.option_statistics import Choices
 from irt_psychometrics.core.arrays import Ints, Mask
+from irt_psychometrics.core.choices import Choices, sort_options
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.wording import some_of
 
@@ -126,7 +126,7 @@ def choices_of(
     `item` and `code`, shape (n_responses,), are places in `items` and in `texts`; the code is −1 without a choice.
     `counts`: the chosen options of each item, as in `OptionCounts.by_item`.
     """
-    labels = {name: sorted({*counts.get(name, ()), keys[name]}, key=lambda text: (len(text), text)) for name in items}
+    labels = {name: sort_options({*counts.get(name, ()), keys[name]}) for name in items}
     place, label, size = {text: k for k, text in enumerate(texts)}, dict[int, int](), np.int64(len(texts))
     for j, name in enumerate(items):
         label |= {j * len(texts) + place[text]: k for k, text in enumerate(labels[name]) if text in place}
@@ -137,4 +137,4 @@ def choices_of(
         chosen = code[part] >= 0
         option[part][chosen] = of_known[np.searchsorted(known, (item[part] * size + code[part])[chosen])]
     right = tuple(frozenset((keys[name],)) for name in items)
-    return Choices(option, tuple(map(tuple, labels.values())), right)
+    return Choices(option, tuple(labels.values()), right)

@@ -25,8 +25,9 @@ from irt_psychometrics.classical.item_flags import (
     compare_with_keys,
     names_where,
 )
-from irt_psychometrics.classical.option_statistics import Choices, OptionStatistics, option_statistics
+from irt_psychometrics.classical.option_statistics import OptionStatistics, option_statistics
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.choices import Choices
 from irt_psychometrics.core.classical import correlations_with_rest
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.responses import Responses

@@ -12,30 +12,12 @@ from typing import Any
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.choices import Choices
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result
 
 ABILITY_GROUPS, TRACE_GROUPS = 3, 8
 """Groups of equal size by rest score in which the options' shares are given, and in which they are traced."""
-
-
-@dataclass(frozen=True)
-class Choices:
-    """The options that were chosen in the R responses of a `Responses`.
-
-    Attributes
-    ----------
-    option
-        Shape (R,), index into the labels of the response's item; −1 if no choice is known.
-    labels
-        The options of each of the J items, as text.
-    keys
-        The right options of each item; empty for items without options.
-    """
-
-    option: Ints
-    labels: tuple[tuple[str, ...], ...]
-    keys: tuple[frozenset[str], ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

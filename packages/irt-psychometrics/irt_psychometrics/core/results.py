@@ -21,6 +21,7 @@ _CORE = "irt_psychometrics.core.models"
 _KEPT = {
     "AnchorSet": "irt_psychometrics.core.anchors",
     "Calibration": _CORE,
+    "Choices": "irt_psychometrics.core.choices",
     "ConstantErrors": "irt_psychometrics.links",
     "Compared": "irt_psychometrics.estimation.latent_shape",
     "Convergence": _CORE,
@@ -31,6 +32,8 @@ _KEPT = {
     "Shape": "irt_psychometrics.estimation.latent_shape",
 }
 """Classes of records that the JSON of a result may contain, and their modules."""
+_OF_FRAME = ("frame_kind", "frame_index")
+"""Fields about the data frame of a result, which are not compared."""
 _NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 _STYLE = """<style>
 .irt-result{color:inherit;font-size:.9em;line-height:1.35;overflow-x:auto}
@@ -79,6 +82,10 @@ class Result:
         """The columns of the HTML form."""
         return self._columns()
 
+    def _index(self) -> Any:
+        """Return the index of the rows of a pandas frame, or None if rows only have numbers."""
+        return None
+
     def _notes(self) -> Sequence[str]:
         """Sentences that the reader of the result must know."""
         return ()
@@ -102,7 +109,7 @@ class Result:
         PsychometricsError
             If no data frame of this kind can be made.
         """
-        return make(self._columns(), kind or self.frame_kind)
+        return make(self._columns(), kind or self.frame_kind, self._index())
 
     def to_json(self) -> str:
         """The result as JSON, from which `from_json` makes an equal one."""
@@ -225,8 +232,8 @@ def _class(is_text: bool) -> str:
 
 
 def _content(result: Any) -> dict[str, Any]:
-    """The fields that are compared (all but the kind of frame), in the form of the JSON."""
-    values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
+    """Return the fields that are compared, in the form of the JSON."""
+    values = {field.name: getattr(result, field.name) for field in fields(result) if field.name not in _OF_FRAME}
     return {name: _content(x) if isinstance(x, Result) else _encode(x) for name, x in values.items()}
 
 
@@ -253,12 +260,14 @@ def _encode(value: Any) -> Any:
         return {"$tuple": [_encode(x) for x in value]}
     if isinstance(value, list):
         return [_encode(x) for x in value]
+    if isinstance(value, frozenset):
+        return {"$set": sorted(_encode(x) for x in value)}
     if isinstance(value, Mapping):
         return {str(name): _encode(x) for name, x in value.items()}
     name = type(value).__name__
     if is_dataclass(value) and (name in _KEPT or name in Result._classes):
-        own = {field.name: _encode(getattr(value, field.name)) for field in fields(value)}
-        return {"$record": name, "fields": own}
+        names = [field.name for field in fields(value) if field.name != "frame_index"]
+        return {"$record": name, "fields": {field: _encode(getattr(value, field)) for field in names}}
     raise TypeError(f"{name} has no form in JSON")
 
 
@@ -278,6 +287,8 @@ def _decode(value: Any) -> Any:
         return np.array(flat, dtype=np.dtype(value["$array"])).reshape(value["shape"])
     if "$tuple" in value:
         return tuple(_decode(x) for x in value["$tuple"])
+    if "$set" in value:
+        return frozenset(_decode(x) for x in value["$set"])
     if "$record" in value:
         name = value["$record"]
         found = Result._classes.get(name) or resolve_name(f"{_KEPT[name]}:{name}")
