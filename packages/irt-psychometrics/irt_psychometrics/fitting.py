@@ -26,6 +26,7 @@ from irt_psychometrics.core.options import LatentRule
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, columns_of_rows, format_value
+from irt_psychometrics.core.score_tables import Key
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
@@ -34,6 +35,7 @@ from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, 
 from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability_of
 
 if TYPE_CHECKING:
+    from irt_psychometrics.core.frames import Table
     from irt_psychometrics.plots.figures import FitPlots
 
 MISFIT = 0.05
@@ -153,6 +155,17 @@ class PersonScores(Result):
         Estimator of ability, as in `Fit.score`.
     reliability
         Empirical reliability of EAP scores of the persons with a response; NaN for other methods.
+    frame_index
+        The index of the pandas frame from which the responses were made. `to_frame` returns a pandas frame with this
+        index, so that a column fits the frame of the responses. None: there was none.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> irt.fit(x, "1pl").score(x, "wle").to_frame("pandas").columns.tolist()
+    ['person', 'n', 'theta', 'se']
     """
 
     person_ids: tuple[str | int, ...]
@@ -162,6 +175,7 @@ class PersonScores(Result):
     method: str
     reliability: float
     frame_kind: str | None = None
+    frame_index: Any = None
 
     def _title(self) -> str:
         return f"θ of {len(self.theta):,} persons by {self.method.upper()}"
@@ -177,6 +191,9 @@ class PersonScores(Result):
 
     def _columns(self) -> dict[str, Any]:
         return {"person": self.person_ids, "n": self.n, "theta": self.theta, "se": self.se}
+
+    def _index(self) -> Any:
+        return self.frame_index
 
     def _notes(self) -> list[str]:
         endless, unknown = int(np.isinf(self.theta).sum()), int((self.n == 0).sum())
@@ -398,7 +415,8 @@ class Fit(Result):
         n = np.bincount(own.person[self.calibration.estimated[own.item]], minlength=own.n_persons)
         reliability = Scores(theta[n > 0], se[n > 0]).reliability if method == "eap" else float("nan")
         ids = x.person_ids or tuple(range(x.n_persons))
-        return PersonScores(ids, n, theta, se, method, reliability, x.frame_kind or self.frame_kind)
+        kind = x.frame_kind or self.frame_kind
+        return PersonScores(ids, n, theta, se, method, reliability, kind, x.frame_index)
 
     def fit_statistics(
         self, x: Responses, *, groups: Sequence[Any] | None = None, random_state: int = 0
@@ -471,7 +489,7 @@ class Fit(Result):
                 f"{x.score[beyond[0]]}; score it alike, or fit it again with this max_score"
             )
         categories = sizes if (sizes > 2).any() else None
-        return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories)
+        return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories, choices=None)
 
     def _score(self, x: Responses, method: Method, population: Population) -> Scores:
         items = self.curves
@@ -515,9 +533,12 @@ class Fit(Result):
 
 
 def fit(
-    x: Responses,
+    x: Responses | Table,
     model: str | Mapping[str, str] = "2pl",
     *,
+    person: str | int | None = None,
+    key: Key | None = None,
+    max_score: int | Mapping[Any, int] | None = None,
     groups: Sequence[Any] | None = None,
     reference: str | None = None,
     anchors: Fit | ItemParameters | None = None,
@@ -531,9 +552,13 @@ def fit(
     Parameters
     ----------
     x
-        Responses of N persons. Any pattern of missing responses is allowed.
+        Responses of N persons, or a table with a row for each person, which `Responses.from_wide` reads. Any pattern of
+        missing responses is allowed.
     model
         The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm".
+    person, key, max_score
+        How to read a table, as in `Responses.from_wide`: the column with the persons' labels, item → right option, and
+        the highest score.
     groups
         N labels, one per person. Items are equal across groups; each group has its own mean and SD of θ.
     reference
@@ -591,8 +616,16 @@ def fit(
     >>> f = irt.fit(x, {"q1": "1pl", "q2": "1pl", "q3": "1pl"}, progress=lambda n, change: seen.append(n))
     >>> f.converged, seen[:3]
     (True, [1, 2, 3])
+    >>> choices = {"who": [*range(60)], "q1": [*"AAABBB"] * 10, "q2": [*"CCDDDC"] * 10}
+    >>> irt.fit(choices, "rasch", person="who", key={"q1": "A", "q2": "C"}).item_ids
+    ('q1', 'q2')
     """
-    require_responses(x, "fit")
+    if not isinstance(x, Responses):
+        x = Responses.from_wide(x, person=person, key=key, max_score=max_score)
+    elif not (person is None and key is None and max_score is None):
+        raise PsychometricsError(
+            "person, key and max_score must be given to Responses.from_wide or from_long if fit gets Responses"
+        )
     labels, models = _labels(groups, x.n_persons), _models(x, model)
     if unknown := options.keys() - (FitOptions.__annotations__.keys() - {"model", "latent", "data_hash"}):
         raise TypeError(f"fit() has no option {', '.join(sorted(unknown))}")

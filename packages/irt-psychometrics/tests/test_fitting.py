@@ -148,10 +148,42 @@ def test_invalid_requests_are_refused_with_a_reason(options: dict[str, Any], mes
 
 
 def test_frames_and_unknown_options_are_refused_with_the_remedy() -> None:
-    with pytest.raises(irt.PsychometricsError, match=r"fit needs Responses, got DataFrame; Responses.from_wide"):
-        irt.fit(pd.DataFrame({"q": [1]}))  # type: ignore[arg-type]
+    with pytest.raises(irt.PsychometricsError, match=r"score needs Responses, got DataFrame; Responses.from_wide"):
+        irt.fit(X).score(pd.DataFrame({"q": [1]}))  # type: ignore[arg-type]
+    with pytest.raises(irt.PsychometricsError, match=r"responses are read from a data frame, .*; got Fit"):
+        irt.fit(irt.fit(X))  # type: ignore[arg-type]
+    with pytest.raises(irt.PsychometricsError, match=r"person, key and max_score must be given to Responses.from_wide"):
+        irt.fit(X, person="id")
     with pytest.raises(TypeError, match="no option iterations"):
         irt.fit(X, iterations=5)
+
+
+WIDE = pd.DataFrame(X.score.reshape(800, 8), columns=pd.Index(X.item_ids))
+
+
+def test_frames_and_matrices_are_fitted_like_their_responses() -> None:
+    known = irt.fit(X, "rasch")
+    choices = WIDE.replace({0: "A", 1: "B"}).assign(who=range(800, 0, -1))
+    for f in (
+        irt.fit(WIDE, "rasch"),
+        irt.fit(WIDE.to_numpy(), "rasch"),
+        irt.fit(choices, "rasch", person="who", key=dict.fromkeys(X.item_ids, "B")),
+        irt.fit(WIDE, "rasch", max_score={"q1": 1}),
+    ):
+        assert f.log_likelihood == known.log_likelihood
+    assert irt.fit(WIDE.set_axis(range(8), axis=1), "rasch").item_ids == tuple(map(str, range(8)))
+
+
+def test_scores_of_a_filtered_frame_fit_its_rows() -> None:
+    """The number right determines θ of a Rasch fit, so that wrongly placed scores would show."""
+    df = WIDE.copy()
+    some = df[df.sum(axis=1) > 3]
+    x = irt.Responses.from_wide(some)
+    df["theta"] = irt.fit(x, "rasch").score(x).to_frame()["theta"]
+    assert df["theta"].notna().sum() == len(some) < len(df)
+    number_right = WIDE.loc[some.index].sum(axis=1)
+    assert (df.loc[some.index, "theta"].groupby(number_right).std() < 1e-9).all()
+    assert np.corrcoef(number_right, df.loc[some.index, "theta"])[0, 1] > 0.99
 
 
 def test_scores_need_the_items_scores_and_groups_of_the_fit() -> None:
