@@ -85,7 +85,7 @@ class KeyEvidence(Result):
     frame_kind: str | None = None
 
     @classmethod
-    def start(cls, keys: Collection[str], seed: int) -> KeyEvidence:
+    def start(cls, keys: Collection[str], random_state: int) -> KeyEvidence:
         """Start without answers.
 
         A bank whose N items start once a year names N/1,000 right keys a year on average, at most, if it names an item
@@ -96,8 +96,9 @@ class KeyEvidence(Result):
         ----------
         keys
             The right options.
-        seed
-            A number of at least 0 that does not depend on the answers, for example a hash of the item's name.
+        random_state
+            Seed of the random numbers that break ties: a number of at least 0 that does not depend on the answers, for
+            example a hash of the item's name.
 
         Returns
         -------
@@ -112,7 +113,7 @@ class KeyEvidence(Result):
         if not keys:
             raise PsychometricsError("an item without a key has no evidence against it; name at least one key")
         counts, capital = np.zeros((1, len(LIMITS) + 1), dtype=np.int64), np.zeros((0, len(CORRELATIONS)))
-        return cls(tuple(sorted(keys)), seed, 0, (), counts, np.zeros(0, dtype=np.int64), capital, np.zeros(0))
+        return cls(tuple(sorted(keys)), random_state, 0, (), counts, np.zeros(0, dtype=np.int64), capital, np.zeros(0))
 
     def update(self, options: Sequence[str | None], rest: npt.ArrayLike) -> KeyEvidence:
         """Add answers, in order of arrival. It does not matter whether they are added in one or several parts.

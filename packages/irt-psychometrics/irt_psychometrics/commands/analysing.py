@@ -98,7 +98,7 @@ def analyse(answers: Answers) -> FileAnalysis:
         Statistics of forms, items and options, and flags.
     """
     found = analyse_items(answers.responses, answers.choices, omitted=answers.omitted, keep_rest=False)
-    return FileAnalysis(found, found.flags(answers.choices), answers.choices is not None)
+    return FileAnalysis(found, found.flags(), answers.choices is not None)
 
 
 def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -234,7 +234,8 @@ class Responses(Result):
         item = np.tile(np.arange(J, dtype=np.int32), N)
         score = x.ravel()
         if (score < 0).any():
-            person, item, score = (values[score >= 0] for values in (person, item, score))
+            seen = score >= 0
+            person, item, score = person[seen], item[seen], score[seen]
         return cls(person, item, score, N, item_ids, categories, **others)
 
     @classmethod
