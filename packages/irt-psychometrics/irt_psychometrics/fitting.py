@@ -157,7 +157,7 @@ class PersonScores(Result):
         Empirical reliability of EAP scores of the persons with a response; NaN for other methods.
     frame_index
         The index of the pandas frame from which the responses were made. `to_frame` returns a pandas frame with this
-        index, so that a column fits the frame of the responses. None: there was none.
+        index, so that a column fits the frame of the responses. None: there was no such frame.
 
     Examples
     --------

@@ -184,7 +184,7 @@ def test_matrices_of_texts_are_read_like_frames() -> None:
     assert matrix.score.tolist() == [1, 1, 1, 0, 1, 0, 1]
 
 
-def test_tables_that_are_none_are_refused_with_the_type() -> None:
+def test_data_without_rows_and_columns_are_refused_with_the_type() -> None:
     for data in ([1, 0], 5, [[1], [1, 0]], pd.Series([1, 0])):
         with pytest.raises(irt.PsychometricsError, match=rf"persons × items matrix; got {type(data).__name__}"):
             irt.Responses.from_wide(data)
@@ -256,10 +256,10 @@ WIDE_ERRORS = [
         r"row 1: 2 is not a score of item id.* id looks like an id or a row number.*person='id'",
     ),
     ({"id": [1041, 1007, 1023]}, {}, r"id looks like an id or a row number, because its 3 whole numbers all differ"),
-    ({"q": [1, 99, 0, 99]}, {}, r"row 1: 99 is not .*If 99 stands for a missing answer, replace it by None or NaN"),
-    ({"q": [1, 9, 0, 9]}, {}, r"If 9 stands for a missing answer, .*; if scores go up to 9, give max_score="),
+    ({"q": [1, 99, 0, 99]}, {}, r"row 1: 99 is not .*If 99 means a missing answer, replace it by None or NaN"),
+    ({"q": [1, 9, 0, 9]}, {}, r"If 9 means a missing answer, .*; if scores go up to 9, give max_score="),
     ({"q": [1, 2, 4, 99, 2]}, {}, r"row 1: 2 is not a score.*choices need"),
-    ({"q": [1, 0, -1]}, {}, r"If -1 stands for a missing answer"),
+    ({"q": [1, 0, -1]}, {}, r"If -1 means a missing answer"),
     ({"q": [1, 2, 4, 3, 2]}, {}, r"row 1: 2 is not a score .*If scores go up to 4, give max_score="),
     ({"total": [30, 12, 12]}, {}, r"No item has a score above 20; leave the column out with item_ids="),
     ({"q": [1, 3]}, {}, r"row 1: 3 is not a score of item q, .* 0 or 1\. If scores go up to 3, give max_score="),

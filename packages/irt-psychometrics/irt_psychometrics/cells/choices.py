@@ -61,6 +61,13 @@ class OptionCounts:
             Item and chosen option of each answer; "" if no option was chosen.
         is_choice
             Answers to count, shape (n_rows,); None: all.
+
+        Examples
+        --------
+        >>> counts = OptionCounts({"q1": "A"})
+        >>> counts.add(Cells.of(["q1", "q1"]), Cells.of(["B", "A"]), np.array([True, False]))
+        >>> counts.by_item
+        {'q1': Counter({'B': 1})}
         """
         pairs = items.places * np.int64(len(options.texts)) + options.places
         codes, n = np.unique(pairs if is_choice is None else pairs[is_choice], return_counts=True)
@@ -81,11 +88,23 @@ class OptionCounts:
         name_absent
             Whether to list items of the key without answers.
 
+        Returns
+        -------
+        list[str]
+            A sentence for each thing that deserves a look; empty if the key fits the answers.
+
         Raises
         ------
         PsychometricsError
             If nobody chose the key of an item with many answers, or, if there are many answers in all, the key of any
             item.
+
+        Examples
+        --------
+        >>> counts = OptionCounts({"q1": "A"})
+        >>> counts.add(Cells.of(["q1", "q1"]), Cells.of(["B", "C"]))
+        >>> counts.notes("test.csv")[0]
+        "test.csv: nobody chose the key of item q1, key 'A', chosen: 'B' (1), 'C' (1)"
         """
         keys, by_item = self._keys, self.by_item
 

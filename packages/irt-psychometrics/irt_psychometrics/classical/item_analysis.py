@@ -231,10 +231,10 @@ def analyse_items(
     Examples
     --------
     >>> import irt_psychometrics as irt
-    >>> table = {"q1": [*"ABBAAB"], "q2": [*"CDCCDD"], "q3": [*"EEFEFF"]}
-    >>> x = irt.Responses.from_wide(table, key={"q1": "B", "q2": "C", "q3": "E"})
+    >>> table = {"q1": [*"AAAABBBB"], "q2": [*"CCCDDDDC"], "q3": [*"EEEEFFFF"], "q4": [*"GGHGHHHH"]}
+    >>> x = irt.Responses.from_wide(table, key={"q1": "B", "q2": "C", "q3": "E", "q4": "G"})
     >>> irt.classical.analyse_items(x).to_frame("pandas").set_index("item")["flags"].to_dict()
-    {'q1': 'min_item_rest, above_key', 'q2': '', 'q3': ''}
+    {'q1': 'min_item_rest, above_key', 'q2': '', 'q3': '', 'q4': ''}
     """
     if not isinstance(responses, Responses):
         raise PsychometricsError(

@@ -32,7 +32,8 @@ class Column:
 
     Attributes:
         values: N numbers, or the distinct values as Python objects.
-        places: shape (N,), index of each row's value in `values`, −1 for missing cells; None if `values` are N numbers.
+        places: shape (N,), index of each row's value in `values`, −1 for missing cells. It is None if `values` are N
+            numbers.
         missing: shape (N,), cells without a value. None, NaN and empty or blank text are missing.
     """
 
@@ -129,8 +130,8 @@ class Frame:
 
     Attributes:
         columns: column by name, as text.
-        kind: the kind of frame, such as "pandas"; None for a mapping or a matrix.
-        index: the index of a pandas frame; None for other kinds.
+        kind: the kind of frame, such as "pandas". It is None for a mapping or a matrix.
+        index: the index of a pandas frame, or None.
     """
 
     columns: Mapping[str, Column]
@@ -145,13 +146,13 @@ class Frame:
 
     @property
     def index_name(self) -> str | None:
-        """The name of a pandas frame's index; None if the index has no name."""
+        """The name of a pandas frame's index, or None."""
         names = [] if self.index is None else [str(name) for name in self.index.names if name is not None]
         return ", ".join(names) or None
 
     @property
     def labels(self) -> Column | None:
-        """The index as a column; None if rows only have numbers, or if the index has no name and cannot name rows."""
+        """The index as a column, or None if the index has no name and only counts rows or repeats."""
         if self.index is None:
             return None
         column = Column.from_cells(self.index.tolist())
@@ -247,7 +248,7 @@ def number_values(values: npt.NDArray[Any]) -> tuple[Ints, Ints]:
 
 
 def sort_rows(keys: Ints) -> tuple[Ints, Ints]:
-    """Return the order of rows by key, none of which is below 0, and the sorted keys.
+    """Return the order of rows by key, from 0 on, and the sorted keys.
 
     Rows with equal keys keep their order.
     """
@@ -293,7 +294,7 @@ def _number_objects(cells: list[Any]) -> tuple[list[Any], Ints]:
 
 
 def _numbers(cells: Any) -> npt.NDArray[Any] | None:
-    """Return cells as an array if all of them are numbers of types that NumPy has; otherwise None."""
+    """Return cells as an array, or None if some are not numbers of a type that NumPy has."""
     cells = list(cells)
     if not all(issubclass(kind, (int, float, np.number, np.bool_)) for kind in {*map(type, cells)}):
         return None
@@ -304,7 +305,7 @@ def _numbers(cells: Any) -> npt.NDArray[Any] | None:
 def make(columns: Mapping[str, Any], kind: str | None, index: Any = None) -> Any:
     """Make a data frame of this `kind`. If it is None, the first installed one of `KINDS` is used.
 
-    `index` becomes the index of a pandas frame; other kinds have none.
+    `index` becomes the index of a pandas frame.
 
     Raises PsychometricsError if no data frame of this kind can be made.
     """

@@ -41,7 +41,7 @@ class Responses(Result):
         choices: the chosen options, if the responses were read with a key; None: no options are known.
         frame_kind: the kind of data frame from which the responses were made, such as "pandas"; results give frames of
             this kind. None: they were not made from a frame. It is ignored when responses are compared.
-        frame_index: the index of the pandas frame with a row for each person; None: there is none. Results per person
+        frame_index: the index of the pandas frame with a row for each person; None: no such frame. Results per person
             give pandas frames with this index. It is ignored when responses are compared, and not part of the JSON.
 
     Examples
@@ -228,7 +228,7 @@ class Responses(Result):
     def _from_scores(
         cls, x: npt.NDArray[np.int8], item_ids: tuple[str, ...], categories: Ints | None, **others: Any
     ) -> Self:
-        """Make the responses of a persons × items matrix; −1 stands for a missing score."""
+        """Make the responses of a persons × items matrix; −1 means a missing score."""
         N, J = x.shape
         person = np.repeat(np.arange(N, dtype=np.int32), J)
         item = np.tile(np.arange(J, dtype=np.int32), N)
@@ -355,14 +355,37 @@ class Responses(Result):
 
     @property
     def days_since_first(self) -> Floats:
-        """Days since the person's first response, shape (R,). Raises PsychometricsError if the times are not known."""
+        """Days since the person's first response, shape (R,).
+
+        Raises
+        ------
+        PsychometricsError
+            If the times are not known.
+        """
         at = self.known_times / DAY
         first = np.full(self.n_persons, np.inf)
         np.minimum.at(first, self.person, at)
         return at - first[self.person]
 
     def of_items(self, keep: npt.ArrayLike) -> Self:
-        """The responses to the items of `keep` (a mask (J,), or indices in any order); persons keep their numbers."""
+        """Select the responses to some items.
+
+        Parameters
+        ----------
+        keep
+            The items: a mask (J,), or indices in any order.
+
+        Returns
+        -------
+        Responses
+            The responses to these items, in this order. Persons keep their numbers.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> irt.Responses.from_wide({"q1": [1, 0], "q2": [0, 1], "q3": [1, 1]}).of_items([2, 0]).item_ids
+        ('q3', 'q1')
+        """
         kept = np.arange(self.n_items)[np.asarray(keep)]
         place = np.full(self.n_items, -1, dtype=np.int32)
         place[kept] = np.arange(len(kept))
@@ -373,7 +396,25 @@ class Responses(Result):
         return replace(some, item=place[some.item], item_ids=ids, categories=sizes, choices=choices)
 
     def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Self:
-        """The responses of `persons` (ascending indices), who get new numbers, in this order, and no `key`."""
+        """Select the responses of some persons.
+
+        Parameters
+        ----------
+        persons
+            Ascending indices of the persons.
+
+        Returns
+        -------
+        Responses
+            The responses of these persons, who get new numbers, in this order, and no `key`.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.Responses.from_wide({"who": ["ann", "bo", "cy"], "q": [1, 0, 1]}, person="who")
+        >>> x.of_persons(np.array([0, 2])).person_ids
+        ('ann', 'cy')
+        """
         place = np.full(self.n_persons, -1, dtype=np.int32)
         place[persons] = np.arange(len(persons))
         some, labels = self.of_rows(place[self.person] >= 0), self.person_ids
@@ -389,9 +430,26 @@ class Responses(Result):
         )
 
     def renumber_persons(self, number: npt.NDArray[np.int32], n_persons: int) -> Self:
-        """The same responses with new numbers of persons, without `key` and `person_ids`.
+        """Give persons new numbers, for example to count several persons as one.
 
-        `number` (the current n_persons,) is each person's new number below the new `n_persons`, in any order.
+        Parameters
+        ----------
+        number
+            Shape (current number of persons,), each person's new number, from 0 to `n_persons` − 1, in any order.
+        n_persons
+            The new number of persons.
+
+        Returns
+        -------
+        Responses
+            The same responses, sorted by the new numbers, without `key`, `person_ids` and `frame_index`.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.Responses.from_wide({"q1": [1, 0], "q2": [0, 1]})
+        >>> x.renumber_persons(np.array([1, 0], dtype=np.int32), 2).score.tolist()
+        [0, 1, 1, 0]
         """
         person = number[self.person]
         order = np.argsort(person, kind="stable")
@@ -399,7 +457,25 @@ class Responses(Result):
         return replace(self, **changes, key=None, person_ids=None, frame_index=None)
 
     def of_rows(self, rows: Mask) -> Self:
-        """The responses that the mask `rows` (R,) marks; persons and items keep their numbers."""
+        """Select responses.
+
+        Parameters
+        ----------
+        rows
+            Shape (R,), mask of the responses.
+
+        Returns
+        -------
+        Responses
+            These responses. Persons and items keep their numbers.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.Responses.from_wide({"q1": [1, 0], "q2": [0, 1]})
+        >>> x.of_rows(x.score == 1)
+        Responses(2 persons, 2 items, 2 responses)
+        """
         return replace(self, **self._each_response(rows))
 
     def _each_response(self, rows: Any) -> dict[str, Any]:
@@ -409,10 +485,30 @@ class Responses(Result):
         return found | {"choices": None if self.choices is None else self.choices.of_rows(rows)}
 
     def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Self:
-        """The same responses with `item_ids` as the items, of which some may have no response.
+        """Place the responses among more items, or give the items another order.
 
-        `categories` (J,) are the numbers of categories of items without responses; None means two. Raises
-        PsychometricsError if an item of these responses is not in `item_ids`.
+        Parameters
+        ----------
+        item_ids
+            The new items, of which some may have no response.
+        categories
+            Shape (number of new items,), numbers of categories of items without responses; None: two.
+
+        Returns
+        -------
+        Responses
+            The same responses with `item_ids` as the items.
+
+        Raises
+        ------
+        PsychometricsError
+            If an item of these responses is not in `item_ids`.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> irt.Responses.from_wide({"q2": [1, 0]}).among(["q1", "q2"]).item.tolist()
+        [1, 1]
         """
         place = {item: j for j, item in enumerate(item_ids)}
         if missing := [item for item in self.item_ids if item not in place]:
@@ -429,13 +525,40 @@ class Responses(Result):
         return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes, choices=choices)
 
     def share_testlets(self, testlets: Mapping[str, str]) -> bool:
-        """Whether two of the items are in one testlet (item → testlet)."""
+        """Check whether two of the items are in one testlet.
+
+        Parameters
+        ----------
+        testlets
+            Item → testlet.
+
+        Returns
+        -------
+        bool
+            True if a testlet contains two of the items.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> irt.Responses.from_wide({"q1": [1], "q2": [0]}).share_testlets({"q1": "text", "q2": "text"})
+        True
+        """
         return share_testlets(self.item_ids, testlets)
 
     def components(self) -> list[Component]:
-        """The groups of items that no learner connects; the group with most items comes first.
+        """Find the groups of items that no person connects. Each group would have a scale of its own.
 
-        There is one group if learners connect all items.
+        Returns
+        -------
+        list[Component]
+            The groups, largest first; a single group if persons connect all items.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> apart = irt.Responses.from_wide({"q1": [1, None], "q2": [0, None], "q3": [None, 1]})
+        >>> len(apart.components())
+        2
         """
         return components(self)
 
@@ -446,15 +569,23 @@ class Responses(Result):
 
     @property
     def n_items(self) -> int:
+        """The number of items J."""
         return len(self.item_ids)
 
     @property
     def n_responses(self) -> int:
+        """The number of responses R."""
         return int(self.person.size)
 
     @property
     def known_times(self) -> Ints:
-        """The times `at`. Raises PsychometricsError if they are not known."""
+        """The times `at`, shape (R,).
+
+        Raises
+        ------
+        PsychometricsError
+            If the times are not known.
+        """
         if self.at is None:
             raise PsychometricsError("these responses have no times: give `at`")
         return self.at
@@ -463,7 +594,12 @@ class Responses(Result):
     def last_at(self) -> Ints:
         """The time of each person's last response in the unit of `at`, shape (n_persons,).
 
-        Every person must have a response. Raises PsychometricsError if the times are not known.
+        Every person must have a response.
+
+        Raises
+        ------
+        PsychometricsError
+            If the times are not known.
         """
         at = self.known_times
         if not self.n_responses:

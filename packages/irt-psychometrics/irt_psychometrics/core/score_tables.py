@@ -25,7 +25,7 @@ no others."""
 SEPARATORS = ";,|"
 """Characters between the options of a cell with several options, unless an option of the key contains them."""
 CODES = {str(digit) * n for digit in (7, 8, 9) for n in (1, 2, 3, 4)}
-"""Numbers that usually stand for missing answers, such as 99."""
+"""Numbers that often mean missing answers, such as 99."""
 MIN_IDS = 3  # two persons may well have the scores 1 and 2
 
 
@@ -34,7 +34,7 @@ class ReadCells(NamedTuple):
 
     Attributes:
         score: shape (N,), the scores; −1 for missing cells.
-        choices: the chosen options; None if no cell's item has a key.
+        choices: the chosen options, or None if no cell's item has a key.
     """
 
     score: npt.NDArray[np.int8]
@@ -168,7 +168,7 @@ class Scoring:
             remedy = f"give person={name!r}, or leave the column out with item_ids="
             ways = [f"the column {name} looks like an id or a row number, {differ}: {remedy}", *scales]
         elif is_code:
-            code = f"if {cell!r} stands for a missing answer, replace it by None or NaN"
+            code = f"if {cell!r} means a missing answer, replace it by None or NaN"
             ways = [code, *scales, choices]
         elif number > most and number.is_integer() and not scales:
             ways = [f"no item has a score above {MAX_SCORE}"]
@@ -202,7 +202,7 @@ def number_persons(column: Column, place: str) -> tuple[Ints, tuple[str | int, .
 
 
 def _are_ids(points: Floats) -> bool:
-    """Check whether numbers could be ids: whole, none below 0, and each of them only once."""
+    """Check whether numbers could be ids: whole, at least 0, and each of them only once."""
     is_id = (points >= 0) & (points == np.floor(points))
     return len(points) >= MIN_IDS and bool(is_id.all()) and len(np.unique(points)) == len(points)
 

@@ -51,6 +51,8 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
     [
         *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"),
         *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
+        *("classical.item_analysis", "classical.option_statistics", "classical.key_evidence"),
+        *("classical.subscore_values", "core.classical", "core.choices"),
     ],
 )
 def test_examples_of_docstrings_run(module: str) -> None:
