@@ -204,7 +204,8 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
         notes.append("Both are the same model: there is nothing to test.")
     else:
         test = "Vuong"
-        statistic, p = _vuong(first.person_log_likelihood, second.person_log_likelihood)
+        difference = first.person_log_likelihood - second.person_log_likelihood
+        statistic, p = _vuong(difference, np.ones(len(difference)) if first.weights is None else first.weights)
         if np.isnan(p):
             notes.append("The fits give every person the same likelihood: they cannot be distinguished.")
     if notes:
@@ -227,9 +228,14 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
 
 def _require_same_responses(first: Fit, second: Fit) -> None:
     one, two = first.calibration, second.calibration
-    if one.data_hash != two.data_hash or len(first.person_log_likelihood) != len(second.person_log_likelihood):
+    if first.sampling_weights is not None or second.sampling_weights is not None:
         raise PsychometricsError(
-            f"the fits are of different responses ({one.n_persons:,} persons and {one.n_items} items; "
+            "fits with sampling_weights cannot be compared, because the weighted log-likelihood is not the likelihood "
+            "of a sample. Compare fits without sampling_weights"
+        )
+    if one.data_hash != two.data_hash:
+        raise PsychometricsError(
+            f"the fits are of different responses or weights ({one.n_persons:,} persons and {one.n_items} items; "
             f"{two.n_persons:,} and {two.n_items}); their log-likelihoods cannot be compared. Fit both to the same "
             "Responses"
         )
@@ -316,16 +322,17 @@ def _bound_clause(fit: Calibration) -> str:
     return " and ".join(found)
 
 
-def _vuong(first: Floats, second: Floats) -> tuple[float, float]:
-    """z = Σ d/(√n ω), with ω² the variance of the persons' differences d (Vuong 1989), and its two-sided p.
+def _vuong(difference: Floats, weights: Floats) -> tuple[float, float]:
+    """Compute z = Σ d/(√n ω), with ω² the variance of the persons' differences d (Vuong 1989), and its two-sided p.
 
-    Returns z = 0 and p = NaN if ω = 0.
+    `weights` are the numbers of persons with these differences. Returns z = 0 and p = NaN if ω = 0.
     """
-    difference = first - second
-    omega = float(np.std(difference))
+    n = float(weights.sum())
+    mean = float(weights @ difference) / n
+    omega = float(np.sqrt(weights @ (difference - mean) ** 2 / n))
     if not omega > 1e-8:
         return 0.0, float("nan")
-    z = float(difference.sum() / (np.sqrt(difference.size) * omega))
+    z = mean * np.sqrt(n) / omega
     return z, float(2 * ndtr(-abs(z)))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, Psyc
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters, ItemRow
 from irt_psychometrics.core.models import Calibration, Flag, Population
-from irt_psychometrics.core.options import LatentRule
+from irt_psychometrics.core.options import LatentRule, Model
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, columns_of_rows, format_value
@@ -294,9 +294,11 @@ class Fit(Result):
     reliability
         Empirical reliability of EAP scores of the persons who were fitted; NaN for fewer than two persons.
     person_log_likelihood
-        Shape (N,), marginal log-likelihood of each person's responses; their sum is `log_likelihood`.
+        Shape (N,), marginal log-likelihood of each person's responses; the weighted sum is `log_likelihood`.
     shape
         The chosen distribution of θ and the reason for it.
+    weights, sampling_weights
+        Shape (N,), the weights of the persons if `fit` was called with them, else None.
 
     Examples
     --------
@@ -314,6 +316,8 @@ class Fit(Result):
     reliability: float
     person_log_likelihood: Floats
     shape: Shape
+    weights: Floats | None = None
+    sampling_weights: Floats | None = None
     frame_kind: str | None = None
 
     @property
@@ -422,8 +426,13 @@ class Fit(Result):
         Raises
         ------
         PsychometricsError
-            If the fit did not converge, or an item is not in the fit.
+            If the fit did not converge, has weights, or lacks an item.
         """
+        if self.weights is not None or self.sampling_weights is not None:
+            raise PsychometricsError(
+                "fit statistics count each person once, and this fit has weights. Fit the responses without weights, "
+                "with a row for each person"
+            )
         if not self.converged:
             raise PsychometricsError(
                 f"fit statistics need a fit that converged: {self.calibration.convergence.reason}. Fit again first"
@@ -516,15 +525,17 @@ class Fit(Result):
 
 def fit(
     x: Responses,
-    model: str | Mapping[str, str] = "2pl",
+    model: Model | Mapping[str, Model] = "2pl",
     *,
     groups: Sequence[Any] | None = None,
     reference: str | None = None,
     anchors: Fit | ItemParameters | None = None,
     priors: Priors | None = None,
     latent: LatentRule = "normal",
+    weights: npt.ArrayLike | None = None,
+    sampling_weights: npt.ArrayLike | None = None,
     progress: bool | Progress = False,
-    **options: Any,
+    **options: Unpack[FitOptions],
 ) -> Fit:
     """Fit item response models by marginal maximum likelihood.
 
@@ -544,13 +555,18 @@ def fit(
         Priors on a, b and c. None: no prior, except on c of a 3PL. `Priors()`: no prior at all.
     latent
         The distribution of θ: "normal", "histogram" (free weights), or "auto", which tests and chooses.
+    weights
+        Shape (N,), ≥ 0, the number of persons with the same answers that each person represents. The estimates and
+        errors are those of a fit in which the rows of each person are repeated this many times.
+    sampling_weights
+        Shape (N,), > 0 in any unit, the number of members of the population that each person of a sample with unequal
+        probabilities represents. The errors are then robust (sandwich), and AIC and BIC cannot be used to compare fits.
     progress
         True: a progress bar (needs tqdm). A function: called after each iteration with the iteration's number and the
         largest change of a parameter.
     options
-        Further options of `estimation.fit_em`: `weights` (N,), the number of persons that each row represents;
-        `sampling_weights` (N,), for samples with unequal probabilities, with robust errors; `testlets`,
-        `max_iterations`, `threads` and others.
+        The options in `estimation.FitOptions`, such as `testlets`, `max_iterations` and `threads`. `estimation.fit_em`
+        explains each of them.
 
     Returns
     -------
@@ -594,16 +610,19 @@ def fit(
     """
     require_responses(x, "fit")
     labels, models = _labels(groups, x.n_persons), _models(x, model)
-    if unknown := options.keys() - (FitOptions.__annotations__.keys() - {"model", "latent", "data_hash"}):
+    if unknown := options.keys() - FitOptions.__annotations__.keys():
         raise TypeError(f"fit() has no option {', '.join(sorted(unknown))}")
-    request: dict[str, Any] = {**options, "groups": labels, "reference": reference, "data_hash": digest(x)}
-    request |= {"priors": priors, "anchors": None if anchors is None else anchors_from(anchors)}
+    counts, sampling = (None if w is None else np.asarray(w, dtype=float) for w in (weights, sampling_weights))
+    request: dict[str, Any] = {**options, "groups": labels, "reference": reference, "priors": priors}
+    request |= {"weights": counts, "sampling_weights": sampling, "data_hash": digest(x, counts, sampling)}
+    request |= {"anchors": None if anchors is None else anchors_from(anchors)}
     with _report_progress(progress):
         if latent == "auto":
-            if groups is not None or anchors is not None or isinstance(model, Mapping):
+            single = groups is None and anchors is None and counts is None and sampling is None
+            if not single or isinstance(model, Mapping):
                 raise PsychometricsError(
-                    "latent='auto' is for one model of all items without groups and anchors; choose 'normal' or "
-                    "'histogram'"
+                    "latent='auto' is for one model of all items without groups, anchors and weights; choose 'normal' "
+                    "or 'histogram'"
                 )
 
             def one(r: Responses, m: Any, of: Any, /, **more: Any) -> Calibration:
@@ -614,7 +633,8 @@ def fit(
             calibration = fit_em(x, model=models, latent=latent, **request)
             shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as requested")
     persons = fitted_posteriors(x, calibration, groups=labels)
-    found = Fit(calibration, reliability_of(persons), persons.log_likelihood, shape, x.frame_kind)
+    reliability = reliability_of(persons, counts if sampling is None else sampling)
+    found = Fit(calibration, reliability, persons.log_likelihood, shape, counts, sampling, x.frame_kind)
     _warn(found)
     return found
 
@@ -699,12 +719,15 @@ def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -
     return [(population, of_person == population.name) for population in fit.latent]
 
 
-def digest(x: Responses) -> str:
-    """Hash of the responses, in hexadecimal. It depends on the order of persons and items."""
+def digest(x: Responses, *weights: Floats | None) -> str:
+    """Return a hash of the responses and weights, in hexadecimal. It depends on the order of persons and items."""
     found = blake2b(digest_size=16)
     for part in (x.person, x.item, x.score, x.n_categories.astype(np.int64)):
         found.update(np.ascontiguousarray(part).tobytes())
     found.update("\n".join([str(x.n_persons), *x.item_ids]).encode())
+    for name, of_persons in zip(("weights", "sampling weights"), weights, strict=False):
+        if of_persons is not None:
+            found.update(name.encode() + of_persons.tobytes())
     return found.hexdigest()
 
 
@@ -721,7 +744,7 @@ def _labels(groups: Sequence[Any] | None, n_persons: int) -> list[str] | None:
     return [str(label.as_py()) if hasattr(label, "as_py") else str(label) for label in labels]
 
 
-def _models(x: Responses, model: str | Mapping[str, str]) -> Any:
+def _models(x: Responses, model: Model | Mapping[str, Model]) -> Any:
     if isinstance(model, str):
         return model.lower()
     if missing := [item for item in x.item_ids if item not in model]:

@@ -19,7 +19,7 @@ from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, ab_by_ad
-from irt_psychometrics.core.options import DEFAULT_MODEL, Method
+from irt_psychometrics.core.options import DEFAULT_MODEL, Method, Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_p, format_value
 from irt_psychometrics.core.wording import some_of
@@ -480,7 +480,11 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
 
 
 def find_dif(
-    x: Responses, groups: Sequence[Any], *, model: str | Mapping[str, str] | None = None, reference: str | None = None
+    x: Responses,
+    groups: Sequence[Any],
+    *,
+    model: Model | Mapping[str, Model] | None = None,
+    reference: str | None = None,
 ) -> ItemDif:
     """Find items that function differently for groups of persons of equal ability.
 

@@ -7,12 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import chain
 from pkgutil import resolve_name
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import make
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
 FORMAT, VERSION = "irt-psychometrics", 1
 MAX_ROWS = 60
@@ -83,7 +88,19 @@ class Result:
         """Sentences that the reader of the result must know."""
         return ()
 
-    def to_frame(self, kind: str | None = None) -> Any:
+    @overload
+    def to_frame(self, kind: Literal["pandas"]) -> pd.DataFrame: ...
+
+    @overload
+    def to_frame(self, kind: Literal["polars"]) -> pl.DataFrame: ...
+
+    @overload
+    def to_frame(self, kind: Literal["pyarrow"]) -> pa.Table: ...
+
+    @overload
+    def to_frame(self, kind: None = None) -> Any: ...
+
+    def to_frame(self, kind: Literal["pandas", "polars", "pyarrow"] | None = None) -> Any:
         """The table as a data frame.
 
         Parameters

@@ -113,18 +113,13 @@ sample. This first fit need not converge."""
 
 
 class FitOptions(TypedDict, total=False):
-    """Options of a fit, whether the answers are in memory or elsewhere. `fit_em` documents them."""
+    """Options that `fit` and `fit_em` share. `fit_em` documents them."""
 
-    model: Model | Sequence[Model]
-    priors: Priors | None
-    anchors: AnchorSet | None
-    latent: Latent
     testlets: Mapping[str, str] | None
     nodes: int
     tolerance: float
     max_iterations: int
     threads: int | None
-    data_hash: str
     start: Calibration | None
     likelihood_only: bool
     abilities_known: bool
@@ -134,6 +129,16 @@ class FitOptions(TypedDict, total=False):
     guessing: Mapping[str, float] | None
 
 
+class FitRequest(FitOptions, total=False):
+    """Arguments of `fit_em` that apply to answers in memory and elsewhere."""
+
+    model: Model | Sequence[Model]
+    priors: Priors | None
+    anchors: AnchorSet | None
+    latent: Latent
+    data_hash: str
+
+
 def fit_em(
     responses: Responses | RemoteAnswers,
     *,
@@ -141,7 +146,7 @@ def fit_em(
     reference: str | None = None,
     weights: npt.ArrayLike | None = None,
     sampling_weights: npt.ArrayLike | None = None,
-    **options: Unpack[FitOptions],
+    **options: Unpack[FitRequest],
 ) -> Calibration:
     """Calibrate items by marginal maximum likelihood, or to the posterior mode if there are priors.
 
@@ -278,7 +283,7 @@ def fit_em(
     return fit_source(source, responses, **options)
 
 
-def _require_robust(responses: Responses, groups: Sequence[str] | None, request: FitOptions) -> None:
+def _require_robust(responses: Responses, groups: Sequence[str] | None, request: FitRequest) -> None:
     """Raise PsychometricsError if a request with sampling weights has no robust errors."""
     if request["abilities_known"]:
         raise PsychometricsError(
@@ -298,7 +303,7 @@ def _require_robust(responses: Responses, groups: Sequence[str] | None, request:
         )
 
 
-_DEFAULTS: FitOptions = {
+_DEFAULTS: FitRequest = {
     "model": DEFAULT_MODEL,
     "priors": None,
     "anchors": None,
@@ -319,12 +324,12 @@ _DEFAULTS: FitOptions = {
 }
 
 
-def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[FitOptions]) -> Calibration:
+def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[FitRequest]) -> Calibration:
     """`fit_em` for answers in memory or elsewhere. `source_of` is called once the request has been checked for
     `items`."""
     if unexpected := options.keys() - _DEFAULTS.keys():
         raise TypeError(f"a fit has no option {', '.join(sorted(unexpected))}")
-    request: FitOptions = {**_DEFAULTS, **options}
+    request: FitRequest = {**_DEFAULTS, **options}
     model, anchors = request["model"], request["anchors"]
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
     of = _resolve_model(models, items, request)
@@ -377,7 +382,7 @@ def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[
     return calibration
 
 
-def _resolve_model(models: tuple[Model, ...], items: Items, request: FitOptions) -> ItemModel:
+def _resolve_model(models: tuple[Model, ...], items: Items, request: FitRequest) -> ItemModel:
     """Return the model of the items. Raises PsychometricsError if the request makes no sense."""
     if unknown := set(models).difference(ITEM_MODELS, COMPARED_MODELS):
         raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
@@ -430,7 +435,7 @@ def _fit_answers(
     run: kernels.Run,
     priors: Priors,
     lay_out: Callable[..., ParameterLayout],
-    request: FitOptions,
+    request: FitRequest,
 ) -> _Fit:
     """Fit answers that have been laid out. `lay_out` returns the parameter layout for a number of `histogram_nodes`."""
     data, structure, likelihood_only = laid.answers, lay_out(), request["likelihood_only"]

@@ -74,10 +74,15 @@ class Scores:
         Use it for EAP only: the variance of other scores includes their errors. Learners without a usable response
         count with the prior, so leave them out first to get the test's reliability. NaN for fewer than two learners.
         """
-        if self.theta.size < 2:
+        return self.weighted_reliability(np.ones(self.theta.size))
+
+    def weighted_reliability(self, weights: Floats) -> float:
+        """Compute `reliability` if each person represents a number of persons, `weights` (n_persons,)."""
+        total = float(weights.sum())
+        if total < 2:
             return float("nan")
-        between = float(np.var(self.theta, ddof=1))
-        return between / (between + float(np.mean(self.se**2)))
+        between = float(weights @ (self.theta - weights @ self.theta / total) ** 2) / (total - 1)
+        return between / (between + float(weights @ self.se**2) / total)
 
     @property
     def known_total(self) -> float | None:

@@ -52,10 +52,11 @@ def fitted_reliability(
     return reliability_of(fitted_posteriors(responses, calibration, groups=groups, threads=threads))
 
 
-def reliability_of(found: Posteriors) -> float:
-    """Empirical reliability of EAP scores; scores that are NaN do not count."""
+def reliability_of(found: Posteriors, weights: Floats | None = None) -> float:
+    """Compute the empirical reliability of EAP scores, of which NaN do not count, with a weight for each person."""
     informed = ~np.isnan(found.theta)
-    return Scores(found.theta[informed], found.se[informed]).reliability
+    scores = Scores(found.theta[informed], found.se[informed])
+    return scores.weighted_reliability(np.ones(len(scores.theta)) if weights is None else weights[informed])
 
 
 def fitted_posteriors(
