@@ -8,7 +8,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -26,6 +27,7 @@ from irt_psychometrics.core.options import LatentRule, Model
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, columns_of_rows, format_value
+from irt_psychometrics.core.when_read import WhenRead
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
@@ -291,12 +293,14 @@ class Fit(Result):
     ----------
     calibration
         All estimates with their covariances and flags, and whether the fit converged.
-    reliability
-        Empirical reliability of EAP scores of the persons who were fitted; NaN for fewer than two persons.
-    person_log_likelihood
-        Shape (N,), marginal log-likelihood of each person's responses; the weighted sum is `log_likelihood`.
     shape
         The chosen distribution of θ and the reason for it.
+    reliability
+        Empirical reliability of EAP scores of the persons who were fitted; NaN for fewer than two persons. It is
+        computed when it is first read.
+    person_log_likelihood
+        Shape (N,), marginal log-likelihood of each person's responses; the weighted sum is `log_likelihood`. It is
+        computed when it is first read.
     weights, sampling_weights
         Shape (N,), the weights of the persons if `fit` was called with them, else None.
 
@@ -313,12 +317,16 @@ class Fit(Result):
     """
 
     calibration: Calibration
-    reliability: float
-    person_log_likelihood: Floats
     shape: Shape
+    reliability: WhenRead[float] = WhenRead()  # noqa: RUF009  (a descriptor, not a default)
+    person_log_likelihood: WhenRead[Floats] = WhenRead()  # noqa: RUF009
     weights: Floats | None = None
     sampling_weights: Floats | None = None
     frame_kind: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all values for a pickle; values that were not read yet are computed."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -632,9 +640,17 @@ def fit(
         else:
             calibration = fit_em(x, model=models, latent=latent, **request)
             shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as requested")
-    persons = fitted_posteriors(x, calibration, groups=labels)
-    reliability = reliability_of(persons, counts if sampling is None else sampling)
-    found = Fit(calibration, reliability, persons.log_likelihood, shape, counts, sampling, x.frame_kind)
+    weight = counts if sampling is None else sampling
+    persons = cache(lambda: fitted_posteriors(x, calibration, groups=labels))
+    found = Fit(
+        calibration,
+        shape,
+        reliability=lambda: reliability_of(persons(), weight),
+        person_log_likelihood=lambda: persons().log_likelihood,
+        weights=counts,
+        sampling_weights=sampling,
+        frame_kind=x.frame_kind,
+    )
     _warn(found)
     return found
 

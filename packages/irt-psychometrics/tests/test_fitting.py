@@ -1,8 +1,12 @@
 """`fit`: comparison with R mirt, warnings, refused requests, progress and interruption."""
 
+import copy
 import json
 import os
+import pickle
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ import pytest
 from scipy import stats
 
 import irt_psychometrics as irt
+from irt_psychometrics.scoring.abilities import Posteriors
+from irt_psychometrics.scoring.reliability import fitted_posteriors
 
 SHARED = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared"))
 REFERENCE = SHARED / "reference"
@@ -49,6 +55,38 @@ def test_log_likelihoods_of_persons_sum_to_the_log_likelihood_of_the_fit(model: 
         f = irt.fit(X, model, **options)
         assert f.person_log_likelihood.shape == (X.n_persons,)
         assert f.person_log_likelihood.sum() == pytest.approx(f.log_likelihood, abs=1e-4)
+
+
+def test_reliability_and_log_likelihoods_of_persons_are_computed_once_when_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def count(*arguments: Any, **options: Any) -> Posteriors:
+        calls.append(arguments)
+        return fitted_posteriors(*arguments, **options)
+
+    monkeypatch.setattr("irt_psychometrics.fitting.fitted_posteriors", count)
+    f = irt.fit(X, "rasch")
+    assert (f.converged, f.items.n.tolist(), calls) == (True, [800] * 8, [])
+    posteriors = fitted_posteriors(X, f.calibration)
+    assert f.reliability == pytest.approx(
+        posteriors.theta.var(ddof=1) / (posteriors.theta.var(ddof=1) + (posteriors.se**2).mean())
+    )
+    np.testing.assert_array_equal(f.person_log_likelihood, posteriors.log_likelihood)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "copy_of",
+    [lambda f: pickle.loads(pickle.dumps(f)), lambda f: irt.Fit.from_json(f.to_json()), copy.deepcopy, replace],
+)
+def test_copies_of_a_fit_have_the_values_that_were_not_read_before(copy_of: Callable[[irt.Fit], irt.Fit]) -> None:
+    copied = copy_of(irt.fit(X, "rasch"))
+    f = irt.fit(X, "rasch")
+    assert copied == f
+    assert copied.reliability == f.reliability
+    np.testing.assert_array_equal(copied.person_log_likelihood, f.person_log_likelihood)
 
 
 def test_models_can_differ_between_items() -> None:
