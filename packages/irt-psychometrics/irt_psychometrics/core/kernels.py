@@ -16,6 +16,10 @@ log P(pattern i | θ) = Σ log(P_j / (1 − P_j)) + Σ log(1 − P_j). The first
 which the whole set shares, over the seen items. Without guessing the log-odds are a_j·θ + d_j, so the first sum is one
 slope and one intercept per person. With guessing it is a curve, and items that most persons answer correctly may be
 *flipped*: right and wrong, P and 1 − P are swapped, and their score V becomes −V.
+
+If all slopes are equal and fixed, persons of a set with the same sum of scores may share a row. The row then has the
+right answers of one of the persons, which determine the posterior. `tally[tally_start[i]:tally_start[i + 1]]` are the
+weights of the persons in row i who answered the items in `tally_items` correctly. Otherwise these arrays are empty.
 """
 
 import itertools
@@ -154,6 +158,9 @@ class People(NamedTuple):
     right_start: np.ndarray
     right_items: np.ndarray
     weight: np.ndarray
+    tally_start: np.ndarray
+    tally_items: np.ndarray
+    tally: np.ndarray
 
 
 def cost(people: People) -> np.ndarray:
@@ -307,6 +314,10 @@ def expected_counts(first, last, people, curves, nodes, log_weights, seen, right
             begin, end = people.right_start[i], people.right_start[i + 1]
             if curves.log_odds.shape[0] > 0:
                 _scatter(row, people.right_items, begin, end, right)
+            elif people.tally.size > 0:
+                mean /= people.weight[i]
+                for r in range(people.tally_start[i], people.tally_start[i + 1]):
+                    right[people.tally_items[r], 0] += mean * people.tally[r]
             else:
                 for r in range(begin, end):
                     right[people.right_items[r], 0] += mean

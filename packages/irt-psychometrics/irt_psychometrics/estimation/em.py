@@ -83,7 +83,7 @@ from irt_psychometrics.estimation.parameter_layout import (
     ParameterLayout,
 )
 from irt_psychometrics.estimation.remote import RemoteAnswers
-from irt_psychometrics.estimation.response_layout import Counts, LaidOutAnswers
+from irt_psychometrics.estimation.response_layout import Counts, LaidOutAnswers, Merge, represents_several
 from irt_psychometrics.estimation.source import InMemory, LaidOut, Source
 from irt_psychometrics.estimation.standard_errors import (
     Errors,
@@ -369,7 +369,9 @@ def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[
 
     structure = lay_out()
     require_one_matrix(structure)
-    laid = source.lay_out_items(keep, rarer=structure.guessing, by_category=not of.logistic)
+    testlets = share_testlets(kept_ids, request["testlets"] or {})  # whose errors need the answers of each person
+    merge: Merge = "sums" if of.fixed_slopes and of.has_kernels and not (structure.anchored or testlets) else "patterns"
+    laid = source.lay_out_items(keep, rarer=structure.guessing, by_category=not of.logistic, merge=merge)
     require_persons(laid.informative, source.names)
     require_connected(laid.links, kept_ids, held.known)
     with kernels.runner(request["threads"]) as run:
@@ -556,9 +558,12 @@ def _maximise_from_sample(
 def _sample_step(data: LaidOutAnswers) -> int:
     """The k for which every k-th learner is in the sample; below 2 there is no sample.
 
-    With more than two categories there is no sample, because rare categories would be missing from it.
+    With more than two categories there is no sample, because rare categories would be missing from it. If rows
+    represent several persons, there is none, because rows differ in their numbers of persons.
     """
-    return 1 if data.counts is not None else min(SAMPLE_STEP, data.size // SAMPLE)
+    if data.counts is not None or represents_several(data.weight, data.size):
+        return 1
+    return min(SAMPLE_STEP, data.size // SAMPLE)
 
 
 def _add_iterations(first: Solution, second: Solution) -> Solution:

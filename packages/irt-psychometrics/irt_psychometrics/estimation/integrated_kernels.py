@@ -187,6 +187,9 @@ def logistic(  # type: ignore[no-untyped-def]
     right_start,
     right_items,
     weight,
+    tally_start,
+    tally_items,
+    tally,
 ):
     """Return the log-likelihood (an array without axes) and its gradients with respect to slope (J,) and intercept
     (J,).
@@ -198,7 +201,8 @@ def logistic(  # type: ignore[no-untyped-def]
     By Fisher's identity the gradient is the expected complete-data score, Σ E[θ(x − P)] and Σ E[x − P] over the
     learners who saw the item.
     """
-    people = People(set_of, set_group, set_start, set_items, right_start, right_items, weight)
+    sets, rows = (set_of, set_group, set_start, set_items), (right_start, right_items, weight)
+    people = People(*sets, *rows, tally_start, tally_items, tally)
     J, Q, N = slope.size, nodes.size, set_of.size
     slope, intercept = np.ascontiguousarray(slope), np.ascontiguousarray(intercept)
     log_wrong, p, seen, right = np.empty((J, Q)), np.empty((J, Q)), np.zeros((J, Q)), np.zeros((J, 1))
@@ -237,6 +241,9 @@ def guessing(  # type: ignore[no-untyped-def]
     right_start,
     right_items,
     weight,
+    tally_start,
+    tally_items,
+    tally,
 ):
     """Like `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1. Also returns the gradient with respect to c
     (J,), last.
@@ -244,7 +251,8 @@ def guessing(  # type: ignore[no-untyped-def]
     For `flipped` items (J,) the wrong answers are listed instead of the correct ones, because the rarer kind costs
     less. Since log(P/(1 − P)) is not linear in θ, the loop visits all nodes for every learner.
     """
-    people = People(set_of, set_group, set_start, set_items, right_start, right_items, weight)
+    sets, rows = (set_of, set_group, set_start, set_items), (right_start, right_items, weight)
+    people = People(*sets, *rows, tally_start, tally_items, tally)
     J, Q = slope.size, nodes.size
     log_rest, logistic, p = np.empty((J, Q)), np.empty((J, Q)), np.empty((J, Q))
     logistic_table(np.ascontiguousarray(slope), np.ascontiguousarray(intercept), nodes, log_rest, logistic)

@@ -392,7 +392,8 @@ class _ExpectedCounts(KernelSum):
 class _MissingInformation(KernelSum):
     """The loss of information, by one kernel for persons in runs and one, `alone`, for all others.
 
-    Persons are added in their order, so the sum does not depend on which kernel processes them.
+    Persons are added in their order, so the sum does not depend on which kernel processes them. A row counts as the
+    number of persons whom it represents, so rows of several persons are processed as the persons would be.
     """
 
     alone: Callable[..., Any] = information_kernels.add_persons
@@ -401,7 +402,8 @@ class _MissingInformation(KernelSum):
         *tables, whole = self.tables
         edges = first + np.flatnonzero(np.diff(people.set_of[first:last], prepend=-1, append=-1))
         sets = np.column_stack([edges[:-1], edges[1:]])
-        in_runs = whole & (np.diff(edges) >= information_kernels.RUN)
+        persons = np.maximum(np.diff(edges), np.add.reduceat(people.weight[first:last], edges[:-1] - first))
+        in_runs = whole & (persons >= information_kernels.RUN)
         changes = np.flatnonzero(np.diff(in_runs)) + 1
         for stretch in np.split(np.arange(len(sets)), changes):
             if in_runs[stretch[0]]:

@@ -26,10 +26,12 @@ from irt_psychometrics.core.model_families import SLOPE_BOUND
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation import Flag, fit_em, reductions
+from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.mstep import em_step
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
+from irt_psychometrics.estimation.source import InMemory
 from irt_psychometrics.estimation.standard_errors import inverse
 from irt_psychometrics.items import item_model
 from irt_psychometrics.responses import Responses
@@ -575,3 +577,112 @@ def test_item_is_not_flagged_for_a_wrong_key_because_of_a_single_answer(rng):
     assert result.convergence.converged
     # one answer among 5000 moves the remaining items by a small part of their error
     assert np.all(np.abs(result.a[1:] - without.a) < 0.1 * without.a_se)
+
+
+# -- persons who share rows --------------------------------------------------------------------------
+
+FORMS = np.array([[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]], dtype=bool)
+
+
+def repeated_answers(n_persons, *, scored=False, forms=False, seed=7):
+    """Responses of persons among whom many have the same answers, in two groups with weights."""
+    rng = np.random.default_rng(seed)
+    x = simulated(rng, n_persons, 6)[0]
+    if scored:
+        x += simulated(rng, n_persons, 6)[0]
+    if forms:
+        x[~FORMS[rng.integers(0, 2, n_persons)]] = np.nan
+    weight = rng.integers(0, 3, n_persons).astype(float)
+    categories = np.full(6, 3) if scored else None
+    return Responses.from_wide(x, None, categories), Persons(("a", "b"), rng.integers(0, 2, n_persons), weight)
+
+
+def problem_of_rows(responses, persons, model, merge, run, *, rarer=False):
+    of, everything = item_model(model), np.ones(responses.n_items, dtype=bool)
+    laid = InMemory(responses, persons).lay_out_items(everything, rarer=rarer, by_category=not of.logistic, merge=merge)
+    categories = responses.n_categories
+    structure = ParameterLayout.from_model(of, responses.n_items, n_groups=2, categories=categories)
+    return Problem(laid.answers, structure, Grid.symmetric(), run), laid
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("forms", [False, True])
+@pytest.mark.parametrize(
+    ("model", "merge"),
+    [("2pl", "patterns"), ("3pl", "patterns"), ("gpcm", "patterns"), ("rasch", "sums"), ("pcm", "sums")],
+)
+def test_rows_of_several_persons_give_the_sums_over_single_persons(model, merge, forms):
+    responses, persons = repeated_answers(3000, scored=model in ("pcm", "gpcm"), forms=forms)
+    with kernels.runner(2) as run:
+        alone, laid_alone = problem_of_rows(responses, persons, model, "nobody", run, rarer=model == "3pl")
+        merged, laid = problem_of_rows(responses, persons, model, merge, run, rarer=model == "3pl")
+        x = alone.start() + np.random.default_rng(3).normal(0, 0.1, alone.structure.size)
+        points = [problem.evaluate(x) for problem in (alone, merged)]
+        information = [p.observed_information(point) for p, point in zip((alone, merged), points, strict=True)]
+    assert 2 * merged.data.size <= alone.data.size == np.count_nonzero(persons.weight)
+    assert merged.data.n_persons == alone.data.n_persons == persons.weight.sum()
+    one, other = points
+    assert other.loglik == pytest.approx(one.loglik, rel=1e-12)
+    np.testing.assert_allclose(other.expected.association, one.expected.association, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(other.expected.mass, one.expected.mass, rtol=1e-9, atol=1e-9)
+    # slopes of 1 are not estimated, so only the sum of persons' answers to all items is right in their rows
+    free = np.flatnonzero(alone.structure.index[alone.structure.listed] >= 0)
+    np.testing.assert_allclose(other.gradient, one.gradient, rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(
+        information[1][np.ix_(free, free)], information[0][np.ix_(free, free)], rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_array_equal(laid.first_alike, laid_alone.first_alike)
+    np.testing.assert_allclose(laid.informative, laid_alone.informative)
+    np.testing.assert_array_equal(laid.links.persons, laid_alone.links.persons)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_persons_with_equal_sums_share_a_row_under_a_rasch_model():
+    responses, persons = repeated_answers(3000, forms=True)
+    with kernels.runner(1) as run:
+        problem, _ = problem_of_rows(responses, persons, "rasch", "sums", run)
+    assert problem.data.size == 2 * 2 * 5  # two forms of four items, two groups
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("merge", ["patterns", "sums"])
+def test_persons_with_different_answers_have_rows_of_their_own(merge):
+    """With 40 items in any of many sets, neither patterns nor sums within a set occur often enough."""
+    x, _, _ = simulated(np.random.default_rng(5), 6000, 40, seen=0.5)
+    responses = Responses.from_wide(x)
+    persons = Persons.from_responses(responses, None, None, None)
+    laid = InMemory(responses, persons).lay_out_items(
+        np.ones(40, dtype=bool), rarer=False, by_category=False, merge=merge
+    )
+    assert laid.answers.size == 6000
+    assert laid.answers.thin(4).size < 3000
+
+
+@WHERE_STATISTICS_CHANGE
+def test_samples_contain_all_rows_that_represent_several_persons():
+    responses, persons = repeated_answers(3000)
+    with kernels.runner(1) as run:
+        data = problem_of_rows(responses, persons, "rasch", "sums", run)[0].data
+    sample = data.thin(8)
+    assert sample.size == data.size
+    np.testing.assert_array_equal(sample.n, data.n)
+    np.testing.assert_array_equal(sample.correct, data.correct)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+def test_fits_of_shared_rows_have_the_same_bits_for_any_number_of_threads(model):
+    x, _, _ = simulated(np.random.default_rng(8), 40_000, 6)
+    one, three = (fit_em(Responses.from_wide(x), model=model, threads=n) for n in (1, 3))
+    assert one.convergence == three.convergence
+    for name in ("a", "d", "cov", "joint_cov"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(three, name))
+
+
+@WHERE_STATISTICS_CHANGE
+def test_rasch_fits_flag_reversed_and_equal_items_in_shared_rows():
+    x, _, _ = simulated(np.random.default_rng(9), 2000, 20)
+    x[:, 1], x[:, 2] = x[:, 0], 1 - x[:, 2]
+    flags = fit_em(Responses.from_wide(x), model="rasch").flags
+    assert [j for j in range(20) if Flag.NEGATIVE_DISCRIMINATION in flags[j]] == [2]
+    assert [j for j in range(20) if Flag.DUPLICATE in flags[j]] == [0, 1]
