@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from irt_psychometrics.core.errors import DisconnectedDesignError
 from irt_psychometrics.core.model_families import SLOPE_BOUND
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.estimation import Flag, fit_em, reductions
+from irt_psychometrics.estimation import Flag, fit_em, likelihood, reductions, table_kernels
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.mstep import em_step
@@ -686,3 +687,77 @@ def test_rasch_fits_flag_reversed_and_equal_items_in_shared_rows():
     flags = fit_em(Responses.from_wide(x), model="rasch").flags
     assert [j for j in range(20) if Flag.NEGATIVE_DISCRIMINATION in flags[j]] == [2]
     assert [j for j in range(20) if Flag.DUPLICATE in flags[j]] == [0, 1]
+
+
+# -- tables of large sets ----------------------------------------------------------------------------
+
+
+def large_set(n_persons, n_items, slopes, sd=1.0):
+    """Responses of persons who all saw the same items, and parameters near the truth."""
+    rng = np.random.default_rng(12)
+    d = rng.normal(0, 1, n_items)
+    eta = sd * rng.normal(size=(n_persons, 1)) * slopes + d
+    return Responses.from_wide((rng.random(eta.shape) < expit(eta)).astype(float)), np.concatenate([slopes, d])
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize(
+    "slopes",
+    [np.full(4, 0.3), np.linspace(0.5, 2, 30), np.linspace(-2, 2, 16), np.full(60, 1.7)],
+    ids=["few items", "2pl", "negative slopes", "many items"],
+)
+def test_tables_of_large_sets_match_the_plain_likelihood_and_the_sums_over_nodes(slopes, monkeypatch):
+    responses, x = large_set(1500, len(slopes), slopes)
+    calls = []
+
+    def count(*arguments):
+        calls.append(table_kernels.counts_by_table(*arguments))
+        return calls[-1]
+
+    with kernels.runner(2) as run:
+        data = ResponseLayout.from_responses(responses, shards=1)
+        problem = Problem(data, ParameterLayout.from_model(item_model("2pl"), len(slopes)), Grid.symmetric(), run)
+        monkeypatch.setattr(likelihood, "MIN_FOR_TABLE", 10**9)
+        exact = problem.evaluate(x)
+        monkeypatch.setattr(likelihood, "MIN_FOR_TABLE", 300)
+        monkeypatch.setattr(likelihood, "table_kernels", SimpleNamespace(counts_by_table=count, STEP=0.5))
+        found = problem.evaluate(x)
+    assert calls
+    assert np.isfinite(calls).all()
+    J = len(slopes)
+    assert found.loglik == pytest.approx(plain_log_likelihood(responses, x[:J], x[J:]), rel=1e-9)
+    assert found.loglik == pytest.approx(exact.loglik, rel=1e-11)
+    scale = problem.information_scale(exact)
+    np.testing.assert_allclose(found.gradient / scale, exact.gradient / scale, atol=1e-6)
+    for name in ("seen", "mass", "right"):
+        np.testing.assert_allclose(getattr(found.expected, name), getattr(exact.expected, name), rtol=1e-6, atol=1e-6)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("inaccurate", [False, True])
+def test_tables_match_sums_over_nodes_if_posteriors_have_two_modes(inaccurate, monkeypatch):
+    """Posteriors then change fast with s. A table halves the step, and sums over nodes replace it if that fails."""
+    responses, x = large_set(1000, 3, np.full(3, 0.5))
+    nodes = Grid.symmetric().nodes
+    log_weights = np.where(np.abs(nodes) > 5.9, -np.log(2), -200.0)[None]
+    if inaccurate:
+        stand_in = SimpleNamespace(counts_by_table=lambda *_: np.nan, STEP=0.5)
+        monkeypatch.setattr(likelihood, "table_kernels", stand_in)
+    found = []
+    for least in (10**9, 300):
+        monkeypatch.setattr(likelihood, "MIN_FOR_TABLE", least)
+        with kernels.runner(1) as run:
+            data = ResponseLayout.from_responses(responses, shards=1)
+            found.append(likelihood.Logistic(data, nodes, x[:3], x[3:]).expect(data.sums(run), log_weights))
+    assert found[0].loglik == pytest.approx(found[1].loglik, rel=1e-9)
+    np.testing.assert_allclose(found[0].seen, found[1].seen, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(found[0].right, found[1].right, rtol=1e-6, atol=1e-5)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_fits_with_tables_have_the_same_bits_for_any_number_of_threads():
+    responses, _ = large_set(6000, 30, np.linspace(0.5, 2, 30))
+    one, three = (fit_em(responses, threads=n) for n in (1, 3))
+    assert one.convergence == three.convergence
+    for name in ("a", "d", "cov", "joint_cov"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(three, name))
