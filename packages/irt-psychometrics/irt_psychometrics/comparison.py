@@ -42,6 +42,14 @@ class ItemDifferences(Result):
         two scores is its expected share of the maximum score.
     a_first, b_first, a_second, b_second
         Shape (J,), slopes and difficulties.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3", "q4"], "a": [1, 2, 1, 2], "b": [-1, 0, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> irt.compare(irt.fit(x, "1pl"), irt.fit(x, "2pl")).items.item_ids
+    ('q2', 'q3', 'q4', 'q1')
     """
 
     item_ids: tuple[str, ...]
@@ -83,6 +91,14 @@ class ModelComparison(Result):
         Sentences that say whether and why the reference distribution of the test does not hold.
     items
         Differences between the curves of each item.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3", "q4"], "a": [1, 2, 1, 2], "b": [-1, 0, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> irt.compare(irt.fit(x, "1pl"), irt.fit(x, "2pl"))
+    <ModelComparison: 1pl against 2pl: χ²(3) 22.88, p < .001, lower AIC 2pl, lower BIC 2pl>
     """
 
     models: tuple[str, str]

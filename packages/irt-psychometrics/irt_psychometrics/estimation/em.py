@@ -113,7 +113,18 @@ sample. This first fit need not converge."""
 
 
 class FitOptions(TypedDict, total=False):
-    """Options that `fit` and `fit_em` share. `fit_em` documents them."""
+    """Options that `fit` and `fit_em` share. `fit_em` documents them.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> from irt_psychometrics.estimation import FitOptions
+    >>> quick: FitOptions = {"nodes": 31, "max_iterations": 50}
+    >>> irt.fit(x, "rasch", **quick).converged
+    True
+    """
 
     testlets: Mapping[str, str] | None
     nodes: int
@@ -130,7 +141,13 @@ class FitOptions(TypedDict, total=False):
 
 
 class FitRequest(FitOptions, total=False):
-    """Arguments of `fit_em` that apply to answers in memory and elsewhere."""
+    """Arguments of `fit_em` that apply to answers in memory and elsewhere.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.estimation import FitRequest
+    >>> request: FitRequest = {"model": "2pl", "latent": "histogram", "threads": 1}
+    """
 
     model: Model | Sequence[Model]
     priors: Priors | None
@@ -265,6 +282,16 @@ def fit_em(
     algorithm. Psychometrika, 46, 443-459.
     Lange, K. (1995b). A quasi-Newton acceleration of the EM algorithm. Statistica Sinica, 5, 1-18.
     Louis, T. A. (1982). Finding the observed information matrix when using the EM algorithm. JRSS B, 44, 226-233.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> from irt_psychometrics.estimation import fit_em
+    >>> fit = fit_em(x, model="rasch", threads=1)
+    >>> fit.convergence.converged, fit.joint_cov.shape
+    (True, (6, 6))
     """
     if isinstance(responses, RemoteAnswers):
         if not (groups is None and reference is None and weights is None):
@@ -559,7 +586,7 @@ def _sample_step(data: LaidOutAnswers) -> int:
     """The k for which every k-th learner is in the sample; below 2 there is no sample.
 
     With more than two categories there is no sample, because rare categories would be missing from it. If rows
-    represent several persons, there is none, because rows differ in their numbers of persons.
+    represent several persons, every k-th row is no sample either, because rows differ in their numbers of persons.
     """
     if data.counts is not None or represents_several(data.weight, data.size):
         return 1

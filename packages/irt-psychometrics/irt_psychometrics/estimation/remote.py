@@ -60,6 +60,16 @@ class ShardWork(Protocol):
 
     It is called with pairs of a shard's number, in ascending order, and its row (`RemoteAnswers.COLUMNS`, as bytes).
     It yields pairs of a shard's number and a row with `columns`.
+
+    Examples
+    --------
+    >>> class CountBytes:
+    ...     columns = ("n_bytes",)
+    ...     def __call__(self, shards):
+    ...         for shard, row in shards:
+    ...             yield shard, {"n_bytes": sum(map(len, row.values()))}
+    >>> list(CountBytes()([(0, {"weight": b"12345678"})]))
+    [(0, {'n_bytes': 8})]
     """
 
     @property
@@ -176,14 +186,16 @@ class RemoteAnswers(ABC):
 
     @abstractmethod
     def report_loglik(self, loglik: float) -> None:
-        """Called with the log-likelihood after each E-step on the shards."""
+        """Receive the log-likelihood after each E-step on the shards."""
 
     @property
     def n_items(self) -> int:
+        """J."""
         return len(self.item_ids)
 
     @property
     def n_answers(self) -> int:
+        """Number of answers of all persons."""
         return int(self._scores.sum())
 
     @property
@@ -197,11 +209,12 @@ class RemoteAnswers(ABC):
         return isinstance(self.answers, ResponseLayout)
 
     def counts(self) -> Counts:
+        """Count the answers to each item."""
         correct = self._scores[np.arange(self.n_items), self.n_categories - 1]
         return Counts(self._scores.sum(axis=1), correct, self._scores, self.n_categories)
 
     def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool, merge: Merge = "patterns") -> LaidOut:
-        """The answers to the items marked in `keep` (J,), fetched if they are not too large."""
+        """Lay out the answers to the items marked in `keep` (J,), and fetch them if they are not too large."""
         ids = tuple(np.array(self.item_ids, dtype=object)[keep])
         answers, listing = list_answers(self.counts().select(keep), ids, len(self.names), rarer, by_category, merge)
         found = self.lay_out(ShardLayout(keep, listing, self.n_shards))
@@ -215,6 +228,7 @@ class RemoteAnswers(ABC):
         return LaidOut.from_answers(self.answers, facts)
 
     def gather_items(self, keep: Mask) -> tuple[Responses, Persons] | None:
+        """Return the answers to the items marked in `keep`, in memory. Returns None if there are too many answers."""
         found = self.gather()
         if found is None:
             return None

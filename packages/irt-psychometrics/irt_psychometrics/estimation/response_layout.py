@@ -137,7 +137,7 @@ class _Rows(NamedTuple):
     weight, n_persons
         Shape (R,), total weight and number of the persons.
     of_person
-        Shape (n,), the row of each person; None if nobody shares a row.
+        Shape (n,), the row of each person. None: nobody shares a row.
     """
 
     person: Ints

@@ -648,7 +648,7 @@ def test_persons_with_equal_sums_share_a_row_under_a_rasch_model():
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("merge", ["patterns", "sums"])
 def test_persons_with_different_answers_have_rows_of_their_own(merge):
-    """With 40 items in any of many sets, neither patterns nor sums within a set occur often enough."""
+    """Neither patterns nor sums within a set occur often enough if each person saw another set of 40 items."""
     x, _, _ = simulated(np.random.default_rng(5), 6000, 40, seen=0.5)
     responses = Responses.from_wide(x)
     persons = Persons.from_responses(responses, None, None, None)

@@ -59,6 +59,10 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
     "module",
     [
         *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"),
+        *("core.priors", "scoring.reliability", "scoring.rest_posterior"),
+        *("estimation.em", "estimation.normality_test", "estimation.latent_shape", "estimation.testlets"),
+        *("estimation.occasions", "estimation.levels", "estimation.integrated", "estimation.external"),
+        *("estimation.ability_growth", "estimation.remote"),
         *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
     ],
 )
