@@ -586,7 +586,7 @@ def _sample_step(data: LaidOutAnswers) -> int:
     """The k for which every k-th learner is in the sample; below 2 there is no sample.
 
     With more than two categories there is no sample, because rare categories would be missing from it. If rows
-    represent several persons, every k-th row is no sample either, because rows differ in their numbers of persons.
+    represent several persons, every k-th row is not a sample either, because rows differ in their numbers of persons.
     """
     if data.counts is not None or represents_several(data.weight, data.size):
         return 1

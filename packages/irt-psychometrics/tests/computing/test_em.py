@@ -26,12 +26,12 @@ from irt_psychometrics.core.errors import DisconnectedDesignError
 from irt_psychometrics.core.model_families import SLOPE_BOUND
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.estimation import Flag, fit_em, likelihood, reductions, table_kernels
+from irt_psychometrics.estimation import Flag, RemoteAnswers, fit_em, likelihood, reductions, table_kernels
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.mstep import em_step
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_psychometrics.estimation.response_layout import ResponseLayout
+from irt_psychometrics.estimation.response_layout import Counts, ResponseLayout
 from irt_psychometrics.estimation.source import InMemory
 from irt_psychometrics.estimation.standard_errors import inverse
 from irt_psychometrics.items import item_model
@@ -762,3 +762,52 @@ def test_fits_with_tables_have_the_same_bits_for_any_number_of_threads():
     assert one.convergence == three.convergence
     for name in ("a", "d", "cov", "joint_cov"):
         np.testing.assert_array_equal(getattr(one, name), getattr(three, name))
+
+
+class AnswersInRows(RemoteAnswers):
+    """Answers whose shards are kept as bytes, as on another machine."""
+
+    def __init__(self, responses):
+        counts = Counts.from_responses(responses, np.ones(responses.n_persons))
+        super().__init__(responses.item_ids, counts.table, responses.n_categories)
+        self.responses, self.rows = responses, {}
+
+    def lay_out(self, layout):
+        shard = reductions.shard_of(self.responses.key, self.responses.n_persons, self.n_shards)
+        for k in range(self.n_shards):
+            some = self.responses.of_persons(np.flatnonzero(shard == k))
+            arrays = layout(k, some, np.zeros(some.n_persons, dtype=np.int64))
+            self.rows[k] = {name: array.tobytes() for name, array in arrays.items()}
+            yield k, self.rows[k] | {"n_rows": len(arrays["weight"]), "n_bytes": 0}
+
+    def add_up(self, work, n_bytes):
+        for bundle in self.bundles:
+            yield from work((k, self.rows[k]) for k in bundle)
+
+    def fetch(self, work=None):
+        yield from self.rows.items() if work is None else work(self.rows.items())
+
+    def gather(self):
+        return self.responses, np.zeros(self.responses.n_persons, dtype=np.int64)
+
+    def report_loglik(self, loglik):
+        assert loglik < 0
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+@pytest.mark.parametrize("fetched", [-1, 10**9], ids=["elsewhere", "fetched"])
+def test_fits_of_shared_rows_on_other_machines_have_the_bits_of_fits_in_memory(model, fetched, monkeypatch):
+    monkeypatch.setattr(reductions, "RESPONSES_PER_SHARD", 6000)
+    x, _, _ = simulated(np.random.default_rng(8), 4000, 6)
+    key = np.array([zlib.crc32(b"%d" % k) for k in range(4000)], dtype=np.uint32)
+    responses = dataclasses.replace(Responses.from_wide(x), key=key)
+    remote = AnswersInRows(responses)
+    remote.max_fetched_bytes = fetched
+    found, expected = fit_em(remote, model=model), fit_em(responses, model=model)
+    assert remote.n_shards > 1
+    assert remote.answers.size < 1000
+    assert found.convergence == expected.convergence
+    assert found.n_persons == expected.n_persons == 4000
+    for name in ("a", "d", "cov", "joint_cov"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
