@@ -459,12 +459,12 @@ def run_kernel(
     people = seeds, theta, np.ascontiguousarray(prior[:, 0]), np.ascontiguousarray(prior[:, 1]), barred
 
     def part(first: int, last: int) -> tuple[Floats, Floats]:
-        counts = np.zeros(shape), np.zeros(shape)
+        counts, limits = (np.zeros(shape), np.zeros(shape)), content or plan.content
         kernels.run_tests(
             first,
             last,
             tables,
-            content or plan.content,
+            limits,
             plan.rules,
             np.zeros((0, 0, 0)) if truth is None else truth,
             (np.array(plan.test.exposure_cuts, dtype=float), probability),
@@ -473,6 +473,7 @@ def run_kernel(
             into,
             counts,
             np.zeros((0, shape[1])) if values is None else values,
+            kernels.State.of_size(tables, limits, probability, plan.rules.randomesque),
         )
         return counts
 

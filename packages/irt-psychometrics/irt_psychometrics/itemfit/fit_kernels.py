@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import NEGLIGIBLE, _kernel
+from irt_psychometrics.core.kernels import NEGLIGIBLE, _in_place_kernel, _kernel
 
 DEGENERATE = 1e-8
 """Smallest share of the log-likelihood's variance that remains at a given θ̂. It is 0 if all items have the same a and
@@ -37,7 +37,7 @@ class Tables(NamedTuple):
     credit: np.ndarray
 
 
-@_kernel
+@_in_place_kernel
 def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
     """Fill post (Q,) with P(node | responses of person i) at the nodes low to high − 1. Returns low and high.
 
@@ -306,7 +306,7 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
         moments[i, 2] = third
 
 
-@_kernel
+@_in_place_kernel
 def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
     """Fill p and w with P and log P of each score if aθ + d = eta; both are 0 for scores that the item cannot have.
 
@@ -325,7 +325,7 @@ def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
     return mean, of_w
 
 
-@_kernel
+@_in_place_kernel
 def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
     """L, 1 − L, P, L/P and log(P/(1 − P)) without overflow. P'/(P(1 − P)) is a times L/P."""
     eta = a * theta + d

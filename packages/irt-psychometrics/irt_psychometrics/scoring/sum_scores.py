@@ -130,8 +130,9 @@ def expected_proportions(p, weights):  # type: ignore[no-untyped-def]
             share[k] += weights[q] * total[k, q]
     others = np.empty((J - 1, Q))
     for j in range(J):
-        others[:j] = p[:j]
-        others[j:] = p[j + 1 :]
+        for k in range(J - 1):  # an assignment of a slice takes seconds to compile: the texts of errors of shape
+            for q in range(Q):
+                others[k, q] = p[k + (k >= j), q]
         rest = score_distribution(others)
         for k in range(1, J + 1):
             value = 0.0
