@@ -20,6 +20,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.model_replicates import FittedData
+from irt_psychometrics.itemfit.pair_sums import expected_answers, observed_answers, sum_over_pairs
 
 FLAG_ABOVE_MEAN = 0.20
 """A pair is flagged if its Q3 minus the mean Q3 of all pairs is larger (Christensen, Makransky & Horton 2017)."""
@@ -335,12 +336,7 @@ def _error_of_eigenvalue(whole: FittedData, found: _Dependence, vector: Floats, 
 def _residual_correlations(whole: FittedData, theta: Floats) -> tuple[Floats, Ints]:
     """Q3 (NaN on the diagonal and for pairs with n < 2) and the number n of learners who saw both items, (J, J)."""
     J = whole.calibration.n_items
-    n, first, second, product = (np.zeros((J, J)) for _ in range(4))
-    for residual, saw in _residuals(whole, theta):
-        n += saw.T @ saw
-        first += residual.T @ saw
-        second += (residual**2).T @ saw
-        product += residual.T @ residual
+    n, first, second, product = sum_over_pairs(whole, observed_answers(whole) - expected_answers(whole, theta))
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = second - first**2 / n
         q3 = (product - first * first.T / n) / np.sqrt(variance * variance.T)

@@ -67,6 +67,20 @@ def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
     return low, high
 
 
+@_in_place_kernel
+def sum_over_pairs(start, item, values, sums):  # type: ignore[no-untyped-def]
+    """Add to sums (J, J, 4), for each person's answers to items j and k, 1, x_j, x_j² and x_j·x_k of the values x."""
+    for i in range(start.size - 1):
+        for r in range(start[i], start[i + 1]):
+            x, row = values[r], sums[item[r]]
+            for other in range(start[i], start[i + 1]):
+                into = row[item[other]]
+                into[0] += 1.0
+                into[1] += x
+                into[2] += x * x
+                into[3] += x * values[other]
+
+
 @_kernel
 def posterior_means(first, last, rows, tables, nodes, mean):  # type: ignore[no-untyped-def]
     """Fill mean (N,) with the EAPs."""

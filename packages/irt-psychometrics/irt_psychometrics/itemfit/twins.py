@@ -39,8 +39,9 @@ from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import fit_kernels
-from irt_psychometrics.itemfit.dependence import answers_and_probabilities, eap
+from irt_psychometrics.itemfit.dependence import eap
 from irt_psychometrics.itemfit.model_replicates import FittedData
+from irt_psychometrics.itemfit.pair_sums import expected_answers, observed_answers, sum_over_pairs
 
 CHANGED = 0.01
 """Share of common answers that differ between one learner's two ids, because a key or an answer has been corrected."""
@@ -210,12 +211,11 @@ def item_twins(
     """
     whole = FittedData.from_responses(responses, calibration, groups).scored_0_and_1
     J = whole.calibration.n_items
-    n, observed, expected = (np.zeros((J, J)) for _ in range(3))
-    for answers, p, saw in answers_and_probabilities(whole, eap(whole, threads)):
-        n += saw.T @ saw
-        for into, of in ((observed, answers), (expected, p)):
-            seen = of.T @ saw
-            into += seen + seen.T - 2 * of.T @ of
+    answers, p = observed_answers(whole), expected_answers(whole, eap(whole, threads))
+    n, first, _, product = sum_over_pairs(whole, answers)
+    observed = first + first.T - 2 * product
+    _, first, _, product = sum_over_pairs(whole, p)
+    expected = first + first.T - 2 * product
     pairs = J * (J - 1) / 2
     chance = pdtr(np.rint(observed), MAX_SHARE * expected)
     i, j = np.nonzero(np.triu((chance * pairs < LEVEL) & (n > 0), 1))
