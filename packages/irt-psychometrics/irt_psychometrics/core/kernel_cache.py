@@ -59,10 +59,9 @@ class Compilation(event.Listener):
         so_far = self.seconds + (now - self._begun[0] if self._begun else 0)
         if so_far > self.PATIENCE and not self._is_told and _is_watched():
             self._is_told = True
-            print(
-                "irt_psychometrics: compiling for this computer, once for each new kind of analysis:"
-                f" {so_far:.0f} s so far, usually 3 to 10 s each. `python -m irt_psychometrics warm-up` does all at once.",
-                file=sys.stderr,
+            sys.stderr.write(
+                "irt_psychometrics: compiling for this computer, once for each kind of analysis;"
+                f" {so_far:.0f} s so far, usually 3 to 10 s. Command for all: python -m irt_psychometrics warm-up\n"
             )
 
     @staticmethod

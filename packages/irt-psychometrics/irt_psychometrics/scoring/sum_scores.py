@@ -162,5 +162,9 @@ def expected_shares(given, lowest, max_scores, weights):  # type: ignore[no-unty
                 out[j, s, k + s] = np.sum(p * rest[k])
         row += m
         for k in range(K):
-            out[j, :, k] /= out[j, :, k].sum()
+            total = 0.0
+            for s in range(out.shape[1]):
+                total += out[j, s, k]
+            for s in range(out.shape[1]):
+                out[j, s, k] /= total
     return out
