@@ -533,7 +533,8 @@ def _forms(x: Responses) -> list[str | None]:
     """For each response, the set of items that its person saw. None if too few persons saw the same set."""
     sets = seen_sets(x)
     large = np.bincount(sets.of_person[sets.of_person >= 0]) >= 2 * TESTABLE
-    return [str(k) if large[k] else None for k in sets.of_person[x.person].tolist()]
+    names = np.array([str(k) if is_large else None for k, is_large in enumerate(large.tolist())], dtype=object)
+    return names[sets.of_person[x.person]].tolist()
 
 
 def _dif_rows(x: Responses, found: Dif) -> ItemDif:
