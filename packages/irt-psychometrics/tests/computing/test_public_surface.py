@@ -51,6 +51,7 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
     [
         *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"),
         *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
+        *("dif.analysis", "scoring.abilities"),
     ],
 )
 def test_examples_of_docstrings_run(module: str) -> None:
