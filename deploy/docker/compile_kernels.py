@@ -1,5 +1,5 @@
-"""Compile the numba kernels for an image: the library's, and those of `em` and PyMC by fits of made-up answers with and
-without guessing. A kernel missed here is compiled at its first use.
+"""Compile an image's numba kernels: the library's, and by fits of made-up answers with and without guessing also the
+kernels of `em` and PyMC. A kernel missed here is compiled at its first use.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Compilation(event.Listener):
         begun = self._begun.pop()
         self.kernels += 1
         now = time.monotonic()
-        self.seconds += 0 if self._begun else now - begun  # the time of a kernel contains that of kernels it calls
+        self.seconds += 0 if self._begun else now - begun  # kernels that a kernel calls are in its time
         so_far = self.seconds + (now - self._begun[0] if self._begun else 0)
         if so_far > self.PATIENCE and not self._is_told and _is_watched():
             self._is_told = True

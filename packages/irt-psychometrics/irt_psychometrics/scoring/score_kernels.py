@@ -42,8 +42,8 @@ def _moments(eta, own):  # type: ignore[no-untyped-def]
 def _slope(kind, theta, first, last, item, score, items, mean, precision):  # type: ignore[no-untyped-def]
     """One person's (value of the equation, minus its derivative, expected information) at θ.
 
-    The derivative of the bias, on which only the speed of Newton's method depends, is that of items without guessing;
-    it is left out for partial credit items. The scores of partial credit items are an exponential family: Σ P'P''/P is
+    The derivative of the bias is exact for items without guessing, and left out for partial credit items. Only the
+    speed of Newton's method depends on it. The scores of partial credit items are an exponential family: Σ P'P''/P is
     a³ times the third central moment, which is also I', and their observed information equals the expected one. Items
     that are not usable have a = 0.
     """
@@ -153,7 +153,7 @@ def _ends(first, last, item, score, items, counted):  # type: ignore[no-untyped-
 def _start(objective):  # type: ignore[no-untyped-def]
     """The highest node, and the distance of the maximum from there in steps between nodes, from −1 to 1.
 
-    The maximum is that of a polynomial through five nodes. Its distance from the root is about 1e-4.
+    A polynomial through five nodes has this maximum, about 1e-4 from the root.
     """
     best = 0
     for q in range(objective.size):
