@@ -18,6 +18,7 @@ from irt_psychometrics.core.kernels import _in_place_kernel, _inlined_kernel, _k
 
 SCRIPT = """
 import sys
+import numba
 import numpy as np
 from irt_psychometrics.core import kernel_cache, kernels, layout_kernels
 
