@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from irt_psychometrics.adaptive.plan import STOPS, Run, SelectionPlan, run
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.results import Result, format_value
 
 TRUE_BANKS = 25
 """Number of banks that are drawn from the posterior of the items; each is used for an equal part of the tests."""
@@ -20,12 +22,13 @@ _GROWTH, _MOST = 20, 500
 """Tests after which eligibility is computed again: one in this many of the tests so far, at most this many."""
 
 
-@dataclass(frozen=True, eq=False)
-class SimulatedTests:
+@dataclass(frozen=True, eq=False, repr=False)
+class SimulatedTests(Result):
     """N simulated tests.
 
     Attributes:
-        plan: the test and its bank of J items.
+        test: the rules of the test.
+        item_ids: J names, the items of the bank.
         theta: shape (N,), true abilities.
         seed: shape (N,), the seed of each test for `SelectionPlan.next`.
         estimate, se: shape (N,), estimates and their standard errors, as the test reports them.
@@ -38,7 +41,8 @@ class SimulatedTests:
     """
 
     STOPS = STOPS
-    plan: SelectionPlan
+    test: AdaptiveTest
+    item_ids: tuple[str, ...]
     theta: Floats
     seed: npt.NDArray[np.uint64]
     estimate: Floats
@@ -50,6 +54,7 @@ class SimulatedTests:
     passes: Mask
     times_eligible: Floats
     times_given: Floats
+    frame_kind: str | None = None
 
     @property
     def bias(self) -> float:
@@ -92,20 +97,21 @@ class SimulatedTests:
     @cached_property
     def limits_met(self) -> Floats:
         """The share of tests that meet each limit on the content, shape (K,)."""
-        members = np.zeros((len(self.plan.test.limits), len(self.plan.places) + 1), dtype=np.int64)
-        for row, limit in zip(members, self.plan.test.limits, strict=True):
-            row[[self.plan.places[item] for item in limit.items if item in self.plan.places]] = 1
+        places = {item: j for j, item in enumerate(self.item_ids)}
+        members = np.zeros((len(self.test.limits), len(places) + 1), dtype=np.int64)
+        for row, limit in zip(members, self.test.limits, strict=True):
+            row[[places[item] for item in limit.items if item in places]] = 1
         counts = members[:, self.item].sum(axis=2)
         met = [
             ((own >= limit.least) & (own <= (np.inf if limit.most is None else limit.most))).mean()
-            for own, limit in zip(counts, self.plan.test.limits, strict=True)
+            for own, limit in zip(counts, self.test.limits, strict=True)
         ]
         return np.array(met, dtype=float)
 
     @property
     def accuracy(self) -> float | None:
         """The share of learners whose pass or fail is right. Returns None if the test does not classify."""
-        cut = self.plan.test.cut
+        cut = self.test.cut
         return None if cut is None else float(np.mean(self.passes == (self.theta >= cut)))
 
     def by_theta(self, edges: npt.ArrayLike) -> dict[str, Floats]:
@@ -138,6 +144,21 @@ class SimulatedTests:
             "mean_se": np.sqrt(mean_of(self.se**2)),
             "length": mean_of(self.length),
         }
+
+    def _title(self) -> str:
+        return f"{len(self.theta):,} tests from a bank of {len(self.item_ids):,} items"
+
+    def _facts(self) -> dict[str, str]:
+        numbers = {"mean length": float(self.length.mean()), "bias": self.bias, "RMSE": self.rmse}
+        numbers |= {"mean SE": self.mean_se, "largest exposure": float(self.exposure.max(initial=0.0))}
+        if self.accuracy is not None:
+            numbers["accuracy"] = self.accuracy
+        return {name: format_value(value) for name, value in numbers.items()}
+
+    def _columns(self) -> dict[str, Any]:
+        columns: dict[str, Any] = {"theta": self.theta, "estimate": self.estimate, "se": self.se, "length": self.length}
+        columns["stopped"] = [STOPS[reason] for reason in self.stopped]
+        return columns if self.test.cut is None else columns | {"passes": self.passes}
 
 
 def simulate(
@@ -238,6 +259,6 @@ def simulate(
             found.append(done)
             first += size
     columns = ("theta", "se", "length", "item", "score", "stop", "passes")
-    joined = [np.concatenate([getattr(part, name) for part in found]) for name in columns]
-    own = [np.sum([getattr(part, name) for part in found], axis=0) for name in ("eligible", "given")]
-    return SimulatedTests(plan, at, seeds, *joined, *own)
+    joined: list[Any] = [np.concatenate([getattr(part, name) for part in found]) for name in columns]
+    own: list[Any] = [np.sum([getattr(part, name) for part in found], axis=0) for name in ("eligible", "given")]
+    return SimulatedTests(test, tuple(items.item_ids), at, seeds, *joined, *own)

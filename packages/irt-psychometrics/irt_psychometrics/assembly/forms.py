@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.linear_programs import Program, Rule
+from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.scoring.form_scores import require_curves
 
@@ -35,8 +36,8 @@ _CLOSE = 0.005
 """Share of the target by which the greatest distance to it may exceed the smallest possible one."""
 
 
-@dataclass(frozen=True)
-class AssembledForms:
+@dataclass(frozen=True, eq=False, repr=False)
+class AssembledForms(Result):
     """Forms that meet a design, and the proof of how good they are.
 
     Attributes:
@@ -56,11 +57,41 @@ class AssembledForms:
     information: Floats
     reached: Floats | None
     rules: tuple[tuple[str, tuple[float, ...]], ...]
+    frame_kind: str | None = None
 
     @property
     def gap(self) -> float:
         """Relative distance of `objective` from `bound`. The forms are proven the best if it is 0."""
         return abs(self.bound - self.objective) / max(abs(self.objective), 1e-9)
+
+    def _title(self) -> str:
+        lengths = sorted({len(form) for form in self.forms})
+        items = f"{lengths[0]} items" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]} items"
+        return f"{len(self.forms)} {'form' if len(self.forms) == 1 else 'forms'} of {items}"
+
+    def _facts(self) -> dict[str, str]:
+        return {name: format_value(getattr(self, name)) for name in ("objective", "bound", "gap")}
+
+    def _columns(self) -> dict[str, Any]:
+        return {
+            "form": np.repeat(np.arange(1, len(self.forms) + 1), [len(form) for form in self.forms]),
+            "item": [item for form in self.forms for item in form],
+        }
+
+    def _html_columns(self) -> dict[str, Any]:
+        """Return each rule, and the information at each θ, with the number of each form."""
+        names = (f"information at θ = {at:g}" for at in self.theta)
+        rows: list[tuple[str, Sequence[float] | Floats]] = [*self.rules]
+        rows += zip(names, self.information.T, strict=False)
+        if self.reached is not None:
+            rows.append(("share of true banks that reach the target", self.reached))
+        forms = {f"form {f + 1}": [_whole(numbers[f]) for _, numbers in rows] for f in range(len(self.forms))}
+        return {"": [name for name, _ in rows], **forms}
+
+
+def _whole(number: float) -> int | float:
+    """Return a count as int, so that it is shown without decimals."""
+    return int(number) if float(number).is_integer() else float(number)
 
 
 def assemble(

@@ -1,16 +1,18 @@
 """Statistics of the sum scores of a form that all its learners answered completely: moments and reliability."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.results import Result, format_value
 
 MAX_STEPS = 10_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class FormStatistics:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class FormStatistics(Result):
     """Statistics of the sum scores of a form; NaN if one does not exist.
 
     Attributes
@@ -51,10 +53,24 @@ class FormStatistics:
     omega: float
     split_half: float
     sem: float
+    frame_kind: str | None = None
+
+    def _title(self) -> str:
+        return f"form {self.form}, {self.n:,} persons, {self.n_items} items"
+
+    def _facts(self) -> dict[str, str]:
+        interval = f"{format_value(self.alpha_low)} … {format_value(self.alpha_high)}"
+        alpha = {"α": f"{format_value(self.alpha)} ({interval})"} if np.isfinite(self.alpha) else {}
+        return {name: format_value(getattr(self, name.lower())) for name in ("mean", "SD", "SEM")} | alpha
+
+    def _columns(self) -> dict[str, Any]:
+        return {field.name: [getattr(self, field.name)] for field in fields(self) if field.name != "frame_kind"}
 
 
-def form_statistics(form: str, total: Floats, covariance: Floats, max_score: int) -> FormStatistics:
-    """Compute the statistics of a form from its learners' sums (n,) and the items' `covariance` (K, K)."""
+def form_statistics(
+    form: str, total: Floats, covariance: Floats, max_score: int, frame_kind: str | None = None
+) -> FormStatistics:
+    """Compute the statistics of a form from the persons' sums (n,) and the items' `covariance` (K, K)."""
     from scipy.special import fdtri
 
     n, k = len(total), len(covariance)
@@ -81,6 +97,7 @@ def form_statistics(form: str, total: Floats, covariance: Floats, max_score: int
         omega=_omega(covariance),
         split_half=float(2 * halves / (1 + halves)),
         sem=float(np.sqrt(variance * (1 - alpha))),
+        frame_kind=frame_kind,
     )
 
 

@@ -254,7 +254,7 @@ def analyse_items(
     n, n_omitted, n_not_reached, mean, sd, item_rest, lower, upper = map(np.concatenate, zip(*columns, strict=True))
     alpha_if_deleted, uses, of_forms = np.full(J, np.nan), np.zeros(J), []
     for name, items, covariance, totals in complete:
-        of_forms.append(form_statistics(name, totals, covariance, int(most[items].sum())))
+        of_forms.append(form_statistics(name, totals, covariance, int(most[items].sum()), x.frame_kind))
         if len(totals) > 1:
             alpha_if_deleted[items] = alphas_if_deleted(covariance)
             uses[items] += 1

@@ -19,13 +19,15 @@ MAX_ROWS = 60
 """Rows of an HTML table; a longer one shows its first and last rows."""
 _CORE = "irt_psychometrics.core.models"
 _KEPT = {
+    "AdaptiveTest": "irt_psychometrics.adaptive.declaration",
     "AnchorSet": "irt_psychometrics.core.anchors",
     "Calibration": _CORE,
     "ConstantErrors": "irt_psychometrics.links",
     "Compared": "irt_psychometrics.estimation.latent_shape",
     "Convergence": _CORE,
-    "FormStatistics": "irt_psychometrics.classical.form_statistics",
+    "ItemLimit": "irt_psychometrics.adaptive.declaration",
     "Linking": "irt_psychometrics.linking.placement",
+    "LogLinear": "irt_psychometrics.equating.score_counts",
     "Normality": "irt_psychometrics.estimation.normality_test",
     "Population": _CORE,
     "Shape": "irt_psychometrics.estimation.latent_shape",
@@ -147,7 +149,7 @@ class Result:
         return found
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and _content(self) == _content(other)
+        return type(self) is type(other) and _encode(self, compared=True) == _encode(other, compared=True)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -224,14 +226,11 @@ def _class(is_text: bool) -> str:
     return ' class="irt-text"' if is_text else ""
 
 
-def _content(result: Any) -> dict[str, Any]:
-    """The fields that are compared (all but the kind of frame), in the form of the JSON."""
-    values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
-    return {name: _content(x) if isinstance(x, Result) else _encode(x) for name, x in values.items()}
+def _encode(value: Any, *, compared: bool = False) -> Any:
+    """Convert a value to the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $.
 
-
-def _encode(value: Any) -> Any:
-    """A value in the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $."""
+    If `compared`, the kinds of data frames are left out, so that only the content of two results is compared.
+    """
     from irt_psychometrics.core.models import Flag  # loads SciPy
 
     if isinstance(value, Flag):
@@ -250,15 +249,15 @@ def _encode(value: Any) -> Any:
             flat = [x if np.isfinite(x) else str(x) for x in flat]
         return {"$array": value.dtype.str, "shape": list(value.shape), "values": flat}
     if isinstance(value, tuple):
-        return {"$tuple": [_encode(x) for x in value]}
+        return {"$tuple": [_encode(x, compared=compared) for x in value]}
     if isinstance(value, list):
-        return [_encode(x) for x in value]
+        return [_encode(x, compared=compared) for x in value]
     if isinstance(value, Mapping):
-        return {str(name): _encode(x) for name, x in value.items()}
+        return {str(name): _encode(x, compared=compared) for name, x in value.items()}
     name = type(value).__name__
     if is_dataclass(value) and (name in _KEPT or name in Result._classes):
-        own = {field.name: _encode(getattr(value, field.name)) for field in fields(value)}
-        return {"$record": name, "fields": own}
+        names = [field.name for field in fields(value) if not (compared and field.name == "frame_kind")]
+        return {"$record": name, "fields": {of: _encode(getattr(value, of), compared=compared) for of in names}}
     raise TypeError(f"{name} has no form in JSON")
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.results import Result, format_value
 
 _MAX_STEPS = 100
 _TOLERANCE = 1e-12
@@ -51,8 +53,8 @@ class LogLinear:
         return np.linalg.qr(found)[0][:, 1:]
 
 
-@dataclass(frozen=True)
-class ScoreCounts:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoreCounts(Result):
     """The number of learners with each raw score of a form.
 
     Attributes
@@ -70,6 +72,7 @@ class ScoreCounts:
     counts: Floats
     model: LogLinear | None = None
     possible: Mask | None = None
+    frame_kind: str | None = None
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts, dtype=float)
@@ -158,6 +161,23 @@ class ScoreCounts:
         found = replace(self, model=LogLinear(degree, anchor_degree, cross), possible=possible)
         _ = found.probability
         return found
+
+    def _title(self) -> str:
+        kind = "" if self.model is None else ", presmoothed"
+        return f"{self.n:,.0f} persons by {' and '.join(f'{k} scores' for k in self.counts.shape)}{kind}"
+
+    def _facts(self) -> dict[str, str]:
+        share, scores = self.probability, np.arange(len(self.counts))
+        of_score = share if share.ndim == 1 else share.sum(axis=1)
+        mean = float(of_score @ scores)
+        sd = float(np.sqrt(of_score @ (scores - mean) ** 2))
+        facts = {"mean": format_value(mean), "SD": format_value(sd)}
+        return facts if self.model is None else facts | {"AIC": format_value(self.aic, 2)}
+
+    def _columns(self) -> dict[str, Any]:
+        names = ("score", "second_score")[: self.counts.ndim]
+        scores = zip(names, (at.ravel() for at in np.indices(self.counts.shape)), strict=True)
+        return {**dict(scores), "n": self.counts.ravel(), "probability": self.probability.ravel()}
 
     @property
     def n(self) -> float:

@@ -66,8 +66,8 @@ def test_plan_builds_and_every_test_meets_limits_exactly_if_such_a_test_exists(d
     tests = simulate(items, test, 20, seed=3, threads=1)
     for row, length in zip(tests.item, tests.length, strict=True):
         assert within(test, [items.item_ids[j] for j in row[:length]])
-    answered: list[str] = []
-    while (step := tests.plan.next(answered, [1] * len(answered), seed=4, excluded=excluded)).item:
+    plan, answered = SelectionPlan(test, items), list[str]()
+    while (step := plan.next(answered, [1] * len(answered), seed=4, excluded=excluded)).item:
         answered.append(step.item)
     assert not excluded & set(answered)
     assert within(test, answered) == exists(test, items, excluded)
@@ -78,10 +78,10 @@ def test_replayed_answers_lead_to_the_items_of_the_simulated_test():
     topics = [f"t{j % 4}" for j in range(40)]
     limits = ItemLimit.of_groups(topics, items.item_ids, {f"t{k}": (2, 3) for k in range(4)})
     declared = AdaptiveTest(max_items=10, limits=limits, testlets=(("i1", "i2"),), randomesque=3, method="progressive")
-    tests = simulate(items, declared, 5, seed=8)
+    tests, plan = simulate(items, declared, 5, seed=8), SelectionPlan(declared, items)
     for row, scores, seed in zip(tests.item, tests.score, tests.seed, strict=True):
         names = [items.item_ids[j] for j in row]
-        steps = [tests.plan.next(names[:n], scores[:n].tolist(), seed=int(seed)) for n in range(11)]
+        steps = [plan.next(names[:n], scores[:n].tolist(), seed=int(seed)) for n in range(11)]
         assert [step.item for step in steps] == [*names, None]
 
 

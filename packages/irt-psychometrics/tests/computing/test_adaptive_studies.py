@@ -86,7 +86,7 @@ def test_ten_thousand_tests_of_hard_blueprints_meet_every_limit(blueprint, selec
     assert (tests.length == 20).all()
     assert (np.diff(np.sort(tests.item, axis=1), axis=1) > 0).all()
     for own in testlets:
-        given = np.isin(tests.item, [tests.plan.places[item] for item in own]).sum(axis=1)
+        given = np.isin(tests.item, [items.item_ids.index(item) for item in own]).sum(axis=1)
         assert set(given) <= {0, 3}
 
 
@@ -122,14 +122,15 @@ def test_interval_rule_ends_test_exactly_if_interval_excludes_cut():
 @pytest.mark.parametrize("estimator", ["eap", "wle"])
 def test_test_ends_at_first_answer_with_the_declared_error_but_not_before_minimum(estimator):
     declared = AdaptiveTest(estimator=estimator, min_items=8, max_items=40, max_se=0.4)
-    tests = simulate(bank(200, 3), declared, 500, seed=4)
+    items = bank(200, 3)
+    tests, plan = simulate(items, declared, 500, seed=4), SelectionPlan(declared, items)
     precise = tests.stopped == tests.STOPS.index("max-se")
     assert (precise == (tests.se <= 0.4)).all()
     assert precise.mean() > 0.95
     assert tests.length.min() >= 8
     for i in np.flatnonzero(precise)[:20]:
-        names = [tests.plan.items.item_ids[j] for j in tests.item[i, : tests.length[i] - 1]]
-        step = tests.plan.next(names, tests.score[i, : len(names)].tolist(), seed=int(tests.seed[i]))
+        names = [items.item_ids[j] for j in tests.item[i, : tests.length[i] - 1]]
+        step = plan.next(names, tests.score[i, : len(names)].tolist(), seed=int(tests.seed[i]))
         assert step.item is not None
         assert step.se > 0.4 or len(names) < 8
 

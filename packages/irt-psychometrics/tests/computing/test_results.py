@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import pkgutil
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -11,6 +13,12 @@ import pandas as pd
 import pytest
 
 import irt_psychometrics as irt
+from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, simulate
+from irt_psychometrics.assembly import FormDesign, assemble
+from irt_psychometrics.classical import KeyEvidence, analyse_items, subscores
+from irt_psychometrics.core.results import Result
+from irt_psychometrics.equating import ScoreCounts, equate
+from irt_psychometrics.scoring import Classification, ScoreScale, ScoreTable
 
 N = 600
 NAMES_OF_ITEMS = ["<b>q0</b>", *(f"q{j}" for j in range(1, 9))]
@@ -27,26 +35,43 @@ def results() -> dict[str, Any]:
     x = irt.Responses.from_wide(pd.DataFrame(COLUMNS), person="person")
     f = irt.fit(x)
     half = np.arange(N) % 2
-    found = {
-        "Responses": x,
-        "Fit": f,
-        "ItemTable": f.items,
-        "PersonScores": f.score(x, "ml"),
-        "FitStatistics": f.fit_statistics(x),
-        "InformationTable": f.information(),
-        "ScaleLink": irt.link(f, f),
-        "ItemDrift": irt.find_drift(f, f),
-        "ItemDif": irt.find_dif(x, half),
-        "ModelComparison": irt.compare(irt.fit(x, "1pl"), f),
-    }
-    found["ItemDifferences"] = found["ModelComparison"].items
-    return found
+    found = [
+        x,
+        f,
+        f.items,
+        f.score(x, "ml"),
+        f.fit_statistics(x),
+        f.information(),
+        irt.link(f, f),
+        irt.find_drift(f, f),
+        irt.find_dif(x, half),
+        irt.compare(irt.fit(x, "1pl"), f),
+        analyse_items(x),
+        subscores(DATA, list("aaaabbbbb")),
+        KeyEvidence.start(["A"], 1).update(["A", "B", "C"], [0.5, -1.0, 0.2]),
+        Classification.from_abilities(np.linspace(-2, 2, 50), np.full(50, 0.4), [0.0]),
+        ScoreTable.from_values(np.array([0.0, 0.5, 1.5]), np.array([0.3, np.nan, 0.3]), ScoreScale(10, 50)),
+    ]
+    limits = ItemLimit("middle", tuple(ITEMS.item_ids[3:6]), 1, 2)
+    test = AdaptiveTest(max_items=4, max_se=0.8, cut=0.0, limits=(limits,), testlets=(("q7", "q8"),))
+    design = FormDesign(forms=2, min_items=3, max_items=4, theta=(-0.5, 0.5), objective="maximum", limits=(limits,))
+    counts = ScoreCounts.from_scores(DATA.sum(axis=1), DATA[:, :4].sum(axis=1), max_score=9, max_second=4)
+    counts = counts.presmoothed(3, 2, 1, possible=np.add.outer(np.arange(10), -np.arange(5)) >= 0)
+    found += [simulate(ITEMS, test, 40, mean=0.0, sd=1.0), assemble(ITEMS, design), counts]
+    found += [equate(counts, counts, adjustment="chained"), found[10].options, found[10].forms[0], found[9].items]
+    return {type(result).__name__: result for result in found}
 
 
-NAMES = (
-    *("Responses", "Fit", "ItemTable", "PersonScores", "FitStatistics", "InformationTable", "ScaleLink", "ItemDrift"),
-    *("ItemDif", "ModelComparison", "ItemDifferences"),
-)
+def result_classes() -> dict[str, type[Result]]:
+    """Return the result classes among the names in `__all__` of the package and its modules."""
+    names = ("", *(f".{module.name}" for module in pkgutil.iter_modules(irt.__path__) if module.name != "__main__"))
+    modules = [pkgutil.resolve_name(f"irt_psychometrics{name}") for name in names]
+    public = (getattr(module, name) for module in modules for name in getattr(module, "__all__", ()))
+    return {own.__name__: own for own in public if isinstance(own, type) and issubclass(own, Result)}
+
+
+CLASSES = result_classes()
+NAMES = sorted(CLASSES)
 
 
 class Balanced(HTMLParser):
@@ -65,16 +90,22 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
+def test_every_public_result_class_is_tested(results: dict[str, Any]) -> None:
+    assert sorted(results) == NAMES, "add an example of each public result class to the fixture `results`"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_result_survives_pickle_and_json(results: dict[str, Any], name: str) -> None:
     result = results[name]
-    assert type(result) is getattr(irt, name)
+    assert type(result) is CLASSES[name]
     assert pickle.loads(pickle.dumps(result)) == result
     text = result.to_json()
     again = type(result).from_json(text)
     assert again == result
     assert again.to_json() == text
     assert again.to_frame().equals(result.to_frame())
+    assert (again == replace(result, frame_kind="pyarrow")) is True  # the kind of frame is no content
+    assert (again != result) is False
     json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
 
 
@@ -82,6 +113,7 @@ def test_result_survives_pickle_and_json(results: dict[str, Any], name: str) -> 
 def test_result_is_short_in_a_terminal_and_whole_in_html(results: dict[str, Any], name: str) -> None:
     result = results[name]
     assert repr(result).startswith((f"<{name}: ", f"{name}("))
+    assert len(repr(result)) < 500
     assert all(len(line) < 200 for line in repr(result).splitlines())
     html = result._repr_html_()
     assert Balanced(html).open == []
@@ -112,6 +144,31 @@ def test_fits_of_every_frame_library_are_equal_and_return_its_frames(results: di
         assert isinstance(result.to_frame(), expected)
         assert isinstance(type(result).from_json(result.to_json()).to_frame(), expected)
     assert (x, f, f.items) == (results["Responses"], results["Fit"], results["Fit"].items)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("SimulatedTests", {"theta": np.zeros(40)}),
+        ("AssembledForms", {"bound": -1.0}),
+        ("ScoreCounts", {"counts": np.ones((10, 5)), "possible": None}),
+        ("FormStatistics", {"omega": np.nan}),
+        ("ItemAnalysis", {"rest": np.zeros(N)}),
+    ],
+)
+def test_results_with_different_arrays_are_unequal(results: dict[str, Any], name: str, change: dict[str, Any]) -> None:
+    assert (results[name] == replace(results[name], **change)) is False
+
+
+def test_frames_of_designs_have_a_row_per_test_item_and_score(results: dict[str, Any]) -> None:
+    tests, forms, counts = (results[name] for name in ("SimulatedTests", "AssembledForms", "ScoreCounts"))
+    simulated, assembled, counted = (result.to_frame("pandas") for result in (tests, forms, counts))
+    assert simulated["passes"].tolist() == tests.passes.tolist()
+    assert set(simulated["stopped"]) <= {"max-items", "max-se", "classified", "no-item"}
+    assert [*assembled.groupby("form")["item"].agg(tuple)] == [*forms.forms]
+    assert counted.groupby("score")["n"].sum().tolist() == np.bincount(DATA.sum(axis=1), minlength=10).tolist()
+    assert (counted["score"] >= counted["second_score"]).loc[counted["probability"] > 0].all()
+    assert results["FormStatistics"].to_frame("pandas")["alpha"].tolist() == [results["FormStatistics"].alpha]
 
 
 def test_results_with_different_numbers_are_unequal(results: dict[str, Any]) -> None:
