@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.models import Calibration
     from irt_psychometrics.core.priors import Beta, LogitNormal, LogNormal, Normal, Priors
     from irt_psychometrics.core.responses import Responses
+    from irt_psychometrics.core.summary import Summary
+    from irt_psychometrics.core.version import __version__ as __version__
     from irt_psychometrics.fitting import Fit, FitStatistics, InformationTable, ItemTable, PersonScores, fit
     from irt_psychometrics.links import ItemDif, ItemDrift, ScaleLink, find_dif, find_drift, link
     from irt_psychometrics.simulation.from_items import simulate_responses
@@ -56,6 +58,7 @@ __all__ = [
     "PsychometricsWarning",
     "Responses",
     "ScaleLink",
+    "Summary",
     "compare",
     "find_dif",
     "find_drift",

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,18 @@ import numpy.typing as npt
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.assumed_errors import assumed_errors
+from irt_psychometrics.core.confidence import normal_interval
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
+from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import LatentRule
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, columns_of_rows, format_value
+from irt_psychometrics.core.summary import Summary
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
@@ -162,6 +167,35 @@ class PersonScores(Result):
     method: str
     reliability: float
     frame_kind: str | None = None
+
+    def conf_int(self, level: float = 0.95) -> Any:
+        """Compute the confidence interval θ ± z·SE of each person; for "eap" it is an interval of the posterior.
+
+        Parameters
+        ----------
+        level
+            Confidence level, above 0 and below 1.
+
+        Returns
+        -------
+        data frame
+            The columns of `to_frame`, then low and high, not rounded; NaN if θ is not finite.
+
+        Raises
+        ------
+        PsychometricsError
+            If the level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> irt.fit(x, "1pl").score(x).conf_int(level=0.9).columns.tolist()
+        ['person', 'n', 'theta', 'se', 'low', 'high']
+        """
+        low, high = normal_interval(np.asarray(self.theta, dtype=float), np.asarray(self.se, dtype=float), level)
+        return make(self._columns() | {"low": low, "high": high}, self.frame_kind)
 
     def _title(self) -> str:
         return f"θ of {len(self.theta):,} persons by {self.method.upper()}"
@@ -358,6 +392,100 @@ class Fit(Result):
     def bic(self) -> float:
         return self.calibration.bic
 
+    def summary(self, decimals: int = 3) -> Summary:
+        """Summarise the fit for people: numbers about the fit, the distribution of θ, the items and their flags.
+
+        Parameters
+        ----------
+        decimals
+            Digits after the decimal point of items and of θ.
+
+        Returns
+        -------
+        Summary
+            Text if it is printed, HTML in a notebook; `to_latex()` renders it for a paper.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> print(irt.fit(x, "rasch").summary(decimals=2))  # doctest: +ELLIPSIS
+        rasch, 401 persons, 3 items
+        <BLANKLINE>
+        log L        ...
+        """
+        fit, columns = self.calibration, self.items._columns()
+        facts = {name: value for name, value in self._facts().items() if name != "converged"} | {
+            "parameters": format_value(self.n_parameters),
+            "converged": f"{'yes' if self.converged else 'no'}, after {fit.convergence.iterations:,} iterations",
+            "fitted by": f"{fit.engine}, irt-psychometrics {fit.engine_version}",
+            "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        }
+        numbers = {"group": "name", "persons": "n_persons", "mean": "mean", "mean_se": "mean_se"}
+        numbers |= {"sd": "sd", "sd_se": "sd_se"}
+        population = {name: [getattr(group, of) for group in fit.latent] for name, of in numbers.items()}
+        names = ["item", "n", "facility", "a", "a_se", "b", "b_se", "c", "c_se", *self.items.steps]
+        names[1:1] = ["model"] if len(set(fit.models)) > 1 else []
+        names += ["flags"] if any(fit.flags) else []
+        items = {name: columns[name] for name in names if name in columns}
+        tables = {f"distribution of θ: {self.shape.latent}": population, "items": items}
+        return Summary(self._title(), facts, tables, self._doubts(), decimals)
+
+    def conf_int(self, level: float = 0.95) -> Any:
+        """Compute confidence intervals of the item parameters.
+
+        The interval is estimate ± z·SE; for c it is computed from logit c, so that it stays between 0 and 1.
+
+        Parameters
+        ----------
+        level
+            Confidence level, above 0 and below 1.
+
+        Returns
+        -------
+        data frame
+            One row per item and parameter, with the columns item, parameter, estimate, se, low and high, not rounded.
+            A parameter with a fixed value has an interval of width 0, and a parameter without an error NaN.
+
+        Raises
+        ------
+        PsychometricsError
+            If the level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> irt.fit(x, "1pl").conf_int()["parameter"].tolist()
+        ['a', 'b', 'a', 'b', 'a', 'b']
+        """
+        of = self.items
+        columns = {"a": (of.a, of.a_se), "b": (of.b, of.b_se)}
+        if np.nan_to_num(of.c).any():
+            columns["c"] = (of.c, of.c_se)
+        columns |= {name: (of.steps[name], of.steps[f"{name}_se"]) for name in of.steps if not name.endswith("_se")}
+        estimate, se = (np.stack(side, axis=1) for side in zip(*columns.values(), strict=True))  # (J, parameters)
+        low, high = normal_interval(estimate, se, level)
+        if "c" in columns:
+            k = list(columns).index("c")
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ends = normal_interval(logit(of.c), of.c_se / (of.c * (1 - of.c)), level)
+            low[:, k], high[:, k] = (np.where(of.c > 0, expit(end), of.c) for end in ends)
+        exists = np.isfinite(estimate)
+        exists[:, :2] |= ~exists.any(axis=1, keepdims=True)  # an item without parameters has rows for a and b
+        at = np.nonzero(exists)
+        values = {"estimate": estimate, "se": se, "low": low, "high": high}
+        return make(
+            {
+                "item": [self.item_ids[j] for j in at[0]],
+                "parameter": [list(columns)[k] for k in at[1]],
+                **{name: value[at] for name, value in values.items()},
+            },
+            self.frame_kind,
+        )
+
     def score(self, x: Responses, method: Method = "eap", *, groups: Sequence[Any] | None = None) -> PersonScores:
         """Score persons with the fit's item parameters.
 
@@ -501,17 +629,21 @@ class Fit(Result):
     def _columns(self) -> Mapping[str, Any]:
         return self.items._columns()
 
-    def _notes(self) -> list[str]:
+    def _doubts(self) -> list[str]:
+        """Return why the fit, or items of it, should not be trusted."""
         fit = self.calibration
         notes = [] if self.converged else [f"Not converged: {fit.convergence.reason}."]
-        notes += flag_notes(fit.item_ids, fit.flags)
+        return [*notes, *flag_notes(fit.item_ids, fit.flags)]
+
+    def _notes(self) -> list[str]:
+        fit = self.calibration
         several = len(fit.populations) > 1
         of_theta = [
             f"{f'θ of {p.name}' if several else 'θ'} has mean {format_value(p.mean, 2)} and SD {format_value(p.sd, 2)}."
             for p in fit.populations
             if several or (p.mean, p.sd) != (0.0, 1.0)
         ]
-        return notes + of_theta
+        return self._doubts() + of_theta
 
 
 def fit(

@@ -14,9 +14,11 @@ import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.confidence import normal_interval
 from irt_psychometrics.core.covariances import times
 from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
+from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, ab_by_ad
 from irt_psychometrics.core.options import DEFAULT_MODEL, Method
@@ -124,6 +126,40 @@ class ScaleLink(Result):
     @property
     def intercept(self) -> float:
         return self.linking.intercept
+
+    def conf_int(self, level: float = 0.95) -> Any:
+        """Compute confidence intervals of the link's constants, constant ± z·SE.
+
+        Parameters
+        ----------
+        level
+            Confidence level, above 0 and below 1.
+
+        Returns
+        -------
+        data frame
+            Rows for slope and intercept, with the columns constant, estimate, se, low and high, not rounded.
+
+        Raises
+        ------
+        PsychometricsError
+            If the level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+        >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+        >>> x = irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2)
+        >>> f = irt.fit(x)
+        >>> irt.link(f, f).conf_int(level=0.9)["constant"].tolist()
+        ['slope', 'intercept']
+        """
+        estimate = np.array([self.slope, self.intercept])
+        se = np.array([self.linking.slope_se, self.linking.intercept_se])
+        low, high = normal_interval(estimate, se, level)
+        columns = {"estimate": estimate, "se": se, "low": low, "high": high}
+        return make({"constant": ["slope", "intercept"], **columns}, self.frame_kind)
 
     def joint_cov(self, new: ItemParameters, old: ItemParameters) -> Floats:
         """Return the covariance of the items of two forms and the constants, for `equate_by_items`.

@@ -3,13 +3,15 @@
 import json
 import os
 import sys
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import irt_psychometrics as irt
 
@@ -120,6 +122,110 @@ def test_wrong_keys_and_constant_items_give_item_warnings() -> None:
     assert "correct the key" in messages[0]
     assert Path(caught[0].filename) == Path(__file__)
     assert "correct the key" in f._repr_html_()
+
+
+def of_named_items(names: list[str], model: str = "2pl", **options: Any) -> irt.Fit:
+    """Fit the responses to items with other names."""
+    return irt.fit(replace(X, item_ids=tuple(names)), model, **options)
+
+
+def test_summary_lists_fit_population_items_and_flags() -> None:
+    half = np.where(np.arange(X.n_persons) % 2 == 0, "even", "odd")
+    f = irt.fit(X, "rasch", groups=half)
+    text = str(f.summary(decimals=2))
+    for expected in (
+        "rasch, 800 persons, 8 items",
+        "distribution of θ: normal",
+        f"irt-psychometrics {irt.__version__}",
+    ):
+        assert expected in text
+    numbers = {name: rest for name, *rest in map(str.split, filter(None, text.splitlines()))}
+    assert numbers["AIC"] == [f"{f.aic:,.2f}"]
+    assert numbers["converged"] == ["yes,", "after", str(f.calibration.convergence.iterations), "iterations"]
+    odd = f.calibration.populations[1]
+    assert numbers["odd"] == [
+        "400",
+        *(f"{x:.2f}".replace("-", "−") for x in (odd.mean, odd.mean_se, odd.sd, odd.sd_se)),
+    ]
+    assert numbers["q7"][4:] == [f"{f.items.b[7]:.2f}", f"{f.items.b_se[7]:.2f}"]
+    assert f"{f.items.b[7]:.4f}" in f.summary(4)._repr_html_()
+
+
+def test_summary_shows_why_a_fit_is_doubtful() -> None:
+    with pytest.warns(irt.NotConvergedWarning):
+        stopped = irt.fit(X, max_iterations=3)
+    assert "- Not converged: " in str(stopped.summary())
+    matrix = np.column_stack([X.score.reshape(X.n_persons, X.n_items), np.ones(X.n_persons)])
+    with pytest.warns(irt.ItemWarning):
+        f = irt.fit(irt.Responses.from_wide(matrix))
+    for form in (str(f.summary()), f.summary()._repr_html_(), f.summary().to_latex().replace(r"\_", "_")):
+        assert "all_correct" in form
+        assert "leave it out or collect more answers" in form
+
+
+def test_latex_escapes_names_of_items() -> None:
+    """After the end of a row LaTeX reads [ as an option and * as part of the command, so braces protect them."""
+    names = ["50 %", "a&b_c", "[x]", "*y", "{z}~", "#1^$", "\\par", "two\nlines"]
+    latex = of_named_items(names).summary().to_latex()
+    cells = [line.split(" & ")[0] for line in latex.splitlines() if line.endswith(r"\\")]
+    assert cells[-8:] == [
+        *(r"50 \%", r"a\&b\_c", "{[}x]", "{*}y", r"\{z\}\textasciitilde{}", r"\#1\textasciicircum{}\$"),
+        *(r"\textbackslash{}par", "two lines"),
+    ]
+    assert "−" not in latex
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 3
+
+
+def test_long_summary_hides_rows_in_text_but_not_in_latex() -> None:
+    summary = irt.Summary("many", {}, {"items": {"item": [f"q{k}" for k in range(100)]}}, [])
+    assert "… 40 more rows" in str(summary)
+    assert "q50" not in str(summary)
+    assert all(f"q{k} " in summary.to_latex() for k in range(100))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_intervals_are_estimates_and_normal_quantiles_of_their_errors(level: float) -> None:
+    z, f = stats.norm.ppf((1 + level) / 2), irt.fit(X, "2pl")
+    own = f.conf_int(level).set_index(["item", "parameter"])
+    b = own.xs("b", level="parameter")
+    assert b["low"].to_numpy() == pytest.approx(f.items.b - z * f.items.b_se)
+    assert b["high"].to_numpy() == pytest.approx(f.items.b + z * f.items.b_se)
+    assert own["estimate"].to_numpy()[::2] == pytest.approx(f.items.a)
+    scores = f.score(X)
+    of_theta = scores.conf_int(level)
+    assert (of_theta["high"] - of_theta["low"]).to_numpy() == pytest.approx(2 * z * scores.se)
+    assert of_theta["person"].tolist() == [*scores.person_ids]
+    linked = irt.link(f, f)
+    of_link = linked.conf_int(level).set_index("constant")
+    assert of_link.loc["slope", "high"] == pytest.approx(linked.slope + z * linked.linking.slope_se)
+    assert of_link.loc["intercept", "low"] == pytest.approx(linked.intercept - z * linked.linking.intercept_se)
+
+
+def test_interval_of_guessing_stays_between_0_and_1() -> None:
+    """It is symmetric for logit c, which has a normal prior and whose error the fit keeps."""
+    with pytest.warns(irt.ItemWarning, match="guessing"):
+        f = irt.fit(X, "3pl")
+    c = f.conf_int().set_index("parameter").loc["c"]
+    half = stats.norm.ppf(0.975) * np.sqrt(f.calibration.cov[:, 2, 2])
+    assert c["low"].to_numpy() == pytest.approx(special.expit(special.logit(f.items.c) - half))
+    assert c["high"].to_numpy() == pytest.approx(special.expit(special.logit(f.items.c) + half))
+
+
+def test_intervals_of_fixed_endless_and_unknown_parameters() -> None:
+    fixed = irt.fit(X, "rasch").conf_int().query("parameter == 'a'")
+    assert (fixed["low"] == 1).all()
+    assert (fixed["high"] == 1).all()
+    endless = irt.fit(X).score(X, "ml")
+    width = endless.conf_int().eval("high - low").to_numpy()
+    assert np.array_equal(np.isnan(width), np.isinf(endless.theta))
+    with pytest.raises(irt.PsychometricsError, match=r"level must be above 0 and below 1.*got 95"):
+        endless.conf_int(95)
+
+
+def test_version_is_the_installed_one_and_the_cited_one() -> None:
+    cited = (Path(__file__).parents[1] / "CITATION.cff").read_text()
+    assert irt.__version__ == metadata.version("irt-psychometrics")
+    assert f"\nversion: {irt.__version__}\n" in cited
 
 
 def test_fit_warns_of_missing_convergence_at_the_iteration_limit() -> None:

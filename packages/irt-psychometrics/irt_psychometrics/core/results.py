@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import chain
 from pkgutil import resolve_name
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -158,17 +158,7 @@ class Result:
         return f"<{type(self).__name__}: {self._title()}{': ' if facts else ''}{facts}>"
 
     def _repr_html_(self) -> str:
-        from html import escape  # responses are made without HTML
-
-        facts = "".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in self._facts().items()
-        )
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
-        return (
-            f'{_STYLE}<div class="irt-result" tabindex="0" role="group" aria-label="{escape(self._title())}">'
-            f"{_table(self._html_columns(), self._title())}"
-            f"{f'<dl>{facts}</dl>' if facts else ''}{f'<ul>{notes}</ul>' if notes else ''}</div>"
-        )
+        return html_page(self._title(), [html_table(self._html_columns(), self._title())], self._facts(), self._notes())
 
 
 def format_value(value: Any, digits: int = 3) -> str:
@@ -193,37 +183,97 @@ def format_p(p: float) -> str:
     return "" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}"
 
 
-def _table(columns: Mapping[str, Sequence[Any]], title: str) -> str:
+class PrintedTable(NamedTuple):
+    """Columns as text for people.
+
+    Attributes
+    ----------
+    names
+        The C names of the columns.
+    are_texts
+        Whether each column contains texts, which are aligned to the left.
+    rows
+        Tuples of C cells. None stands for the rows between the first and the last rows of a long table.
+    n_hidden
+        Number of rows that None stands for.
+    """
+
+    names: tuple[str, ...]
+    are_texts: tuple[bool, ...]
+    rows: tuple[tuple[str, ...] | None, ...]
+    n_hidden: int
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, Sequence[Any]], *, decimals: int = 3, max_rows: int | None = MAX_ROWS
+    ) -> PrintedTable:
+        """Round and format the cells of columns.
+
+        Parameters
+        ----------
+        columns
+            Cells by the column's name.
+        decimals
+            Digits after the decimal point.
+        max_rows
+            Number of rows from which on rows in the middle are hidden; None: none are.
+
+        Returns
+        -------
+        PrintedTable
+            The cells as text.
+        """
+        cells = [own.tolist() if isinstance(own, np.ndarray) else list(own) for own in columns.values()]
+        n = max(map(len, cells), default=0)
+        hidden = 0 if max_rows is None else max(n - max_rows, 0)
+        places: list[int | None] = [*range(n)]
+        if max_rows is not None and hidden:
+            places = [*range(max_rows // 2), None, *range(n - max_rows // 2, n)]
+        named = [*zip(columns, cells, strict=True)]
+        return cls(
+            tuple(columns),
+            tuple(any(isinstance(cell, str) for cell in own) for own in cells),
+            tuple(k if k is None else tuple(_cell(name, own[k], decimals) for name, own in named) for k in places),
+            hidden,
+        )
+
+
+def html_table(columns: Mapping[str, Sequence[Any]], title: str, *, decimals: int = 3) -> str:
+    """Render columns as an HTML table below a title. All texts are escaped."""
     from html import escape
 
-    lists = {name: cells.tolist() if isinstance(cells, np.ndarray) else list(cells) for name, cells in columns.items()}
-    n = max((len(cells) for cells in lists.values()), default=0)
-    rows: list[int | None] = list(range(n))
-    if n > MAX_ROWS:
-        rows = [*range(MAX_ROWS // 2), None, *range(n - MAX_ROWS // 2, n)]
-    of_text = {name for name, cells in lists.items() if any(isinstance(cell, str) for cell in cells)}
-    head = "".join(f'<th scope="col"{_class(name in of_text)}>{escape(name)}</th>' for name in lists)
+    table = PrintedTable.from_columns(columns, decimals=decimals)
+    kinds = [' class="irt-text"' if is_text else "" for is_text in table.are_texts]
+    head = "".join(f'<th scope="col"{own}>{escape(name)}</th>' for name, own in zip(table.names, kinds, strict=True))
     body = []
-    for row in rows:
+    for row in table.rows:
         if row is None:
-            hidden = f"… {n - MAX_ROWS:,} more rows; to_frame() has all of them"
-            body.append(f'<tr><td class="irt-text" colspan="{len(lists)}">{hidden}</td></tr>')
+            hidden = f"… {table.n_hidden:,} more rows; to_frame() has all of them"
+            body.append(f'<tr><td class="irt-text" colspan="{len(kinds)}">{hidden}</td></tr>')
             continue
-        cells = (f"<td{_class(name in of_text)}>{escape(_cell(name, of[row]))}</td>" for name, of in lists.items())
-        body.append(f"<tr>{''.join(cells)}</tr>")
+        cells = "".join(f"<td{own}>{escape(cell)}</td>" for cell, own in zip(row, kinds, strict=True))
+        body.append(f"<tr>{cells}</tr>")
     caption = f"<caption>{escape(title)}</caption>"
     inside = f"{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
     return f'<table class="irt-table">{inside}</table>'
 
 
-def _cell(column: str, value: Any) -> str:
-    """A cell as text; columns named p, q or …_p contain p values."""
+def html_page(title: str, tables: Sequence[str], facts: Mapping[str, str], notes: Sequence[str]) -> str:
+    """Render a result for a notebook: its tables, then its facts and notes. Texts other than tables are escaped."""
+    from html import escape  # responses are made without HTML
+
+    terms = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    sentences = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return (
+        f'{_STYLE}<div class="irt-result" tabindex="0" role="group" aria-label="{escape(title)}">{"".join(tables)}'
+        f"{f'<dl>{terms}</dl>' if terms else ''}{f'<ul>{sentences}</ul>' if sentences else ''}</div>"
+    )
+
+
+def _cell(column: str, value: Any, decimals: int) -> str:
+    """Format a cell; columns named p, q or …_p contain p values."""
     is_p = isinstance(value, float) and (column in ("p", "q") or column.endswith("_p"))
-    return format_p(value) if is_p else format_value(value)
-
-
-def _class(is_text: bool) -> str:
-    return ' class="irt-text"' if is_text else ""
+    return format_p(value) if is_p else format_value(value, decimals)
 
 
 def _encode(value: Any, *, compared: bool = False) -> Any:

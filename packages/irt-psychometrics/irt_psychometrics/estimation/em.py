@@ -26,7 +26,6 @@ The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
 from typing import Any, TypedDict, Unpack
 
@@ -55,6 +54,7 @@ from irt_psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Norm
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import share_testlets
+from irt_psychometrics.core.version import __version__
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
@@ -661,7 +661,7 @@ def _calibration(
         item_ids=items.item_ids,
         models=models,
         engine=ENGINE,
-        engine_version=engine_version(),
+        engine_version=__version__,
         a=a,
         d=d,
         c=c,
@@ -782,11 +782,3 @@ def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
 def _bound_reason(unit: str, at: float) -> str:
     why = "are unrelated" if at < 1 else "follow from each other"
     return f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}"
-
-
-def engine_version() -> str:
-    """The version of this package, or "unknown" if it is not installed."""
-    try:
-        return version("irt-psychometrics")
-    except PackageNotFoundError:
-        return "unknown"

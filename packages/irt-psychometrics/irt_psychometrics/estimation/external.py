@@ -23,8 +23,8 @@ from irt_psychometrics.core.models import Calibration, Convergence, Flag, spread
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import LogitNormal, Priors
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.version import __version__
 from irt_psychometrics.core.wording import some_of
-from irt_psychometrics.estimation.em import engine_version
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
     Persons,
@@ -138,7 +138,7 @@ class Estimates:
         return replace(
             first,
             engine=engine,
-            engine_version=f"{engine_version()} ({version})",
+            engine_version=f"{__version__} ({version})",
             a=spread(self.a, kept, J),
             d=spread(self.d, kept, J),
             c=spread(self.c, kept, J),
@@ -272,7 +272,7 @@ class ExternalFit:
             item_ids=requested.item_ids,
             models=self._models,
             engine=self.engine,
-            engine_version=f"{engine_version()} ({version})",
+            engine_version=f"{__version__} ({version})",
             a=values[0],
             d=values[1],
             c=values[2],

@@ -49,7 +49,7 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"),
+        *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items", "core.summary"),
         *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
     ],
 )
