@@ -37,10 +37,15 @@ ROUNDING = 0.3
 HEAD = """\
 # Gallery
 
-Every figure of the library is a chart. A notebook shows it, `chart.save("figure.svg")` writes it, and
-`plotly.graph_objects.Figure(chart.to_plotly())` makes an interactive figure of it. A figure of two panels is a picture;
-its `charts` have the same methods. Bands and bars are 95 % intervals. Differences shown by colour are also shown by a
-dash or a shape.
+Every figure of the library is a chart. A notebook shows it, and `chart.save("figure.png")` writes it as SVG, PNG or
+PDF. `chart.to_matplotlib(ax)` draws it on axes of matplotlib, to combine it with your own, and
+`plotly.graph_objects.Figure(chart.to_plotly())` makes an interactive figure of it. PNG, PDF and axes need the extra
+`plots`: `pip install "irt-psychometrics[plots]"`. A figure of two panels is a picture; its `charts` have the same
+methods. Bands and bars are 95 % intervals. Differences shown by colour are also shown by a dash or a shape.
+
+Results draw themselves: `f.plot("i07")` draws the curve of an item, `f.plot()` persons and items, `f.score(x).plot()`
+abilities, `f.information().plot()` information, and `plot()` of `link`, `find_drift` and `find_dif` their results. The
+functions on this page draw the same figures from any of these objects.
 
 The figures of this page use simulated answers of 2,000 persons to 24 items scored 0 and 1 and 4 items scored 0 to 3.
 `docs/library/make_gallery.py` makes them. In the code, `fit` is a calibration, `x` contains the responses, and `scores`

@@ -18,7 +18,7 @@ PUBLIC = (
     "information", "equating", "adaptive", "assembly", "simulation", "plots", "cells", "commands",
 )  # fmt: skip
 NEEDED = {"narwhals", "numba", "numpy", "scipy"}
-OF_THE_CALLER = {"highspy", "plotly", "sklearn", "tqdm"}
+OF_THE_CALLER = {"highspy", "matplotlib", "plotly", "sklearn", "tqdm"}
 """Optional packages, each imported only in the function that needs it."""
 PRIVATE = {"tests/engines/test_desk_cli.py", "tests/unit/test_file_analysis_memory.py"}
 """Tests that replace private parts of the library's file commands. No other test may do so."""

@@ -39,7 +39,7 @@ from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, 
 from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability_of
 
 if TYPE_CHECKING:
-    from irt_psychometrics.plots.figures import FitPlots
+    from irt_psychometrics.plots.chart import Chart, Picture
 
 MISFIT = 0.05
 """An item fits badly if its RMSD exceeds both this and the cut-off that an item that follows the model exceeds once in
@@ -197,6 +197,31 @@ class PersonScores(Result):
         low, high = normal_interval(np.asarray(self.theta, dtype=float), np.asarray(self.se, dtype=float), level)
         return make(self._columns() | {"low": low, "high": high}, self.frame_kind)
 
+    def plot(self) -> Chart:
+        """Draw a histogram of the abilities.
+
+        Returns
+        -------
+        Chart
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            If no ability is finite.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> irt.fit(x, "1pl").score(x).plot().x_label
+        'ability θ'
+        """
+        from irt_psychometrics.plots.figures import score_distribution
+
+        return score_distribution(self.theta)
+
     def _title(self) -> str:
         return f"θ of {len(self.theta):,} persons by {self.method.upper()}"
 
@@ -302,6 +327,30 @@ class InformationTable(Result):
 
         return conditional_se(self.test)
 
+    def plot(self) -> Picture:
+        """Draw test information and the standard error of θ.
+
+        Returns
+        -------
+        Picture
+            Two charts. A notebook shows them; `save("figure.png")` writes them.
+
+        Raises
+        ------
+        PsychometricsError
+            If θ are not at least two increasing abilities.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> table = irt.InformationTable(np.array([-1.0, 0.0, 1.0]), ("q1",), np.array([[0.2], [0.25], [0.2]]))
+        >>> table.plot()
+        <Picture of 2 charts: 1 items measure best at θ = 0.0, with a standard error of 2.00>
+        """
+        from irt_psychometrics.plots.figures import increasing, information_picture
+
+        return information_picture(increasing(self.theta), self.test, len(self.item_ids))
+
     def _title(self) -> str:
         return f"information of {len(self.item_ids):,} items at {len(self.theta):,} θ"
 
@@ -363,13 +412,6 @@ class Fit(Result):
     def items(self) -> ItemTable:
         """The items with errors and flags."""
         return ItemTable.from_calibration(self.calibration, self.frame_kind)
-
-    @property
-    def plot(self) -> FitPlots:
-        """The figures of this fit: `plot.curves("i07")`, `plot.information()`, `plot.wright_map(theta)`."""
-        from irt_psychometrics.plots.figures import FitPlots  # fits that are not plotted need no plotting code
-
-        return FitPlots(self.calibration)
 
     @property
     def converged(self) -> bool:
@@ -563,6 +605,53 @@ class Fit(Result):
         found = FitSummary.from_fit(own, self.calibration, groups=labels, seed=random_state)
         return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
 
+    def plot(
+        self,
+        *items: str,
+        scores: PersonScores | npt.ArrayLike | None = None,
+        responses: Responses | None = None,
+        each_score: bool = False,
+    ) -> Chart:
+        """Draw persons and items on one scale, or response curves of some items with 95 % bands.
+
+        Parameters
+        ----------
+        items
+            Names of items to draw their curves. Without items, a Wright map is drawn.
+        scores
+            Scores or abilities of persons for the Wright map; None: the fit's distribution of θ.
+        responses
+            If given, the curves are drawn with observed proportions.
+        each_score
+            Whether to draw the probability of each score of one item.
+
+        Returns
+        -------
+        Chart
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            If an item is not in the fit or has no parameters, or `each_score` is used with several items.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> f = irt.fit(x, "1pl")
+        >>> f.plot("q1", "q3")
+        <Chart: Response curves of q1, q3>
+        >>> f.plot(scores=f.score(x))
+        <Chart: 3 items and the persons on one scale>
+        """
+        from irt_psychometrics.plots import figures  # fits that are not plotted need no plotting code
+
+        if not items:
+            return figures.wright_map(self.calibration, None if scores is None else np.asarray(_theta(scores)))
+        return figures.item_curves(self.calibration, items, responses=responses, each_score=each_score)
+
     def information(self, theta: npt.ArrayLike | None = None) -> InformationTable:
         """Fisher information of the items and the test.
 
@@ -749,6 +838,10 @@ def fit(
     found = Fit(calibration, reliability_of(persons), persons.log_likelihood, shape, x.frame_kind)
     _warn(found)
     return found
+
+
+def _theta(scores: PersonScores | npt.ArrayLike) -> npt.ArrayLike:
+    return scores.theta if isinstance(scores, PersonScores) else scores
 
 
 def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = None) -> AnchorSet:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_respo
 from irt_psychometrics.linking.linking import link as link_anchors, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.scoring.form_scores import covariance_of_forms, row_width
+
+if TYPE_CHECKING:
+    from irt_psychometrics.plots.chart import Chart, Picture
 
 MIN_ANCHORS = 3
 _LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=MIN_ANCHORS)
@@ -161,6 +164,25 @@ class ScaleLink(Result):
         columns = {"estimate": estimate, "se": se, "low": low, "high": high}
         return make({"constant": ["slope", "intercept"], **columns}, self.frame_kind)
 
+    def plot(self) -> Picture:
+        """Draw b and a of the common items in both fits, with the line of the link.
+
+        `plots.linking(new, old, link)` adds 95 % intervals.
+
+        Returns
+        -------
+        Picture
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            If no common item has parameters in both fits.
+        """
+        from irt_psychometrics.plots.figures import link_picture
+
+        return link_picture(self)
+
     def joint_cov(self, new: ItemParameters, old: ItemParameters) -> Floats:
         """Return the covariance of the items of two forms and the constants, for `equate_by_items`.
 
@@ -278,6 +300,28 @@ class ItemDrift(Result):
         """Items whose change is significant and large enough to matter."""
         return tuple(item for item, level in zip(self.item_ids, self.severity, strict=True) if level != "none")
 
+    def plot(self, parameter: Literal["a", "b"] = "b") -> Chart:
+        """Draw the items' changes with 95 % intervals. Flagged items are orange.
+
+        Parameters
+        ----------
+        parameter
+            "b" (difficulty) or "a" (discrimination).
+
+        Returns
+        -------
+        Chart
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            For another parameter, or if no item has a value.
+        """
+        from irt_psychometrics.plots.figures import drift
+
+        return drift(self, parameter)
+
     def _title(self) -> str:
         return f"drift of {len(self.item_ids)} items"
 
@@ -352,6 +396,28 @@ class ItemDif(Result):
         """Items with at least medium DIF for some group."""
         found = (item for item, level in zip(self.item_ids, self.severity, strict=True) if level in ("medium", "high"))
         return tuple(dict.fromkeys(found))
+
+    def plot(self, group: str | None = None) -> Chart:
+        """Draw how much harder each item is for a focal group than for the reference group, with 95 % intervals.
+
+        Parameters
+        ----------
+        group
+            The focal group. None: the first.
+
+        Returns
+        -------
+        Chart
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            If there is no such focal group, or no item has a value.
+        """
+        from irt_psychometrics.plots.figures import dif_effects
+
+        return dif_effects(self, group)
 
     def _title(self) -> str:
         return f"DIF of {len(set(self.item_ids))} items against {self.reference}"

@@ -193,9 +193,9 @@ class PrintedTable(NamedTuple):
     are_texts
         Whether each column contains texts, which are aligned to the left.
     rows
-        Tuples of C cells. None stands for the rows between the first and the last rows of a long table.
+        Tuples of C cells. If a long table is shortened, None replaces the hidden rows.
     n_hidden
-        Number of rows that None stands for.
+        Number of hidden rows.
     """
 
     names: tuple[str, ...]
@@ -216,7 +216,7 @@ class PrintedTable(NamedTuple):
         decimals
             Digits after the decimal point.
         max_rows
-            Number of rows from which on rows in the middle are hidden; None: none are.
+            Maximum number of rows; rows in the middle of a longer table are hidden. None: all rows are shown.
 
         Returns
         -------

@@ -30,7 +30,7 @@ class Summary:
     Attributes
     ----------
     title
-        What is summarised.
+        The name of the summarised result.
     facts
         Texts by name, such as the log-likelihood.
     tables

@@ -1,19 +1,26 @@
-"""Charts, and pictures of several charts, which can be rendered as SVG or as Plotly's JSON.
+"""Charts, and pictures of several charts, which can be rendered as SVG, as Plotly's JSON and by matplotlib.
 
 NumPy is not imported, so that processes which only render charts stay small. Series of different
 colours also differ in dash or shape, so charts can be read in greyscale.
 """
 
+from __future__ import annotations
+
 import base64
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from irt_psychometrics.plots import plotly, svg
+from irt_psychometrics.plots import matplotlib, plotly, svg
 from irt_psychometrics.plots.axes import CHOICES, Axes, Boxes, Line, Names, Numbers, Part, Points, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as MatplotlibAxes
+    from matplotlib.figure import Figure
 
 
 @dataclass(repr=False)
@@ -171,9 +178,22 @@ class Chart(Axes):
         """Render the chart as an image inside Markdown, with the alternative text `alt` (default: `described`)."""
         return Picture("", [self]).to_markdown(alt or self.described)
 
+    def to_matplotlib(self, ax: MatplotlibAxes | None = None) -> MatplotlibAxes:
+        """Draw the chart on matplotlib's axes, to combine it with other axes or to change its style.
+
+        Args:
+            ax: axes, for example of `plt.subplots(1, 2)`; None: the axes of a new figure of the chart's size.
+
+        Returns the axes. Raises PsychometricsError if matplotlib is not installed.
+        """
+        return matplotlib.new_axes(self) if ax is None else matplotlib.draw(self, ax)
+
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the chart to an SVG file. Raises ValueError if the name of the file does not end with .svg."""
-        _save(self.to_svg(), path)
+        """Write the chart to an SVG, PNG or PDF file, by the end of the name of the file.
+
+        Raises ValueError for another name, and PsychometricsError if PNG or PDF lack matplotlib.
+        """
+        _save(self, path)
 
     def _repr_svg_(self) -> str:
         return self.to_svg()
@@ -199,9 +219,16 @@ class Picture:
         drawn = base64.b64encode(self.to_svg().encode()).decode()
         return f"![{(alt or self.title).replace('[', '(').replace(']', ')')}](data:image/svg+xml;base64,{drawn})"
 
+    def to_matplotlib(self) -> Figure:
+        """Draw the charts as a new figure of matplotlib. Raises PsychometricsError if matplotlib is not installed."""
+        return matplotlib.new_figure(self.title, self.charts, self.columns)
+
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the picture to an SVG file. Raises ValueError if the name of the file does not end with .svg."""
-        _save(self.to_svg(), path)
+        """Write the picture to an SVG, PNG or PDF file, by the end of the name of the file.
+
+        Raises ValueError for another name, and PsychometricsError if PNG or PDF lack matplotlib.
+        """
+        _save(self, path)
 
     def _repr_svg_(self) -> str:
         return self.to_svg()
@@ -210,7 +237,12 @@ class Picture:
         return f"<Picture of {len(self.charts)} charts: {self.title}>"
 
 
-def _save(drawn: str, path: str | PathLike[str]) -> None:
-    if Path(path).suffix != ".svg":
-        raise ValueError(f"a chart is saved as SVG: name a file that ends with .svg, not {Path(path).name!r}")
-    Path(path).write_text(drawn, encoding="utf-8")
+def _save(drawing: Chart | Picture, path: str | PathLike[str]) -> None:
+    kind = Path(path).suffix.lower()
+    if kind not in (".svg", ".png", ".pdf"):
+        raise ValueError(f"the name of a chart's file must end with .svg, .png or .pdf, got {Path(path).name!r}")
+    picture = Picture("", [drawing]) if isinstance(drawing, Chart) else drawing
+    if kind == ".svg":
+        Path(path).write_text(drawing.to_svg(), encoding="utf-8")
+    else:
+        matplotlib.write(os.fspath(path), picture.title, picture.charts, picture.columns)

@@ -6,7 +6,7 @@ Bands and bars are 95 % intervals.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result
 from irt_psychometrics.information.functions import conditional_se, item_information as information_of_items
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.plots.axes import CHOICES, shortened
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
     from irt_psychometrics.itemfit import ItemFit
     from irt_psychometrics.linking import Linking
     from irt_psychometrics.scoring import Scores
+
+
+class Fitted(Protocol):
+    """A `Fit`."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """All estimates of the fit."""
+
 
 Items: TypeAlias = Calibration | ItemParameters
 SIZE: dict[str, Any] = {"width": 640, "height": 320}
@@ -154,6 +164,19 @@ def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Pictu
     at = _abilities(fit, theta)
     known = _parameters(fit, None)
     total = information_of_items(at, known.curves).sum(axis=1)
+    return information_picture(at, total, len(known.item_ids), _middle(fit, at))
+
+
+def information_picture(
+    theta: Floats, total: Floats, n_items: int, middle: Sequence[tuple[float, float]] = ()
+) -> Picture:
+    """Draw test information and the standard error of θ.
+
+    Args:
+        theta, total: shape (T,), increasing abilities, and the information of the test.
+        n_items: the number of items.
+        middle: ranges of θ that are grey, the middle 95 % of the population.
+    """
     se = conditional_se(total)
     best = int(np.argmax(total))
     charts = []
@@ -161,12 +184,12 @@ def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Pictu
         (total, "test information (1/θ²)", 1.08 * float(total.max())),
         (se, "standard error of θ", min(1.1 * float(se.max()), 4 * float(se.min()))),
     ):
-        chart = Chart(_ends(at), (0.0, top), THETA, label, f"{label} of {len(known.item_ids)} items", height=280)
-        for low, high in _middle(fit, at):
+        chart = Chart(_ends(theta), (0.0, top), THETA, label, f"{label} of {n_items} items", height=280)
+        for low, high in middle:
             chart.stretch(low, high)
-        charts.append(chart.line(at[y <= top], y[y <= top]))
-    note = " (grey: the middle 95 % of the population)" if isinstance(fit, Calibration) else ""
-    title = f"{len(known.item_ids)} items measure best at θ = {at[best]:.1f}, with a standard error of {se[best]:.2f}"
+        charts.append(chart.line(theta[y <= top], y[y <= top]))
+    note = " (grey: the middle 95 % of the population)" if middle else ""
+    title = f"{n_items} items measure best at θ = {theta[best]:.1f}, with a standard error of {se[best]:.2f}"
     return Picture(title.replace("-", "−") + note, charts, 2)
 
 
@@ -292,31 +315,56 @@ def dif_curves(
     return chart
 
 
-def dif_effects(found: Dif, group: str | None = None) -> Chart:
+def dif_effects(found: Dif | Result, group: str | None = None) -> Chart:
     """Draw how much harder each item is for a focal group than for the reference group (Δb), with 95 % intervals.
 
     Items that differ with q < 0.05 are orange. At most the 60 items furthest from 0 are drawn.
 
     Args:
-        found: the comparison of the groups.
+        found: the result of `find_dif`, or a `dif.Dif`.
         group: the focal group; by default the first one.
 
-    Raises PsychometricsError if the groups could not be compared, if there is no such focal group, or if no item has a
-    value.
+    Raises PsychometricsError for another result, if the groups could not be compared, if there is no such focal group,
+    or if no item has a value.
     """
-    if found.wald is None:
+    rows = _rows_of_dif(found)
+    groups = [*dict.fromkeys(rows.groups)]
+    name = groups[0] if group is None else group
+    if name not in groups:
+        raise PsychometricsError(f"no such focal group: {name!r}; the groups are {', '.join(groups)}")
+    here = np.array(rows.groups) == name
+    kinds = ["differs (q < 0.05)" if flagged else "" for flagged in rows.q[here] < 0.05]
+    label = f"Δb, {name} minus {rows.reference}"
+    item_ids = [item for item, shown in zip(rows.item_ids, here, strict=True) if shown]
+    return _rows(item_ids, rows.delta_b[here], Z95 * rows.delta_b_se[here], kinds, label, "not certain")
+
+
+class _DifRows(NamedTuple):
+    """The columns of an `ItemDif` that are drawn, one row per item and focal group."""
+
+    reference: str
+    item_ids: Sequence[str]
+    groups: Sequence[str]
+    delta_b: Floats
+    delta_b_se: Floats
+    q: Floats
+
+
+def _rows_of_dif(found: Any) -> _DifRows:
+    if hasattr(found, "mh_class"):  # an ItemDif, whose module is above this one
+        return _DifRows(*(getattr(found, name) for name in _DifRows._fields))
+    if not hasattr(found, "wald"):
+        raise PsychometricsError(f"dif_effects draws the result of find_dif, got {type(found).__name__}")
+    wald = found.wald
+    if wald is None:
         raise PsychometricsError(f"the groups of {found.attribute} could not be compared: {found.reason}")
-    groups = found.wald.groups
-    name = groups[1] if group is None else group
-    if name not in groups[1:]:
-        raise PsychometricsError(f"no such focal group: {name!r}; the groups are {', '.join(groups[1:])}")
-    f = groups.index(name) - 1
-    delta, se = found.wald.delta[f, :, 1], found.wald.se[f, :, 1]
-    kinds = ["differs (q < 0.05)" if flagged else "" for flagged in found.wald.q < 0.05]
-    return _rows(found.wald.item_ids, delta, Z95 * se, kinds, f"Δb, {name} minus {groups[0]}", "not certain")
+    (reference, *focal), item_ids = wald.groups, wald.item_ids
+    groups = [name for name in focal for _ in item_ids]
+    numbers = (wald.delta[:, :, 1].ravel(), wald.se[:, :, 1].ravel(), np.tile(wald.q, len(focal)))
+    return _DifRows(reference, [*item_ids] * len(focal), groups, *numbers)
 
 
-def linking(new: Items, old: Items, constants: Linking) -> Picture:
+def linking(new: Items | Fitted, old: Items | Fitted, constants: Linking | Result) -> Picture:
     """Draw b and a of the anchors in two fits against each other, with the line of the linking.
 
     Anchors that were left out are orange crosses with names. Bars are 95 % intervals in both fits.
@@ -324,22 +372,43 @@ def linking(new: Items, old: Items, constants: Linking) -> Picture:
     Args:
         new: the fit before linking.
         old: the anchors on the scale to which `new` was linked.
-        constants: the result of the linking.
+        constants: the result of `link`, or a `linking.Linking`.
 
-    Raises PsychometricsError if the fits have no item with parameters in common.
+    Raises PsychometricsError for another result, or if the fits have no item with parameters in common.
     """
-    sides = [fit.items if isinstance(fit, Calibration) else fit for fit in (new, old)]
+    line = _constants(constants)
+    sides = [_items(side) for side in (new, old)]
     known = [{item for item, ok in zip(of.item_ids, of.curves.known, strict=True) if ok} for of in sides]
     both = [item for item in sides[1].item_ids if item in known[0] & known[1]]
+    x, y = (of.select(both) for of in sides)
+    return _linking_picture(both, (x.a, x.b, x.a_se, x.b_se), (y.a, y.b, y.a_se, y.b_se), line)
+
+
+def link_picture(link: Any) -> Picture:
+    """Draw a `ScaleLink` as `linking` does, without intervals: it does not contain the errors of the old side."""
+    line = link.linking
+    a, b = line.slope * link.new_a, (link.new_b - line.intercept) / line.slope  # on the scale of the new fit
+    known = np.isfinite(a) & np.isfinite(b) & np.isfinite(link.old_a) & np.isfinite(link.old_b)
+    unknown = np.full(known.sum(), np.nan)
+    item_ids = [item for item, is_known in zip(link.item_ids, known, strict=True) if is_known]
+    old = (link.old_a[known], link.old_b[known], unknown, unknown)
+    return _linking_picture(item_ids, (a[known], b[known], unknown, unknown), old, line)
+
+
+_Side: TypeAlias = tuple[Floats, Floats, Floats, Floats]
+"""a, b and their standard errors, shape (K,) each."""
+
+
+def _linking_picture(both: list[str], new: _Side, old: _Side, constants: Linking) -> Picture:
     if not both:
         raise PsychometricsError("the two fits have no item with parameters in common, so nothing can be drawn")
-    x, y = (of.select(both) for of in sides)
     used = np.isin(both, constants.anchors_used)
     charts = []
-    for label, of_x, of_y, x_se, y_se, slope, intercept in (
-        ("difficulty b", x.b, y.b, x.b_se, y.b_se, constants.slope, constants.intercept),
-        ("discrimination a", x.a, y.a, x.a_se, y.a_se, 1 / constants.slope, 0.0),
+    for label, k, slope, intercept in (
+        ("difficulty b", 1, constants.slope, constants.intercept),
+        ("discrimination a", 0, 1 / constants.slope, 0.0),
     ):
+        (of_x, x_se), (of_y, y_se) = (new[k], new[k + 2]), (old[k], old[k + 2])
         x_half, y_half = (np.minimum(Z95 * se, np.ptp(of) / 2) for se, of in ((x_se, of_x), (y_se, of_y)))
         across = Chart.ends_of(of_x, of_x - x_half, of_x + x_half)
         line = slope * np.array(across) + intercept
@@ -353,7 +422,7 @@ def linking(new: Items, old: Items, constants: Linking) -> Picture:
             bars |= _bars((of_x - Z95 * x_se)[some], (of_x + Z95 * x_se)[some], ends=("left", "right"))
             chart.points(of_x[some], of_y[some], name=name, titles=titles, **bars, **style)
         out = np.flatnonzero(~used)
-        charts.append(chart.names(of_x[out], of_y[out], [shortened(both[k], ID_LENGTH) for k in out]))
+        charts.append(chart.names(of_x[out], of_y[out], [shortened(both[int(k)], ID_LENGTH) for k in out]))
     title = (
         f"{int(used.sum())} of {len(both)} anchors used: slope {constants.slope:.3f} ± {constants.slope_se:.3f}, "
         f"intercept {constants.intercept:.3f} ± {constants.intercept_se:.3f}"
@@ -361,25 +430,43 @@ def linking(new: Items, old: Items, constants: Linking) -> Picture:
     return Picture(title.replace(" -", " −"), charts, 2)
 
 
-def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
+def _constants(found: Any) -> Any:
+    """Return the constants of a link, or `found` itself if it is a `Linking`."""
+    constants = getattr(found, "linking", found)
+    if not hasattr(constants, "anchors_used"):
+        raise PsychometricsError(f"linking draws the result of link, got {type(found).__name__}")
+    return constants
+
+
+def _items(source: Items | Fitted) -> ItemParameters:
+    """Return the items of a fit or of a calibration, or `source` itself."""
+    fit: Any = getattr(source, "calibration", source)
+    return fit.items if isinstance(fit, Calibration) else fit
+
+
+def drift(found: Drift | Result, parameter: Literal["a", "b"] = "b") -> Chart:
     """Draw each item's change from its published value, with 95 % intervals. Flagged items are orange.
 
     At most the 60 items furthest from 0 are drawn.
 
     Args:
-        found: the result of the comparison.
+        found: the result of `find_drift`, or a `drift.Drift`.
         parameter: "b" (difficulty) or "a" (discrimination).
 
-    Raises PsychometricsError for another parameter, or if no item has a value.
+    Raises PsychometricsError for another result or parameter, or if no item has a value.
     """
     if parameter not in ("a", "b"):
         raise PsychometricsError(f"drift is drawn for a or b, not for {parameter!r}")
-    delta, se = (found.delta_a, found.se[:, 0]) if parameter == "a" else (found.delta_b, found.se[:, 1])
-    kinds = ["" if level == "none" else f"{level} drift" for level in found.severity]
-    return _rows(found.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
+    of: Any = found
+    if not hasattr(of, "delta_b") or hasattr(of, "groups"):  # an ItemDif has both
+        raise PsychometricsError(f"drift draws the result of find_drift, got {type(found).__name__}")
+    delta = of.delta_a if parameter == "a" else of.delta_b
+    se = of.se[:, "ab".index(parameter)] if hasattr(of, "se") else getattr(of, f"delta_{parameter}_se")
+    kinds = ["" if level == "none" else f"{level} drift" for level in of.severity]
+    return _rows(of.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
 
 
-def item_fit(fit: Items, found: ItemFit) -> Chart:
+def item_fit(fit: Items, found: ItemFit | Result) -> Chart:
     """Draw infit and outfit of each item by its difficulty. Both are near 1 under the model.
 
     Items whose RMSD exceeds its cutoff are orange and have names. One in a thousand items that follow the model exceeds
@@ -387,65 +474,28 @@ def item_fit(fit: Items, found: ItemFit) -> Chart:
 
     Args:
         fit: a calibration, or items.
-        found: fit statistics of the same items, in the same order.
+        found: fit statistics of the same items, in the same order: the result of `Fit.fit_statistics` or of
+            `itemfit.item_fit`.
 
     Raises PsychometricsError if the numbers of items differ.
     """
     items = fit.items if isinstance(fit, Calibration) else fit
-    if len(items.item_ids) != len(found.infit):
-        raise PsychometricsError(f"{len(items.item_ids)} items and fit statistics of {len(found.infit)}: give one fit")
-    odd = found.rmsd > found.rmsd_cutoff
-    known = np.isfinite(items.b) & np.isfinite(found.infit)
-    ends = Chart.ends_of(found.infit, found.outfit, [0.8, 1.2])
+    values = getattr(found, "items", None) or vars(found)  # FitStatistics has the statistics by name
+    infit, outfit, rmsd, cutoff = (values[name] for name in ("infit", "outfit", "rmsd", "rmsd_cutoff"))
+    if len(items.item_ids) != len(infit):
+        raise PsychometricsError(f"{len(items.item_ids)} items and fit statistics of {len(infit)}: give one fit")
+    odd = rmsd > cutoff
+    known = np.isfinite(items.b) & np.isfinite(infit)
+    ends = Chart.ends_of(infit, outfit, [0.8, 1.2])
     described = f"Infit and outfit of {int(known.sum())} items by difficulty; {int(odd.sum())} do not fit"
     chart = Chart(Chart.ends_of(items.b[known]), ends, "difficulty b", "mean square", described, **SIZE).level(1.0)
-    for values, statistic, shape in ((found.infit, "infit", "circle"), (found.outfit, "outfit", "diamond")):
+    for of, statistic, shape in ((infit, "infit", "circle"), (outfit, "outfit", "diamond")):
         for some, colour, fits in ((known & ~odd, "blue", ""), (known & odd, "orange", ", does not fit")):
-            titles = [f"{items.item_ids[j]}: {statistic} {values[j]:.2f}" for j in np.flatnonzero(some)]
+            titles = [f"{items.item_ids[j]}: {statistic} {of[j]:.2f}" for j in np.flatnonzero(some)]
             size = 3.4 if fits else 2.6
-            chart.points(items.b[some], values[some], colour, statistic + fits, shape=shape, titles=titles, size=size)
+            chart.points(items.b[some], of[some], colour, statistic + fits, shape=shape, titles=titles, size=size)
     named = np.flatnonzero(known & odd)
-    return chart.names(items.b[named], found.outfit[named], [shortened(items.item_ids[j], ID_LENGTH) for j in named])
-
-
-class FitPlots:
-    """Figures of one calibration.
-
-    Args:
-        calibration: the fit.
-        responses: the fitted responses; if given, observed proportions are added to the curves.
-    """
-
-    def __init__(self, calibration: Calibration, responses: Responses | None = None) -> None:
-        self._calibration, self._responses = calibration, responses
-
-    def curves(self, *items: str, each_score: bool = False) -> Chart:
-        """Draw response curves of the items; see `item_curves`."""
-        return item_curves(self._calibration, items, responses=self._responses, each_score=each_score)
-
-    def information(self) -> Picture:
-        """Draw test information and the standard error of θ; see `test_information`."""
-        return test_information(self._calibration)
-
-    def item_information(self, *items: str) -> Chart:
-        """Draw the information of the items, or of all items without arguments; see `item_information`."""
-        return item_information(self._calibration, items or None)
-
-    def wright_map(self, scores: Scores | npt.ArrayLike | None = None) -> Chart:
-        """Draw persons and items on one scale; see `wright_map`."""
-        return wright_map(self._calibration, scores)
-
-    def scores(self, scores: Scores | npt.ArrayLike) -> Chart:
-        """Draw a histogram of abilities with the population; see `score_distribution`."""
-        return score_distribution(scores, self._calibration)
-
-    def fit(self, found: ItemFit) -> Chart:
-        """Draw infit and outfit of each item; see `item_fit`."""
-        return item_fit(self._calibration, found)
-
-    def __repr__(self) -> str:
-        figures = ", ".join(name for name in vars(FitPlots) if not name.startswith("_"))
-        return f"<figures of {self._calibration.n_items} items: {figures}>"
+    return chart.names(items.b[named], outfit[named], [shortened(items.item_ids[j], ID_LENGTH) for j in named])
 
 
 def _parameters(fit: Items, wanted: Iterable[str] | None) -> ItemParameters:
@@ -478,6 +528,11 @@ def _abilities(fit: Items, theta: npt.ArrayLike | None) -> Floats:
     if theta is None:
         mean, sd = _population(fit)
         return np.linspace(mean - 4 * sd, mean + 4 * sd, NODES)
+    return increasing(theta)
+
+
+def increasing(theta: npt.ArrayLike) -> Floats:
+    """Return abilities as an array. Raises PsychometricsError if they are not at least two that increase."""
     found = np.asarray(theta, dtype=float)
     if found.ndim != 1 or found.size < 2 or not np.isfinite(found).all() or not (np.diff(found) > 0).all():
         raise PsychometricsError("theta must be at least two finite, increasing abilities, as np.linspace makes them")

@@ -13,11 +13,14 @@ import pandas as pd
 import pytest
 
 import irt_psychometrics as irt
+from irt_psychometrics import plots
 from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, simulate
 from irt_psychometrics.assembly import FormDesign, assemble
 from irt_psychometrics.classical import KeyEvidence, analyse_items, subscores
 from irt_psychometrics.core.results import Result
 from irt_psychometrics.equating import ScoreCounts, equate
+from irt_psychometrics.plots import Chart
+from irt_psychometrics.plots.axes import Points
 from irt_psychometrics.scoring import Classification, ScoreScale, ScoreTable
 
 N = 600
@@ -169,6 +172,60 @@ def test_frames_of_designs_have_a_row_per_test_item_and_score(results: dict[str,
     assert counted.groupby("score")["n"].sum().tolist() == np.bincount(DATA.sum(axis=1), minlength=10).tolist()
     assert (counted["score"] >= counted["second_score"]).loc[counted["probability"] > 0].all()
     assert results["FormStatistics"].to_frame("pandas")["alpha"].tolist() == [results["FormStatistics"].alpha]
+
+
+def drawn(chart: Chart) -> dict[str, float]:
+    """Return the value that a chart with a row per item shows for each item."""
+    points = [part for part in chart.parts if isinstance(part, Points)]
+    return {chart.y_names[y]: x for part in points for x, y in zip(part.xs, part.ys, strict=True)}
+
+
+def test_results_draw_their_own_numbers(results: dict[str, Any]) -> None:
+    drift, dif, link = (results[name] for name in ("ItemDrift", "ItemDif", "ScaleLink"))
+    assert drawn(drift.plot()) == dict(zip(drift.item_ids, drift.delta_b, strict=True))
+    assert drawn(drift.plot("a")) == dict(zip(drift.item_ids, drift.delta_a, strict=True))
+    assert drawn(dif.plot("1")) == dict(zip(dif.item_ids, dif.delta_b, strict=True))
+    assert plots.drift(drift) == drift.plot()
+    assert plots.dif_effects(dif) == dif.plot("1")
+    with pytest.raises(irt.PsychometricsError, match="no such focal group: '0'; the groups are 1"):
+        dif.plot("0")
+    with pytest.raises(irt.PsychometricsError, match="draws the result of find_drift, got ItemDif"):
+        plots.drift(dif)
+    for chart in link.plot().charts:
+        (points,) = (part for part in chart.parts if isinstance(part, Points))
+        assert points.xs == pytest.approx(points.ys), "a fit is linked to itself"
+        assert points.titles == [*link.item_ids]
+
+
+def test_link_of_two_fits_is_drawn_with_intervals_of_both(results: dict[str, Any]) -> None:
+    old, x = results["Fit"], results["Responses"]
+    new = irt.fit(x.of_persons(np.arange(0, N, 2)))
+    link = irt.link(new, old)
+    bare, whole = link.plot(), plots.linking(new, old, link)
+    assert whole.title == bare.title
+    for plain, chart in zip(bare.charts, whole.charts, strict=True):
+        without, points = (next(part for part in of.parts if isinstance(part, Points)) for of in (plain, chart))
+        assert without.xs == pytest.approx(points.xs)
+        assert without.ys == pytest.approx(points.ys)
+    places = [old.item_ids.index(item) for item in points.titles]
+    assert np.subtract(points.right, points.left) == pytest.approx(2 * 1.959964 * new.items.a_se[places])
+    assert np.subtract(points.high, points.low) == pytest.approx(2 * 1.959964 * old.items.a_se[places])
+
+
+def test_figures_of_fits_scores_and_information(results: dict[str, Any]) -> None:
+    f, scores, information = (results[name] for name in ("Fit", "PersonScores", "InformationTable"))
+    assert f.plot("q1", "q3") == plots.item_curves(f.calibration, ["q1", "q3"])
+    assert f.plot("q1", responses=results["Responses"]).parts[-1].name == "observed"
+    assert f.plot(scores=scores) == plots.wright_map(f.calibration, scores.theta)
+    assert scores.plot() == plots.score_distribution(scores.theta)
+    first, second = (chart.parts[0] for chart in information.plot().charts)
+    assert first.ys == pytest.approx(information.test)
+    assert second.ys == pytest.approx(information.se[: len(second.ys)])
+    with pytest.raises(irt.PsychometricsError, match="increasing abilities"):
+        f.information([0.0]).plot()
+    statistics = results["FitStatistics"]
+    infit = plots.item_fit(f.calibration, statistics).parts[1]
+    assert infit.ys == pytest.approx(statistics.items["infit"])
 
 
 def test_results_with_different_numbers_are_unequal(results: dict[str, Any]) -> None:
