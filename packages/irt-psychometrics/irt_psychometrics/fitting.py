@@ -158,6 +158,15 @@ class PersonScores(Result):
         Estimator of ability, as in `Fit.score`.
     reliability
         Empirical reliability of EAP scores of the persons with a response; NaN for other methods.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> scores = irt.fit(x, "1pl").score(x, "wle")
+    >>> scores.to_frame("pandas").columns.tolist()
+    ['person', 'n', 'theta', 'se']
     """
 
     person_ids: tuple[str | int, ...]
@@ -308,6 +317,15 @@ class InformationTable(Result):
         Shape (T,), abilities.
     item_ids, items
         J names, and the information of each item, shape (T, J).
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> table = irt.fit(x, "1pl").information([-1.0, 0.0, 1.0])
+    >>> table.to_frame("pandas").shape, table.test.argmax()
+    ((3, 6), np.int64(1))
     """
 
     theta: Floats
@@ -401,6 +419,7 @@ class Fit(Result):
 
     @property
     def item_ids(self) -> tuple[str, ...]:
+        """The names of the J items."""
         return self.calibration.item_ids
 
     @property
@@ -415,6 +434,7 @@ class Fit(Result):
 
     @property
     def converged(self) -> bool:
+        """Whether the fit reached a maximum of the likelihood. If not, its numbers must not be used."""
         return self.calibration.convergence.converged
 
     @property
@@ -424,14 +444,17 @@ class Fit(Result):
 
     @property
     def n_parameters(self) -> int:
+        """The number of estimated parameters."""
         return self.calibration.convergence.n_parameters
 
     @property
     def aic(self) -> float:
+        """Akaike's (1974) criterion, 2·(number of parameters) − 2·log L; the lower, the better."""
         return self.calibration.aic
 
     @property
     def bic(self) -> float:
+        """Schwarz's (1978) criterion, log(persons)·(number of parameters) − 2·log L; the lower, the better."""
         return self.calibration.bic
 
     def summary(self, decimals: int = 3) -> Summary:

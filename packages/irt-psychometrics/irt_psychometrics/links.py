@@ -109,6 +109,15 @@ class ScaleLink(Result):
         Shape (K,), whether the item was used as an anchor.
     errors
         How errors of the constants depend on errors of the items of both sides, for `joint_cov`.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+    >>> f = irt.fit(irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2))
+    >>> round(irt.link(f, f).slope, 3), irt.link(f, f).plot().columns
+    (1.0, 2)
     """
 
     linking: Linking
@@ -124,10 +133,12 @@ class ScaleLink(Result):
 
     @property
     def slope(self) -> float:
+        """The slope A of θ_old = A·θ_new + B."""
         return self.linking.slope
 
     @property
     def intercept(self) -> float:
+        """The intercept B of θ_old = A·θ_new + B."""
         return self.linking.intercept
 
     def conf_int(self, level: float = 0.95) -> Any:

@@ -1,4 +1,4 @@
-"""Simulated adaptive tests: their precision, length, exposure and content before any learner takes one."""
+"""Simulated adaptive tests: their precision, length, exposure and content before any person takes one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,39 @@ _GROWTH, _MOST = 20, 500
 class SimulatedTests(Result):
     """N simulated tests.
 
-    Attributes:
-        test: the rules of the test.
-        item_ids: J names, the items of the bank.
-        theta: shape (N,), true abilities.
-        seed: shape (N,), the seed of each test for `SelectionPlan.next`.
-        estimate, se: shape (N,), estimates and their standard errors, as the test reports them.
-        length: shape (N,), numbers of scored items.
-        item: shape (N, L), places of the items that were given, −1 after the last one.
-        score: shape (N, L), the scores.
-        stopped: shape (N,), indices into `STOPS`.
-        passes: shape (N,), decisions of a test that classifies.
-        times_eligible, times_given: shape (S, J), tests in which an item was eligible and given, by interval of θ.
+    Attributes
+    ----------
+    test
+        The rules of the test.
+    item_ids
+        J names, the items of the bank.
+    theta
+        Shape (N,), true abilities.
+    seed
+        Shape (N,), the seed of each test for `SelectionPlan.next`.
+    estimate, se
+        Shape (N,), estimates and their standard errors, as the test reports them.
+    length
+        Shape (N,), numbers of scored items.
+    item
+        Shape (N, L), places of the items that were given, −1 after the last one.
+    score
+        Shape (N, L), the scores.
+    stopped
+        Shape (N,), indices into `STOPS`.
+    passes
+        Shape (N,), decisions of a test that classifies.
+    times_eligible, times_given
+        Shape (S, J), tests in which an item was eligible and given, by interval of θ.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.adaptive import AdaptiveTest, simulate
+    >>> bank = irt.ItemParameters.from_frame({"item": list("abc"), "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> tests = simulate(bank, AdaptiveTest(max_items=2), [0.0, 1.0], mean=0, sd=1)
+    >>> tests.to_frame("pandas")["stopped"].tolist(), tests.stops
+    (['max-items', 'max-items'], {'max-items': 1.0})
     """
 
     STOPS = STOPS
@@ -110,7 +131,7 @@ class SimulatedTests(Result):
 
     @property
     def accuracy(self) -> float | None:
-        """The share of learners whose pass or fail is right. Returns None if the test does not classify."""
+        """The share of persons whose pass or fail is right. If the test does not classify, it is None."""
         cut = self.test.cut
         return None if cut is None else float(np.mean(self.passes == (self.theta >= cut)))
 

@@ -40,14 +40,30 @@ _CLOSE = 0.005
 class AssembledForms(Result):
     """Forms that meet a design, and the proof of how good they are.
 
-    Attributes:
-        forms: ids of the items of each form, in the order of the bank.
-        objective, bound: the value of the objective, and the best value that any forms could have.
-        theta: shape (K,), the points.
-        information: shape (F, K), information of each form at each point; with `certainty`, its mean over true banks.
-        reached: shape (F,), the share of true banks, newly drawn from the posterior, in which a form reaches the target
-            at all points, or the value of the objective if it is maximised. None without `certainty`.
-        rules: each rule on the content of a form in words, and the number in each form.
+    Attributes
+    ----------
+    forms
+        Ids of the items of each form, in the order of the bank.
+    objective, bound
+        Value of the objective, and the best value that any forms could have.
+    theta
+        Shape (K,), the points.
+    information
+        Shape (F, K), information of each form at each point; with `certainty`, its mean over true banks.
+    reached
+        Shape (F,), the share of true banks, newly drawn from the posterior, in which a form reaches the target at all
+        points, or the value of the objective if it is maximised. None without `certainty`.
+    rules
+        Each rule on the content of a form in words, and the number in each form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.assembly import AssembledForms
+    >>> at, rules = np.array([0.0]), (("length: 2 items", (2.0,)),)
+    >>> found = AssembledForms((("q1", "q7"),), 1.25, 1.25, at, np.array([[1.25]]), None, rules)
+    >>> found.gap, found.to_frame("pandas")["item"].tolist()
+    (0.0, ['q1', 'q7'])
     """
 
     forms: tuple[tuple[str, ...], ...]

@@ -1,4 +1,4 @@
-"""Statistics of the sum scores of a form that all its learners answered completely: moments and reliability."""
+"""Statistics of the sum scores of a form that all persons answered completely: moments and reliability."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -20,7 +20,7 @@ class FormStatistics(Result):
     form
         Name of the form.
     n, n_items, max_score
-        Learners, items and the highest possible score.
+        Persons, items and the highest possible score.
     mean, sd, median, skewness, kurtosis
         Moments of the sum scores. Skewness and excess kurtosis are the unbiased ones under normality (G₁ and G₂ of
         Joanes & Gill 1998).
@@ -35,6 +35,14 @@ class FormStatistics(Result):
         Correlation of the odd and the even items' scores, stepped up by Spearman–Brown.
     sem
         Standard error of measurement SD·√(1 − α).
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.classical import analyse_items
+    >>> x = irt.Responses.from_wide([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
+    >>> analyse_items(x).forms[0]
+    <FormStatistics: form all, 4 persons, 3 items: mean 1.500, SD 1.291, SEM 0.645, α 0.750 (−0.650 … 0.983)>
     """
 
     form: str
@@ -102,7 +110,7 @@ def form_statistics(
 
 
 def covariance_of(scores: Floats) -> Floats:
-    """Covariance of the items, shape (K, K), of scores (n, K); NaN for one learner."""
+    """Covariance of the items, shape (K, K), of scores (n, K); NaN for one person."""
     n, k = scores.shape
     return np.atleast_2d(np.cov(scores, rowvar=False)) if n > 1 else np.full((k, k), np.nan)
 

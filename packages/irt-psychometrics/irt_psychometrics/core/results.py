@@ -58,6 +58,14 @@ class Result:
 
     A subclass defines `_title`, `_facts`, `_columns` and `_notes`, and has a field `frame_kind`, the kind of its data
     frame. Comparisons ignore the kind, because it concerns the form of a result and not its content.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.equating import ScoreCounts
+    >>> counts = ScoreCounts([1, 2, 1])
+    >>> ScoreCounts.from_json(counts.to_json()) == counts
+    True
     """
 
     frame_kind: str | None
@@ -70,19 +78,19 @@ class Result:
         raise NotImplementedError
 
     def _facts(self) -> Mapping[str, str]:
-        """Numbers about the whole result, as text."""
+        """Return numbers about the whole result, as text."""
         return {}
 
     def _columns(self) -> Mapping[str, Sequence[Any]]:
-        """The table, by column."""
+        """Return the table, by column."""
         raise NotImplementedError
 
     def _html_columns(self) -> Mapping[str, Sequence[Any]]:
-        """The columns of the HTML form."""
+        """Return the columns of the HTML form."""
         return self._columns()
 
     def _notes(self) -> Sequence[str]:
-        """Sentences that the reader of the result must know."""
+        """Return sentences that the reader of the result must know."""
         return ()
 
     def to_frame(self, kind: str | None = None) -> Any:
@@ -107,7 +115,13 @@ class Result:
         return make(self._columns(), kind or self.frame_kind)
 
     def to_json(self) -> str:
-        """The result as JSON, from which `from_json` makes an equal one."""
+        """Write the result as JSON.
+
+        Returns
+        -------
+        str
+            JSON from which `from_json` makes an equal result.
+        """
         return json.dumps({"format": FORMAT, "version": VERSION, "result": _encode(self)}, allow_nan=False)
 
     @classmethod
@@ -162,7 +176,7 @@ class Result:
 
 
 def format_value(value: Any, digits: int = 3) -> str:
-    """A number or a text for display: rounded, without a sign for 0, and empty for None and NaN."""
+    """Format a number or a text for display: rounded, 0 without a sign, and empty for None and NaN."""
     if value is None:
         return ""
     if isinstance(value, (bool, np.bool_)):
@@ -179,7 +193,7 @@ def format_value(value: Any, digits: int = 3) -> str:
 
 
 def format_p(p: float) -> str:
-    """A p value for display; empty for NaN."""
+    """Format a p value for display; empty for NaN."""
     return "" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -335,6 +349,6 @@ def _decode(value: Any) -> Any:
 
 
 def columns_of_rows(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Columns of numbers from rows; numbers that a row lacks are NaN."""
+    """Return columns of numbers from rows; numbers that a row lacks are NaN."""
     names = dict.fromkeys(chain.from_iterable(rows))
     return {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}

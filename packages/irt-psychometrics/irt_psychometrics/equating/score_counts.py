@@ -1,4 +1,4 @@
-"""How many learners have each raw score, of one form or of two together, as observed or presmoothed.
+"""How many persons have each raw score, of one form or of two together, as observed or presmoothed.
 
 The methods of equating are in `score_equating`.
 """
@@ -55,7 +55,7 @@ class LogLinear:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScoreCounts(Result):
-    """The number of learners with each raw score of a form.
+    """The number of persons with each raw score of a form.
 
     Attributes
     ----------
@@ -67,6 +67,21 @@ class ScoreCounts(Result):
     possible
         Mask of the scores that can occur, in the shape of `counts`. The model gives other scores a share of 0. None:
         all scores can occur.
+
+    Raises
+    ------
+    PsychometricsError
+        If counts are not numbers ≥ 0 for at least two scores, count fewer than two persons, or contain a score that
+        `possible` excludes.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.equating import ScoreCounts
+    >>> counts = ScoreCounts.from_scores([0, 1, 1, 2, 3, 3, 4], max_score=4)
+    >>> counts.to_frame("pandas")["n"].tolist()
+    [1.0, 2.0, 1.0, 2.0, 1.0]
+    >>> counts.presmoothed(degree=2)
+    <ScoreCounts: 7 persons by 5 scores, presmoothed: mean 2.000, SD 1.309, AIC 4.63>
     """
 
     counts: Floats
@@ -82,10 +97,10 @@ class ScoreCounts(Result):
                 f" score's; these have the shape {counts.shape}"
             )
         if counts.sum() < 2:
-            raise PsychometricsError(f"counts of {counts.sum():g} learners cannot be equated; two or more are needed")
+            raise PsychometricsError(f"counts of {counts.sum():g} persons cannot be equated; two or more are needed")
         if self.possible is not None and (self.possible.shape != counts.shape or counts[~self.possible].any()):
             raise PsychometricsError(
-                f"possible must be a mask of the shape {counts.shape} that is true for all scores of learners, got the"
+                f"possible must be a mask of the shape {counts.shape} that is true for all scores of persons, got the"
                 f" shape {self.possible.shape}"
             )
         object.__setattr__(self, "counts", counts)
@@ -99,22 +114,33 @@ class ScoreCounts(Result):
         max_score: int | None = None,
         max_second: int | None = None,
     ) -> ScoreCounts:
-        """Count learners by their scores.
+        """Count persons by their scores.
 
         Parameters
         ----------
         scores
-            Shape (n,), each learner's raw score, a whole number ≥ 0.
+            Shape (n,), each person's raw score, a whole number ≥ 0.
         second
-            Shape (n,), the same learners' scores on the anchor items or on the other form.
+            Shape (n,), the same persons' scores on the anchor items or on the other form.
         max_score, max_second
             The highest possible scores; None: the highest that occur.
+
+        Returns
+        -------
+        ScoreCounts
+            The observed counts.
 
         Raises
         ------
         PsychometricsError
-            For a score that is not a whole number from 0 to its maximum, naming its place; and if both have
-            different lengths.
+            For a score that is not a whole number from 0 to its maximum, naming its place; and if both have different
+            lengths.
+
+        Examples
+        --------
+        >>> from irt_psychometrics.equating import ScoreCounts
+        >>> ScoreCounts.from_scores([2, 0, 2], second=[1, 0, 0]).counts.tolist()
+        [[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
         """
         places = [_whole_scores(scores, max_score, "score")]
         highest = [max_score]
@@ -123,7 +149,7 @@ class ScoreCounts(Result):
             highest.append(max_second)
             if places[0].size != places[1].size:
                 raise PsychometricsError(
-                    f"{places[0].size} scores and {places[1].size} second scores: each learner has one of each"
+                    f"{places[0].size} scores and {places[1].size} second scores; each person must have one of each"
                 )
         counts = np.zeros([1 + (at.max() if top is None else top) for at, top in zip(places, highest, strict=True)])
         np.add.at(counts, tuple(places), 1.0)
@@ -132,7 +158,7 @@ class ScoreCounts(Result):
     def presmoothed(
         self, degree: int, anchor_degree: int = 0, cross: int = 0, *, possible: Mask | None = None
     ) -> ScoreCounts:
-        """The same counts with a log-linear model, which keeps their first moments (Holland & Thayer 2000).
+        """Presmooth the counts by a log-linear model, which keeps their first moments (Holland & Thayer 2000).
 
         Parameters
         ----------
@@ -141,14 +167,19 @@ class ScoreCounts(Result):
         cross
             Moments E(scoreⁱ·anchorʲ) are kept for i, j ≤ `cross`.
         possible
-            Mask of the scores that can occur, in the shape of `counts`. For example, no learner's score on a form is
-            below the score on anchor items that count in it. None: all scores can occur.
+            Mask of the scores that can occur, in the shape of `counts`. For example, no score on a form is below the
+            same person's score on anchor items that count in it. None: all scores can occur.
+
+        Returns
+        -------
+        ScoreCounts
+            The same counts with the model.
 
         Raises
         ------
         PsychometricsError
-            For degrees that the scores cannot determine, if the model has no maximum of the likelihood, and if a
-            learner has an impossible score.
+            For degrees that the scores cannot determine, if the model has no maximum of the likelihood, and if a person
+            has an impossible score.
         """
         two = self.counts.ndim == 2
         limits = (self.counts.shape[0], self.counts.shape[1] if two else 1)
@@ -181,7 +212,7 @@ class ScoreCounts(Result):
 
     @property
     def n(self) -> float:
-        """The number of learners."""
+        """The number of persons."""
         return float(self.counts.sum())
 
     @cached_property
@@ -229,13 +260,26 @@ class ScoreCounts(Result):
         return int(np.count_nonzero(self.counts)) if self.model is None else self.model.size
 
     def varied(self, column: int, steps: float) -> Floats:
-        """Move `probability` by `steps` times a column of the errors' root; presmoothed shares stay above 0."""
+        """Move `probability` by `steps` times a column of the errors' root; presmoothed shares stay above 0.
+
+        Parameters
+        ----------
+        column
+            Index of the column, below `columns`.
+        steps
+            Multiple of the column.
+
+        Returns
+        -------
+        array
+            The moved shares, in the shape of `counts`.
+        """
         step = steps * self._error_column(column).reshape(self.counts.shape)
         if self.model is None:
             return self.probability + step
         p = self.probability
         by = np.divide(step, p, out=np.zeros(p.shape), where=p > 0)
-        moved = p * np.exp(np.minimum(by, 1.0)) * np.maximum(by, 1.0)  # far cells would overflow, and get all learners
+        moved = p * np.exp(np.minimum(by, 1.0)) * np.maximum(by, 1.0)  # far cells would overflow, and get all persons
         return moved / moved.sum()
 
     @property
@@ -249,21 +293,32 @@ class ScoreCounts(Result):
         """G² + 2·(number of parameters), to compare models of the same counts (Moses & Holland 2010)."""
         return self.deviance + 2 * self.columns
 
-    def resampled(self, random: np.random.Generator) -> ScoreCounts:
-        """Counts of n learners drawn from the distribution, with the same model."""
-        drawn = random.multinomial(round(self.n), self.probability.ravel() / self.probability.sum())
+    def resampled(self, random_state: np.random.Generator) -> ScoreCounts:
+        """Draw the counts of n persons from the distribution.
+
+        Parameters
+        ----------
+        random_state
+            The random numbers.
+
+        Returns
+        -------
+        ScoreCounts
+            Drawn counts, with the same model.
+        """
+        drawn = random_state.multinomial(round(self.n), self.probability.ravel() / self.probability.sum())
         return replace(self, counts=drawn.reshape(self.counts.shape).astype(float))
 
 
 def _whole_scores(scores: npt.ArrayLike, highest: int | None, called: str) -> npt.NDArray[np.int64]:
     values = np.asarray(scores, dtype=float)
     if values.ndim != 1 or not values.size:
-        raise PsychometricsError(f"the {called}s are one number a learner, shape (n,); these have shape {values.shape}")
+        raise PsychometricsError(f"the {called}s are one number a person, shape (n,); these have shape {values.shape}")
     top = np.inf if highest is None else highest
     wrong = np.flatnonzero(~((values >= 0) & (values <= top) & (values == np.floor(values))))
     if wrong.size:
         raise PsychometricsError(
-            f"{called} {values[wrong[0]]:g} of learner {wrong[0]} is not a whole number from 0 to"
+            f"{called} {values[wrong[0]]:g} of person {wrong[0]} is not a whole number from 0 to"
             f" {'its maximum' if highest is None else highest}; raw scores are sums of points"
         )
     return values.astype(np.int64)
@@ -296,5 +351,5 @@ def _fitted(share: Floats, basis: Floats) -> Floats:
             size /= 2
         coefficients, p, loss = coefficients + size * step, p_new, loss_new
     raise PsychometricsError(
-        "the log-linear model has no maximum of the likelihood: use lower degrees, or more learners than scores"
+        "the log-linear model has no maximum of the likelihood: use lower degrees, or more persons than scores"
     )

@@ -63,21 +63,42 @@ def item_curves(
 ) -> Chart:
     """Draw response curves with 95 % bands.
 
-    A curve is the probability of a right answer, or the expected score as a share of the maximum score. Its band is
-    pointwise. It follows from the covariance of all parameters of the item by the delta method on the logit. Items
-    without standard errors have no band.
+    A curve is the probability of a right answer, or the expected score as a share of the maximum score. The pointwise
+    band follows from the covariance of all item parameters by the delta method on the logit. Items without standard
+    errors have no band.
 
-    Args:
-        fit: a calibration, or items.
-        items: one item id or several.
-        responses: if given, observed proportions are drawn, too, with 95 % intervals. Persons are grouped by their
-            ability from their answers to the other items.
-        each_score: whether to draw the probability of each score of one item instead.
-        theta: shape (T,), increasing abilities; by default ±4 SD around the population's mean. If items are given
-            without a calibration, the population is N(0, 1).
+    Parameters
+    ----------
+    fit
+        A fit, or items.
+    items
+        One item id or several.
+    responses
+        If given, observed proportions are drawn, too, with 95 % intervals. Persons are grouped by ability, estimated
+        from the answers to the other items.
+    each_score
+        Whether to draw the probability of each score instead; for one item.
+    theta
+        Shape (T,), increasing abilities. None: ±4 SD around the population's mean; items without a fit have N(0, 1).
 
-    Raises PsychometricsError if an item is not in the fit or has no parameters, if `each_score` is used with several
-    items, or if `theta` is not increasing and finite.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If an item is not in the fit or has no parameters, if `each_score` is used with several items, or if `theta` is
+        not increasing and finite.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.item_curves(bank, ["q1", "q2"])
+    <Chart: Response curves of q1, q2>
     """
     wanted = [items] if isinstance(items, str) else list(items)
     known = _parameters(fit, wanted)
@@ -127,13 +148,32 @@ def _add_observed(chart: Chart, found: Observed, name: str, k: int, colour: str)
 def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None) -> Chart:
     """Draw the Fisher information of each item about θ, in 1/θ².
 
-    Args:
-        fit: a calibration, or items.
-        items: item ids; by default all items, of which the eight most informative have colours and names.
-        theta: as in `item_curves`.
+    Parameters
+    ----------
+    fit
+        A fit, or items.
+    items
+        Item ids. None: all items, of which the eight most informative have colours and names.
+    theta
+        Shape (T,), increasing abilities. None: ±4 SD around the population's mean; items without a fit have N(0, 1).
 
-    Raises PsychometricsError if an item is not in the fit or has no parameters, or if `theta` is not increasing and
-    finite.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If an item is not in the fit or has no parameters, or if `theta` is not increasing and finite.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.item_information(bank)
+    <Chart: Information of 3 items by ability>
     """
     at = _abilities(fit, theta)
     known = _parameters(fit, items)
@@ -153,13 +193,32 @@ def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: n
 def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Picture:  # noqa: PT028 - no test
     """Draw the information of all items together, and the standard error of θ that follows, 1/√information.
 
-    The middle 95 % of a calibration's population is grey.
+    The middle 95 % of a fit's population is grey.
 
-    Args:
-        fit: a calibration, or items.
-        theta: as in `item_curves`.
+    Parameters
+    ----------
+    fit
+        A fit, or items.
+    theta
+        Shape (T,), increasing abilities. None: ±4 SD around the population's mean; items without a fit have N(0, 1).
 
-    Raises PsychometricsError if no item has parameters, or if `theta` is not increasing and finite.
+    Returns
+    -------
+    Picture
+        Two charts: information and standard error.
+
+    Raises
+    ------
+    PsychometricsError
+        If no item has parameters, or if `theta` is not increasing and finite.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.test_information(bank)
+    <Picture of 2 charts: 3 items measure best at θ = 0.0, with a standard error of 0.85>
     """
     at = _abilities(fit, theta)
     known = _parameters(fit, None)
@@ -172,10 +231,14 @@ def information_picture(
 ) -> Picture:
     """Draw test information and the standard error of θ.
 
-    Args:
-        theta, total: shape (T,), increasing abilities, and the information of the test.
-        n_items: the number of items.
-        middle: ranges of θ that are grey, the middle 95 % of the population.
+    Parameters
+    ----------
+    theta, total
+        Shape (T,), increasing abilities, and the information of the test.
+    n_items
+        Number of items.
+    middle
+        Ranges of θ that are drawn grey: the middle 95 % of the population.
     """
     se = conditional_se(total)
     best = int(np.argmax(total))
@@ -199,11 +262,30 @@ test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would 
 def wright_map(fit: Items, scores: Scores | npt.ArrayLike | None = None) -> Chart:
     """Draw persons and items on one scale: a histogram of abilities on the left, items by difficulty on the right.
 
-    Args:
-        fit: a calibration, or items. They are drawn at b; names without room are left out.
-        scores: scores or abilities of persons; by default the population is drawn.
+    Parameters
+    ----------
+    fit
+        A fit, or items. Items are drawn at b; names without room are left out.
+    scores
+        Scores or abilities of persons. None: the population is drawn.
 
-    Raises PsychometricsError if no item has parameters.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If no item has parameters.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.wright_map(bank, [-0.5, 0.0, 0.7])
+    <Chart: 3 items and the persons on one scale>
     """
     known = _parameters(fit, None)
     b = known.b
@@ -251,12 +333,29 @@ def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[F
 def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None = None) -> Chart:
     """Draw a histogram of abilities.
 
-    Args:
-        scores: scores or abilities. Values that are not finite are left out, and their number is noted in the chart.
-        fit: if given, the ability distribution of its populations is drawn, too. EAP estimates vary less than this
-            distribution; ML and WLE estimates vary more, because of their errors.
+    Parameters
+    ----------
+    scores
+        Scores or abilities. Values that are not finite are left out, and the chart notes how many.
+    fit
+        If given, the ability distribution of the fit is drawn, too. EAP estimates vary less than this distribution; ML
+        and WLE estimates vary more, because of their errors.
 
-    Raises PsychometricsError if no ability is finite.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If no ability is finite.
+
+    Examples
+    --------
+    >>> from irt_psychometrics import plots
+    >>> plots.score_distribution([-1.0, 0.0, 1.0])
+    <Chart: 3 persons: mean 0.00, SD 0.82>
     """
     theta = _finite(scores)
     if not theta.size:
@@ -293,14 +392,34 @@ def dif_curves(
 ) -> Chart:
     """Draw the response curve of an item in each of two groups, with 95 % bands.
 
-    Args:
-        reference, focal: fits of the two groups on the same scale: the second is linked to the first.
-        item: the item's id.
-        names: names of the groups.
-        theta: as in `item_curves`.
+    Parameters
+    ----------
+    reference, focal
+        Fits of the two groups on the same scale: the second is linked to the first.
+    item
+        The item's id.
+    names
+        Names of the groups for the legend.
+    theta
+        Shape (T,), increasing abilities. None: ±4 SD around the population's mean; items without a fit have N(0, 1).
 
-    Raises PsychometricsError if the item is missing in a fit or has no parameters, or if `theta` is not increasing and
-    finite.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If the item is missing in a fit or has no parameters, or if `theta` is not increasing and finite.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.dif_curves(bank, bank.rescaled(1.0, 0.5), "q2")
+    <Chart: Response curves of q2 for reference and focal>
     """
     at = _abilities(reference, theta)
     known = [_parameters(fit, [item]) for fit in (reference, focal)]
@@ -320,12 +439,34 @@ def dif_effects(found: Dif | Result, group: str | None = None) -> Chart:
 
     Items that differ with q < 0.05 are orange. At most the 60 items furthest from 0 are drawn.
 
-    Args:
-        found: the result of `find_dif`, or a `dif.Dif`.
-        group: the focal group; by default the first one.
+    Parameters
+    ----------
+    found
+        The result of `find_dif`, or a `dif.Dif`.
+    group
+        The focal group. None: the first one.
 
-    Raises PsychometricsError for another result, if the groups could not be compared, if there is no such focal group,
-    or if no item has a value.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        For another result, if the groups could not be compared, if there is no such focal group, or if no item has a
+        value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> names = [f"q{k}" for k in range(8)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.2] * 8, "b": np.linspace(-1, 1, 8)})
+    >>> x = irt.simulate_responses(bank, np.linspace(-2, 2, 600), random_state=1)
+    >>> plots.dif_effects(irt.find_dif(x, ["boys", "girls"] * 300))
+    <Chart: Δb, girls minus boys of 8 items with 95 % intervals>
     """
     rows = _rows_of_dif(found)
     groups = [*dict.fromkeys(rows.groups)]
@@ -369,12 +510,35 @@ def linking(new: Items | Fitted, old: Items | Fitted, constants: Linking | Resul
 
     Anchors that were left out are orange crosses with names. Bars are 95 % intervals in both fits.
 
-    Args:
-        new: the fit before linking.
-        old: the anchors on the scale to which `new` was linked.
-        constants: the result of `link`, or a `linking.Linking`.
+    Parameters
+    ----------
+    new
+        The fit before linking.
+    old
+        The fit, or the items, on the scale to which `new` was linked.
+    constants
+        The result of `link`, or a `linking.Linking`.
 
-    Raises PsychometricsError for another result, or if the fits have no item with parameters in common.
+    Returns
+    -------
+    Picture
+        Two charts: difficulty and discrimination.
+
+    Raises
+    ------
+    PsychometricsError
+        For another result, or if the fits have no item with parameters in common.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> names = [f"q{k}" for k in range(8)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.2] * 8, "b": np.linspace(-1, 1, 8)})
+    >>> f = irt.fit(irt.simulate_responses(bank, np.linspace(-2, 2, 600), random_state=1))
+    >>> plots.linking(f, f, irt.link(f, f)).charts[0]
+    <Chart: difficulty b of 8 anchors, new against old, 0 left out>
     """
     line = _constants(constants)
     sides = [_items(side) for side in (new, old)]
@@ -449,11 +613,33 @@ def drift(found: Drift | Result, parameter: Literal["a", "b"] = "b") -> Chart:
 
     At most the 60 items furthest from 0 are drawn.
 
-    Args:
-        found: the result of `find_drift`, or a `drift.Drift`.
-        parameter: "b" (difficulty) or "a" (discrimination).
+    Parameters
+    ----------
+    found
+        The result of `find_drift`, or a `drift.Drift`.
+    parameter
+        "b" (difficulty) or "a" (discrimination).
 
-    Raises PsychometricsError for another result or parameter, or if no item has a value.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        For another result or parameter, or if no item has a value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> names = [f"q{k}" for k in range(8)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.2] * 8, "b": np.linspace(-1, 1, 8)})
+    >>> f = irt.fit(irt.simulate_responses(bank, np.linspace(-2, 2, 600), random_state=1))
+    >>> plots.drift(irt.find_drift(f, f))
+    <Chart: Δb, new minus published of 8 items with 95 % intervals>
     """
     if parameter not in ("a", "b"):
         raise PsychometricsError(f"drift is drawn for a or b, not for {parameter!r}")
@@ -472,12 +658,33 @@ def item_fit(fit: Items, found: ItemFit | Result) -> Chart:
     Items whose RMSD exceeds its cutoff are orange and have names. One in a thousand items that follow the model exceeds
     it.
 
-    Args:
-        fit: a calibration, or items.
-        found: fit statistics of the same items, in the same order: the result of `Fit.fit_statistics` or of
-            `itemfit.item_fit`.
+    Parameters
+    ----------
+    fit
+        A fit, or items.
+    found
+        Fit statistics of the same items, in the same order: the result of `Fit.fit_statistics` or of
+        `itemfit.item_fit`.
 
-    Raises PsychometricsError if the numbers of items differ.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If the numbers of items differ.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [1.0, 1.5], "b": [-0.5, 0.5]})
+    >>> statistics = {"infit": [1.0, 1.2], "outfit": [0.9, 1.3], "rmsd": [0.01, 0.09], "rmsd_cutoff": [0.04, 0.04]}
+    >>> found = irt.FitStatistics(bank.item_ids, {name: np.array(own) for name, own in statistics.items()}, {})
+    >>> plots.item_fit(bank, found)
+    <Chart: Infit and outfit of 2 items by difficulty; 1 do not fit>
     """
     items = fit.items if isinstance(fit, Calibration) else fit
     values = getattr(found, "items", None) or vars(found)  # FitStatistics has the statistics by name

@@ -161,7 +161,7 @@ def test_presmoothed_counts_stay_empty_where_scores_are_impossible():
     np.testing.assert_allclose(smooth.probability[possible] * 800, np.exp(design @ beta), rtol=1e-7)
     errors = [equate(smooth, smooth, adjustment="chained", bootstrap=n, seed=1).se[2:7] for n in (0, 300)]
     np.testing.assert_allclose(*errors, rtol=0.25)
-    with pytest.raises(PsychometricsError, match="true for all scores of learners"):
+    with pytest.raises(PsychometricsError, match="true for all scores of persons"):
         counts.presmoothed(2, 2, 1, possible=x < 8)
 
 
@@ -298,8 +298,8 @@ def test_lowest_scores_are_equated_by_a_line_if_items_can_be_guessed():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ScoreCounts.from_scores([1, 2.5, 3]), "score 2.5 of learner 1 is not a whole number"),
-        (lambda: ScoreCounts.from_scores([1, 9], max_score=8), "score 9 of learner 1 .* from 0 to 8"),
+        (lambda: ScoreCounts.from_scores([1, 2.5, 3]), "score 2.5 of person 1 is not a whole number"),
+        (lambda: ScoreCounts.from_scores([1, 9], max_score=8), "score 9 of person 1 .* from 0 to 8"),
         (lambda: ScoreCounts.from_scores([1, 2], [1]), "2 scores and 1 second scores"),
         (lambda: ScoreCounts([3, -1]), "numbers ≥ 0"),
         (lambda: ScoreCounts([3, 4]).presmoothed(2), "degrees 2, 0 and cross 0 do not fit"),

@@ -50,6 +50,8 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
     "module",
     [
         *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items", "core.summary"),
+        *("core.results", "plots.chart", "plots.figures", "adaptive.simulation", "assembly.forms"),
+        *("equating.score_counts", "classical.form_statistics"),
         *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
     ],
 )
