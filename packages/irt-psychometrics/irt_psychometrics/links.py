@@ -189,6 +189,16 @@ class ScaleLink(Result):
         ------
         PsychometricsError
             If no common item has parameters in both fits.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+        >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+        >>> x = irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2)
+        >>> f = irt.fit(x)
+        >>> irt.link(f, f).plot().charts[0]
+        <Chart: difficulty b of 9 anchors, new against old, 0 left out>
         """
         from irt_psychometrics.plots.figures import link_picture
 
@@ -328,6 +338,16 @@ class ItemDrift(Result):
         ------
         PsychometricsError
             For another parameter, or if no item has a value.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+        >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+        >>> x = irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2)
+        >>> f = irt.fit(x)
+        >>> irt.find_drift(f, f).plot("a")
+        <Chart: Δa, new minus published of 9 items with 95 % intervals>
         """
         from irt_psychometrics.plots.figures import drift
 
@@ -425,6 +445,15 @@ class ItemDif(Result):
         ------
         PsychometricsError
             If there is no such focal group, or no item has a value.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+        >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+        >>> x = irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2)
+        >>> irt.find_dif(x, ["new", "old", "old"] * 400 + ["new"]).plot("new")
+        <Chart: Δb, new minus old of 9 items with 95 % intervals>
         """
         from irt_psychometrics.plots.figures import dif_effects
 
