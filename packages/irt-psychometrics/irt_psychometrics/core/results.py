@@ -163,7 +163,7 @@ class Result:
         return found
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and _encode(self, compared=True) == _encode(other, compared=True)
+        return type(self) is type(other) and _content(self) == _content(other)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -290,11 +290,21 @@ def _cell(column: str, value: Any, decimals: int) -> str:
     return format_p(value) if is_p else format_value(value, decimals)
 
 
-def _encode(value: Any, *, compared: bool = False) -> Any:
-    """Convert a value to the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $.
+def _content(result: Any) -> dict[str, Any]:
+    """The fields that are compared (all but the kind of frame), in the form of the JSON."""
+    values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
+    return {name: _comparable(x) for name, x in values.items()}
 
-    If `compared`, the kinds of data frames are left out, so that only the content of two results is compared.
-    """
+
+def _comparable(value: Any) -> Any:
+    """Convert a value to the form in which it is compared, with the content of results inside tuples."""
+    if isinstance(value, tuple):
+        return [_comparable(x) for x in value]
+    return _content(value) if isinstance(value, Result) else _encode(value)
+
+
+def _encode(value: Any) -> Any:
+    """A value in the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $."""
     from irt_psychometrics.core.models import Flag  # loads SciPy
 
     if isinstance(value, Flag):
@@ -313,15 +323,15 @@ def _encode(value: Any, *, compared: bool = False) -> Any:
             flat = [x if np.isfinite(x) else str(x) for x in flat]
         return {"$array": value.dtype.str, "shape": list(value.shape), "values": flat}
     if isinstance(value, tuple):
-        return {"$tuple": [_encode(x, compared=compared) for x in value]}
+        return {"$tuple": [_encode(x) for x in value]}
     if isinstance(value, list):
-        return [_encode(x, compared=compared) for x in value]
+        return [_encode(x) for x in value]
     if isinstance(value, Mapping):
-        return {str(name): _encode(x, compared=compared) for name, x in value.items()}
+        return {str(name): _encode(x) for name, x in value.items()}
     name = type(value).__name__
     if is_dataclass(value) and (name in _KEPT or name in Result._classes):
-        names = [field.name for field in fields(value) if not (compared and field.name == "frame_kind")]
-        return {"$record": name, "fields": {of: _encode(getattr(value, of), compared=compared) for of in names}}
+        own = {field.name: _encode(getattr(value, field.name)) for field in fields(value)}
+        return {"$record": name, "fields": own}
     raise TypeError(f"{name} has no form in JSON")
 
 
