@@ -1,8 +1,8 @@
 """Item response theory: calibration with planned missing data, errors, anchors, linking, drift and DIF.
 
 The public names are those in `__all__` of this package and of its modules responses, items, estimation, scoring,
-alignment, linking, itemfit, classical, drift, dif, equating, assembly, information, simulation and plots. No module
-needs a database.
+alignment, linking, itemfit, classical, drift, dif, equating, assembly, information, simulation, datasets and plots.
+No module needs a database.
 """
 
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
+    from irt_psychometrics import datasets as datasets
     from irt_psychometrics.comparison import ItemDifferences, ModelComparison, compare
     from irt_psychometrics.core.errors import (
         BreakdownError,

@@ -18,7 +18,7 @@ def names_when_used(module: str) -> Callable[[str], Any]:
         home = _homes(module).get(name)
         if home is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        found = getattr(import_module(home), name)
+        found = import_module(f"{home}.{name}") if home == module else getattr(import_module(home), name)
         setattr(sys.modules[module], name, found)
         return found
 
