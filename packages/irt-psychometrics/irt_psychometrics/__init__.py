@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.priors import Beta, LogitNormal, LogNormal, Normal, Priors
     from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.fitting import Fit, FitStatistics, InformationTable, ItemTable, PersonScores, fit
+    from irt_psychometrics.itemfit.dependence import ResidualCorrelations
+    from irt_psychometrics.itemfit.m2 import FormFits
+    from irt_psychometrics.itemfit.person_fit import PersonFit
     from irt_psychometrics.links import ItemDif, ItemDrift, ScaleLink, find_dif, find_drift, link
     from irt_psychometrics.simulation.from_items import simulate_responses
 else:
@@ -38,6 +41,7 @@ __all__ = [
     "ComparisonWarning",
     "Fit",
     "FitStatistics",
+    "FormFits",
     "InformationTable",
     "ItemDif",
     "ItemDifferences",
@@ -51,10 +55,12 @@ __all__ = [
     "ModelComparison",
     "Normal",
     "NotConvergedWarning",
+    "PersonFit",
     "PersonScores",
     "Priors",
     "PsychometricsError",
     "PsychometricsWarning",
+    "ResidualCorrelations",
     "Responses",
     "ScaleLink",
     "compare",

@@ -34,6 +34,9 @@ from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, 
 from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability_of
 
 if TYPE_CHECKING:
+    from irt_psychometrics.itemfit.dependence import ResidualCorrelations
+    from irt_psychometrics.itemfit.m2 import FormFits
+    from irt_psychometrics.itemfit.person_fit import PersonFit
     from irt_psychometrics.plots.figures import FitPlots
 
 MISFIT = 0.05
@@ -190,7 +193,7 @@ class PersonScores(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FitStatistics(Result):
-    """Statistics of how well a fit describes the answers.
+    """Statistics of how well a fit describes the responses.
 
     Attributes
     ----------
@@ -201,15 +204,54 @@ class FitStatistics(Result):
         items); infit and outfit (mean squares, 1 under the model) with infit_z and outfit_z; rmsd (observed against
         model curve, 0 … 1), rmsd_cutoff (an item that fits exceeds it once in 1,000 times) and rmsd_p; s_x2, s_x2_df
         and s_x2_p (Orlando & Thissen 2000).
+    m2
+        M₂ with RMSEA, CFI, TLI and SRMSR of the largest forms, a row per form. Only persons who answered the whole form
+        count. Of more than 100 items, 100 evenly spaced items are tested.
+    q3
+        Q3 of all pairs of items, from the persons who answered both.
+    reliability
+        Empirical reliability of EAP scores, in [0, 1]; NaN for fewer than two persons.
+    wle_reliability
+        Reliability of Warm's WLEs: 1 − mean SE²/variance of θ, as `WLErel` in R TAM. Below 0 if errors are larger than
+        the spread of θ.
     whole
-        Statistics of the whole set as plain data: reliability, Q3, M₂ of the largest forms, eigenvalues of residuals,
-        person fit.
+        Further statistics of the whole set as plain data: eigenvalues of residuals, persons with unlikely patterns,
+        halves of the items, twins. Sets with more than 1,000,000 responses are represented by a random sample here and
+        in m2, q3 and the reliabilities.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> x = irt.datasets.two_forms()[0].responses
+    >>> statistics = irt.fit(x, "2pl").fit_statistics(x)
+    >>> statistics.misfitting, statistics.q3.flagged
+    ((), ())
+    >>> round(statistics.wle_reliability, 2), round(statistics.strata, 1)
+    (0.84, 3.4)
     """
 
     item_ids: tuple[str, ...]
     items: Mapping[str, Floats]
+    m2: FormFits
+    q3: ResidualCorrelations
+    reliability: float
+    wle_reliability: float
     whole: Mapping[str, Any]
     frame_kind: str | None = None
+
+    @property
+    def separation(self) -> float:
+        """Person separation G: SD of θ without error, in mean errors (Wright & Masters 1982, eq. 5.4.5).
+
+        It is √(R/(1 − R)) with R the reliability of WLEs; 0 if R is below 0.
+        """
+        share = max(self.wle_reliability, 0.0) if self.wle_reliability == self.wle_reliability else np.nan
+        return float(np.sqrt(share / (1 - share)))
+
+    @property
+    def strata(self) -> float:
+        """Number of levels of ability that the test tells apart, (4G + 1)/3 (Wright & Masters 1982, p. 106)."""
+        return (4 * self.separation + 1) / 3
 
     @property
     def misfitting(self) -> tuple[str, ...]:
@@ -222,12 +264,12 @@ class FitStatistics(Result):
         return f"fit of {len(self.item_ids):,} items"
 
     def _facts(self) -> dict[str, str]:
-        facts = {"reliability": format_value(self.whole.get("reliability"))}
-        for form in self.whole.get("m2") or ():
-            name = "RMSEA₂" if form["items"] == len(self.item_ids) else f"RMSEA₂ ({form['items']} items)"
-            facts[name] = format_value(form["rmsea"])
-        if (q3 := self.whole.get("q3")) is not None:
-            facts["locally dependent pairs"] = f"{q3['flagged']:,} of {q3['pairs']:,}"
+        facts = {
+            "reliability": format_value(self.reliability),
+            "separation": format_value(self.separation, 2),
+        }
+        facts |= {name: value for name, value in self.m2._facts().items() if name in ("RMSEA₂", "CFI", "SRMSR")}
+        facts["locally dependent pairs"] = self.q3._facts()["locally dependent pairs"]
         facts["misfitting items"] = format_value(len(self.misfitting))
         return facts
 
@@ -236,7 +278,8 @@ class FitStatistics(Result):
 
     def _notes(self) -> list[str]:
         bad = self.misfitting
-        return [f"{some_of(bad)}: the curve does not fit; draw it, or try another model."] if bad else []
+        notes = [f"{some_of(bad)}: the curve does not fit; draw it, or try another model."] if bad else []
+        return [*notes, *self.m2._notes(), *self.q3._notes()]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -423,17 +466,69 @@ class Fit(Result):
         ------
         PsychometricsError
             If the fit did not converge, or an item is not in the fit.
-        """
-        if not self.converged:
-            raise PsychometricsError(
-                f"fit statistics need a fit that converged: {self.calibration.convergence.reason}. Fit again first"
-            )
-        own, labels = self._align(x), _labels(groups, x.n_persons)
-        populations_of(self.calibration, labels, x.n_persons)
-        from irt_psychometrics.itemfit.fit_summary import FitSummary  # fits without statistics need no import
 
-        found = FitSummary.from_fit(own, self.calibration, groups=labels, seed=random_state)
-        return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> irt.fit(x, "2pl").fit_statistics(x).m2.to_frame("pandas").round(2).loc[0, ["df", "cfi", "srmsr"]].tolist()
+        [405.0, 1.0, 0.03]
+        """
+        from irt_psychometrics.itemfit.fit_summary import FitSummary  # fits without statistics need no import
+        from irt_psychometrics.itemfit.m2 import MAX_ITEMS, FormFits
+
+        own, labels = self._align_converged(x), _labels(groups, x.n_persons)
+        populations_of(self.calibration, labels, x.n_persons)
+        found = FitSummary.from_fit(
+            own, self.calibration, groups=labels, form_items=MAX_ITEMS, random_state=random_state
+        )
+        kind, whole = x.frame_kind or self.frame_kind, dict(found.whole)
+        for name in ("m2", "q3", "loadings"):
+            del whole[name]
+        reliability = whole.pop("reliability")
+        return FitStatistics(
+            self.item_ids,
+            found.items,
+            FormFits.from_forms(found.forms or (), self.item_ids, kind),
+            found.pairs.correlations(self.item_ids, kind),
+            float("nan") if reliability is None else reliability,
+            found.persons.reliability,
+            whole,
+            kind,
+        )
+
+    def person_fit(self, x: Responses) -> PersonFit:
+        """Test each person's pattern of responses by lz*, infit and outfit.
+
+        θ of each person is Warm's WLE, so the distribution of θ and groups do not matter. Responses may be missing.
+
+        Parameters
+        ----------
+        x
+            Responses to items of the fit, from the persons who were fitted or from other persons.
+
+        Returns
+        -------
+        PersonFit
+            One row per person.
+
+        Raises
+        ------
+        PsychometricsError
+            If the fit did not converge, an item is not in the fit, or a score exceeds its item's maximum.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> persons = irt.fit(x, "2pl").person_fit(x)
+        >>> persons.person_ids[:2], len(persons.unlikely) / len(persons.p) < 0.06
+        (('p0001', 'p0002'), True)
+        """
+        from irt_psychometrics.itemfit.person_fit import person_fit
+
+        found = person_fit(self._align_converged(x), self.calibration)
+        return replace(found, frame_kind=x.frame_kind or self.frame_kind)
 
     def information(self, theta: npt.ArrayLike | None = None) -> InformationTable:
         """Fisher information of the items and the test.
@@ -452,6 +547,13 @@ class Fit(Result):
 
         at = np.linspace(-4, 4, 81) if theta is None else np.atleast_1d(np.asarray(theta, dtype=float))
         return InformationTable(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
+
+    def _align_converged(self, x: Responses) -> Responses:
+        if not self.converged:
+            raise PsychometricsError(
+                f"fit statistics need a fit that converged: {self.calibration.convergence.reason}. Fit again first"
+            )
+        return self._align(x)
 
     def _align(self, x: Responses) -> Responses:
         """The responses with all items of the fit, in the fit's order."""

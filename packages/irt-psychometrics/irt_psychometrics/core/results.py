@@ -24,10 +24,12 @@ _KEPT = {
     "ConstantErrors": "irt_psychometrics.links",
     "Compared": "irt_psychometrics.estimation.latent_shape",
     "Convergence": _CORE,
+    "FormFits": "irt_psychometrics.itemfit.m2",
     "FormStatistics": "irt_psychometrics.classical.form_statistics",
     "Linking": "irt_psychometrics.linking.placement",
     "Normality": "irt_psychometrics.estimation.normality_test",
     "Population": _CORE,
+    "ResidualCorrelations": "irt_psychometrics.itemfit.dependence",
     "Shape": "irt_psychometrics.estimation.latent_shape",
 }
 """Classes of records that the JSON of a result may contain, and their modules."""

@@ -23,6 +23,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import number_testlets
 from irt_psychometrics.itemfit.dependence import (
     FLAG_ABOVE_MEAN,
+    LocalDependence,
     local_dependence,
     parallel_analysis,
     split_half_difference,
@@ -30,9 +31,9 @@ from irt_psychometrics.itemfit.dependence import (
 from irt_psychometrics.itemfit.growth import Growth
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
-from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.m2 import FormFit, form_fit
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.person_fit import PersonFit, person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.itemfit.twins import item_twins, learner_twins
 from irt_psychometrics.scoring.reliability import fitted_reliability
@@ -41,8 +42,8 @@ ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_0
 """Largest number of answers for the statistics of items, for those of the set, and for parallel analysis."""
 PARALLEL_ROUNDS = 11
 FORM_ITEMS, FORMS = 24, 4
-"""Largest number of items of a form, and of forms, in M₂. Its computing time grows with the sixth power of the number
-of items."""
+"""Default largest number of a form's tested items, and largest number of tested forms, in M₂. Computing time grows with
+the sixth power of the number of items."""
 PATTERN_LEVEL, RARE_LEVEL = 0.05, 0.02
 """Learners in these lower tails of lz* are counted. Under the model, their shares are equal to these levels."""
 NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
@@ -57,11 +58,18 @@ class FitSummary:
             outfit, infit_z, outfit_z, rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; and, if growth was given,
             growth, growth_se and growth_days.
         whole: statistics of the set, as plain data for JSON. A statistic that could not be computed is None.
+        forms: M₂ of the forms with the most persons; None if a form's margins are singular, for example if two items
+            have equal answers.
+        pairs: Q3 of all pairs of items.
+        persons: fit of the persons who were used for the set's statistics.
         Q3_ABOVE_MEAN: a pair is flagged if its Q3 is above the mean Q3 of all pairs by more than this.
     """
 
     items: dict[str, Floats]
     whole: dict[str, Any]
+    forms: list[FormFit] | None
+    pairs: LocalDependence
+    persons: PersonFit
     Q3_ABOVE_MEAN: ClassVar[float] = FLAG_ABOVE_MEAN
 
     @classmethod
@@ -71,11 +79,12 @@ class FitSummary:
         calibration: Calibration,
         *,
         groups: Sequence[str] | None = None,
-        learners: Sequence[str] | None = None,
+        person_ids: Sequence[str] | None = None,
         testlets: Mapping[str, str] | None = None,
         everybody: ItemSums | None = None,
         growth: Growth | None = None,
-        seed: int = 0,
+        form_items: int = FORM_ITEMS,
+        random_state: int = 0,
         threads: int | None = None,
     ) -> Self:
         """Compute the statistics of a converged fit.
@@ -83,29 +92,31 @@ class FitSummary:
         Args:
             responses: the responses that the fit was estimated from, or those of a random sample of its learners.
             groups: the label of each person, if the fit has groups.
-            learners: the id of each person, if persons are learners. The summary then names learners under two ids.
+            person_ids: the id of each person. If given, the summary contains persons who may have two ids.
             testlets: the testlet of each item in one. Items of a testlet share more than θ, and the errors of the fit
                 account for that. So Q3 and item twins include only pairs that do not share a testlet.
             everybody: sums over all learners, if `responses` are a sample. Infit, outfit, RMSD and item-rest
                 correlations then cover all learners.
             growth: growth of ability within the window, if it was estimated.
-            seed: seed for the drawn learners and the simulated answers; the same seed gives the same numbers.
+            form_items: largest number of a form's tested items in M₂.
+            random_state: seed for the drawn persons and the simulated answers; the same seed gives the same numbers.
             threads: number of threads; None for one per processor. The numbers do not depend on it.
         """
-        rng = np.random.default_rng(seed)
-        many, of_many, ids = _some_learners(responses, groups, ITEM_RESPONSES, rng, learners)
-        fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=seed, threads=threads)
+        rng = np.random.default_rng(random_state)
+        many, of_many, ids = _some_learners(responses, groups, ITEM_RESPONSES, rng, person_ids)
+        fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=random_state, threads=threads)
         some, of_some, _ = _some_learners(responses, groups, SET_RESPONSES, rng)
         by_score = sum_score_fit(some, calibration, groups=of_some)
         pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
         persons = person_fit(some, calibration, threads=threads)
         few, of_few, _ = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
-        split = split_half_difference(few, calibration, groups=of_few, seed=seed, threads=threads)
+        split = split_half_difference(few, calibration, groups=of_few, random_state=random_state, threads=threads)
         places = number_testlets(calibration.item_ids, testlets or {})
         between_testlets = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
         pairs = replace(pairs, flagged=between_testlets)
-        n_pairs = int(np.triu(pairs.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
+        n_pairs = int(np.triu(pairs.n >= Measure.MIN_PERSONS_OF_PAIR, 1).sum())
         tested = np.isfinite(persons.p)
+        forms = _forms(some, calibration, of_some, form_items)
         names = calibration.item_ids
         items = {
             "point_biserial": item_rest_correlation(many) if everybody is None else everybody.item_rest,
@@ -137,26 +148,31 @@ class FitSummary:
                 ],
             },
             "loadings": {},  # read by earlier releases
-            "parallel": _parallel(few, calibration, of_few, seed, threads),
-            "m2": _forms(some, calibration, of_some),
+            "parallel": _parallel(few, calibration, of_few, random_state, threads),
+            "m2": None if forms is None else [_form_data(form) for form in forms],
             "halves": None if split is None else vars(split),
             "twins": {
                 **_twins_of_learners(many, calibration, of_many, ids, threads),
                 **_twins_of_items(some, calibration, of_some, places, threads),
             },
         } | ({} if growth is None else {"growth": vars(growth.of_window)})
-        return cls(items, whole)
+        return cls(items, whole, forms, pairs, persons)
 
 
 def _parallel(
-    responses: Responses, calibration: Calibration, groups: Sequence[str] | None, seed: int, threads: int | None
+    responses: Responses, calibration: Calibration, groups: Sequence[str] | None, random_state: int, threads: int | None
 ) -> dict[str, Any] | None:
     """Parallel analysis as plain data. Returns None if no two items have enough learners, or if it has no p-value."""
     shared = np.bincount(responses.item, minlength=responses.n_items)
-    if (shared >= Measure.MIN_LEARNERS_OF_PAIR).sum() < 2:
+    if (shared >= Measure.MIN_PERSONS_OF_PAIR).sum() < 2:
         return None
     found = parallel_analysis(
-        responses, calibration, groups=groups, replications=PARALLEL_ROUNDS, seed=seed, threads=threads
+        responses,
+        calibration,
+        groups=groups,
+        replications=PARALLEL_ROUNDS,
+        random_state=random_state,
+        threads=threads,
     )
     if not np.isfinite(found.tail):
         return None
@@ -172,24 +188,24 @@ def _parallel(
     }
 
 
-def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str] | None) -> list[dict[str, Any]] | None:
-    """M₂ of the largest forms. Returns None if a form's margins are singular, for example if two items have equal
-    answers."""
+def _forms(
+    responses: Responses, calibration: Calibration, groups: Sequence[str] | None, form_items: int
+) -> list[FormFit] | None:
     try:
-        found = form_fit(responses, calibration, groups=groups, most_items=FORM_ITEMS, most_forms=FORMS)
+        return form_fit(responses, calibration, groups=groups, most_items=form_items, most_forms=FORMS)
     except LinAlgError:
         return None
-    return [
-        {
-            "items": len(form.items),
-            "learners": form.n,
-            "m2": finite(form.m2),
-            "df": form.df,
-            "p": finite(form.p),
-            "rmsea": finite(form.rmsea),
-        }
-        for form in found
-    ]
+
+
+def _form_data(form: FormFit) -> dict[str, Any]:
+    return {
+        "items": len(form.items),
+        "learners": form.n,
+        "m2": finite(form.m2),
+        "df": form.df,
+        "p": finite(form.p),
+        "rmsea": finite(form.rmsea.value),
+    }
 
 
 def _twins_of_learners(

@@ -130,7 +130,7 @@ class Growth:
         calibration: Calibration,
         *,
         groups: Sequence[str] | None = None,
-        seed: int = 0,
+        random_state: int = 0,
         threads: int | None = None,
     ) -> Self:
         """Estimate growth within the window of `responses`, in θ of the fit's scale.
@@ -138,7 +138,7 @@ class Growth:
         Args:
             days: shape (R,), days since the learner's first answer in the window.
             groups: the label of each person, if the fit has groups.
-            seed: seed for the sample of learners that is drawn from more than `MAX_RESPONSES` responses.
+            random_state: seed for the sample of persons that is drawn from more than `MAX_RESPONSES` responses.
 
         Raises PsychometricsError if days is not one number per response.
         """
@@ -148,7 +148,7 @@ class Growth:
             )
         if responses.n_responses > MAX_RESPONSES:
             some = round(responses.n_persons * MAX_RESPONSES / responses.n_responses)
-            chosen = np.sort(np.random.default_rng(seed).choice(responses.n_persons, some, replace=False))
+            chosen = np.sort(np.random.default_rng(random_state).choice(responses.n_persons, some, replace=False))
             days = days[np.isin(responses.person, chosen)]
             responses = responses.of_persons(chosen)
             groups = None if groups is None else [groups[i] for i in chosen.tolist()]

@@ -12,7 +12,7 @@ import irt_psychometrics
 
 MODULES = (
     *("responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif"),
-    *("equating", "assembly", "information", "simulation", "plots"),
+    *("equating", "assembly", "information", "simulation", "datasets", "plots"),
 )
 IN_RANDOM_ORDER = """
 import importlib, types
@@ -50,6 +50,7 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
     "module",
     [
         *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"),
+        *("datasets.simulated", "itemfit.dependence", "itemfit.m2", "itemfit.measure", "itemfit.person_fit"),
         *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
     ],
 )

@@ -34,18 +34,20 @@ def results() -> dict[str, Any]:
         "PersonScores": f.score(x, "ml"),
         "FitStatistics": f.fit_statistics(x),
         "InformationTable": f.information(),
+        "PersonFit": f.person_fit(x),
         "ScaleLink": irt.link(f, f),
         "ItemDrift": irt.find_drift(f, f),
         "ItemDif": irt.find_dif(x, half),
         "ModelComparison": irt.compare(irt.fit(x, "1pl"), f),
     }
     found["ItemDifferences"] = found["ModelComparison"].items
+    found["FormFits"], found["ResidualCorrelations"] = found["FitStatistics"].m2, found["FitStatistics"].q3
     return found
 
 
 NAMES = (
     *("Responses", "Fit", "ItemTable", "PersonScores", "FitStatistics", "InformationTable", "ScaleLink", "ItemDrift"),
-    *("ItemDif", "ModelComparison", "ItemDifferences"),
+    *("ItemDif", "ModelComparison", "ItemDifferences", "PersonFit", "FormFits", "ResidualCorrelations"),
 )
 
 

@@ -372,7 +372,7 @@ def test_only_the_dependent_pair_is_flagged():
 
 def test_pairs_of_few_learners_are_not_flagged():
     rng = np.random.default_rng(3)
-    x = rng.integers(0, 2, (Measure.MIN_LEARNERS_OF_PAIR - 1, 6)).astype(float)
+    x = rng.integers(0, 2, (Measure.MIN_PERSONS_OF_PAIR - 1, 6)).astype(float)
     x[:, 1] = x[:, 0]
     found = local_dependence(Responses.from_wide(x), known(np.ones(6), np.zeros(6)))
     assert found.q3[0, 1] > 0.9
@@ -395,17 +395,17 @@ def test_parallel_analysis_detects_a_second_ability_only_if_present():
     d = rng.normal(0, 1, 20)
     p = 1 / (1 + np.exp(-(1.3 * np.repeat(theta, 10, axis=1) + d)))
     two = Responses.from_wide((rng.random(p.shape) < p).astype(float))
-    found = parallel_analysis(two, fit_em(two), replications=39, seed=1)
+    found = parallel_analysis(two, fit_em(two), replications=39, random_state=1)
     assert found.p == 1 / 40
     assert found.eigenvalue > 1.2 * found.under_model.max()
     one = Responses.from_wide(planned(rng))
-    assert parallel_analysis(one, fit_em(one), replications=39, seed=1).p > 0.05
+    assert parallel_analysis(one, fit_em(one), replications=39, random_state=1).p > 0.05
 
 
 def test_a_seed_gives_the_same_parallel_analysis():
     responses = Responses.from_wide(planned(np.random.default_rng(6), persons=600, length=6))
     fit = fit_em(responses)
-    first, again, other = (parallel_analysis(responses, fit, replications=5, seed=s) for s in (1, 1, 2))
+    first, again, other = (parallel_analysis(responses, fit, replications=5, random_state=s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first.under_model, again.under_model)
     assert not np.array_equal(first.under_model, other.under_model)
 
@@ -413,7 +413,9 @@ def test_a_seed_gives_the_same_parallel_analysis():
 def test_parallel_analysis_of_a_large_set_uses_a_sample():
     responses = Responses.from_wide(planned(np.random.default_rng(7), persons=1200, length=6))
     fit = fit_em(responses)
-    some, whole = (parallel_analysis(responses, fit, replications=1, seed=1, most_persons=n) for n in (400, 1200))
+    some, whole = (
+        parallel_analysis(responses, fit, replications=1, random_state=1, most_persons=n) for n in (400, 1200)
+    )
     assert some.eigenvalue != whole.eigenvalue
 
 
