@@ -250,7 +250,7 @@ class FitStatistics(Result):
 
     @property
     def strata(self) -> float:
-        """Number of levels of ability that the test tells apart, (4G + 1)/3 (Wright & Masters 1982, p. 106)."""
+        """Number of levels of ability that the test distinguishes, (4G + 1)/3 (Wright & Masters 1982, p. 106)."""
         return (4 * self.separation + 1) / 3
 
     @property

@@ -153,8 +153,8 @@ def rating_scale(*, random_state: int = 2) -> Dataset:
 def two_forms(*, random_state: int = 7) -> tuple[Dataset, Dataset]:
     """Simulate two forms of 30 items for 1,000 persons each, with 10 common items c01 to c10.
 
-    Persons of the first form have θ ~ N(0, 1), persons of the second θ ~ N(0.3, 1.1²). The common items have the same
-    parameters in both forms; the other items of the second form are harder by 0.2.
+    Persons p0001 … of the first form have θ ~ N(0, 1), persons n0001 … of the second θ ~ N(0.3, 1.1²). The common
+    items have the same parameters in both forms; the other items of the second form are harder by 0.2.
 
     Parameters
     ----------
@@ -178,11 +178,11 @@ def two_forms(*, random_state: int = 7) -> tuple[Dataset, Dataset]:
     rng = np.random.default_rng(random_state)
     common = _logistic_items(rng, 10, prefix="c")
     forms = []
-    for prefix, mean, sd, shift in (("x", 0.0, 1.0, 0.0), ("y", 0.3, 1.1, 0.2)):
+    for prefix, person, mean, sd, shift in (("x", "p", 0.0, 1.0, 0.0), ("y", "n", 0.3, 1.1, 0.2)):
         own = _logistic_items(rng, 20, prefix=prefix, shift=shift)
         rows = [*zip(common.a, common.b, strict=True), *zip(own.a, own.b, strict=True)]
         truth = ItemParameters.from_rows(common.item_ids + own.item_ids, [ItemRow(float(a), float(b)) for a, b in rows])
-        forms.append(_scores(truth, rng.normal(mean, sd, 1000), rng))
+        forms.append(_scores(truth, rng.normal(mean, sd, 1000), rng, person))
     return forms[0], forms[1]
 
 
@@ -223,15 +223,20 @@ def _logistic_items(
     return ItemParameters.from_rows(_names(n, prefix), [ItemRow(*row) for row in columns])
 
 
-def _scores(truth: ItemParameters, theta: Floats, rng: np.random.Generator) -> Dataset:
+def _scores(truth: ItemParameters, theta: Floats, rng: np.random.Generator, person: str = "p") -> Dataset:
     drawn = simulate_responses(truth, theta, random_state=rng)
-    return _dataset(drawn.score.reshape(theta.size, -1), truth, theta, {}, {})
+    return _dataset(drawn.score.reshape(theta.size, -1), truth, theta, {}, {}, person)
 
 
 def _dataset(
-    cells: Any, truth: ItemParameters, theta: Floats, key: Mapping[str, str], true_key: Mapping[str, str]
+    cells: Any,
+    truth: ItemParameters,
+    theta: Floats,
+    key: Mapping[str, str],
+    true_key: Mapping[str, str],
+    person: str = "p",
 ) -> Dataset:
-    columns = {"person": [f"p{i:04d}" for i in range(1, theta.size + 1)]}
+    columns = {"person": [f"{person}{i:04d}" for i in range(1, theta.size + 1)]}
     columns |= dict(zip(truth.item_ids, cells.T.tolist(), strict=True))
     most = None if key else int(cells.max())
     responses = Responses.from_wide(columns, person="person", key=key or None, max_score=most)

@@ -106,19 +106,22 @@ class ResidualCorrelations(Result):
     @property
     def flagged(self) -> tuple[tuple[str, str], ...]:
         """Pairs with an adjusted Q3 above .20 that 200 or more persons answered, the largest Q3 first."""
-        first, second, flag = self._pairs()
-        chosen = zip(first[flag].tolist(), second[flag].tolist(), strict=True)
+        first, second = self._pairs()
+        flagged = self._flagged()[first, second]
+        chosen = zip(first[flagged].tolist(), second[flagged].tolist(), strict=True)
         return tuple((self.item_ids[i], self.item_ids[j]) for i, j in chosen)
 
-    def _pairs(self) -> tuple[Ints, Ints, Mask]:
-        """Return the items of each pair, and whether the pair is flagged, shape (J(J − 1)/2,) each."""
+    def _pairs(self) -> tuple[Ints, Ints]:
+        """Return the two items of each pair, shape (J(J − 1)/2,) each, the largest Q3 first."""
         first, second = np.triu_indices(len(self.item_ids), 1)
         order = np.argsort(-self.q3[first, second], kind="stable")  # NaN last
-        first, second = first[order], second[order]
-        return first, second, self._counted()[first, second] & (self.adjusted[first, second] > FLAG_ABOVE_MEAN)
+        return first[order], second[order]
 
     def _counted(self) -> Mask:
         return (self.n >= Measure.MIN_PERSONS_OF_PAIR) & np.isfinite(self.q3)
+
+    def _flagged(self) -> Mask:
+        return self._counted() & (self.adjusted > FLAG_ABOVE_MEAN)
 
     def _title(self) -> str:
         return f"Q3 of {len(self.item_ids):,} items"
@@ -131,7 +134,7 @@ class ResidualCorrelations(Result):
         }
 
     def _columns(self) -> dict[str, Any]:
-        first, second, flagged = self._pairs()
+        first, second = self._pairs()
         ids = np.array(self.item_ids, dtype=object)
         return {
             "item": ids[first].tolist(),
@@ -139,7 +142,7 @@ class ResidualCorrelations(Result):
             "n": self.n[first, second],
             "q3": self.q3[first, second],
             "q3_adjusted": self.adjusted[first, second],
-            "flagged": flagged,
+            "flagged": self._flagged()[first, second],
         }
 
     def _notes(self) -> list[str]:
@@ -240,10 +243,10 @@ def local_dependence(
     groups: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> LocalDependence:
-    """Yen's (1984) Q3: the correlation of two items' x − P(θ̂) over the learners who saw both.
+    """Compute Yen's (1984) Q3: the correlation of two items' x − P(θ̂) over the persons who saw both.
 
-    θ̂ is the EAP from all answers. Its prior is the calibration's latent distribution or, if the fit has groups, the
-    distribution of the learner's group (`groups`: n_persons labels). The cost is learners × items² multiplications.
+    θ̂ is the EAP from all answers. The prior is the calibration's latent distribution or, if the fit has groups, the
+    distribution of the person's group (`groups`: n_persons labels). The cost is persons × items² multiplications.
     """
     whole = FittedData.from_responses(responses, calibration, groups)
     q3, n = _residual_correlations(whole, eap(whole, threads))
@@ -300,7 +303,7 @@ def split_half_difference(
     random_state: int = 0,
     threads: int | None = None,
 ) -> SplitHalves | None:
-    """Difference of learners' EAPs from two halves of the items, split where they disagree most.
+    """Compare persons' EAPs from two halves of the items, split where they disagree most.
 
     The sign of an item in the first eigenvector of Q3 decides its half. In answers of the fitted model, the eigenvector
     and the halves are computed again. Returns None for fewer than 4 items.
@@ -315,7 +318,7 @@ def split_half_difference(
 
 
 def _split_half_difference(whole: FittedData, threads: int | None) -> float:
-    """Mean square difference of the two EAPs.
+    """Compute the mean square difference of the two EAPs.
 
     Items that nobody saw together with the items that disagree have a loading of 0, up to rounding. They all go to the
     same half.
@@ -358,7 +361,7 @@ def new_dependence(
 
 
 def _loading_items(matrix: Floats, vector: Floats) -> Ints:
-    """Indices of the items that contribute most to the eigenvector `vector` of `matrix`, shape (J, J).
+    """Find the items that contribute most to the eigenvector `vector` of `matrix`, shape (J, J).
 
     The items of one sign share more than the items of the other sign. Of that sign, the function returns the items
     whose loading is above 1/√J, which would be the loading of every item if all were alike. The largest loading comes
@@ -398,7 +401,7 @@ class _Dependence:
 
 
 def _error_of_eigenvalue(whole: FittedData, found: _Dependence, vector: Floats, counted: Mask) -> float:
-    """Standard error of Σ v_j v_k q_jk over the pairs that count, from each learner's contribution to the sum.
+    """Compute the standard error of Σ v_j v_k q_jk over the pairs that count, from each person's contribution.
 
     With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that the
     learner saw is (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975). To first order, v does not
@@ -419,7 +422,7 @@ def _error_of_eigenvalue(whole: FittedData, found: _Dependence, vector: Floats, 
 
 
 def _residual_correlations(whole: FittedData, theta: Floats) -> tuple[Floats, Ints]:
-    """Q3 (NaN on the diagonal and for pairs with n < 2) and the number n of learners who saw both items, (J, J)."""
+    """Compute Q3 (NaN on the diagonal and for n < 2) and the number n of persons who saw both items, (J, J) each."""
     J = whole.calibration.n_items
     n, first, second, product = (np.zeros((J, J)) for _ in range(4))
     for residual, saw in _residuals(whole, theta):
@@ -466,7 +469,7 @@ def answers_and_probabilities(whole: FittedData, theta: Floats) -> Iterator[tupl
 
 
 def eap(whole: FittedData, threads: int | None) -> Floats:
-    """EAP of each person, shape (n_persons,). The prior is the ability distribution of the person's group."""
+    """Compute the EAP of each person, shape (n_persons,), with the person's group as the prior."""
     abilities, mean = whole.abilities, np.empty(whole.responses.n_persons)
     rows = whole.rows
     tables = fit_kernels.Tables(whole.log_probabilities, abilities.log_weights, abilities.group, whole.credit)

@@ -45,7 +45,7 @@ FORM_ITEMS, FORMS = 24, 4
 """Default largest number of a form's tested items, and largest number of tested forms, in M₂. Computing time grows with
 the sixth power of the number of items."""
 PATTERN_LEVEL, RARE_LEVEL = 0.05, 0.02
-"""Learners in these lower tails of lz* are counted. Under the model, their shares are equal to these levels."""
+"""Persons in these lower tails of lz* are counted. Under the model, their shares are equal to these levels."""
 NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
 
 
@@ -53,16 +53,32 @@ NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
 class FitSummary:
     """The fit statistics of a calibration of J items.
 
-    Attributes:
-        items: statistics by name, shape (J,) each, NaN for an item without this statistic: point_biserial, infit,
-            outfit, infit_z, outfit_z, rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; and, if growth was given,
-            growth, growth_se and growth_days.
-        whole: statistics of the set, as plain data for JSON. A statistic that could not be computed is None.
-        forms: M₂ of the forms with the most persons; None if a form's margins are singular, for example if two items
-            have equal answers.
-        pairs: Q3 of all pairs of items.
-        persons: fit of the persons who were used for the set's statistics.
-        Q3_ABOVE_MEAN: a pair is flagged if its Q3 is above the mean Q3 of all pairs by more than this.
+    Attributes
+    ----------
+    items
+        Statistics by name, shape (J,) each, NaN for an item without this statistic: point_biserial, infit, outfit,
+        infit_z, outfit_z, rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; and, if growth was given, growth, growth_se
+        and growth_days.
+    whole
+        Statistics of the set, as plain data for JSON. A statistic that could not be computed is None.
+    forms
+        M₂ of the forms with the most persons; None if a form's margins are singular, for example if two items have
+        equal answers.
+    pairs
+        Q3 of all pairs of items.
+    persons
+        Fit of the persons who were used for the set's statistics.
+    Q3_ABOVE_MEAN
+        A pair is flagged if its Q3 is above the mean Q3 of all pairs by more than this.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.itemfit import FitSummary
+    >>> x = irt.datasets.two_forms()[0].responses
+    >>> found = FitSummary.from_fit(x, irt.fit(x).calibration)
+    >>> found.items["rmsd"].shape, found.whole["q3"]["pairs"], found.whole["m2"][0]["items"]
+    ((30,), 435, 24)
     """
 
     items: dict[str, Floats]
@@ -89,27 +105,58 @@ class FitSummary:
     ) -> Self:
         """Compute the statistics of a converged fit.
 
-        Args:
-            responses: the responses that the fit was estimated from, or those of a random sample of its learners.
-            groups: the label of each person, if the fit has groups.
-            person_ids: the id of each person. If given, the summary contains persons who may have two ids.
-            testlets: the testlet of each item in one. Items of a testlet share more than θ, and the errors of the fit
-                account for that. So Q3 and item twins include only pairs that do not share a testlet.
-            everybody: sums over all learners, if `responses` are a sample. Infit, outfit, RMSD and item-rest
-                correlations then cover all learners.
-            growth: growth of ability within the window, if it was estimated.
-            form_items: largest number of a form's tested items in M₂.
-            random_state: seed for the drawn persons and the simulated answers; the same seed gives the same numbers.
-            threads: number of threads; None for one per processor. The numbers do not depend on it.
+        Parameters
+        ----------
+        responses
+            Responses from which the fit was estimated, or those of a random sample of the persons.
+        calibration
+            The fit.
+        groups
+            N labels, one per person, if the fit has groups.
+        person_ids
+            N ids. If given, the summary contains pairs of ids that probably belong to one person.
+        testlets
+            Item → testlet, for items in testlets. Items of a testlet share more than θ, and the errors of the fit
+            account for that. So Q3 and item twins include only pairs that do not share a testlet.
+        everybody
+            Sums over all persons, if `responses` are a sample. Infit, outfit, RMSD and item-rest correlations then
+            cover all persons.
+        growth
+            Growth of ability within the window, if it was estimated.
+        form_items
+            Largest number of a form's tested items in M₂.
+        random_state
+            Seed for the drawn persons and the simulated answers; the same seed gives the same numbers.
+        threads
+            Number of threads; None: one per processor. The numbers do not depend on it.
+
+        Returns
+        -------
+        FitSummary
+            Statistics of the items and of the set.
+
+        Raises
+        ------
+        PsychometricsError
+            If responses and fit do not have the same items in the same order, or a person has no group of the fit.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import FitSummary
+        >>> x = irt.datasets.rating_scale().responses
+        >>> found = FitSummary.from_fit(x, irt.fit(x, "gpcm").calibration)
+        >>> found.whole["q3"]["flagged"], found.whole["m2"]
+        (0, [])
         """
         rng = np.random.default_rng(random_state)
-        many, of_many, ids = _some_learners(responses, groups, ITEM_RESPONSES, rng, person_ids)
+        many, of_many, ids = _sample_persons(responses, groups, ITEM_RESPONSES, rng, person_ids)
         fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=random_state, threads=threads)
-        some, of_some, _ = _some_learners(responses, groups, SET_RESPONSES, rng)
+        some, of_some, _ = _sample_persons(responses, groups, SET_RESPONSES, rng)
         by_score = sum_score_fit(some, calibration, groups=of_some)
         pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
         persons = person_fit(some, calibration, threads=threads)
-        few, of_few, _ = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
+        few, of_few, _ = _sample_persons(responses, groups, PARALLEL_RESPONSES, rng)
         split = split_half_difference(few, calibration, groups=of_few, random_state=random_state, threads=threads)
         places = number_testlets(calibration.item_ids, testlets or {})
         between_testlets = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
@@ -152,7 +199,7 @@ class FitSummary:
             "m2": None if forms is None else [_form_data(form) for form in forms],
             "halves": None if split is None else vars(split),
             "twins": {
-                **_twins_of_learners(many, calibration, of_many, ids, threads),
+                **_twins_of_persons(many, calibration, of_many, ids, threads),
                 **_twins_of_items(some, calibration, of_some, places, threads),
             },
         } | ({} if growth is None else {"growth": vars(growth.of_window)})
@@ -162,7 +209,7 @@ class FitSummary:
 def _parallel(
     responses: Responses, calibration: Calibration, groups: Sequence[str] | None, random_state: int, threads: int | None
 ) -> dict[str, Any] | None:
-    """Parallel analysis as plain data. Returns None if no two items have enough learners, or if it has no p-value."""
+    """Run parallel analysis. Returns None if no two items have enough persons, or if there is no p-value."""
     shared = np.bincount(responses.item, minlength=responses.n_items)
     if (shared >= Measure.MIN_PERSONS_OF_PAIR).sum() < 2:
         return None
@@ -208,14 +255,14 @@ def _form_data(form: FormFit) -> dict[str, Any]:
     }
 
 
-def _twins_of_learners(
+def _twins_of_persons(
     responses: Responses,
     calibration: Calibration,
     groups: Sequence[str] | None,
     ids: Sequence[str] | None,
     threads: int | None,
 ) -> dict[str, Any]:
-    """The number of pairs and the most certain pairs. `learner_pairs` is None if persons have no ids."""
+    """Count the pairs, and list the most certain pairs. `learner_pairs` is None if persons have no ids."""
     if ids is None:
         return {"learner_pairs": None, "learners": []}
     found = learner_twins(responses, calibration, groups=groups, threads=threads)
@@ -235,7 +282,7 @@ def _twins_of_items(
     testlets: Ints,
     threads: int | None,
 ) -> dict[str, Any]:
-    """The number of pairs and the most similar pairs, excluding pairs within a testlet.
+    """Count the pairs, and list the most similar pairs, excluding pairs within a testlet.
 
     `testlets`: shape (J,), the number of each item's testlet, or −1 if it is in no testlet.
     """
@@ -258,14 +305,14 @@ def _twins_of_items(
     }
 
 
-def _some_learners(
+def _sample_persons(
     responses: Responses,
     groups: Sequence[str] | None,
     most: int,
     rng: np.random.Generator,
     ids: Sequence[str] | None = None,
 ) -> tuple[Responses, Sequence[str] | None, Sequence[str] | None]:
-    """All learners, or a random sample of learners with about `most` responses in all, with their groups and ids."""
+    """Return all persons, or a random sample with about `most` responses in all, with groups and ids."""
     N = responses.n_persons
     if responses.n_responses <= most:
         return responses, groups, ids

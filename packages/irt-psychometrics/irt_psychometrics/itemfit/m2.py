@@ -209,7 +209,7 @@ def form_fit(
                 rmsea = Measure.rmsea([m2], [df], [n], confidence=RMSEA_TAIL)
                 places = tuple(int(j) for j in whole.place[form.items])
                 indices = _indices(margins, n, m2, df)
-                found.append(FormFit(places, n, m2, df, float(chdtrc(df, m2)), rmsea, *indices))
+                found.append(FormFit(places, n, m2, df, float(chdtrc(df, m2)), rmsea, **indices))
     return found
 
 
@@ -272,7 +272,7 @@ def _m2(margins: _Margins, n: int) -> tuple[float, int]:
     return max(0.0, float(n * (e @ e - np.sum((span.T @ e) ** 2)))), df
 
 
-def _indices(margins: _Margins, n: int, m2: float, df: int) -> tuple[float, float, float]:
+def _indices(margins: _Margins, n: int, m2: float, df: int) -> dict[str, float]:
     """Compute CFI, TLI and SRMSR of one form, as R mirt does."""
     observed = margins.correlations(margins.observed)
     known = np.isfinite(observed)
@@ -280,10 +280,10 @@ def _indices(margins: _Margins, n: int, m2: float, df: int) -> tuple[float, floa
     alone, alone_df = n * float(observed @ observed), observed.size  # M₂ of independent items
     srmsr = float(np.sqrt(np.mean((observed - expected) ** 2))) if observed.size else float("nan")
     if alone <= alone_df:
-        return float("nan"), float("nan"), srmsr
+        return {"cfi": float("nan"), "tli": float("nan"), "srmsr": srmsr}
     excess = max(m2 - df, 0.0)
     cfi = 1 - excess / max(alone - alone_df, excess)
-    return cfi, (alone / alone_df - m2 / df) / (alone / alone_df - 1), srmsr
+    return {"cfi": cfi, "tli": (alone / alone_df - m2 / df) / (alone / alone_df - 1), "srmsr": srmsr}
 
 
 def _margin_covariance(

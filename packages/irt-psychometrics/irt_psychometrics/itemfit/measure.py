@@ -12,15 +12,26 @@ CONFIDENCE = 0.99
 
 @dataclass(frozen=True)
 class Measure:
-    """An estimate with its lower and upper limit, each with a confidence of `CONFIDENCE`.
+    """An estimate with a lower and an upper limit, each with a confidence of .99 unless a method says otherwise.
 
-    Attributes:
-        value: the estimate.
-        low, high: its lower and upper limit.
-        MIN_PERSONS_OF_PAIR: minimum number of persons who saw both items of a pair that counts. With 200, the Q3 of a
-            pair without dependence has a standard error of 0.07 and exceeds 0.20 once in 500 pairs.
-        MIN_ITEMS: minimum number of answers of a tested person, and of common items of two compared windows. With
-            fewer answers, a pattern has too few possible likelihoods for an approximation of their distribution.
+    Attributes
+    ----------
+    value
+        Estimate.
+    low, high
+        Lower and upper limit.
+    MIN_PERSONS_OF_PAIR
+        Minimum number of persons who saw both items of a pair that counts. With 200, the Q3 of a pair without
+        dependence has a standard error of 0.07 and exceeds 0.20 once in 500 pairs.
+    MIN_ITEMS
+        Minimum number of answers of a tested person, and of common items of two compared windows. With fewer answers, a
+        pattern has too few possible likelihoods for an approximation of their distribution.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.itemfit import Measure
+    >>> Measure(value=0.4, low=0.3, high=0.5).low
+    0.3
     """
 
     value: float
@@ -79,8 +90,25 @@ class Measure:
         return cls(*(float(np.sqrt(max(0.0, nc) / scale)) for nc in found))
 
     def minus(self, other: "Measure") -> "Measure":
-        """The difference of two independent estimates, with limits computed from their limits (Zou & Donner 2008, eq.
-        8)."""
+        """Subtract an independent estimate, with limits computed from both limits (Zou & Donner 2008, eq. 8).
+
+        Parameters
+        ----------
+        other
+            The estimate to subtract.
+
+        Returns
+        -------
+        Measure
+            The difference and its limits.
+
+        Examples
+        --------
+        >>> from irt_psychometrics.itemfit import Measure
+        >>> found = Measure(0.4, 0.3, 0.5).minus(Measure(0.1, 0.0, 0.2))
+        >>> round(found.value, 2), round(found.low, 2), round(found.high, 2)
+        (0.3, 0.16, 0.44)
+        """
         difference = self.value - other.value
         return Measure(
             difference,

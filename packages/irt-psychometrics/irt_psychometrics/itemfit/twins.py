@@ -100,10 +100,10 @@ class ItemTwins:
 def learner_twins(
     responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
 ) -> list[LearnerTwins]:
-    """Pairs of persons who are probably one learner, the most certain pair first.
+    """Find pairs of ids that are probably one person, the most certain pair first.
 
     `groups`: the group of each person, n_persons labels, if the fit has groups. The cost is a sort of the answers, and
-    a sort of 70 numbers per learner.
+    a sort of 70 numbers per person.
     """
     whole = FittedData.from_responses(responses, calibration, groups)
     rows = whole.rows
@@ -129,10 +129,10 @@ def learner_twins(
 
 
 def _probabilities(log_e: Floats, pairs: int) -> Floats:
-    """Probability that each pair is one learner, shape (K,).
+    """Estimate the probability that each pair is one person, shape (K,).
 
     EM estimates the share of twins among all `pairs` by maximum likelihood. Pairs without a ratio in `log_e` count as
-    different learners.
+    different persons.
     """
     share = len(log_e) / pairs
     for _ in range(STEPS):
@@ -142,7 +142,7 @@ def _probabilities(log_e: Floats, pairs: int) -> Floats:
 
 
 def _candidates(whole: FittedData, theta: Floats) -> Ints:
-    """Pairs of persons with rare answers in common, shape (K, 2), the smaller index first."""
+    """Find pairs of persons with rare answers in common, shape (K, 2), the smaller index first."""
     r, start = whole.responses, whole.rows.start
     nodes = whole.abilities.nodes
     node = np.rint((theta - nodes[0]) / (nodes[1] - nodes[0])).astype(np.int64)
@@ -174,7 +174,7 @@ def _candidates(whole: FittedData, theta: Floats) -> Ints:
 
 
 def _log_likelihood_ratios(whole: FittedData, pairs: Ints, counts: Ints) -> Floats:
-    """Log of the likelihood ratio in the module's docstring, shape (K,). A differing answer can be any other score."""
+    """Compute the log of the module's likelihood ratio, shape (K,). A differing answer can be any other score."""
     r, start = whole.responses, whole.rows.start
     place = r.person * np.int64(r.n_items) + r.item
     by_place = np.argsort(place, kind="stable")
@@ -204,7 +204,7 @@ def _log_likelihood_ratios(whole: FittedData, pairs: Ints, counts: Ints) -> Floa
 def item_twins(
     responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
 ) -> list[ItemTwins]:
-    """Pairs of items scored 0 and 1 that are nearly the same, the pair with the largest share of equal answers first.
+    """Find pairs of items scored 0 and 1 that are nearly the same, the largest share of equal answers first.
 
     `groups`: the group of each person, n_persons labels, if the fit has groups.
     """

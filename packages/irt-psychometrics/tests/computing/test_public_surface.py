@@ -51,6 +51,7 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
     [
         *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"),
         *("datasets.simulated", "itemfit.dependence", "itemfit.m2", "itemfit.measure", "itemfit.person_fit"),
+        *("itemfit.fit_summary", "itemfit.growth", "itemfit.misfit"),
         *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
     ],
 )
