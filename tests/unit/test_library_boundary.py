@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "packages/irt-psychometrics/irt_psychometrics"
 PUBLIC = (
     "responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif",
-    "information", "equating", "adaptive", "assembly", "simulation", "plots", "cells", "commands",
+    "information", "equating", "adaptive", "assembly", "simulation", "datasets", "plots", "cells", "commands",
 )  # fmt: skip
 NEEDED = {"narwhals", "numba", "numpy", "scipy"}
 OF_THE_CALLER = {"highspy", "plotly", "sklearn", "tqdm"}

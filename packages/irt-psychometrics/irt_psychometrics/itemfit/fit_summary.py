@@ -62,7 +62,7 @@ class FitSummary:
     whole
         Statistics of the set, as plain data for JSON. A statistic that could not be computed is None.
     forms
-        M₂ of the forms with the most persons; None if a form's margins are singular, for example if two items have
+        M₂ of the forms with the most persons, or None if a form's margins are singular, for example if two items have
         equal answers.
     pairs
         Q3 of all pairs of items.

@@ -114,7 +114,7 @@ class WindowGrowth:
 
     @property
     def z(self) -> float | None:
-        """Estimate in standard errors, about standard normal without growth; None if growth is not known."""
+        """Estimate in standard errors, about standard normal without growth, or None if growth is not known."""
         return self.estimate / self.se if self.estimate is not None and self.se else None
 
     @property

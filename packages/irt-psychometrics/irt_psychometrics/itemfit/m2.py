@@ -128,14 +128,16 @@ class FormFits(Result):
         def column(name: str) -> Floats:
             return np.array([getattr(form, name) for form in forms], dtype=float)
 
-        rmsea = np.array([[form.rmsea.value, form.rmsea.low, form.rmsea.high] for form in forms]).reshape(-1, 3).T
+        rmsea = [form.rmsea for form in forms]
         return cls(
             tuple(tuple(item_ids[j] for j in form.items) for form in forms),
             np.array([form.n for form in forms], dtype=np.int64),
             column("m2"),
             np.array([form.df for form in forms], dtype=np.int64),
             column("p"),
-            *rmsea,
+            np.array([found.value for found in rmsea]),
+            np.array([found.low for found in rmsea]),
+            np.array([found.high for found in rmsea]),
             column("cfi"),
             column("tli"),
             column("srmsr"),

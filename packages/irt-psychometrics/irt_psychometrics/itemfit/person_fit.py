@@ -164,8 +164,10 @@ def person_mean_squares(responses: Responses, curves: ItemCurves, theta: Floats)
     variance = of.information / of.weight**2
     square = (responses.score[known] - of.expected) ** 2
 
-    def per_person(values: Floats | None = None) -> Floats:
-        return np.bincount(person, values, minlength=responses.n_persons)
+    def per_person(values: Floats) -> Floats:
+        return np.bincount(person, values, minlength=responses.n_persons).astype(float)
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        return per_person(square) / per_person(variance), per_person(square / variance) / per_person()
+        return per_person(square) / per_person(variance), per_person(square / variance) / per_person(
+            np.ones(person.size)
+        )

@@ -242,7 +242,7 @@ def test_copied_items_are_a_flagged_pair_of_q3_and_raise_srmsr() -> None:
 
 
 def test_independent_items_have_no_cfi() -> None:
-    """Each of the 32 patterns occurs equally often, so all correlations are 0."""
+    """All 32 patterns occur equally often, so all correlations are 0."""
     x = Responses.from_wide(np.repeat(PATTERNS, 10, axis=0))
     found = form_fit(x, known(np.full(5, 0.01), np.zeros(5)))[0]
     assert np.isnan((found.cfi, found.tli)).all()
