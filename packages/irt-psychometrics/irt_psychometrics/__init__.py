@@ -1,15 +1,34 @@
 """Item response theory: calibration with planned missing data, errors, anchors, linking, drift and DIF.
 
-The public names are those in `__all__` of this package and of its modules responses, items, estimation, scoring,
-alignment, linking, itemfit, classical, drift, dif, equating, assembly, information, simulation and plots. No module
-needs a database.
+The public names are those in `__all__` of this package and of its modules adaptive, alignment, assembly, cells,
+classical, dif, drift, equating, estimation, information, itemfit, items, linking, plots, responses, scoring and
+simulation. A module is imported when it is used: `irt_psychometrics.classical`. No module needs a database.
 """
 
 from typing import TYPE_CHECKING
 
-from irt_psychometrics._lazy import names_when_used
+from irt_psychometrics._lazy import names_of, names_when_used
 
 if TYPE_CHECKING:
+    from irt_psychometrics import (
+        adaptive,
+        alignment,
+        assembly,
+        cells,
+        classical,
+        dif,
+        drift,
+        equating,
+        estimation,
+        information,
+        itemfit,
+        items,
+        linking,
+        plots,
+        responses,
+        scoring,
+        simulation,
+    )
     from irt_psychometrics.comparison import ItemDifferences, ModelComparison, compare
     from irt_psychometrics.core.errors import (
         BreakdownError,
@@ -66,4 +85,4 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *names_of(__name__)})

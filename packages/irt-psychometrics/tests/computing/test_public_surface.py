@@ -38,6 +38,11 @@ def test_functions_stay_functions_and_modules_modules_in_any_order_of_imports(se
     subprocess.run([sys.executable, "-c", IN_RANDOM_ORDER.format(names=names)], check=True)
 
 
+def test_modules_are_attributes_of_the_package_before_they_are_imported() -> None:
+    code = "import irt_psychometrics as irt\nfor name in {}: assert name in dir(irt), name; getattr(irt, name).__all__"
+    subprocess.run([sys.executable, "-c", code.format([*MODULES, "adaptive", "cells"])], check=True)
+
+
 def test_package_lists_unique_names_and_has_them_all() -> None:
     names = irt_psychometrics.__all__
     assert len(set(names)) == len(names)
