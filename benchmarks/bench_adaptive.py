@@ -1,50 +1,67 @@
-"""Simulated adaptive tests a second: the library, the same test in vectorised NumPy, and catsim.
+"""Simulated adaptive tests a second: the library, the same test in vectorised NumPy, and other programs.
 
     python -m benchmarks.bench_adaptive --learners 20000 --items 500 --length 20
-    python -m benchmarks.bench_adaptive --catsim ENVIRONMENT/bin/python
+    python -m benchmarks.bench_adaptive --peers ENVIRONMENTS
 
-2PL, a ~ LogNormal(0, 0.3), b ~ N(0, 1), θ ~ N(0, 1); maximum information, EAP (catsim: numerical search). Wall-clock
-seconds, best of three turns, after one that compiles and fills caches. NumPy simulates `--block` learners at once, one
-thread; catsim simulates `--of-catsim` learners. The program of catsim runs in the Python of an environment of its own.
-Prints a Markdown table.
+2PL, a ~ LogNormal(0, 0.3), b ~ N(0, 1), θ ~ N(0, 1); maximum information, EAP (catsim: ML by a numerical search).
+Wall-clock seconds of the library, best of three turns, after one that compiles and fills caches; CPU seconds of the
+simulation alone in the process of each other program. NumPy simulates `--block` persons at once, one thread. The other
+programs test `--of-peers` persons, with the same answers to all items, except catsim, which draws its own. ENVIRONMENTS
+is the folder of `benchmarks.peers`, with `adaptivetesting` and, in `R/lib`, mirtCAT and catR. Prints a Markdown table.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from irt_psychometrics.adaptive import AdaptiveTest, simulate
+from irt_psychometrics.adaptive import AdaptiveTest, simulate_tests
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.items import ItemParameters
 
 TURNS = 3
 NODES = np.linspace(-6, 6, 121)
-CATSIM = """
-import sys, time
-import numpy as np
-from catsim.estimation import NumericalSearchEstimator
-from catsim.initialization import FixedPointInitializer
-from catsim.item_bank import ItemBank
-from catsim.selection import MaxInfoSelector
-from catsim.simulation import Simulator
-from catsim.stopping import TestLengthStopper
+HERE = Path(__file__).parent / "peers/adaptive"
+PEERS = {
+    "catsim": ("catsim/bin/python", "catsim_tests.py"),
+    "adaptivetesting": ("adaptivetesting/bin/python", "adaptivetesting_tests.py"),
+    "mirtCAT": ("R/lib/mirtCAT", "mirtcat_tests.R"),
+    "catR": ("R/lib/catR", "catr_tests.R"),
+}
+"""The file of an environment that shows that the program is installed, and its runner."""
 
-n, length = map(int, sys.argv[1:])
-items = np.loadtxt(sys.stdin)
-theta = np.random.default_rng(1).normal(size=n)
-simulator = Simulator(ItemBank(items), theta, FixedPointInitializer(0.0), MaxInfoSelector(),
-                      NumericalSearchEstimator(), TestLengthStopper(max_items=length))
-begun = time.perf_counter()
-simulator.simulate()
-taken = time.perf_counter() - begun
-print(taken, np.sqrt(np.mean((np.asarray(simulator.latest_estimations) - theta) ** 2)))
-"""
+
+def simulate_with_peer(name: str, environments: Path, world: Path, length: int) -> dict[str, Any] | None:
+    """Run a program in its own process. Returns None if it is not installed."""
+    installed, runner = environments / PEERS[name][0], HERE / PEERS[name][1]
+    if not installed.exists():
+        return None
+    in_r = runner.suffix == ".R"
+    command = ["Rscript", str(runner), str(world.parent)] if in_r else [str(installed), str(runner), str(world)]
+    libraries = {"R_LIBS_USER": str(environments / "R/lib")} if in_r else {}
+    done = subprocess.run(
+        [*command, str(length)], env=os.environ | libraries, capture_output=True, text=True, check=True
+    )
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def write_world(folder: Path, a: Floats, b: Floats, theta: Floats, rng: np.random.Generator) -> Path:
+    """Write the items and the answers of all persons to all items in the formats of the runners."""
+    x = (rng.random((len(theta), len(a))) < 1 / (1 + np.exp(-a * (theta[:, None] - b)))).astype(np.int64)
+    np.savez(folder / "world.npz", a=a, b=b, theta=theta, x=x)
+    np.savetxt(folder / "items.csv", np.column_stack([a, b]), delimiter=",", header="a,b", comments="")
+    names = ",".join(f"i{j}" for j in range(len(a)))
+    np.savetxt(folder / "answers.csv", x, fmt="%d", delimiter=",", header=names, comments="")
+    return folder / "world.npz"
 
 
 def simulate_with_numpy(
@@ -86,8 +103,10 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--block", type=int, default=500)
-    parser.add_argument("--catsim", help="Python of an environment with catsim")
-    parser.add_argument("--of-catsim", type=int, default=20)
+    parser.add_argument(
+        "--peers", type=Path, metavar="ENVIRONMENTS", help="folder of environments, as of benchmarks.peers"
+    )
+    parser.add_argument("--of-peers", type=int, default=20, help="persons whom each peer tests")
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
@@ -102,23 +121,27 @@ def main() -> None:
 
     speeds = {
         f"irt_psychometrics, {options.threads} threads": (
-            options.learners / best_time(lambda: simulate(items, test, theta, threads=options.threads)),
-            simulate(items, test, theta).rmse,
+            options.learners
+            / best_time(lambda: simulate_tests(items, test, theta, threads=options.threads, mean=0, sd=1)),
+            simulate_tests(items, test, theta, mean=0, sd=1).rmse,
         ),
         "irt_psychometrics, 1 thread": (
-            options.learners / best_time(lambda: simulate(items, test, theta, threads=1)),
-            simulate(items, test, theta).rmse,
+            options.learners / best_time(lambda: simulate_tests(items, test, theta, threads=1, mean=0, sd=1)),
+            simulate_tests(items, test, theta, mean=0, sd=1).rmse,
         ),
         "NumPy, vectorised": (
             len(few) / best_time(lambda: simulate_with_numpy(a, b, few, options.length, options.block, rng)),
             rmse(simulate_with_numpy(a, b, few, options.length, options.block, rng), few),
         ),
     }
-    if options.catsim:
-        bank = "\n".join(f"{slope} {location} 0 1" for slope, location in zip(a, b, strict=True))
-        command = [options.catsim, "-c", CATSIM, str(options.of_catsim), str(options.length)]
-        found = subprocess.run(command, input=bank, capture_output=True, text=True, check=True).stdout.split()
-        speeds["catsim"] = options.of_catsim / float(found[-2]), float(found[-1])
+    if options.peers:
+        with tempfile.TemporaryDirectory() as folder:
+            world = write_world(Path(folder), a, b, theta[: options.of_peers], rng)
+            for name in PEERS:
+                if found := simulate_with_peer(name, options.peers, world, options.length):
+                    speed = options.of_peers / found["seconds"]
+                    error = rmse(np.array(found["theta"]), theta[: options.of_peers])
+                    speeds[f"{name} {found['version']}, {found['estimator']}"] = speed, error
     first = next(iter(speeds.values()))[0]
     print(f"{options.items} items, {options.length} answers; load {os.getloadavg()[0]:.1f}\n")
     print("| program | simulees/s | ratio | RMSE |\n|:--|--:|--:|--:|")

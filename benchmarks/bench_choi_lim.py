@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, simulate
+from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, simulate_tests
 from irt_psychometrics.items import ItemParameters, ItemRow
 
 MOST, POOL = 0.25, 599
@@ -103,7 +103,7 @@ def main() -> None:
         )
         for rep in range(1, given.replications + 1):
             theta = pl.read_csv(given.folder / f"rep{rep}_true_theta.csv").to_numpy()[:, -1].astype(float)
-            found = simulate(items, test, theta[: given.learners], seed=rep)
+            found = simulate_tests(items, test, theta[: given.learners], random_state=rep, mean=0, sd=1)
             exposure = np.zeros(POOL)
             exposure[: bases.max() + 1] = np.bincount(bases, found.exposure)
             print(

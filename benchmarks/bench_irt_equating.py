@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ from irt_psychometrics.scoring.form_scores import covariance_of_forms
 
 ITEMS, COMMON, MEAN, SD = 20, 10, 0.3, 1.1
 METHODS = ("true-score", "observed-score")
+POPULATION: dict[str, Any] = {"mean": 0.0, "sd": 1.0}
+"""Population of each form, on the scale of the fit of this form."""
 ROWS = (
     *((way, method) for way in ("link", "platform") for method in METHODS),
     ("independent", "true-score"),
@@ -58,9 +61,10 @@ class World:
         old, new = bank.select(self.old), bank.select(self.new)
         on_new_scale = new.rescaled(1 / SD, -MEAN / SD)
         by_link = [
-            equate_by_items(on_new_scale, old, method=method, slope=SD, intercept=MEAN).equated for method in METHODS
+            equate_by_items(on_new_scale, old, method=method, slope=SD, intercept=MEAN, **POPULATION).equated
+            for method in METHODS
         ]
-        by_values = [equate_by_items(new, old, method=method).equated for method in METHODS]
+        by_values = [equate_by_items(new, old, method=method, **POPULATION).equated for method in METHODS]
         return np.array([*by_link, *by_values, by_link[0]])
 
     def equated(self, learners: int, seed: int, k: int, draw_c: bool) -> Floats:
@@ -90,7 +94,9 @@ class World:
         forms = new.calibration.items.select(self.new), old.calibration.items.select(self.old)
         cov = link.joint_cov(*forms)
         for method in METHODS:
-            yield equate_by_items(*forms, method=method, slope=link.slope, intercept=link.intercept, joint_cov=cov)
+            yield equate_by_items(
+                *forms, method=method, slope=link.slope, intercept=link.intercept, joint_cov=cov, **POPULATION
+            )
 
     def _by_published_values(self, old: irt.Fit, link: irt.ScaleLink) -> Iterator[Equating]:
         """Equate by the values that a scale publishes: of the old fit, and of the new items of the linked fit."""
@@ -109,7 +115,9 @@ class World:
         errors = ParameterErrors(items, np.repeat([0, 1], [len(first.a), len(added.a)]), common, common[0])
         cov = np.pad(joint_covariance(errors, (self.new, self.old)), (0, 2))
         for method in METHODS:
-            yield equate_by_items(items.select(self.new), items.select(self.old), method=method, joint_cov=cov)
+            yield equate_by_items(
+                items.select(self.new), items.select(self.old), method=method, joint_cov=cov, **POPULATION
+            )
 
 
 def main() -> None:

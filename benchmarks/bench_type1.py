@@ -104,10 +104,10 @@ def main() -> None:
             p_values["M₂ (a form)"] = np.array([form.p for form in form_fit(responses, fit)])
         if "pairs" in kinds:
             dependence = local_dependence(responses, fit)
-            pairs += int(np.triu(dependence.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
+            pairs += int(np.triu(dependence.n >= Measure.MIN_PERSONS_OF_PAIR, 1).sum())
             flagged += len(dependence.flagged)
         if number < options.parallel:
-            analysis = parallel_analysis(responses, fit, replications=REPLICATIONS, seed=number)
+            analysis = parallel_analysis(responses, fit, replications=REPLICATIONS, random_state=number)
             p_values["parallel analysis"] = np.array([analysis.p])
         for name, values in p_values.items():
             p.setdefault(name, []).append(values[np.isfinite(values)])

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import numpy as np
 
 import irt_psychometrics as irt
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 
 model, path, nodes = sys.argv[1], sys.argv[2], int(sys.argv[3])
 has = {
@@ -24,7 +24,7 @@ answers = items_given["x"] if model == "abilities" else items_given
 most = None if model != "gpcm" else {f"i{j + 1}": int(m) for j, m in enumerate(answers.max(axis=0))}
 x = irt.Responses.from_wide(np.where(answers < 0, np.nan, answers), max_score=most)
 if model == "abilities":
-    scores = score(
+    scores = estimate_abilities(
         x, items_given["a"], -items_given["a"] * items_given["b"], np.zeros_like(items_given["a"]), method="ml"
     )
     print(json.dumps(has | {"method": "ML", "theta": scores.theta.tolist()}))

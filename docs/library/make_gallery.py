@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics import Responses, plots
+from irt_psychometrics import ItemWarning, Responses, datasets, fit as fit_of, plots
 from irt_psychometrics.dif import Dif
 from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.itemfit import item_fit
 from irt_psychometrics.linking import AnchorSet, link_to_anchors
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 
 FOLDER = Path(__file__).parent
 SEED = 20
@@ -37,10 +38,15 @@ ROUNDING = 0.3
 HEAD = """\
 # Gallery
 
-Every figure of the library is a chart. A notebook shows it, `chart.save("figure.svg")` writes it, and
-`plotly.graph_objects.Figure(chart.to_plotly())` makes an interactive figure of it. A figure of two panels is a picture;
-its `charts` have the same methods. Bands and bars are 95 % intervals. Differences shown by colour are also shown by a
-dash or a shape.
+Every figure of the library is a chart. A notebook shows it, and `chart.save("figure.png")` writes it as SVG, PNG or
+PDF. `chart.to_matplotlib(ax)` draws it on axes of matplotlib, to combine it with your own, and
+`plotly.graph_objects.Figure(chart.to_plotly())` makes an interactive figure of it. PNG, PDF and axes need the extra
+`plots`: `pip install "irt-psychometrics[plots]"`. A figure of two panels is a picture; its `charts` have the same
+methods. Bands and bars are 95 % intervals. Differences shown by colour are also shown by a dash or a shape.
+
+Results draw themselves: `f.plot("i07")` draws the curve of an item, `f.plot()` persons and items, `f.score(x).plot()`
+abilities, `f.information().plot()` information, and `plot()` of `link`, `find_drift` and `find_dif` their results. The
+functions on this page draw the same figures from any of these objects.
 
 The figures of this page use simulated answers of 2,000 persons to 24 items scored 0 and 1 and 4 items scored 0 to 3.
 `docs/library/make_gallery.py` makes them. In the code, `fit` is a calibration, `x` contains the responses, and `scores`
@@ -65,6 +71,13 @@ ENTRIES = (
         "The probability of a right answer by ability. Points are observed proportions among persons of similar "
         "ability, estimated from their other answers; a curve that misses them does not describe its item.",
         'plots.item_curves(fit, "i07", responses=x)',
+    ),
+    Entry(
+        "wrong-key",
+        "A wrong key",
+        "The curve of an item with a wrong key falls: the abler a person, the less likely a right answer. `wrong` is a "
+        "fit of `irt.datasets.wrong_key()`, in which q07 has a wrong key, and `chosen` contains the responses.",
+        'wrong.plot("q07", "q08", responses=chosen)',
     ),
     Entry(
         "several-curves",
@@ -181,9 +194,17 @@ def _results() -> dict[str, Any]:
         x.categories,
     )
     groups = ["first sample"] * x.n_persons + ["second sample"] * y.n_persons
-    scores = score(x, fit.a, fit.d, fit.c, others=fit.curves.others, mean=fit.latent_mean, sd=fit.latent_sd)
+    scores = estimate_abilities(
+        x, fit.a, fit.d, fit.c, others=fit.curves.others, mean=fit.latent_mean, sd=fit.latent_sd
+    )
+    chosen = datasets.wrong_key().responses
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ItemWarning)  # it names q07
+        wrong = fit_of(chosen)
     return {
         "plots": plots,
+        "chosen": chosen,
+        "wrong": wrong,
         "item_fit": item_fit,
         "x": x,
         "fit": fit,

@@ -139,7 +139,7 @@ def _differences(banks: Sequence[TestBank], tests: Sequence[SimulatedTests]) -> 
     before, now = map(passed, banks, tests)
     if before is not None and now is not None:
         yield f"pass rate {_change(100 * before.mean(), 100 * now.mean(), 1, 100.0 * now - 100.0 * before)} %"
-    tops = [(own.exposure.max(), own.plan.items.item_ids[own.exposure.argmax()]) for own in tests]
+    tops = [(own.exposure.max(), own.item_ids[own.exposure.argmax()]) for own in tests]
     yield f"largest exposure {' → '.join(dict.fromkeys(f'{percent(share)} ({item})' for share, item in tops))}"
 
 

@@ -106,7 +106,7 @@ def count_exposure(connection: psycopg.Connection, start: datetime, end: datetim
         answers = [answer for answer in zip(items, correct, scores, strict=True) if answer[0] in plan.places]
         points = {x: read_points(is_right, n, values[x].max_score) for x, is_right, n in answers[: plan.test.max_items]}
         known = {item: own for item, own in points.items() if own is not None}
-        theta = plan.next([*known], [*known.values()], seed=seed).theta if plan.test.exposure_cuts else 0.0
+        theta = plan.next([*known], [*known.values()], random_state=seed).theta if plan.test.exposure_cuts else 0.0
         interval, (eligible, given) = counts_of_session(plan, off, [*points], theta)
         own = pd.DataFrame({"sessions": 1, "eligible": eligible * 1, "given": given * 1}, [*plan.places])
         key = began.astimezone(UTC).date(), version, interval

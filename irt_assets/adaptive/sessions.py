@@ -36,7 +36,7 @@ from irt_assets.intake.max_scores import known_maxima
 from irt_assets.responses.points import is_possible, read_points
 from irt_assets.scales.item_status import Withdrawals, read_withdrawals
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.adaptive import simulate
+from irt_psychometrics.adaptive import simulate_tests
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, one_value, record
 
@@ -179,7 +179,7 @@ class Plans:
         bank = self._banks.get(content_hash)
         if bank is None:
             bank = TestBank.from_content(content, content_hash)
-            bank.plan.next([], [], seed=0)  # makes the tables
+            bank.plan.next([], [], random_state=0)  # makes the tables
             self._banks[content_hash] = bank
         counts, simulated = (
             read_counts(connection, version.version, bank.plan) for read_counts in (exposure_counts, simulated_counts)
@@ -202,7 +202,7 @@ class Plans:
             finished, ended = {}, {}
             if bank.test.max_exposure is not None and not counts.any() and not simulated.any():
                 n = FIRST_SESSIONS if bank.policy.content == "priority" else FIRST_SESSIONS // 20
-                first = simulate(
+                first = simulate_tests(
                     bank.items,
                     bank.test,
                     n,
@@ -263,7 +263,7 @@ class Plans:
         step = plan.next(
             scored,
             [own for _, own in given],
-            seed=session.seed,
+            random_state=session.seed,
             start=session.start,
             score_from_start=bank.policy.score_by == "theta-now",
             excluded=gone | answered | {*session.seen},

@@ -20,7 +20,7 @@ from irt_assets.common.arrays import Floats, Mask, finite
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters
-from irt_psychometrics.adaptive import SimulatedTests, simulate
+from irt_psychometrics.adaptive import SimulatedTests, simulate_tests
 from irt_psychometrics.plots import Chart
 from resources.failures import PermanentFailure
 from resources.postgres.database import records
@@ -124,7 +124,7 @@ def simulate_bank(
     `counts`: times that items were eligible and given in earlier tests. None: there were no tests.
     """
     plan = bank.plan
-    return simulate(
+    return simulate_tests(
         plan.items,
         plan.test,
         simulees.theta,
@@ -143,7 +143,7 @@ def error_rates(bank: TestBank, simulees: Simulees, tests: SimulatedTests) -> di
     Half of the simulees are at each end. Exposure is limited as for the learners of `tests`. Returns {} if the test is
     not sequential.
     """
-    test = tests.plan.test
+    test = tests.test
     if test.cut is None or test.cut_rule != "sprt":
         return {}
     counts = tests.times_eligible * MANY, tests.times_given * MANY
@@ -156,7 +156,7 @@ def error_rates(bank: TestBank, simulees: Simulees, tests: SimulatedTests) -> di
 
 def summarise(bank: TestBank, simulees: Simulees, tests: SimulatedTests) -> dict[str, Any]:
     """Summarise the simulated tests of `simulees` as JSON values."""
-    plan, passes, exposure = tests.plan, passed(bank, tests), tests.exposure
+    test, passes, exposure = tests.test, passed(bank, tests), tests.exposure
     edges = np.array([-np.inf, *np.quantile(tests.theta, np.arange(0.1, 1, 0.1)), np.inf])
     n_tests = np.maximum(tests.times_eligible.max(axis=1), 1.0)  # some item is eligible in all tests of an interval
     rates = tests.times_given / n_tests[:, None]
@@ -170,11 +170,11 @@ def summarise(bank: TestBank, simulees: Simulees, tests: SimulatedTests) -> dict
         "length": float(tests.length.mean()),
         "lengths": {str(n): int(count) for n, count in zip(*np.unique(tests.length, return_counts=True), strict=True)},
         "stops": dict(tests.stops),
-        "precise": None if plan.test.max_se is None else float((tests.se <= plan.test.max_se + 1e-9).mean()),
+        "precise": None if test.max_se is None else float((tests.se <= test.max_se + 1e-9).mean()),
         "max_exposure": float(exposure.max()),
-        "max_item": plan.items.item_ids[int(exposure.argmax())],
-        "max_rate": [float(rates.max()), plan.items.item_ids[most], float(n_tests[interval])],
-        "limits": dict(zip((limit.name for limit in plan.test.limits), tests.limits_met.tolist(), strict=True)),
+        "max_item": tests.item_ids[int(exposure.argmax())],
+        "max_rate": [float(rates.max()), tests.item_ids[most], float(n_tests[interval])],
+        "limits": dict(zip((limit.name for limit in test.limits), tests.limits_met.tolist(), strict=True)),
         "pass_rate": None if passes is None else float(passes.mean()),
         "by_theta": {name: [*map(finite, own)] for name, own in tests.by_theta(edges).items()},
     }
@@ -182,7 +182,7 @@ def summarise(bank: TestBank, simulees: Simulees, tests: SimulatedTests) -> dict
 
 def passed(bank: TestBank, tests: SimulatedTests) -> Mask | None:
     """Whether each simulee passes, by the test's decision or the scale's pass mark; not known without a mark."""
-    if tests.plan.test.cut is not None:
+    if tests.test.cut is not None:
         return tests.passes
     return None if bank.scale.pass_theta is None else tests.estimate >= bank.scale.pass_theta
 

@@ -490,7 +490,7 @@ def fit_statistics(request: FitRequest, made: CalibrationResult) -> FitStatistic
             made.weeks or request.responses,
             made.calibration,
             groups=made.groups,
-            learners=None if made.weeks or request.learners is None else request.learners,
+            person_ids=None if made.weeks or request.learners is None else request.learners,
             testlets=request.testlets_used,
             everybody=made.everybody,
             growth=growth,

@@ -11,7 +11,7 @@ from irt_psychometrics.items import Model
 
 if TYPE_CHECKING:
     from irt_psychometrics import Calibration, Responses
-    from irt_psychometrics.estimation import FitOptions
+    from irt_psychometrics.estimation import FitRequest
     from irt_psychometrics.itemfit import ItemSums
 
 ENGINE = "em"
@@ -36,7 +36,7 @@ class EmEngine:
         *,
         groups: Sequence[str] | None = None,
         reference: str | None = None,
-        **options: Unpack[FitOptions],
+        **options: Unpack[FitRequest],
     ) -> Calibration:
         """See `fit_em`."""
         from irt_psychometrics.estimation import fit_em

@@ -23,7 +23,7 @@ LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "
 docs/explanation/misfit.md)."""
 MAX_NAMED = 5
 """Largest number of items named in a sentence on dependence."""
-FEW_TOGETHER = f"no two items were seen by {Measure.MIN_LEARNERS_OF_PAIR} learners"
+FEW_TOGETHER = f"no two items were seen by {Measure.MIN_PERSONS_OF_PAIR} learners"
 
 
 def _name_sample(judge: Callable[[Evidence], GateResult]) -> Callable[[Evidence], GateResult]:

@@ -138,7 +138,7 @@ def _analyse_form(
     columns["presented"] = columns[["presented", "n"]].max(axis=1)
     if complete:
         columns["not_reached"] = found.not_reached
-    flags = found.flags(choices, **{name: getattr(bank.rules, name) for name in LIMITS})
+    flags = found.flags(**{name: getattr(bank.rules, name) for name in LIMITS})
     speeded = columns["not_reached"] >= (MAX_NOT_REACHED * columns["presented"]).clip(lower=1)
     named = zip(found.item_ids, flags.items, strict=True)
     options = _options(found.options, flags.options)

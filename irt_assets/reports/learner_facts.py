@@ -288,7 +288,7 @@ def _judge_topics(
     )
     topics = {topic: code for code, topic in enumerate(sorted(set(topic_of.values())))}
     judged = {}
-    for scale_id in scales:
+    for scale_id, scale in scales.items():
         items = published[scale_id].items
         found = answers_to(answers, items.keys() & topic_of.keys(), end - EIGHT_WEEKS)
         responses, users = responses_of(found, published[scale_id].withdrawn)
@@ -298,7 +298,9 @@ def _judge_topics(
             continue
         person, item = responses.person[rows], responses.item[rows]
         curves = Curves.from_items(
-            ItemParameters.from_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
+            ItemParameters.from_rows(responses.item_ids, map(items.get, responses.item_ids)).curves,
+            mean=scale.mu,
+            sd=scale.sigma,
         )
         topic = np.array([topics[topic_of[item_id]] for item_id in responses.item_ids])
         pairs, group = np.unique(person.astype(np.int64) * len(topics) + topic[item], return_inverse=True)

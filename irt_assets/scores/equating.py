@@ -114,11 +114,13 @@ class EquatingChoice:
 
 
 class FormValues(NamedTuple):
-    """Published values of two forms on one scale, and the joint covariance of errors."""
+    """Published values of two forms, the joint covariance of errors, and mean and SD of the scale's population."""
 
     new: ItemParameters
     old: ItemParameters
     cov: Floats
+    mean: float
+    sd: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,7 +374,12 @@ def _equate_by_all(design: str, counts: Sequence[ScoreCounts], forms: FormValues
         try:
             by_method[key] = (
                 equate_by_items(
-                    forms.new, forms.old, method=name.removeprefix("irt-"), joint_cov=np.pad(forms.cov, (0, 2))
+                    forms.new,
+                    forms.old,
+                    method=name.removeprefix("irt-"),
+                    joint_cov=np.pad(forms.cov, (0, 2)),
+                    mean=forms.mean,
+                    sd=forms.sd,
                 )
                 if forms and name in BY_ITEMS
                 else equate(*(smoothed if how["method"] in SMOOTHED else counts), **how)
@@ -407,7 +414,7 @@ def _presmooth(observed: ScoreCounts, *, common_items: bool) -> list[ScoreCounts
 def _published_forms(
     connection: psycopg.Connection, scale: Scale, new: Mapping[str, int], old: Mapping[str, int], now: datetime
 ) -> FormValues:
-    """Read the published values of both forms, for abilities of the scale's population.
+    """Read the published values of both forms.
 
     Raises PsychometricsError if an item has no values.
     """
@@ -415,10 +422,8 @@ def _published_forms(
     for items in (new, old):
         published_items(published, items)
     assert published.errors is not None
-    known = published.errors.items.rescaled(1 / scale.sigma, -scale.mu / scale.sigma)
-    unit = np.tile([scale.sigma, 1 / scale.sigma, *[1.0] * known.n_further], len(new) + len(old))
-    cov = joint_covariance(published.errors, (new, old)) * np.outer(unit, unit)
-    return FormValues(known.select(list(new)), known.select(list(old)), cov)
+    known, cov = published.errors.items, joint_covariance(published.errors, (new, old))
+    return FormValues(known.select(list(new)), known.select(list(old)), cov, scale.mu, scale.sigma)
 
 
 def _compare(

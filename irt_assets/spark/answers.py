@@ -120,20 +120,20 @@ class SparkAnswers(RemoteAnswers):
     def lay_out(self, layout: Layout) -> Rows:
         self.shards = self._shards(_Builder(layout, self.item_ids, self.categories, self.names))
         self.lost, self._steps = lost_executors(self.session), itertools.count(1)
-        known = self.shards.select("shard", "trouble", "n_persons", "n_bytes", *self.FACTS).collect()
+        known = self.shards.select("shard", "trouble", "n_rows", "n_bytes", *self.FACTS).collect()
         trouble = sorted(row.trouble for row in known if row.trouble)
         if trouble:
             raise PsychometricsError(trouble[0])
         yield from ((row.shard, row.asDict()) for row in known)
 
-    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool) -> Any:
-        laid = super().lay_out_items(keep, rarer=rarer, by_category=by_category)
+    def lay_out_items(self, keep: Mask, **options: Any) -> Any:
+        laid = super().lay_out_items(keep, **options)
         if self.in_memory:
             self.close()
         by = "the driver" if self.in_memory else "the executors"
         self._report(
-            f"{int(laid.answers.n.sum()):,} answers of {laid.answers.size:,} learners in {self.n_shards} shards of "
-            f"{self.n_bytes >> 20} MB in all; sums by {by}"
+            f"{int(laid.answers.n.sum()):,} answers of {laid.answers.n_persons:,} learners in {self.n_shards} shards "
+            f"of {self.n_bytes >> 20} MB in all; sums by {by}"
         )
         return laid
 
@@ -224,7 +224,7 @@ class _Builder:
         [
             "shard int",
             "trouble string",
-            "n_persons long",
+            "n_rows long",
             "n_bytes long",
             *(f"{name} binary" for name in (*RemoteAnswers.COLUMNS, *RemoteAnswers.FACTS)),
         ]
@@ -278,7 +278,7 @@ class _Builder:
             pa.array([n_bytes], pa.int64()),
             *(as_binary(array) for array in arrays.values()),
         ]
-        return pa.RecordBatch.from_arrays(columns, names=["shard", "trouble", "n_persons", "n_bytes", *arrays])
+        return pa.RecordBatch.from_arrays(columns, names=["shard", "trouble", "n_rows", "n_bytes", *arrays])
 
 
 @dataclass(frozen=True)

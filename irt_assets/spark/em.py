@@ -16,7 +16,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.spark.answers import SparkAnswers
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import FitOptions, fit_em
+from irt_psychometrics.estimation import FitRequest, fit_em
 from irt_psychometrics.itemfit import ItemSums
 from irt_psychometrics.items import item_model
 from resources.cluster.spark import spark_jobs
@@ -37,7 +37,7 @@ def fit_on_spark(
     report: Callable[[str], None] = _log.info,
     then: Callable[[SparkAnswers, Calibration], None] | None = None,
     max_scores: Mapping[str, int] | None = None,
-    **options: Unpack[FitOptions],
+    **options: Unpack[FitRequest],
 ) -> Calibration:
     """Run `fit_em` on the scored answers in `frame`. They are laid out on the executors, and fetched if the driver can
     hold them.
@@ -92,7 +92,7 @@ class EmOnSpark(EmEngine):
         *,
         groups: Sequence[str] | None = None,
         reference: str | None = None,
-        **options: Unpack[FitOptions],
+        **options: Unpack[FitRequest],
     ) -> Calibration:
         """Fit as `fit_em` does. Raises PsychometricsError if the fit of `responses` has groups of learners."""
         if responses is not self.responses:

@@ -226,6 +226,7 @@ def _compile() -> None:
     zero = np.zeros(1, dtype=np.int32)
     made_up = Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",), at=zero.astype(np.int64))
     for movement in (Movement(), Movement(variance=0.01)):
-        estimate(made_up, {"item": ItemRow(1.0, 0.0)}, Scale("warm", movement=movement))
+        scale = Scale("warm", movement=movement)
+        estimate(made_up, {"item": ItemRow(1.0, 0.0)}, scale)
     items = ItemParameters.from_rows(["item"], [ItemRow(1.0, 0.0)])
-    SelectionPlan(AdaptiveTest(max_items=1), items).next([], [], seed=0)
+    SelectionPlan(AdaptiveTest(max_items=1), items, scale.mu, scale.sigma).next([], [], random_state=0)

@@ -9,7 +9,7 @@ from scipy.special import expit
 from irt_assets.kpis.progress import goal_probability, improvement, variance_since
 from irt_psychometrics.items import ItemParameters, ItemRow
 from irt_psychometrics.responses import Responses
-from irt_psychometrics.scoring import Curves, Movement, score
+from irt_psychometrics.scoring import Curves, Movement, estimate_abilities
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.kpi_reference import curve, wle
 
@@ -84,7 +84,7 @@ def test_goal_probability_matches_the_share_of_learners_at_the_goal(
     a, b, c = bank(80, rng)
     theta = rng.normal(0.3, 1.2, 60_000)
     responses, _ = answers(theta, (n_items, 0), (a, b, c), rng)
-    scores = score(responses, a, -a * b, c, mean=0.3, sd=1.2)
+    scores = estimate_abilities(responses, a, -a * b, c, mean=0.3, sd=1.2)
     target = rng.normal(0.5, 1, theta.size)
     now = theta + rng.normal(0, walk * np.sqrt(weeks), theta.size)
     given = goal_probability(scores.theta, scores.se, variance_since(movement, np.full(theta.size, weeks)), target)

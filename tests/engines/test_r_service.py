@@ -24,7 +24,7 @@ from irt_assets.engines.registry import build
 from irt_assets.file_commands.fit import calibrate_by
 from irt_psychometrics.commands import Files, fit
 from irt_psychometrics.responses import Responses
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings, get_settings
 from tests.engines.r_service import (
@@ -250,7 +250,7 @@ def test_scores_from_the_service_match_the_library(service, method):
             **parameters,
         ),
     )
-    ours = score(responses, a, d, c, method=method, mean=0.2, sd=1.1)
+    ours = estimate_abilities(responses, a, d, c, method=method, mean=0.2, sd=1.1)
     finite = np.isfinite(ours.theta)
     estimates, errors = (np.array([np.nan if v is None else v for v in answer[k]]) for k in ("theta", "se"))
     tolerance = 1e-9 if method == "eap" else 2e-5

@@ -43,7 +43,7 @@ def test_plan_chooses_among_published_items(database: Database, tmp_path: Path) 
     score_world.build_exam(database, tmp_path)
     with database.connect() as connection:
         bank = read_test_bank(connection, Policy.from_yaml(POLICY), NOW)
-    step = bank.plan.next([], [], seed=1)
+    step = bank.plan.next([], [], random_state=1)
     items = bank.items
     information = items.curves.information([bank.scale.mu])[0]
     assert step.item == items.item_ids[information.argmax()]

@@ -26,7 +26,7 @@ from irt_assets.responses.scored_answers import scored_answers, scoring_groups
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.scales.item_status import Withdrawals
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 from resources.cluster.relational import Run, on_duckdb, on_postgres
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.dagster_schema import LEARNERS, rows_of
@@ -173,7 +173,7 @@ def test_ability_behind_the_goal_probability_equals_the_reported_ability(
     items, none = list(published.items), Withdrawals()
     [(responses, users)] = scoring_groups(connection, END - timedelta(days=365), END, items, none)
     a, b, c = pd.DataFrame([published.items[item].abc for item in responses.item_ids]).to_numpy().T
-    reported = score(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+    reported = estimate_abilities(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
     assert list(found.index) == list(users)
     assert len(users) > 10
     np.testing.assert_allclose(found[["theta", "se"]].T, [reported.theta, reported.se], rtol=0, atol=1e-12)

@@ -56,7 +56,7 @@ def true_cut(year: Year, form: str) -> int:
     """The raw score that passes by the true values."""
     rows = [ItemRow(a=a, b=b) for a, b in true_values(year, form)]
     items = ItemParameters.from_rows(items_of(form), rows)
-    cut = ScoreTable.from_items(items, ScoreScale(1.0, 0.0), mark=year.standard.theta).raw_cut
+    cut = ScoreTable.from_items(items, ScoreScale(1.0, 0.0), mark=year.standard.theta, mean=0, sd=1).raw_cut
     assert cut is not None
     return cut
 

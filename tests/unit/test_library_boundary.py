@@ -15,11 +15,13 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "packages/irt-psychometrics/irt_psychometrics"
 PUBLIC = (
     "responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif",
-    "information", "equating", "adaptive", "assembly", "simulation", "plots", "cells", "commands",
+    "information", "equating", "adaptive", "assembly", "simulation", "datasets", "plots", "cells", "commands",
 )  # fmt: skip
 NEEDED = {"narwhals", "numba", "numpy", "scipy"}
-OF_THE_CALLER = {"highspy", "plotly", "sklearn", "tqdm"}
+OF_THE_CALLER = {"highspy", "matplotlib", "plotly", "sklearn", "tqdm"}
 """Optional packages, each imported only in the function that needs it."""
+TYPES = {"pandas", "polars", "pyarrow"}
+"""Optional packages whose data frames `to_frame` names in its types."""
 PRIVATE = {"tests/engines/test_desk_cli.py", "tests/unit/test_file_analysis_memory.py"}
 """Tests that replace private parts of the library's file commands. No other test may do so."""
 
@@ -47,6 +49,7 @@ def names_of_the_library(*folders: str) -> list[tuple[str, str, str]]:
 def test_platform_and_its_tests_import_only_public_names_of_the_library(folders: tuple[str, ...]) -> None:
     modules = {"irt_psychometrics", *(f"irt_psychometrics.{module}" for module in PUBLIC)}
     exported = {(module, name) for module in modules for name in import_module(module).__all__}
+    exported.add(("irt_psychometrics", ""))
     private = [one for one in names_of_the_library(*folders) if one[0] not in PRIVATE and one[1:] not in exported]
     assert private == [], "a test of private parts of the library belongs in packages/irt-psychometrics/tests"
 
@@ -66,4 +69,42 @@ def test_every_exported_name_exists_and_is_listed_once() -> None:
 
 def test_library_imports_only_declared_dependencies() -> None:
     allowed = {*sys.stdlib_module_names, "irt_psychometrics", *NEEDED, *OF_THE_CALLER}
-    assert [one for one in imports(LIBRARY) if one[1].partition(".")[0] not in allowed] == []
+    others = [one for one in imports(LIBRARY) if one[1].partition(".")[0] not in allowed]
+    results = (LIBRARY / "core/results.py").relative_to(ROOT).as_posix()
+    assert [one for one in others if one[0] != results or one[1] not in TYPES] == []
+
+
+OF_A_POPULATION = {
+    *("Abilities.normal", "Classification.from_items", "Curves.from_items", "Observed.by_ability"),
+    *("ScoreTable.from_items", "SelectionPlan", "equate_by_items", "estimate_abilities", "simulate_tests"),
+}
+"""Functions of the library with a mean and an SD of θ."""
+
+
+POPULATIONS = {("mu", "sigma"), ("mean", "sd"), ("latent_mean", "latent_sd")}
+"""Attributes with the population: of a scale, of records that copied them, and of a fit."""
+
+
+def calls_of_a_population(path: Path) -> Iterator[tuple[str, str, tuple[str | None, str | None]]]:
+    """Yield place, function and the last names of mean and SD of each call in a file, also by `partial`."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        by_partial = bool(node.args) and ast.unparse(node.func) == "partial"
+        function = ast.unparse(node.args[0] if by_partial else node.func)
+        if function in OF_A_POPULATION:
+            given = dict(zip(("mean", "sd"), node.args[-2:], strict=False)) if len(node.args) >= 2 else {}
+            given |= {word.arg: word.value for word in node.keywords if word.arg}
+            names = [getattr(given.get(word), "attr", None) for word in ("mean", "sd")]
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", function, (names[0], names[1])
+
+
+def test_platform_passes_the_population_to_each_function_that_needs_it() -> None:
+    """The scale's N(μ₀, σ₀²), or the population of a fit; numbers in a call would be right for some scales only."""
+    paths = [path for folder in ("irt_assets", "jobs", "services") for path in sorted((ROOT / folder).rglob("*.py"))]
+    calls = [call for path in paths for call in calls_of_a_population(path)]
+    assert [call for call in calls if call[2] not in POPULATIONS] == []
+    assert len(calls) > 10
+    assert {"Classification.from_items", "ScoreTable.from_items", "SelectionPlan", "equate_by_items"} <= {
+        function for _, function, _ in calls
+    }

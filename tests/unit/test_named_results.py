@@ -26,7 +26,7 @@ BY_POSITION = {
     "irt_psychometrics/dif/wald.py curve_difference": "two integrals and the slopes of the second",
     "irt_psychometrics/drift/errors.py repeat_linking": "a linking, its constants, and the places of its anchors",
     "irt_psychometrics/itemfit/dependence.py answers_and_probabilities": "matrices of a block, multiplied at once",
-    "irt_psychometrics/itemfit/fit_summary.py _some_learners": "the arguments that it was given, of fewer learners",
+    "irt_psychometrics/itemfit/fit_summary.py _sample_persons": "the arguments that it was given, of fewer persons",
     "irt_psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
     "irt_psychometrics/scoring/moving_filter.py Lattice.prior": "arguments of a kernel, in the kernel's order",
     "irt_psychometrics/scoring/total_error.py ParameterErrors._partial_credit_errors": "arguments of a kernel, too",

@@ -1,15 +1,35 @@
 """Item response theory: calibration with planned missing data, errors, anchors, linking, drift and DIF.
 
-The public names are those in `__all__` of this package and of its modules responses, items, estimation, scoring,
-alignment, linking, itemfit, classical, drift, dif, equating, assembly, information, simulation and plots. No module
-needs a database.
+The public names are those in `__all__` of this package and of its modules adaptive, alignment, assembly, cells,
+classical, datasets, dif, drift, equating, estimation, information, itemfit, items, linking, plots, responses, scoring
+and simulation. A module is imported when it is used: `irt_psychometrics.classical`. No module needs a database.
 """
 
 from typing import TYPE_CHECKING
 
-from irt_psychometrics._lazy import names_when_used
+from irt_psychometrics._lazy import names_of, names_when_used
 
 if TYPE_CHECKING:
+    from irt_psychometrics import (
+        adaptive,
+        alignment,
+        assembly,
+        cells,
+        classical,
+        datasets,
+        dif,
+        drift,
+        equating,
+        estimation,
+        information,
+        itemfit,
+        items,
+        linking,
+        plots,
+        responses,
+        scoring,
+        simulation,
+    )
     from irt_psychometrics.comparison import ItemDifferences, ModelComparison, compare
     from irt_psychometrics.core.errors import (
         BreakdownError,
@@ -24,7 +44,12 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.models import Calibration
     from irt_psychometrics.core.priors import Beta, LogitNormal, LogNormal, Normal, Priors
     from irt_psychometrics.core.responses import Responses
+    from irt_psychometrics.core.summary import Summary
+    from irt_psychometrics.core.version import __version__ as __version__
     from irt_psychometrics.fitting import Fit, FitStatistics, InformationTable, ItemTable, PersonScores, fit
+    from irt_psychometrics.itemfit.dependence import ResidualCorrelations
+    from irt_psychometrics.itemfit.m2 import FormFits
+    from irt_psychometrics.itemfit.person_fit import PersonFit
     from irt_psychometrics.links import ItemDif, ItemDrift, ScaleLink, find_dif, find_drift, link
     from irt_psychometrics.simulation.from_items import simulate_responses
 else:
@@ -37,6 +62,7 @@ __all__ = [
     "ComparisonWarning",
     "Fit",
     "FitStatistics",
+    "FormFits",
     "InformationTable",
     "ItemDif",
     "ItemDifferences",
@@ -50,12 +76,15 @@ __all__ = [
     "ModelComparison",
     "Normal",
     "NotConvergedWarning",
+    "PersonFit",
     "PersonScores",
     "Priors",
     "PsychometricsError",
     "PsychometricsWarning",
+    "ResidualCorrelations",
     "Responses",
     "ScaleLink",
+    "Summary",
     "compare",
     "find_dif",
     "find_drift",
@@ -66,4 +95,4 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *names_of(__name__)})

@@ -1,4 +1,4 @@
-"""`python -m irt_psychometrics analyse|fit|score|link|simulate-responses`: see `commands.program`."""
+"""`python -m irt_psychometrics analyse|fit|score|link|simulate-responses|warm-up`: see `commands.program`."""
 
 import sys
 

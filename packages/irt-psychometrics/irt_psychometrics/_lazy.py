@@ -12,13 +12,16 @@ from typing import Any
 
 
 def names_when_used(module: str) -> Callable[[str], Any]:
-    """Return a `__getattr__` for `module` that imports names as the module's `if TYPE_CHECKING:` does."""
+    """Return a `__getattr__` for `module` that imports names as the module's `if TYPE_CHECKING:` does.
+
+    A name that is imported from `module` itself is one of its submodules.
+    """
 
     def find(name: str) -> Any:
-        home = _homes(module).get(name)
+        home = names_of(module).get(name)
         if home is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        found = getattr(import_module(home), name)
+        found = import_module(f"{module}.{name}") if home == module else getattr(import_module(home), name)
         setattr(sys.modules[module], name, found)
         return found
 
@@ -26,8 +29,8 @@ def names_when_used(module: str) -> Callable[[str], Any]:
 
 
 @cache
-def _homes(module: str) -> dict[str, str]:
-    """Map each name to the module that defines it."""
+def names_of(module: str) -> dict[str, str]:
+    """Map each name that `module` imports when it is used to the module that has the name."""
     loader: Any = sys.modules[module].__loader__
     tree = ast.parse(loader.get_source(module))
     return {

@@ -42,6 +42,14 @@ class ItemDifferences(Result):
         two scores is its expected share of the maximum score.
     a_first, b_first, a_second, b_second
         Shape (J,), slopes and difficulties.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3", "q4"], "a": [1, 2, 1, 2], "b": [-1, 0, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> irt.compare(irt.fit(x, "1pl"), irt.fit(x, "2pl")).items.item_ids
+    ('q2', 'q3', 'q4', 'q1')
     """
 
     item_ids: tuple[str, ...]
@@ -83,6 +91,14 @@ class ModelComparison(Result):
         Sentences that say whether and why the reference distribution of the test does not hold.
     items
         Differences between the curves of each item.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3", "q4"], "a": [1, 2, 1, 2], "b": [-1, 0, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> irt.compare(irt.fit(x, "1pl"), irt.fit(x, "2pl"))
+    <ModelComparison: 1pl against 2pl: χ²(3) 22.88, p < .001, lower AIC 2pl, lower BIC 2pl>
     """
 
     models: tuple[str, str]
@@ -204,7 +220,8 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
         notes.append("Both are the same model: there is nothing to test.")
     else:
         test = "Vuong"
-        statistic, p = _vuong(first.person_log_likelihood, second.person_log_likelihood)
+        difference = first.person_log_likelihood - second.person_log_likelihood
+        statistic, p = _vuong(difference, np.ones(len(difference)) if first.weights is None else first.weights)
         if np.isnan(p):
             notes.append("The fits give every person the same likelihood: they cannot be distinguished.")
     if notes:
@@ -227,9 +244,14 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
 
 def _require_same_responses(first: Fit, second: Fit) -> None:
     one, two = first.calibration, second.calibration
-    if one.data_hash != two.data_hash or len(first.person_log_likelihood) != len(second.person_log_likelihood):
+    if first.sampling_weights is not None or second.sampling_weights is not None:
         raise PsychometricsError(
-            f"the fits are of different responses ({one.n_persons:,} persons and {one.n_items} items; "
+            "fits with sampling_weights cannot be compared, because the weighted log-likelihood is not the likelihood "
+            "of a sample. Compare fits without sampling_weights"
+        )
+    if one.data_hash != two.data_hash:
+        raise PsychometricsError(
+            f"the fits are of different responses or weights ({one.n_persons:,} persons and {one.n_items} items; "
             f"{two.n_persons:,} and {two.n_items}); their log-likelihoods cannot be compared. Fit both to the same "
             "Responses"
         )
@@ -316,16 +338,17 @@ def _bound_clause(fit: Calibration) -> str:
     return " and ".join(found)
 
 
-def _vuong(first: Floats, second: Floats) -> tuple[float, float]:
-    """z = Σ d/(√n ω), with ω² the variance of the persons' differences d (Vuong 1989), and its two-sided p.
+def _vuong(difference: Floats, weights: Floats) -> tuple[float, float]:
+    """Compute z = Σ d/(√n ω), with ω² the variance of the persons' differences d (Vuong 1989), and its two-sided p.
 
-    Returns z = 0 and p = NaN if ω = 0.
+    `weights` are the numbers of persons with these differences. Returns z = 0 and p = NaN if ω = 0.
     """
-    difference = first - second
-    omega = float(np.std(difference))
+    n = float(weights.sum())
+    mean = float(weights @ difference) / n
+    omega = float(np.sqrt(weights @ (difference - mean) ** 2 / n))
     if not omega > 1e-8:
         return 0.0, float("nan")
-    z = float(difference.sum() / (np.sqrt(difference.size) * omega))
+    z = mean * np.sqrt(n) / omega
     return z, float(2 * ndtr(-abs(z)))
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +20,34 @@ import numpy.typing as npt
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.assumed_errors import assumed_errors
+from irt_psychometrics.core.confidence import normal_interval
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
+from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.models import Calibration, Flag, Population
-from irt_psychometrics.core.options import LatentRule
+from irt_psychometrics.core.options import LatentRule, Model
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, columns_of_rows, format_value
+from irt_psychometrics.core.score_tables import Key
+from irt_psychometrics.core.summary import Summary
+from irt_psychometrics.core.when_read import WhenRead
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.estimation.optimizer import Progress, report_progress
-from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
+from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, estimate_abilities
 from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability_of
 
 if TYPE_CHECKING:
-    from irt_psychometrics.plots.figures import FitPlots
+    from irt_psychometrics.core.frames import Table
+    from irt_psychometrics.itemfit.dependence import ResidualCorrelations
+    from irt_psychometrics.itemfit.m2 import FormFits
+    from irt_psychometrics.itemfit.person_fit import PersonFit
+    from irt_psychometrics.plots.chart import Chart, Picture
 
 MISFIT = 0.05
 """An item fits badly if its RMSD exceeds both this and the cut-off that an item that follows the model exceeds once in
@@ -129,6 +142,11 @@ class ItemTable(Result):
             frame_kind=frame_kind,
         )
 
+    @property
+    def parameters(self) -> ItemParameters:
+        """The parameters in this table, without covariances between items."""
+        return ItemParameters.from_frame(self._columns())
+
     def _title(self) -> str:
         return f"{len(self.item_ids):,} items"
 
@@ -163,6 +181,17 @@ class PersonScores(Result):
         Estimator of ability, as in `Fit.score`.
     reliability
         Empirical reliability of EAP scores of the persons with a response; NaN for other methods.
+    frame_index
+        The index of the pandas frame from which the responses were made. `to_frame` returns a pandas frame with this
+        index, so that a column fits the frame of the responses. None: there was no such frame.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> irt.fit(x, "1pl").score(x, "wle").to_frame("pandas").columns.tolist()
+    ['person', 'n', 'theta', 'se']
     """
 
     person_ids: tuple[str | int, ...]
@@ -172,6 +201,61 @@ class PersonScores(Result):
     method: str
     reliability: float
     frame_kind: str | None = None
+    frame_index: Any = None
+
+    def conf_int(self, level: float = 0.95) -> Any:
+        """Compute the confidence interval θ ± z·SE of each person; for "eap" it is an interval of the posterior.
+
+        Parameters
+        ----------
+        level
+            Confidence level, above 0 and below 1.
+
+        Returns
+        -------
+        data frame
+            The columns of `to_frame`, then low and high, not rounded; NaN if θ is not finite.
+
+        Raises
+        ------
+        PsychometricsError
+            If the level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> irt.fit(x, "1pl").score(x).conf_int(level=0.9).columns.tolist()
+        ['person', 'n', 'theta', 'se', 'low', 'high']
+        """
+        low, high = normal_interval(np.asarray(self.theta, dtype=float), np.asarray(self.se, dtype=float), level)
+        return make(self._columns() | {"low": low, "high": high}, self.frame_kind, self._index())
+
+    def plot(self) -> Chart:
+        """Draw a histogram of the abilities.
+
+        Returns
+        -------
+        Chart
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            If no ability is finite.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> irt.fit(x, "1pl").score(x).plot().x_label
+        'ability θ'
+        """
+        from irt_psychometrics.plots.figures import score_distribution
+
+        return score_distribution(self.theta)
 
     def _title(self) -> str:
         return f"θ of {len(self.theta):,} persons by {self.method.upper()}"
@@ -188,6 +272,9 @@ class PersonScores(Result):
     def _columns(self) -> dict[str, Any]:
         return {"person": self.person_ids, "n": self.n, "theta": self.theta, "se": self.se}
 
+    def _index(self) -> Any:
+        return self.frame_index
+
     def _notes(self) -> list[str]:
         endless, unknown = int(np.isinf(self.theta).sum()), int((self.n == 0).sum())
         notes = []
@@ -200,7 +287,7 @@ class PersonScores(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FitStatistics(Result):
-    """Statistics of how well a fit describes the answers.
+    """Statistics of how well a fit describes the responses.
 
     Attributes
     ----------
@@ -211,15 +298,54 @@ class FitStatistics(Result):
         items); infit and outfit (mean squares, 1 under the model) with infit_z and outfit_z; rmsd (observed against
         model curve, 0 … 1), rmsd_cutoff (an item that fits exceeds it once in 1,000 times) and rmsd_p; s_x2, s_x2_df
         and s_x2_p (Orlando & Thissen 2000).
+    m2
+        M₂ with RMSEA, CFI, TLI and SRMSR of the largest forms, a row per form. Only persons who answered the whole form
+        count. Of more than 100 items, 100 evenly spaced items are tested.
+    q3
+        Q3 of all pairs of items, from the persons who answered both.
+    reliability
+        Empirical reliability of EAP scores, in [0, 1]; NaN for fewer than two persons.
+    wle_reliability
+        Reliability of Warm's WLEs: 1 − mean SE²/variance of θ, as `WLErel` in R TAM. Below 0 if errors are larger than
+        the spread of θ.
     whole
-        Statistics of the whole set as plain data: reliability, Q3, M₂ of the largest forms, eigenvalues of residuals,
-        person fit.
+        Further statistics of the whole set as plain data: eigenvalues of residuals, persons with unlikely patterns,
+        halves of the items, twins. Sets with more than 1,000,000 responses are represented by a random sample here and
+        in m2, q3 and the reliabilities.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> x = irt.datasets.two_forms()[0].responses
+    >>> statistics = irt.fit(x, "2pl").fit_statistics(x)
+    >>> statistics.misfitting, statistics.q3.flagged
+    ((), ())
+    >>> round(statistics.wle_reliability, 2), round(statistics.strata, 1)
+    (0.84, 3.4)
     """
 
     item_ids: tuple[str, ...]
     items: Mapping[str, Floats]
+    m2: FormFits
+    q3: ResidualCorrelations
+    reliability: float
+    wle_reliability: float
     whole: Mapping[str, Any]
     frame_kind: str | None = None
+
+    @property
+    def separation(self) -> float:
+        """Person separation G: SD of θ without error, in mean errors (Wright & Masters 1982, eq. 5.4.5).
+
+        It is √(R/(1 − R)) with R the reliability of WLEs; 0 if R is below 0.
+        """
+        share = max(self.wle_reliability, 0.0) if self.wle_reliability == self.wle_reliability else np.nan
+        return float(np.sqrt(share / (1 - share)))
+
+    @property
+    def strata(self) -> float:
+        """Number of levels of ability that the test distinguishes, (4G + 1)/3 (Wright & Masters 1982, p. 106)."""
+        return (4 * self.separation + 1) / 3
 
     @property
     def misfitting(self) -> tuple[str, ...]:
@@ -232,12 +358,12 @@ class FitStatistics(Result):
         return f"fit of {len(self.item_ids):,} items"
 
     def _facts(self) -> dict[str, str]:
-        facts = {"reliability": format_value(self.whole.get("reliability"))}
-        for form in self.whole.get("m2") or ():
-            name = "RMSEA₂" if form["items"] == len(self.item_ids) else f"RMSEA₂ ({form['items']} items)"
-            facts[name] = format_value(form["rmsea"])
-        if (q3 := self.whole.get("q3")) is not None:
-            facts["locally dependent pairs"] = f"{q3['flagged']:,} of {q3['pairs']:,}"
+        facts = {
+            "reliability": format_value(self.reliability),
+            "separation": format_value(self.separation, 2),
+        }
+        facts |= {name: value for name, value in self.m2._facts().items() if name in ("RMSEA₂", "CFI", "SRMSR")}
+        facts["locally dependent pairs"] = self.q3._facts()["locally dependent pairs"]
         facts["misfitting items"] = format_value(len(self.misfitting))
         return facts
 
@@ -246,7 +372,8 @@ class FitStatistics(Result):
 
     def _notes(self) -> list[str]:
         bad = self.misfitting
-        return [f"{some_of(bad)}: the curve does not fit; draw it, or try another model."] if bad else []
+        notes = [f"{some_of(bad)}: the curve does not fit; draw it, or try another model."] if bad else []
+        return [*notes, *self.m2._notes(), *self.q3._notes()]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -259,6 +386,15 @@ class InformationTable(Result):
         Shape (T,), abilities.
     item_ids, items
         J names, and the information of each item, shape (T, J).
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> table = irt.fit(x, "1pl").information([-1.0, 0.0, 1.0])
+    >>> table.to_frame("pandas").shape, table.test.argmax()
+    ((3, 6), np.int64(1))
     """
 
     theta: Floats
@@ -277,6 +413,30 @@ class InformationTable(Result):
         from irt_psychometrics.information.functions import conditional_se
 
         return conditional_se(self.test)
+
+    def plot(self) -> Picture:
+        """Draw test information and the standard error of θ.
+
+        Returns
+        -------
+        Picture
+            Two charts. A notebook shows them; `save("figure.png")` writes them.
+
+        Raises
+        ------
+        PsychometricsError
+            If θ are not at least two increasing abilities.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> table = irt.InformationTable(np.array([-1.0, 0.0, 1.0]), ("q1",), np.array([[0.2], [0.25], [0.2]]))
+        >>> table.plot()
+        <Picture of 2 charts: 1 items measure best at θ = 0.0, with a standard error of 2.00>
+        """
+        from irt_psychometrics.plots.figures import increasing, information_picture
+
+        return information_picture(increasing(self.theta), self.test, len(self.item_ids))
 
     def _title(self) -> str:
         return f"information of {len(self.item_ids):,} items at {len(self.theta):,} θ"
@@ -301,12 +461,16 @@ class Fit(Result):
     ----------
     calibration
         All estimates with their covariances and flags, and whether the fit converged.
-    reliability
-        Empirical reliability of EAP scores of the persons who were fitted; NaN for fewer than two persons.
-    person_log_likelihood
-        Shape (N,), marginal log-likelihood of each person's responses; their sum is `log_likelihood`.
     shape
         The chosen distribution of θ and the reason for it.
+    reliability
+        Empirical reliability of EAP scores of the persons who were fitted; NaN for fewer than two persons. It is
+        computed when it is first read.
+    person_log_likelihood
+        Shape (N,), marginal log-likelihood of each person's responses; the weighted sum is `log_likelihood`. It is
+        computed when it is first read.
+    weights, sampling_weights
+        Shape (N,), the weights of the persons if `fit` was called with them, else None.
 
     Examples
     --------
@@ -321,13 +485,20 @@ class Fit(Result):
     """
 
     calibration: Calibration
-    reliability: float
-    person_log_likelihood: Floats
     shape: Shape
+    reliability: WhenRead[float] = WhenRead()  # noqa: RUF009  (a descriptor, not a default)
+    person_log_likelihood: WhenRead[Floats] = WhenRead()  # noqa: RUF009
+    weights: Floats | None = None
+    sampling_weights: Floats | None = None
     frame_kind: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all values for a pickle; values that were not read yet are computed."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def item_ids(self) -> tuple[str, ...]:
+        """The names of the J items."""
         return self.calibration.item_ids
 
     @property
@@ -341,14 +512,8 @@ class Fit(Result):
         return ItemTable.from_calibration(self.calibration, self.frame_kind)
 
     @property
-    def plot(self) -> FitPlots:
-        """The figures of this fit: `plot.curves("i07")`, `plot.information()`, `plot.wright_map(theta)`."""
-        from irt_psychometrics.plots.figures import FitPlots  # fits that are not plotted need no plotting code
-
-        return FitPlots(self.calibration)
-
-    @property
     def converged(self) -> bool:
+        """Whether the fit reached a maximum of the likelihood. If not, its numbers must not be used."""
         return self.calibration.convergence.converged
 
     @property
@@ -358,15 +523,112 @@ class Fit(Result):
 
     @property
     def n_parameters(self) -> int:
+        """The number of estimated parameters."""
         return self.calibration.convergence.n_parameters
 
     @property
     def aic(self) -> float:
+        """Akaike's (1974) criterion, 2·(number of parameters) − 2·log L; the lower, the better."""
         return self.calibration.aic
 
     @property
     def bic(self) -> float:
+        """Schwarz's (1978) criterion, log(persons)·(number of parameters) − 2·log L; the lower, the better."""
         return self.calibration.bic
+
+    def summary(self, decimals: int = 3) -> Summary:
+        """Summarise the fit for people: numbers about the fit, the distribution of θ, the items and their flags.
+
+        Parameters
+        ----------
+        decimals
+            Digits after the decimal point of items and of θ.
+
+        Returns
+        -------
+        Summary
+            Text if it is printed, HTML in a notebook; `to_latex()` renders it for a paper.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> print(irt.fit(x, "rasch").summary(decimals=2))  # doctest: +ELLIPSIS
+        rasch, 401 persons, 3 items
+        <BLANKLINE>
+        log L        ...
+        """
+        fit, columns = self.calibration, self.items._columns()
+        facts = {name: value for name, value in self._facts().items() if name != "converged"} | {
+            "parameters": format_value(self.n_parameters),
+            "converged": f"{'yes' if self.converged else 'no'}, after {fit.convergence.iterations:,} iterations",
+            "fitted by": f"{fit.engine}, irt-psychometrics {fit.engine_version}",
+            "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        }
+        numbers = {"group": "name", "persons": "n_persons", "mean": "mean", "mean_se": "mean_se"}
+        numbers |= {"sd": "sd", "sd_se": "sd_se"}
+        population = {name: [getattr(group, of) for group in fit.latent] for name, of in numbers.items()}
+        names = ["item", "n", "facility", "a", "a_se", "b", "b_se", "c", "c_se", *self.items.steps]
+        names[1:1] = ["model"] if len(set(fit.models)) > 1 else []
+        names += ["flags"] if any(fit.flags) else []
+        items = {name: columns[name] for name in names if name in columns}
+        tables = {f"distribution of θ: {self.shape.latent}": population, "items": items}
+        return Summary(self._title(), facts, tables, self._doubts(), decimals)
+
+    def conf_int(self, level: float = 0.95) -> Any:
+        """Compute confidence intervals of the item parameters.
+
+        The interval is estimate ± z·SE; for c it is computed from logit c, so that it stays between 0 and 1.
+
+        Parameters
+        ----------
+        level
+            Confidence level, above 0 and below 1.
+
+        Returns
+        -------
+        data frame
+            One row per item and parameter, with the columns item, parameter, estimate, se, low and high, not rounded.
+            A parameter with a fixed value has an interval of width 0, and a parameter without an error NaN.
+
+        Raises
+        ------
+        PsychometricsError
+            If the level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> irt.fit(x, "1pl").conf_int()["parameter"].tolist()
+        ['a', 'b', 'a', 'b', 'a', 'b']
+        """
+        of = self.items
+        columns = {"a": (of.a, of.a_se), "b": (of.b, of.b_se)}
+        if np.nan_to_num(of.c).any():
+            columns["c"] = (of.c, of.c_se)
+        columns |= {name: (of.steps[name], of.steps[f"{name}_se"]) for name in of.steps if not name.endswith("_se")}
+        estimate, se = (np.stack(side, axis=1) for side in zip(*columns.values(), strict=True))  # (J, parameters)
+        low, high = normal_interval(estimate, se, level)
+        if "c" in columns:
+            k = list(columns).index("c")
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ends = normal_interval(logit(of.c), of.c_se / (of.c * (1 - of.c)), level)
+            low[:, k], high[:, k] = (np.where(of.c > 0, expit(end), of.c) for end in ends)
+        exists = np.isfinite(estimate)
+        exists[:, :2] |= ~exists.any(axis=1, keepdims=True)  # an item without parameters has rows for a and b
+        at = np.nonzero(exists)
+        values = {"estimate": estimate, "se": se, "low": low, "high": high}
+        return make(
+            {
+                "item": [self.item_ids[j] for j in at[0]],
+                "parameter": [list(columns)[k] for k in at[1]],
+                **{name: value[at] for name, value in values.items()},
+            },
+            self.frame_kind,
+        )
 
     def score(self, x: Responses, method: Method = "eap", *, groups: Sequence[Any] | None = None) -> PersonScores:
         """Score persons with the fit's item parameters.
@@ -408,7 +670,8 @@ class Fit(Result):
         n = np.bincount(own.person[self.calibration.estimated[own.item]], minlength=own.n_persons)
         reliability = Scores(theta[n > 0], se[n > 0]).reliability if method == "eap" else float("nan")
         ids = x.person_ids or tuple(range(x.n_persons))
-        return PersonScores(ids, n, theta, se, method, reliability, x.frame_kind or self.frame_kind)
+        kind = x.frame_kind or self.frame_kind
+        return PersonScores(ids, n, theta, se, method, reliability, kind, x.frame_index)
 
     def fit_statistics(
         self, x: Responses, *, groups: Sequence[Any] | None = None, random_state: int = 0
@@ -432,18 +695,122 @@ class Fit(Result):
         Raises
         ------
         PsychometricsError
-            If the fit did not converge, or an item is not in the fit.
-        """
-        if not self.converged:
-            raise PsychometricsError(
-                f"fit statistics need a fit that converged: {self.calibration.convergence.reason}. Fit again first"
-            )
-        own, labels = self._align(x), _labels(groups, x.n_persons)
-        populations_of(self.calibration, labels, x.n_persons)
-        from irt_psychometrics.itemfit.fit_summary import FitSummary  # fits without statistics need no import
+            If the fit did not converge, has weights, or lacks an item.
 
-        found = FitSummary.from_fit(own, self.calibration, groups=labels, seed=random_state)
-        return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> irt.fit(x, "2pl").fit_statistics(x).m2.to_frame("pandas").round(2).loc[0, ["df", "cfi", "srmsr"]].tolist()
+        [405.0, 1.0, 0.03]
+        """
+        from irt_psychometrics.itemfit.fit_summary import FitSummary  # fits without statistics need no import
+        from irt_psychometrics.itemfit.m2 import MAX_ITEMS, FormFits
+
+        if self.weights is not None or self.sampling_weights is not None:
+            raise PsychometricsError(
+                "fit statistics count each person once, and this fit has weights. Fit the responses without weights, "
+                "with a row for each person"
+            )
+        own, labels = self._align_converged(x), _labels(groups, x.n_persons)
+        populations_of(self.calibration, labels, x.n_persons)
+        found = FitSummary.from_fit(
+            own, self.calibration, groups=labels, form_items=MAX_ITEMS, random_state=random_state
+        )
+        kind, whole = x.frame_kind or self.frame_kind, dict(found.whole)
+        for name in ("m2", "q3", "loadings"):
+            del whole[name]
+        reliability = whole.pop("reliability")
+        return FitStatistics(
+            self.item_ids,
+            found.items,
+            FormFits.from_forms(found.forms or (), self.item_ids, kind),
+            found.pairs.correlations(self.item_ids, kind),
+            float("nan") if reliability is None else reliability,
+            found.persons.reliability,
+            whole,
+            kind,
+        )
+
+    def person_fit(self, x: Responses) -> PersonFit:
+        """Test each person's pattern of responses by lz*, infit and outfit.
+
+        θ of each person is Warm's WLE, so the distribution of θ and groups do not matter. Responses may be missing.
+
+        Parameters
+        ----------
+        x
+            Responses to items of the fit, from the persons who were fitted or from other persons.
+
+        Returns
+        -------
+        PersonFit
+            One row per person.
+
+        Raises
+        ------
+        PsychometricsError
+            If the fit did not converge, an item is not in the fit, or a score exceeds its item's maximum.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> persons = irt.fit(x, "2pl").person_fit(x)
+        >>> persons.person_ids[:2], len(persons.unlikely) / len(persons.p) < 0.06
+        (('p0001', 'p0002'), True)
+        """
+        from irt_psychometrics.itemfit.person_fit import person_fit
+
+        found = person_fit(self._align_converged(x), self.calibration)
+        return replace(found, frame_kind=x.frame_kind or self.frame_kind, frame_index=x.frame_index)
+
+    def plot(
+        self,
+        *items: str,
+        scores: PersonScores | npt.ArrayLike | None = None,
+        responses: Responses | None = None,
+        each_score: bool = False,
+    ) -> Chart:
+        """Draw persons and items on one scale, or response curves of some items with 95 % bands.
+
+        Parameters
+        ----------
+        items
+            Names of items to draw their curves. Without items, a Wright map is drawn.
+        scores
+            Scores or abilities of persons for the Wright map; None: the fit's distribution of θ.
+        responses
+            If given, the curves are drawn with observed proportions.
+        each_score
+            Whether to draw the probability of each score of one item.
+
+        Returns
+        -------
+        Chart
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            If an item is not in the fit or has no parameters, or `each_score` is used with several items.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> f = irt.fit(x, "1pl")
+        >>> f.plot("q1", "q3")
+        <Chart: Response curves of q1, q3>
+        >>> f.plot(scores=f.score(x))
+        <Chart: 3 items and the persons on one scale>
+        """
+        from irt_psychometrics.plots import figures  # fits that are not plotted need no plotting code
+
+        if not items:
+            return figures.wright_map(self.calibration, None if scores is None else np.asarray(_theta(scores)))
+        return figures.item_curves(self.calibration, items, responses=responses, each_score=each_score)
 
     def information(self, theta: npt.ArrayLike | None = None) -> InformationTable:
         """Fisher information of the items and the test.
@@ -463,6 +830,13 @@ class Fit(Result):
         at = np.linspace(-4, 4, 81) if theta is None else np.atleast_1d(np.asarray(theta, dtype=float))
         return InformationTable(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
 
+    def _align_converged(self, x: Responses) -> Responses:
+        if not self.converged:
+            raise PsychometricsError(
+                f"fit statistics need a fit that converged: {self.calibration.convergence.reason}. Fit again first"
+            )
+        return self._align(x)
+
     def _align(self, x: Responses) -> Responses:
         """The responses with all items of the fit, in the fit's order."""
         require_responses(x, "score")
@@ -481,7 +855,7 @@ class Fit(Result):
                 f"{x.score[beyond[0]]}; score it alike, or fit it again with this max_score"
             )
         categories = sizes if (sizes > 2).any() else None
-        return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories)
+        return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories, choices=None)
 
     def _score(self, x: Responses, method: Method, population: Population) -> Scores:
         items = self.curves
@@ -489,7 +863,7 @@ class Fit(Result):
             return eap_by(x, Curves.from_items(items, population=population))
         try:
             a, d, c, others = items.a, items.d, items.c, items.others
-            return score(x, a, d, c, others=others, method=method, mean=population.mean, sd=population.sd)
+            return estimate_abilities(x, a, d, c, others=others, method=method, mean=population.mean, sd=population.sd)
         except PsychometricsError:
             raise
         except ValueError as error:
@@ -514,57 +888,76 @@ class Fit(Result):
     def _html_columns(self) -> Mapping[str, Any]:
         return self.items._html_columns()
 
-    def _notes(self) -> list[str]:
+    def _doubts(self) -> list[str]:
+        """Return why the fit, or items of it, should not be trusted."""
         fit = self.calibration
         notes = [] if self.converged else [f"Not converged: {fit.convergence.reason}."]
-        notes += flag_notes(fit.item_ids, fit.flags)
+        return [*notes, *flag_notes(fit.item_ids, fit.flags)]
+
+    def _notes(self) -> list[str]:
+        fit = self.calibration
         several = len(fit.populations) > 1
         of_theta = [
             f"{f'θ of {p.name}' if several else 'θ'} has mean {format_value(p.mean, 2)} and SD {format_value(p.sd, 2)}."
             for p in fit.populations
             if several or (p.mean, p.sd) != (0.0, 1.0)
         ]
-        return notes + of_theta
+        return self._doubts() + of_theta
 
 
 def fit(
-    x: Responses,
-    model: str | Mapping[str, str] = "2pl",
+    x: Responses | Table,
+    model: Model | Mapping[str, Model] = "2pl",
     *,
+    person: str | int | None = None,
+    key: Key | None = None,
+    max_score: int | Mapping[Any, int] | None = None,
     groups: Sequence[Any] | None = None,
     reference: str | None = None,
-    anchors: Fit | ItemParameters | None = None,
+    anchors: ItemSource | None = None,
     priors: Priors | None = None,
     latent: LatentRule = "normal",
+    weights: npt.ArrayLike | None = None,
+    sampling_weights: npt.ArrayLike | None = None,
     progress: bool | Progress = False,
-    **options: Any,
+    **options: Unpack[FitOptions],
 ) -> Fit:
     """Fit item response models by marginal maximum likelihood.
 
     Parameters
     ----------
     x
-        Responses of N persons. Any pattern of missing responses is allowed.
+        Responses of N persons, or a table with a row for each person, which `Responses.from_wide` reads. Any pattern of
+        missing responses is allowed.
     model
         The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm".
+    person, key, max_score
+        How to read a table, as in `Responses.from_wide`: the column with the persons' labels, item → right option, and
+        the highest score.
     groups
         N labels, one per person. Items are equal across groups; each group has its own mean and SD of θ.
     reference
         The group whose θ has mean 0 and SD 1. None: the largest group, counted by persons with a response; of equally
         large groups the first in sorted order.
     anchors
-        Items that keep their parameters, as a fit or as `ItemParameters`. All other items come out on their scale.
+        Items that keep their parameters: a `Fit`, a `ScaleLink` (the new fit on the old scale) or `ItemParameters`. All
+        other items come out on their scale.
     priors
         Priors on a, b and c. None: no prior, except on c of a 3PL. `Priors()`: no prior at all.
     latent
         The distribution of θ: "normal", "histogram" (free weights), or "auto", which tests and chooses.
+    weights
+        Shape (N,), ≥ 0, the number of persons with the same answers that each person represents. The estimates and
+        errors are those of a fit in which the rows of each person are repeated this many times.
+    sampling_weights
+        Shape (N,), > 0 in any unit, the number of members of the population that each person of a sample with unequal
+        probabilities represents. The errors are then robust (sandwich), and AIC and BIC cannot be used to compare fits.
     progress
         True: a progress bar (needs tqdm). A function: called after each iteration with the iteration's number and the
         largest change of a parameter.
     options
-        Further options of `estimation.fit_em`: `weights` (N,), the number of persons that each row represents;
-        `sampling_weights` (N,), for samples with unequal probabilities, with robust errors; `testlets`,
-        `max_iterations`, `threads` and others.
+        The options in `estimation.FitOptions`, such as `testlets`, `max_iterations` and `threads`. `estimation.fit_em`
+        explains each of them.
 
     Returns
     -------
@@ -605,19 +998,30 @@ def fit(
     >>> f = irt.fit(x, {"q1": "1pl", "q2": "1pl", "q3": "1pl"}, progress=lambda n, change: seen.append(n))
     >>> f.converged, seen[:3]
     (True, [1, 2, 3])
+    >>> choices = {"who": [*range(60)], "q1": [*"AAABBB"] * 10, "q2": [*"CCDDDC"] * 10}
+    >>> irt.fit(choices, "rasch", person="who", key={"q1": "A", "q2": "C"}).item_ids
+    ('q1', 'q2')
     """
-    require_responses(x, "fit")
+    if not isinstance(x, Responses):
+        x = Responses.from_wide(x, person=person, key=key, max_score=max_score)
+    elif not (person is None and key is None and max_score is None):
+        raise PsychometricsError(
+            "person, key and max_score must be given to Responses.from_wide or from_long if fit gets Responses"
+        )
     labels, models = _labels(groups, x.n_persons), _models(x, model)
-    if unknown := options.keys() - (FitOptions.__annotations__.keys() - {"model", "latent", "data_hash"}):
+    if unknown := options.keys() - FitOptions.__annotations__.keys():
         raise TypeError(f"fit() has no option {', '.join(sorted(unknown))}")
-    request: dict[str, Any] = {**options, "groups": labels, "reference": reference, "data_hash": digest(x)}
-    request |= {"priors": priors, "anchors": None if anchors is None else anchors_from(anchors)}
+    counts, sampling = (None if w is None else np.asarray(w, dtype=float) for w in (weights, sampling_weights))
+    request: dict[str, Any] = {**options, "groups": labels, "reference": reference, "priors": priors}
+    request |= {"weights": counts, "sampling_weights": sampling, "data_hash": digest(x, counts, sampling)}
+    request |= {"anchors": None if anchors is None else anchors_from(anchors)}
     with _report_progress(progress):
         if latent == "auto":
-            if groups is not None or anchors is not None or isinstance(model, Mapping):
+            single = groups is None and anchors is None and counts is None and sampling is None
+            if not single or isinstance(model, Mapping):
                 raise PsychometricsError(
-                    "latent='auto' is for one model of all items without groups and anchors; choose 'normal' or "
-                    "'histogram'"
+                    "latent='auto' is for one model of all items without groups, anchors and weights; choose 'normal' "
+                    "or 'histogram'"
                 )
 
             def one(r: Responses, m: Any, of: Any, /, **more: Any) -> Calibration:
@@ -627,13 +1031,26 @@ def fit(
         else:
             calibration = fit_em(x, model=models, latent=latent, **request)
             shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as requested")
-    persons = fitted_posteriors(x, calibration, groups=labels)
-    found = Fit(calibration, reliability_of(persons), persons.log_likelihood, shape, x.frame_kind)
+    weight = counts if sampling is None else sampling
+    persons = cache(lambda: fitted_posteriors(x, calibration, groups=labels))
+    found = Fit(
+        calibration,
+        shape,
+        reliability=lambda: reliability_of(persons(), weight),
+        person_log_likelihood=lambda: persons().log_likelihood,
+        weights=counts,
+        sampling_weights=sampling,
+        frame_kind=x.frame_kind,
+    )
     _warn(found)
     return found
 
 
-def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = None) -> AnchorSet:
+def _theta(scores: PersonScores | npt.ArrayLike) -> npt.ArrayLike:
+    return scores.theta if isinstance(scores, PersonScores) else scores
+
+
+def anchors_from(source: ItemSource, item_ids: Sequence[str] | None = None) -> AnchorSet:
     """The items of a fit, or given parameters, as anchors. Items without parameters or with a ≤ 0 are left out.
 
     If the errors of an item's a and b are unknown, the errors of a calibration with 500 persons are assumed.
@@ -642,7 +1059,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
     """
     if isinstance(source, AnchorSet):
         return source
-    items = items_of(source)
+    items = require_items(source, "anchors")
     if item_ids is not None and (lost := [item for item in item_ids if item not in set(items.item_ids)]):
         raise PsychometricsError(f"{some_of(lost)} cannot be an anchor: no parameters have this name")
     chosen = items.item_ids if item_ids is None else tuple(item_ids)
@@ -665,18 +1082,6 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
     own = {name: value for name, value in vars(known).items() if name in ItemParameters.__dataclass_fields__}
     k = len(known.item_ids)
     return AnchorSet(**own, scale_id="old", version="", topics=(None,) * k, errors_assumed=assumed)
-
-
-def items_of(source: Fit | ItemParameters) -> ItemParameters:
-    """The item parameters of a fit, or `source` itself. Raises PsychometricsError for another type."""
-    if isinstance(source, Fit):
-        return source.calibration.items
-    if isinstance(source, ItemParameters):
-        return source
-    raise PsychometricsError(
-        f"items must be a Fit or ItemParameters, got {type(source).__name__}; ItemParameters.from_frame reads a data "
-        "frame"
-    )
 
 
 def require_responses(x: Any, caller: str) -> None:
@@ -713,12 +1118,18 @@ def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -
     return [(population, of_person == population.name) for population in fit.latent]
 
 
-def digest(x: Responses) -> str:
-    """Hash of the responses, in hexadecimal. It depends on the order of persons and items."""
+def digest(x: Responses, *weights: Floats | None) -> str:
+    """Return a hash of the responses and weights, in hexadecimal. It depends on the order of persons and items."""
     found = blake2b(digest_size=16)
-    for part in (x.person, x.item, x.score, x.n_categories.astype(np.int64)):
-        found.update(np.ascontiguousarray(part).tobytes())
+    n_answers = np.bincount(x.person, minlength=x.n_persons)  # says as much as the sorted persons, in fewer bytes
+    items = x.item.astype(np.min_scalar_type(x.n_items))
+    for part in (n_answers, items, x.score, x.n_categories.astype(np.int64)):
+        found.update(np.ascontiguousarray(part).data)
     found.update("\n".join([str(x.n_persons), *x.item_ids]).encode())
+    for name, of_persons in zip(("weights", "sampling weights"), weights, strict=False):
+        if of_persons is not None:
+            found.update(name.encode())
+            found.update(np.ascontiguousarray(of_persons).data)
     return found.hexdigest()
 
 
@@ -735,7 +1146,7 @@ def _labels(groups: Sequence[Any] | None, n_persons: int) -> list[str] | None:
     return [str(label.as_py()) if hasattr(label, "as_py") else str(label) for label in labels]
 
 
-def _models(x: Responses, model: str | Mapping[str, str]) -> Any:
+def _models(x: Responses, model: Model | Mapping[str, Model]) -> Any:
     if isinstance(model, str):
         return model.lower()
     if missing := [item for item in x.item_ids if item not in model]:

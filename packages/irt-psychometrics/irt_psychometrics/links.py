@@ -8,18 +8,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.confidence import normal_interval
 from irt_psychometrics.core.covariances import times
 from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
+from irt_psychometrics.core.frames import make
+from irt_psychometrics.core.item_sources import ItemSource, find_calibration, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, ab_by_ad
-from irt_psychometrics.core.options import DEFAULT_MODEL, Method
+from irt_psychometrics.core.options import DEFAULT_MODEL, Method, Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.core.wording import some_of
@@ -28,10 +31,13 @@ from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_psychometrics.dif.wald import severity_of
 from irt_psychometrics.drift.errors import Comparison, Published, repeat_linking
 from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_responses
+from irt_psychometrics.fitting import Fit, anchors_from, require_responses
 from irt_psychometrics.linking.linking import link_to_anchors, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.scoring.form_scores import covariance_of_forms, row_width
+
+if TYPE_CHECKING:
+    from irt_psychometrics.plots.chart import Chart, Picture
 
 MIN_ANCHORS = 3
 _LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=MIN_ANCHORS)
@@ -104,6 +110,15 @@ class ScaleLink(Result):
         Shape (K,), whether the item was used as an anchor.
     errors
         How errors of the constants depend on errors of the items of both sides, for `joint_cov`.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+    >>> f = irt.fit(irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2))
+    >>> round(irt.link(f, f).slope, 3), irt.link(f, f).plot().columns
+    (1.0, 2)
     """
 
     linking: Linking
@@ -127,7 +142,70 @@ class ScaleLink(Result):
         """Intercept of θ_old = slope·θ_new + intercept."""
         return self.linking.intercept
 
-    def joint_cov(self, new: ItemParameters, old: ItemParameters) -> Floats:
+    def conf_int(self, level: float = 0.95) -> Any:
+        """Compute confidence intervals of the link's constants, constant ± z·SE.
+
+        Parameters
+        ----------
+        level
+            Confidence level, above 0 and below 1.
+
+        Returns
+        -------
+        data frame
+            Rows for slope and intercept, with the columns constant, estimate, se, low and high, not rounded.
+
+        Raises
+        ------
+        PsychometricsError
+            If the level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+        >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+        >>> x = irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2)
+        >>> f = irt.fit(x)
+        >>> irt.link(f, f).conf_int(level=0.9)["constant"].tolist()
+        ['slope', 'intercept']
+        """
+        estimate = np.array([self.slope, self.intercept])
+        se = np.array([self.linking.slope_se, self.linking.intercept_se])
+        low, high = normal_interval(estimate, se, level)
+        columns = {"estimate": estimate, "se": se, "low": low, "high": high}
+        return make({"constant": ["slope", "intercept"], **columns}, self.frame_kind)
+
+    def plot(self) -> Picture:
+        """Draw b and a of the common items in both fits, with the line of the link.
+
+        `plots.linking(new, old, link)` adds 95 % intervals.
+
+        Returns
+        -------
+        Picture
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            If no common item has parameters in both fits.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+        >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+        >>> x = irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2)
+        >>> f = irt.fit(x)
+        >>> irt.link(f, f).plot().charts[0]
+        <Chart: difficulty b of 9 anchors, new against old, 0 left out>
+        """
+        from irt_psychometrics.plots.figures import link_picture
+
+        return link_picture(self)
+
+    def joint_cov(self, new: ItemSource, old: ItemSource) -> Floats:
         """Return the covariance of the items of two forms and the constants, for `equate_by_items`.
 
         Errors of origin and unit that the items of a fit share cancel against errors of the constants, so that the
@@ -136,8 +214,8 @@ class ScaleLink(Result):
         Parameters
         ----------
         new, old
-            The forms' items, each selected from its own side of the link (for a fit `fit.calibration.items`, on the
-            fit's own scale).
+            The forms' items: the two fits that were linked, or `ItemParameters` selected from the two sides of the
+            link, each on its own scale.
 
         Returns
         -------
@@ -159,12 +237,12 @@ class ScaleLink(Result):
         >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": rng.normal(size=9)})
         >>> x, y = (irt.fit(irt.simulate_responses(bank, rng.normal(m, 1, 1000), random_state=1)) for m in (0, 0.5))
         >>> found = irt.link(y, x)
-        >>> new, old = y.calibration.items.select(names[2:]), x.calibration.items.select(names[:7])
-        >>> constants = {"slope": found.slope, "intercept": found.intercept}
-        >>> equated = equate_by_items(new, old, **constants, joint_cov=found.joint_cov(new, old))
-        >>> bool((equated.se[1:-1] < 0.2).all())
+        >>> found.joint_cov(y, x).shape
+        (56, 56)
+        >>> bool((equate_by_items(y, x, link=found).se[1:-1] < 0.2).all())
         True
         """
+        new, old = (require_items(side, "ScaleLink.joint_cov") for side in (new, old))
         width = row_width((new, old))
         with_constants = []
         for form, known in ((new, self.errors.with_new), (old, self.errors.with_old)):
@@ -237,6 +315,38 @@ class ItemDrift(Result):
     def flagged(self) -> tuple[str, ...]:
         """Items whose change is significant and large enough to matter."""
         return tuple(item for item, level in zip(self.item_ids, self.severity, strict=True) if level != "none")
+
+    def plot(self, parameter: Literal["a", "b"] = "b") -> Chart:
+        """Draw the items' changes with 95 % intervals. Flagged items are orange.
+
+        Parameters
+        ----------
+        parameter
+            "b" (difficulty) or "a" (discrimination).
+
+        Returns
+        -------
+        Chart
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            For another parameter, or if no item has a value.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+        >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+        >>> x = irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2)
+        >>> f = irt.fit(x)
+        >>> irt.find_drift(f, f).plot("a")
+        <Chart: Δa, new minus published of 9 items with 95 % intervals>
+        """
+        from irt_psychometrics.plots.figures import drift
+
+        return drift(self, parameter)
 
     def _title(self) -> str:
         return f"drift of {len(self.item_ids)} items"
@@ -313,6 +423,37 @@ class ItemDif(Result):
         found = (item for item, level in zip(self.item_ids, self.severity, strict=True) if level in ("medium", "high"))
         return tuple(dict.fromkeys(found))
 
+    def plot(self, group: str | None = None) -> Chart:
+        """Draw how much harder each item is for a focal group than for the reference group, with 95 % intervals.
+
+        Parameters
+        ----------
+        group
+            The focal group. None: the first.
+
+        Returns
+        -------
+        Chart
+            A notebook shows the figure; `save("figure.png")` writes it.
+
+        Raises
+        ------
+        PsychometricsError
+            If there is no such focal group, or no item has a value.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+        >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b})
+        >>> x = irt.simulate_responses(bank, [0.003 * k for k in range(-600, 601)], random_state=2)
+        >>> irt.find_dif(x, ["new", "old", "old"] * 400 + ["new"]).plot("new")
+        <Chart: Δb, new minus old of 9 items with 95 % intervals>
+        """
+        from irt_psychometrics.plots.figures import dif_effects
+
+        return dif_effects(self, group)
+
     def _title(self) -> str:
         return f"DIF of {len(set(self.item_ids))} items against {self.reference}"
 
@@ -337,7 +478,7 @@ class ItemDif(Result):
 
 def link(
     new: Fit,
-    old: Fit | ItemParameters,
+    old: ItemSource,
     *,
     anchors: Sequence[str] | None = None,
     method: Method = "stocking-lord",
@@ -350,7 +491,7 @@ def link(
     new
         The fit to be placed on the old scale.
     old
-        The fit, or the item parameters, that define the old scale.
+        The fit, the link (its new fit on its old scale), or the item parameters that define the old scale.
     anchors
         Items that may serve as anchors. None: all common items. Anchors that moved relative to the others are dropped.
     method
@@ -371,7 +512,7 @@ def link(
     Raises
     ------
     PsychometricsError
-        If `new` is not a `Fit`, `old` is neither a `Fit` nor `ItemParameters`, or an anchor is repeated or has no old
+        If `new` is not a `Fit`, `old` contains no items, or an anchor is repeated or has no old
         parameters.
     LinkingError
         If fewer than 3 items can serve as anchors, or no line relates their parameters.
@@ -393,12 +534,10 @@ def link(
     return found
 
 
-def _link_fits(
-    new: Fit, old: Fit | ItemParameters, anchors: Sequence[str] | None, method: Method, symmetric: bool
-) -> ScaleLink:
+def _link_fits(new: Fit, old: ItemSource, anchors: Sequence[str] | None, method: Method, symmetric: bool) -> ScaleLink:
     if not isinstance(new, Fit):
         raise PsychometricsError(f"the new side of a link must be a Fit, got {type(new).__name__}")
-    bank, known = items_of(old), set(new.item_ids)
+    bank, known = require_items(old, "link"), set(new.item_ids)
     common = [item for item in (bank.item_ids if anchors is None else anchors) if item in known]
     if not common:
         raise LinkingError(
@@ -429,7 +568,7 @@ def _link_fits(
     return ScaleLink(found, moved, tuple(both), then.a, then.b, now.a, now.b, used, errors, new.frame_kind)
 
 
-def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | None = None) -> ItemDrift:
+def find_drift(new: Fit, old: ItemSource, *, anchors: Sequence[str] | None = None) -> ItemDrift:
     """Find items whose parameters changed between two fits.
 
     Parameters
@@ -437,7 +576,7 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
     new
         The later fit, on any scale.
     old
-        The earlier fit, or the parameters in use, with errors.
+        The earlier fit or link, or the parameters in use, with errors.
     anchors
         Items that put both fits on one scale. None: all common items. Anchors that moved are dropped.
 
@@ -475,7 +614,7 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
     linked = _link_fits(new, old, anchors, "stocking-lord", symmetric=False)
     for note in linked.linking.warnings:
         warnings.warn(note, LinkWarning, stacklevel=2)
-    bank = items_of(old)
+    bank = require_items(old, "find_drift")
     frozen = anchors_from(old, [item for item in linked.item_ids if anchors is None or item in set(anchors)])
     published = Published.from_anchors(frozen)
     rest = [item for item in linked.item_ids if item not in set(frozen.item_ids)]
@@ -484,7 +623,7 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
         others = bank.select(rest)
         own = ItemParameters(others.item_ids, others.a, others.b, others.c, others.cov_of_each, others=others.others)
         published = Published.from_values(own, frozen).then(published)
-    population = old.calibration if isinstance(old, Fit) else None
+    population = find_calibration(old)
     mean, sd = (0.0, 1.0) if population is None else (population.latent_mean, population.latent_sd)
     comparison = Comparison.from_linked_fit(new.calibration, linked.linking, frozen, published)
     found = Drift.from_comparison(comparison, mean=mean, sd=sd)
@@ -494,7 +633,11 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
 
 
 def find_dif(
-    x: Responses, groups: Sequence[Any], *, model: str | Mapping[str, str] | None = None, reference: str | None = None
+    x: Responses,
+    groups: Sequence[Any],
+    *,
+    model: Model | Mapping[str, Model] | None = None,
+    reference: str | None = None,
 ) -> ItemDif:
     """Find items that function differently for groups of persons of equal ability.
 
@@ -557,7 +700,8 @@ def _forms(x: Responses) -> list[str | None]:
     """For each response, the set of items that its person saw. None if too few persons saw the same set."""
     sets = seen_sets(x)
     large = np.bincount(sets.of_person[sets.of_person >= 0]) >= 2 * TESTABLE
-    return [str(k) if large[k] else None for k in sets.of_person[x.person].tolist()]
+    names = np.array([str(k) if is_large else None for k, is_large in enumerate(large.tolist())], dtype=object)
+    return names[sets.of_person[x.person]].tolist()
 
 
 def _dif_rows(x: Responses, found: Dif) -> ItemDif:

@@ -19,7 +19,7 @@ from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, MODELS, Mod
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import fit_em
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -76,6 +76,16 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
     ----------
     Bock, R. D. & Aitkin, M. (1981). Marginal maximum likelihood estimation of item parameters: application of an EM
     algorithm. Psychometrika, 46, 443-459.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.sklearn import ItemResponseModel
+    >>> rng = np.random.default_rng(1)
+    >>> X = (rng.normal(size=(300, 1)) > np.array([-1.0, -0.3, 0.3, 1.0]) + rng.normal(size=(300, 4))).astype(float)
+    >>> model = ItemResponseModel("rasch").fit(X)
+    >>> bool((np.diff(model.difficulty_) > 0).all()), model.transform(X).shape
+    (True, (300, 1))
     """
 
     def __init__(
@@ -117,6 +127,13 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
             If a score is not a whole number from 0 to its item's maximum; the message names the item.
         PsychometricsError
             If the scores determine no parameters. This error is also a ValueError.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(1)
+        >>> X = (rng.normal(size=(300, 1)) > rng.normal(size=(300, 4))).astype(float)
+        >>> ItemResponseModel("rasch").fit(X).n_features_in_
+        4
         """
         for name, value, known in (("model", self.model, MODELS), ("method", self.method, METHODS)):
             if value not in known:
@@ -153,11 +170,18 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         ------
         ValueError
             If a score is not a whole number from 0 to its item's maximum; the message names the item.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(1)
+        >>> X = (rng.normal(size=(300, 1)) > rng.normal(size=(300, 4))).astype(float)
+        >>> ItemResponseModel("rasch", with_se=True).fit_transform(X).shape
+        (300, 2)
         """
         check_is_fitted(self)
         fitted = self.calibration_
         items, population = fitted.curves, fitted.latent[0]
-        found = score(
+        found = estimate_abilities(
             self._responses(self._matrix(X, reset=False)),
             items.a,
             items.d,
@@ -170,7 +194,30 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         return np.column_stack([found.theta, found.se] if self.with_se else [found.theta])
 
     def score_samples(self, X: npt.ArrayLike) -> Floats:
-        """Marginal log-likelihood of each person's scores, shape (n_persons,); 0 for a person without any."""
+        """Compute the marginal log-likelihood of each person's scores.
+
+        Parameters
+        ----------
+        X
+            Scores, shape (n_persons, n_items).
+
+        Returns
+        -------
+        ndarray
+            Shape (n_persons,); 0 for a person without any score.
+
+        Raises
+        ------
+        ValueError
+            If a score is not a whole number from 0 to its item's maximum; the message names the item.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(1)
+        >>> X = (rng.normal(size=(300, 1)) > rng.normal(size=(300, 4))).astype(float)
+        >>> bool((ItemResponseModel("rasch").fit(X).score_samples(X) < 0).all())
+        True
+        """
         check_is_fitted(self)
         fitted = self.calibration_
         responses = self._responses(self._matrix(X, reset=False))
@@ -187,11 +234,55 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         return logsumexp(loglik + grid.log_weights(), axis=1)
 
     def score(self, X: npt.ArrayLike, y: object = None) -> float:  # noqa: ARG002
-        """Mean of `score_samples`. Higher is better, so searches can choose a model by it. `y` is ignored."""
+        """Compute the mean of `score_samples`. Higher is better, so searches can choose a model by it.
+
+        Parameters
+        ----------
+        X
+            Scores, shape (n_persons, n_items).
+        y
+            Ignored.
+
+        Returns
+        -------
+        float
+            The mean marginal log-likelihood of a person.
+
+        Raises
+        ------
+        ValueError
+            If a score is not a whole number from 0 to its item's maximum; the message names the item.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(1)
+        >>> X = (rng.normal(size=(300, 1)) > rng.normal(size=(300, 4))).astype(float)
+        >>> model = ItemResponseModel("rasch").fit(X)
+        >>> model.score(X) == float(np.mean(model.score_samples(X)))
+        True
+        """
         return float(np.mean(self.score_samples(X)))
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:  # noqa: ARG002
-        """Names of the columns of `transform`."""
+        """Return the names of the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features
+            Ignored.
+
+        Returns
+        -------
+        ndarray
+            "theta", and "se" if `with_se` is set.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(1)
+        >>> X = (rng.normal(size=(300, 1)) > rng.normal(size=(300, 4))).astype(float)
+        >>> ItemResponseModel("rasch").fit(X).get_feature_names_out().tolist()
+        ['theta']
+        """
         check_is_fitted(self)
         return np.array(["theta", "se"] if self.with_se else ["theta"], dtype=object)
 

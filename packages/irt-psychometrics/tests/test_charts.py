@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.plots import Chart, Picture, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -137,3 +141,61 @@ def test_every_part_of_a_chart_has_properties_that_plotly_accepts() -> None:
     made = go.Figure(drawn.to_plotly())  # raises if Plotly rejects a property
     assert [trace.name for trace in made.data if trace.showlegend] == ["line", "points"]
     assert made.layout.showlegend
+
+
+def test_matplotlib_draws_all_parts_in_the_units_of_the_axes() -> None:
+    figure = pytest.importorskip("matplotlib.figure")
+    own = chart(y=(0, 2), x_names={2: "two", 8: "eight"}, heading="$1 and $2", notes=["a note"])
+    own.line([0, 5, 10], [0, 1, 2], "orange", "_line", low=[0, 0.5, 1], high=[1, 1.5, 2], dash="dash")
+    own.points([1, 5, 9, 3], [0.5, math.nan, 2.5, -1], "green", "dots", low=[0.4, 0, 2, -2], high=[0.6, 1, 3, 0])
+    own.boxes([2], [0.0], [4], [1.0], name="bars", texts=["inside"]).names([8], [1.0], ["near"])
+    ax = figure.Figure().add_subplot()
+    assert own.to_matplotlib(ax) is ax
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 10), (0, 2))
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["eight", "two"]
+    line, above, below, inside = ax.get_lines()
+    assert (line.get_xdata().tolist(), line.get_color()) == ([0, 5, 10], svg.COLOURS["orange"])
+    marked = [side.get_xydata().tolist() for side in (above, below, inside)]
+    assert marked == [[[9, 2]], [[3, 0]], [[1, 0.5]]], (
+        "values beyond an end are arrows there, unknown ones are left out"
+    )
+    (bar,) = ax.patches
+    assert bar.get_bbox().extents.tolist() == [2, 0, 4, 1]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["_line", "dots", "bars"]
+    assert {text.get_text() for text in ax.texts} == {"a note", "inside", "near"}
+    assert ax.get_title(loc="left") == r"\$1 and \$2", "no formula"
+
+
+def test_matplotlib_shows_days_as_dates() -> None:
+    dates, figure = (pytest.importorskip(f"matplotlib.{name}") for name in ("dates", "figure"))
+    days = date(2026, 1, 1), date(2026, 2, 1)
+    ax = chart(x=days, dated=True).line(days, [0, 1], steps=True).to_matplotlib(figure.Figure().add_subplot())
+    assert [dates.num2date(end).date() for end in ax.get_xlim()] == [*days]
+    assert ax.get_lines()[0].get_drawstyle() == "steps-post"
+
+
+@pytest.mark.parametrize(("kind", "first"), [("png", b"\x89PNG"), ("PDF", b"%PDF")])
+def test_charts_and_pictures_are_written_as_png_and_pdf(tmp_path: Path, kind: str, first: bytes) -> None:
+    pytest.importorskip("matplotlib")
+    own = chart().points([1, 5], [0.5, 3], name="a point").line([0, 9], [0, 1], name="a line")
+    path = tmp_path / f"figure.{kind}"
+    for figure in (own, Picture("A title", [own, own, own], 2), Picture("only a title")):
+        figure.save(path)
+        assert path.read_bytes().startswith(first)
+
+
+def test_axes_of_a_new_figure_have_the_size_of_the_chart() -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    figure = chart(width=640, height=320).to_matplotlib().figure
+    both = Picture("A title", [chart(), chart()], 2).to_matplotlib()
+    assert figure.get_size_inches().tolist() == pytest.approx([640 / 76.8, 320 / 76.8])  # 1.25 pixels of 1/96 inch
+    assert len(both.axes) == 2
+    pyplot.close("all")
+
+
+def test_png_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for draw in (lambda: chart().save(tmp_path / "figure.png"), chart().to_matplotlib, Picture("").to_matplotlib):
+        with pytest.raises(PsychometricsError, match=r"pip install irt-psychometrics\[plots\]"):
+            draw()
+    chart().save(tmp_path / "figure.svg")

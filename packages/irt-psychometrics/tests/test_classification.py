@@ -23,7 +23,10 @@ def form_of_thirty(c: float) -> ItemParameters:
 
 @pytest.mark.parametrize(("model", "c"), [("2pl", 0.0), ("3pl", 0.2)])
 def test_lee_is_that_of_cac_irt(model, c):
-    found, expected = Classification.from_items(form_of_thirty(c), [15, 22]), np.array(REFERENCE[model]["lee"])
+    found, expected = (
+        Classification.from_items(form_of_thirty(c), [15, 22], mean=0, sd=1),
+        np.array(REFERENCE[model]["lee"]),
+    )
     np.testing.assert_allclose(found.consistency, expected[:, 1], atol=1e-8)
     np.testing.assert_allclose(found.accuracy, expected[:, 0], atol=5e-4)  # cacIRT's nodes are .006 apart at the cut
     np.testing.assert_allclose(found.accuracy + found.false_pass + found.false_fail, 1)
@@ -69,7 +72,10 @@ def test_subscores_of_unrelated_topics_add_value():
     [
         (lambda: Classification.from_abilities([0.0], [0.0], [0.0]), "se above 0"),
         (lambda: Classification.from_abilities([0.0], [1.0], [1.0, 0.0]), "must be numbers that ascend"),
-        (lambda: Classification.from_items(form_of_thirty(0.2), [5]), "between the expected scores 6 and 30"),
+        (
+            lambda: Classification.from_items(form_of_thirty(0.2), [5], mean=0, sd=1),
+            "between the expected scores 6 and 30",
+        ),
         (lambda: Classification.from_reliability([1, 2], 1.0, [1], max_score=3), "reliability 1 must be"),
         (lambda: Classification.from_reliability([1, 2], 0.8, [3], max_score=3), "above 0 and below 3"),
         (lambda: subscores([[1, 0, 1]] * 5, ["a", "a", "b"]), "topic a has 2 items and variance 0"),

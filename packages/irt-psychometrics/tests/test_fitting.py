@@ -1,17 +1,24 @@
 """`fit`: comparison with R mirt, warnings, refused requests, progress and interruption."""
 
+import copy
 import json
 import os
+import pickle
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import irt_psychometrics as irt
+from irt_psychometrics.scoring.abilities import Posteriors
+from irt_psychometrics.scoring.reliability import fitted_posteriors
 
 SHARED = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared"))
 REFERENCE = SHARED / "reference"
@@ -49,6 +56,38 @@ def test_log_likelihoods_of_persons_sum_to_the_log_likelihood_of_the_fit(model: 
         f = irt.fit(X, model, **options)
         assert f.person_log_likelihood.shape == (X.n_persons,)
         assert f.person_log_likelihood.sum() == pytest.approx(f.log_likelihood, abs=1e-4)
+
+
+def test_reliability_and_log_likelihoods_of_persons_are_computed_once_when_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def count(*arguments: Any, **options: Any) -> Posteriors:
+        calls.append(arguments)
+        return fitted_posteriors(*arguments, **options)
+
+    monkeypatch.setattr("irt_psychometrics.fitting.fitted_posteriors", count)
+    f = irt.fit(X, "rasch")
+    assert (f.converged, f.items.n.tolist(), calls) == (True, [800] * 8, [])
+    posteriors = fitted_posteriors(X, f.calibration)
+    assert f.reliability == pytest.approx(
+        posteriors.theta.var(ddof=1) / (posteriors.theta.var(ddof=1) + (posteriors.se**2).mean())
+    )
+    np.testing.assert_array_equal(f.person_log_likelihood, posteriors.log_likelihood)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "copy_of",
+    [lambda f: pickle.loads(pickle.dumps(f)), lambda f: irt.Fit.from_json(f.to_json()), copy.deepcopy, replace],
+)
+def test_copies_of_a_fit_have_the_values_that_were_not_read_before(copy_of: Callable[[irt.Fit], irt.Fit]) -> None:
+    copied = copy_of(irt.fit(X, "rasch"))
+    f = irt.fit(X, "rasch")
+    assert copied == f
+    assert copied.reliability == f.reliability
+    np.testing.assert_array_equal(copied.person_log_likelihood, f.person_log_likelihood)
 
 
 def test_models_can_differ_between_items() -> None:
@@ -122,6 +161,110 @@ def test_wrong_keys_and_constant_items_give_item_warnings() -> None:
     assert "correct the key" in f._repr_html_()
 
 
+def of_named_items(names: list[str], model: str = "2pl", **options: Any) -> irt.Fit:
+    """Fit the responses to items with other names."""
+    return irt.fit(replace(X, item_ids=tuple(names)), model, **options)
+
+
+def test_summary_lists_fit_population_items_and_flags() -> None:
+    half = np.where(np.arange(X.n_persons) % 2 == 0, "even", "odd")
+    f = irt.fit(X, "rasch", groups=half)
+    text = str(f.summary(decimals=2))
+    for expected in (
+        "rasch, 800 persons, 8 items",
+        "distribution of θ: normal",
+        f"irt-psychometrics {irt.__version__}",
+    ):
+        assert expected in text
+    numbers = {name: rest for name, *rest in map(str.split, filter(None, text.splitlines()))}
+    assert numbers["AIC"] == [f"{f.aic:,.2f}"]
+    assert numbers["converged"] == ["yes,", "after", str(f.calibration.convergence.iterations), "iterations"]
+    odd = f.calibration.populations[1]
+    assert numbers["odd"] == [
+        "400",
+        *(f"{x:.2f}".replace("-", "−") for x in (odd.mean, odd.mean_se, odd.sd, odd.sd_se)),
+    ]
+    assert numbers["q7"][4:] == [f"{f.items.b[7]:.2f}", f"{f.items.b_se[7]:.2f}"]
+    assert f"{f.items.b[7]:.4f}" in f.summary(4)._repr_html_()
+
+
+def test_summary_shows_why_a_fit_is_doubtful() -> None:
+    with pytest.warns(irt.NotConvergedWarning):
+        stopped = irt.fit(X, max_iterations=3)
+    assert "- Not converged: " in str(stopped.summary())
+    matrix = np.column_stack([X.score.reshape(X.n_persons, X.n_items), np.ones(X.n_persons)])
+    with pytest.warns(irt.ItemWarning):
+        f = irt.fit(irt.Responses.from_wide(matrix))
+    for form in (str(f.summary()), f.summary()._repr_html_(), f.summary().to_latex().replace(r"\_", "_")):
+        assert "all_correct" in form
+        assert "leave it out or collect more answers" in form
+
+
+def test_latex_escapes_names_of_items() -> None:
+    """After the end of a row LaTeX reads [ as an option and * as part of the command, so braces protect them."""
+    names = ["50 %", "a&b_c", "[x]", "*y", "{z}~", "#1^$", "\\par", "two\nlines"]
+    latex = of_named_items(names).summary().to_latex()
+    cells = [line.split(" & ")[0] for line in latex.splitlines() if line.endswith(r"\\")]
+    assert cells[-8:] == [
+        *(r"50 \%", r"a\&b\_c", "{[}x]", "{*}y", r"\{z\}\textasciitilde{}", r"\#1\textasciicircum{}\$"),
+        *(r"\textbackslash{}par", "two lines"),
+    ]
+    assert "−" not in latex
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 3
+
+
+def test_long_summary_hides_rows_in_text_but_not_in_latex() -> None:
+    summary = irt.Summary("many", {}, {"items": {"item": [f"q{k}" for k in range(100)]}}, [])
+    assert "… 40 more rows" in str(summary)
+    assert "q50" not in str(summary)
+    assert all(f"q{k} " in summary.to_latex() for k in range(100))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_intervals_are_estimates_and_normal_quantiles_of_their_errors(level: float) -> None:
+    z, f = stats.norm.ppf((1 + level) / 2), irt.fit(X, "2pl")
+    own = f.conf_int(level).set_index(["item", "parameter"])
+    b = own.xs("b", level="parameter")
+    assert b["low"].to_numpy() == pytest.approx(f.items.b - z * f.items.b_se)
+    assert b["high"].to_numpy() == pytest.approx(f.items.b + z * f.items.b_se)
+    assert own["estimate"].to_numpy()[::2] == pytest.approx(f.items.a)
+    scores = f.score(X)
+    of_theta = scores.conf_int(level)
+    assert (of_theta["high"] - of_theta["low"]).to_numpy() == pytest.approx(2 * z * scores.se)
+    assert of_theta["person"].tolist() == [*scores.person_ids]
+    linked = irt.link(f, f)
+    of_link = linked.conf_int(level).set_index("constant")
+    assert of_link.loc["slope", "high"] == pytest.approx(linked.slope + z * linked.linking.slope_se)
+    assert of_link.loc["intercept", "low"] == pytest.approx(linked.intercept - z * linked.linking.intercept_se)
+
+
+def test_interval_of_guessing_stays_between_0_and_1() -> None:
+    """It is symmetric for logit c, which has a normal prior and whose error the fit keeps."""
+    with pytest.warns(irt.ItemWarning, match="guessing"):
+        f = irt.fit(X, "3pl")
+    c = f.conf_int().set_index("parameter").loc["c"]
+    half = stats.norm.ppf(0.975) * np.sqrt(f.calibration.cov[:, 2, 2])
+    assert c["low"].to_numpy() == pytest.approx(special.expit(special.logit(f.items.c) - half))
+    assert c["high"].to_numpy() == pytest.approx(special.expit(special.logit(f.items.c) + half))
+
+
+def test_intervals_of_fixed_endless_and_unknown_parameters() -> None:
+    fixed = irt.fit(X, "rasch").conf_int().query("parameter == 'a'")
+    assert (fixed["low"] == 1).all()
+    assert (fixed["high"] == 1).all()
+    endless = irt.fit(X).score(X, "ml")
+    width = endless.conf_int().eval("high - low").to_numpy()
+    assert np.array_equal(np.isnan(width), np.isinf(endless.theta))
+    with pytest.raises(irt.PsychometricsError, match=r"level must be above 0 and below 1.*got 95"):
+        endless.conf_int(95)
+
+
+def test_version_is_the_installed_one_and_the_cited_one() -> None:
+    cited = (Path(__file__).parents[1] / "CITATION.cff").read_text()
+    assert irt.__version__ == metadata.version("irt-psychometrics")
+    assert f"\nversion: {irt.__version__}\n" in cited
+
+
 def test_fit_warns_of_missing_convergence_at_the_iteration_limit() -> None:
     with pytest.warns(irt.NotConvergedWarning, match=r"limit of 3 iterations.*max_iterations"):
         f = irt.fit(X, max_iterations=3)
@@ -139,7 +282,10 @@ def test_fit_warns_of_missing_convergence_at_the_iteration_limit() -> None:
         ({"groups": ["a", "b"]}, r"groups must be 800 labels, one per person; got 2"),
         ({"groups": [None] * 800}, r"person 0 \(counted from 0\) has no group"),
         ({"latent": "auto", "groups": ["a", "b"] * 400}, r"latent='auto' is for one model"),
-        ({"anchors": pd.DataFrame()}, r"items must be a Fit or ItemParameters, got DataFrame; .*from_frame"),
+        (
+            {"anchors": pd.DataFrame()},
+            r"anchors needs a Fit, a ScaleLink or ItemParameters, got DataFrame; .*from_frame",
+        ),
     ],
 )
 def test_invalid_requests_are_refused_with_a_reason(options: dict[str, Any], message: str) -> None:
@@ -148,10 +294,42 @@ def test_invalid_requests_are_refused_with_a_reason(options: dict[str, Any], mes
 
 
 def test_frames_and_unknown_options_are_refused_with_the_remedy() -> None:
-    with pytest.raises(irt.PsychometricsError, match=r"fit needs Responses, got DataFrame; Responses.from_wide"):
-        irt.fit(pd.DataFrame({"q": [1]}))  # type: ignore[arg-type]
+    with pytest.raises(irt.PsychometricsError, match=r"score needs Responses, got DataFrame; Responses.from_wide"):
+        irt.fit(X).score(pd.DataFrame({"q": [1]}))  # type: ignore[arg-type]
+    with pytest.raises(irt.PsychometricsError, match=r"responses are read from a data frame, .*; got Fit"):
+        irt.fit(irt.fit(X))  # type: ignore[arg-type]
+    with pytest.raises(irt.PsychometricsError, match=r"person, key and max_score must be given to Responses.from_wide"):
+        irt.fit(X, person="id")
     with pytest.raises(TypeError, match="no option iterations"):
         irt.fit(X, iterations=5)
+
+
+WIDE = pd.DataFrame(X.score.reshape(800, 8), columns=pd.Index(X.item_ids))
+
+
+def test_frames_and_matrices_are_fitted_like_their_responses() -> None:
+    known = irt.fit(X, "rasch")
+    choices = WIDE.replace({0: "A", 1: "B"}).assign(who=range(800, 0, -1))
+    for f in (
+        irt.fit(WIDE, "rasch"),
+        irt.fit(WIDE.to_numpy(), "rasch"),
+        irt.fit(choices, "rasch", person="who", key=dict.fromkeys(X.item_ids, "B")),
+        irt.fit(WIDE, "rasch", max_score={"q1": 1}),
+    ):
+        assert f.log_likelihood == known.log_likelihood
+    assert irt.fit(WIDE.set_axis(range(8), axis=1), "rasch").item_ids == tuple(map(str, range(8)))
+
+
+def test_scores_of_a_filtered_frame_fit_its_rows() -> None:
+    """The number right determines θ of a Rasch fit, so that wrongly placed scores would show."""
+    df = WIDE.copy()
+    some = df[df.sum(axis=1) > 3]
+    x = irt.Responses.from_wide(some)
+    df["theta"] = irt.fit(x, "rasch").score(x).to_frame()["theta"]
+    assert df["theta"].notna().sum() == len(some) < len(df)
+    number_right = WIDE.loc[some.index].sum(axis=1)
+    assert (df.loc[some.index, "theta"].groupby(number_right).std() < 1e-9).all()
+    assert np.corrcoef(number_right, df.loc[some.index, "theta"])[0, 1] > 0.99
 
 
 def test_scores_need_the_items_scores_and_groups_of_the_fit() -> None:
@@ -232,3 +410,14 @@ def test_progress_is_shown_as_a_tqdm_bar_or_refused_without_tqdm(
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(irt.PsychometricsError, match="progress=True needs tqdm; install it"):
         irt.fit(X, progress=True)
+
+
+def test_results_per_person_return_the_index_of_a_filtered_frame() -> None:
+    frame = irt.datasets.two_forms()[0].to_frame("pandas").drop(columns="person")
+    some = frame[frame.sum(axis=1) > 12]
+    f = irt.fit(some)
+    x = irt.Responses.from_wide(some)
+    scores = f.score(x)
+    for table in (scores.to_frame(), scores.conf_int(), f.person_fit(x).to_frame()):
+        assert table.index.equals(some.index)
+    assert np.corrcoef(some.sum(axis=1), scores.to_frame()["theta"].reindex(some.index))[0, 1] > 0.9

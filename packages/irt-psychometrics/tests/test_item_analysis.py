@@ -3,15 +3,16 @@
 import csv
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import irt_psychometrics as irt
-from irt_psychometrics.classical import Choices, ItemAnalysis, analyse_items
+from irt_psychometrics.classical import Choices, ItemAnalysis, KeyEvidence, analyse_items
 from irt_psychometrics.items import ItemParameters, ItemRow
-from irt_psychometrics.scoring import rest_abilities, score
+from irt_psychometrics.scoring import estimate_abilities, rest_abilities
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "classical.json").read_text("utf-8"))
 
@@ -81,6 +82,57 @@ def test_options_of_sat12_match_tam_and_only_item_32_has_an_option_above_its_key
     assert beats == [("item_32", "3")]
 
 
+def test_item_analysis_of_choices_finds_the_wrong_key_of_sat12_in_one_call(shared):
+    """R's TAM found option 3 of item 32 above the key; `reference/classical.json` has all options."""
+    ids, chosen = read_table(shared / "data" / "sat12_raw_choices.csv", 1)
+    rows = csv.DictReader((shared / "data" / "sat12_key.csv").read_text("utf-8").splitlines())
+    table, key = dict(zip(ids, chosen.T, strict=True)), {row["item"]: row["key"] for row in rows}
+    found = analyse_items(irt.Responses.from_wide(table, key=key))
+    options = {name: m for m, name in enumerate(zip(found.options.item_ids, found.options.options, strict=True))}
+    for row in REFERENCE["sat12"]["options"]:
+        m = options.pop((row["item"], row["Categ"]))
+        assert found.options.n[m] == row["AbsFreq"]
+        assert found.options.rest_correlation[m] == pytest.approx(row["rpb.WLE"], abs=1e-10)
+        assert found.options.is_key[m] == (key[row["item"]] == row["Categ"])
+    assert not options
+    flags = found.to_frame("pandas").set_index("item")["flags"]
+    assert flags[flags.str.contains("beats_key")].to_dict() == {"item_32": "min_item_rest, above_key, beats_key"}
+    of_options = found.options.to_frame("pandas").set_index(["item", "option"])["flags"]
+    assert of_options[of_options.str.contains("beats_key")].index.tolist() == [("item_32", "3")]
+    assert found.key_evidence.keys() == {"item_32"}
+    evidence = found.key_evidence["item_32"]
+    assert (evidence.option, evidence.keys, evidence.n) == ("3", ("5",), 600)
+    assert evidence.e_value > 1
+    assert "item_32: option 3 attracts abler persons than the key" in found._repr_html_()
+    assert ItemAnalysis.from_json(found.to_json()) == found
+
+
+def test_key_evidence_takes_answers_in_the_order_of_time():
+    rng = np.random.default_rng(4)
+    able, chosen = rng.normal(size=(300, 4)), rng.integers(0, 3, (300, 3))
+    table = {f"q{j}": (able[:, j] + able[:, 3] > 0).astype(int) for j in range(3)}
+    wrong = [*np.where(able[:, 3] > 0.2, "B", np.array([*"ACD"])[chosen[:, 0]])]
+    x = irt.Responses.from_wide(table | {"bad": wrong}, key={"bad": "A"})
+    time = rng.permutation(300)
+    timed = replace(x, at=time[x.person])
+    found, forward = analyse_items(timed), analyse_items(x.of_persons(np.argsort(np.argsort(x.person[::4]))))
+    order = np.argsort(time)
+    rest = sum(table[f"q{j}"] for j in range(3)).astype(float)
+    of_persons = analyse_items(x).rest
+    z = (rest - of_persons.mean()) / of_persons.std()
+    evidence = KeyEvidence.start(["A"], 0).update([wrong[i] for i in order], z[order])
+    assert found.key_evidence["bad"] == evidence
+    assert forward.key_evidence["bad"] == analyse_items(x).key_evidence["bad"] != evidence
+
+
+def test_item_analysis_of_other_tables_says_what_it_needs():
+    x = irt.Responses.from_wide({"q1": ["A", "B"], "q2": [1, 0]}, key={"q1": "A"})
+    with pytest.raises(irt.PsychometricsError, match=r"analyse_items needs Responses, got dict; Responses.from_wide"):
+        analyse_items({"q1": [1, 0]})
+    with pytest.raises(irt.PsychometricsError, match=r"choices must be Choices, got dict; Responses.from_wide"):
+        analyse_items(x, {"q1": ["A", "B"]})
+
+
 def test_rest_abilities_equal_scoring_without_the_item():
     rng = np.random.default_rng(5)
     a, b = rng.uniform(0.6, 2, 6), rng.normal(size=6)
@@ -93,7 +145,7 @@ def test_rest_abilities_equal_scoring_without_the_item():
         others = x.of_items(np.arange(6) != j)
         known = np.array([k for k in range(6) if k != j])
         slope = np.where(known > 0, a[known], np.nan)
-        theta = score(others, slope, -slope * b[known], np.zeros(5), mean=0.2, sd=1.1).theta
+        theta = estimate_abilities(others, slope, -slope * b[known], np.zeros(5), mean=0.2, sd=1.1).theta
         rows = np.flatnonzero(x.item == j)
         counted = np.isin(x.person[rows], others.person[others.item > (j > 0) - 1])
         np.testing.assert_allclose(rest[rows][counted], theta[x.person[rows][counted]], atol=1e-6)

@@ -24,16 +24,18 @@ def item(n: int = 600, key_r: float = 0.04, option_r: float = 0.20, p: float = 0
 
 
 def test_flags_name_the_limits_that_an_item_and_its_options_break() -> None:
-    items, options = item().flags(CHOICES)
+    items, options = item().flags()
     assert items == [("min_item_rest", "above_key", "beats_key")]
     assert options == [("above_key", "beats_key"), (), (), ("min_option_share",), ()]
-    assert item(p=0.96, key_r=0.5).flags(CHOICES).items == [("max_facility",)]
-    assert item(key_r=-0.3, option_r=-0.1).flags(CHOICES).options[0] == ()
-    assert item(p=0.3).flags(CHOICES, min_facility=0.4, min_option_share=0.0) == (
+    assert item(p=0.96, key_r=0.5).flags().items == [("max_facility",)]
+    assert item(key_r=-0.3, option_r=-0.1).flags().options[0] == ()
+    assert item(p=0.3).flags(min_facility=0.4, min_option_share=0.0) == (
         [("min_facility", "min_item_rest", "above_key", "beats_key")],
         [("above_key", "beats_key"), (), (), (), ()],
     )
-    assert item().flags() == ([("min_item_rest",)], [()] * 5)  # scores have no key
+    scored = item()
+    scored = replace(scored, options=replace(scored.options, is_choice=np.zeros(5, dtype=bool)))
+    assert scored.flags() == ([("min_item_rest",)], [()] * 5)  # scores have no key
 
 
 @pytest.mark.parametrize(
@@ -47,5 +49,5 @@ def test_flags_name_the_limits_that_an_item_and_its_options_break() -> None:
     ],
 )
 def test_option_beats_the_key_only_if_it_is_certain(n: int, key_r: float, option_r: float, beats: bool) -> None:
-    [flags, *_] = item(n, key_r, option_r).flags(CHOICES).options
+    [flags, *_] = item(n, key_r, option_r).flags().options
     assert ("beats_key" in flags) is beats

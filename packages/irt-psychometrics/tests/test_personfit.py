@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import irt_psychometrics as irt
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.person_fit import person_fit, person_mean_squares
 from psychometrics_testbed.fit_worlds import known
 
 
@@ -68,3 +70,52 @@ def test_lz_star_does_not_depend_on_the_number_of_threads():
     fit = known(rng.uniform(0.5, 2, 30), rng.normal(0, 1, 30))
     one, three = (person_fit(Responses.from_wide(x), fit, threads=t) for t in (1, 3))
     np.testing.assert_array_equal(one.lz, three.lz)
+
+
+def test_person_fit_of_a_fit_has_a_row_per_person_with_its_label():
+    """p0 … p9 answer the hard half of the items correctly and the easy half wrongly."""
+    rng = np.random.default_rng(9)
+    J, b = 20, np.linspace(-2, 2, 20)
+    x = (rng.random((500, J)) < 1 / (1 + np.exp(-(rng.normal(size=(500, 1)) - b)))).astype(float)
+    x[:10] = np.arange(J) >= J // 2
+    x[10, 4:] = np.nan
+    columns = {"who": [f"p{k}" for k in range(500)]} | {f"q{j}": x[:, j] for j in range(J)}
+    responses = irt.Responses.from_wide(pd.DataFrame(columns), person="who")
+    f = irt.fit(responses, "rasch")
+    found = f.person_fit(responses)
+    assert set(found.unlikely) >= {f"p{k}" for k in range(10)}
+    assert found.outfit[:10].min() > 1.5
+    assert 0.9 < np.nanmean(found.infit[11:]) < 1.1
+    assert found.n[10] == 4
+    assert np.isnan([found.p[10], found.infit[10]]).all()
+    np.testing.assert_array_equal(found.theta, f.score(responses, "wle").theta)
+    np.testing.assert_array_equal(found.se, f.score(responses, "wle").se)
+    frame = found.to_frame()
+    assert frame["person"].tolist() == columns["who"]
+    assert "1 of 500 persons have fewer than 5 answers" in found._repr_html_()
+
+
+def test_person_fit_needs_a_converged_fit_and_items_of_the_fit():
+    x = irt.datasets.two_forms()[0].responses
+    with pytest.warns(irt.NotConvergedWarning):
+        stopped = irt.fit(x, max_iterations=3)
+    with pytest.raises(irt.PsychometricsError, match="Fit again first"):
+        stopped.person_fit(x)
+    other = irt.Responses.from_wide({"z": [0, 1]})
+    with pytest.raises(irt.PsychometricsError, match="the fit has no item z"):
+        irt.fit(x, "rasch").person_fit(other)
+
+
+def test_mean_squares_of_scored_items_match_their_definition():
+    """Expected scores and variances are summed over the scores of each item."""
+    data = irt.datasets.rating_scale()
+    x, theta = data.responses, np.round(data.theta, 1)
+    infit, outfit = person_mean_squares(x, data.truth.curves, theta)
+    scores = np.arange(4)
+    for i in range(5):
+        p = np.array([row[:, 0] for row in data.truth.curves.score_probabilities(theta[[i]])])
+        mean = p @ scores
+        variance = p @ scores**2 - mean**2
+        square = (x.score[x.person == i] - mean) ** 2
+        assert infit[i] == pytest.approx(square.sum() / variance.sum())
+        assert outfit[i] == pytest.approx((square / variance).mean())

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_psychometrics import Calibration, ItemParameters, PsychometricsError, Responses, plots
+from irt_psychometrics import Calibration, ItemParameters, PersonScores, PsychometricsError, Responses, plots
 from irt_psychometrics.core.models import Convergence, Flag
-from irt_psychometrics.plots import Chart, FitPlots, Picture
+from irt_psychometrics.plots import Chart, Picture
 from irt_psychometrics.plots.axes import Boxes, Line, Names, Points
 
 ITEMS = ("i1", "i2", "i3", "s1")
@@ -283,9 +283,9 @@ def calibration_without(*items: str) -> Calibration:
     return calibration(a=np.where(gone, np.nan, A), d=np.where(gone, np.nan, -A * B), flags=flags)
 
 
-def test_figures_of_a_fit_have_svg_plotly_and_pickle_forms(tmp_path: Path) -> None:
-    figures = FitPlots(FIT)
-    for figure in (figures.curves("i1", "i2"), figures.information(), figures.wright_map(), figures.scores([0.0, 1.0])):
+def test_figures_have_svg_plotly_and_pickle_forms(tmp_path: Path) -> None:
+    drawn = plots.item_curves(FIT, ["i1", "i2"]), plots.wright_map(FIT), plots.score_distribution([0.0, 1.0], FIT)
+    for figure in (*drawn, plots.test_information(FIT)):
         root = ElementTree.fromstring(figure._repr_svg_())
         white = root[0]
         assert (white.get("fill"), white.get("width")) == ("white", root.get("viewBox").split()[2])  # type: ignore[union-attr]
@@ -295,12 +295,19 @@ def test_figures_of_a_fit_have_svg_plotly_and_pickle_forms(tmp_path: Path) -> No
             assert json.loads(json.dumps(chart.to_plotly()))["data"]
         assert pickle.loads(pickle.dumps(figure)) == figure
         assert len(repr(figure)) < 200
-    assert "curves, information" in repr(figures)
 
 
-def test_files_that_are_not_svg_and_unknown_styles_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"ends with .svg, not 'figure.png'"):
-        plots.wright_map(FIT).save(tmp_path / "figure.png")
+@pytest.mark.parametrize("draw", [plots.drift, plots.dif_effects, lambda found: plots.linking(FIT, FIT, found)])
+def test_figure_of_another_result_is_refused_by_name(draw: Any) -> None:
+    other = PersonScores(("p1",), np.array([1]), np.array([0.0]), np.array([0.5]), "eap", 0.5)
+    with pytest.raises(PsychometricsError, match=r"draws the result of (find_drift|find_dif|link), got PersonScores"):
+        draw(other)
+
+
+def test_other_kinds_of_files_and_unknown_styles_are_refused(tmp_path: Path) -> None:
+    for figure in (plots.wright_map(FIT), plots.test_information(FIT)):
+        with pytest.raises(ValueError, match=r"must end with .svg, .png or .pdf, got 'figure.jpg'"):
+            figure.save(tmp_path / "figure.jpg")
     chart = Chart((0, 1), (0, 1), "x", "y", "a chart")
     with pytest.raises(ValueError, match=r"colour must be one of blue, orange.*got 'red'"):
         chart.line([0], [0], "red")
@@ -310,6 +317,6 @@ def test_files_that_are_not_svg_and_unknown_styles_are_refused(tmp_path: Path) -
 
 def test_charts_need_neither_numpy_nor_markupsafe() -> None:
     code = "import sys; from irt_psychometrics.plots import Chart; Chart((0, 1), (0, 1), 'x', 'y', '').to_svg(); "
-    code += "print({'numpy', 'markupsafe', 'plotly'} & {*sys.modules})"
+    code += "print({'numpy', 'markupsafe', 'plotly', 'matplotlib'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -17,7 +17,7 @@ def form(c: float = 0.0) -> ItemParameters:
 
 
 def test_pass_is_lowest_raw_score_whose_unrounded_scaled_score_reaches_mark():
-    table = ScoreTable.from_items(form(0.2), ScoreScale(100, 500, step=10), mark=500)
+    table = ScoreTable.from_items(form(0.2), ScoreScale(100, 500, step=10), mark=500, mean=0, sd=1)
     assert table.raw_cut == 7
     assert table.scaled[6] == 500
     assert not table.passes[6]
@@ -62,8 +62,11 @@ def test_percentile_ranks_count_half_of_those_with_score():
     [
         (lambda: ScoreScale(0, 500), "slope and step must be above 0"),
         (lambda: ScoreScale(1, 0, lowest=5, highest=5), "lowest score below the highest"),
-        (lambda: ScoreTable.from_items(form(), ScoreScale(1, 0), norm_counts=[1, 2]), "2 counts; the form has 11"),
-        (lambda: percentile_ranks([0, 0]), "norm group has no learners"),
+        (
+            lambda: ScoreTable.from_items(form(), ScoreScale(1, 0), norm_counts=[1, 2], mean=0, sd=1),
+            "2 counts; the form has 11",
+        ),
+        (lambda: percentile_ranks([0, 0]), "norm group has no persons"),
     ],
 )
 def test_scale_or_norm_group_that_gives_no_table_is_refused(call, message):
@@ -83,6 +86,6 @@ def test_table_of_steep_items_equals_integrals_on_many_nodes(a, b):
     mean = joint @ theta / joint.sum(axis=1)
     sd = np.sqrt((joint * (theta - mean[:, None]) ** 2).sum(axis=1) / joint.sum(axis=1))
     items = ItemParameters.from_frame({"item": range(b.size), "a": [a] * b.size, "b": b})
-    table = ScoreTable.from_items(items, ScoreScale(1, 0, step=0.01))
+    table = ScoreTable.from_items(items, ScoreScale(1, 0, step=0.01), mean=0, sd=1)
     np.testing.assert_allclose(table.theta, mean, atol=1e-5)
     np.testing.assert_allclose(table.se, sd, atol=1e-5)

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from irt_psychometrics.adaptive.declaration import AdaptiveTest, ItemLimit
     from irt_psychometrics.adaptive.item_posterior import ItemPosterior
     from irt_psychometrics.adaptive.plan import SelectionPlan, Step
-    from irt_psychometrics.adaptive.simulation import SimulatedTests, simulate
+    from irt_psychometrics.adaptive.simulation import SimulatedTests, simulate_tests
 else:
     __getattr__ = names_when_used(__name__)
 
-__all__ = ["AdaptiveTest", "ItemLimit", "ItemPosterior", "SelectionPlan", "SimulatedTests", "Step", "simulate"]
+__all__ = ["AdaptiveTest", "ItemLimit", "ItemPosterior", "SelectionPlan", "SimulatedTests", "Step", "simulate_tests"]

@@ -29,10 +29,25 @@ class ItemLimit:
 
     A topic has a minimum and a maximum, enemies are a group with a maximum of 1.
 
-    Attributes:
-        name: the group's name in messages.
-        items: ids of the items in the group.
-        least, most: the minimum and the maximum number; None: no maximum.
+    Attributes
+    ----------
+    name
+        The group's name in messages.
+    items
+        Ids of the items in the group.
+    least, most
+        The minimum and the maximum number; None: no maximum.
+
+    Raises
+    ------
+    PsychometricsError
+        For a minimum below 0, and for a maximum below the minimum.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.adaptive import ItemLimit
+    >>> ItemLimit("enemies", ("q1", "q2"), most=1).least
+    0
     """
 
     name: str
@@ -48,7 +63,33 @@ class ItemLimit:
     def of_groups(
         cls, groups: Sequence[str | None], item_ids: Sequence[str], limits: dict[str, tuple[int, int | None]]
     ) -> tuple[ItemLimit, ...]:
-        """Make the limits of groups, such as topics, from the group of each item and the limits by group."""
+        """Make the limits of groups, such as topics.
+
+        Parameters
+        ----------
+        groups
+            J groups, one for each item; None: the item is in no group.
+        item_ids
+            J names of items.
+        limits
+            The minimum and the maximum number of items by group; None: no maximum.
+
+        Returns
+        -------
+        tuple of ItemLimit
+            A limit for each group in `limits`.
+
+        Raises
+        ------
+        PsychometricsError
+            As `ItemLimit`.
+
+        Examples
+        --------
+        >>> from irt_psychometrics.adaptive import ItemLimit
+        >>> ItemLimit.of_groups(["algebra", None, "algebra"], ["q1", "q2", "q3"], {"algebra": (1, 2)})[0].items
+        ('q1', 'q3')
+        """
         return tuple(
             cls(name, tuple(item for item, own in zip(item_ids, groups, strict=True) if own == name), *limit)
             for name, limit in limits.items()
@@ -59,30 +100,58 @@ class ItemLimit:
 class AdaptiveTest:
     """The rules of an adaptive test.
 
-    Attributes:
-        method: the criterion by which the next item is chosen: Fisher information at the current θ; information of the
-            expected response function (Mislevy, Wingersky & Sheehan 1994), which uses the errors of the items;
-            Kullback-Leibler information weighted by the likelihood (Chang & Ying 1996); minimum expected posterior
-            variance (van der Linden 1998); or progressive, information with a random part that decreases over the test
-            (Revuelta & Ponsoda 1998).
-        estimator: the estimator of θ, "eap" or "wle".
-        min_items, max_items: the minimum and the maximum number of scored items.
-        max_se: the standard error at which the test ends; None: it does not end for this reason.
-        cut: θ of the pass mark by which the test classifies; None: it does not classify.
-        cut_rule: "sprt": Wald's sequential test of cut − indifference against cut + indifference (Eggen 1999);
-            "interval": the test ends if the interval of θ with this `confidence` does not contain the cut.
-        indifference: half the width of the indifference region, in units of θ.
-        false_pass, false_fail: error rates of the sequential test.
-        confidence: of the interval.
-        limits: limits on the content.
-        testlets: ids of items that are given together, in this order.
-        content: how the limits are met: by the maximum priority index (Cheng & Chang 2009) with a look-ahead, or by
-            shadow tests (van der Linden & Reese 1998).
-        max_exposure: the largest share of learners who may see an item, held by eligibility probabilities (van der
-            Linden & Veldkamp 2004); None: no limit.
-        exposure_cuts: θ between the intervals in each of which `max_exposure` holds; empty: over all θ.
-        randomesque: the next item is drawn at random from this many best items.
-        unscored: the number of additional places, at random positions, for unscored items.
+    Attributes
+    ----------
+    method
+        The criterion by which the next item is chosen: Fisher information at the current θ; information of the
+        expected response function (Mislevy, Wingersky & Sheehan 1994), which uses the errors of the items;
+        Kullback-Leibler information weighted by the likelihood (Chang & Ying 1996); minimum expected posterior
+        variance (van der Linden 1998); or progressive, information with a random part that decreases over the test
+        (Revuelta & Ponsoda 1998).
+    estimator
+        The estimator of θ, "eap" or "wle".
+    min_items, max_items
+        The minimum and the maximum number of scored items.
+    max_se
+        The standard error at which the test ends; None: it does not end for this reason.
+    cut
+        θ of the pass mark by which the test classifies; None: it does not classify.
+    cut_rule
+        "sprt": Wald's sequential test of cut − indifference against cut + indifference (Eggen 1999);
+        "interval": the test ends if the interval of θ with this `confidence` does not contain the cut.
+    indifference
+        Half the width of the indifference region, in units of θ.
+    false_pass, false_fail
+        Error rates of the sequential test.
+    confidence
+        Probability of the interval by which a test with the rule "interval" ends.
+    limits
+        Limits on the content.
+    testlets
+        Ids of items that are given together, in this order.
+    content
+        How the limits are met: by the maximum priority index (Cheng & Chang 2009) with a look-ahead, or by
+        shadow tests (van der Linden & Reese 1998).
+    max_exposure
+        The largest share of persons who may see an item, held by eligibility probabilities (van der
+        Linden & Veldkamp 2004); None: no limit.
+    exposure_cuts
+        θ between the intervals in each of which `max_exposure` holds; empty: over all θ.
+    randomesque
+        The next item is drawn at random from this many best items.
+    unscored
+        The number of additional places, at random positions, for unscored items.
+
+    Raises
+    ------
+    PsychometricsError
+        For an unknown choice, and for a number outside the range of the attribute.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.adaptive import AdaptiveTest
+    >>> AdaptiveTest(min_items=8, max_items=20, max_se=0.33, max_exposure=0.3).estimator
+    'eap'
     """
 
     method: Method = "maximum-information"

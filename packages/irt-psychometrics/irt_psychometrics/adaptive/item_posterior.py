@@ -35,6 +35,7 @@ from scipy.special import ndtr
 from irt_psychometrics.core import covariances
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.wording import some_of
@@ -57,15 +58,33 @@ WEIGHT_SHAPE = 0.25
 class ItemPosterior:
     """Posterior distribution of the true parameters of J items.
 
-    Attributes:
-        items: the estimates.
-        errors: V at the posterior means without errors that are `shared`, in the shape of `items.cov`.
-        shared: C, effects of R shared errors on (ln a, d) at the posterior means, shape (J, 2, R).
-        prior_cov: T, covariance of (ln a, d) over the bank, shape (2, 2).
-        points: shape (J,), the number of points of each item.
-        mean_cov: covariance of the m̂ of each item, shape (J, 2, 2).
-        weight: S⁻¹ of each item, shape (J, 2, 2).
-        location: η̃, shape (J, 2).
+    Attributes
+    ----------
+    items
+        The estimates.
+    errors
+        V at the posterior means without errors that are `shared`, in the shape of `items.cov`.
+    shared
+        C, effects of R shared errors on (ln a, d) at the posterior means, shape (J, 2, R).
+    prior_cov
+        T, covariance of (ln a, d) over the bank, shape (2, 2).
+    points
+        Shape (J,), the number of points of each item.
+    mean_cov
+        Covariance of the m̂ of each item, shape (J, 2, 2).
+    weight
+        S⁻¹ of each item, shape (J, 2, 2).
+    location
+        η̃, shape (J, 2).
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.adaptive import ItemPosterior
+    >>> errors = {"a_se": [0.2] * 4, "b_se": [0.2] * 4}
+    >>> bank = irt.ItemParameters.from_frame({"item": list("abcd"), "a": [1, 1, 1, 2], "b": [-1, 0, 1, 0], **errors})
+    >>> bool(ItemPosterior.from_items(bank).mean.a[3] < 2)  # the largest estimate is partly an error
+    True
     """
 
     items: ItemParameters
@@ -78,13 +97,13 @@ class ItemPosterior:
     location: Floats
 
     @classmethod
-    def from_items(cls, items: ItemParameters, shared: Floats | None = None) -> ItemPosterior:
+    def from_items(cls, items: ItemSource, shared: Floats | None = None) -> ItemPosterior:
         """Estimate the distribution over the bank by EM, and the posterior distribution of its items.
 
         Parameters
         ----------
         items
-            The estimates with their errors.
+            The estimates with their errors: a `Fit`, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
         shared
             Shape (J, 2, R), the effects on (a, b) of R independent errors with variance 1 that the items share, as
             `scoring.ParameterErrors.shared_effects`. They are part of the errors of each item, `items.cov` (J, 2, 2).
@@ -100,6 +119,7 @@ class ItemPosterior:
         PsychometricsError
             If items have a ≤ 0 or no finite errors. The message names the items.
         """
+        items = require_items(items, "ItemPosterior.from_items")
         require_curves(items, "the bank")
         with_errors = np.isfinite(items.cov_of_each.sum(axis=(1, 2)))
         if not with_errors.all():
@@ -130,12 +150,29 @@ class ItemPosterior:
         rest = np.eye(2) - self.prior_cov @ self.weight
         return rest @ self.prior_cov + rest @ self.mean_cov @ rest.swapaxes(1, 2)
 
-    def draw(self, n: int, rng: np.random.Generator, *, densities: int = 0) -> list[ItemParameters]:
-        """Draw n banks of true parameters, without errors.
+    def draw(self, n: int, random_state: int | np.random.Generator, *, densities: int = 0) -> list[ItemParameters]:
+        """Draw banks of true parameters.
 
-        `densities`: the number of densities of slopes over the bank, each for an equal part of the banks. 0: the normal
-        density.
+        Parameters
+        ----------
+        n
+            The number of banks.
+        random_state
+            A seed or a NumPy generator.
+        densities
+            The number of densities of slopes over the bank, each for an equal part of the banks. 0: the normal density.
+
+        Returns
+        -------
+        list of ItemParameters
+            n banks with the same items, without errors.
+
+        Raises
+        ------
+        PsychometricsError
+            If the joint covariance of the items has negative eigenvalues.
         """
+        rng = np.random.default_rng(random_state)
         try:
             root = np.linalg.cholesky(self.errors + NO_ERROR * np.eye(self.errors.shape[1]))
         except np.linalg.LinAlgError:
@@ -159,10 +196,19 @@ class ItemPosterior:
         return [self._bank(*own) for own in zip(np.moveaxis(drawn, 2, 0), noise, strict=True)]
 
     def expected_probabilities(self, nodes: Floats) -> Floats:
-        """P(score | θ) of the expected response function, shape (J, C, Q); 0 for scores that an item does not have.
+        """Compute P(score | θ) of the expected response function (Mislevy, Wingersky & Sheehan 1994; Lewis 2001).
 
-        It is the mean over the posterior of (ln a, d), with further parameters at their conditional mean (Mislevy,
-        Wingersky & Sheehan 1994; Lewis 2001).
+        It is the mean over the posterior of (ln a, d), with further parameters at the conditional mean.
+
+        Parameters
+        ----------
+        nodes
+            Shape (Q,), abilities.
+
+        Returns
+        -------
+        array of shape (J, C, Q)
+            Probabilities; 0 for scores that an item does not have.
         """
         root = np.linalg.cholesky(self.cov + NO_ERROR * np.eye(2))
         points = [

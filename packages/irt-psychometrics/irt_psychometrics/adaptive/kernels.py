@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _inlined_kernel, _kernel
+from irt_psychometrics.core.kernels import _in_place_kernel, _inlined_in_place_kernel
 
 INFORMATION, KULLBACK_LEIBLER, POSTERIOR_VARIANCE, PROGRESSIVE = range(4)
 NOT_STOPPED, MAX_ITEMS, MAX_SE, CLASSIFIED, NO_ITEM = range(5)
@@ -92,6 +92,28 @@ class State(NamedTuple):
     other: np.ndarray
     best: np.ndarray
 
+    @classmethod
+    def of_size(cls, tables: Tables, content: Content, eligible: np.ndarray, randomesque: int) -> "State":
+        """Make the arrays for tests with these tables and limits, `eligible` (S, J)."""
+        J, Q, K, U = eligible.shape[1], tables.nodes.size, content.least.size, content.kind.size
+        return cls(
+            used=np.empty(J, np.bool_),
+            off=np.empty(eligible.shape, np.bool_),
+            avoided=np.empty(J, np.bool_),
+            value=np.empty(J),
+            likelihood=np.empty(Q),
+            posterior=np.empty(Q),
+            prior=np.empty(Q),
+            sums=np.empty((3, tables.criterion.shape[0])),
+            counted=np.empty(K, np.int64),
+            spare=np.empty(K, np.int64),
+            taken=np.empty(U, np.bool_),
+            failed=np.empty(U, np.bool_),
+            completion=np.empty(U, np.int64),
+            other=np.empty(U, np.int64),
+            best=np.empty(randomesque, np.int64),
+        )
+
 
 class Rules(NamedTuple):
     """Rules of the test. `cut` is NaN if the test does not classify; `z` is 0 for the sequential test."""
@@ -108,7 +130,7 @@ class Rules(NamedTuple):
     randomesque: int
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _uniform(seed, number):  # type: ignore[no-untyped-def]
     """Draw with this number from the stream of a seed, in [0, 1) (splitmix64; Steele, Lea & Flood 2014)."""
     z = np.uint64(seed) + np.uint64(number + 1) * np.uint64(0x9E3779B97F4A7C15)
@@ -118,7 +140,7 @@ def _uniform(seed, number):  # type: ignore[no-untyped-def]
     return np.float64(z >> np.uint64(11)) * 1.1102230246251565e-16
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _place(theta, low, step, size):  # type: ignore[no-untyped-def]
     """The first of four fine nodes around θ, and the weights of the nodes in a cubic through them."""
     x = min(max((theta - low) / step, 1.0), size - 2.0)
@@ -133,7 +155,7 @@ def _place(theta, low, step, size):  # type: ignore[no-untyped-def]
     )
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _mean_sd(likelihood, prior, nodes, out):  # type: ignore[no-untyped-def]
     """Mean and SD of a posterior, which is written to `out` (Q,) and sums to 1."""
     total = 0.0
@@ -150,7 +172,7 @@ def _mean_sd(likelihood, prior, nodes, out):  # type: ignore[no-untyped-def]
     return mean, np.sqrt(square)
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _weighted_likelihood(sums, low, step):  # type: ignore[no-untyped-def]
     """WLE and its SE from the sums (3, F) of slopes, information and J: the root of slope + J/(2·information) at which
     the weighted likelihood is highest (Warm 1989). At an end of the nodes if there is no root."""
@@ -180,7 +202,7 @@ def _weighted_likelihood(sums, low, step):  # type: ignore[no-untyped-def]
     return theta, 1 / np.sqrt(known)
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _set_values(theta, spread, n, seed, tables, rules, state):  # type: ignore[no-untyped-def]
     """state.value (J,) = the value of each item at θ by the method of selection, after n items.
 
@@ -202,7 +224,9 @@ def _set_values(theta, spread, n, seed, tables, rules, state):  # type: ignore[n
             for j in range(J):
                 out[j] = (1 - share) * top * _uniform(seed, _RANDOM_PART + n * J + j) + share * out[j]
         return
-    mass = likelihood.sum()
+    mass = 0.0
+    for q in range(Q):
+        mass += likelihood[q]
     for j in range(J):
         out[j] = 0.0
         if used[j]:
@@ -231,7 +255,7 @@ def _set_values(theta, spread, n, seed, tables, rules, state):  # type: ignore[n
                     out[j] += here * (spread**2 - (square / total - (mean / total) ** 2))
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _add(unit, content, count, by):  # type: ignore[no-untyped-def]
     """Add `by` to the counts of the groups of a unit's items; returns the unit's size."""
     start, end = content.unit_start[unit], content.unit_start[unit + 1]
@@ -242,7 +266,7 @@ def _add(unit, content, count, by):  # type: ignore[no-untyped-def]
     return end - start
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _fits(unit, content, count, used, left):  # type: ignore[no-untyped-def]
     """Whether a unit's items are free, and fit in `left` places and within the maxima after `count` of each group."""
     start, end = content.unit_start[unit], content.unit_start[unit + 1]
@@ -257,7 +281,7 @@ def _fits(unit, content, count, used, left):  # type: ignore[no-untyped-def]
     return fits
 
 
-@_kernel
+@_in_place_kernel
 def complete(content, counted, left, at_least, used, old, n_old, leaving, new, count, taken):  # type: ignore[no-untyped-def]
     """Write to `new` units with which the test can be completed, and return their number; −1 if the search fails.
 
@@ -306,7 +330,14 @@ def complete(content, counted, left, at_least, used, old, n_old, leaving, new, c
     return n if left - places >= at_least else -1
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
+def _copy(units, n, into):  # type: ignore[no-untyped-def]
+    """Copy the first n units. An assignment of a slice would compile the text of an error for arrays of two sizes."""
+    for k in range(n):
+        into[k] = units[k]
+
+
+@_inlined_in_place_kernel
 def _place_in(unit, content, completion, n):  # type: ignore[no-untyped-def]
     """The place of a unit in a completion of n units, or else of a unit of its kind; −1 if there is no such unit."""
     found = -1
@@ -318,13 +349,13 @@ def _place_in(unit, content, completion, n):  # type: ignore[no-untyped-def]
     return found
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _complete_after(unit, n, rules, content, state, n_completion):  # type: ignore[no-untyped-def]
     """Write to `state.other` a completion of the test of n items after a unit, and return its size, or −1 if the
     search finds no completion."""
     place = _place_in(unit, content, state.completion, n_completion)
     if place >= 0:
-        state.other[:n_completion] = state.completion[:n_completion]
+        _copy(state.completion, n_completion, state.other)
         state.other[place] = state.completion[n_completion - 1]
         return n_completion - 1
     n += _add(unit, content, state.counted, 1)
@@ -336,7 +367,7 @@ def _complete_after(unit, n, rules, content, state, n_completion):  # type: igno
     return found
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _worth(unit, content, state):  # type: ignore[no-untyped-def]
     """Priority index of a unit, per item: value × Π (maximum − count)/maximum over the groups (Cheng & Chang 2009)."""
     worth, start, end = 0.0, content.unit_start[unit], content.unit_start[unit + 1]
@@ -350,7 +381,7 @@ def _worth(unit, content, state):  # type: ignore[no-untyped-def]
     return worth
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _choose(n, seed, rules, content, state, n_completion, plain):  # type: ignore[no-untyped-def]
     """The unit that comes next after n items, or −1. Its item or items can be given within all limits."""
     U, n_best = content.kind.size, 0
@@ -382,7 +413,7 @@ def _choose(n, seed, rules, content, state, n_completion, plain):  # type: ignor
     return state.best[int(_uniform(seed, _AMONG_BEST + n) * n_best)] if n_best > 0 else -1
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _draw_score(probabilities, theta, tables, u):  # type: ignore[no-untyped-def]
     """A score drawn with the probabilities (C, F) at θ, for a uniform number u."""
     k, w0, w1, w2, w3 = _place(theta, tables.low, tables.step, probabilities.shape[1])
@@ -394,7 +425,7 @@ def _draw_score(probabilities, theta, tables, u):  # type: ignore[no-untyped-def
     return probabilities.shape[0] - 1
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _interval_of(theta, cuts):  # type: ignore[no-untyped-def]
     s = 0
     while s < cuts.size and theta >= cuts[s]:
@@ -402,16 +433,16 @@ def _interval_of(theta, cuts):  # type: ignore[no-untyped-def]
     return s
 
 
-@_inlined_kernel
-def _set_avoided(theta, spread, cuts, state):  # type: ignore[no-untyped-def]
-    """state.avoided (J,) = items that are not eligible in an interval that may contain the last estimate."""
-    state.avoided[:] = False
+@_inlined_in_place_kernel
+def _set_avoided(theta, spread, cuts, off, avoided):  # type: ignore[no-untyped-def]
+    """avoided (J,) = items that are not eligible in an interval that may contain the last estimate."""
+    avoided[:] = False
     for s in range(_interval_of(theta - _REACH * spread, cuts), _interval_of(theta + _REACH * spread, cuts) + 1):
-        for j in range(state.avoided.size):
-            state.avoided[j] |= state.off[s, j]
+        for j in range(avoided.size):
+            avoided[j] |= off[s, j]
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _reason_to_stop(n, theta, se, ratio, rules):  # type: ignore[no-untyped-def]
     """The reason for which the test ends after n items that meet all minima, or NOT_STOPPED."""
     if n >= rules.min_items:
@@ -424,8 +455,8 @@ def _reason_to_stop(n, theta, se, ratio, rules):  # type: ignore[no-untyped-def]
     return NOT_STOPPED
 
 
-@_kernel
-def run_tests(first, last, tables, content, rules, truth, eligible, people, given, into, counts, values):  # type: ignore[no-untyped-def]
+@_in_place_kernel
+def run_tests(first, last, tables, content, rules, truth, eligible, people, given, into, counts, values, state):  # type: ignore[no-untyped-def]
     """Run the tests of persons first … last − 1.
 
     truth: probabilities of scores by which answers are drawn, (J, C, F); (0, 0, 0): nothing is drawn, and the test ends
@@ -438,66 +469,65 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
     counts: (times eligible, times given), (S, J) each, to which is added.
     values: (N, J), into which the values of the items after the given ones are written, to be chosen by a shadow test;
         −∞ for items that are used. (0, J): items are chosen here.
+    state: arrays that are overwritten, as `State.of_size` makes them.
     """
-    J, Q = tables.criterion.shape[1], tables.nodes.size
-    K, U, F = content.least.size, content.kind.size, tables.criterion.shape[0]
+    nodes, weights, p, slopes, warm = tables.nodes, tables.weights, tables.p, tables.slopes, tables.warm
+    unit_start, unit_items, least = content.unit_start, content.unit_items, content.least
+    used, off, avoided, value, counted = state.used, state.off, state.avoided, state.value, state.counted
+    likelihood, posterior, prior, sums, completion = (
+        state.likelihood, state.posterior, state.prior, state.sums, state.completion,
+    )  # fmt: skip
+    J, Q = tables.criterion.shape[1], nodes.size
+    K, U, F = least.size, content.kind.size, tables.criterion.shape[0]
     cuts, probability = eligible
     seeds, thetas, prior_mean, prior_sd, excluded = people
     plain, shadow = K == 0 and U == J, values.shape[0] > 0
     theta_out, se_out, length_out, items_out, scores_out, stop_out, passes_out = into
-    state = State(
-        np.empty(J, np.bool_), np.zeros(probability.shape, np.bool_), np.empty(J, np.bool_), np.empty(J),
-        np.empty(Q), np.empty(Q), np.empty(Q), np.empty((3, F)), np.empty(K, np.int64), np.empty(K, np.int64),
-        np.empty(U, np.bool_), np.empty(U, np.bool_), np.empty(U, np.int64), np.empty(U, np.int64),
-        np.empty(rules.randomesque, np.int64),
-    )  # fmt: skip
     for i in range(first, last):
         seed = seeds[i]
-        state.used[:] = excluded[i if excluded.shape[0] > 1 else 0]
-        state.likelihood[:] = 1.0
-        state.likelihood[0] = state.likelihood[-1] = 0.5  # trapezoidal rule
-        state.sums[:] = 0.0
-        state.counted[:] = 0
+        for j in range(J):
+            used[j] = excluded[i if excluded.shape[0] > 1 else 0, j]
+        likelihood[:] = 1.0
+        likelihood[0] = likelihood[-1] = 0.5  # trapezoidal rule
+        sums[:] = 0.0
+        counted[:] = 0
         for s in range(probability.shape[0]):
             for j in range(J):
-                p = probability[s, j]
-                state.off[s, j] = p < 1.0 and _uniform(seed, _ELIGIBLE + j) >= p
+                chance = probability[s, j]
+                off[s, j] = chance < 1.0 and _uniform(seed, _ELIGIBLE + j) >= chance
         for q in range(Q):
-            off = (tables.nodes[q] - prior_mean[i]) / max(prior_sd[i], 1e-9)
-            state.prior[q] = np.exp(-0.5 * off**2) if prior_sd[i] > 0 else tables.weights[q]
-        theta, se = _mean_sd(state.likelihood, tables.weights, tables.nodes, state.posterior)
-        here, spread = _mean_sd(state.likelihood, state.prior, tables.nodes, state.posterior)
+            away = (nodes[q] - prior_mean[i]) / max(prior_sd[i], 1e-9)
+            prior[q] = np.exp(-0.5 * away**2) if prior_sd[i] > 0 else weights[q]
+        theta, se = _mean_sd(likelihood, weights, nodes, posterior)
+        here, spread = _mean_sd(likelihood, prior, nodes, posterior)
         n_completion, valid = content.first.size, True
-        state.completion[:n_completion] = content.first
+        _copy(content.first, n_completion, completion)
         for u in content.first:
-            valid &= _fits(u, content, state.counted, state.used, rules.max_items)
+            valid &= _fits(u, content, counted, used, rules.max_items)
         if not valid and not shadow:
             n_completion = complete(
-                content, state.counted, rules.max_items, rules.min_items, state.used, content.first, content.first.size,
-                -1, state.completion, state.spare, state.taken,
+                content, counted, rules.max_items, rules.min_items, used, content.first, content.first.size,
+                -1, completion, state.spare, state.taken,
             )  # fmt: skip
         ratio, n, stop, unit, within = 0.0, 0, NOT_STOPPED, -1, 0
         while stop == NOT_STOPPED:
             is_given = n < given[0].shape[1] and given[0][i, n] >= 0
             chosen = given[0][i, n] if is_given else -1
-            while unit >= 0 and chosen < 0 and within < content.unit_start[unit + 1]:  # a testlet is not complete
-                if not state.used[content.unit_items[within]]:
-                    chosen = content.unit_items[within]
+            while unit >= 0 and chosen < 0 and within < unit_start[unit + 1]:  # a testlet is not complete
+                if not used[unit_items[within]]:
+                    chosen = unit_items[within]
                 within += 1
-            if shadow and not is_given:
-                items_out[i, n] = chosen
-                if chosen < 0:
-                    _set_values(here, spread, n, seed, tables, rules, state)
-                    _set_avoided(here, spread, cuts, state)
-                    for j in range(J):
-                        values[i, j] = -np.inf if state.used[j] else state.value[j] - PENALTY * state.avoided[j]
-                break
             if chosen < 0 and n_completion >= 0:
                 _set_values(here, spread, n, seed, tables, rules, state)
-                _set_avoided(here, spread, cuts, state)
-                own = _choose(n, seed, rules, content, state, n_completion, plain)
+                _set_avoided(here, spread, cuts, off, avoided)
+                own = -1 if shadow else _choose(n, seed, rules, content, state, n_completion, plain)
                 if own >= 0:
-                    chosen = content.unit_items[content.unit_start[own]]
+                    chosen = unit_items[unit_start[own]]
+                for j in range(values.shape[1] if shadow else 0):
+                    values[i, j] = -np.inf if used[j] else value[j] - PENALTY * avoided[j]
+            if shadow and not is_given:
+                items_out[i, n] = chosen
+                break
             if chosen < 0:
                 stop = NO_ITEM
                 break
@@ -511,35 +541,35 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
             if own != unit and not plain:
                 if not shadow:
                     n_completion = _complete_after(own, n, rules, content, state, n_completion)
-                    state.completion[: max(n_completion, 0)] = state.other[: max(n_completion, 0)]
-                _add(own, content, state.counted, 1)
-            unit, within = own, content.unit_start[own]
-            while content.unit_items[within] != chosen:
+                    _copy(state.other, n_completion, completion)
+                _add(own, content, counted, 1)
+            unit, within = own, unit_start[own]
+            while unit_items[within] != chosen:
                 within += 1
             within += 1
-            state.used[chosen] = True
+            used[chosen] = True
             n += 1
             peak = 0.0
             for q in range(Q):
-                state.likelihood[q] *= tables.p[chosen, score, q]
-                peak = max(peak, state.likelihood[q])
+                likelihood[q] *= p[chosen, score, q]
+                peak = max(peak, likelihood[q])
             for q in range(Q):
-                state.likelihood[q] /= peak
-            theta, se = _mean_sd(state.likelihood, tables.weights, tables.nodes, state.posterior)
+                likelihood[q] /= peak
+            theta, se = _mean_sd(likelihood, weights, nodes, posterior)
             here, spread = theta, se
             if prior_sd[i] > 0:
-                here, spread = _mean_sd(state.likelihood, state.prior, tables.nodes, state.posterior)
+                here, spread = _mean_sd(likelihood, prior, nodes, posterior)
             if rules.wle:
                 for f in range(F):
-                    state.sums[0, f] += tables.slopes[chosen, score, f]
-                    state.sums[1, f] += tables.warm[0, chosen, f]
-                    state.sums[2, f] += tables.warm[1, chosen, f]
-                theta, se = _weighted_likelihood(state.sums, tables.low, tables.step)
+                    sums[0, f] += slopes[chosen, score, f]
+                    sums[1, f] += warm[0, chosen, f]
+                    sums[2, f] += warm[1, chosen, f]
+                theta, se = _weighted_likelihood(sums, tables.low, tables.step)
                 here = theta
             ratio += tables.log_ratio[chosen, score]
-            complete_unit = within == content.unit_start[unit + 1]
+            complete_unit = within == unit_start[unit + 1]
             for g in range(K):
-                complete_unit &= state.counted[g] >= content.least[g]
+                complete_unit &= counted[g] >= least[g]
             if complete_unit:
                 stop = _reason_to_stop(n, theta, se, ratio, rules)
             if n == rules.max_items and stop == NOT_STOPPED:
@@ -548,8 +578,8 @@ def run_tests(first, last, tables, content, rules, truth, eligible, people, give
         passes_out[i] = theta >= rules.cut if rules.z > 0 else ratio > 0.5 * (rules.ratio_high + rules.ratio_low)
         s = _interval_of(theta, cuts)
         for j in range(J):
-            counts[0][s, j] += not state.off[s, j]
+            counts[0][s, j] += not off[s, j]
         for r in range(n):
             j = items_out[i, r]
             counts[1][s, j] += 1
-            counts[0][s, j] += state.off[s, j]
+            counts[0][s, j] += off[s, j]

@@ -5,7 +5,7 @@ A `SelectionPlan` has the tables of a bank and the rules in the form that `kerne
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from irt_psychometrics.adaptive.shadow import ShadowTests, unit_counts
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves
+from irt_psychometrics.core.item_sources import ItemSource, require_items, require_population
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.kernels import cut, runner
 from irt_psychometrics.scoring.form_scores import require_curves
@@ -44,15 +45,30 @@ _FEEDBACK = 10
 
 @dataclass(frozen=True)
 class Step:
-    """The next item of a learner's test, or the reason for which the test ends.
+    """The next item of a person's test, or why the test ends.
 
-    Attributes:
-        item: the next item, or None if the test ends.
-        position: the number of the next item among the scored items of the test, from 1.
-        theta, se: the estimate from the answers of this test and the population, and its standard error.
-        stop: "max-items", "max-se", "classified" or "no-item" (no item can be given within the limits), or None if
-            the test goes on.
-        passes: whether the learner passes, or None if the test goes on or does not classify.
+    Attributes
+    ----------
+    item
+        The next item, or None if the test ends.
+    position
+        The number of the next item among the scored items of the test, from 1.
+    theta, se
+        The estimate from the answers of this test and the population, and its standard error.
+    stop
+        "max-items", "max-se", "classified" or "no-item" (no item can be given within the limits), or None if
+        the test goes on.
+    passes
+        Whether the person passes, or None if the test goes on or does not classify.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
+    >>> items = irt.ItemParameters.from_frame({"item": ["easy", "hard"], "a": [1, 1], "b": [-1, 1.5]})
+    >>> step = SelectionPlan(AdaptiveTest(max_items=1), items, mean=0, sd=1).next(["easy"], [1], random_state=1)
+    >>> step.item is None, step.stop
+    (True, 'max-items')
     """
 
     item: str | None
@@ -63,30 +79,77 @@ class Step:
     passes: bool | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class SelectionPlan:
-    """Chooses items of an adaptive test for any number of learners of a population N(mean, sd²).
+    """Chooses items of an adaptive test for any number of persons of a population N(mean, sd²).
 
-    Attributes:
-        test: the rules.
-        items: the J items of the bank, which all have parameters.
-        posterior: the posterior of the items, for the method "expected-information". By this method θ, too, is
-            estimated by the expected response functions, unless the estimator is "wle".
-        nodes: shape (Q,), equally spaced nodes of posteriors; None: 121 nodes on mean ± 6 sd.
+    Attributes
+    ----------
+    test
+        The rules.
+    items
+        The J items of the bank, which all have parameters.
+    mean, sd
+        Mean and SD of θ in the population.
+    posterior
+        The posterior of the items, for the method "expected-information". By this method θ, too, is
+        estimated by the expected response functions, unless the estimator is "wle".
+    nodes
+        Shape (Q,), equally spaced nodes of posteriors; None: 121 nodes on mean ± 6 sd.
 
-    Raises:
-        PsychometricsError: if an item has no parameters or a ≤ 0, if the method needs a posterior that is missing, or
-            if the limits on the content cannot be met.
+    Raises
+    ------
+    PsychometricsError
+        If an item has no parameters or a ≤ 0, if the method needs a posterior that is missing, or
+        if the limits on the content cannot be met.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
+    >>> items = irt.ItemParameters.from_frame({"item": ["easy", "hard"], "a": [1, 1], "b": [-1, 1.5]})
+    >>> SelectionPlan(AdaptiveTest(max_items=2), items, mean=0, sd=1).places
+    {'easy': 0, 'hard': 1}
     """
 
     test: AdaptiveTest
     items: ItemParameters
-    mean: float = 0.0
-    sd: float = 1.0
-    posterior: ItemPosterior | None = field(default=None, kw_only=True)
-    nodes: Floats | None = field(default=None, kw_only=True)
+    mean: float
+    sd: float
+    posterior: ItemPosterior | None
+    nodes: Floats | None
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        test: AdaptiveTest,
+        items: ItemSource,
+        mean: float | None = None,
+        sd: float | None = None,
+        *,
+        group: str | None = None,
+        posterior: ItemPosterior | None = None,
+        nodes: Floats | None = None,
+    ) -> None:
+        """Make the plan of a test.
+
+        Parameters
+        ----------
+        test
+            The rules.
+        items
+            The bank: a `Fit`, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
+        mean, sd
+            Mean and SD of θ in the population. None: mean and SD of the fit, also if its distribution is a histogram;
+            parameters of items contain no population.
+        group
+            The group whose population is meant, for a fit with groups.
+        posterior, nodes
+            As the attributes.
+        """
+        population = require_population(items, "SelectionPlan", mean=mean, sd=sd, group=group)
+        values = (test, require_items(items, "SelectionPlan"), population.mean, population.sd, posterior, nodes)
+        for own, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, own.name, value)
         require_curves(self.items, "the bank of the test")
         if self.test.method == "expected-information" and self.posterior is None:
             raise PsychometricsError("the method expected-information needs the posterior of the items")
@@ -99,6 +162,7 @@ class SelectionPlan:
 
     @cached_property
     def fine_nodes(self) -> Floats:
+        """Equally spaced nodes of the tables of information and of probabilities."""
         reach = 2 if self.test.estimator == "wle" else 1  # WLE of full marks is beyond all posteriors
         return self.mean + self.sd * np.linspace(-reach * _LIMIT, reach * _LIMIT, reach * (_FINE - 1) + 1)
 
@@ -108,6 +172,7 @@ class SelectionPlan:
 
     @cached_property
     def tables(self) -> kernels.Tables:
+        """The tables of the bank in the form that the kernels use."""
         test, curves, fine = self.test, self.items.curves, self.fine_nodes
         nodes = self.mean + self.sd * np.linspace(-_LIMIT, _LIMIT, _NODES) if self.nodes is None else self.nodes
         probabilities: Callable[[Floats], Floats] = curves.score_probabilities
@@ -144,6 +209,7 @@ class SelectionPlan:
 
     @cached_property
     def rules(self) -> kernels.Rules:
+        """The rules of the test in the form that the kernels use."""
         test = self.test
         classifies = test.cut is not None
         sequential = classifies and test.cut_rule == "sprt"
@@ -251,7 +317,7 @@ class SelectionPlan:
             )
 
     def eligibility(self, eligible: Floats, given: Floats) -> Floats:
-        """The probability that an item is eligible, so that at most `max_exposure` of learners are given it.
+        """Compute the probability that an item is eligible, so that at most `max_exposure` of persons are given it.
 
         min(1, r·ε/α·(r·n/α)¹⁰) after n tests, with α the times that the item was given and ε the times that it was
         eligible. r·ε/α is the rule of van der Linden & Veldkamp (2004). The second factor corrects rates that chance
@@ -275,25 +341,47 @@ class SelectionPlan:
             found = self.test.max_exposure * eligible / given * (allowed / given) ** _FEEDBACK
         return np.where(given > 0, np.minimum(found, 1.0), 1.0)
 
-    def draw_ineligible(self, probability: Floats, seed: int) -> dict[str, list[float]]:
-        """Draw the items that are not eligible in a test, in the form that `next` takes as `eligible`.
+    def draw_ineligible(self, probability: Floats, random_state: int) -> dict[str, list[float]]:
+        """Draw the items that are not eligible in a test.
 
-        `probability` (S, J) is the result of `eligibility`. Items that are eligible in all intervals of θ are left out.
+        Parameters
+        ----------
+        probability
+            Shape (S, J), the result of `eligibility`.
+        random_state
+            Seed of the draws.
+
+        Returns
+        -------
+        dict
+            Item → 1 or 0 in each interval of θ, as `next` takes it as `eligible`. Items that are eligible in all
+            intervals are left out.
         """
-        drawn = np.random.default_rng(seed).random(probability.shape) < probability
+        drawn = np.random.default_rng(random_state).random(probability.shape) < probability
         return {item: drawn[:, j].astype(float).tolist() for item, j in self.places.items() if not drawn[:, j].all()}
 
-    def unscored_places(self, seed: int) -> tuple[int, ...]:
-        """The positions, from 1, of the unscored items among all items of a test."""
+    def unscored_places(self, random_state: int) -> tuple[int, ...]:
+        """Draw the positions of the unscored items of a test.
+
+        Parameters
+        ----------
+        random_state
+            Seed of the draws.
+
+        Returns
+        -------
+        tuple of int
+            Positions among all items of the test, from 1.
+        """
         among = np.arange(self.test.max_items + self.test.unscored) + 1
-        return tuple(sorted(np.random.default_rng(seed).permutation(among)[: self.test.unscored].tolist()))
+        return tuple(sorted(np.random.default_rng(random_state).permutation(among)[: self.test.unscored].tolist()))
 
     def next(
         self,
         answered: Sequence[str],
         scores: Sequence[int],
         *,
-        seed: int,
+        random_state: int,
         start: tuple[float, float] | None = None,
         score_from_start: bool = False,
         excluded: Collection[str] = (),
@@ -307,14 +395,14 @@ class SelectionPlan:
             The scored items that were given so far, in order.
         scores
             The score of each answer.
-        seed
+        random_state
             A number from 0 on by which random choices of this test are made.
         start
             Mean and SD of the prior by which items are chosen; None: the population.
         score_from_start
             Whether EAP estimates use `start`, too, instead of the population.
         excluded
-            Items that must not be given, such as items that the learner knows.
+            Items that must not be given, such as items that the person knows.
         eligible
             Probabilities with which items are eligible, in each interval of θ between the `exposure_cuts`; items that
             are not named are eligible.
@@ -322,7 +410,7 @@ class SelectionPlan:
         Returns
         -------
         Step
-            The next item, or the reason for which the test ends.
+            The next item, or why the test ends.
 
         Raises
         ------
@@ -334,10 +422,10 @@ class SelectionPlan:
         >>> import irt_psychometrics as irt
         >>> from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
         >>> items = irt.ItemParameters.from_frame({"item": ["easy", "hard"], "a": [1, 1], "b": [-1, 1.5]})
-        >>> plan = SelectionPlan(AdaptiveTest(max_items=2), items)
-        >>> plan.next([], [], seed=1).item
+        >>> plan = SelectionPlan(AdaptiveTest(max_items=2), items, mean=0, sd=1)
+        >>> plan.next([], [], random_state=1).item
         'easy'
-        >>> plan.next(["easy", "hard"], [1, 0], seed=1).stop
+        >>> plan.next(["easy", "hard"], [1, 0], random_state=1).stop
         'max-items'
         """
         unknown = [item for item in answered if item not in self.places]
@@ -366,7 +454,7 @@ class SelectionPlan:
             run,
             self,
             np.zeros(1),
-            np.array([seed], np.uint64),
+            np.array([random_state], np.uint64),
             probability,
             prior=np.array([start or (self.mean, 0.0)]),
             given=given,
@@ -459,12 +547,12 @@ def run_kernel(
     people = seeds, theta, np.ascontiguousarray(prior[:, 0]), np.ascontiguousarray(prior[:, 1]), barred
 
     def part(first: int, last: int) -> tuple[Floats, Floats]:
-        counts = np.zeros(shape), np.zeros(shape)
+        counts, limits = (np.zeros(shape), np.zeros(shape)), content or plan.content
         kernels.run_tests(
             first,
             last,
             tables,
-            content or plan.content,
+            limits,
             plan.rules,
             np.zeros((0, 0, 0)) if truth is None else truth,
             (np.array(plan.test.exposure_cuts, dtype=float), probability),
@@ -473,6 +561,7 @@ def run_kernel(
             into,
             counts,
             np.zeros((0, shape[1])) if values is None else values,
+            kernels.State.of_size(tables, limits, probability, plan.rules.randomesque),
         )
         return counts
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from irt_psychometrics.adaptive.declaration import ItemLimit
 from irt_psychometrics.assembly.design import FormDesign
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.linear_programs import Program, Rule
+from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.scoring.form_scores import require_curves
 
@@ -35,18 +37,34 @@ _CLOSE = 0.005
 """Share of the target by which the greatest distance to it may exceed the smallest possible one."""
 
 
-@dataclass(frozen=True)
-class AssembledForms:
+@dataclass(frozen=True, eq=False, repr=False)
+class AssembledForms(Result):
     """Forms that meet a design, and the proof of how good they are.
 
-    Attributes:
-        forms: ids of the items of each form, in the order of the bank.
-        objective, bound: the value of the objective, and the best value that any forms could have.
-        theta: shape (K,), the points.
-        information: shape (F, K), information of each form at each point; with `certainty`, its mean over true banks.
-        reached: shape (F,), the share of true banks, newly drawn from the posterior, in which a form reaches the target
-            at all points, or the value of the objective if it is maximised. None without `certainty`.
-        rules: each rule on the content of a form in words, and the number in each form.
+    Attributes
+    ----------
+    forms
+        Ids of the items of each form, in the order of the bank.
+    objective, bound
+        Value of the objective, and the best value that any forms could have.
+    theta
+        Shape (K,), the points.
+    information
+        Shape (F, K), information of each form at each point; with `certainty`, its mean over true banks.
+    reached
+        Shape (F,), the share of true banks, newly drawn from the posterior, in which a form reaches the target at all
+        points, or the value of the objective if it is maximised. None without `certainty`.
+    rules
+        Each rule on the content of a form in words, and the number in each form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.assembly import AssembledForms
+    >>> at, rules = np.array([0.0]), (("length: 2 items", (2.0,)),)
+    >>> found = AssembledForms((("q1", "q7"),), 1.25, 1.25, at, np.array([[1.25]]), None, rules)
+    >>> found.gap, found.to_frame("pandas")["item"].tolist()
+    (0.0, ['q1', 'q7'])
     """
 
     forms: tuple[tuple[str, ...], ...]
@@ -56,21 +74,51 @@ class AssembledForms:
     information: Floats
     reached: Floats | None
     rules: tuple[tuple[str, tuple[float, ...]], ...]
+    frame_kind: str | None = None
 
     @property
     def gap(self) -> float:
         """Relative distance of `objective` from `bound`. The forms are proven the best if it is 0."""
         return abs(self.bound - self.objective) / max(abs(self.objective), 1e-9)
 
+    def _title(self) -> str:
+        lengths = sorted({len(form) for form in self.forms})
+        items = f"{lengths[0]} items" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]} items"
+        return f"{len(self.forms)} {'form' if len(self.forms) == 1 else 'forms'} of {items}"
+
+    def _facts(self) -> dict[str, str]:
+        return {name: format_value(getattr(self, name)) for name in ("objective", "bound", "gap")}
+
+    def _columns(self) -> dict[str, Any]:
+        return {
+            "form": np.repeat(np.arange(1, len(self.forms) + 1), [len(form) for form in self.forms]),
+            "item": [item for form in self.forms for item in form],
+        }
+
+    def _html_columns(self) -> dict[str, Any]:
+        """Return each rule, and the information at each θ, with the number of each form."""
+        names = (f"information at θ = {at:g}" for at in self.theta)
+        rows: list[tuple[str, Sequence[float] | Floats]] = [*self.rules]
+        rows += zip(names, self.information.T, strict=False)
+        if self.reached is not None:
+            rows.append(("share of true banks that reach the target", self.reached))
+        forms = {f"form {f + 1}": [_whole(numbers[f]) for _, numbers in rows] for f in range(len(self.forms))}
+        return {"": [name for name, _ in rows], **forms}
+
+
+def _whole(number: float) -> int | float:
+    """Return a count as int, so that it is shown without decimals."""
+    return int(number) if float(number).is_integer() else float(number)
+
 
 def assemble(
-    items: ItemParameters,
+    items: ItemSource,
     design: FormDesign,
     *,
     posterior: ItemPosterior | None = None,
     time_limit: float = 60.0,
     gap: float = 1e-4,
-    seed: int = 0,
+    random_state: int = 0,
 ) -> AssembledForms:
     """Choose the items of forms by mixed integer programming with HiGHS.
 
@@ -82,7 +130,7 @@ def assemble(
     Parameters
     ----------
     items
-        The bank.
+        The bank: a `Fit`, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
     design
         The rules and the objective.
     posterior
@@ -92,7 +140,7 @@ def assemble(
     gap
         The relative distance from the best possible objective at which the search ends; for "target", 0.5 % of the
         target is enough.
-    seed
+    random_state
         Seed of the drawn banks.
 
     Returns
@@ -113,7 +161,16 @@ def assemble(
     Spaccapanico Proietti, G., Matteucci, M., Mignani, S. & Veldkamp, B. P. (2023). Chance-constrained automated test
     assembly. Journal of Educational and Behavioral Statistics, 48.
     van der Linden, W. J. (2005). Linear models for optimal test design. New York: Springer.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.assembly import FormDesign, assemble
+    >>> bank = irt.ItemParameters.from_frame({"item": list("abcd"), "a": [2, 1, 2, 1], "b": [0, 0, 0, 0]})
+    >>> assemble(bank, FormDesign(min_items=2, max_items=2)).forms  # needs highspy
+    (('a', 'c'),)
     """
+    items = require_items(items, "assemble")
     if design.certainty is not None and posterior is None:
         raise PsychometricsError("certainty needs the posterior of the items: give ItemPosterior.from_items(items)")
     if design.values is None:
@@ -137,7 +194,7 @@ def assemble(
         return x[:binary].reshape(design.forms, width)[:, : len(worth)] > 0.5, sign * value, sign * bound
 
     if posterior is not None and design.certainty is not None:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(random_state)
         drawn, fresh = (_draw_worth(posterior, design, rng) for _ in range(2))
         worth = drawn.mean(axis=0)
         drawn, fresh = _criterion(drawn, design), _criterion(fresh, design)

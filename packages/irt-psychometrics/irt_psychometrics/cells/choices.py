@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from irt_psychometrics.cells.columns import Cells
-from irt_psychometrics.classical.option_statistics import Choices
 from irt_psychometrics.core.arrays import Ints, Mask
+from irt_psychometrics.core.choices import Choices, sort_options
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.wording import some_of
 
@@ -61,6 +61,13 @@ class OptionCounts:
             Item and chosen option of each answer; "" if no option was chosen.
         is_choice
             Answers to count, shape (n_rows,); None: all.
+
+        Examples
+        --------
+        >>> counts = OptionCounts({"q1": "A"})
+        >>> counts.add(Cells.of(["q1", "q1"]), Cells.of(["B", "A"]), np.array([True, False]))
+        >>> counts.by_item
+        {'q1': Counter({'B': 1})}
         """
         pairs = items.places * np.int64(len(options.texts)) + options.places
         codes, n = np.unique(pairs if is_choice is None else pairs[is_choice], return_counts=True)
@@ -81,11 +88,23 @@ class OptionCounts:
         name_absent
             Whether to list items of the key without answers.
 
+        Returns
+        -------
+        list[str]
+            A sentence for each thing that deserves a look; empty if the key fits the answers.
+
         Raises
         ------
         PsychometricsError
             If nobody chose the key of an item with many answers, or, if there are many answers in all, the key of any
             item.
+
+        Examples
+        --------
+        >>> counts = OptionCounts({"q1": "A"})
+        >>> counts.add(Cells.of(["q1", "q1"]), Cells.of(["B", "C"]))
+        >>> counts.notes("test.csv")[0]
+        "test.csv: nobody chose the key of item q1, key 'A', chosen: 'B' (1), 'C' (1)"
         """
         keys, by_item = self._keys, self.by_item
 
@@ -126,7 +145,7 @@ def choices_of(
     `item` and `code`, shape (n_responses,), are places in `items` and in `texts`; the code is −1 without a choice.
     `counts`: the chosen options of each item, as in `OptionCounts.by_item`.
     """
-    labels = {name: sorted({*counts.get(name, ()), keys[name]}, key=lambda text: (len(text), text)) for name in items}
+    labels = {name: sort_options({*counts.get(name, ()), keys[name]}) for name in items}
     place, label, size = {text: k for k, text in enumerate(texts)}, dict[int, int](), np.int64(len(texts))
     for j, name in enumerate(items):
         label |= {j * len(texts) + place[text]: k for k, text in enumerate(labels[name]) if text in place}
@@ -137,4 +156,4 @@ def choices_of(
         chosen = code[part] >= 0
         option[part][chosen] = of_known[np.searchsorted(known, (item[part] * size + code[part])[chosen])]
     right = tuple(frozenset((keys[name],)) for name in items)
-    return Choices(option, tuple(map(tuple, labels.values())), right)
+    return Choices(option, tuple(labels.values()), right)

@@ -43,26 +43,84 @@ class Cells(NamedTuple):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
-        """Build a column from the text of each row."""
+        """Build a column.
+
+        Parameters
+        ----------
+        texts
+            The text of each row.
+
+        Returns
+        -------
+        Cells
+            The column.
+
+        Examples
+        --------
+        >>> Cells.of(["A", "B", "A"]).places.tolist()
+        [0, 1, 0]
+        """
         known: dict[str, int] = {}
         places = np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
         return cls([*known], places)
 
     def map(self, function: Callable[[str], float]) -> Floats:
-        """Return the value of `function` for each row's text, shape (n_rows,)."""
+        """Compute a number from each row's text; each distinct text is read once.
+
+        Parameters
+        ----------
+        function
+            Text → number.
+
+        Returns
+        -------
+        Floats
+            Shape (n_rows,).
+
+        Examples
+        --------
+        >>> Cells.of(["A", "BBB", "A"]).map(len).tolist()
+        [1.0, 3.0, 1.0]
+        """
         return np.array([function(text) for text in self.texts], dtype=np.float64)[self.places]
 
     def in_words(self, words: Collection[str]) -> Mask:
-        """Check whether each row's text is one of the lower-case `words`, ignoring case; shape (n_rows,)."""
+        """Check whether each row's text is one of some words, ignoring case.
+
+        Parameters
+        ----------
+        words
+            The words in lower case.
+
+        Returns
+        -------
+        Mask
+            Shape (n_rows,).
+
+        Examples
+        --------
+        >>> Cells.of(["NA", "1", "na"]).in_words(["na"]).tolist()
+        [True, False, True]
+        """
         return self.map(lambda text: text.lower() in words).astype(bool)
 
     def points(self, words: Mapping[str, float] = WORDS) -> Floats:
-        """Read numbers with a decimal point or comma, and lower-case words with their values.
+        """Read numbers with a decimal point or comma, and words.
+
+        Parameters
+        ----------
+        words
+            Lower-case words with their values.
 
         Returns
         -------
         Floats
             Shape (n_rows,); NaN for other texts and for infinity.
+
+        Examples
+        --------
+        >>> Cells.of(["0,5", "True", "-"]).points().tolist()
+        [0.5, 1.0, nan]
         """
         return self.map(partial(_number, words=words))
 
@@ -83,6 +141,11 @@ class Cells(NamedTuple):
         -------
         Floats
             Shape (n_rows,); NaN for texts that are not a score.
+
+        Examples
+        --------
+        >>> Cells.of(["1.5", "2", "0.3"]).scores(4, denominator=2).tolist()
+        [3.0, 4.0, nan]
         """
         scaled = self.points(words) * denominator
         whole = np.round(scaled)
@@ -90,12 +153,39 @@ class Cells(NamedTuple):
         return np.where(is_score & ~(self.in_words(words) & (np.asarray(most) > 1)), whole, np.nan)
 
     def counts(self, rows: Mask | slice = slice(None)) -> Counter[str]:
-        """Count the texts of the rows in which `rows` is true."""
+        """Count the texts of some rows.
+
+        Parameters
+        ----------
+        rows
+            The rows, as a mask or a slice; all by default.
+
+        Returns
+        -------
+        Counter[str]
+            Text → number of rows.
+
+        Examples
+        --------
+        >>> Cells.of(["A", "B", "A"]).counts()
+        Counter({'A': 2, 'B': 1})
+        """
         counts = np.bincount(self.places[rows], minlength=len(self.texts)).tolist()
         return Counter({text: n for text, n in zip(self.texts, counts, strict=True) if n})
 
     def to_list(self) -> list[str]:
-        """Return the text of each row."""
+        """List the text of each row.
+
+        Returns
+        -------
+        list[str]
+            One text per row.
+
+        Examples
+        --------
+        >>> Cells.of(["A", "B", "A"]).to_list()
+        ['A', 'B', 'A']
+        """
         return [self.texts[k] for k in self.places.tolist()]
 
 

@@ -32,7 +32,19 @@ class FirstRows:
         self._columns: dict[str, Floats] = {}
 
     def add(self, name: str, cells: Cells) -> None:
-        """Add the first cells of a column. Further cells of the same column are ignored."""
+        """Add the first cells of a column. Further cells of the same column are ignored.
+
+        Parameters
+        ----------
+        name
+            Name of the column.
+        cells
+            The cells of the first rows.
+
+        Examples
+        --------
+        >>> FirstRows().add("q1", Cells.of(["1", "0"]))
+        """
         if name not in self._columns:
             self._columns[name] = Cells(cells.texts, cells.places[: self.SIZE]).points()
 
@@ -52,6 +64,14 @@ class FirstRows:
         -------
         dict[str, str]
             Column → description. Empty for a few rows, which may look like totals by chance.
+
+        Examples
+        --------
+        >>> rows = FirstRows()
+        >>> for name, texts in {"a": "0101100101", "b": "0011010111", "sum": "0112110212"}.items():
+        ...     rows.add(name, Cells.of(texts))
+        >>> rows.derived()
+        {'sum': 'the sum of a … b'}
         """
         names, numbers = [*self._columns], np.array([*self._columns.values()]).T
         if len(numbers) < MIN_ROWS:

@@ -46,6 +46,11 @@ def describe_cells(
     items
         Item, number of answers, highest score, maximum score.
 
+    Returns
+    -------
+    list[str]
+        The sentences; empty if nothing deserves a look.
+
     Examples
     --------
     >>> describe_cells({"": 12, "NA": 3}, ["p1"], *[np.empty(0, dtype=int)] * 3, [])

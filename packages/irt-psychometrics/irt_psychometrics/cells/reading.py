@@ -52,7 +52,23 @@ class ByPattern(Generic[T]):
         self._lengths = {len(beginning) for beginning, _ in self._patterns}
 
     def fitting(self, name: str) -> list[T]:
-        """Return the values for the name itself and for patterns that match it, in their order."""
+        """Look up a name.
+
+        Parameters
+        ----------
+        name
+            The name, for example of a column.
+
+        Returns
+        -------
+        list[T]
+            The values for the name itself and for patterns that match it, in their order.
+
+        Examples
+        --------
+        >>> ByPattern({"essay_?": 5, "essay_10": 8}).fitting("essay_10")
+        [8]
+        """
         keys = ((name[:n], length) for n in self._lengths for length in (None, len(name)))
         patterns = chain.from_iterable(self._patterns.get(key, ()) for key in keys)
         fitting = {pattern for pattern in patterns if _matches(name, pattern)} | ({name} & self._values.keys())
@@ -93,11 +109,43 @@ class MaxScores:
         return item in self.by_item or item in self.by_pattern
 
     def of_rows(self, items: Cells) -> Floats:
-        """Return the maximum score of each row's item, shape (n_rows,)."""
+        """Look up the maximum score of each row's item.
+
+        Parameters
+        ----------
+        items
+            Item of each row.
+
+        Returns
+        -------
+        Floats
+            Shape (n_rows,).
+
+        Examples
+        --------
+        >>> MaxScores({"q1": 4}).of_rows(Cells.of(["q1", "q2", "q1"])).tolist()
+        [4.0, 1.0, 4.0]
+        """
         return items.map(self.__getitem__)
 
     def fitting(self, item: str) -> int | None:
-        """Return the maximum score in `by_pattern`, by name or else by the first matching pattern, or None."""
+        """Look up an item in `by_pattern`.
+
+        Parameters
+        ----------
+        item
+            Name of the item.
+
+        Returns
+        -------
+        int | None
+            The maximum score by name, or else by the first matching pattern, or None.
+
+        Examples
+        --------
+        >>> MaxScores(by_pattern={"essay_*": 5}).fitting("essay_2")
+        5
+        """
         return self.by_pattern.get(item) or next(iter(self._patterns.fitting(item)), None)
 
     @cached_property
@@ -116,6 +164,12 @@ class ScoredCells(NamedTuple):
         Shape (n_rows,), whether the cell means that the item was not seen.
     omitted
         Shape (n_rows,), whether the item was seen and omitted. The score is then 0.
+
+    Examples
+    --------
+    >>> scored = CellPlan(omitted={"*": ["-"]}).score("q1", Cells.of(["q1"] * 3), Cells.of(["1", "-", "x"]))
+    >>> scored.score.tolist(), scored.omitted.tolist(), scored.wrong.tolist()
+    ([1, 0, -1], [False, True, False], [2])
     """
 
     score: npt.NDArray[np.int8]
@@ -179,6 +233,12 @@ class CellPlan:
         -------
         ScoredCells
             Scores, blank cells and omitted items. Other cells are in `wrong`, and raise no error.
+
+        Examples
+        --------
+        >>> plan = CellPlan(key={"q1": "A"})
+        >>> plan.score("q1", Cells.of(["q1"] * 3), Cells.of(["A", "B", "NA"])).score.tolist()
+        [1, 0, -1]
         """
         omitted = cells.in_words(_words(self._codes[1], column))
         blank = cells.in_words({*BLANK, *_words(self._codes[0], column)}) & ~omitted

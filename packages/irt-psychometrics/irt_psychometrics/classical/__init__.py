@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from irt_psychometrics.classical.form_statistics import FormStatistics
     from irt_psychometrics.classical.item_analysis import ItemAnalysis, analyse_items
     from irt_psychometrics.classical.key_evidence import KeyEvidence
-    from irt_psychometrics.classical.option_statistics import Choices, OptionStatistics
+    from irt_psychometrics.classical.option_statistics import OptionStatistics
     from irt_psychometrics.classical.subscore_values import Subscores, subscores
+    from irt_psychometrics.core.choices import Choices
     from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
 else:
     __getattr__ = names_when_used(__name__)

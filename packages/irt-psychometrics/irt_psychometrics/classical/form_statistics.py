@@ -1,16 +1,18 @@
-"""Statistics of the sum scores of a form that all its learners answered completely: moments and reliability."""
+"""Statistics of the sum scores of a form that all persons answered completely: moments and reliability."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.results import Result, format_value
 
 MAX_STEPS = 10_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class FormStatistics:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class FormStatistics(Result):
     """Statistics of the sum scores of a form; NaN if one does not exist.
 
     Attributes
@@ -18,7 +20,7 @@ class FormStatistics:
     form
         Name of the form.
     n, n_items, max_score
-        Learners, items and the highest possible score.
+        Persons, items and the highest possible score.
     mean, sd, median, skewness, kurtosis
         Moments of the sum scores. Skewness and excess kurtosis are the unbiased ones under normality (G₁ and G₂ of
         Joanes & Gill 1998).
@@ -33,6 +35,14 @@ class FormStatistics:
         Correlation of the odd and the even items' scores, stepped up by Spearman–Brown.
     sem
         Standard error of measurement SD·√(1 − α).
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.classical import analyse_items
+    >>> x = irt.Responses.from_wide([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
+    >>> analyse_items(x).forms[0]
+    <FormStatistics: form all, 4 persons, 3 items: mean 1.500, SD 1.291, SEM 0.645, α 0.750 (−0.650 … 0.983)>
     """
 
     form: str
@@ -51,10 +61,24 @@ class FormStatistics:
     omega: float
     split_half: float
     sem: float
+    frame_kind: str | None = None
+
+    def _title(self) -> str:
+        return f"form {self.form}, {self.n:,} persons, {self.n_items} items"
+
+    def _facts(self) -> dict[str, str]:
+        interval = f"{format_value(self.alpha_low)} … {format_value(self.alpha_high)}"
+        alpha = {"α": f"{format_value(self.alpha)} ({interval})"} if np.isfinite(self.alpha) else {}
+        return {name: format_value(getattr(self, name.lower())) for name in ("mean", "SD", "SEM")} | alpha
+
+    def _columns(self) -> dict[str, Any]:
+        return {field.name: [getattr(self, field.name)] for field in fields(self) if field.name != "frame_kind"}
 
 
-def form_statistics(form: str, total: Floats, covariance: Floats, max_score: int) -> FormStatistics:
-    """Compute the statistics of a form from its learners' sums (n,) and the items' `covariance` (K, K)."""
+def form_statistics(
+    form: str, total: Floats, covariance: Floats, max_score: int, frame_kind: str | None = None
+) -> FormStatistics:
+    """Compute the statistics of a form from the persons' sums (n,) and the items' `covariance` (K, K)."""
     from scipy.special import fdtri
 
     n, k = len(total), len(covariance)
@@ -81,11 +105,12 @@ def form_statistics(form: str, total: Floats, covariance: Floats, max_score: int
         omega=_omega(covariance),
         split_half=float(2 * halves / (1 + halves)),
         sem=float(np.sqrt(variance * (1 - alpha))),
+        frame_kind=frame_kind,
     )
 
 
 def covariance_of(scores: Floats) -> Floats:
-    """Covariance of the items, shape (K, K), of scores (n, K); NaN for one learner."""
+    """Covariance of the items, shape (K, K), of scores (n, K); NaN for one person."""
     n, k = scores.shape
     return np.atleast_2d(np.cov(scores, rowvar=False)) if n > 1 else np.full((k, k), np.nan)
 

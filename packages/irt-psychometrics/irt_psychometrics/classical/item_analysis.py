@@ -5,8 +5,8 @@ Does not belong here: statistics that need a fit (`itemfit`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +25,10 @@ from irt_psychometrics.classical.item_flags import (
     compare_with_keys,
     names_where,
 )
-from irt_psychometrics.classical.option_statistics import Choices, OptionStatistics, option_statistics
+from irt_psychometrics.classical.key_evidence import KeyEvidence
+from irt_psychometrics.classical.option_statistics import OptionStatistics, option_statistics
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.choices import Choices
 from irt_psychometrics.core.classical import correlations_with_rest
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.responses import Responses
@@ -35,19 +37,19 @@ from irt_psychometrics.core.results import Result, format_value
 BLOCK = 2**19
 """Number of responses that are analysed at once."""
 OUTER_SHARE = 0.27
-"""Share of learners in the upper and in the lower group of the discrimination index D (Kelley 1939)."""
+"""Share of persons in the upper and in the lower group of the discrimination index D (Kelley 1939)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ItemAnalysis(Result):
-    """Item statistics of classical test theory.
+    """Item statistics of classical test theory, with flags of suspicious items.
 
     Attributes
     ----------
     item_ids
         The J items.
     n
-        Shape (J,), learners with a score, omitted answers included.
+        Shape (J,), persons with a score, omitted answers included.
     omitted, not_reached
         Shape (J,), how many of them omitted the item, and how many of these did not reach it.
     mean, sd
@@ -60,9 +62,9 @@ class ItemAnalysis(Result):
         Shape (J,), biserial form of `item_rest`; NaN for items with more than two scores.
     alpha_if_deleted
         Shape (J,), Cronbach's α of the form without the item; NaN if the item is not in exactly one
-        complete form of two learners or more.
+        complete form of two persons or more.
     lower, upper
-        Shape (J,), facility among the 27 % of learners with the lowest and with the highest total scores. Learners with
+        Shape (J,), facility among the 27 % of persons with the lowest and with the highest total scores. Persons with
         equal scores at a border count in part.
     rest
         Shape (R,), the rest score of each response; NaN if it is not known. Empty if it was not kept.
@@ -70,6 +72,18 @@ class ItemAnalysis(Result):
         The options, or the scores of items without choices.
     forms
         Statistics of the complete forms.
+    key_evidence
+        Item → sequential evidence against the key, for each item with an option above its key (flag `above_key`).
+        Answers count in order of time or, if their times are not known, in order of the persons. Empty if rest scores
+        were not kept.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> table = {"q1": [*"ABAC"], "q2": [*"DDEE"], "q3": [*"FGFG"]}
+    >>> analysis = irt.classical.analyse_items(irt.Responses.from_wide(table, key={"q1": "A", "q2": "D", "q3": "F"}))
+    >>> analysis.facility.tolist(), analysis.options.options
+    ([0.5, 0.5, 0.5], ('A', 'B', 'C', 'D', 'E', 'F', 'G'))
     """
 
     item_ids: tuple[str, ...]
@@ -88,6 +102,7 @@ class ItemAnalysis(Result):
     rest: Floats
     options: OptionStatistics
     forms: tuple[FormStatistics, ...]
+    key_evidence: Mapping[str, KeyEvidence]
     frame_kind: str | None = None
 
     @property
@@ -97,7 +112,6 @@ class ItemAnalysis(Result):
 
     def flags(
         self,
-        choices: Choices | None = None,
         *,
         min_facility: float = MIN_FACILITY,
         max_facility: float = MAX_FACILITY,
@@ -108,8 +122,6 @@ class ItemAnalysis(Result):
 
         Parameters
         ----------
-        choices
-            The choices that were analysed. Only their options have flags; an option without a name is an omission.
         min_facility, max_facility, min_item_rest
             Limits of `facility` and `item_rest`.
         min_option_share
@@ -120,14 +132,20 @@ class ItemAnalysis(Result):
         Flags
             Names of the limits that each of the J items and M options breaks. A wrong option and its item have the flag
             `above_key` if the option-rest correlation is above 0 and above the key's, and `beats_key` if this is
-            certain: 3.3 standard errors above 0, and 2 above the key's (Meng, Rosenthal & Rubin 1992).
+            certain: 3.3 standard errors above 0, and 2 above the key's (Meng, Rosenthal & Rubin 1992). Scores and
+            omissions have no flags.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> analysis = irt.classical.analyse_items(irt.Responses.from_wide({"q1": [1, 1, 0, 1], "q2": [1, 0, 0, 1]}))
+        >>> analysis.flags(max_facility=0.7).items
+        [('max_facility',), ()]
         """
         options, J = self.options, len(self.item_ids)
         place = {name: j for j, name in enumerate(self.item_ids)}
         item = np.array([place[name] for name in options.item_ids], dtype=np.int64)
-        has_options = np.array([bool(found) for found in choices.labels] if choices else [False] * J)
-        named = has_options[item] & (np.array(options.options) != "")
-        shares = (named, options.is_key, options.share, options.rest_correlation)
+        shares = (options.is_choice, options.is_key, options.share, options.rest_correlation)
         of_options = compare_with_keys(item, self.n, *shares, min_option_share)
         of_items = {
             "min_facility": self.facility < min_facility,
@@ -145,7 +163,7 @@ class ItemAnalysis(Result):
             return {"complete forms": f"{len(self.forms):,}"}
         (form,) = self.forms
         return {
-            "learners": format_value(form.n),
+            "persons": format_value(form.n),
             "mean": format_value(form.mean, 2),
             "SD": format_value(form.sd, 2),
             "α": f"{format_value(form.alpha)} ({format_value(form.alpha_low)} … {format_value(form.alpha_high)})",
@@ -155,10 +173,19 @@ class ItemAnalysis(Result):
     def _columns(self) -> dict[str, Any]:
         names = ("n", "omitted", "not_reached", "mean", "sd", "facility", "facility_se", "item_rest", "biserial")
         more = ("alpha_if_deleted", "lower", "upper", "discrimination")
-        return {"item": self.item_ids, **{name: getattr(self, name) for name in (*names, *more)}}
+        columns = {"item": self.item_ids, **{name: getattr(self, name) for name in (*names, *more)}}
+        return columns | {"flags": [", ".join(flags) for flags in self.flags().items]}
+
+    def _notes(self) -> list[str]:
+        options = zip(self.options.item_ids, self.options.options, self.flags().options, strict=True)
+        return [
+            f"{item}: option {option} attracts abler persons than the key, beyond chance; check the key."
+            for item, option, flags in options
+            if "beats_key" in flags
+        ]
 
 
-@np.errstate(divide="ignore", invalid="ignore")  # a statistic of no learners is NaN
+@np.errstate(divide="ignore", invalid="ignore")  # a statistic of no persons is NaN
 def analyse_items(
     responses: Responses,
     choices: Choices | None = None,
@@ -171,16 +198,16 @@ def analyse_items(
 ) -> ItemAnalysis:
     """Compute the item statistics of classical test theory.
 
-    The rest score of a single complete form, all of whose learners have a score on all of its items, is the sum of the
+    The rest score of a single complete form, in which all persons have a score on all items, is the sum of the
     other scores. Otherwise it is the mean share of the maximum score over the other items, standardised within the
-    form, so that learners of easier forms do not seem abler.
+    form, so that persons with easier forms do not seem abler.
 
     Parameters
     ----------
     responses
         R responses of N persons; omitted answers have the score 0.
     choices
-        The chosen options, if items have any.
+        The chosen options. None: the choices that the responses contain, if they were read with a key.
     forms
         N names, the form of each person. None: all persons have the same form.
     omitted, not_reached
@@ -199,8 +226,27 @@ def analyse_items(
     Raises
     ------
     PsychometricsError
-        If the lengths of the arguments differ.
+        If the lengths of the arguments differ, or `responses` or `choices` have another type.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> table = {"q1": [*"AAAABBBB"], "q2": [*"CCCDDDDC"], "q3": [*"EEEEFFFF"], "q4": [*"GGHGHHHH"]}
+    >>> x = irt.Responses.from_wide(table, key={"q1": "B", "q2": "C", "q3": "E", "q4": "G"})
+    >>> irt.classical.analyse_items(x).to_frame("pandas").set_index("item")["flags"].to_dict()
+    {'q1': 'min_item_rest, above_key', 'q2': '', 'q3': '', 'q4': ''}
     """
+    if not isinstance(responses, Responses):
+        raise PsychometricsError(
+            f"analyse_items needs Responses, got {type(responses).__name__}; Responses.from_wide(table, key=...) reads "
+            "a table and keeps the choices"
+        )
+    choices = responses.choices if choices is None else choices
+    if not isinstance(choices, Choices | None):
+        raise PsychometricsError(
+            f"choices must be Choices, got {type(choices).__name__}; Responses.from_wide(table, key=...) reads a table "
+            "and keeps the choices, so that analyse_items needs nothing else"
+        )
     x = responses
     for name, values, size in (
         ("forms", forms, x.n_persons),
@@ -254,11 +300,11 @@ def analyse_items(
     n, n_omitted, n_not_reached, mean, sd, item_rest, lower, upper = map(np.concatenate, zip(*columns, strict=True))
     alpha_if_deleted, uses, of_forms = np.full(J, np.nan), np.zeros(J), []
     for name, items, covariance, totals in complete:
-        of_forms.append(form_statistics(name, totals, covariance, int(most[items].sum())))
+        of_forms.append(form_statistics(name, totals, covariance, int(most[items].sum()), x.frame_kind))
         if len(totals) > 1:
             alpha_if_deleted[items] = alphas_if_deleted(covariance)
             uses[items] += 1
-    return ItemAnalysis(
+    analysis = ItemAnalysis(
         x.item_ids,
         n.astype(np.int64),
         n_omitted.astype(int),
@@ -275,8 +321,32 @@ def analyse_items(
         all_rest,
         OptionStatistics.join(options, x.frame_kind),
         tuple(of_forms),
+        {},
         x.frame_kind,
     )
+    flags = analysis.flags()
+    suspected = [j for j, names_of_item in enumerate(flags.items) if "above_key" in names_of_item]
+    evidence = _key_evidence(x, choices, all_rest, form, suspected) if choices and suspected and keep_rest else {}
+    return replace(analysis, options=replace(analysis.options, flags=tuple(flags.options)), key_evidence=evidence)
+
+
+def _key_evidence(
+    x: Responses, choices: Choices, rest: Floats, form: Ints, items: Sequence[int]
+) -> dict[str, KeyEvidence]:
+    """Return the evidence against the keys of some items, by item."""
+    of_form = form[x.person]
+    by_form = [rest[of_form == k] for k in range(form.max(initial=-1) + 1)]
+    mean, sd = (np.array([compute(own[~np.isnan(own)]) for own in by_form]) for compute in (np.mean, np.std))
+    z = (rest - mean[of_form]) / sd[of_form]
+    found = {}
+    for j in items:
+        rows = np.flatnonzero(x.item == j)
+        if x.at is not None:
+            rows = rows[np.argsort(x.at[rows], kind="stable")]
+        labels = [*(label or None for label in choices.labels[j]), None]  # an option without a name is an omission
+        options = [labels[k] for k in choices.option[rows].tolist()]
+        found[x.item_ids[j]] = KeyEvidence.start(choices.keys[j], 0).update(options, z[rows])
+    return found
 
 
 def _person_blocks(x: Responses) -> Iterator[slice]:
@@ -287,7 +357,7 @@ def _person_blocks(x: Responses) -> Iterator[slice]:
 
 
 class _CompleteForm(NamedTuple):
-    """A form: the items (K,), covariance of the scores (K, K), and sums of the learners (n,)."""
+    """A form: the items (K,), covariance of the scores (K, K), and sums of the persons (n,)."""
 
     name: str
     items: Ints
@@ -296,15 +366,15 @@ class _CompleteForm(NamedTuple):
 
 
 def _complete_forms(x: Responses, form: Ints, names: Sequence[str], persons: _PersonTotals) -> Iterator[_CompleteForm]:
-    """Yield each form if all n learners have a score on all K items."""
+    """Yield each form if all n persons have a score on all K items."""
     sums = np.zeros((2, len(names) * x.n_items))
     for rows in _person_blocks(x):
         cell = form[x.person[rows]] * x.n_items + x.item[rows]
         sums += [np.bincount(cell, weights, sums.shape[1]) for weights in (None, x.score[rows])]
     for k, name in enumerate(names):
         n, total = sums.reshape(2, len(names), -1)[:, k]
-        items, learners = np.flatnonzero(n), (form == k) & (persons.n > 0)
-        if items.size and n.sum() == items.size * learners.sum():
+        items, present = np.flatnonzero(n), (form == k) & (persons.n > 0)
+        if items.size and n.sum() == items.size * present.sum():
             column, squares = np.cumsum(n > 0) - 1, np.zeros((items.size, items.size))
             for rows in _person_blocks(x):
                 of_form = form[x.person[rows]] == k
@@ -313,7 +383,7 @@ def _complete_forms(x: Responses, form: Ints, names: Sequence[str], persons: _Pe
                 away[row, column[x.item[rows][of_form]]] = x.score[rows][of_form]
                 away -= total[items] / n[items]
                 squares += away.T @ away
-            yield _CompleteForm(name, items, squares / (learners.sum() - 1), persons.sums[learners])
+            yield _CompleteForm(name, items, squares / (present.sum() - 1), persons.sums[present])
 
 
 class _PersonTotals(NamedTuple):

@@ -35,7 +35,7 @@ class KeyEvidence(Result):
     are exactly as good as the key, and any shares of the options. Given the choices, rest scores are independent, and
     their distribution among those who choose an option is the same at all times.
 
-    Each option has a test martingale against the key. Among the learners who chose the option or the key, the rank of
+    Each option has a test martingale against the key. Among the persons who chose the option or the key, the rank of
     each rest score among all earlier ones gives u, with ties broken at random. If option and key have the same
     distribution, the u are independent and uniform on (0, 1) for any sequence of choices (Vovk, Nouretdinov & Gammerman
     2003; Fedorova et al. 2012). With z = Φ⁻¹(u) and the option's share p of the earlier answers, the capital is
@@ -72,6 +72,14 @@ class KeyEvidence(Result):
         Shape (M, 3), logarithm of the capital of each option and ρ, relative to its initial value.
     log_peak
         Shape (M,), logarithm of each option's largest capital, relative to its initial value.
+
+    Examples
+    --------
+    >>> evidence = KeyEvidence.start({"A"}, random_state=1)
+    >>> for day in range(3):
+    ...     evidence = evidence.update(["A", "B"] * 50, [-1.0, 1.0] * 50)
+    >>> evidence.option, evidence.e_value > 1_000
+    ('B', True)
     """
 
     keys: tuple[str, ...]
@@ -85,7 +93,7 @@ class KeyEvidence(Result):
     frame_kind: str | None = None
 
     @classmethod
-    def start(cls, keys: Collection[str], seed: int) -> KeyEvidence:
+    def start(cls, keys: Collection[str], random_state: int) -> KeyEvidence:
         """Start without answers.
 
         A bank whose N items start once a year names N/1,000 right keys a year on average, at most, if it names an item
@@ -96,8 +104,9 @@ class KeyEvidence(Result):
         ----------
         keys
             The right options.
-        seed
-            A number of at least 0 that does not depend on the answers, for example a hash of the item's name.
+        random_state
+            Seed of the random numbers that break ties: a number of at least 0 that does not depend on the answers, for
+            example a hash of the item's name.
 
         Returns
         -------
@@ -108,21 +117,26 @@ class KeyEvidence(Result):
         ------
         PsychometricsError
             If there is no key.
+
+        Examples
+        --------
+        >>> KeyEvidence.start({"A"}, random_state=1)
+        <KeyEvidence: Key A after 0 answers: evidence 1, for >
         """
         if not keys:
             raise PsychometricsError("an item without a key has no evidence against it; name at least one key")
         counts, capital = np.zeros((1, len(LIMITS) + 1), dtype=np.int64), np.zeros((0, len(CORRELATIONS)))
-        return cls(tuple(sorted(keys)), seed, 0, (), counts, np.zeros(0, dtype=np.int64), capital, np.zeros(0))
+        return cls(tuple(sorted(keys)), random_state, 0, (), counts, np.zeros(0, dtype=np.int64), capital, np.zeros(0))
 
     def update(self, options: Sequence[str | None], rest: npt.ArrayLike) -> KeyEvidence:
-        """Add answers, in order of arrival. It does not matter whether they are added in one or several parts.
+        """Add answers, in order of arrival. One addition and several parts give the same evidence.
 
         Parameters
         ----------
         options
             The chosen options. Answers without an option (None) do not count.
         rest
-            The learners' rest scores, of mean 0 and SD 1 in the learners of the form. Answers with NaN do not count.
+            The persons' rest scores, of mean 0 and SD 1 among the persons of the form. Answers with NaN do not count.
 
         Returns
         -------
@@ -133,6 +147,11 @@ class KeyEvidence(Result):
         ------
         PsychometricsError
             If the lengths differ.
+
+        Examples
+        --------
+        >>> KeyEvidence.start({"A"}, random_state=1).update(["A", "C", None], [0.3, -0.2, 0.1]).n
+        2
         """
         scores = np.asarray(rest, dtype=float)
         if scores.shape != (len(options),):

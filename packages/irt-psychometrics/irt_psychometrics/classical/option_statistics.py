@@ -12,30 +12,12 @@ from typing import Any
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.choices import Choices
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result
 
 ABILITY_GROUPS, TRACE_GROUPS = 3, 8
 """Groups of equal size by rest score in which the options' shares are given, and in which they are traced."""
-
-
-@dataclass(frozen=True)
-class Choices:
-    """The options that were chosen in the R responses of a `Responses`.
-
-    Attributes
-    ----------
-    option
-        Shape (R,), index into the labels of the response's item; −1 if no choice is known.
-    labels
-        The options of each of the J items, as text.
-    keys
-        The right options of each item; empty for items without options.
-    """
-
-    option: Ints
-    labels: tuple[tuple[str, ...], ...]
-    keys: tuple[frozenset[str], ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,23 +28,36 @@ class OptionStatistics(Result):
     ----------
     item_ids, options
         The item and the option of each row.
+    is_choice
+        Shape (M,), whether the row is an option that persons can choose; otherwise it is a score or an omission.
     is_key
         Shape (M,), whether the option is right; of scored items, whether the score is the maximum.
     n, share
-        Shape (M,), number of learners who chose the option, and their share of the item's learners.
+        Shape (M,), number of persons who chose the option, and the share of the item's persons who did.
     mean_rest
-        Shape (M,), mean rest score of these learners.
+        Shape (M,), mean rest score of these persons.
     rest_correlation
-        Shape (M,), correlation of choosing the option with the rest score.
+        Shape (M,), correlation of choosing the option with the rest score, in [−1, 1].
     group_shares
-        Shape (M, 3), share of the option in the lower, middle and upper third of the item's learners by rest score.
+        Shape (M, 3), share of the option in the lower, middle and upper third of the item's persons by rest score.
     trace_n, trace_rest, trace
-        Shape (M, 8), groups of (nearly) equal size of the item's learners by rest score: their number, their mean rest
-        score and the share of the option. Equal rest scores are in one group, so groups may be empty (NaN).
+        Shape (M, 8), groups of (nearly) equal size of the item's persons by rest score: number, mean rest score and the
+        share of the option. Equal rest scores are in one group, so groups may be empty (NaN).
+    flags
+        The flags of each row by the usual limits, as in `ItemAnalysis.flags`.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> table = {"q1": ["A", "B", "A", "C"], "q2": [1, 0, 1, 0], "q3": [1, 1, 0, 0]}
+    >>> options = irt.classical.analyse_items(irt.Responses.from_wide(table, key={"q1": "A"})).options
+    >>> options.to_frame("pandas")[["item", "option", "key", "n"]].head(3).to_dict("list")
+    {'item': ['q1', 'q1', 'q1'], 'option': ['A', 'B', 'C'], 'key': [True, False, False], 'n': [2, 1, 1]}
     """
 
     item_ids: tuple[str, ...]
     options: tuple[str, ...]
+    is_choice: Mask
     is_key: Mask
     n: Ints
     share: Floats
@@ -72,11 +67,25 @@ class OptionStatistics(Result):
     trace_n: Ints
     trace_rest: Floats
     trace: Floats
+    flags: tuple[tuple[str, ...], ...]
     frame_kind: str | None = None
 
     @classmethod
     def join(cls, parts: Sequence[OptionStatistics], frame_kind: str | None) -> OptionStatistics:
-        """Join the rows of parts with different items."""
+        """Join the rows of parts with different items.
+
+        Parameters
+        ----------
+        parts
+            Statistics of the options of different items.
+        frame_kind
+            The kind of data frame that the result gives.
+
+        Returns
+        -------
+        OptionStatistics
+            The rows of all parts, in their order.
+        """
         columns: dict[str, Any] = {own.name: [getattr(part, own.name) for part in parts] for own in fields(cls)}
         columns = {
             name: sum(values, ()) if isinstance(values[0], tuple) else np.concatenate(values)
@@ -99,11 +108,12 @@ class OptionStatistics(Result):
             "mean_rest": self.mean_rest,
             "rest_correlation": self.rest_correlation,
             **groups,
+            "flags": [", ".join(flags) for flags in self.flags],
         }
 
 
 def option_statistics(x: Responses, choices: Choices | None, rest: Floats) -> OptionStatistics:
-    """The rows of all items' options or, for an item without options, of its scores.
+    """Compute the rows of all items' options or, for an item without options, of its scores; they have no flags yet.
 
     `rest` (R,) is the rest score of each response; NaN if it is not known.
     """
@@ -127,7 +137,7 @@ def option_statistics(x: Responses, choices: Choices | None, rest: Floats) -> Op
     middle_rank = _middle_ranks(item, rest)
 
     def by_group(groups: int) -> tuple[Ints, Floats, Floats]:
-        """Learners, mean rest score and share of the option in groups by rest score, shape (M, G) each."""
+        """Compute number of persons, mean rest score and share of the option in groups by rest, shape (M, G) each."""
         group = np.minimum((middle_rank * groups / of_item[item]).astype(np.int64), groups - 1)
         by_item, of_row = item * groups + group, row * groups + group
         cells = np.bincount(of_row, minlength=M * groups).reshape(M, groups)
@@ -135,9 +145,11 @@ def option_statistics(x: Responses, choices: Choices | None, rest: Floats) -> Op
         rests = np.bincount(by_item, rest, x.n_items * groups).reshape(-1, groups)
         return sums[owner], (rests / sums)[owner], cells / sums[owner]
 
+    names = tuple(option for options in labels for option in options)
     return OptionStatistics(
         tuple(x.item_ids[j] for j in owner.tolist()),
-        tuple(option for options in labels for option in options),
+        names,
+        has_options[owner] & (np.array(names) != ""),
         np.array([option in key for options, key in zip(labels, keys, strict=True) for option in options], dtype=bool),
         n,
         share,
@@ -145,12 +157,13 @@ def option_statistics(x: Responses, choices: Choices | None, rest: Floats) -> Op
         correlation,
         by_group(ABILITY_GROUPS)[2],
         *by_group(TRACE_GROUPS),
+        ((),) * M,
         x.frame_kind,
     )
 
 
 def _middle_ranks(item: Ints, rest: Floats) -> Floats:
-    """Compute the rank of each response by rest score among its item's learners; equal scores share a rank."""
+    """Compute the rank of each response by rest score among its item's persons; equal scores share a rank."""
     pairs = item + 1j * rest  # complex numbers are sorted by item, then by rest score
     _, pair, ties = np.unique(pairs, return_inverse=True, return_counts=True)
     sizes = np.bincount(item)

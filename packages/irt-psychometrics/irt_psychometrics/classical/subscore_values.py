@@ -32,6 +32,12 @@ class Subscores(Result):
         Shape (S,), PRMSE by the total score.
     adds_value
         Shape (S,), whether the subscore predicts better than the total.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> irt.classical.Subscores(("algebra",), np.array([12]), np.array([0.8]), np.array([0.7])).adds_value.tolist()
+    [True]
     """
 
     topics: tuple[str, ...]
@@ -42,6 +48,7 @@ class Subscores(Result):
 
     @property
     def adds_value(self) -> Mask:
+        """Whether each subscore predicts better than the total, shape (S,)."""
         return self.by_subscore > self.by_total
 
     def _title(self) -> str:
@@ -63,7 +70,7 @@ def subscores(points: npt.ArrayLike, topics: Sequence[str]) -> Subscores:
     Parameters
     ----------
     points
-        Shape (n, J), the points of n learners who answered all J items.
+        Shape (n, J), the points of n persons who answered all J items.
     topics
         The topic of each item; a topic needs two items or more.
 
@@ -81,10 +88,17 @@ def subscores(points: npt.ArrayLike, topics: Sequence[str]) -> Subscores:
     ----------
     Haberman, S. J. (2008). When can subscores have value? Journal of Educational and Behavioral Statistics, 33,
     204-229.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> points = [[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1], [1, 0, 0, 0]]
+    >>> irt.classical.subscores(points, ["algebra", "algebra", "geometry", "geometry"]).n_items.tolist()
+    [2, 2]
     """
     x, of = np.asarray(points, float), np.asarray(topics)
     if x.ndim != 2 or x.shape[1] != of.size or len(x) < 3 or not np.isfinite(x).all():
-        raise PsychometricsError("points need three learners or more with all items, and a topic for each item")
+        raise PsychometricsError("points need three persons or more with all items, and a topic for each item")
     names = tuple(dict.fromkeys(of.tolist()))
     scores = np.column_stack([x[:, of == name].sum(axis=1) for name in names])
     sizes = np.array([(of == name).sum() for name in names])

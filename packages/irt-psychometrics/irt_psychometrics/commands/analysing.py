@@ -1,7 +1,7 @@
 """`analyse`: classical item analysis of a file of answers, with flags of items and options to look at."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class FileAnalysis:
             [row | {"flags": list(found)} for row, found in zip(rows_of(result._columns()), flags, strict=True)]
             for result, flags in ((self.analysis, self.flags.items), (self.analysis.options, self.flags.options))
         )
-        forms = [without_nan(asdict(form)) for form in self.analysis.forms]
+        forms = [row for form in self.analysis.forms for row in rows_of(form._columns())]
         return {"forms": forms, "items": items, "options": options}
 
     def report(self) -> Report:
@@ -98,7 +98,7 @@ def analyse(answers: Answers) -> FileAnalysis:
         Statistics of forms, items and options, and flags.
     """
     found = analyse_items(answers.responses, answers.choices, omitted=answers.omitted, keep_rest=False)
-    return FileAnalysis(found, found.flags(answers.choices), answers.choices is not None)
+    return FileAnalysis(found, found.flags(), answers.choices is not None)
 
 
 def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

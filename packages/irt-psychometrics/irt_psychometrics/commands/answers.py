@@ -14,9 +14,9 @@ from irt_psychometrics.cells.columns import Cells
 from irt_psychometrics.cells.derived_columns import FirstRows
 from irt_psychometrics.cells.notes import describe_cells, sums_of
 from irt_psychometrics.cells.reading import CellPlan
-from irt_psychometrics.classical.option_statistics import Choices
 from irt_psychometrics.commands.tables import Batch, Table, faults
 from irt_psychometrics.core.arrays import Ints, Mask
+from irt_psychometrics.core.choices import Choices
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.responses import Responses

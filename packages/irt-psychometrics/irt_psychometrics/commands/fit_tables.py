@@ -22,7 +22,8 @@ def fit_tables(
     """The tables by file name, and sentences about tables that cannot be computed.
 
     `forms.csv`, `items.csv` and `options.csv` are files of `analyse`. `item_fit.csv` has infit, outfit, RMSD and S-X²,
-    `person_fit.csv` the sum score, the WLE of θ and lz* of each person, and `dif.csv` the differences between groups.
+    `person_fit.csv` the sum score, the WLE of θ, lz*, infit and outfit of each person, and `dif.csv` the differences
+    between groups.
     """
     files, notes = analyse(answers).files(), []
 
@@ -54,7 +55,8 @@ def _person_fit(answers: Answers, calibration: Calibration) -> str:
     n = np.bincount(responses.person, minlength=responses.n_persons)
     total = np.bincount(responses.person, responses.score, minlength=responses.n_persons)
     found = person_fit(responses, calibration)
-    return _csv({"person": answers.person_ids, "n": n, "score": total.astype(int), **vars(found)})
+    measures = {name: getattr(found, name) for name in ("theta", "se", "lz", "p", "infit", "outfit")}
+    return _csv({"person": answers.person_ids, "n": n, "score": total.astype(int)} | measures)
 
 
 def _dif(answers: Answers, calibration: Calibration) -> str:

@@ -1,4 +1,4 @@
-"""The program `analyse|fit|score|link|simulate-responses`: call the library and print the result.
+"""The program `analyse|fit|score|link|simulate-responses|warm-up`: call the library and print the result.
 
 Other programs mount these commands with a name and a reader of files of their own.
 
@@ -174,6 +174,15 @@ def simulate_responses(files: Files, folder: Path, params: Path | None, as_json:
     return 0
 
 
+def warm_up(files: Files, as_json: bool) -> int:  # noqa: ARG001
+    """Compile all kernels now, so that no analysis waits for compilation: for images and continuous integration."""
+    from irt_psychometrics.commands.warming_up import warm_up as compile_kernels
+
+    done = compile_kernels()
+    _print(done.as_dict(), done.report(), as_json)
+    return 0
+
+
 def _metrics(text: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
@@ -264,6 +273,7 @@ COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
         "--max-score": {"type": int, "help": "Maximum score of items under pcm, rsm or gpcm. Default: 3."},
         "--seed": {"type": int, "default": 1, "help": "Seed of all random draws."},
     },
+    warm_up: {},
 }
 """Command → its arguments and options, with the settings of each for `argparse`. Its docstring is its help."""
 

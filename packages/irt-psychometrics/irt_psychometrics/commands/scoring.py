@@ -13,7 +13,7 @@ from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write
 from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.wording import some_of
-from irt_psychometrics.scoring import Scores, score as score_by
+from irt_psychometrics.scoring import Scores, estimate_abilities
 
 Scoring = Literal["eap", "map", "wle", "ml"]
 COLUMNS = ("person", "theta", "se")
@@ -125,5 +125,5 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap", 
         )
     items = params.among(responses.item_ids)
     own, of = (items.a, items.d, items.c), params
-    scores = score_by(responses, *own, others=items.others, method=method, mean=of.mean, sd=of.sd)
+    scores = estimate_abilities(responses, *own, others=items.others, method=method, mean=of.mean, sd=of.sd)
     return ScoredPersons(params.path, len(params.item_ids), answers.person_ids, scores, ignored, unanswered)

@@ -10,20 +10,54 @@ from irt_psychometrics.core.responses import Responses
 
 
 def proportion_correct(responses: Responses) -> Floats:
-    """Proportion correct of each item, shape (J,), in [0, 1]; NaN for an item without responses."""
+    """Compute the proportion correct of each item.
+
+    Parameters
+    ----------
+    responses
+        R responses of N persons to J items.
+
+    Returns
+    -------
+    Floats
+        Shape (J,), in [0, 1]; NaN for an item without responses.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> proportion_correct(irt.Responses.from_wide({"q1": [1, 0, None, 1], "q2": [4, 2, 0, 2]}, max_score={"q2": 4}))
+    array([0.66666667, 0.5       ])
+    """
     n = np.bincount(responses.item, minlength=responses.n_items)
     right = np.bincount(responses.item, weights=_share(responses), minlength=responses.n_items)
     return np.divide(right, n, out=np.full(responses.n_items, np.nan), where=n > 0)
 
 
 def item_rest_correlation(responses: Responses) -> Floats:
-    """Point-biserial correlation of each item with its learners' other answers, shape (J,), in [−1, 1].
+    """Compute the point-biserial correlation of each item with the persons' other answers.
 
-    The rest score of learner i without item j is the mean of x_ik − p_k over the other items k that i answered. p_k is
-    the proportion correct of item k, so learners who answered other or easier items stay comparable. On complete data
-    this is the correlation with the number correct on the other items. Learners who answered no other item do not
-    count. The correlation is NaN for fewer than 3 learners, or if all answered alike. If items are assigned by ability,
-    the p_k remove part of the difference between learners, and the correlation is too small.
+    The rest score of person i without item j is the mean of x_ik − p_k over the other items k that i answered. p_k is
+    the proportion correct of item k, so persons who answered other or easier items stay comparable. On complete data
+    this is the correlation with the number correct on the other items. Persons who answered no other item do not count.
+    If items are assigned by ability, the p_k remove part of the difference between persons, and the correlation is too
+    small.
+
+    Parameters
+    ----------
+    responses
+        R responses of N persons to J items.
+
+    Returns
+    -------
+    Floats
+        Shape (J,), in [−1, 1]; NaN for fewer than 3 persons, or if all answered alike.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> x = irt.Responses.from_wide({"q1": [1, 1, 0, 0], "q2": [1, 1, 0, 0], "q3": [1, 0, 1, 0]})
+    >>> item_rest_correlation(x).round(3).tolist()
+    [0.707, 0.707, 0.0]
     """
     person, item = responses.person, responses.item
     x = _share(responses)
@@ -36,12 +70,12 @@ def item_rest_correlation(responses: Responses) -> Floats:
 
 
 def _share(responses: Responses) -> Floats:
-    """Share of the maximum score in each answer, shape (R,)."""
+    """Return the share of the maximum score in each answer, shape (R,)."""
     return responses.score / (responses.n_categories - 1)[responses.item]
 
 
 def correlations_with_rest(item: Ints, x: Floats, rest: Floats, n_items: int) -> Floats:
-    """Correlation of x (R,) with the rest score (R,) among the responses to each item, shape (J,)."""
+    """Compute the correlation of x (R,) with the rest score (R,) among the responses to each item, shape (J,)."""
     centred = rest - np.bincount(item, rest, n_items)[item] / np.bincount(item, minlength=n_items)[item]
     summed = (np.ones_like(x), x, centred, x * centred, centred**2)
     sums = [np.bincount(item, weights=values, minlength=n_items) for values in summed]
@@ -49,10 +83,10 @@ def correlations_with_rest(item: Ints, x: Floats, rest: Floats, n_items: int) ->
 
 
 def rest_correlation(sums: Floats, squares: Floats | None = None) -> Floats:
-    """Item-rest correlations, shape (J,), from sums over each item's learners.
+    """Compute item-rest correlations, shape (J,), from sums over each item's persons.
 
     `sums` (J, 5) are the sums of 1, x, rest, x·rest and rest². `squares` (J,) are the sums of x²; None if every x is 0
-    or 1. The correlation is NaN for fewer than 3 learners, or if all answered alike.
+    or 1. The correlation is NaN for fewer than 3 persons, or if all answered alike.
     """
     n, x, rest, both, of_rest = sums.T
     with np.errstate(divide="ignore", invalid="ignore"):

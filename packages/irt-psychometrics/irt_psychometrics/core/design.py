@@ -74,10 +74,14 @@ def seen_sets(responses: SeenItems) -> SeenSets:
 
 def set_codes(row_start: Ints, item: npt.NDArray[np.int32], n_items: int) -> npt.NDArray[np.uint64]:
     """A number for the set of items that each person saw, shape (n_persons,); equal sets have equal numbers."""
-    key = np.random.default_rng(61).integers(0, 2**64, size=max(n_items, 1), dtype=np.uint64)
     code = np.empty(len(row_start) - 1, dtype=np.uint64)
-    layout_kernels.hash_rows(row_start, item, key, code)
+    layout_kernels.hash_rows(row_start, item, set_keys(n_items), code)
     return code
+
+
+def set_keys(n_items: int) -> npt.NDArray[np.uint64]:
+    """Return the random numbers of items, shape (n_items,) or (1,), that are added up in the codes of sets."""
+    return np.random.default_rng(61).integers(0, 2**64, size=max(n_items, 1), dtype=np.uint64)
 
 
 def first_alike(code: npt.NDArray[np.uint64]) -> Ints:

@@ -16,6 +16,71 @@ def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
 
 
 @_kernel
+def hash_persons(person, start, item, score, key, step, out):  # type: ignore[no-untyped-def]
+    """out[k] = Σ (key[item, score] + step · score) over the answers of person[k], modulo 2⁶⁴.
+
+    If the key has a single column, the sum of keys is equal for the same items with any scores.
+    """
+    last = key.shape[1] - 1
+    for k in range(person.size):
+        total = np.uint64(0)
+        for r in range(start[person[k]], start[person[k] + 1]):
+            total += key[item[r], min(score[r], last)] + step * np.uint64(score[r])
+        out[k] = total
+
+
+@_kernel
+def number_codes(code, table, number, first):  # type: ignore[no-untyped-def]
+    """Number the different codes in the order of their first place, which is written to `first`; returns how many.
+
+    number[k] is the number of code[k]. `table` is a hash table, filled with −1. The length of the table is a power of
+    2 above the number of codes.
+    """
+    n = 0
+    mask = np.uint64(table.size - 1)
+    for k in range(code.size):
+        slot = code[k] & mask
+        while table[slot] >= 0 and code[first[table[slot]]] != code[k]:
+            slot = (slot + np.uint64(1)) & mask
+        if table[slot] < 0:
+            table[slot] = n
+            first[n] = k
+            n += 1
+        number[k] = table[slot]
+    return n
+
+
+@_kernel
+def tally_marked(person, row, start, item, score, flipped, weight, row_start, items, tally):  # type: ignore[no-untyped-def]
+    """Write the items with marked answers (see `count_marked`) of each row's persons, and the weights of these answers.
+
+    `row` contains the row of each person, in ascending order. Row s has the entries row_start[s] … row_start[s + 1] − 1
+    of `items` and `tally`. Returns the number of entries.
+    """
+    found, touched = np.zeros(flipped.size), np.empty(flipped.size, dtype=np.int64)
+    w, n = 0, 0
+    row_start[0] = 0
+    for k in range(person.size):
+        i = person[k]
+        for r in range(start[i], start[i + 1]):
+            j = item[r]
+            if (score[r] == 1) != flipped[j]:
+                if found[j] == 0.0:
+                    touched[n] = j
+                    n += 1
+                found[j] += weight[i]
+        if k + 1 == person.size or row[k + 1] != row[k]:
+            for t in range(n):
+                items[w] = touched[t]
+                tally[w] = found[touched[t]]
+                found[touched[t]] = 0.0
+                w += 1
+            row_start[row[k] + 1] = w
+            n = 0
+    return w
+
+
+@_kernel
 def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyped-def]
     """out[j] += Σ key[k, score] over the answers of each person[k] to item j; equal for equal answers."""
     for k in range(person.size):
@@ -102,8 +167,12 @@ def count_listed(people, seen, listed):  # type: ignore[no-untyped-def]
         s = people.set_of[i]
         for r in range(people.set_start[s], people.set_start[s + 1]):
             seen[people.set_items[r]] += people.weight[i]
-        for r in range(people.right_start[i], people.right_start[i + 1]):
-            listed[people.right_items[r]] += people.weight[i]
+        if people.tally.size > 0:
+            for r in range(people.tally_start[i], people.tally_start[i + 1]):
+                listed[people.tally_items[r]] += people.tally[r]
+        else:
+            for r in range(people.right_start[i], people.right_start[i + 1]):
+                listed[people.right_items[r]] += people.weight[i]
 
 
 @_kernel

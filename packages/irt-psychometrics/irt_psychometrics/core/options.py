@@ -6,10 +6,14 @@ Imports nothing, so that the command line can list them.
 from typing import Literal, get_args
 
 Model = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]
+"""Names of item models; see `fit`."""
 MODELS: tuple[Model, ...] = get_args(Model)
 DEFAULT_MODEL: Model = "2pl"
 MAX_SCORE = 20
 """The largest maximum score that an item may have."""
 Latent = Literal["normal", "histogram"]
+"""Distributions of θ: normal, or free weights on the nodes."""
 LatentRule = Literal["normal", "histogram", "auto"]
+"""A distribution of θ, or "auto", which tests the normal distribution and chooses."""
 Method = Literal["stocking-lord", "haebara", "mean-sigma", "mean-mean"]
+"""Linking methods; see `link`."""

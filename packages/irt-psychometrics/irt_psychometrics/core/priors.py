@@ -47,9 +47,28 @@ class _MeanAndSd:
 
 
 class Normal(_MeanAndSd):
-    """b ~ N(mean, sd²)."""
+    """Prior b ~ N(mean, sd²) of difficulties, with sd > 0.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> irt.Priors(b=irt.Normal(0, 2)).as_dict()
+    {'b': {'family': 'Normal', 'mean': 0, 'sd': 2}}
+    """
 
     def terms(self, value: Floats) -> Terms:
+        """Compute the log density of b and its derivatives.
+
+        Parameters
+        ----------
+        value
+            Values of b, of any shape.
+
+        Returns
+        -------
+        Terms
+            Log density, slope and negative second derivative, in the shape of `value`.
+        """
         z = (value - self.mean) / self.sd
         return Terms(
             -0.5 * z**2 - np.log(self.sd) - _HALF_LOG_2PI,
@@ -59,9 +78,28 @@ class Normal(_MeanAndSd):
 
 
 class LogNormal(_MeanAndSd):
-    """ln a ~ N(mean, sd²), as a density of a > 0."""
+    """Prior ln a ~ N(mean, sd²) of slopes, with sd > 0, as a density of a > 0.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> irt.LogNormal(mean=0, sd=0.5)
+    LogNormal(mean=0, sd=0.5)
+    """
 
     def terms(self, value: Floats) -> Terms:
+        """Compute the log density of a and its derivatives.
+
+        Parameters
+        ----------
+        value
+            Values of a above 0, of any shape.
+
+        Returns
+        -------
+        Terms
+            Log density, slope and negative second derivative, in the shape of `value`.
+        """
         z = (np.log(value) - self.mean) / self.sd
         return Terms(
             -0.5 * z**2 - np.log(self.sd) - _HALF_LOG_2PI - np.log(value),
@@ -71,7 +109,16 @@ class LogNormal(_MeanAndSd):
 
 
 class LogitNormal(_MeanAndSd):
-    """logit c ~ N(mean, sd²), as a density of logit c."""
+    """Prior logit c ~ N(mean, sd²) of lower asymptotes, with sd > 0, as a density of logit c.
+
+    Examples
+    --------
+    A prior around c = 1/(1 + e^1.39) = .2:
+
+    >>> import irt_psychometrics as irt
+    >>> irt.LogitNormal(-1.39, 0.5).mode
+    -1.39
+    """
 
     @property
     def mode(self) -> float:
@@ -79,13 +126,32 @@ class LogitNormal(_MeanAndSd):
         return self.mean
 
     def terms(self, value: Floats) -> Terms:
-        """Log density and its derivatives with respect to logit c."""
+        """Compute the log density of logit c and its derivatives.
+
+        Parameters
+        ----------
+        value
+            Values of logit c, of any shape.
+
+        Returns
+        -------
+        Terms
+            Log density, slope and negative second derivative, in the shape of `value`.
+        """
         return Normal(self.mean, self.sd).terms(value)
 
 
 @dataclass(frozen=True)
 class Beta:
-    """c ~ Beta(alpha, beta), as a density of c; alpha, beta > 1, so that it has a mode inside (0, 1)."""
+    """Prior c ~ Beta(alpha, beta) of lower asymptotes, as a density of c. With alpha, beta > 1 it has a mode in (0, 1).
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> prior = irt.Beta(5, 17)
+    >>> round(1 / (1 + 2.718281828 ** -prior.mode), 3)
+    0.2
+    """
 
     alpha: float
     beta: float
@@ -99,9 +165,19 @@ class Beta:
         return float(np.log((self.alpha - 1) / (self.beta - 1)))
 
     def terms(self, value: Floats) -> Terms:
-        """Log density and its derivatives with respect to logit c.
+        """Compute the log density of c and its derivatives with respect to logit c.
 
         With dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c.
+
+        Parameters
+        ----------
+        value
+            Values of logit c, of any shape.
+
+        Returns
+        -------
+        Terms
+            Log density, slope and negative second derivative, in the shape of `value`.
         """
         c = expit(value)
         right, wrong = self.alpha - 1, self.beta - 1
@@ -155,12 +231,25 @@ class Priors:
     A prior on a or b keeps slopes positive, because ln a and −d/a have no meaning for negative ones. So a wrong key
     leads to a slope near 0 instead of a negative slope.
 
-    Attributes:
-        a, b: priors on a and b; None if there is no prior.
-        c: prior on c of all items but those of `known_guessing`; None if there is no prior.
-        only: the items to which the priors on a and b apply; None for all items.
-        rare_steps: a prior that the fit itself adds to steps that hardly any answer determines.
-        known_guessing: a prior on c of items whose c another fit has estimated.
+    Attributes
+    ----------
+    a, b
+        Priors on a and b; None if there is no prior.
+    c
+        Prior on c of all items except those of `known_guessing`; None if there is no prior.
+    only
+        Items to which the priors on a and b apply; None for all items.
+    rare_steps
+        Prior that the fit itself adds to steps that hardly any answer determines.
+    known_guessing
+        Prior on c of items whose c another fit has estimated.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> priors = irt.Priors(a=irt.LogNormal(0, 0.5), c=irt.Beta(5, 17))
+    >>> irt.Priors.from_dict(priors.as_dict()) == priors
+    True
     """
 
     a: LogNormal | None = None
@@ -172,41 +261,96 @@ class Priors:
 
     @classmethod
     def weakly_informative(cls) -> Self:
-        """ln a ~ N(0, 0.5²), so that 95 % of slopes lie between 0.38 and 2.7, and b ~ N(0, 1)."""
+        """Build priors ln a ~ N(0, 0.5²), with 95 % of slopes between 0.38 and 2.7, and b ~ N(0, 1).
+
+        Returns
+        -------
+        Priors
+            Priors on a and b that keep estimates finite in small samples.
+        """
         return cls(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
 
     def rescaled(self, slope: float) -> Self:
-        """The same priors for θ* = slope·θ, slope > 0: a* = a/slope and b* = slope·b. Priors on c do not change."""
+        """Transform the priors to θ* = slope·θ: a* = a/slope and b* = slope·b. Priors on c do not change.
+
+        Parameters
+        ----------
+        slope
+            Unit of θ in units of θ*, above 0.
+
+        Returns
+        -------
+        Priors
+            The priors on a* and b*.
+        """
         a = None if self.a is None else LogNormal(self.a.mean - float(np.log(slope)), self.a.sd)
         b = None if self.b is None else Normal(slope * self.b.mean, slope * self.b.sd)
         return replace(self, a=a, b=b)
 
     @staticmethod
     def parse(parameter: str, text: str) -> Prior | None:
-        """Read a prior from text; see `prior_from_text`."""
+        """Read a prior from text; see `prior_from_text`.
+
+        Parameters
+        ----------
+        parameter
+            "a", "b" or "c".
+        text
+            The prior, such as "lognormal(0, 0.5)", "normal(0, 2)" or "beta(5, 17)"; see `NO_PRIOR`, too.
+
+        Returns
+        -------
+        prior or None
+            The prior, or None for `NO_PRIOR`.
+
+        Raises
+        ------
+        PsychometricsError
+            If the text is not a prior on this parameter, or a number is out of range.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> irt.Priors.parse("b", "normal(0, 2)")
+        Normal(mean=0.0, sd=2.0)
+        """
         return prior_from_text(parameter, text)
 
     @staticmethod
     def text_of(prior: Prior | None) -> str:
-        """The text from which `parse` reads this prior."""
+        """Return the text from which `parse` reads this prior.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> irt.Priors.text_of(irt.Beta(5, 17))
+        'beta(5, 17)'
+        """
         return prior_as_text(prior)
 
     @property
     def positive_slopes(self) -> bool:
+        """Whether there is a prior on a or b, which keeps slopes positive."""
         return self.a is not None or self.b is not None
 
     def slopes_held(self, item_ids: Sequence[str]) -> Mask:
-        """Mask of the items with a prior on a or b, whose slopes are therefore positive, shape (J,)."""
+        """Mark the items with a prior on a or b, whose slopes are therefore positive, shape (J,)."""
         return self.positive_slopes & np.isin(item_ids, item_ids if self.only is None else self.only)
 
     def known_logit_c(self, item_ids: Sequence[str]) -> Floats:
-        """logit c of the items of `known_guessing`, and NaN for other items, shape (J,)."""
+        """Return logit c of the items of `known_guessing`, and NaN for other items, shape (J,)."""
         known = self.known_guessing
         found = {} if known is None else dict(zip(known.items, known.c, strict=True))
         return logit(np.array([found.get(item, np.nan) for item in item_ids], dtype=float))
 
     def as_dict(self) -> dict[str, Any]:
-        """The priors as plain data for JSON, from which `from_dict` makes equal ones."""
+        """Return the priors as plain data for JSON, from which `from_dict` makes equal priors.
+
+        Returns
+        -------
+        dict
+            Parameter → family and numbers of the prior; parameters without a prior are missing.
+        """
         chosen = {name: getattr(self, name) for name in _STORED if getattr(self, name) is not None}
         out = {
             name: {"family": type(prior).__name__}
@@ -217,9 +361,22 @@ class Priors:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """Make priors from the result of `as_dict`.
+        """Build priors from the result of `as_dict`.
 
-        Raises PsychometricsError for an unknown parameter or family.
+        Parameters
+        ----------
+        stored
+            Plain data, as `as_dict` returns them.
+
+        Returns
+        -------
+        Priors
+            Priors that are equal to the original.
+
+        Raises
+        ------
+        PsychometricsError
+            If a parameter or family is unknown.
         """
         chosen: dict[str, Any] = {}
         for name, prior in stored.items():

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.choices import Choices
 from irt_psychometrics.core.design import Component, components
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.frames import Column, Frame, read_frame
+from irt_psychometrics.core.frames import Frame, label_of, read_frame, sort_rows
 from irt_psychometrics.core.results import Result
-from irt_psychometrics.core.score_tables import Key, Scoring, number_labels, person_labels
+from irt_psychometrics.core.score_tables import Key, Scoring, number_persons
 from irt_psychometrics.core.testlets import share_testlets
 
 DAY = 86_400_000_000
@@ -37,8 +38,11 @@ class Responses(Result):
             they are divided by the persons' numbers.
         at: shape (R,), int64, the time of each response in microseconds since 1970 (UTC); None: not known.
         person_ids: n_persons labels, whole numbers or texts; None: persons have no labels, only numbers.
+        choices: the chosen options, if the responses were read with a key; None: no options are known.
         frame_kind: the kind of data frame from which the responses were made, such as "pandas"; results give frames of
             this kind. None: they were not made from a frame. It is ignored when responses are compared.
+        frame_index: the index of the pandas frame with a row for each person; None: no such frame. Results per person
+            give pandas frames with this index. It is ignored when responses are compared, and not part of the JSON.
 
     Examples
     --------
@@ -59,7 +63,9 @@ class Responses(Result):
     key: npt.NDArray[np.uint32] | None = None
     at: Ints | None = None
     person_ids: tuple[str | int, ...] | None = None
+    choices: Choices | None = None
     frame_kind: str | None = None
+    frame_index: Any = None
 
     def __repr__(self) -> str:
         return f"Responses({self.n_persons:,} persons, {self.n_items:,} items, {self.n_responses:,} responses)"
@@ -75,6 +81,11 @@ class Responses(Result):
             raise PsychometricsError(
                 f"person_ids must be {self.n_persons} labels, one per person; got {len(self.person_ids)}"
             )
+        if (own := self.choices) is not None and (len(own.option), len(own.labels)) != (self.item.size, self.n_items):
+            raise PsychometricsError(
+                f"choices must have {self.n_responses} options, one per response, and labels of {self.n_items} items; "
+                f"got {len(own.option)} and {len(own.labels)}"
+            )
         if self.categories is None and not (binary := (self.score == 0) | (self.score == 1)).all():
             raise PsychometricsError(f"scores must be 0 or 1, found {self.score[~binary][0]}")
         for name, index, size in (("person", self.person, self.n_persons), ("item", self.item, self.n_items)):
@@ -84,7 +95,7 @@ class Responses(Result):
                 )
         if self.categories is not None:
             self._require_categories(self.categories)
-        if np.any(np.diff(self.person) < 0):
+        if np.any(self.person[1:] < self.person[:-1]):
             raise PsychometricsError("responses must be sorted by person")
         # compiled kernels check no bounds and are compiled again for every other type, order and read-only buffer
         for name, dtype in (("person", np.int32), ("item", np.int32), ("score", np.int8)):
@@ -108,12 +119,12 @@ class Responses(Result):
     def from_wide(
         cls,
         data: Any,
-        item_ids: Sequence[str] | None = None,
+        item_ids: Sequence[str | int] | None = None,
         categories: npt.ArrayLike | None = None,
         *,
-        person: str | None = None,
+        person: str | int | None = None,
         key: Key | None = None,
-        max_score: int | Mapping[str, int] | None = None,
+        max_score: int | Mapping[Any, int] | None = None,
     ) -> Self:
         """Build from a table with a row for each person and a column for each item.
 
@@ -121,17 +132,21 @@ class Responses(Result):
         ----------
         data
             A data frame of any kind, a mapping column → cells, or a persons × items matrix. None, NaN and empty text
-            mean that the person did not see the item.
+            mean that the person did not see the item. Names of columns are used as text.
         item_ids
             For a frame, the columns that are items, in this order; None: all but `person`. For a matrix, the items'
             names; None: i1, i2, …
         categories
             Shape (J,), the number of scores of each item; only for a matrix. `max_score` is an alternative.
         person
-            The column with the persons' labels; None: persons have their row number, counted from 0.
+            The column with the persons' labels. None: the index of a pandas frame if the index has a name or does not
+            count the rows from 0; otherwise persons have their row number, counted from 0.
         key
-            Item → right option, or a list of right options. Cells of these items are choices, and any other choice is
-            wrong. 3, 3.0 and "3" are the same option.
+            Item → right option. Cells of these items are choices, which are kept in `choices`, and any other choice is
+            wrong. 3, 3.0 and "3" are the same option. A list contains alternatives: ["A", "B"] means that A is right,
+            and that B is right, too. A set contains the options that must all be chosen, in any order, and no others:
+            {"A", "C"} means that "A;C" and "C;A" are right. The options of a cell are a list or a text with ; , or |
+            between the options. A list may contain sets.
         max_score
             The highest score of all items, or item → highest score (1 if an item is not named). It is never inferred
             from the data, because perhaps nobody reached it.
@@ -144,8 +159,8 @@ class Responses(Result):
         Raises
         ------
         PsychometricsError
-            For a cell that is not a score, a person without a label or in two rows, and a missing column. The message
-            names row, item and value.
+            For a cell that is not a score, a person without a label or in two rows, a missing column, and data that
+            are not a table. The message names row, item and value.
 
         Examples
         --------
@@ -154,68 +169,86 @@ class Responses(Result):
         >>> x = irt.Responses.from_wide(answers, person="who", key={"q1": "A", "q2": ["B", "D"]})
         >>> x.person_ids, x.score.tolist()
         (('ann', 'bo'), [1, 1, 0])
+        >>> irt.Responses.from_wide({"q": ["A;C", "C;A", "A"]}, key={"q": {"A", "C"}}).score.tolist()
+        [1, 1, 0]
         """
         frame = read_frame(data)
-        if frame is None and key:
-            cells = np.array(data, dtype=object)
-            ids = _matrix_ids(item_ids, cells.shape[1])
-            frame = Frame({item: Column.from_cells(cells[:, j]) for j, item in enumerate(ids)}, None)
         if frame is None:
-            x = np.asarray(data, dtype=float)
-            if max_score is not None:
-                ids = _matrix_ids(item_ids, x.shape[1])
-                categories = Scoring.from_key_or_maximum(ids, None, max_score).categories(ids)
-            return cls._from_matrix(x, item_ids, categories)
+            matrix = _matrix(data, as_numbers=categories is not None)
+            ids = _matrix_ids(item_ids, matrix.shape[1])
+            if matrix.dtype.kind in "biuf" and not key:
+                if max_score is not None:
+                    categories = Scoring.from_key_or_maximum(ids, None, max_score).categories(ids)
+                return cls._from_matrix(matrix.astype(float), ids, categories)
+            frame = Frame.from_matrix(matrix, ids)
         if categories is not None:
-            raise PsychometricsError("categories is for a matrix; use max_score= for a data frame")
-        ids = tuple(map(str, item_ids if item_ids is not None else (c for c in frame.columns if c != person)))
-        columns = [frame.column(item, "an item") for item in ids]
+            raise PsychometricsError("categories is for a matrix of scores; use max_score= for a data frame")
+        columns = [c for c in frame.columns if person is None or c != str(person)]
+        ids = tuple(map(str, columns if item_ids is None else item_ids))
+        if not ids:
+            raise PsychometricsError("the table has no column with answers to an item")
         scoring = Scoring.from_key_or_maximum(ids, key, max_score)
-        labels = None if person is None else person_labels(frame.column(person, "persons"), person)
+        labels = _row_labels(frame, person)
 
         def location(row: int) -> str:
             return f"row {row}" + ("" if labels is None else f" (person {labels[row]})")
 
-        if labels is not None and len(set(labels)) < len(labels):
-            code, _ = number_labels(labels)
-            twice = int(np.flatnonzero(np.bincount(code) > 1)[0])
-            first, second = np.flatnonzero(code == twice)[:2].tolist()
-            raise PsychometricsError(
-                f"person {labels[first]} is in rows {first} and {second}; keep one of the rows, or leave person= out "
-                "if rows are persons"
-            )
-        x = np.stack(
-            [scoring.scores(column, item, location) for column, item in zip(columns, ids, strict=True)], axis=1
+        scores, options = [], []
+        for name in ids:
+            column = frame.column(name, "an item")
+            item = np.zeros(len(column.missing), dtype=np.int64)
+            score, choices = scoring.read(column, (name,), item, location, is_column=True)
+            scores.append(score)
+            options.append(choices or Choices.unknown(len(score), 1))
+        matrix = np.stack(scores, axis=1)
+        return cls._from_scores(
+            matrix,
+            ids,
+            scoring.categories(ids),
+            person_ids=labels,
+            choices=Choices.join_columns(options, matrix >= 0) if scoring.right else None,
+            frame_kind=frame.kind,
+            frame_index=frame.index,
         )
-        found = cls._from_matrix(x, ids, scoring.categories(ids))
-        return replace(found, person_ids=None if labels is None else tuple(labels), frame_kind=frame.kind)
 
     @classmethod
-    def _from_matrix(cls, x: Floats, item_ids: Sequence[str] | None, categories: npt.ArrayLike | None) -> Self:
-        person, item = np.nonzero(~np.isnan(x))
-        values = x[person, item]
-        known = (0.0, 1.0) if categories is None else np.arange(np.max(categories, initial=2))
-        if not np.isin(values, known).all():
-            k = np.flatnonzero(~np.isin(values, known))[0]
+    def _from_matrix(cls, x: Floats, item_ids: tuple[str, ...], categories: npt.ArrayLike | None) -> Self:
+        most = 1 if categories is None else np.max(categories, initial=2) - 1
+        wrong = ~((x >= 0) & (x <= most) & (x == np.floor(x))) & ~np.isnan(x)
+        if wrong.any():
+            person, item = np.argwhere(wrong)[0]
             raise PsychometricsError(
-                f"scores must be 0, {'1' if categories is None else '1, …'} or NaN, found {values[k]} in row "
-                f"{person[k]}, column {item[k]}"
+                f"scores must be 0, {'1' if categories is None else '1, …'} or NaN, found {x[person, item]} in row "
+                f"{person}, column {item}"
             )
-        ids = _matrix_ids(item_ids, x.shape[1])
         sizes = None if categories is None else np.asarray(categories, dtype=np.int64)
-        return cls(person.astype(np.int32), item.astype(np.int32), values.astype(np.int8), x.shape[0], ids, sizes)
+        return cls._from_scores(np.where(np.isnan(x), -1, x).astype(np.int8), item_ids, sizes)
+
+    @classmethod
+    def _from_scores(
+        cls, x: npt.NDArray[np.int8], item_ids: tuple[str, ...], categories: Ints | None, **others: Any
+    ) -> Self:
+        """Make the responses of a persons × items matrix; −1 means a missing score."""
+        N, J = x.shape
+        person = np.repeat(np.arange(N, dtype=np.int32), J)
+        item = np.tile(np.arange(J, dtype=np.int32), N)
+        score = x.ravel()
+        if (score < 0).any():
+            seen = score >= 0
+            person, item, score = person[seen], item[seen], score[seen]
+        return cls(person, item, score, N, item_ids, categories, **others)
 
     @classmethod
     def from_long(
         cls,
         data: Any,
         *,
-        person: str = "person",
-        item: str = "item",
-        score: str = "score",
-        item_ids: Sequence[str] | None = None,
+        person: str | int = "person",
+        item: str | int = "item",
+        score: str | int = "score",
+        item_ids: Sequence[str | int] | None = None,
         key: Key | None = None,
-        max_score: int | Mapping[str, int] | None = None,
+        max_score: int | Mapping[Any, int] | None = None,
     ) -> Self:
         """Build from a table with a row for each answer.
 
@@ -255,39 +288,43 @@ class Responses(Result):
         person_cells, item_cells, cells = (
             frame.column(c, use) for c, use in ((person, "persons"), (item, "items"), (score, "scores"))
         )
-        code, labels = number_labels(person_labels(person_cells, person))
+        code, labels = number_persons(person_cells, f"column {person!r}")
         if item_cells.missing.any():
             raise PsychometricsError(f"row {int(np.flatnonzero(item_cells.missing)[0])} has no item in column {item!r}")
-        of_row = [str(item_cells.label(row)) for row in range(len(code))]
-        ids = tuple(dict.fromkeys(of_row)) if item_ids is None else tuple(map(str, item_ids))
+        values, places = item_cells.distinct()
+        names = [str(label_of(value)) for value in values]
+        ids = tuple(dict.fromkeys(names)) if item_ids is None else tuple(map(str, item_ids))
         number = {name: j for j, name in enumerate(ids)}
-        if strange := next((name for name in of_row if name not in number), None):
+        column = np.array([number.get(name, -1) for name in names], dtype=np.int64)[places]
+        if (column < 0).any():
+            row = int(np.flatnonzero(column < 0)[0])
             raise PsychometricsError(
-                f"row {of_row.index(strange)} has item {strange!r}, which is not among item_ids; add it, or drop its "
-                "rows"
+                f"row {row} has item {names[places[row]]!r}, which is not among item_ids; add it, or drop its rows"
             )
-        column = np.array([number[name] for name in of_row], dtype=np.int64)
-        scoring, values = Scoring.from_key_or_maximum(ids, key, max_score), np.empty(len(code))
-        for j, name in enumerate(ids):
-            rows = np.flatnonzero(column == j)
-            own = cells.cells[rows] if isinstance(cells.cells, np.ndarray) else [cells.cells[r] for r in rows.tolist()]
-
-            def location(k: int, rows: Ints = rows) -> str:
-                return f"row {rows[k]} (person {labels[code[rows[k]]]})"
-
-            values[rows] = scoring.scores(Column(own, cells.missing[rows]), name, location)
-        order = np.flatnonzero(~np.isnan(values))
-        order = order[np.lexsort((column[order], code[order]))]
-        twice = np.flatnonzero((np.diff(code[order]) == 0) & (np.diff(column[order]) == 0))
+        scoring = Scoring.from_key_or_maximum(ids, key, max_score)
+        scores, choices = scoring.read(cells, ids, column, lambda row: f"row {row} (person {labels[code[row]]})")
+        rows = np.flatnonzero(scores >= 0)
+        order, pair = sort_rows((code * len(ids) + column)[rows])
+        rows = rows[order]
+        twice = np.flatnonzero(pair[1:] == pair[:-1])
         if twice.size:
-            first, second = sorted(order[twice[0] : twice[0] + 2].tolist())
+            first, second = sorted(rows[twice[0] : twice[0] + 2].tolist())
             raise PsychometricsError(
-                f"person {labels[code[first]]} answered item {of_row[first]} in rows {first} and {second}, with "
-                f"{cells.cells[first]} and {cells.cells[second]}; keep one of them, such as the first answer"
+                f"person {labels[code[first]]} answered item {ids[column[first]]} in rows {first} and {second}, with "
+                f"{cells.cell(first)} and {cells.cell(second)}; keep one of them, such as the first answer"
             )
-        parts = (code[order].astype(np.int32), column[order].astype(np.int32), values[order].astype(np.int8))
-        sizes = scoring.categories(ids)
-        return cls(*parts, len(labels), ids, sizes, person_ids=labels, frame_kind=frame.kind)
+        persons = pair // max(len(ids), 1)
+        return cls(
+            persons.astype(np.int32),
+            (pair - persons * len(ids)).astype(np.int32),
+            scores[rows],
+            len(labels),
+            ids,
+            scoring.categories(ids),
+            person_ids=labels,
+            choices=None if choices is None else choices.of_rows(rows),
+            frame_kind=frame.kind,
+        )
 
     def _title(self) -> str:
         return f"{self.n_persons:,} persons × {self.n_items:,} items"
@@ -318,53 +355,160 @@ class Responses(Result):
 
     @property
     def days_since_first(self) -> Floats:
-        """Days since the person's first response, shape (R,). Raises PsychometricsError if the times are not known."""
+        """Days since the person's first response, shape (R,).
+
+        Raises
+        ------
+        PsychometricsError
+            If the times are not known.
+        """
         at = self.known_times / DAY
         first = np.full(self.n_persons, np.inf)
         np.minimum.at(first, self.person, at)
         return at - first[self.person]
 
     def of_items(self, keep: npt.ArrayLike) -> Self:
-        """The responses to the items of `keep` (a mask (J,), or indices in any order); persons keep their numbers."""
+        """Select the responses to some items.
+
+        Parameters
+        ----------
+        keep
+            The items: a mask (J,), or indices in any order.
+
+        Returns
+        -------
+        Responses
+            The responses to these items, in this order. Persons keep their numbers.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> irt.Responses.from_wide({"q1": [1, 0], "q2": [0, 1], "q3": [1, 1]}).of_items([2, 0]).item_ids
+        ('q3', 'q1')
+        """
         kept = np.arange(self.n_items)[np.asarray(keep)]
         place = np.full(self.n_items, -1, dtype=np.int32)
         place[kept] = np.arange(len(kept))
         rows = place[self.item] >= 0
         ids = tuple(self.item_ids[j] for j in kept)
-        sizes = None if self.categories is None else self.categories[kept]
-        return replace(self.of_rows(rows), item=place[self.item[rows]], item_ids=ids, categories=sizes)
+        sizes, some = None if self.categories is None else self.categories[kept], self.of_rows(rows)
+        choices = None if some.choices is None else some.choices.of_items(kept.tolist())
+        return replace(some, item=place[some.item], item_ids=ids, categories=sizes, choices=choices)
 
     def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Self:
-        """The responses of `persons` (ascending indices), who get new numbers, in this order, and no `key`."""
+        """Select the responses of some persons.
+
+        Parameters
+        ----------
+        persons
+            Ascending indices of the persons.
+
+        Returns
+        -------
+        Responses
+            The responses of these persons, who get new numbers, in this order, and no `key`.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.Responses.from_wide({"who": ["ann", "bo", "cy"], "q": [1, 0, 1]}, person="who")
+        >>> x.of_persons(np.array([0, 2])).person_ids
+        ('ann', 'cy')
+        """
         place = np.full(self.n_persons, -1, dtype=np.int32)
         place[persons] = np.arange(len(persons))
         some, labels = self.of_rows(place[self.person] >= 0), self.person_ids
         labels = None if labels is None else tuple(labels[k] for k in persons.tolist())
-        return replace(some, person=place[some.person], n_persons=len(persons), key=None, person_ids=labels)
+        index = None if self.frame_index is None else self.frame_index[persons]
+        return replace(
+            some,
+            person=place[some.person],
+            n_persons=len(persons),
+            key=None,
+            person_ids=labels,
+            frame_index=index,
+        )
 
     def renumber_persons(self, number: npt.NDArray[np.int32], n_persons: int) -> Self:
-        """The same responses with new numbers of persons, without `key` and `person_ids`.
+        """Give persons new numbers, for example to count several persons as one.
 
-        `number` (the current n_persons,) is each person's new number below the new `n_persons`, in any order.
+        Parameters
+        ----------
+        number
+            Shape (current number of persons,), each person's new number, from 0 to `n_persons` − 1, in any order.
+        n_persons
+            The new number of persons.
+
+        Returns
+        -------
+        Responses
+            The same responses, sorted by the new numbers, without `key`, `person_ids` and `frame_index`.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.Responses.from_wide({"q1": [1, 0], "q2": [0, 1]})
+        >>> x.renumber_persons(np.array([1, 0], dtype=np.int32), 2).score.tolist()
+        [0, 1, 1, 0]
         """
         person = number[self.person]
         order = np.argsort(person, kind="stable")
-        at = None if self.at is None else self.at[order]
-        item, score = self.item[order], self.score[order]
-        return replace(
-            self, person=person[order], item=item, score=score, at=at, n_persons=n_persons, key=None, person_ids=None
-        )
+        changes = self._each_response(order) | {"person": person[order], "n_persons": n_persons}
+        return replace(self, **changes, key=None, person_ids=None, frame_index=None)
 
     def of_rows(self, rows: Mask) -> Self:
-        """The responses that the mask `rows` (R,) marks; persons and items keep their numbers."""
-        at = None if self.at is None else self.at[rows]
-        return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows], at=at)
+        """Select responses.
+
+        Parameters
+        ----------
+        rows
+            Shape (R,), mask of the responses.
+
+        Returns
+        -------
+        Responses
+            These responses. Persons and items keep their numbers.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> x = irt.Responses.from_wide({"q1": [1, 0], "q2": [0, 1]})
+        >>> x.of_rows(x.score == 1)
+        Responses(2 persons, 2 items, 2 responses)
+        """
+        return replace(self, **self._each_response(rows))
+
+    def _each_response(self, rows: Any) -> dict[str, Any]:
+        """Return the fields with an entry for each response, for some of the responses or in another order."""
+        found = {"person": self.person[rows], "item": self.item[rows], "score": self.score[rows]}
+        found["at"] = None if self.at is None else self.at[rows]
+        return found | {"choices": None if self.choices is None else self.choices.of_rows(rows)}
 
     def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Self:
-        """The same responses with `item_ids` as the items, of which some may have no response.
+        """Place the responses among more items, or give the items another order.
 
-        `categories` (J,) are the numbers of categories of items without responses; None means two. Raises
-        PsychometricsError if an item of these responses is not in `item_ids`.
+        Parameters
+        ----------
+        item_ids
+            The new items, of which some may have no response.
+        categories
+            Shape (number of new items,), numbers of categories of items without responses; None: two.
+
+        Returns
+        -------
+        Responses
+            The same responses with `item_ids` as the items.
+
+        Raises
+        ------
+        PsychometricsError
+            If an item of these responses is not in `item_ids`.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> irt.Responses.from_wide({"q2": [1, 0]}).among(["q1", "q2"]).item.tolist()
+        [1, 1]
         """
         place = {item: j for j, item in enumerate(item_ids)}
         if missing := [item for item in self.item_ids if item not in place]:
@@ -374,16 +518,47 @@ class Responses(Result):
         if self.categories is not None or categories is not None:
             sizes = np.full(len(item_ids), 2) if categories is None else categories.copy()
             sizes[code] = self.n_categories
-        return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
+        choices = self.choices
+        if choices is not None:
+            own = {item: j for j, item in enumerate(self.item_ids)}
+            choices = choices.of_items([own.get(item, -1) for item in item_ids])
+        return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes, choices=choices)
 
     def share_testlets(self, testlets: Mapping[str, str]) -> bool:
-        """Whether two of the items are in one testlet (item → testlet)."""
+        """Check whether two of the items are in one testlet.
+
+        Parameters
+        ----------
+        testlets
+            Item → testlet.
+
+        Returns
+        -------
+        bool
+            True if a testlet contains two of the items.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> irt.Responses.from_wide({"q1": [1], "q2": [0]}).share_testlets({"q1": "text", "q2": "text"})
+        True
+        """
         return share_testlets(self.item_ids, testlets)
 
     def components(self) -> list[Component]:
-        """The groups of items that no learner connects; the group with most items comes first.
+        """Find the groups of items that no person connects. Each group would have a scale of its own.
 
-        There is one group if learners connect all items.
+        Returns
+        -------
+        list[Component]
+            The groups, largest first; a single group if persons connect all items.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> apart = irt.Responses.from_wide({"q1": [1, None], "q2": [0, None], "q3": [None, 1]})
+        >>> len(apart.components())
+        2
         """
         return components(self)
 
@@ -394,15 +569,23 @@ class Responses(Result):
 
     @property
     def n_items(self) -> int:
+        """The number of items J."""
         return len(self.item_ids)
 
     @property
     def n_responses(self) -> int:
+        """The number of responses R."""
         return int(self.person.size)
 
     @property
     def known_times(self) -> Ints:
-        """The times `at`. Raises PsychometricsError if they are not known."""
+        """The times `at`, shape (R,).
+
+        Raises
+        ------
+        PsychometricsError
+            If the times are not known.
+        """
         if self.at is None:
             raise PsychometricsError("these responses have no times: give `at`")
         return self.at
@@ -411,7 +594,12 @@ class Responses(Result):
     def last_at(self) -> Ints:
         """The time of each person's last response in the unit of `at`, shape (n_persons,).
 
-        Every person must have a response. Raises PsychometricsError if the times are not known.
+        Every person must have a response.
+
+        Raises
+        ------
+        PsychometricsError
+            If the times are not known.
         """
         at = self.known_times
         if not self.n_responses:
@@ -419,8 +607,42 @@ class Responses(Result):
         return np.maximum.reduceat(at, np.searchsorted(self.person, np.arange(self.n_persons)))
 
 
-def _matrix_ids(item_ids: Sequence[str] | None, n_items: int) -> tuple[str, ...]:
-    return tuple(item_ids) if item_ids is not None else tuple(f"i{j + 1}" for j in range(n_items))
+def _matrix(data: Any, *, as_numbers: bool) -> npt.NDArray[Any]:
+    """Return data that are not a data frame as a matrix. Raises PsychometricsError if they are not one."""
+    try:
+        matrix = np.asarray(data, dtype=float if as_numbers else None)
+        if matrix.dtype.kind == "U" and not isinstance(data, np.ndarray):
+            matrix = np.array(data, dtype=object)  # NaN beside texts would become the text "nan"
+    except ValueError:
+        matrix = np.empty(0)
+    if matrix.ndim != 2:
+        raise PsychometricsError(
+            "responses are read from a data frame, a mapping column → cells or a persons × items matrix; got "
+            f"{type(data).__name__}"
+        )
+    return matrix
+
+
+def _matrix_ids(item_ids: Sequence[str | int] | None, n_items: int) -> tuple[str, ...]:
+    return tuple(map(str, item_ids)) if item_ids is not None else tuple(f"i{j + 1}" for j in range(n_items))
+
+
+def _row_labels(frame: Frame, person: str | int | None) -> tuple[str | int, ...] | None:
+    """Return the persons of the rows, by a column or by the frame's index. Raises PsychometricsError if they repeat."""
+    column = frame.labels if person is None else frame.column(person, "persons")
+    if column is None:
+        return None
+    place = f"the index {frame.index_name!r}" if person is None else f"column {person!r}"
+    code, labels = number_persons(column, place)
+    if len(labels) < len(code):
+        twice = int(np.flatnonzero(np.bincount(code) > 1)[0])
+        first, second = np.flatnonzero(code == twice)[:2].tolist()
+        remedy = "call reset_index(drop=True)" if person is None else "leave person= out"
+        raise PsychometricsError(
+            f"person {labels[twice]} is in rows {first} and {second}; keep one of the rows, or {remedy} if rows are "
+            "persons"
+        )
+    return labels
 
 
 def category_rows(categories: Ints) -> tuple[Ints, Ints]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import chain
 from pkgutil import resolve_name
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, overload
 
 import numpy as np
 
@@ -15,24 +15,38 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.named_values import NameWithMeaning
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
 FORMAT, VERSION = "irt-psychometrics", 1
 MAX_ROWS = 60
 """Rows of an HTML table; a longer one shows its first and last rows."""
 _CORE = "irt_psychometrics.core.models"
 _KEPT = {
+    "AdaptiveTest": "irt_psychometrics.adaptive.declaration",
     "AnchorSet": "irt_psychometrics.core.anchors",
     "Calibration": _CORE,
+    "Choices": "irt_psychometrics.core.choices",
     "ConstantErrors": "irt_psychometrics.links",
     "Compared": "irt_psychometrics.estimation.latent_shape",
     "Convergence": _CORE,
-    "FormStatistics": "irt_psychometrics.classical.form_statistics",
+    "ItemLimit": "irt_psychometrics.adaptive.declaration",
+    "FitPopulation": "irt_psychometrics.drift.errors",
+    "FormFits": "irt_psychometrics.itemfit.m2",
     "Linking": "irt_psychometrics.linking.placement",
+    "LogLinear": "irt_psychometrics.equating.score_counts",
     "OtherItems": "irt_psychometrics.core.item_models",
     "Normality": "irt_psychometrics.estimation.normality_test",
+    "PlacementErrors": "irt_psychometrics.drift.errors",
     "Population": _CORE,
+    "ResidualCorrelations": "irt_psychometrics.itemfit.dependence",
     "Shape": "irt_psychometrics.estimation.latent_shape",
 }
 """Classes of records that the JSON of a result may contain, and their modules."""
+_OF_FRAME = ("frame_kind", "frame_index")
+"""Fields about the data frame of a result, which are not compared."""
 _NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 _STYLE = """<style>
 .irt-result{color:inherit;font-size:.9em;line-height:1.35;overflow-x:auto}
@@ -58,6 +72,14 @@ class Result:
 
     A subclass defines `_title`, `_facts`, `_columns` and `_notes`, and has a field `frame_kind`, the kind of its data
     frame. Comparisons ignore the kind, because it concerns the form of a result and not its content.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.equating import ScoreCounts
+    >>> counts = ScoreCounts([1, 2, 1])
+    >>> ScoreCounts.from_json(counts.to_json()) == counts
+    True
     """
 
     frame_kind: str | None
@@ -70,22 +92,38 @@ class Result:
         raise NotImplementedError
 
     def _facts(self) -> Mapping[str, str]:
-        """Numbers about the whole result, as text."""
+        """Return numbers about the whole result, as text."""
         return {}
 
     def _columns(self) -> Mapping[str, Sequence[Any]]:
-        """The table, by column."""
+        """Return the table, by column."""
         raise NotImplementedError
 
     def _html_columns(self) -> Mapping[str, Sequence[Any]]:
-        """The columns of the HTML form."""
+        """Return the columns of the HTML form."""
         return self._columns()
 
+    def _index(self) -> Any:
+        """Return the index of the rows of a pandas frame, or None if rows only have numbers."""
+        return None
+
     def _notes(self) -> Sequence[str]:
-        """Sentences that the reader of the result must know."""
+        """Return sentences that the reader of the result must know."""
         return ()
 
-    def to_frame(self, kind: str | None = None) -> Any:
+    @overload
+    def to_frame(self, kind: Literal["pandas"]) -> pd.DataFrame: ...
+
+    @overload
+    def to_frame(self, kind: Literal["polars"]) -> pl.DataFrame: ...
+
+    @overload
+    def to_frame(self, kind: Literal["pyarrow"]) -> pa.Table: ...
+
+    @overload
+    def to_frame(self, kind: None = None) -> Any: ...
+
+    def to_frame(self, kind: Literal["pandas", "polars", "pyarrow"] | None = None) -> Any:
         """The table as a data frame.
 
         Parameters
@@ -104,10 +142,16 @@ class Result:
         PsychometricsError
             If no data frame of this kind can be made.
         """
-        return make(self._columns(), kind or self.frame_kind)
+        return make(self._columns(), kind or self.frame_kind, self._index())
 
     def to_json(self) -> str:
-        """The result as JSON, from which `from_json` makes an equal one."""
+        """Write the result as JSON.
+
+        Returns
+        -------
+        str
+            JSON from which `from_json` makes an equal result.
+        """
         return json.dumps({"format": FORMAT, "version": VERSION, "result": _encode(self)}, allow_nan=False)
 
     @classmethod
@@ -158,21 +202,11 @@ class Result:
         return f"<{type(self).__name__}: {self._title()}{': ' if facts else ''}{facts}>"
 
     def _repr_html_(self) -> str:
-        from html import escape  # responses are made without HTML
-
-        facts = "".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in self._facts().items()
-        )
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
-        return (
-            f'{_STYLE}<div class="irt-result" tabindex="0" role="group" aria-label="{escape(self._title())}">'
-            f"{_table(self._html_columns(), self._title())}"
-            f"{f'<dl>{facts}</dl>' if facts else ''}{f'<ul>{notes}</ul>' if notes else ''}</div>"
-        )
+        return html_page(self._title(), [html_table(self._html_columns(), self._title())], self._facts(), self._notes())
 
 
 def format_value(value: Any, digits: int = 3) -> str:
-    """A number or a text for display: rounded, without a sign for 0, and empty for None and NaN."""
+    """Format a number or a text for display: rounded, 0 without a sign, and empty for None and NaN."""
     if value is None:
         return ""
     if isinstance(value, (bool, np.bool_)):
@@ -189,51 +223,118 @@ def format_value(value: Any, digits: int = 3) -> str:
 
 
 def format_p(p: float) -> str:
-    """A p value for display; empty for NaN."""
+    """Format a p value for display; empty for NaN."""
     return "" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}"
 
 
-def _table(columns: Mapping[str, Sequence[Any]], title: str) -> str:
+class PrintedTable(NamedTuple):
+    """Columns as text for people.
+
+    Attributes
+    ----------
+    names
+        The C names of the columns.
+    are_texts
+        Whether each column contains texts, which are aligned to the left.
+    rows
+        Tuples of C cells. If a long table is shortened, None replaces the hidden rows.
+    n_hidden
+        Number of hidden rows.
+    """
+
+    names: tuple[str, ...]
+    are_texts: tuple[bool, ...]
+    rows: tuple[tuple[str, ...] | None, ...]
+    n_hidden: int
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, Sequence[Any]], *, decimals: int = 3, max_rows: int | None = MAX_ROWS
+    ) -> PrintedTable:
+        """Round and format the cells of columns.
+
+        Parameters
+        ----------
+        columns
+            Cells by the column's name.
+        decimals
+            Digits after the decimal point.
+        max_rows
+            Maximum number of rows; rows in the middle of a longer table are hidden. None: all rows are shown.
+
+        Returns
+        -------
+        PrintedTable
+            The cells as text.
+        """
+        cells = [own.tolist() if isinstance(own, np.ndarray) else list(own) for own in columns.values()]
+        n = max(map(len, cells), default=0)
+        hidden = 0 if max_rows is None else max(n - max_rows, 0)
+        places: list[int | None] = [*range(n)]
+        if max_rows is not None and hidden:
+            places = [*range(max_rows // 2), None, *range(n - max_rows // 2, n)]
+        named = [*zip(columns, cells, strict=True)]
+        return cls(
+            tuple(columns),
+            tuple(any(isinstance(cell, str) for cell in own) for own in cells),
+            tuple(k if k is None else tuple(_cell(name, own[k], decimals) for name, own in named) for k in places),
+            hidden,
+        )
+
+
+def html_table(columns: Mapping[str, Sequence[Any]], title: str, *, decimals: int = 3) -> str:
+    """Render columns as an HTML table below a title. All texts are escaped."""
     from html import escape
 
-    lists = {name: cells.tolist() if isinstance(cells, np.ndarray) else list(cells) for name, cells in columns.items()}
-    n = max((len(cells) for cells in lists.values()), default=0)
-    rows: list[int | None] = list(range(n))
-    if n > MAX_ROWS:
-        rows = [*range(MAX_ROWS // 2), None, *range(n - MAX_ROWS // 2, n)]
-    of_text = {name for name, cells in lists.items() if any(isinstance(cell, str) for cell in cells)}
-    head = "".join(f'<th scope="col"{_class(name in of_text)}>{escape(name)}</th>' for name in lists)
+    table = PrintedTable.from_columns(columns, decimals=decimals)
+    kinds = [' class="irt-text"' if is_text else "" for is_text in table.are_texts]
+    head = "".join(f'<th scope="col"{own}>{escape(name)}</th>' for name, own in zip(table.names, kinds, strict=True))
     body = []
-    for row in rows:
+    for row in table.rows:
         if row is None:
-            hidden = f"… {n - MAX_ROWS:,} more rows; to_frame() has all of them"
-            body.append(f'<tr><td class="irt-text" colspan="{len(lists)}">{hidden}</td></tr>')
+            hidden = f"… {table.n_hidden:,} more rows; to_frame() has all of them"
+            body.append(f'<tr><td class="irt-text" colspan="{len(kinds)}">{hidden}</td></tr>')
             continue
-        cells = (f"<td{_class(name in of_text)}>{escape(_cell(name, of[row]))}</td>" for name, of in lists.items())
-        body.append(f"<tr>{''.join(cells)}</tr>")
+        cells = "".join(f"<td{own}>{escape(cell)}</td>" for cell, own in zip(row, kinds, strict=True))
+        body.append(f"<tr>{cells}</tr>")
     caption = f"<caption>{escape(title)}</caption>"
     inside = f"{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
     return f'<table class="irt-table">{inside}</table>'
 
 
-def _cell(column: str, value: Any) -> str:
-    """A cell as text; columns named p, q or …_p contain p values."""
+def html_page(title: str, tables: Sequence[str], facts: Mapping[str, str], notes: Sequence[str]) -> str:
+    """Render a result for a notebook: its tables, then its facts and notes. Texts other than tables are escaped."""
+    from html import escape  # responses are made without HTML
+
+    terms = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    sentences = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return (
+        f'{_STYLE}<div class="irt-result" tabindex="0" role="group" aria-label="{escape(title)}">{"".join(tables)}'
+        f"{f'<dl>{terms}</dl>' if terms else ''}{f'<ul>{sentences}</ul>' if sentences else ''}</div>"
+    )
+
+
+def _cell(column: str, value: Any, decimals: int) -> str:
+    """Format a cell; columns named p, q or …_p contain p values."""
     is_p = isinstance(value, float) and (column in ("p", "q") or column.endswith("_p"))
-    return format_p(value) if is_p else format_value(value)
-
-
-def _class(is_text: bool) -> str:
-    return ' class="irt-text"' if is_text else ""
+    return format_p(value) if is_p else format_value(value, decimals)
 
 
 def _content(result: Any) -> dict[str, Any]:
-    """The fields that are compared (all but the kind of frame), in the form of the JSON."""
-    values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
-    return {name: _content(x) if isinstance(x, Result) else _encode(x) for name, x in values.items()}
+    """Return the fields that are compared, in the form of the JSON."""
+    values = {field.name: getattr(result, field.name) for field in fields(result) if field.name not in _OF_FRAME}
+    return {name: _comparable(x) for name, x in values.items()}
+
+
+def _comparable(value: Any) -> Any:
+    """Convert a value to the form in which it is compared, with the content of results inside tuples."""
+    if isinstance(value, tuple):
+        return [_comparable(x) for x in value]
+    return _content(value) if isinstance(value, Result) else _encode(value)
 
 
 def _encode(value: Any) -> Any:
-    """A value in the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $."""
+    """Convert a value to the form of the JSON. A type that JSON lacks becomes a mapping whose name begins with $."""
     from irt_psychometrics.core.model_families import ItemModel  # loads SciPy
 
     if isinstance(value, NameWithMeaning):
@@ -257,11 +358,13 @@ def _encode(value: Any) -> Any:
         return {"$tuple": [_encode(x) for x in value]}
     if isinstance(value, list):
         return [_encode(x) for x in value]
+    if isinstance(value, frozenset):
+        return {"$set": sorted(_encode(x) for x in value)}
     if isinstance(value, Mapping):
         return {str(name): _encode(x) for name, x in value.items()}
     name = type(value).__name__
     if is_dataclass(value) and (name in _KEPT or name in Result._classes):
-        own = {field.name: _encode(getattr(value, field.name)) for field in fields(value)}
+        own = {one.name: _encode(getattr(value, one.name)) for one in fields(value) if one.name != "frame_index"}
         return {"$record": name, "fields": own}
     raise TypeError(f"{name} has no form in JSON")
 
@@ -284,6 +387,8 @@ def _decode(value: Any) -> Any:
         return np.array(flat, dtype=np.dtype(value["$array"])).reshape(value["shape"])
     if "$tuple" in value:
         return tuple(_decode(x) for x in value["$tuple"])
+    if "$set" in value:
+        return frozenset(_decode(x) for x in value["$set"])
     if "$record" in value:
         name = value["$record"]
         found = Result._classes.get(name) or resolve_name(f"{_KEPT[name]}:{name}")
@@ -292,6 +397,6 @@ def _decode(value: Any) -> Any:
 
 
 def columns_of_rows(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Columns of numbers from rows; numbers that a row lacks are NaN."""
+    """Return columns of numbers from rows; numbers that a row lacks are NaN."""
     names = dict.fromkeys(chain.from_iterable(rows))
     return {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}

@@ -39,11 +39,11 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Group:
-    """Learners with the same value of the attribute.
+    """Persons with the same value of the attribute.
 
     Attributes:
         name: the value.
-        n_learners: number of learners with responses.
+        n_learners: number of persons with responses.
         answers: shape (J,), number of their answers to each item.
         reason: why the Wald test omits the group; empty if it includes the group.
     """
@@ -55,25 +55,28 @@ class Group:
 
     @property
     def n_responses(self) -> int:
+        """Number of answers of the group's persons."""
         return int(self.answers.sum())
 
     @property
     def tested(self) -> bool:
+        """Whether the Wald test includes the group."""
         return not self.reason
 
     @property
     def large_enough(self) -> bool:
-        """Whether the group has enough learners for a comparison."""
+        """Whether the group has enough persons for a comparison."""
         return self.n_learners >= TESTABLE
 
     @property
     def low_power(self) -> bool:
+        """Whether the group is tested, but so small that half of the large differences are missed."""
         return self.tested and self.n_learners < ENOUGH
 
 
 @dataclass(frozen=True)
 class WithinForms:
-    """Results of the methods that match on scores, for each focal group and item.
+    """Results of the methods that match on scores, for each focal group and item: `Dif.within_forms`.
 
     Attributes:
         groups: G names, the reference first.
@@ -93,14 +96,29 @@ class WithinForms:
     n_incomplete: int
 
     def ets_class(self, f: int, j: int) -> EtsClass | None:
-        """ETS class of the difference of item `j` for the f-th focal group. Returns None if it was not tested."""
+        """Return the ETS class of the difference of item `j` for the f-th focal group.
+
+        Parameters
+        ----------
+        f
+            Place of the focal group, 0 for the first after the reference.
+        j
+            Place of the item.
+
+        Returns
+        -------
+        str or None
+            "A", "B" or "C"; None if the item was not tested.
+        """
         test = self.mantel_haenszel[f][j] or self.mantel[f][j]
         return test.ets_class if test else None
 
 
 @dataclass(frozen=True)
 class Dif:
-    """DIF of an attribute.
+    """DIF of an attribute, such as language: how items differ between its groups of persons.
+
+    `irt_psychometrics.find_dif` gives the same tests as a table of items.
 
     Attributes:
         attribute: name of the attribute.
@@ -112,6 +130,17 @@ class Dif:
         within_forms: results of the other methods. None if no learner sat a form, or if fewer than two groups are large
             enough.
         reason: why `wald` is None; otherwise empty.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.dif import Dif
+    >>> answers = irt.Responses.from_wide({"q1": [1, 0, 1], "q2": [0, 0, 1]})
+    >>> dif = Dif.from_responses("language", answers, ["en", "fr", "fr"])
+    >>> dif.reason
+    '0 of 2 groups can be tested, two are needed'
+    >>> dif.group("fr").reason
+    '2 learners, 200 are needed'
     """
 
     attribute: str
@@ -137,24 +166,40 @@ class Dif:
     ) -> Self:
         """Compare the groups of an attribute.
 
-        Args:
-            attribute: name of the attribute, for the result.
-            responses: scored responses of a window.
-            values: the value of each person, n_persons of them; None if unknown.
-            forms: the form of each response, R of them; None for a response outside forms.
-            model: model of all items, or of each item. If items of a block have common steps (RSM), each item has its
-                own steps here (PCM).
-            latent: shape of the groups' θ distribution. A histogram is used only if the reference group has enough
-                learners for one.
-            threads: number of threads of the fits; None for one per processor.
-            reference: the group with which the others are compared, if it can be tested. None: the largest group.
+        Parameters
+        ----------
+        attribute
+            Name of the attribute, for the result.
+        responses
+            Scored responses of n_persons persons to J items, R in all.
+        values
+            The value of each person, n_persons of them; None if unknown.
+        forms
+            The form of each response, R of them; None for a response outside forms. Without `forms`, the methods that
+            match on scores are not computed.
+        model
+            Model of all items, or of each item. If items of a block have common steps (RSM), each item has its own
+            steps here (PCM).
+        latent
+            Shape of the groups' θ distribution. A histogram is used only if the reference group has enough persons for
+            one.
+        threads
+            Number of threads of the fits; None: all processors. The result does not depend on it.
+        reference
+            The group with which the others are compared, if it can be tested. None: the largest group.
 
-        A group is omitted, with a reason, if it has fewer than 200 learners, if it shares too few items with the
-        reference, or if the fit fails with it and succeeds without it. If the attribute cannot be tested, the result
-        contains the reason.
+        Returns
+        -------
+        Dif
+            The tests. A group is omitted, with a reason, if it has fewer than 200 persons, if it shares too few items
+            with the reference, or if the fit fails with it and succeeds without it. If the attribute cannot be tested,
+            the result contains the reason.
 
-        Raises PsychometricsError if lengths differ, if `reference` does not name a group, or if a model is neither
-        logistic nor of partial credit.
+        Raises
+        ------
+        PsychometricsError
+            If lengths differ, if `reference` does not name a group, or if a model is neither logistic nor of partial
+            credit.
         """
         of_items: Sequence[Model] = [model] * responses.n_items if isinstance(model, str) else model
         models = tuple((PCM if item_model(name) is RSM else item_model(name)).name for name in of_items)
@@ -214,16 +259,22 @@ class Dif:
         return next((g for g in self.groups if first in (g.name, None)), None)
 
     def group(self, name: str) -> Group:
-        """The group with this name."""
+        """Return the group with this name.
+
+        Raises
+        ------
+        StopIteration
+            If no group has the name.
+        """
         return next(group for group in self.groups if group.name == name)
 
     def low_power(self, j: int, focal: Group) -> bool:
-        """Whether the reference or `focal` has so few answers to item `j` that half of the large differences are
-        missed."""
+        """Check whether half of the large differences of item `j` would be missed, because the reference or `focal` has
+        too few answers to the item."""
         return any(group is not None and group.answers[j] < ENOUGH for group in (self.reference, focal))
 
     def why_not(self, j: int, focal: Group) -> str:
-        """Why the Wald test does not compare item `j` between the reference and a group; empty if it does."""
+        """Return why the Wald test does not compare item `j` between the reference and a group, or "" if it does."""
         if self.wald is None or focal.reason:
             return focal.reason or self.reason
         f, item = self.wald.groups.index(focal.name) - 1, self.item_ids[j]

@@ -67,9 +67,10 @@ def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> 
     A sitting without an answer to an item of its form has no matching score. If unanswered items should count as wrong,
     include them in `responses` as wrong answers.
     """
-    labels = sorted({form or "" for form in forms})
-    place = {label: k for k, label in enumerate(labels)}
-    number = np.array([place[form or ""] for form in forms], dtype=np.int64)
+    labels = sorted({form or "" for form in set(forms)})
+    place: dict[str | None, int] = {label: k for k, label in enumerate(labels)}
+    place[None] = place.get("", -1)
+    number = np.fromiter(map(place.__getitem__, forms), np.int64, len(forms))
     out, incomplete = [], 0
     for k, label in enumerate(labels):
         rows = np.flatnonzero((number == k) & (group[responses.person] >= 0)) if label else np.empty(0, dtype=int)

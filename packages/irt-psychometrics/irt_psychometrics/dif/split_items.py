@@ -146,7 +146,7 @@ class Groups:
                 item_ids=ids,
                 categories=None if responses.categories is None else responses.categories[item],
             ),
-            groups=[f"{g:09d}" for g in self.member],
+            groups=np.array([f"{g:09d}" for g in range(len(self.names))])[self.member].tolist(),
             reference=f"{0:09d}",
             model=[self.models[j] for j in item],
             latent=self.latent,

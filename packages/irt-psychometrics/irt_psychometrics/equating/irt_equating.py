@@ -5,13 +5,14 @@ Equating by distributions of observed scores is in `score_equating`. Estimating 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.delta import SMALL_STEP, delta_errors
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, find_calibration, require_items, require_population
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.equating.continuous_scores import Percentiles
 from irt_psychometrics.equating.score_equating import Equating
@@ -26,25 +27,44 @@ from irt_psychometrics.scoring.form_scores import (
     thetas_of_scores,
     widest_theta,
 )
-from irt_psychometrics.scoring.sum_scores import grid_of_form, score_distributions
+from irt_psychometrics.scoring.sum_scores import nodes_of_forms, score_distributions
 
 ItemMethod = Literal["true-score", "observed-score"]
 
 _NO_ERRORS = (
-    "Errors are not known: joint_cov must contain the errors of both forms' items and of the link together, as "
-    "`ScaleLink.joint_cov` returns them."
+    "Errors are not known: joint_cov must contain the errors of both forms' items and of the link together; for fits, "
+    "link=irt.link(new, old) contains it."
 )
+_OBSERVED = "equate_by_items by observed scores"
+
+
+class Link(Protocol):
+    """A `ScaleLink`: the constants that put θ of the new form on the old scale, and errors of these."""
+
+    @property
+    def slope(self) -> float:
+        """The slope of θ."""
+
+    @property
+    def intercept(self) -> float:
+        """The intercept of θ."""
+
+    def joint_cov(self, new: ItemParameters, old: ItemParameters) -> Floats:
+        """Return the covariance of the items of both forms and the constants."""
 
 
 def equate_by_items(
-    new: ItemParameters,
-    old: ItemParameters,
+    new: ItemSource,
+    old: ItemSource,
     *,
     method: ItemMethod = "true-score",
+    link: Link | None = None,
     slope: float = 1.0,
     intercept: float = 0.0,
     joint_cov: Floats | None = None,
     weight: float = 0.5,
+    mean: float | None = None,
+    sd: float | None = None,
 ) -> Equating:
     """Find the old form's equivalent of each raw score of the new form from the items' curves.
 
@@ -56,9 +76,13 @@ def equate_by_items(
     Parameters
     ----------
     new, old
-        The items of both forms, each on its own scale; an item of both forms is given in both.
+        The items of both forms, each on its own scale: a `Fit` of the form, a `ScaleLink` (the new fit on the old
+        scale), or `ItemParameters`. An item of both forms is given in both.
     method
         "true-score" or "observed-score".
+    link
+        The link of the new fit to the old one, as `irt.link(new, old)` returns it. It contains the slope, the intercept
+        and the joint covariance. None: they are given, or both forms are on one scale.
     slope, intercept
         θ on the old scale = slope·θ + intercept. Leave both out if the items are on one scale.
     joint_cov
@@ -67,20 +91,23 @@ def equate_by_items(
         S = (2 + M)(J_new + J_old) + 2. `ScaleLink.joint_cov` builds it for linked fits. None: errors are not known,
         because errors of forms and link depend on each other.
     weight
-        For "observed-score": the share of the new group, θ ~ N(0, 1) on the new form's scale, in the synthetic
-        population. The rest is N(0, 1) on the old scale.
+        For "observed-score": the share of the new form's population in the synthetic population, from 0 to 1. The rest
+        is the population of the old form.
+    mean, sd
+        For "observed-score": mean and SD of θ in the population of each form, on the form's own scale. None: the
+        populations of the fits; parameters of items contain no population.
 
     Returns
     -------
     Equating
         The equivalents, with errors by the delta method from the errors of both forms' items and of the link. NaN, and
-        a note, if these are not known.
+        a note, if these are not known. Populations count as known.
 
     Raises
     ------
     PsychometricsError
-        For an unknown method, an item without parameters or without a positive slope, and a covariance of another
-        shape.
+        For an unknown method, an item without parameters or without a positive slope, a covariance of another shape,
+        constants beside a link, and observed scores without a population.
 
     References
     ----------
@@ -88,34 +115,53 @@ def equate_by_items(
     Lord, F. M. & Wingersky, M. S. (1984). Comparison of IRT true-score and equipercentile observed-score "equatings".
     Applied Psychological Measurement, 8, 453-461.
     Ogasawara, H. (2003). Asymptotic standard errors of IRT observed-score equating methods. Psychometrika, 68, 193-211.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.equating import equate_by_items
+    >>> old = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [1, 1], "b": [0, 0]})
+    >>> new = irt.ItemParameters.from_frame({"item": ["q3", "q4"], "a": [1, 1], "b": [1, 1]})
+    >>> equate_by_items(new, old).equated.round(2).tolist()  # the new form is harder
+    [0.0, 1.46, 2.0]
     """
     if method not in get_args(ItemMethod):
         raise PsychometricsError(f"no such method: {method!r}; there are {', '.join(get_args(ItemMethod))}")
     if not slope > 0 or not 0 <= weight <= 1:
         raise PsychometricsError(f"slope {slope:g} must be above 0, and weight {weight:g} from 0 to 1")
-    require_curves(new, "the new form")
-    require_curves(old, "the old form")
-    moved = old.rescaled(1 / slope, -intercept / slope)
-    widest = max(1.0, 1 / slope)  # SD of the synthetic population's groups on the new form's scale
-    grid = max((grid_of_form(form.curves, widest) for form in (new, moved)), key=lambda grid: grid.nodes.size)
-    shares = np.outer([weight, 1 - weight], np.exp(grid.log_weights())).ravel()
-
-    def by_observed_scores(value: tuple[tuple[ItemParameters, ...], Floats]) -> Floats:
-        (own, other), (stretch, shift) = value
-        theta = np.concatenate([grid.nodes, (grid.nodes - shift) / stretch])  # both groups, on the new form's scale
-        return _by_observed_scores(own, other.rescaled(1 / stretch, -shift / stretch), theta, shares)
-
+    forms = require_items(new, "equate_by_items"), require_items(old, "equate_by_items")
+    for form, name in zip(forms, ("the new form", "the old form"), strict=True):
+        require_curves(form, name)
+    if link is not None:
+        if find_calibration(new) is find_calibration(link):
+            raise PsychometricsError(
+                "the link has put the new form on the old scale: give the new fit itself, or no link"
+            )
+        if (slope, intercept) != (1.0, 0.0) or joint_cov is not None:
+            raise PsychometricsError("link contains slope, intercept and joint_cov: give link or these, got both")
+        slope, intercept, joint_cov = link.slope, link.intercept, link.joint_cov(*forms)
     by_curves = method == "true-score"
     if by_curves:
-        equated = _by_true_scores(new, old, slope, intercept)
+        equated = _by_true_scores(*forms, slope, intercept)
     else:
-        equated = by_observed_scores(((new, old), np.array([slope, intercept])))
+        own, other = (require_population(source, _OBSERVED, mean=mean, sd=sd) for source in (new, old))
+        on_new_scale = forms[0].curves, forms[1].rescaled(1 / slope, -intercept / slope).curves
+        theta, own_shares = nodes_of_forms(on_new_scale, own)
+        old_theta, old_shares = nodes_of_forms((forms[0].rescaled(slope, intercept).curves, forms[1].curves), other)
+        shares = np.append(weight * own_shares, (1 - weight) * old_shares)
+
+        def by_observed_scores(value: tuple[tuple[ItemParameters, ...], Floats]) -> Floats:
+            (first, second), (stretch, shift) = value
+            both = np.append(theta, (old_theta - shift) / stretch)  # both populations, on the new form's scale
+            return _by_observed_scores(first, second.rescaled(1 / stretch, -shift / stretch), both, shares)
+
+        equated = by_observed_scores((forms, np.array([slope, intercept])))
     se, notes = np.full(equated.size, np.nan), [_NO_ERRORS]
-    estimate = None if joint_cov is None else FormsWithErrors.from_forms((new, old), (slope, intercept), joint_cov)
+    estimate = None if joint_cov is None else FormsWithErrors.from_forms(forms, (slope, intercept), joint_cov)
     if estimate is not None and np.isfinite(estimate.root).all():
         notes = []
         if by_curves:
-            se = np.linalg.norm(_true_scores_by_parameters(new, old, slope, intercept) @ estimate.root, axis=1)
+            se = np.linalg.norm(_true_scores_by_parameters(*forms, slope, intercept) @ estimate.root, axis=1)
         else:
             se = delta_errors(by_observed_scores, [estimate], [SMALL_STEP])
     scores = np.arange(equated.size, dtype=float)

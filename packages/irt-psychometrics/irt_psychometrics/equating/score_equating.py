@@ -11,10 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.delta import SMALL_STEP, delta_errors
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import find_calibration
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result
 from irt_psychometrics.equating.continuous_scores import (
     ContinuousScores,
@@ -68,6 +72,12 @@ class Equating(Result):
         The kernels' bandwidths, by the distribution's name; empty for other methods.
     notes
         Sentences for the reader of the equating.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.equating import equate
+    >>> equate([1, 2, 2, 3], [0, 1, 1, 2], method="mean").to_frame("pandas")["equated"].tolist()
+    [-1.0, 0.0, 1.0, 2.0]
     """
 
     design: str
@@ -93,8 +103,8 @@ class Equating(Result):
 
 
 def equate(
-    new: ScoreCounts,
-    old: ScoreCounts | None = None,
+    new: ScoreCounts | Responses | npt.ArrayLike,
+    old: ScoreCounts | Responses | npt.ArrayLike | None = None,
     *,
     method: EquatingMethod = "equipercentile",
     adjustment: Adjustment | None = None,
@@ -102,17 +112,20 @@ def equate(
     internal: bool = True,
     bandwidths: Sequence[float] | None = None,
     bootstrap: int | None = None,
-    seed: int = 0,
+    random_state: int = 0,
 ) -> Equating:
     """Find the old form's equivalent of each raw score of the new form.
 
-    The design follows from the counts: two forms with counts of one score each are random groups; counts of a second
-    score, the anchor's, are common items; `new` alone, with the old form's as second score, is a single group.
+    The design follows from the data. Responses to two forms with items of the same name are common items, with these
+    items as the anchor; otherwise they are random groups, as are raw scores alone. Of `ScoreCounts`, two forms with
+    counts of one score each are random groups; counts of a second score, the anchor's, are common items; `new` alone,
+    with the old form's as second score, is a single group.
 
     Parameters
     ----------
     new, old
-        The counts of both forms, as observed or presmoothed.
+        Both forms: `Responses` of persons who answered all items; or raw scores, one number a person, of which the
+        highest that occurs counts as the maximum; or `ScoreCounts`, as observed or presmoothed.
     method
         "identity", "mean", "linear", "circle-arc" (simplified; Livingston & Kim 2009), "equipercentile" or "kernel"
         (Gaussian; von Davier, Holland & Thayer 2004).
@@ -120,9 +133,9 @@ def equate(
         With common items, how differences between the groups are allowed for: "tucker", "levine" (observed score) or
         "levine-true-score" for lines, "frequency-estimation" (poststratification; for lines Braun-Holland) or
         "chained". With "chained", "mean" and "circle-arc" go through the point of chained linear equating at the new
-        form's mean.
+        form's mean. None: "chained" with common items.
     weight
-        The share of the new form's group in the synthetic population; None: its share among all learners.
+        The share of the new form's group in the synthetic population; None: the share among all persons.
     internal
         Whether the anchor items count in the forms' scores; Levine's method needs it.
     bandwidths
@@ -131,7 +144,7 @@ def equate(
     bootstrap
         The number of samples for bootstrap standard errors; 0: by the delta method; None: by the delta method, but
         1,000 samples for "equipercentile" and "kernel" if counts are not presmoothed: their shares are far from normal.
-    seed
+    random_state
         The seed of the samples.
 
     Returns
@@ -142,7 +155,8 @@ def equate(
     Raises
     ------
     PsychometricsError
-        For a method that the design does not have, and for counts that determine no equating.
+        For a method that the design does not have, for counts that determine no equating, for persons who have not
+        answered all items, and if `new` or `old` contains no scores.
 
     References
     ----------
@@ -150,8 +164,27 @@ def equate(
     von Davier, A. A., Holland, P. W. & Thayer, D. T. (2004). The kernel method of test equating. New York: Springer.
     Livingston, S. A. & Kim, S. (2009). The circle-arc method for equating in small samples. Journal of Educational
     Measurement, 46, 330-343.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.equating import equate
+    >>> bank = irt.ItemParameters.from_frame({"item": range(12), "a": [1] * 12, "b": np.linspace(-1, 1, 12)})
+    >>> forms, theta = (bank.select(bank.item_ids[:8]), bank.select(bank.item_ids[4:])), np.linspace(-3, 3, 500)
+    >>> x_old, x_new = (irt.simulate_responses(form, theta, random_state=1) for form in forms)
+    >>> equate(x_new, x_old, method="linear").design  # the new form is harder
+    'common items'
     """
+    notes: tuple[str, ...] = ()
+    if isinstance(new, Responses) and isinstance(old, Responses):
+        new, old = ScoreCounts.from_forms(new, old)
+        if new.counts.ndim == 1:
+            notes = ("No item is in both forms, so the groups are taken as random samples of one population.",)
+    new, old = _counts_of(new), None if old is None else _counts_of(old)
     design = _design(new, old)
+    if adjustment is None and design == "common items" and _ADJUSTMENTS.get(method):
+        adjustment = "chained"
     _require_method(design, method, adjustment)
     if weight is None:
         weight = new.n / (new.n + old.n) if old is not None else 1.0
@@ -176,14 +209,14 @@ def equate(
     if method == "identity":
         se = np.zeros(equated.size)
     elif bootstrap:
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(random_state)
         drawn = [plan(*(sample.resampled(random).probability for sample in samples)) for _ in range(bootstrap)]
         se = np.std(drawn, axis=0, ddof=1)
     else:
         steps = [np.sqrt(sample.columns) if method == "equipercentile" else SMALL_STEP for sample in samples]
         se = delta_errors(plan, samples, steps)
     name = method if adjustment is None else f"{method}, {adjustment}"
-    return Equating(design, name, np.arange(equated.size, dtype=float), equated, se, plan.named_bandwidths)
+    return Equating(design, name, np.arange(equated.size, dtype=float), equated, se, plan.named_bandwidths, notes)
 
 
 @dataclass(frozen=True)
@@ -231,7 +264,7 @@ class _Plan:
 
     @property
     def _sizes(self) -> tuple[float, ...]:
-        """The number of learners of each distribution in `_steps`."""
+        """The number of persons of each distribution in `_steps`."""
         new, old = self.n if len(self.n) == 2 else self.n * 2
         return (new, new, old, old) if self.adjustment == "chained" else (new, old)
 
@@ -287,6 +320,24 @@ class _Plan:
             return Moments(new.mean, slopes[0], moved, slopes[1]), slopes[1] / slopes[0]
         found = synthetic_moments(new, old, *slopes, self.weight)
         return found, found.old_sd / found.new_sd
+
+
+def _counts_of(form: Any) -> ScoreCounts:
+    """Return counts as they are, and count raw scores. Raises PsychometricsError for anything else."""
+    if isinstance(form, ScoreCounts):
+        return form
+    if isinstance(form, ItemParameters) or find_calibration(form) is not None:
+        raise PsychometricsError(
+            f"equate needs responses or raw scores, got {type(form).__name__}; equate_by_items(new, old) equates forms"
+            " by their items"
+        )
+    scores = None if isinstance(form, Responses) else np.asarray(form)
+    if scores is None or scores.ndim != 1 or scores.dtype.kind not in "biuf":
+        raise PsychometricsError(
+            "equate needs two Responses, two ScoreCounts, or raw scores, one number a person, got"
+            f" {type(form).__name__}; Responses.from_wide reads a table with a row for each person"
+        )
+    return ScoreCounts.from_scores(scores)
 
 
 def _design(new: ScoreCounts, old: ScoreCounts | None) -> str:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.options import Latent, LatentRule
     from irt_psychometrics.core.testlets import Effects
     from irt_psychometrics.estimation.ability_growth import MovementEstimate
-    from irt_psychometrics.estimation.em import FitOptions, fit_em
+    from irt_psychometrics.estimation.em import FitOptions, FitRequest, fit_em
     from irt_psychometrics.estimation.external import Estimates, ExternalFit
     from irt_psychometrics.estimation.integrated import MarginalLikelihood
     from irt_psychometrics.estimation.latent_shape import Shape
@@ -28,6 +28,7 @@ __all__ = [
     "Estimates",
     "ExternalFit",
     "FitOptions",
+    "FitRequest",
     "Flag",
     "Latent",
     "LatentRule",

@@ -130,6 +130,12 @@ class MovementEstimate:
         Minimum number of days on which a learner in the sample has answers.
     MAX_LEARNERS
         Maximum number of learners in the sample.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.estimation import MovementEstimate
+    >>> MovementEstimate.MIN_OCCASIONS
+    8
     """
 
     MIN_OCCASIONS: ClassVar[int] = MIN_OCCASIONS
@@ -149,7 +155,7 @@ class MovementEstimate:
 
     @staticmethod
     def growth_from_json(stored: Mapping[str, float]) -> GrowthByHalf:
-        """Read `growth_by_half` from its fields."""
+        """Build `growth_by_half` from its fields, as JSON stores them."""
         return GrowthByHalf(**stored)
 
     @classmethod
@@ -179,6 +185,11 @@ class MovementEstimate:
             R² of elapsed time within a window on item.
         growth_in_windows
             Whether growth was found within windows. None if it could not be determined.
+
+        Returns
+        -------
+        MovementEstimate
+            The estimate with tests and a proposal.
 
         Raises
         ------

@@ -26,7 +26,6 @@ The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
 from typing import Any, TypedDict, Unpack
 
@@ -55,6 +54,7 @@ from irt_psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Norm
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import share_testlets
+from irt_psychometrics.core.version import __version__
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
@@ -83,7 +83,7 @@ from irt_psychometrics.estimation.parameter_layout import (
     ParameterLayout,
 )
 from irt_psychometrics.estimation.remote import RemoteAnswers
-from irt_psychometrics.estimation.response_layout import Counts, LaidOutAnswers
+from irt_psychometrics.estimation.response_layout import Counts, LaidOutAnswers, Merge, represents_several
 from irt_psychometrics.estimation.source import InMemory, LaidOut, Source
 from irt_psychometrics.estimation.standard_errors import (
     Errors,
@@ -113,18 +113,24 @@ sample. This first fit need not converge."""
 
 
 class FitOptions(TypedDict, total=False):
-    """Options of a fit, whether the answers are in memory or elsewhere. `fit_em` documents them."""
+    """Options that `fit` and `fit_em` share. `fit_em` documents them.
 
-    model: Model | Sequence[Model]
-    priors: Priors | None
-    anchors: AnchorSet | None
-    latent: Latent
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> from irt_psychometrics.estimation import FitOptions
+    >>> quick: FitOptions = {"nodes": 31, "max_iterations": 50}
+    >>> irt.fit(x, "rasch", **quick).converged
+    True
+    """
+
     testlets: Mapping[str, str] | None
     nodes: int
     tolerance: float
     max_iterations: int
     threads: int | None
-    data_hash: str
     start: Calibration | None
     likelihood_only: bool
     abilities_known: bool
@@ -134,6 +140,22 @@ class FitOptions(TypedDict, total=False):
     guessing: Mapping[str, float] | None
 
 
+class FitRequest(FitOptions, total=False):
+    """Arguments of `fit_em` that apply to answers in memory and elsewhere.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.estimation import FitRequest
+    >>> request: FitRequest = {"model": "2pl", "latent": "histogram", "threads": 1}
+    """
+
+    model: Model | Sequence[Model]
+    priors: Priors | None
+    anchors: AnchorSet | None
+    latent: Latent
+    data_hash: str
+
+
 def fit_em(
     responses: Responses | RemoteAnswers,
     *,
@@ -141,7 +163,7 @@ def fit_em(
     reference: str | None = None,
     weights: npt.ArrayLike | None = None,
     sampling_weights: npt.ArrayLike | None = None,
-    **options: Unpack[FitOptions],
+    **options: Unpack[FitRequest],
 ) -> Calibration:
     """Calibrate items by marginal maximum likelihood, or to the posterior mode if there are priors.
 
@@ -261,6 +283,16 @@ def fit_em(
     algorithm. Psychometrika, 46, 443-459.
     Lange, K. (1995b). A quasi-Newton acceleration of the EM algorithm. Statistica Sinica, 5, 1-18.
     Louis, T. A. (1982). Finding the observed information matrix when using the EM algorithm. JRSS B, 44, 226-233.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> from irt_psychometrics.estimation import fit_em
+    >>> fit = fit_em(x, model="rasch", threads=1)
+    >>> fit.convergence.converged, fit.joint_cov.shape
+    (True, (6, 6))
     """
     if isinstance(responses, RemoteAnswers):
         if not (groups is None and reference is None and weights is None):
@@ -279,7 +311,7 @@ def fit_em(
     return fit_source(source, responses, **options)
 
 
-def _require_robust(responses: Responses, groups: Sequence[str] | None, request: FitOptions) -> None:
+def _require_robust(responses: Responses, groups: Sequence[str] | None, request: FitRequest) -> None:
     """Raise PsychometricsError if a request with sampling weights has no robust errors."""
     if request["abilities_known"]:
         raise PsychometricsError(
@@ -299,7 +331,7 @@ def _require_robust(responses: Responses, groups: Sequence[str] | None, request:
         )
 
 
-_DEFAULTS: FitOptions = {
+_DEFAULTS: FitRequest = {
     "model": DEFAULT_MODEL,
     "priors": None,
     "anchors": None,
@@ -320,12 +352,12 @@ _DEFAULTS: FitOptions = {
 }
 
 
-def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[FitOptions]) -> Calibration:
+def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[FitRequest]) -> Calibration:
     """`fit_em` for answers in memory or elsewhere. `source_of` is called once the request has been checked for
     `items`."""
     if unexpected := options.keys() - _DEFAULTS.keys():
         raise TypeError(f"a fit has no option {', '.join(sorted(unexpected))}")
-    request: FitOptions = {**_DEFAULTS, **options}
+    request: FitRequest = {**_DEFAULTS, **options}
     model, anchors = request["model"], request["anchors"]
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
     of = _resolve_model(models, items, request)
@@ -365,7 +397,9 @@ def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[
 
     structure = lay_out()
     require_one_matrix(structure)
-    laid = source.lay_out_items(keep, rarer=structure.guessing, by_category=not of.logistic)
+    testlets = share_testlets(kept_ids, request["testlets"] or {})  # whose errors need the answers of each person
+    merge: Merge = "sums" if of.fixed_slopes and of.has_kernels and not (structure.anchored or testlets) else "patterns"
+    laid = source.lay_out_items(keep, rarer=structure.guessing, by_category=not of.logistic, merge=merge)
     require_persons(laid.informative, source.names)
     require_connected(laid.links, kept_ids, held.known)
     with kernels.runner(request["threads"]) as run:
@@ -378,7 +412,7 @@ def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[
     return calibration
 
 
-def _resolve_model(models: tuple[Model, ...], items: Items, request: FitOptions) -> ItemModel:
+def _resolve_model(models: tuple[Model, ...], items: Items, request: FitRequest) -> ItemModel:
     """Return the model of the items. Raises PsychometricsError if the request makes no sense."""
     if unknown := set(models).difference(ITEM_MODELS, COMPARED_MODELS):
         raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
@@ -431,7 +465,7 @@ def _fit_answers(
     run: kernels.Run,
     priors: Priors,
     lay_out: Callable[..., ParameterLayout],
-    request: FitOptions,
+    request: FitRequest,
 ) -> _Fit:
     """Fit answers that have been laid out. `lay_out` returns the parameter layout for a number of `histogram_nodes`."""
     data, structure, likelihood_only = laid.answers, lay_out(), request["likelihood_only"]
@@ -552,9 +586,12 @@ def _maximise_from_sample(
 def _sample_step(data: LaidOutAnswers) -> int:
     """The k for which every k-th learner is in the sample; below 2 there is no sample.
 
-    With more than two categories there is no sample, because rare categories would be missing from it.
+    With more than two categories there is no sample, because rare categories would be missing from it. If rows
+    represent several persons, every k-th row is not a sample either, because rows differ in their numbers of persons.
     """
-    return 1 if data.counts is not None else min(SAMPLE_STEP, data.size // SAMPLE)
+    if data.counts is not None or represents_several(data.weight, data.size):
+        return 1
+    return min(SAMPLE_STEP, data.size // SAMPLE)
 
 
 def _add_iterations(first: Solution, second: Solution) -> Solution:
@@ -662,7 +699,7 @@ def _calibration(
         item_ids=items.item_ids,
         models=models,
         engine=ENGINE,
-        engine_version=engine_version(),
+        engine_version=__version__,
         a=a,
         d=d,
         c=c,
@@ -783,11 +820,3 @@ def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
 def _bound_reason(unit: str, at: float) -> str:
     why = "are unrelated" if at < 1 else "follow from each other"
     return f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}"
-
-
-def engine_version() -> str:
-    """The version of this package, or "unknown" if it is not installed."""
-    try:
-        return version("irt-psychometrics")
-    except PackageNotFoundError:
-        return "unknown"

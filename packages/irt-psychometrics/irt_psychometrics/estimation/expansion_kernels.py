@@ -8,7 +8,7 @@ scores with a factor θ need no separate sums over nodes.
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _inlined_kernel
+from irt_psychometrics.core.kernels import _inlined_in_place_kernel, _inlined_kernel
 
 FEW, MORE = 6, 12
 """Number of terms of a covariance if the SD of the person's log-odds on the steepest item is up to NARROW and up to
@@ -18,7 +18,7 @@ UNSEEN = 1e-15
 """Nodes with less posterior weight are left out."""
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def window(post, nodes, steepest):  # type: ignore[no-untyped-def]
     """Return the range low … high − 1 of nodes with weight, the number of terms of a covariance, and whether the terms
     are of polynomials."""
@@ -62,7 +62,7 @@ def orthonormal(p, theta, size, polynomials, moments):  # type: ignore[no-untype
             phi[q] = after[q] * scale
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
     """Set into[m] = Σ_q row[q]·polynomials[m, q], four m at a time."""
     for m in range(0, size, 4):
@@ -102,7 +102,7 @@ def expand_alone(row, p, by_polynomials, polynomials, found, into):  # type: ign
         deviations(row, np.ones(p.size), p, into)
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
     """Set into[q] = √p_q·(f_q − E f) with f = row·factor, and 0 after the nodes. Returns E f.
 
@@ -117,7 +117,7 @@ def deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
     return mean
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def products(parts, terms, k, start, weight, into):  # type: ignore[no-untyped-def]
     """Set into[q] = weight · Σ_m parts[m, k]·parts[m, q] from q = start on, six terms at a time.
 

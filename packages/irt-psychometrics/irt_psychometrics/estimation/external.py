@@ -23,8 +23,8 @@ from irt_psychometrics.core.models import Calibration, Convergence, Flag, spread
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import LogitNormal, Priors
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.version import __version__
 from irt_psychometrics.core.wording import some_of
-from irt_psychometrics.estimation.em import engine_version
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
     Persons,
@@ -73,6 +73,15 @@ class Estimates:
         Number of iterations.
     log_odds
         Shape (J, C), log odds of each score against the lowest score at θ = 0. None if no item has a score above 1.
+
+    Examples
+    --------
+    Estimates of one item from a program that reports no errors:
+
+    >>> import numpy as np
+    >>> from irt_psychometrics.estimation import Estimates
+    >>> numbers = np.array([1.2]), np.array([0.3]), np.zeros(1), np.full((1, 2, 2), np.nan)
+    >>> found = Estimates(*numbers, 0.0, 1.0, -250.0, 2, converged=True, reason="", iterations=9)
     """
 
     a: Floats
@@ -100,7 +109,7 @@ class Estimates:
         joint_cov: Floats | None = None,
         known_of_c: Floats | None = None,
     ) -> Calibration:
-        """The calibration `first` of J items, with its estimates of K items replaced by these.
+        """Replace the estimates of K items in `first`, a calibration of J items, by these estimates.
 
         The findings of the first fit about all answers (two identical items, no common scale) are kept.
 
@@ -120,6 +129,11 @@ class Estimates:
             Shape (2J, 2J), as in `Calibration`.
         known_of_c
             Shape (K,), information of the prior on logit c, NaN if c was given. None without guessing.
+
+        Returns
+        -------
+        Calibration
+            `first` with these estimates, with the flags and reasons of both.
         """
         J, cov = first.n_items, self.cov.copy()
         vague = np.zeros(len(kept), dtype=bool)
@@ -138,7 +152,7 @@ class Estimates:
         return replace(
             first,
             engine=engine,
-            engine_version=f"{engine_version()} ({version})",
+            engine_version=f"{__version__} ({version})",
             a=spread(self.a, kept, J),
             d=spread(self.d, kept, J),
             c=spread(self.c, kept, J),
@@ -181,6 +195,15 @@ class ExternalFit:
         Priors on a, b and c.
     origin
         The θ that is 0 in the request. It is not 0 if the anchors are far from 0.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> from irt_psychometrics.estimation import ExternalFit
+    >>> ExternalFit.from_request(x, "mirt", "2pl").responses.n_items
+    3
     """
 
     engine: str
@@ -207,7 +230,25 @@ class ExternalFit:
         anchors: AnchorSet | None = None,
         priors: Priors | None = None,
     ) -> Self:
-        """Check a request. Arguments and errors raised are those of `fit_em`; `engine` is the program's name."""
+        """Check a request and select the items that can be estimated.
+
+        Parameters
+        ----------
+        responses, model, anchors, priors
+            As in `fit_em`.
+        engine
+            Name of the program.
+
+        Returns
+        -------
+        ExternalFit
+            The request for the program.
+
+        Raises
+        ------
+        PsychometricsError
+            As `fit_em` does.
+        """
         models = (model,) * responses.n_items if isinstance(model, str) else tuple(model)
         of = model_of(models)
         priors = resolve_priors(of, priors)
@@ -229,7 +270,7 @@ class ExternalFit:
     def calibration(
         self, found: Estimates, *, version: str = "", software: dict[str, str] | None = None, data_hash: str = ""
     ) -> Calibration:
-        """The estimates as a `Calibration` of all items of the request, with flags and convergence by our own rules.
+        """Build a `Calibration` of all items of the request, with flags and convergence by our own rules.
 
         Parameters
         ----------
@@ -272,7 +313,7 @@ class ExternalFit:
             item_ids=requested.item_ids,
             models=self._models,
             engine=self.engine,
-            engine_version=f"{engine_version()} ({version})",
+            engine_version=f"{__version__} ({version})",
             a=values[0],
             d=values[1],
             c=values[2],

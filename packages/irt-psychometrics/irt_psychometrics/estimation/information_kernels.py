@@ -23,7 +23,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import NO_SET, _inlined_kernel, _kernel, _posteriors, _scatter
+from irt_psychometrics.core.kernels import (
+    NO_SET,
+    _inlined_in_place_kernel,
+    _inlined_kernel,
+    _kernel,
+    _posteriors,
+    _scatter,
+)
 from irt_psychometrics.estimation.expansion_kernels import (
     MORE,
     expand,
@@ -77,7 +84,7 @@ class Scores(NamedTuple):
     latent: np.ndarray
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def add_posterior(p, weight, nodes, row, mass, K):  # type: ignore[no-untyped-def]
     """Add a person's posterior p (Q,) to `mass` (Q,) and −p pᵀ to `K` (Q, Q), both times `weight`.
 
@@ -293,7 +300,7 @@ def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyp
                         into[at + C * c + e] += sums[c, C * t + e]
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _combine(by, rows, factor, into):  # type: ignore[no-untyped-def]
     """Add factor · Σ_q by[q]·rows[q] to `into`. Without np.dot, because a threaded BLAS called from threads spins."""
     for q in range(by.size):

@@ -31,6 +31,18 @@ class MarginalLikelihood:
         each.
     data
         Arrays by name, in the order of the arguments of `kernel` after the parameters.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> import numpy as np
+    >>> from irt_psychometrics.estimation import MarginalLikelihood
+    >>> likelihood = MarginalLikelihood.from_responses(x, 31, guessing=False)
+    >>> value, by_slope, by_intercept = likelihood(np.ones(3), np.zeros(3))
+    >>> by_slope.shape
+    (3,)
     """
 
     guessing: bool
@@ -48,6 +60,11 @@ class MarginalLikelihood:
             Number of equally spaced nodes in [−6, 6].
         guessing
             Whether items have a c.
+
+        Returns
+        -------
+        MarginalLikelihood
+            A function of the parameters, which can be pickled.
 
         Raises
         ------
@@ -74,7 +91,7 @@ class MarginalLikelihood:
     @staticmethod
     @cache
     def fingerprint() -> int:
-        """A number that changes with the code of `kernel`, for caches of compiled code that calls it."""
+        """Return a number that changes with the code of `kernel`, for caches of compiled code that calls it."""
         return zlib.crc32(b"".join(Path(str(m.__file__)).read_bytes() for m in (integrated_kernels, kernels)))
 
     def __call__(self, *parameters: Floats) -> tuple[Floats, ...]:

@@ -15,49 +15,12 @@ engine are used.
 import numpy as np
 
 from irt_psychometrics.core.kernels import Curves, People, _kernel, _scatter, _take, expected_counts, logistic_table
+from irt_psychometrics.estimation.table_kernels import fill_table, slope_span, spread_used
 
 ROW_STEP = 0.25
 """Step of the table, in s. If SDs of θ given the answers are below 1, sixth cumulants are of order 1 or less, and a
 learner's log-likelihood is accurate to 1e-8."""
-FRESH_ROWS = 16
-"""Number of rows that are derived from each other before a row is computed directly. After this many multiplications by
-exp(θ·ROW_STEP), a weight that has underflown to 0 is still negligible."""
 BYTE = 256
-
-
-@_kernel
-def _fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped-def]
-    """Fill rows[g] (Q,) with the distribution of θ at s = low + g·step, and table[g] with f, its mean and variance."""
-    Q = nodes.size
-    factor = np.exp(step * nodes)
-    for g in range(rows.shape[0]):
-        row = rows[g]
-        if g % FRESH_ROWS == 0:
-            s = low + g * step
-            top = -np.inf
-            for q in range(Q):
-                row[q] = s * nodes[q] + base[q]
-                top = max(top, row[q])
-            total = 0.0
-            for q in range(Q):
-                row[q] = np.exp(row[q] - top)
-                total += row[q]
-            f = top + np.log(total)
-        else:
-            before = rows[g - 1]
-            total = 0.0
-            for q in range(Q):
-                row[q] = before[q] * factor[q]
-                total += row[q]
-            f = table[g - 1, 0] + np.log(total)
-        for q in range(Q):
-            row[q] /= total
-        mean, square = 0.0, 0.0
-        for q in range(Q):
-            mean += row[q] * nodes[q]
-        for q in range(Q):
-            square += row[q] * (nodes[q] - mean) ** 2
-        table[g, 0], table[g, 1], table[g, 2] = f, mean, square
 
 
 @_kernel
@@ -125,32 +88,6 @@ def _by_table(first, codes, places, items, slope, low, step, table, used, theta_
 
 
 @_kernel
-def _spread(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
-    """Add to mass (Q,) minus the derivatives, with respect to `base`, of the values read from the table, weighted by
-    `used`.
-
-    The derivatives are ∂f = p, ∂f' = p(θ − f') and ∂f'' = p((θ − f')² − f'').
-    """
-    for g in range(rows.shape[0]):
-        row, by_f, by_mean, by_variance = rows[g], used[g, 0], used[g, 1], used[g, 2]
-        mean, variance = table[g, 1], table[g, 2]
-        if by_f != 0.0 or by_variance != 0.0 or by_mean != 0.0:
-            for q in range(nodes.size):
-                off = nodes[q] - mean
-                mass[q] += row[q] * (by_f + by_mean * off + by_variance * (off * off - variance))
-
-
-@_kernel
-def _span(items, slope):  # type: ignore[no-untyped-def]
-    """Return the minimum and the maximum of s for a form."""
-    low, high = 0.0, 0.0
-    for k in range(items.size):
-        low += min(slope[items[k]], 0.0)
-        high += max(slope[items[k]], 0.0)
-    return low, high
-
-
-@_kernel
 def _by_tables(people, codes, slope, log_wrong, nodes, log_weights, seen, theta_right):  # type: ignore[no-untyped-def]
     """Return Σ f(s) over all learners. Adds to `seen` (J, Q) and `theta_right` (J,) like `expected_counts`."""
     value, last = 0.0, 0
@@ -161,13 +98,13 @@ def _by_tables(people, codes, slope, log_wrong, nodes, log_weights, seen, theta_
             last += 1
         base, mass = log_weights.copy(), np.zeros(nodes.size)
         _take(log_wrong, people.set_items, begin, end, base)
-        low, high = _span(items, slope)
+        low, high = slope_span(items, slope)
         n_rows = int((high - low) / ROW_STEP) + 2
         step = (high - low) / (n_rows - 1)
         rows, table, used = np.empty((n_rows, nodes.size)), np.empty((n_rows, 3)), np.zeros((n_rows, 3))
-        _fill_table(low, step, nodes, base, rows, table)
+        fill_table(low, step, nodes, base, rows, table)
         value += _by_table(first, codes, np.empty(last - first), items, slope, low, step, table, used, theta_right)
-        _spread(rows, table, used, nodes, mass)
+        spread_used(rows, table, used, nodes, mass)
         _scatter(mass, people.set_items, begin, end, seen)
     return value
 
@@ -187,6 +124,9 @@ def logistic(  # type: ignore[no-untyped-def]
     right_start,
     right_items,
     weight,
+    tally_start,
+    tally_items,
+    tally,
 ):
     """Return the log-likelihood (an array without axes) and its gradients with respect to slope (J,) and intercept
     (J,).
@@ -198,14 +138,15 @@ def logistic(  # type: ignore[no-untyped-def]
     By Fisher's identity the gradient is the expected complete-data score, Σ E[θ(x − P)] and Σ E[x − P] over the
     learners who saw the item.
     """
-    people = People(set_of, set_group, set_start, set_items, right_start, right_items, weight)
+    sets, rows = (set_of, set_group, set_start, set_items), (right_start, right_items, weight)
+    people = People(*sets, *rows, tally_start, tally_items, tally)
     J, Q, N = slope.size, nodes.size, set_of.size
     slope, intercept = np.ascontiguousarray(slope), np.ascontiguousarray(intercept)
     log_wrong, p, seen, right = np.empty((J, Q)), np.empty((J, Q)), np.zeros((J, Q)), np.zeros((J, 1))
     logistic_table(slope, intercept, nodes, log_wrong, p)
     n_rows = 0.0
     for form in range(set_start.size - 1):
-        low, high = _span(set_items[set_start[form] : set_start[form + 1]], slope)
+        low, high = slope_span(set_items[set_start[form] : set_start[form + 1]], slope)
         n_rows += (high - low) / ROW_STEP + 2.0
     if n_rows < N:
         value = _by_tables(people, codes, slope, log_wrong, nodes, log_weights, seen, right[:, 0])
@@ -237,6 +178,9 @@ def guessing(  # type: ignore[no-untyped-def]
     right_start,
     right_items,
     weight,
+    tally_start,
+    tally_items,
+    tally,
 ):
     """Like `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1. Also returns the gradient with respect to c
     (J,), last.
@@ -244,7 +188,8 @@ def guessing(  # type: ignore[no-untyped-def]
     For `flipped` items (J,) the wrong answers are listed instead of the correct ones, because the rarer kind costs
     less. Since log(P/(1 − P)) is not linear in θ, the loop visits all nodes for every learner.
     """
-    people = People(set_of, set_group, set_start, set_items, right_start, right_items, weight)
+    sets, rows = (set_of, set_group, set_start, set_items), (right_start, right_items, weight)
+    people = People(*sets, *rows, tally_start, tally_items, tally)
     J, Q = slope.size, nodes.size
     log_rest, logistic, p = np.empty((J, Q)), np.empty((J, Q)), np.empty((J, Q))
     logistic_table(np.ascontiguousarray(slope), np.ascontiguousarray(intercept), nodes, log_rest, logistic)

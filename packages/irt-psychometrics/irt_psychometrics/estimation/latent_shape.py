@@ -124,6 +124,14 @@ class Shape:
         Number of learners in the compared fits; 0 if no fits were compared.
     compared
         The compared fits.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> irt.fit(x, "rasch").shape.why
+    'θ is taken as normal, as requested'
     """
 
     latent: Latent
@@ -165,6 +173,11 @@ class Shape:
 
         If items have scores besides 0 and 1, only the other items are tested for guessing. Distributions are then
         compared only under the model, because a 3PL item cannot be fitted together with a scored item.
+
+        Raises
+        ------
+        PsychometricsError
+            If `fit` raises it for the first fit.
         """
         if rule != "auto":
             return fit(responses, model, rule), Shape(rule, _reason_of_request(rule, responses.n_persons))

@@ -96,7 +96,18 @@ unit of this fit, which a prior on slopes needs (1 if it is not known yet)."""
 
 @dataclass(frozen=True)
 class EarlierAnswers:
-    """Answers that the learners of a fit gave before it. `answers` has one person per learner, in the fit's order."""
+    """Answers that the learners of a fit gave before it. `answers` has one person per learner, in the fit's order.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> from irt_psychometrics.estimation import EarlierAnswers
+    >>> earlier = EarlierAnswers(x)
+    >>> earlier.assignment_correlation(x, irt.fit(x, "rasch").calibration)[1]  # nobody has five earlier answers
+    0
+    """
 
     answers: Responses
 
@@ -139,7 +150,7 @@ class EarlierAnswers:
         return LevelledFit(found.standardised(found.latent_mean, found.latent_sd), earlier.groups())
 
     def assignment_correlation(self, responses: Responses, calibration: Calibration) -> tuple[float, int]:
-        """Correlation of the item's b with the learner's earlier θ̂ over the responses of a calibration.
+        """Compute the correlation of items' b with persons' earlier θ̂ over the responses of a calibration.
 
         Parameters
         ----------
@@ -152,6 +163,11 @@ class EarlierAnswers:
         -------
         float, int
             The correlation (NaN if it is not defined), and the number of learners in it.
+
+        Raises
+        ------
+        PsychometricsError
+            If `responses` are not of the persons who gave the earlier answers.
         """
         unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
         return correlation_with(responses, unit.b, EarlierTheta.from_answers(self.answers, unit.item_ids, unit.curves))

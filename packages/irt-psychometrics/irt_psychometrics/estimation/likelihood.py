@@ -10,7 +10,8 @@ the kernels are the scores k > 0 of each item, with slopes k·a, and sums over n
 chosen categories k > 0, so the kernels have a row for each item and category instead of each item.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from irt_psychometrics.estimation import (
     information_kernels,
     score_product_kernels,
     scored_information_kernels,
+    table_kernels,
 )
 from irt_psychometrics.estimation.reductions import KernelSum, SumOverPersons, Sums
 from irt_psychometrics.estimation.response_layout import LaidOutAnswers
@@ -33,6 +35,9 @@ SCORE_STEP = 1e-3
 NOTHING = -1e4
 """Log weight of an unused node."""
 Tables = TypeVar("Tables", information_kernels.Scores, scored_information_kernels.ScoredItems)
+MIN_FOR_TABLE = 800
+"""Minimum number of persons in a set for which a table of posteriors saves time. The number must also be twice the
+number of rows of the table."""
 MAX_INFORMATION = 10_000
 """Upper limit of the information about θ; larger values are not distinguished. It gives a posterior SD of .01."""
 
@@ -381,18 +386,43 @@ def most_information(information: Floats, total: SumOverPersons) -> float:
 
 
 class _ExpectedCounts(KernelSum):
-    """A `KernelSum` whose first array, shape (1,), is the sum of the values that the kernel returns."""
+    """A `KernelSum` whose first array, shape (1,), is the sum of the values that the kernel returns.
+
+    Without guessing and with two scores, a table replaces the exponentials of large sets. Persons are added in their
+    order.
+    """
 
     def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
         value, *counts = into
-        value += self.kernel(first, last, people, *self.tables, *counts)
+        for begin, end in self._large_sets(first, last, people):
+            if first < begin:
+                value += self.kernel(first, begin, people, *self.tables, *counts)
+            found = table_kernels.counts_by_table(begin, end, people, *self.tables, *counts)
+            value += self.kernel(begin, end, people, *self.tables, *counts) if np.isnan(found) else found
+            first = end
+        if first < last:
+            value += self.kernel(first, last, people, *self.tables, *counts)
+
+    def _large_sets(self, first: int, last: int, people: kernels.People) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of persons in sets that are large enough for a table."""
+        curves: kernels.Curves = self.tables[0]
+        if last - first < MIN_FOR_TABLE or len(curves.log_odds) or len(curves.slope) > len(curves.log_wrong):
+            return
+        edges = first + np.flatnonzero(np.diff(people.set_of[first:last], prepend=-1, append=-1))
+        for begin, end in itertools.pairwise(edges.tolist()):
+            if end - begin >= MIN_FOR_TABLE:
+                s = people.set_of[begin]
+                items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
+                if end - begin > 2 * np.abs(curves.slope[items]).sum() / table_kernels.STEP:
+                    yield begin, end
 
 
 @dataclass(frozen=True)
 class _MissingInformation(KernelSum):
     """The loss of information, by one kernel for persons in runs and one, `alone`, for all others.
 
-    Persons are added in their order, so the sum does not depend on which kernel processes them.
+    Persons are added in their order, so the sum does not depend on which kernel processes them. A row counts as the
+    number of persons whom it represents, so rows of several persons are processed as the persons would be.
     """
 
     alone: Callable[..., Any] = information_kernels.add_persons
@@ -401,7 +431,8 @@ class _MissingInformation(KernelSum):
         *tables, whole = self.tables
         edges = first + np.flatnonzero(np.diff(people.set_of[first:last], prepend=-1, append=-1))
         sets = np.column_stack([edges[:-1], edges[1:]])
-        in_runs = whole & (np.diff(edges) >= information_kernels.RUN)
+        persons = np.maximum(np.diff(edges), np.add.reduceat(people.weight[first:last], edges[:-1] - first))
+        in_runs = whole & (persons >= information_kernels.RUN)
         changes = np.flatnonzero(np.diff(in_runs)) + 1
         for stretch in np.split(np.arange(len(sets)), changes):
             if in_runs[stretch[0]]:

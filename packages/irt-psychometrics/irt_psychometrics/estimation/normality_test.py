@@ -31,6 +31,16 @@ class Normality:
     skewness_z, kurtosis_z
         One-step estimates of γ₁ and γ₂ divided by their standard errors, each with the other and the items' parameters
         free. Their signs show the direction. The estimates themselves are not given, because they hold only near 0.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> slopes = {"item": ["q1", "q2", "q3", "q4"], "a": [1, 2, 1, 2], "b": [-1, 0, 0, 1]}
+    >>> items = irt.ItemParameters.from_frame(slopes)
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> from irt_psychometrics.estimation import normality
+    >>> 0 <= normality(x, irt.fit(x, "2pl").calibration).p <= 1
+    True
     """
 
     statistic: float
@@ -83,6 +93,19 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     Kendall, M. & Stuart, A. (1977). The advanced theory of statistics, vol. 1 (4th ed.). Griffin.
     Rao, C. R. (1948). Large sample tests of statistical hypotheses concerning several parameters.
     Louis, T. A. (1982). Finding the observed information matrix when using the EM algorithm. JRSS B, 44, 226-233.
+
+    Examples
+    --------
+    Abilities with two modes are not normal:
+
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.estimation import normality
+    >>> columns = {"item": [f"q{j}" for j in range(8)], "a": [1.5] * 8, "b": [0.5 * j - 2 for j in range(8)]}
+    >>> items = irt.ItemParameters.from_frame(columns)
+    >>> x = irt.simulate_responses(items, [-1.5] * 500 + [1.5] * 500, random_state=7)
+    >>> found = normality(x, irt.fit(x, "2pl").calibration)
+    >>> found.p < 0.001, found.kurtosis_z < 0
+    (True, True)
     """
     of = calibration.item_model
     of.require_logistic_or_scores("the test of normality")

@@ -36,6 +36,19 @@ class LearnerWeeks:
         Shape (n_persons,), the learner of each person, a number from 0.
     groups
         n_persons labels: `week 1` and so on.
+
+    Examples
+    --------
+    Five items, answered by 60 persons on the first day and again after a week:
+
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.estimation import LearnerWeeks
+    >>> items = irt.ItemParameters.from_frame({"item": list("abcde"), "a": [1] * 5, "b": [0] * 5})
+    >>> x = irt.simulate_responses(items, [0.0] * 120, random_state=1)
+    >>> x = x.renumber_persons(np.arange(120, dtype=np.int32) % 60, 60)
+    >>> LearnerWeeks.from_responses(x, np.tile(np.repeat([0.0, 8.0], 5), 60)).groups[:3]
+    ['week 1', 'week 2', 'week 1']
     """
 
     responses: Responses
@@ -53,6 +66,12 @@ class LearnerWeeks:
             R responses, with a person per learner.
         days
             Shape (R,), days since the learner's first answer in the window.
+
+        Returns
+        -------
+        LearnerWeeks
+            The same responses with a person for each week. Later weeks that too few learners answered are merged with
+            the week before.
 
         Raises
         ------

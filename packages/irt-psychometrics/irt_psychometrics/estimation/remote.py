@@ -24,6 +24,7 @@ from irt_psychometrics.estimation.response_layout import (
     Facts,
     LaidOutAnswers,
     Listing,
+    Merge,
     ResponseLayout,
     list_answers,
     thin_shard,
@@ -40,9 +41,18 @@ _PEOPLE: dict[str, Any] = {
     "right_start": np.int64,
     "right_items": None,
     "weight": np.float64,
+    "tally_start": np.int64,
+    "tally_items": None,
+    "tally": np.float64,
 }
 """The fields of `kernels.People` and their types; None for the type of item indices."""
-_FACTS: dict[str, Any] = {"parent": np.int64, "persons": np.int64, "code": np.uint64, "informative": np.float64}
+_FACTS: dict[str, Any] = {
+    "parent": np.int64,
+    "persons": np.int64,
+    "code": np.uint64,
+    "informative": np.float64,
+    "total_weight": np.float64,
+}
 
 
 class ShardWork(Protocol):
@@ -50,6 +60,16 @@ class ShardWork(Protocol):
 
     It is called with pairs of a shard's number, in ascending order, and its row (`RemoteAnswers.COLUMNS`, as bytes).
     It yields pairs of a shard's number and a row with `columns`.
+
+    Examples
+    --------
+    >>> class CountBytes:
+    ...     columns = ("n_bytes",)
+    ...     def __call__(self, shards):
+    ...         for shard, row in shards:
+    ...             yield shard, {"n_bytes": sum(map(len, row.values()))}
+    >>> list(CountBytes()([(0, {"weight": b"12345678"})]))
+    [(0, {'n_bytes': 8})]
     """
 
     @property
@@ -73,8 +93,8 @@ class ShardLayout:
         kept = responses if self.keep.all() else responses.of_items(self.keep)
         weights = np.ones(kept.n_persons)
         (made,) = self.listing.shards(kept, group, weights, self.n_shards, only=shard)
-        links, code, informative = made.facts
-        return made.people._asdict() | dict(zip(_FACTS, (links.parent, links.persons, code, informative), strict=True))
+        links, *facts = made.facts
+        return made.people._asdict() | dict(zip(_FACTS, (links.parent, links.persons, *facts), strict=True))
 
 
 class RemoteAnswers(ABC):
@@ -145,7 +165,7 @@ class RemoteAnswers(ABC):
         Returns
         -------
         iterable of (int, row)
-            Number and facts of each shard, in any order: `FACTS` as bytes, `n_persons`, and `n_bytes`, the size of the
+            Number and facts of each shard, in any order: `FACTS` as bytes, `n_rows`, and `n_bytes`, the size of the
             stored arrays.
         """
 
@@ -166,14 +186,16 @@ class RemoteAnswers(ABC):
 
     @abstractmethod
     def report_loglik(self, loglik: float) -> None:
-        """Called with the log-likelihood after each E-step on the shards."""
+        """Receive the log-likelihood after each E-step on the shards."""
 
     @property
     def n_items(self) -> int:
+        """J."""
         return len(self.item_ids)
 
     @property
     def n_answers(self) -> int:
+        """Number of answers of all persons."""
         return int(self._scores.sum())
 
     @property
@@ -187,22 +209,26 @@ class RemoteAnswers(ABC):
         return isinstance(self.answers, ResponseLayout)
 
     def counts(self) -> Counts:
+        """Count the answers to each item."""
         correct = self._scores[np.arange(self.n_items), self.n_categories - 1]
         return Counts(self._scores.sum(axis=1), correct, self._scores, self.n_categories)
 
-    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
-        """The answers to the items marked in `keep` (J,), fetched if they are not too large."""
+    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool, merge: Merge = "patterns") -> LaidOut:
+        """Lay out the answers to the items marked in `keep` (J,), and fetch them if they are not too large."""
         ids = tuple(np.array(self.item_ids, dtype=object)[keep])
-        answers, listing = list_answers(self.counts().select(keep), ids, len(self.names), rarer, by_category)
+        answers, listing = list_answers(self.counts().select(keep), ids, len(self.names), rarer, by_category, merge)
         found = self.lay_out(ShardLayout(keep, listing, self.n_shards))
         known = [row for _, row in sorted(found, key=lambda shard: shard[0])]
-        size, self.n_bytes = sum(row["n_persons"] for row in known), sum(row["n_bytes"] for row in known)
+        facts = [*map(_facts, known)]
+        size, self.n_bytes = sum(row["n_rows"] for row in known), sum(row["n_bytes"] for row in known)
+        weight = float(sum(each.weight[0] for each in facts))
         held = {field.name: getattr(answers, field.name) for field in fields(LaidOutAnswers)}
-        sharded = _ShardedAnswers(**{**held, "size": size, "weight": float(size)}, remote=self)
+        sharded = _ShardedAnswers(**{**held, "size": size, "weight": weight}, remote=self)
         self.answers = sharded.fetch_all() if self.n_bytes <= self.max_fetched_bytes else sharded
-        return LaidOut.from_answers(self.answers, map(_facts, known))
+        return LaidOut.from_answers(self.answers, facts)
 
     def gather_items(self, keep: Mask) -> tuple[Responses, Persons] | None:
+        """Return the answers to the items marked in `keep`, in memory. Returns None if there are too many answers."""
         found = self.gather()
         if found is None:
             return None
@@ -332,4 +358,5 @@ def _people_of(values: Row, index: npt.DTypeLike | None = None) -> kernels.Peopl
 
 def _facts(row: Row) -> Facts:
     found: dict[str, Any] = {name: np.frombuffer(row[name], dtype=dtype).copy() for name, dtype in _FACTS.items()}
-    return Facts(Links(found["parent"], found["persons"]), found["code"], found["informative"])
+    parent, persons, *facts = found.values()
+    return Facts(Links(parent, persons), *facts)

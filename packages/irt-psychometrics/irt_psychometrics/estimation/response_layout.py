@@ -6,19 +6,26 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.core import kernels, layout_kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.design import Links, require_connected, row_starts, set_codes
+from irt_psychometrics.core.design import Links, require_connected, row_starts, set_keys
 from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.responses import Responses, answered_rows, category_rows
 from irt_psychometrics.estimation.reductions import SumOverPersons, ThreadSums, number_of_shards, pieces, shard_of
 
+SAMPLED, MIN_REPEATED = 2_000, 0.02
+"""Persons of a shard are compared with each other only if more than this share of the answers of `SAMPLED` persons
+occur before, so that a fit of persons who all differ takes no longer."""
+_NO_STEP = np.uint64(0)
+Merge = Literal["nobody", "patterns", "sums"]
+"""Persons who share a row of the layout: nobody; persons with the same answers; persons with the same items and sum of
+scores. Persons share rows only in shards in which this at least halves the number of rows."""
 RARE = 20
 """Minimum number of right and of wrong answers in a sample; with fewer, an item may have no finite estimate there."""
 
@@ -103,11 +110,14 @@ class Facts(NamedTuple):
         Shape (J,), a sum of random numbers over an item's answers, equal for items with the same answers.
     informative
         Shape (G,), total weight of the persons with two or more responses in each group.
+    weight
+        Shape (1,), total weight of the persons with a response.
     """
 
     links: Links
     code: npt.NDArray[np.uint64]
     informative: Floats
+    weight: Floats
 
 
 class Shard(NamedTuple):
@@ -115,6 +125,25 @@ class Shard(NamedTuple):
 
     people: kernels.People
     facts: Facts
+
+
+class _Rows(NamedTuple):
+    """R rows of persons who are laid out together.
+
+    Attributes
+    ----------
+    person
+        Shape (R,), the first person of each row.
+    weight, n_persons
+        Shape (R,), total weight and number of the persons.
+    of_person
+        Shape (n,), the row of each person. None: nobody shares a row.
+    """
+
+    person: Ints
+    weight: Floats
+    n_persons: Ints
+    of_person: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -129,11 +158,14 @@ class Listing:
         Number of groups of persons.
     by_category
         Whether the category of each answer is listed.
+    merge
+        The persons who may share a row.
     """
 
     flipped: Mask
     n_groups: int = 1
     by_category: bool = False
+    merge: Merge = "nobody"
 
     def shards(
         self, responses: Responses, group: Ints, weights: Floats, number: int, only: int | None = None
@@ -143,7 +175,7 @@ class Listing:
         `group` and `weights` have shape (n_persons,). If `only` is given, all responses belong to this shard.
         """
         start = row_starts(responses)
-        code = set_codes(start, responses.item, responses.n_items)
+        n_responses = np.diff(start)
         item, score, flipped = responses.item, responses.score, self.flipped
         if self.by_category:
             item, score = answered_rows(responses)
@@ -156,36 +188,73 @@ class Listing:
             edges = np.searchsorted(of_person[order], np.arange(number + 1))
         found = []
         for shard, (first, last) in enumerate(itertools.pairwise(edges), start=only or 0):
-            persons = order[first:last]
-            persons = persons[(start[persons] < start[persons + 1]) & (weights[persons] > 0)]
-            _, seen_first, rank = np.unique(code[persons], return_index=True, return_inverse=True)
+            everybody = order[first:last]
+            everybody = everybody[(n_responses[everybody] > 0) & (weights[everybody] > 0)]
+            rows = self._merge(responses, start, everybody, group, weights)
+            persons = rows.person
+            code = _codes(responses, start, persons, set_keys(responses.n_items)[:, None])
+            _, seen_first, rank = np.unique(code, return_index=True, return_inverse=True)
             seen_first = persons[seen_first]
-            links = Links.from_item_sets(start, responses.item, responses.n_items, seen_first, np.bincount(rank))
-            several = persons[np.diff(start)[persons] >= 2]
-            informative = np.bincount(group[several], weights[several], self.n_groups).astype(np.float64)
+            seen_by = np.bincount(rank, rows.n_persons)
+            links = Links.from_item_sets(start, responses.item, responses.n_items, seen_first, seen_by)
+            several = n_responses[persons] >= 2
+            informative = np.bincount(group[persons[several]], rows.weight[several], self.n_groups).astype(np.float64)
+            hashed = everybody if self.merge == "sums" else persons
             key = np.random.default_rng((67, shard)).integers(
-                0, 2**64, size=(len(persons), int(responses.n_categories.max(initial=2))), dtype=np.uint64
+                0, 2**64, size=(len(hashed), int(responses.n_categories.max(initial=2))), dtype=np.uint64
             )
             answered = np.zeros(responses.n_items, dtype=np.uint64)
-            layout_kernels.hash_answers(persons, start, responses.item, responses.score, key, answered)
+            layout_kernels.hash_answers(hashed, start, responses.item, responses.score, key, answered)
             own = rank * self.n_groups + group[persons]
             kinds, set_of = np.unique(own, return_inverse=True)
             by_set = np.argsort(set_of, kind="stable")
-            persons, set_of = persons[by_set], set_of[by_set]
+            persons, set_of, weight = persons[by_set], set_of[by_set], rows.weight[by_set]
             shown = seen_first[kinds // self.n_groups]
-            set_start = _ends(np.diff(start)[shown])
+            set_start = _ends(n_responses[shown])
             set_items = np.empty(set_start[-1], dtype=index)
             layout_kernels.take_rows(shown, start, responses.item, set_items)
-            rows = (persons, start, item, score, flipped)
+            marked = (start, item, score, flipped)
             right = np.empty(len(persons), dtype=np.int64)
-            layout_kernels.count_marked(*rows, right)
+            layout_kernels.count_marked(persons, *marked, right)
             right_start = _ends(right)
             right_items = np.empty(right_start[-1], dtype=index)
-            layout_kernels.take_marked(*rows, right_items)
+            layout_kernels.take_marked(persons, *marked, right_items)
+            tallies = np.empty(0, dtype=np.int64), np.empty(0, dtype=index), np.empty(0)
+            if self.merge == "sums" and rows.of_person is not None:
+                place = np.empty_like(by_set)
+                place[by_set] = np.arange(len(by_set))
+                tallies = _tally(everybody, place[rows.of_person], marked, weights, tallies)
             sets = (set_of, kinds % self.n_groups, set_start, set_items)
-            people = kernels.People(*sets, right_start, right_items, weights[persons])
-            found.append(Shard(people, Facts(links, answered, informative)))
+            people = kernels.People(*sets, right_start, right_items, weight, *tallies)
+            found.append(Shard(people, Facts(links, answered, informative, np.array([weight.sum()]))))
         return found
+
+    def _merge(self, responses: Responses, start: Ints, persons: Ints, group: Ints, weights: Floats) -> _Rows:
+        """Find the persons who share rows, as `merge` says, if this at least halves the number of rows."""
+        alone = _Rows(persons, weights[persons], np.ones(len(persons), dtype=np.int64))
+        if self.merge == "nobody" or not len(persons):
+            return alone
+        rng = np.random.default_rng(71)
+        n_keys = int(responses.n_categories.max(initial=2)) if self.merge == "patterns" else 1
+        keys = rng.integers(0, 2**64, size=(responses.n_items, n_keys), dtype=np.uint64)
+        step, *of_group = rng.integers(0, 2**64, size=1 + self.n_groups, dtype=np.uint64)
+        step = step if self.merge == "sums" else np.uint64(0)
+
+        def number(some: Ints) -> tuple[Ints, Ints]:
+            code = _codes(responses, start, some, keys, step) + np.array(of_group)[group[some]]
+            table = np.full(2 ** (2 * len(some)).bit_length(), -1, dtype=np.int64)
+            of_person, first = np.empty((2, len(some)), dtype=np.int64)
+            return of_person, first[: layout_kernels.number_codes(code, table, of_person, first)].copy()
+
+        if len(persons) > 2 * SAMPLED:
+            some = persons[:: len(persons) // SAMPLED]
+            if len(number(some)[1]) > (1 - MIN_REPEATED) * len(some):
+                return alone
+        of_person, first = number(persons)
+        if 2 * len(first) > len(persons):
+            return alone
+        weight = np.bincount(of_person, alone.weight).astype(float)
+        return _Rows(persons[first], weight, np.bincount(of_person), of_person)
 
 
 @dataclass(frozen=True)
@@ -199,7 +268,7 @@ class LaidOutAnswers:
     n, correct
         Shape (J,), answers and correct answers per item, weighted by learner.
     size
-        Number of persons with a response.
+        Number of rows of persons with a response.
     weight
         Total weight of these persons.
     n_groups, flipped
@@ -226,10 +295,10 @@ class LaidOutAnswers:
         raise NotImplementedError
 
     def thin(self, step: int) -> ResponseLayout:
-        """A representative sample: every `step`-th person of a shard, with `step` times the weight.
+        """Return a representative sample: every `step`-th person of a shard, with `step` times the weight.
 
         It also contains, with their own weight, all persons with an answer that would otherwise be too rare to estimate
-        its item.
+        its item, and all rows of shards in which rows represent several persons.
         """
         raise NotImplementedError
 
@@ -346,10 +415,15 @@ class ResponseLayout(LaidOutAnswers):
 
 
 def list_answers(
-    counts: Counts, item_ids: tuple[str, ...], n_groups: int, rarer: bool, by_category: bool
+    counts: Counts,
+    item_ids: tuple[str, ...],
+    n_groups: int,
+    rarer: bool,
+    by_category: bool,
+    merge: Merge = "nobody",
 ) -> tuple[LaidOutAnswers, Listing]:
     """The facts about a fit's answers before its persons are laid out, and how to list the answers."""
-    listing = Listing((2 * counts.correct > counts.n) & rarer, n_groups, by_category)
+    listing = Listing((2 * counts.correct > counts.n) & rarer, n_groups, by_category, merge)
     rows = category_rows(counts.categories) if by_category else (None, None)
     known = counts if by_category else None
     return LaidOutAnswers(item_ids, counts.n, counts.correct, 0, 0.0, n_groups, listing.flipped, known, *rows), listing
@@ -357,6 +431,8 @@ def list_answers(
 
 def thin_shard(people: kernels.People, rare: Mask, step: int) -> kernels.People:
     """A shard's part of the sample that `LaidOutAnswers.thin` describes; `rare` is `LaidOutAnswers.rare(step)`."""
+    if people.tally.size or represents_several(float(people.weight.sum()), len(people.weight)):
+        return people
     kept = np.empty(len(people.set_of), dtype=np.bool_)
     layout_kernels.mark_rare(people, rare, kept)
     weight = np.where(kept, people.weight, step * people.weight)
@@ -366,7 +442,33 @@ def thin_shard(people: kernels.People, rare: Mask, step: int) -> kernels.People:
     set_start, set_items = _take_rows(sets, people.set_start, people.set_items)
     right_start, right_items = _take_rows(persons, people.right_start, people.right_items)
     groups = people.set_group[sets]
-    return kernels.People(set_of, groups, set_start, set_items, right_start, right_items, weight[persons])
+    lists = set_start, set_items, right_start, right_items
+    return kernels.People(set_of, groups, *lists, weight[persons], people.tally_start, people.tally_items, people.tally)
+
+
+def represents_several(weight: float, rows: int) -> bool:
+    """Check whether the rows represent two persons each, on average, or more. Every k-th row is then no sample."""
+    return weight >= 2 * rows
+
+
+def _codes(
+    responses: Responses, start: Ints, persons: Ints, keys: npt.NDArray[np.uint64], step: np.uint64 = _NO_STEP
+) -> npt.NDArray[np.uint64]:
+    """Compute a number for the answers of each of these persons; see `layout_kernels.hash_persons`."""
+    code = np.empty(len(persons), dtype=np.uint64)
+    layout_kernels.hash_persons(persons, start, responses.item, responses.score, keys, step, code)
+    return code
+
+
+def _tally(
+    persons: Ints, row: Ints, marked: tuple[Any, ...], weights: Floats, nothing: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """Compute the tallies of rows, as in `kernels.People`. `row` is each person's row; `nothing` are empty tallies."""
+    by_row, n_rows, (start, *_, flipped) = np.argsort(row, kind="stable"), int(row.max()) + 1, marked
+    most = min(int((start[persons + 1] - start[persons]).sum()), n_rows * len(flipped))
+    into = [np.empty(size, dtype=x.dtype) for size, x in zip((n_rows + 1, most, most), nothing, strict=True)]
+    size = layout_kernels.tally_marked(persons[by_row], row[by_row], *marked, weights, *into)
+    return into[0], into[1][:size].copy(), into[2][:size].copy()
 
 
 def _take_rows(rows: Ints, start: Ints, items: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:

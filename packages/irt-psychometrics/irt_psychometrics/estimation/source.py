@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
@@ -11,7 +12,14 @@ from irt_psychometrics.core.design import Links, first_alike
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.reductions import number_of_shards
-from irt_psychometrics.estimation.response_layout import Counts, Facts, LaidOutAnswers, ResponseLayout, list_answers
+from irt_psychometrics.estimation.response_layout import (
+    Counts,
+    Facts,
+    LaidOutAnswers,
+    Merge,
+    ResponseLayout,
+    list_answers,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class LaidOut:
     @classmethod
     def from_answers(cls, answers: LaidOutAnswers, facts: Iterable[Facts]) -> Self:
         """Combine the facts of all shards."""
-        links, codes, informative = zip(*facts, strict=True)
+        links, codes, informative, _ = zip(*facts, strict=True)
         return cls(answers, Links.union(links), first_alike(np.sum(codes, axis=0)), np.sum(informative, axis=0))
 
 
@@ -52,8 +60,8 @@ class Source(Protocol):
     def counts(self) -> Counts:
         """Count the answers to each item."""
 
-    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
-        """The answers to the items marked in `keep` (J,); see `ResponseLayout.from_responses`."""
+    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool, merge: Merge = "patterns") -> LaidOut:
+        """Lay out the answers to the items marked in `keep` (J,); see `ResponseLayout.from_responses`."""
 
     def gather_items(self, keep: Mask) -> tuple[Responses, Persons] | None:
         """The answers to the items marked in `keep`, in memory. Returns None if there are too many answers."""
@@ -70,13 +78,17 @@ class InMemory:
     def names(self) -> tuple[str, ...]:
         return self.persons.names
 
-    def counts(self) -> Counts:
+    @cached_property
+    def _counts(self) -> Counts:
         return Counts.from_responses(self.responses, self.persons.weight)
 
-    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
+    def counts(self) -> Counts:
+        return self._counts
+
+    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool, merge: Merge = "patterns") -> LaidOut:
         kept, persons = self.gather_items(keep)
-        counts = Counts.from_responses(kept, persons.weight)
-        answers, listing = list_answers(counts, kept.item_ids, len(persons.names), rarer, by_category)
+        counts = self._counts.select(keep)
+        answers, listing = list_answers(counts, kept.item_ids, len(persons.names), rarer, by_category, merge)
         number = number_of_shards(self.responses.n_responses)
         shards = listing.shards(kept, persons.group, persons.weight, number)
         held = ResponseLayout.from_shards([shard.people for shard in shards], answers)

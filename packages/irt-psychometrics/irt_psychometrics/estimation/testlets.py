@@ -127,6 +127,17 @@ def estimate_effect_sd(
     Bradlow, E. T., Wainer, H. & Wang, X. (1999). A Bayesian random effects model for testlets. Psychometrika, 64,
     153-168.
     Gibbons, R. D. & Hedeker, D. R. (1992). Full-information item bi-factor analysis. Psychometrika, 57, 423-436.
+
+    Examples
+    --------
+    Without items that share a testlet there is nothing to estimate:
+
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> from irt_psychometrics.estimation import estimate_effect_sd
+    >>> bool(estimate_effect_sd(x, irt.fit(x, "rasch").calibration, {"q1": "text"}).why)
+    True
     """
     calibration.item_model.require_logistic("a testlet effect")
     known = calibration.estimated & (calibration.a > 0) & (calibration.n > 0)

@@ -28,6 +28,7 @@ from irt_psychometrics.core import curves
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.significance import q_values
@@ -50,11 +51,24 @@ _STEP, _TINY = 1e-4, float(np.finfo(float).tiny)
 class Abilities:
     """The population over which information is averaged.
 
-    Attributes:
-        theta: shape (Q,), increasing.
-        weights: shape (Q,), ≥ 0; they are divided by their sum.
+    Attributes
+    ----------
+    theta
+        Shape (Q,), increasing.
+    weights
+        Shape (Q,), ≥ 0; they are divided by their sum.
 
-    Raises PsychometricsError for invalid θ or weights.
+    Raises
+    ------
+    PsychometricsError
+        For θ that do not increase, and for weights that are negative, not finite, or all 0.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.information import Abilities
+    >>> low, high = Abilities.normal(mean=0.5, sd=1.2).middle()
+    >>> round(low, 1), round(high, 1)
+    (-1.9, 2.9)
     """
 
     theta: Floats
@@ -74,7 +88,7 @@ class Abilities:
 
     @classmethod
     def normal(cls, mean: float = 0.0, sd: float = 1.0) -> Self:
-        """The population N(mean, sd²).
+        """Make the population N(mean, sd²).
 
         Parameters
         ----------
@@ -90,7 +104,18 @@ class Abilities:
         return cls(mean + sd * unit.nodes, np.exp(unit.log_weights()))
 
     def middle(self, share: float = MIDDLE) -> tuple[float, float]:
-        """The θ between which the central `share` of the population lies; half of a node's weight is on either side."""
+        """Find the θ between which the central part of the population lies; half of a node's weight is on either side.
+
+        Parameters
+        ----------
+        share
+            The central part of the population, between 0 and 1.
+
+        Returns
+        -------
+        (low, high)
+            θ at both ends of the central part.
+        """
         below = np.cumsum(self.weights) - self.weights / 2
         low, high = np.interp([(1 - share) / 2, (1 + share) / 2], below, self.theta)
         return float(low), float(high)
@@ -128,11 +153,24 @@ def conditional_se(information: Floats) -> Floats:
 class Information:
     """Fisher information about θ of J items and of the test that they form, at T abilities.
 
-    Attributes:
-        theta: shape (T,), increasing.
-        parameters: the parameters of the J items.
-        items: shape (T, J), information of each item in units of 1/θ²; 0 for an item with a ≤ 0 or without a curve.
-        effects: effects of learners in testlets; None if there are none.
+    Attributes
+    ----------
+    theta
+        Shape (T,), increasing.
+    parameters
+        The parameters of the J items.
+    items
+        Shape (T, J), information of each item in units of 1/θ²; 0 for an item with a ≤ 0 or without a curve.
+    effects
+        Effects of persons in testlets; None if there are none.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.information import Information
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [2, 1], "b": [0, 0]})
+    >>> Information.from_parameters(items, 0.0).without({"q2"}).test.tolist()
+    [1.0]
     """
 
     theta: Floats
@@ -141,7 +179,37 @@ class Information:
     effects: Effects | None = None
 
     @classmethod
-    def from_parameters(cls, parameters: ItemParameters, theta: npt.ArrayLike, effects: Effects | None = None) -> Self:
+    def from_parameters(cls, parameters: ItemSource, theta: npt.ArrayLike, effects: Effects | None = None) -> Self:
+        """Compute the information of items at `theta`.
+
+        Parameters
+        ----------
+        parameters
+            The items: a `Fit`, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
+        theta
+            Shape (T,), increasing abilities, or one ability.
+        effects
+            Effects of persons in testlets; None: no effects.
+
+        Returns
+        -------
+        Information
+            The information of each item and of the test.
+
+        Raises
+        ------
+        PsychometricsError
+            If `parameters` is none of these.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.information import Information
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [2, 1], "b": [0, 0]})
+        >>> Information.from_parameters(items, 0.0).test.tolist()
+        [1.25]
+        """
+        parameters = require_items(parameters, "Information.from_parameters")
         theta = np.atleast_1d(np.asarray(theta, dtype=float))
         return cls(theta, parameters, item_information(theta, parameters.curves), effects)
 
@@ -246,11 +314,23 @@ class Information:
 class ItemLosses:
     """Average information of the J compared items, published and in the window.
 
-    Attributes:
-        published, now: shape (J,), information averaged over the population, in units of 1/θ².
-        log_se: shape (J,), standard error of log(now/published); NaN if the item has a ≤ 0 now.
-        p, q: shape (J,), one-sided p value of the hypothesis that the information did not fall (that a did not fall, if
-            a ≤ 0 now), and the q value over the items.
+    Attributes
+    ----------
+    published, now
+        Shape (J,), information averaged over the population, in units of 1/θ².
+    log_se
+        Shape (J,), standard error of log(now/published); NaN if the item has a ≤ 0 now.
+    p, q
+        Shape (J,), one-sided p value of the hypothesis that the information did not fall (that a did not fall, if
+        a ≤ 0 now), and the q value over the items.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.information import ItemLosses
+    >>> known = {"published": [0.5, 0.4], "now": [0.3, 0.4], "log_se": [0.1, 0.1], "p": [0.001, 0.5], "q": [0.002, 0.5]}
+    >>> ItemLosses(("q1", "q2"), **{name: np.array(values) for name, values in known.items()}).flagged
+    ('q1',)
     """
 
     item_ids: tuple[str, ...]
@@ -272,6 +352,7 @@ class ItemLosses:
 
     @property
     def flagged(self) -> tuple[str, ...]:
+        """Items whose loss matters and is certain (see the module)."""
         lost = (self.ratio < KEPT) & (self.q < FALSE_DISCOVERIES)
         return tuple(item for item, is_lost in zip(self.item_ids, lost, strict=True) if is_lost)
 
@@ -312,10 +393,22 @@ class GreatestLoss(NamedTuple):
 class LossOfTest:
     """Loss of the test of all compared items, in the middle of the population.
 
-    Attributes:
-        theta: shape (T,).
-        published, now: shape (T,), test information at θ, published and in the window.
-        log_se: shape (T,), pointwise standard error of log(now/published) at each θ; NaN if no information is left.
+    Attributes
+    ----------
+    theta
+        Shape (T,).
+    published, now
+        Shape (T,), test information at θ, published and in the window.
+    log_se
+        Shape (T,), pointwise standard error of log(now/published) at each θ; NaN if no information is left.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.information import LossOfTest
+    >>> loss = LossOfTest(np.array([-1.0, 1.0]), np.array([4.0, 4.0]), np.array([4.0, 3.0]), np.array([0.1, 0.1]))
+    >>> loss.worst.theta, loss.flagged, loss.certain
+    (1.0, True, True)
     """
 
     theta: Floats
@@ -325,6 +418,7 @@ class LossOfTest:
 
     @property
     def ratio(self) -> Floats:
+        """now/published, shape (T,), ≥ 0."""
         return self.now / self.published
 
     @property
@@ -339,6 +433,7 @@ class LossOfTest:
 
     @property
     def worst(self) -> GreatestLoss:
+        """The θ of the greatest loss, with the ratio and its interval there."""
         k = int(self.ratio.argmin())
         half = ndtri(0.975) * self.log_se[k]
         low, high = self.ratio[k] * np.exp([-half, half])
@@ -373,10 +468,22 @@ def loss_of_test(comparison: Comparison, abilities: Abilities) -> LossOfTest:
 class InformationLoss:
     """Information that was lost since publication, by item and in the test of all compared items.
 
-    Attributes:
-        items: the loss of each item.
-        test: the loss of the test; None if no item was compared.
-        abilities: the population over which information is averaged.
+    Attributes
+    ----------
+    items
+        The loss of each item.
+    test
+        The loss of the test; None if no item was compared.
+    abilities
+        The population over which information is averaged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.information import Abilities, InformationLoss, ItemLosses
+    >>> items = ItemLosses(("q1",), *(np.array([x]) for x in (0.5, 0.3, 0.1, 0.001, 0.002)))
+    >>> InformationLoss(items, None, Abilities.normal(0.5, 1.2)).items.ratio.tolist()
+    [0.6]
     """
 
     items: ItemLosses

@@ -5,7 +5,7 @@ Fit of single items is in `item_fit` and `sum_score_fit`; fit of whole forms, by
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -17,9 +17,11 @@ from irt_psychometrics.core.curves import probability_at
 from irt_psychometrics.core.design import over_learners, row_starts
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.model_replicates import FittedData
+from irt_psychometrics.itemfit.pair_sums import expected_answers, observed_answers, sum_over_pairs
 
 FLAG_ABOVE_MEAN = 0.20
 """A pair is flagged if its Q3 minus the mean Q3 of all pairs is larger (Christensen, Makransky & Horton 2017)."""
@@ -39,9 +41,9 @@ class LocalDependence:
     Attributes:
         q3: shape (J, J), symmetric, in [−1, 1]; NaN on the diagonal and if fewer than 2 learners saw both items.
         n: shape (J, J), number of learners who saw both items.
-        mean: mean of q3 over the pairs with n ≥ `Measure.MIN_LEARNERS_OF_PAIR`. If the model holds, it is about
+        mean: mean of q3 over the pairs with n ≥ `Measure.MIN_PERSONS_OF_PAIR`. If the model holds, it is about
             −1/(items a learner saw − 1).
-        flagged: pairs (i, j), i < j, of indices into `item_ids`, with n ≥ `Measure.MIN_LEARNERS_OF_PAIR` and q3 − mean
+        flagged: pairs (i, j), i < j, of indices into `item_ids`, with n ≥ `Measure.MIN_PERSONS_OF_PAIR` and q3 − mean
             above `FLAG_ABOVE_MEAN`; the largest q3 first.
     """
 
@@ -49,6 +51,10 @@ class LocalDependence:
     n: Ints
     mean: float
     flagged: tuple[tuple[int, int], ...]
+
+    def correlations(self, item_ids: tuple[str, ...], frame_kind: str | None) -> "ResidualCorrelations":
+        """Return the result with these names of the items."""
+        return ResidualCorrelations(item_ids, self.q3, self.n, self.mean, frame_kind)
 
     @property
     def clusters(self) -> list[list[int]]:
@@ -60,6 +66,90 @@ class LocalDependence:
         _, cluster = connected_components(graph, directed=False)
         clusters = (np.flatnonzero(cluster == c).tolist() for c in np.unique(cluster[pairs]))
         return sorted(clusters, key=lambda items: (-len(items), items))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ResidualCorrelations(Result):
+    """Q3 of pairs of items (Yen 1984): correlations of residuals at the EAP. A row per pair, the largest Q3 first.
+
+    Attributes
+    ----------
+    item_ids
+        J names.
+    q3
+        Shape (J, J), symmetric, in [−1, 1]; NaN on the diagonal and if fewer than 2 persons answered both items.
+    n
+        Shape (J, J), number of persons who answered both items.
+    mean
+        Mean Q3 of the pairs that 200 or more persons answered. If the model holds, it is about −1/(items per person −
+        1).
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> x = irt.datasets.two_forms()[0].responses
+    >>> q3 = irt.fit(x, "2pl").fit_statistics(x).q3
+    >>> q3.adjusted.shape, q3.flagged
+    ((30, 30), ())
+    """
+
+    item_ids: tuple[str, ...]
+    q3: Floats
+    n: Ints
+    mean: float
+    frame_kind: str | None = None
+
+    @property
+    def adjusted(self) -> Floats:
+        """Q3 minus the mean Q3 of all pairs, shape (J, J) (Christensen, Makransky & Horton 2017)."""
+        return self.q3 - self.mean
+
+    @property
+    def flagged(self) -> tuple[tuple[str, str], ...]:
+        """Pairs with an adjusted Q3 above .20 that 200 or more persons answered, the largest Q3 first."""
+        first, second = self._pairs()
+        flagged = self._flagged()[first, second]
+        chosen = zip(first[flagged].tolist(), second[flagged].tolist(), strict=True)
+        return tuple((self.item_ids[i], self.item_ids[j]) for i, j in chosen)
+
+    def _pairs(self) -> tuple[Ints, Ints]:
+        """Return the two items of each pair, shape (J(J − 1)/2,) each, the largest Q3 first."""
+        first, second = np.triu_indices(len(self.item_ids), 1)
+        order = np.argsort(-self.q3[first, second], kind="stable")  # NaN last
+        return first[order], second[order]
+
+    def _counted(self) -> Mask:
+        return (self.n >= Measure.MIN_PERSONS_OF_PAIR) & np.isfinite(self.q3)
+
+    def _flagged(self) -> Mask:
+        return self._counted() & (self.adjusted > FLAG_ABOVE_MEAN)
+
+    def _title(self) -> str:
+        return f"Q3 of {len(self.item_ids):,} items"
+
+    def _facts(self) -> dict[str, str]:
+        pairs = int(np.triu(self._counted(), 1).sum())
+        return {
+            "mean Q3": format_value(self.mean),
+            "locally dependent pairs": f"{len(self.flagged):,} of {pairs:,}",
+        }
+
+    def _columns(self) -> dict[str, Any]:
+        first, second = self._pairs()
+        ids = np.array(self.item_ids, dtype=object)
+        return {
+            "item": ids[first].tolist(),
+            "other_item": ids[second].tolist(),
+            "n": self.n[first, second],
+            "q3": self.q3[first, second],
+            "q3_adjusted": self.adjusted[first, second],
+            "flagged": self._flagged()[first, second],
+        }
+
+    def _notes(self) -> list[str]:
+        if self._counted().any():
+            return []
+        return [f"No pair is tested: fewer than {Measure.MIN_PERSONS_OF_PAIR} persons answered any two items."]
 
 
 @dataclass(frozen=True)
@@ -154,14 +244,14 @@ def local_dependence(
     groups: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> LocalDependence:
-    """Yen's (1984) Q3: the correlation of two items' x − P(θ̂) over the learners who saw both.
+    """Compute Q3 (Yen 1984), the correlation of two items' x − P(θ̂) over the persons who saw both.
 
-    θ̂ is the EAP from all answers. Its prior is the calibration's latent distribution or, if the fit has groups, the
-    distribution of the learner's group (`groups`: n_persons labels). The cost is learners × items² multiplications.
+    θ̂ is the EAP from all answers. The prior is the calibration's latent distribution or, if the fit has groups, the
+    distribution of the person's group (`groups`: n_persons labels). The cost is persons × items² multiplications.
     """
     whole = FittedData.from_responses(responses, calibration, groups)
     q3, n = _residual_correlations(whole, eap(whole, threads))
-    countable = np.triu(n >= Measure.MIN_LEARNERS_OF_PAIR, 1) & np.isfinite(q3)
+    countable = np.triu(n >= Measure.MIN_PERSONS_OF_PAIR, 1) & np.isfinite(q3)
     mean = float(q3[countable].mean()) if countable.any() else float("nan")
     excess = np.where(countable, q3 - mean, -np.inf)
     i, j = np.nonzero(excess > FLAG_ABOVE_MEAN)
@@ -178,23 +268,23 @@ def parallel_analysis(
     *,
     groups: Sequence[str] | None = None,
     replications: int = 39,
-    seed: int = 0,
+    random_state: int = 0,
     most_persons: int = MAX_PERSONS,
     threads: int | None = None,
 ) -> ParallelAnalysis:
     """Test for a second dimension by the largest eigenvalue of the Q3 matrix and its distribution under the model.
 
     The distribution comes from answers that the fitted model gives to the same sets of items (Drasgow & Lissak's 1983
-    modified parallel analysis, on residuals). Pairs that fewer than `Measure.MIN_LEARNERS_OF_PAIR` learners saw count
+    modified parallel analysis, on residuals). Pairs that fewer than `Measure.MIN_PERSONS_OF_PAIR` learners saw count
     as uncorrelated, in the data and in the replications, because their noise would determine the largest eigenvalue.
 
     Args:
         groups: the group of each person, n_persons labels, if the fit has groups.
         replications: number of simulated data sets. p is never below 1/(1 + replications).
-        seed: seed for the drawn persons and the simulated answers.
+        random_state: seed for the drawn persons and the simulated answers.
         most_persons: number of persons in the random sample that replaces a larger set.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(random_state)
     whole = FittedData.from_responses(responses, calibration, groups).subsample(most_persons, rng)
     found = _Dependence.from_fit(whole, threads)
     under_model = np.array(
@@ -211,15 +301,15 @@ def split_half_difference(
     calibration: Calibration,
     *,
     groups: Sequence[str] | None = None,
-    seed: int = 0,
+    random_state: int = 0,
     threads: int | None = None,
 ) -> SplitHalves | None:
-    """Difference of learners' EAPs from two halves of the items, split where they disagree most.
+    """Compare persons' EAPs from two halves of the items, split where they disagree most.
 
     The sign of an item in the first eigenvector of Q3 decides its half. In answers of the fitted model, the eigenvector
     and the halves are computed again. Returns None for fewer than 4 items.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(random_state)
     whole = FittedData.from_responses(responses, calibration, groups).subsample(MAX_PERSONS, rng)
     if whole.calibration.n_items < 4:
         return None
@@ -229,7 +319,7 @@ def split_half_difference(
 
 
 def _split_half_difference(whole: FittedData, threads: int | None) -> float:
-    """Mean square difference of the two EAPs.
+    """Compute the mean square difference of the two EAPs.
 
     Items that nobody saw together with the items that disagree have a loading of 0, up to rounding. They all go to the
     same half.
@@ -241,16 +331,16 @@ def _split_half_difference(whole: FittedData, threads: int | None) -> float:
 
 
 def new_dependence(
-    now: FittedData, before: FittedData, *, replications: int, seed: int = 0, threads: int | None = None
+    now: FittedData, before: FittedData, *, replications: int, random_state: int = 0, threads: int | None = None
 ) -> NewDependence | None:
     """Test whether items are correlated now that were not before, given θ.
 
     Correlations that are the same in both windows cancel, so an earlier second ability does not hide a third one. Both
     windows must have the same items in the same order. The same number of persons is drawn from each (at most
     `MAX_PERSONS`), because Q3 from fewer persons is noisier. A pair of items counts if
-    `Measure.MIN_LEARNERS_OF_PAIR` or more persons saw it in each window. Returns None if there is no such pair.
+    `Measure.MIN_PERSONS_OF_PAIR` or more persons saw it in each window. Returns None if there is no such pair.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(random_state)
     most = min(MAX_PERSONS, now.responses.n_persons, before.responses.n_persons)
     windows = [window.subsample(most, rng) for window in (now, before)]
     found, known = (_Dependence.from_fit(window, threads) for window in windows)
@@ -272,7 +362,7 @@ def new_dependence(
 
 
 def _loading_items(matrix: Floats, vector: Floats) -> Ints:
-    """Indices of the items that contribute most to the eigenvector `vector` of `matrix`, shape (J, J).
+    """Find the items that contribute most to the eigenvector `vector` of `matrix`, shape (J, J).
 
     The items of one sign share more than the items of the other sign. Of that sign, the function returns the items
     whose loading is above 1/√J, which would be the loading of every item if all were alike. The largest loading comes
@@ -303,7 +393,7 @@ class _Dependence:
     def from_fit(cls, whole: FittedData, threads: int | None) -> Self:
         theta = eap(whole, threads)
         q3, n = _residual_correlations(whole, theta)
-        counted = (n >= Measure.MIN_LEARNERS_OF_PAIR) & np.isfinite(q3)
+        counted = (n >= Measure.MIN_PERSONS_OF_PAIR) & np.isfinite(q3)
         return cls(theta, np.where(counted, q3, 0.0), n, counted)
 
     @property
@@ -312,7 +402,7 @@ class _Dependence:
 
 
 def _error_of_eigenvalue(whole: FittedData, found: _Dependence, vector: Floats, counted: Mask) -> float:
-    """Standard error of Σ v_j v_k q_jk over the pairs that count, from each learner's contribution to the sum.
+    """Compute the standard error of Σ v_j v_k q_jk over the pairs that count, from each person's contribution.
 
     With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that the
     learner saw is (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975). To first order, v does not
@@ -333,14 +423,9 @@ def _error_of_eigenvalue(whole: FittedData, found: _Dependence, vector: Floats, 
 
 
 def _residual_correlations(whole: FittedData, theta: Floats) -> tuple[Floats, Ints]:
-    """Q3 (NaN on the diagonal and for pairs with n < 2) and the number n of learners who saw both items, (J, J)."""
+    """Compute Q3 (NaN on the diagonal and for n < 2) and the number n of persons who saw both items, (J, J) each."""
     J = whole.calibration.n_items
-    n, first, second, product = (np.zeros((J, J)) for _ in range(4))
-    for residual, saw in _residuals(whole, theta):
-        n += saw.T @ saw
-        first += residual.T @ saw
-        second += (residual**2).T @ saw
-        product += residual.T @ residual
+    n, first, second, product = sum_over_pairs(whole, observed_answers(whole) - expected_answers(whole, theta))
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = second - first**2 / n
         q3 = (product - first * first.T / n) / np.sqrt(variance * variance.T)
@@ -380,7 +465,7 @@ def answers_and_probabilities(whole: FittedData, theta: Floats) -> Iterator[tupl
 
 
 def eap(whole: FittedData, threads: int | None) -> Floats:
-    """EAP of each person, shape (n_persons,). The prior is the ability distribution of the person's group."""
+    """Compute the EAP of each person, shape (n_persons,), with the person's group as the prior."""
     abilities, mean = whole.abilities, np.empty(whole.responses.n_persons)
     rows = whole.rows
     tables = fit_kernels.Tables(whole.log_probabilities, abilities.log_weights, abilities.group, whole.credit)

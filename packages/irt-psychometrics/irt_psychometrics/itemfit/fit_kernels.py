@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import NEGLIGIBLE, _kernel
+from irt_psychometrics.core.kernels import NEGLIGIBLE, _in_place_kernel, _kernel
 
 DEGENERATE = 1e-8
 """Smallest share of the log-likelihood's variance that remains at a given θ̂. It is 0 if all items have the same a and
@@ -37,7 +37,7 @@ class Tables(NamedTuple):
     credit: np.ndarray
 
 
-@_kernel
+@_in_place_kernel
 def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
     """Fill post (Q,) with P(node | responses of person i) at the nodes low to high − 1. Returns low and high.
 
@@ -65,6 +65,20 @@ def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
     for q in range(counting.size):
         counting[q] /= total
     return low, high
+
+
+@_in_place_kernel
+def sum_over_pairs(start, item, values, sums):  # type: ignore[no-untyped-def]
+    """Add to sums (J, J, 4), for each person's answers to items j and k, 1, x_j, x_j² and x_j·x_k of the values x."""
+    for i in range(start.size - 1):
+        for r in range(start[i], start[i + 1]):
+            x, row = values[r], sums[item[r]]
+            for other in range(start[i], start[i + 1]):
+                into = row[item[other]]
+                into[0] += 1.0
+                into[1] += x
+                into[2] += x * x
+                into[3] += x * values[other]
 
 
 @_kernel
@@ -306,7 +320,7 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
         moments[i, 2] = third
 
 
-@_kernel
+@_in_place_kernel
 def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
     """Fill p and w with P and log P of each score if aθ + d = eta; both are 0 for scores that the item cannot have.
 
@@ -325,7 +339,7 @@ def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
     return mean, of_w
 
 
-@_kernel
+@_in_place_kernel
 def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
     """L, 1 − L, P, L/P and log(P/(1 − P)) without overflow. P'/(P(1 − P)) is a times L/P."""
     eta = a * theta + d

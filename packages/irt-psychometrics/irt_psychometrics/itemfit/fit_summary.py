@@ -23,6 +23,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import number_testlets
 from irt_psychometrics.itemfit.dependence import (
     FLAG_ABOVE_MEAN,
+    LocalDependence,
     local_dependence,
     parallel_analysis,
     split_half_difference,
@@ -30,9 +31,9 @@ from irt_psychometrics.itemfit.dependence import (
 from irt_psychometrics.itemfit.growth import Growth
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
-from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.m2 import FormFit, form_fit
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.person_fit import PersonFit, person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.itemfit.twins import item_twins, learner_twins
 from irt_psychometrics.scoring.reliability import fitted_reliability
@@ -41,10 +42,10 @@ ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_0
 """Largest number of answers for the statistics of items, for those of the set, and for parallel analysis."""
 PARALLEL_ROUNDS = 11
 FORM_ITEMS, FORMS = 24, 4
-"""Largest number of items of a form, and of forms, in M₂. Its computing time grows with the sixth power of the number
-of items."""
+"""Default largest number of a form's tested items, and largest number of tested forms, in M₂. Computing time grows with
+the sixth power of the number of items."""
 PATTERN_LEVEL, RARE_LEVEL = 0.05, 0.02
-"""Learners in these lower tails of lz* are counted. Under the model, their shares are equal to these levels."""
+"""Persons in these lower tails of lz* are counted. Under the model, their shares are equal to these levels."""
 NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
 
 
@@ -52,16 +53,39 @@ NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
 class FitSummary:
     """The fit statistics of a calibration of J items.
 
-    Attributes:
-        items: statistics by name, shape (J,) each, NaN for an item without this statistic: point_biserial, infit,
-            outfit, infit_z, outfit_z, rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; and, if growth was given,
-            growth, growth_se and growth_days.
-        whole: statistics of the set, as plain data for JSON. A statistic that could not be computed is None.
-        Q3_ABOVE_MEAN: a pair is flagged if its Q3 is above the mean Q3 of all pairs by more than this.
+    Attributes
+    ----------
+    items
+        Statistics by name, shape (J,) each, NaN for an item without this statistic: point_biserial, infit, outfit,
+        infit_z, outfit_z, rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; and, if growth was given, growth, growth_se
+        and growth_days.
+    whole
+        Statistics of the set, as plain data for JSON. A statistic that could not be computed is None.
+    forms
+        M₂ of the forms with the most persons, or None if a form's margins are singular, for example if two items have
+        equal answers.
+    pairs
+        Q3 of all pairs of items.
+    persons
+        Fit of the persons who were used for the set's statistics.
+    Q3_ABOVE_MEAN
+        A pair is flagged if its Q3 is above the mean Q3 of all pairs by more than this.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.itemfit import FitSummary
+    >>> x = irt.datasets.two_forms()[0].responses
+    >>> found = FitSummary.from_fit(x, irt.fit(x).calibration)
+    >>> found.items["rmsd"].shape, found.whole["q3"]["pairs"], found.whole["m2"][0]["items"]
+    ((30,), 435, 24)
     """
 
     items: dict[str, Floats]
     whole: dict[str, Any]
+    forms: list[FormFit] | None
+    pairs: LocalDependence
+    persons: PersonFit
     Q3_ABOVE_MEAN: ClassVar[float] = FLAG_ABOVE_MEAN
 
     @classmethod
@@ -71,41 +95,75 @@ class FitSummary:
         calibration: Calibration,
         *,
         groups: Sequence[str] | None = None,
-        learners: Sequence[str] | None = None,
+        person_ids: Sequence[str] | None = None,
         testlets: Mapping[str, str] | None = None,
         everybody: ItemSums | None = None,
         growth: Growth | None = None,
-        seed: int = 0,
+        form_items: int = FORM_ITEMS,
+        random_state: int = 0,
         threads: int | None = None,
     ) -> Self:
         """Compute the statistics of a converged fit.
 
-        Args:
-            responses: the responses that the fit was estimated from, or those of a random sample of its learners.
-            groups: the label of each person, if the fit has groups.
-            learners: the id of each person, if persons are learners. The summary then names learners under two ids.
-            testlets: the testlet of each item in one. Items of a testlet share more than θ, and the errors of the fit
-                account for that. So Q3 and item twins include only pairs that do not share a testlet.
-            everybody: sums over all learners, if `responses` are a sample. Infit, outfit, RMSD and item-rest
-                correlations then cover all learners.
-            growth: growth of ability within the window, if it was estimated.
-            seed: seed for the drawn learners and the simulated answers; the same seed gives the same numbers.
-            threads: number of threads; None for one per processor. The numbers do not depend on it.
+        Parameters
+        ----------
+        responses
+            Responses from which the fit was estimated, or those of a random sample of the persons.
+        calibration
+            The fit.
+        groups
+            N labels, one per person, if the fit has groups.
+        person_ids
+            N ids. If given, the summary contains pairs of ids that probably belong to one person.
+        testlets
+            Item → testlet, for items in testlets. Items of a testlet share more than θ, and the errors of the fit
+            account for that. So Q3 and item twins include only pairs that do not share a testlet.
+        everybody
+            Sums over all persons, if `responses` are a sample. Infit, outfit, RMSD and item-rest correlations then
+            cover all persons.
+        growth
+            Growth of ability within the window, if it was estimated.
+        form_items
+            Largest number of a form's tested items in M₂.
+        random_state
+            Seed for the drawn persons and the simulated answers; the same seed gives the same numbers.
+        threads
+            Number of threads; None: one per processor. The numbers do not depend on it.
+
+        Returns
+        -------
+        FitSummary
+            Statistics of the items and of the set.
+
+        Raises
+        ------
+        PsychometricsError
+            If responses and fit do not have the same items in the same order, or a person has no group of the fit.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import FitSummary
+        >>> x = irt.datasets.rating_scale().responses
+        >>> found = FitSummary.from_fit(x, irt.fit(x, "gpcm").calibration)
+        >>> found.whole["q3"]["flagged"], found.whole["m2"]
+        (0, [])
         """
-        rng = np.random.default_rng(seed)
-        many, of_many, ids = _some_learners(responses, groups, ITEM_RESPONSES, rng, learners)
-        fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=seed, threads=threads)
-        some, of_some, _ = _some_learners(responses, groups, SET_RESPONSES, rng)
+        rng = np.random.default_rng(random_state)
+        many, of_many, ids = _sample_persons(responses, groups, ITEM_RESPONSES, rng, person_ids)
+        fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=random_state, threads=threads)
+        some, of_some, _ = _sample_persons(responses, groups, SET_RESPONSES, rng)
         by_score = sum_score_fit(some, calibration, groups=of_some)
         pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
         persons = person_fit(some, calibration, threads=threads)
-        few, of_few, _ = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
-        split = split_half_difference(few, calibration, groups=of_few, seed=seed, threads=threads)
+        few, of_few, _ = _sample_persons(responses, groups, PARALLEL_RESPONSES, rng)
+        split = split_half_difference(few, calibration, groups=of_few, random_state=random_state, threads=threads)
         places = number_testlets(calibration.item_ids, testlets or {})
         between_testlets = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
         pairs = replace(pairs, flagged=between_testlets)
-        n_pairs = int(np.triu(pairs.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
+        n_pairs = int(np.triu(pairs.n >= Measure.MIN_PERSONS_OF_PAIR, 1).sum())
         tested = np.isfinite(persons.p)
+        forms = _forms(some, calibration, of_some, form_items)
         names = calibration.item_ids
         items = {
             "point_biserial": item_rest_correlation(many) if everybody is None else everybody.item_rest,
@@ -137,26 +195,31 @@ class FitSummary:
                 ],
             },
             "loadings": {},  # read by earlier releases
-            "parallel": _parallel(few, calibration, of_few, seed, threads),
-            "m2": _forms(some, calibration, of_some),
+            "parallel": _parallel(few, calibration, of_few, random_state, threads),
+            "m2": None if forms is None else [_form_data(form) for form in forms],
             "halves": None if split is None else vars(split),
             "twins": {
-                **_twins_of_learners(many, calibration, of_many, ids, threads),
+                **_twins_of_persons(many, calibration, of_many, ids, threads),
                 **_twins_of_items(some, calibration, of_some, places, threads),
             },
         } | ({} if growth is None else {"growth": vars(growth.of_window)})
-        return cls(items, whole)
+        return cls(items, whole, forms, pairs, persons)
 
 
 def _parallel(
-    responses: Responses, calibration: Calibration, groups: Sequence[str] | None, seed: int, threads: int | None
+    responses: Responses, calibration: Calibration, groups: Sequence[str] | None, random_state: int, threads: int | None
 ) -> dict[str, Any] | None:
-    """Parallel analysis as plain data. Returns None if no two items have enough learners, or if it has no p-value."""
+    """Run parallel analysis. Returns None if no two items have enough persons, or if there is no p-value."""
     shared = np.bincount(responses.item, minlength=responses.n_items)
-    if (shared >= Measure.MIN_LEARNERS_OF_PAIR).sum() < 2:
+    if (shared >= Measure.MIN_PERSONS_OF_PAIR).sum() < 2:
         return None
     found = parallel_analysis(
-        responses, calibration, groups=groups, replications=PARALLEL_ROUNDS, seed=seed, threads=threads
+        responses,
+        calibration,
+        groups=groups,
+        replications=PARALLEL_ROUNDS,
+        random_state=random_state,
+        threads=threads,
     )
     if not np.isfinite(found.tail):
         return None
@@ -172,34 +235,34 @@ def _parallel(
     }
 
 
-def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str] | None) -> list[dict[str, Any]] | None:
-    """M₂ of the largest forms. Returns None if a form's margins are singular, for example if two items have equal
-    answers."""
+def _forms(
+    responses: Responses, calibration: Calibration, groups: Sequence[str] | None, form_items: int
+) -> list[FormFit] | None:
     try:
-        found = form_fit(responses, calibration, groups=groups, most_items=FORM_ITEMS, most_forms=FORMS)
+        return form_fit(responses, calibration, groups=groups, most_items=form_items, most_forms=FORMS)
     except LinAlgError:
         return None
-    return [
-        {
-            "items": len(form.items),
-            "learners": form.n,
-            "m2": finite(form.m2),
-            "df": form.df,
-            "p": finite(form.p),
-            "rmsea": finite(form.rmsea),
-        }
-        for form in found
-    ]
 
 
-def _twins_of_learners(
+def _form_data(form: FormFit) -> dict[str, Any]:
+    return {
+        "items": len(form.items),
+        "learners": form.n,
+        "m2": finite(form.m2),
+        "df": form.df,
+        "p": finite(form.p),
+        "rmsea": finite(form.rmsea.value),
+    }
+
+
+def _twins_of_persons(
     responses: Responses,
     calibration: Calibration,
     groups: Sequence[str] | None,
     ids: Sequence[str] | None,
     threads: int | None,
 ) -> dict[str, Any]:
-    """The number of pairs and the most certain pairs. `learner_pairs` is None if persons have no ids."""
+    """Count the pairs, and list the most certain pairs. `learner_pairs` is None if persons have no ids."""
     if ids is None:
         return {"learner_pairs": None, "learners": []}
     found = learner_twins(responses, calibration, groups=groups, threads=threads)
@@ -219,7 +282,7 @@ def _twins_of_items(
     testlets: Ints,
     threads: int | None,
 ) -> dict[str, Any]:
-    """The number of pairs and the most similar pairs, excluding pairs within a testlet.
+    """Count the pairs, and list the most similar pairs, excluding pairs within a testlet.
 
     `testlets`: shape (J,), the number of each item's testlet, or −1 if it is in no testlet.
     """
@@ -242,14 +305,14 @@ def _twins_of_items(
     }
 
 
-def _some_learners(
+def _sample_persons(
     responses: Responses,
     groups: Sequence[str] | None,
     most: int,
     rng: np.random.Generator,
     ids: Sequence[str] | None = None,
 ) -> tuple[Responses, Sequence[str] | None, Sequence[str] | None]:
-    """All learners, or a random sample of learners with about `most` responses in all, with their groups and ids."""
+    """Return all persons, or a random sample with about `most` responses in all, with groups and ids."""
     N = responses.n_persons
     if responses.n_responses <= most:
         return responses, groups, ids

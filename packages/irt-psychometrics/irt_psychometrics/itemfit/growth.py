@@ -56,12 +56,23 @@ _PRECISION, _MAX_STEPS = 1e-8, 500
 class WindowGrowth:
     """Growth of ability within a window, over all items.
 
-    Attributes:
-        r2: share of the variance of elapsed time that the item explains. None if elapsed times vary by less than
-            `MIN_DAYS`, or if no item has two answers.
-        estimate, se: growth in θ per `PERIOD_DAYS` and its standard error. None if the answers cannot distinguish it
-            from effects of items and learners.
-        PERIOD_DAYS: unit of time of growth, in days.
+    Attributes
+    ----------
+    r2
+        Share of the variance of elapsed time that the item explains, in [0, 1]. None if elapsed times vary by less than
+        `MIN_DAYS`, or if no item has two answers.
+    estimate, se
+        Growth in θ per `PERIOD_DAYS` and its standard error. None if the answers cannot distinguish growth from effects
+        of items and persons.
+    PERIOD_DAYS
+        Unit of time, in days.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.itemfit import WindowGrowth
+    >>> found = WindowGrowth(r2=0.02, estimate=0.3, se=0.1)
+    >>> round(found.z, 1), found.outcome, found.ordered
+    (3.0, 'grows', False)
     """
 
     r2: float | None
@@ -71,11 +82,39 @@ class WindowGrowth:
 
     @classmethod
     def from_answers(cls, responses: Responses) -> Self:
-        """Measure the order of items without a fit, from answers whose times are known."""
+        """Measure the order of items without a fit.
+
+        Parameters
+        ----------
+        responses
+            Responses whose times are known.
+
+        Returns
+        -------
+        WindowGrowth
+            The share `r2` alone; `estimate` and `se` are None.
+
+        Raises
+        ------
+        PsychometricsError
+            If the times are not known.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import WindowGrowth
+        >>> from dataclasses import replace
+        >>> import numpy as np
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> in_order = replace(x, at=x.item.astype(np.int64) * 86_400_000_000)  # one item a day
+        >>> round(WindowGrowth.from_answers(in_order).r2, 2)
+        1.0
+        """
         return cls(share_explained(responses.days_since_first, responses.item))
 
     @property
     def z(self) -> float | None:
+        """Estimate in standard errors, about standard normal without growth, or None if growth is not known."""
         return self.estimate / self.se if self.estimate is not None and self.se else None
 
     @property
@@ -85,7 +124,7 @@ class WindowGrowth:
 
     @property
     def strictly_ordered(self) -> bool:
-        """Whether growth cannot be distinguished from difficulty, because learners meet the items in nearly the same
+        """Whether growth cannot be distinguished from difficulty, because persons meet the items in nearly the same
         order and at nearly the same pace."""
         return self.r2 is not None and self.r2 > STRICT_ORDER
 
@@ -105,9 +144,12 @@ class WindowGrowth:
 class ItemGrowth:
     """Growth estimated from each of J items, shape (J,) each.
 
-    Attributes:
-        days: mean of the days since the learner's first answer; NaN if nobody answered the item.
-        estimate, se: growth in θ per `PERIOD_DAYS` and its standard error; NaN if the item has too little information.
+    Attributes
+    ----------
+    days
+        Mean of the days since the person's first answer; NaN if nobody answered the item.
+    estimate, se
+        Growth in θ per `WindowGrowth.PERIOD_DAYS` and its standard error; NaN if the item has too little information.
     """
 
     days: Floats
@@ -117,7 +159,25 @@ class ItemGrowth:
 
 @dataclass(frozen=True)
 class Growth:
-    """Growth within a window, over all items and by item."""
+    """Growth within a window, over all items and by item.
+
+    Attributes
+    ----------
+    of_window
+        Growth over all items.
+    of_items
+        Growth estimated from each item.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.itemfit import Growth
+    >>> x = irt.datasets.two_forms()[0].responses
+    >>> days = np.random.default_rng(1).uniform(0, 60, x.n_responses)
+    >>> Growth.within(x, days, irt.fit(x).calibration).of_window.outcome
+    'constant'
+    """
 
     of_window: WindowGrowth
     of_items: ItemGrowth
@@ -130,17 +190,46 @@ class Growth:
         calibration: Calibration,
         *,
         groups: Sequence[str] | None = None,
-        seed: int = 0,
+        random_state: int = 0,
         threads: int | None = None,
     ) -> Self:
         """Estimate growth within the window of `responses`, in θ of the fit's scale.
 
-        Args:
-            days: shape (R,), days since the learner's first answer in the window.
-            groups: the label of each person, if the fit has groups.
-            seed: seed for the sample of learners that is drawn from more than `MAX_RESPONSES` responses.
+        Parameters
+        ----------
+        responses
+            R responses of the window, to the items of the fit in the same order.
+        days
+            Shape (R,), days since the person's first answer in the window, ≥ 0.
+        calibration
+            The fit.
+        groups
+            N labels, one per person, if the fit has groups.
+        random_state
+            Seed for the sample of persons that is drawn from more than `MAX_RESPONSES` responses.
+        threads
+            Number of threads; None: all processors.
 
-        Raises PsychometricsError if days is not one number per response.
+        Returns
+        -------
+        Growth
+            Growth over all items and by item. Sources: Rao (1948), Neyman (1959), Glas (1999).
+
+        Raises
+        ------
+        PsychometricsError
+            If `days` is not one number per response.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import Growth
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> days = np.random.default_rng(1).uniform(0, 60, x.n_responses)
+        >>> found = Growth.within(x, days, irt.fit(x).calibration)
+        >>> abs(found.of_window.z) < 3, found.of_items.estimate.shape
+        (True, (30,))
         """
         if days.shape != responses.person.shape:
             raise PsychometricsError(
@@ -148,7 +237,7 @@ class Growth:
             )
         if responses.n_responses > MAX_RESPONSES:
             some = round(responses.n_persons * MAX_RESPONSES / responses.n_responses)
-            chosen = np.sort(np.random.default_rng(seed).choice(responses.n_persons, some, replace=False))
+            chosen = np.sort(np.random.default_rng(random_state).choice(responses.n_persons, some, replace=False))
             days = days[np.isin(responses.person, chosen)]
             responses = responses.of_persons(chosen)
             groups = None if groups is None else [groups[i] for i in chosen.tolist()]
@@ -182,16 +271,41 @@ class Growth:
     def fit_by_week(
         cls, fit: Callable[[Responses, list[str], Ints], Calibration], responses: Responses, days: Floats
     ) -> WeeklyFit:
-        """Fit the window with learners' weeks as persons, and correct b for growth within a week.
+        """Fit the window with persons' weeks as persons, and correct b for growth within a week.
 
-        Args:
-            fit: fits the responses of learners' weeks, given the group of each week and the number of its learner.
-            responses: the responses of the window.
-            days: shape (R,), days since the learner's first answer in the window.
+        θ is in the unit of all persons together (mean 0, SD 1; under Rasch only mean 0). If the fit did not converge,
+        growth is not estimated.
 
-        θ is in the unit of all learners together (mean 0, SD 1; under Rasch only mean 0). If the fit did not converge,
-        growth is not estimated. Raises PsychometricsError if weeks do not share enough items to be compared, or if the
-        window does not determine growth.
+        Parameters
+        ----------
+        fit
+            Function that fits the responses of persons' weeks, given the group of each week and the index of the week's
+            person.
+        responses
+            R responses of the window.
+        days
+            Shape (R,), days since the person's first answer in the window, ≥ 0.
+
+        Returns
+        -------
+        WeeklyFit
+            The corrected fit, the weeks, and growth.
+
+        Raises
+        ------
+        PsychometricsError
+            If weeks do not share enough items to be compared, or if the window does not determine growth.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import Growth
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> days = np.random.default_rng(1).uniform(0, 60, x.n_responses)
+        >>> by_week = Growth.fit_by_week(lambda r, groups, person: irt.fit(r, groups=groups).calibration, x, days)
+        >>> by_week.weeks.responses.n_persons > x.n_persons, by_week.growth.of_window.outcome
+        (True, 'constant')
         """
         weeks = LearnerWeeks.from_responses(responses, days)
         found = fit(weeks.responses, weeks.groups, weeks.learner)
@@ -213,18 +327,46 @@ class Growth:
     ) -> Calibration:
         """Correct, for this growth, the b of a fit that treats each person's θ as constant.
 
-        Args:
-            responses, groups: the data of the fit. Persons are parts of learners.
-            days: shape (R,), days since the learner's first answer in the window.
+        Parameters
+        ----------
+        calibration
+            The fit.
+        responses
+            R responses of the fit. A person of the fit may be one week of a person.
+        days
+            Shape (R,), days since the person's first answer in the window, ≥ 0.
+        groups
+            N labels, one per person of the fit, if the fit has groups.
+        threads
+            Number of threads; None: all processors.
 
-        Raises PsychometricsError if the window does not determine growth.
+        Returns
+        -------
+        Calibration
+            The fit with corrected b; errors include the error of growth.
+
+        Raises
+        ------
+        PsychometricsError
+            If the window does not determine growth.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import Growth
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> days, fit = np.random.default_rng(1).uniform(0, 60, x.n_responses), irt.fit(x).calibration
+        >>> corrected = Growth.within(x, days, fit).correct_difficulties(fit, x, days)
+        >>> bool(np.abs(corrected.b - fit.b).max() < 0.01)
+        True
         """
         decrease = absorbed_growth(responses, days, calibration, groups=groups, threads=threads)
         return without_growth(calibration, self.of_window, decrease)
 
 
 class WeeklyFit(NamedTuple):
-    """A fit of learners' weeks, and growth within the window. growth is None if the fit did not converge."""
+    """A fit of persons' weeks, and growth within the window. `growth` is None if the fit did not converge."""
 
     calibration: Calibration
     weeks: LearnerWeeks
@@ -232,7 +374,7 @@ class WeeklyFit(NamedTuple):
 
 
 def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float | None:
-    """R² of elapsed days (R,) on the item (R,), adjusted for the number of items and at least 0.
+    """Compute R² of elapsed days (R,) on the item (R,), adjusted for the number of items and at least 0.
 
     It is about 0 if items have no order, however few answers each has. Returns None if days vary by less than
     `MIN_DAYS`, or if no item has two answers.
@@ -254,8 +396,7 @@ def absorbed_growth(
     groups: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> Floats:
-    """Decrease of each item's b due to growth of 1 per `PERIOD_DAYS`, in a fit that treats the θ of persons as
-    constant.
+    """Compute how much growth of 1 per `PERIOD_DAYS` decreases each item's b in a fit that treats θ as constant.
 
     Returns shape (J,), with mean 0; NaN for items that were not estimated. To first order, these are the effects of
     items on elapsed time in a regression that also has effects of groups, whose means are free, and of persons, who
@@ -343,7 +484,7 @@ class _Answers:
         return out
 
     def beside_items_and_learners(self, time: Floats, r: Responses) -> Floats:
-        """Residuals of `time`, shape (R,), from a regression on effects of items, of items times θ, and of learners."""
+        """Compute residuals of `time`, shape (R,), from a regression on items, items times θ, and persons."""
         J, one, theta = r.n_items, np.ones(time.size), self.theta[r.person]
         columns = [(r.item, one), (J + r.item, theta), (2 * J + r.person, one)]
         effect = _weighted_least_squares(time, self.information, columns, np.zeros(2 * J + r.n_persons))
@@ -353,7 +494,7 @@ class _Answers:
 def _weighted_least_squares(
     target: Floats, weight: Floats, columns: Sequence[tuple[npt.NDArray[np.integer[Any]], Floats]], known: Floats
 ) -> Floats:
-    """Effects on `target` (R,) by weighted least squares, shape (P,).
+    """Compute effects on `target` (R,) by weighted least squares, shape (P,).
 
     Each of `columns` is a pair (index, value), shape (R,) each. In row r it contributes the effect at index[r] times
     value[r].

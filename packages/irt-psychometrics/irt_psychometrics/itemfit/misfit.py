@@ -33,26 +33,31 @@ ROUNDS = 7
 """Replications of each window for the distribution of a difference of eigenvalues by chance. Each replication of one
 window is compared with each replication of the other."""
 MAX_LEARNER_RATIO = 1.25
-"""Largest ratio of two windows' numbers of learners at which their eigenvalues are compared, because the ratio of an
-eigenvalue to its expectation increases with the number of learners."""
-LEARNERS = 20_000
-"""Largest number of learners from whom misfit is estimated; from a larger window, a random sample is drawn."""
+"""Largest ratio of two windows' numbers of persons at which their eigenvalues are compared, because the ratio of an
+eigenvalue to its expectation increases with the number of persons."""
+PERSONS = 20_000
+"""Largest number of persons from whom misfit is estimated; from a larger window, a random sample is drawn."""
 MAX_AT_RANDOM = 0.5
-"""Upper bound on the probability of a correct answer by learners who answer at random. All smaller values are equally
+"""Upper bound on the probability of a correct answer by persons who answer at random. All smaller values are equally
 likely."""
 GRID = np.linspace(-8.0, 8.0, 81)
-"""Nodes of the ability distribution of a month's learners, in SDs of the reference's θ around its mean."""
+"""Nodes of the ability distribution of a window's persons, in SDs of the reference's θ around its mean."""
 
 
 @dataclass(frozen=True)
 class Misfit:
     """Misfit of a window. A measure is None if it could not be computed.
 
-    Attributes:
-        ratio: the largest eigenvalue of the residual correlations, divided by its expectation under the model.
-        rmsea: RMSEA₂ over the forms.
-        unlikely: share of learners with p < `RARE_LEVEL` by lz*. Under the model, it is `RARE_LEVEL`.
-        random: share of learners who answer every item at random, from the items scored 0 and 1.
+    Attributes
+    ----------
+    ratio
+        Largest eigenvalue of the residual correlations, divided by the expectation under the model.
+    rmsea
+        RMSEA₂ over the forms.
+    unlikely
+        Share of persons with p < `RARE_LEVEL` by lz*. Under the model, it is `RARE_LEVEL`.
+    random
+        Share of persons who answer every item at random, from the items scored 0 and 1.
     """
 
     ratio: Measure | None
@@ -65,16 +70,22 @@ class Misfit:
 class Change:
     """The misfit of a window compared with the misfit of its reference window.
 
-    Attributes:
-        items: number of common items.
-        dependence: largest eigenvalue of the change in residual correlations, minus its expectation by chance; 0 if the
-            correlations have not changed.
-        now, before: misfit of the window and of its reference.
-        chance: if learners guess, the increase of the share that answers at random, computed with the reference's
-            parameters and the shape of its distribution of θ. None if learners do not guess.
-        loading_items: by measure (dependence, ratio), the items that contribute most to it, the largest contribution
-            first. For dependence: items that are more correlated than before. For ratio: items of the window that
-            share the most beyond the ability.
+    Attributes
+    ----------
+    items
+        Number of common items.
+    dependence
+        Largest eigenvalue of the change in residual correlations, minus the expectation by chance; 0 if the
+        correlations have not changed.
+    now, before
+        Misfit of the window and of its reference.
+    chance
+        If persons guess, the increase of the share that answers at random, computed with the reference's parameters
+        and the shape of its distribution of θ. None if persons do not guess.
+    loading_items
+        By measure (dependence, ratio), the items that contribute most, the largest contribution first. For dependence:
+        items that are more correlated than before. For ratio: items of the window that share the most beyond the
+        ability.
     """
 
     items: int
@@ -98,9 +109,24 @@ def _growth(now: Measure | None, before: Measure | None) -> Measure | None:
 
 @dataclass(frozen=True)
 class Window:
-    """Answers of one population and the fit to them, with the same items in the same order.
+    """Responses of one population and the fit to them, with the same items in the same order.
 
-    `dimensions`: the parallel analysis that was stored with the fit, or None.
+    Attributes
+    ----------
+    responses
+        Responses of N persons to J items.
+    calibration
+        The fit.
+    dimensions
+        Parallel analysis that was stored with the fit; None: it is computed when needed.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.itemfit import Window
+    >>> x = irt.datasets.two_forms()[0].responses
+    >>> Window(x, irt.fit(x).calibration).n_persons
+    1000
     """
 
     responses: Responses
@@ -109,9 +135,32 @@ class Window:
 
     @classmethod
     def with_summary(cls, responses: Responses, calibration: Calibration, parallel: Mapping[str, Any] | None) -> Window:
-        """Create a window with the parallel analysis in a `FitSummary` of its fit, `whole["parallel"]`.
+        """Create a window with the parallel analysis of a `FitSummary`.
 
-        The stored analysis is ignored if its standard error is None, or if one of its items is missing in `responses`.
+        Parameters
+        ----------
+        responses
+            Responses of N persons to J items.
+        calibration
+            The fit.
+        parallel
+            `whole["parallel"]` of the fit's summary. It is ignored if it is None, if the standard error is None, or if
+            an item is missing in `responses`.
+
+        Returns
+        -------
+        Window
+            The window.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import FitSummary, Window
+        >>> x = irt.datasets.rating_scale().responses
+        >>> fit = irt.fit(x, "gpcm").calibration
+        >>> stored = FitSummary.from_fit(x, fit).whole["parallel"]
+        >>> Window.with_summary(x, fit, stored).dimensions.eigenvalue == stored["eigenvalue"]
+        True
         """
         places = {item: j for j, item in enumerate(responses.item_ids)}
         if parallel is None or parallel["se"] is None or not places.keys() >= set(parallel["together"]):
@@ -126,35 +175,92 @@ class Window:
         return cls(responses, calibration, dimensions)
 
     @property
-    def learners(self) -> int:
-        """Number of learners in the window's parallel analysis."""
+    def n_persons(self) -> int:
+        """Number of persons in the window's parallel analysis."""
         return self.dimensions.learners if self.dimensions else min(MAX_PERSONS, self.responses.n_persons)
 
     def on(self, items: Sequence[str]) -> Window:
-        """Restrict the window to these items, in this order, and to the learners who saw one of them."""
+        """Restrict the window to these items, in this order, and to the persons who saw one of them.
+
+        Parameters
+        ----------
+        items
+            Names of items of the window.
+
+        Returns
+        -------
+        Window
+            The restricted window, without a stored parallel analysis.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import Window
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> Window(x, irt.fit(x).calibration).on(["c02", "c01"]).responses.item_ids
+        ('c02', 'c01')
+        """
         at = {item: j for j, item in enumerate(self.responses.item_ids)}
         places = np.array([at[item] for item in items], dtype=np.int64)
         some = self.responses.of_items(places)
         return Window(some.of_persons(np.unique(some.person)), self.calibration.select(places))
 
     def sample_data(self) -> FittedData:
-        """Data of the items that have parameters, from at most `LEARNERS` learners, drawn at random."""
-        return FittedData.from_responses(self.responses, self.calibration).subsample(LEARNERS, np.random.default_rng(0))
+        """Draw at most `PERSONS` persons at random, with the items that have parameters.
+
+        Returns
+        -------
+        FittedData
+            The data. The same window gives the same sample.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import Window
+        >>> x = irt.datasets.two_forms()[0].responses
+        >>> Window(x, irt.fit(x).calibration).sample_data().responses.n_persons
+        1000
+        """
+        return FittedData.from_responses(self.responses, self.calibration).subsample(PERSONS, np.random.default_rng(0))
 
     def compare_with(self, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
         """Compare the window's misfit with the misfit of `before`, its reference.
 
-        The ratios of eigenvalues, and the shares of learners who answer at random, use all items of each window. The
+        The ratios of eigenvalues, and the shares of persons who answer at random, use all items of each window. The
         other measures use the common items, and are None if there are fewer than `Measure.MIN_ITEMS`. Each window has
-        its own fit, so an item that changed does not count as misfit.
+        a fit of its own, so an item that changed does not count as misfit.
 
-        Args:
-            before: the reference.
-            guessing: whether learners of the window guess. Its own fit then gives learners who answer at random a low
-                ability, so `chance` is computed with the reference's fit.
+        Parameters
+        ----------
+        before
+            The reference.
+        guessing
+            Whether persons of the window guess. Its fit then gives persons who answer at random a low ability, so
+            `chance` is computed with the reference's fit.
+        threads
+            Number of threads; None: all processors.
+
+        Returns
+        -------
+        Change
+            Misfit of both windows, and the growth of each measure with limits.
+
+        Raises
+        ------
+        PsychometricsError
+            If responses and fit of a window do not have the same items in the same order.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> from irt_psychometrics.itemfit import Window
+        >>> old, new = (data.responses for data in irt.datasets.two_forms())
+        >>> change = Window(new, irt.fit(new).calibration).compare_with(Window(old, irt.fit(old).calibration))
+        >>> change.items, change.growth["dependence"].low < 0
+        (10, True)
         """
         items = common_items(self, before)
-        most = min(self.learners, before.learners)
+        most = min(self.n_persons, before.n_persons)
         enough = len(items) >= Measure.MIN_ITEMS
         here, there = (window.on(items).sample_data() if enough else None for window in (self, before))
 
@@ -184,7 +290,7 @@ class Window:
 
 
 def common_items(one: Window, other: Window) -> list[str]:
-    """Items with parameters in both fits, sorted."""
+    """List the items with parameters in both fits, sorted."""
     of_one, of_other = (
         {item for item, known in zip(w.calibration.item_ids, w.calibration.estimated, strict=True) if known}
         for w in (one, other)
@@ -193,11 +299,10 @@ def common_items(one: Window, other: Window) -> list[str]:
 
 
 def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
-    """Ratio of the eigenvalue to its expectation, and the items that contribute most, from at most about `most_persons`
-    learners.
+    """Compute the eigenvalue's ratio to its expectation, and the items that contribute most.
 
-    The number of learners is limited because a large eigenvalue exceeds its expectation more if there are more
-    learners.
+    At most about `most_persons` persons are used, because a large eigenvalue exceeds its expectation more if there are
+    more persons.
     """
     found = window.dimensions
     if found is None or found.learners > MAX_LEARNER_RATIO * most_persons:
@@ -244,14 +349,14 @@ def _unlikely(whole: FittedData, threads: int | None) -> Measure | None:
 
 
 def share(count: int, n: int) -> Measure:
-    """A proportion with Wilson's (1927) limits."""
+    """Compute a proportion with Wilson's (1927) limits."""
     z, p = float(ndtri(CONFIDENCE)), count / n
     centre, half = p + z**2 / (2 * n), z * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)))
     return Measure(p, (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
 
 
 def _random(whole: FittedData) -> Measure | None:
-    """Share of learners whose answers to all items are correct with the same probability.
+    """Estimate the share of persons whose answers to all items are correct with the same probability.
 
     This is Yamamoto's (1989) HYBRID model, with the items' parameters given and that probability uniform between 0 and
     `MAX_AT_RANDOM`.
@@ -264,7 +369,7 @@ def _random(whole: FittedData) -> Measure | None:
 
 
 def share_of_class(log_ratio: Floats) -> Measure:
-    """Share of learners in a class, from each learner's log(likelihood in the class / otherwise), shape (n,).
+    """Estimate the share of persons in a class, from each person's log(likelihood in the class / otherwise), (n,).
 
     The log-likelihood of the share is concave. The estimate is its maximum, and the limits are likelihood limits.
     """
@@ -279,7 +384,7 @@ def share_of_class(log_ratio: Floats) -> Measure:
 
 
 def _with_limits_of_likelihood(best: float, top: float, loglik: Callable[[float], float]) -> Measure:
-    """A share between 0 and `top` with limits from its (profile) log-likelihood, which is largest at `best`."""
+    """Find limits of a share between 0 and `top` from its (profile) log-likelihood, which is largest at `best`."""
     least = loglik(best) - ndtri(CONFIDENCE) ** 2 / 2
 
     def limit(end: float) -> float:
@@ -289,10 +394,10 @@ def _with_limits_of_likelihood(best: float, top: float, loglik: Callable[[float]
 
 
 def _at_chance(some: FittedData, reference: FittedData) -> Measure | None:
-    """Share of learners in a window who answer at random, computed with the parameters of its reference.
+    """Estimate the share of persons in a window who answer at random, with the parameters of its reference.
 
-    The θ of the other learners has the shape of the reference's distribution, with the mean and SD that fit best. A
-    shape estimated from the window would absorb the class of these learners: if learners guess, answers at a very low
+    The θ of the other persons has the shape of the reference's distribution, with the mean and SD that fit best. A
+    shape estimated from the window would absorb the class of these persons: if persons guess, answers at a very low
     ability are no better than chance.
     """
     some = replace(some, calibration=reference.calibration).subsample(MAX_PERSONS, np.random.default_rng(0))
@@ -327,7 +432,7 @@ def _at_chance(some: FittedData, reference: FittedData) -> Measure | None:
 
 
 def _loglik_at_random(r: Responses) -> tuple[Floats, Mask]:
-    """Log-likelihood of answers that are all right with the same probability, and whether a learner has enough answers.
+    """Compute the log-likelihood of answers that are all right with one probability, and who has enough answers.
 
     Both have shape (n_persons,).
     """
@@ -340,7 +445,7 @@ def _loglik_at_random(r: Responses) -> tuple[Floats, Mask]:
 
 
 def _loglik_at(whole: FittedData, nodes: Floats) -> Floats:
-    """Log-likelihood of each learner's answers at each θ, shape (n_persons, len(nodes))."""
+    """Compute the log-likelihood of each person's answers at each θ, shape (n_persons, len(nodes))."""
     r, fit = whole.responses, whole.calibration
     log_right, log_wrong = fit.curves.log_tables(nodes)
     right, wrong = (

@@ -51,7 +51,7 @@ class Abilities:
         if groups is None:
             if len(populations) > 1:
                 raise PsychometricsError(
-                    f"the fit has {len(names)} groups ({', '.join(names[:5])}): give the group of each learner"
+                    f"the fit has {len(names)} groups ({', '.join(names[:5])}): give the group of each person"
                 )
             group = np.zeros(n_persons, dtype=np.int64)
         else:
@@ -81,7 +81,7 @@ class Abilities:
 
 
 def on_common_nodes(calibration: Calibration) -> tuple[Floats, Floats]:
-    """The nodes of `Abilities`, shape (Q,), and the log weights there, shape (G, Q)."""
+    """Choose the nodes of `Abilities`, shape (Q,), and compute the log weights there, shape (G, Q)."""
     populations = calibration.latent
     if populations[0].nodes:
         with np.errstate(divide="ignore"):
@@ -96,7 +96,7 @@ def on_common_nodes(calibration: Calibration) -> tuple[Floats, Floats]:
 
 
 def _most_information(calibration: Calibration, low: float, high: float) -> float:
-    """Maximum over θ of the information about θ in the answers of an average person."""
+    """Find the maximum over θ of the information about θ in the answers of an average person."""
     known = calibration.select(calibration.estimated)
     theta = np.linspace(low, high, _MAX_NODES)
     each = known.item_model.information(theta, known.parameters, known.n_categories)
@@ -237,7 +237,7 @@ class FittedData:
 
 @dataclass(frozen=True)
 class FormPersons:
-    """Learners of one group who saw the same items.
+    """Persons of one group who saw the same items.
 
     Attributes:
         items: indices of the items, ascending.
@@ -251,7 +251,7 @@ class FormPersons:
 
 
 def complete_forms(whole: FittedData, smallest: int) -> Iterator[FormPersons]:
-    """Yield the forms that `smallest` or more learners of one group saw."""
+    """Yield the forms that `smallest` or more persons of one group saw."""
     r, group = whole.responses, whole.abilities.group
     sets = seen_sets(r)
     n_groups = len(whole.abilities.population)

@@ -1,43 +1,118 @@
-"""Person fit: whether a learner's pattern of answers is plausible at the learner's ability.
+"""Person fit: whether a person's pattern of answers is plausible at the person's ability.
 
 Item fit is in `item_fit` and `sum_score_fit`; scoring is in `scoring`.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
 
+from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.design import over_learners
-from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.model_replicates import FittedData
-from irt_psychometrics.scoring.abilities import score
+from irt_psychometrics.scoring.abilities import estimate_abilities
+
+UNLIKELY = 0.05
+"""Patterns with a smaller p of lz* are unlikely."""
 
 
-@dataclass(frozen=True)
-class PersonFit:
-    """Person fit, shape (n_persons,) each. NaN for persons with fewer than `Measure.MIN_ITEMS` usable answers.
+@dataclass(frozen=True, eq=False, repr=False)
+class PersonFit(Result):
+    """Fit of each person's pattern of answers, shape (N,) each, one row per person.
 
-    `lz` and `p` are also NaN if θ̂ alone determines the likelihood of the pattern, as when all items are alike.
+    All statistics are computed at θ, Warm's WLE. They are NaN for persons with fewer than `Measure.MIN_ITEMS` usable
+    answers; lz and p are also NaN if θ alone determines the pattern's likelihood, as when all items are alike.
 
-    Attributes:
-        theta: the WLE at which lz was computed.
-        lz: lz*, standard normal under the model; far below 0 for a pattern that is unlikely at the learner's ability.
-        p: probability under the model of an lz* at most this large.
+    Attributes
+    ----------
+    person_ids
+        N labels; row numbers if the responses had no labels.
+    n
+        Number of usable answers.
+    theta, se
+        WLE of ability and its standard error; NaN and ∞ for persons without a usable answer.
+    lz
+        lz* (Snijders 2001), standard normal under the model; far below 0 for a pattern that is unlikely at the person's
+        ability.
+    p
+        Probability of an lz* at most this large under the model.
+    infit, outfit
+        Mean squares of the person's residuals, weighted by information and unweighted (Wright & Masters 1982); about 1
+        under the model, above 1 for erratic answers, ≥ 0. They have no correction for the estimation of θ.
+    frame_index
+        The index of the pandas frame from which the responses were made, for `to_frame`. None: there was none.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> x = irt.datasets.two_forms()[0].responses
+    >>> persons = irt.fit(x, "2pl").person_fit(x)
+    >>> persons.to_frame("pandas").columns.tolist()
+    ['person', 'n', 'theta', 'se', 'lz', 'p', 'infit', 'outfit']
     """
 
+    person_ids: tuple[str | int, ...]
+    n: Ints
     theta: Floats
+    se: Floats
     lz: Floats
     p: Floats
+    infit: Floats
+    outfit: Floats
+    frame_kind: str | None = None
+    frame_index: Any = None
+
+    @property
+    def unlikely(self) -> tuple[str | int, ...]:
+        """Persons with p below .05; 5 % of all tested persons under the model."""
+        return tuple(self.person_ids[i] for i in np.flatnonzero(self.p < UNLIKELY).tolist())
+
+    @property
+    def reliability(self) -> float:
+        """Reliability of the WLEs, 1 − mean SE²/variance of θ, as `WLErel` in R TAM; NaN for fewer than two persons.
+
+        Below 0 if errors are larger than the spread of θ.
+        """
+        known = np.isfinite(self.theta) & np.isfinite(self.se)
+        if known.sum() < 2 or not (spread := float(np.var(self.theta[known], ddof=1))):
+            return float("nan")
+        return 1 - float(np.mean(self.se[known] ** 2)) / spread
+
+    def _index(self) -> Any:
+        return self.frame_index
+
+    def _title(self) -> str:
+        return f"fit of {len(self.p):,} persons"
+
+    def _facts(self) -> dict[str, str]:
+        tested = int(np.isfinite(self.p).sum())
+        return {"tested": format_value(tested), "unlikely (p < .05)": format_value(len(self.unlikely))}
+
+    def _columns(self) -> dict[str, Any]:
+        names = ("n", "theta", "se", "lz", "p", "infit", "outfit")
+        return {"person": self.person_ids} | {name: getattr(self, name) for name in names}
+
+    def _notes(self) -> list[str]:
+        few = int((self.n < Measure.MIN_ITEMS).sum())
+        if not few:
+            return []
+        return [f"{few:,} of {len(self.n):,} persons have fewer than {Measure.MIN_ITEMS} answers, too few for a test."]
 
 
 def person_fit(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> PersonFit:
-    """lz* of every learner at the WLE (Snijders 2001; with Warm's estimate, Magis, Raîche & Béland 2012; for items with
-    several scores, Sinharay 2016).
+    """Compute lz*, infit and outfit of every person at the WLE.
+
+    Sources of lz* are Snijders (2001), for Warm's estimate Magis, Raîche & Béland (2012), and for items with several
+    scores Sinharay (2016).
 
     The log-likelihood of a pattern minus its expectation is W = Σ (x − P) w with w = log(P/(1 − P)). Let the estimate
     of θ solve r₀ + Σ (x − P) r = 0 with r = P'/(P(1 − P)). Then W has the mean and variance of
@@ -50,7 +125,7 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
     )  # the WLE needs no ability distribution
     fit, r = whole.calibration, whole.responses
     others = fit.curves.others
-    theta = score(
+    scores = estimate_abilities(
         r,
         fit.a,
         fit.d,
@@ -60,9 +135,10 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
         mean=fit.latent_mean,
         sd=fit.latent_sd,
         threads=threads,
-    ).theta
+    )
     rows = whole.rows
-    theta[np.diff(rows.start) < Measure.MIN_ITEMS] = np.nan
+    n = np.diff(rows.start)
+    theta = np.where(n < Measure.MIN_ITEMS, np.nan, scores.theta)
     moments = np.full((r.n_persons, 3), np.nan)
     t = np.full((fit.n_items, fit.n_categories.max(initial=2)), -np.inf)
     for some in others:
@@ -76,4 +152,28 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
     with np.errstate(divide="ignore", invalid="ignore"):
         lz = moments[:, 0] / np.sqrt(moments[:, 1])
         skewness = moments[:, 2] / moments[:, 1] ** 1.5
-    return PersonFit(theta, lz, ndtr(normal_score(lz, skewness)))
+    ids = responses.person_ids or tuple(range(responses.n_persons))
+    mean_squares = person_mean_squares(r, fit.curves, theta)
+    p = ndtr(normal_score(lz, skewness))
+    return PersonFit(ids, n, scores.theta, scores.se, lz, p, *mean_squares, responses.frame_kind)
+
+
+def person_mean_squares(responses: Responses, curves: ItemCurves, theta: Floats) -> tuple[Floats, Floats]:
+    """Compute infit and outfit of N persons at `theta` (N,), shape (N,) each; NaN if θ is not finite.
+
+    With V the variance of a score x and E its expectation, infit is Σ (x − E)²/Σ V and outfit is the mean of
+    (x − E)²/V (Wright & Masters 1982, ch. 5).
+    """
+    known = np.isfinite(theta)[responses.person] & (curves.a[responses.item] != 0)
+    person, item = responses.person[known], responses.item[known]
+    of = curves.moments_of(item, theta[person], "person fit")
+    variance = of.information / of.weight**2
+    square = (responses.score[known] - of.expected) ** 2
+
+    def per_person(values: Floats) -> Floats:
+        return np.bincount(person, values, minlength=responses.n_persons).astype(float)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return per_person(square) / per_person(variance), per_person(square / variance) / per_person(
+            np.ones(person.size)
+        )

@@ -1,7 +1,7 @@
 """S-X²: an item's proportion correct at each sum score, compared with the model's (Orlando & Thissen 2000).
 
 For an item scored 0 … m, the statistic compares the shares of its scores (Kang & Chen 2008). A sum score must mean the
-same for all learners who have it. So learners are compared within a form (the learners who saw the same set of items),
+same for all persons who have it. So persons are compared within a form (the persons who saw the same set of items),
 and an item's statistics are summed over forms.
 """
 
@@ -22,8 +22,8 @@ MIN_CELL = 1.0
 and wrong answers. For scored items, neighbouring scores of a group are joined, too, and each group keeps at least two
 cells."""
 MIN_FORM = 100
-"""Minimum number of learners of a form. A smaller form would give only a handful of groups, but costs as much as a form
-with thousands of learners."""
+"""Minimum number of persons of a form. A smaller form would give only a handful of groups, but costs as much as a form
+with thousands of persons."""
 
 _ROUNDING = 1e-14
 """Probabilities up to this count as 0."""
@@ -33,13 +33,18 @@ _ROUNDING = 1e-14
 class SumScoreFit:
     """S-X² of all items of the calibration, shape (J,) each.
 
-    Attributes:
-        statistic: S-X²; NaN if df is 0.
-        df: sum over forms and groups of sum scores of (number of score cells − 1), minus the number of parameters
-            estimated for the item. It is 0 if the item cannot be tested, for example if it has no parameters, or is on
-            no form with two items and `MIN_FORM` learners.
-        p: upper tail of χ² with df degrees of freedom; NaN if df is 0.
-        n: number of learners on these forms.
+    Attributes
+    ----------
+    statistic
+        S-X² ≥ 0; NaN if df is 0.
+    df
+        Sum over forms and groups of sum scores of (number of score cells − 1), minus the number of parameters estimated
+        for the item. It is 0 if the item cannot be tested, for example if it has no parameters, or is on no form with
+        two items and `MIN_FORM` persons.
+    p
+        Upper tail of χ² with df degrees of freedom; NaN if df is 0.
+    n
+        Number of persons on these forms.
     """
 
     statistic: Floats
@@ -51,9 +56,9 @@ class SumScoreFit:
 def sum_score_fit(
     responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None
 ) -> SumScoreFit:
-    """S-X² of every item over all forms that `MIN_FORM` or more learners took.
+    """Compute S-X² of every item over all forms that `MIN_FORM` or more persons took.
 
-    Within a form, learners with sum score k answer item j correctly with probability
+    Within a form, persons with sum score k answer item j correctly with probability
     E_jk = ∫ P_j S_{k−1}^{(j)} φ / ∫ S_k φ, in which θ is integrated out. S^{(j)} is the distribution of the sum over
     the other items. S-X² = Σ N_k (O_jk − E_jk)²/(E_jk (1 − E_jk)); for scored items it is Σ N_k (O − E)²/E over sum
     scores and scores. Sums that determine the item's score, such as 0 and the maximum, are omitted. If the fit has
@@ -91,7 +96,7 @@ def sum_score_fit(
 
 
 def _score_tables(whole: FittedData, form: FormPersons) -> tuple[Floats, Floats]:
-    """P of each score above 0 of the form's items, and P of score 0, as arguments of `distribution_of_points`."""
+    """Return P of each score above 0 of the form's items, and P of score 0, for `distribution_of_points`."""
     p = np.exp(whole.log_probabilities[:, form.items])
     most = whole.calibration.n_categories[form.items] - 1
     rows = [(p[1 : m + 1, place], np.repeat(p[:1, place], m, axis=0)) for place, m in enumerate(most)]
@@ -100,10 +105,10 @@ def _score_tables(whole: FittedData, form: FormPersons) -> tuple[Floats, Floats]
 
 
 def _pearson(observed: Ints, expected: Floats) -> tuple[float, int]:
-    """Pearson's χ² over groups of neighbouring sum scores, and its number of cells minus groups.
+    """Compute Pearson's χ² over groups of neighbouring sum scores, and its number of cells minus groups.
 
     Observed counts and expected shares have shape (K, C), sum scores × item scores. While a group has fewer than two
-    cells with `MIN_CELL` expected answers, the lowest such group joins the neighbour with fewer learners.
+    cells with `MIN_CELL` expected answers, the lowest such group joins the neighbour with fewer persons.
     """
     groups = [
         np.array([o, o.sum() * e])
@@ -125,7 +130,7 @@ def _pearson(observed: Ints, expected: Floats) -> tuple[float, int]:
 
 
 def _join_cells(group: Floats) -> list[Floats]:
-    """Cells of a group, shape (2, C): pairs of observed and expected counts (2,).
+    """Join rare cells of a group, shape (2, C), into pairs of observed and expected counts (2,).
 
     While a score has fewer than `MIN_CELL` expected answers, the lowest such score joins the neighbouring score
     with the smaller expected count.

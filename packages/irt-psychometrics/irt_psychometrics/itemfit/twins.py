@@ -39,8 +39,9 @@ from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import fit_kernels
-from irt_psychometrics.itemfit.dependence import answers_and_probabilities, eap
+from irt_psychometrics.itemfit.dependence import eap
 from irt_psychometrics.itemfit.model_replicates import FittedData
+from irt_psychometrics.itemfit.pair_sums import expected_answers, observed_answers, sum_over_pairs
 
 CHANGED = 0.01
 """Share of common answers that differ between one learner's two ids, because a key or an answer has been corrected."""
@@ -100,10 +101,10 @@ class ItemTwins:
 def learner_twins(
     responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
 ) -> list[LearnerTwins]:
-    """Pairs of persons who are probably one learner, the most certain pair first.
+    """Find pairs of ids that are probably one person, the most certain pair first.
 
     `groups`: the group of each person, n_persons labels, if the fit has groups. The cost is a sort of the answers, and
-    a sort of 70 numbers per learner.
+    a sort of 70 numbers per person.
     """
     whole = FittedData.from_responses(responses, calibration, groups)
     rows = whole.rows
@@ -129,10 +130,10 @@ def learner_twins(
 
 
 def _probabilities(log_e: Floats, pairs: int) -> Floats:
-    """Probability that each pair is one learner, shape (K,).
+    """Estimate the probability that each pair is one person, shape (K,).
 
     EM estimates the share of twins among all `pairs` by maximum likelihood. Pairs without a ratio in `log_e` count as
-    different learners.
+    different persons.
     """
     share = len(log_e) / pairs
     for _ in range(STEPS):
@@ -142,7 +143,7 @@ def _probabilities(log_e: Floats, pairs: int) -> Floats:
 
 
 def _candidates(whole: FittedData, theta: Floats) -> Ints:
-    """Pairs of persons with rare answers in common, shape (K, 2), the smaller index first."""
+    """Find pairs of persons with rare answers in common, shape (K, 2), the smaller index first."""
     r, start = whole.responses, whole.rows.start
     nodes = whole.abilities.nodes
     node = np.rint((theta - nodes[0]) / (nodes[1] - nodes[0])).astype(np.int64)
@@ -174,7 +175,7 @@ def _candidates(whole: FittedData, theta: Floats) -> Ints:
 
 
 def _log_likelihood_ratios(whole: FittedData, pairs: Ints, counts: Ints) -> Floats:
-    """Log of the likelihood ratio in the module's docstring, shape (K,). A differing answer can be any other score."""
+    """Compute the log of the module's likelihood ratio, shape (K,). A differing answer can be any other score."""
     r, start = whole.responses, whole.rows.start
     place = r.person * np.int64(r.n_items) + r.item
     by_place = np.argsort(place, kind="stable")
@@ -204,18 +205,17 @@ def _log_likelihood_ratios(whole: FittedData, pairs: Ints, counts: Ints) -> Floa
 def item_twins(
     responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
 ) -> list[ItemTwins]:
-    """Pairs of items scored 0 and 1 that are nearly the same, the pair with the largest share of equal answers first.
+    """Find pairs of items scored 0 and 1 that are nearly the same, the largest share of equal answers first.
 
     `groups`: the group of each person, n_persons labels, if the fit has groups.
     """
     whole = FittedData.from_responses(responses, calibration, groups).scored_0_and_1
     J = whole.calibration.n_items
-    n, observed, expected = (np.zeros((J, J)) for _ in range(3))
-    for answers, p, saw in answers_and_probabilities(whole, eap(whole, threads)):
-        n += saw.T @ saw
-        for into, of in ((observed, answers), (expected, p)):
-            seen = of.T @ saw
-            into += seen + seen.T - 2 * of.T @ of
+    answers, p = observed_answers(whole), expected_answers(whole, eap(whole, threads))
+    n, first, _, product = sum_over_pairs(whole, answers)
+    observed = first + first.T - 2 * product
+    _, first, _, product = sum_over_pairs(whole, p)
+    expected = first + first.T - 2 * product
     pairs = J * (J - 1) / 2
     chance = pdtr(np.rint(observed), MAX_SHARE * expected)
     i, j = np.nonzero(np.triu((chance * pairs < LEVEL) & (n > 0), 1))

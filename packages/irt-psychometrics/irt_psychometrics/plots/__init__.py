@@ -1,6 +1,7 @@
 """Figures of calibrations, scores and comparisons, as charts.
 
-They are rendered as SVG for notebooks, reports and paper, and as Plotly's JSON for web pages.
+A result that has a figure draws it by its method `plot`. The functions draw figures of several results. Figures are
+rendered as SVG for notebooks, reports and paper, as Plotly's JSON for web pages, and by matplotlib.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +11,6 @@ from irt_psychometrics._lazy import names_when_used
 if TYPE_CHECKING:
     from irt_psychometrics.plots.chart import Chart, Picture
     from irt_psychometrics.plots.figures import (
-        FitPlots,
         dif_curves,
         dif_effects,
         drift,
@@ -27,7 +27,6 @@ else:
 
 __all__ = [
     "Chart",
-    "FitPlots",
     "Picture",
     "dif_curves",
     "dif_effects",

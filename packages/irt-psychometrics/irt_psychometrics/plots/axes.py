@@ -25,13 +25,21 @@ _PLACES = {"xs", "ys", "low", "high", "left", "right", "top"}
 class Part:
     """Positions in the units of the axes, and their style. Numbers are stored as lists of float, NaN if unknown.
 
-    Attributes:
-        xs, ys: positions, shape (N,).
-        colour: one of `CHOICES["colour"]`; other choices are checked in the same way.
-        name: name in the legend; "" for none.
-        low, high: ends of the interval of each y, shape (N,); empty for no intervals.
+    Attributes
+    ----------
+    xs, ys
+        Positions, shape (N,).
+    colour
+        One of `CHOICES["colour"]`; other choices are checked in the same way.
+    name
+        Name in the legend; "" if the legend leaves the part out.
+    low, high
+        Ends of the interval of each y, shape (N,); empty if y have no intervals.
 
-    Raises ValueError for an unknown colour, dash or shape.
+    Raises
+    ------
+    ValueError
+        For an unknown colour, dash or shape.
     """
 
     xs: Numbers
@@ -62,12 +70,18 @@ class Line(Part):
 class Points(Part):
     """Points.
 
-    Attributes:
-        shape: one of `CHOICES["shape"]`.
-        titles: text of each point, shown when the pointer is on it.
-        size: half of a mark's width.
-        left, right: ends of the interval of each x; empty for no intervals.
-        joined: whether a thin line joins the points.
+    Attributes
+    ----------
+    shape
+        One of `CHOICES["shape"]`.
+    titles
+        Text of each point, shown when the pointer is on it.
+    size
+        Half of a mark's width.
+    left, right
+        Ends of the interval of each x; empty if x have no intervals.
+    joined
+        Whether a thin line joins the points.
     """
 
     shape: str = "circle"
@@ -82,11 +96,16 @@ class Points(Part):
 class Boxes(Part):
     """Bars of a histogram, cells of a table, or ranges of an axis, each from (x, y) to (`right`, `top`).
 
-    Attributes:
-        fills: colour (#rrggbb) of each box instead of `colour`.
-        texts: text inside each box.
-        hatched: whether boxes are lighter, and hatched in Plotly.
-        pale: whether boxes are drawn behind the other parts.
+    Attributes
+    ----------
+    fills
+        Colour (#rrggbb) of each box instead of `colour`.
+    texts
+        Text inside each box.
+    hatched
+        Whether boxes are lighter, and hatched in Plotly.
+    pale
+        Whether boxes are drawn behind the other parts.
     """
 
     right: Numbers = ()
@@ -129,7 +148,20 @@ class Axes:
 
 
 def shortened(name: str, length: int) -> str:
-    """Shorten a name to `length` characters, and replace characters that cannot be printed."""
+    """Shorten a name to `length` characters, and replace characters that cannot be printed.
+
+    Parameters
+    ----------
+    name
+        The name.
+    length
+        Maximum number of characters.
+
+    Returns
+    -------
+    str
+        The name, with "…" at the end if it was too long.
+    """
     drawable = "".join(ch if ch.isprintable() else "□" for ch in name[: length + 1])
     return drawable if len(drawable) <= length else drawable[: length - 1] + "…"
 

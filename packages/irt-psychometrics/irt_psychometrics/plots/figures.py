@@ -14,10 +14,11 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, find_calibration, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
-from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result
 from irt_psychometrics.information.functions import conditional_se, item_information as information_of_items
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.plots.axes import CHOICES, shortened
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from irt_psychometrics.linking import Linking
     from irt_psychometrics.scoring import Scores
 
-Items: TypeAlias = Calibration | ItemParameters
 SIZE: dict[str, Any] = {"width": 640, "height": 320}
 NODES = 121
 MAX_CURVES = 8
@@ -44,7 +44,7 @@ ODD: dict[str, Any] = {"colour": "orange", "shape": "triangle", "size": 3.4}
 
 
 def item_curves(
-    fit: Items,
+    fit: ItemSource,
     items: str | Sequence[str],
     *,
     responses: Responses | None = None,
@@ -53,21 +53,42 @@ def item_curves(
 ) -> Chart:
     """Draw response curves with 95 % bands.
 
-    A curve is the probability of a right answer, or the expected score as a share of the maximum score. Its band is
-    pointwise. It follows from the covariance of all parameters of the item by the delta method on the logit. Items
-    without standard errors have no band.
+    A curve is the probability of a right answer, or the expected score as a share of the maximum score. The pointwise
+    band follows from the covariance of all item parameters by the delta method on the logit. Items without standard
+    errors have no band.
 
-    Args:
-        fit: a calibration, or items.
-        items: one item id or several.
-        responses: if given, observed proportions are drawn, too, with 95 % intervals. Persons are grouped by their
-            ability from their answers to the other items.
-        each_score: whether to draw the probability of each score of one item instead.
-        theta: shape (T,), increasing abilities; by default ±4 SD around the population's mean. If items are given
-            without a calibration, the population is N(0, 1).
+    Parameters
+    ----------
+    fit
+        A fit, or items.
+    items
+        One item id or several.
+    responses
+        If given, observed proportions are drawn, too, with 95 % intervals. Persons are grouped by ability, estimated
+        from the answers to the other items.
+    each_score
+        Whether to draw the probability of each score instead; for one item.
+    theta
+        Shape (T,), increasing abilities. None: ±4 SD around the population's mean; items without a fit have N(0, 1).
 
-    Raises PsychometricsError if an item is not in the fit or has no parameters, if `each_score` is used with several
-    items, or if `theta` is not increasing and finite.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If an item is not in the fit or has no parameters, if `each_score` is used with several items, or if `theta` is
+        not increasing and finite.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.item_curves(bank, ["q1", "q2"])
+    <Chart: Response curves of q1, q2>
     """
     wanted = [items] if isinstance(items, str) else list(items)
     known = _parameters(fit, wanted)
@@ -114,16 +135,37 @@ def _add_observed(chart: Chart, found: Observed, name: str, k: int, colour: str)
     chart.points(found.theta, found.proportion, name=name, titles=titles, **_bars(*found.interval()), **style)
 
 
-def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None) -> Chart:
+def item_information(
+    fit: ItemSource, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None
+) -> Chart:
     """Draw the Fisher information of each item about θ, in 1/θ².
 
-    Args:
-        fit: a calibration, or items.
-        items: item ids; by default all items, of which the eight most informative have colours and names.
-        theta: as in `item_curves`.
+    Parameters
+    ----------
+    fit
+        A fit, or items.
+    items
+        Item ids. None: all items, of which the eight most informative have colours and names.
+    theta
+        Shape (T,), increasing abilities. None: ±4 SD around the population's mean; items without a fit have N(0, 1).
 
-    Raises PsychometricsError if an item is not in the fit or has no parameters, or if `theta` is not increasing and
-    finite.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If an item is not in the fit or has no parameters, or if `theta` is not increasing and finite.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.item_information(bank)
+    <Chart: Information of 3 items by ability>
     """
     at = _abilities(fit, theta)
     known = _parameters(fit, items)
@@ -140,20 +182,56 @@ def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: n
     return chart
 
 
-def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Picture:  # noqa: PT028 - no test
+def test_information(fit: ItemSource, *, theta: npt.ArrayLike | None = None) -> Picture:  # noqa: PT028 - no test
     """Draw the information of all items together, and the standard error of θ that follows, 1/√information.
 
-    The middle 95 % of a calibration's population is grey.
+    The middle 95 % of a fit's population is grey.
 
-    Args:
-        fit: a calibration, or items.
-        theta: as in `item_curves`.
+    Parameters
+    ----------
+    fit
+        A fit, or items.
+    theta
+        Shape (T,), increasing abilities. None: ±4 SD around the population's mean; items without a fit have N(0, 1).
 
-    Raises PsychometricsError if no item has parameters, or if `theta` is not increasing and finite.
+    Returns
+    -------
+    Picture
+        Two charts: information and standard error.
+
+    Raises
+    ------
+    PsychometricsError
+        If no item has parameters, or if `theta` is not increasing and finite.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.test_information(bank)
+    <Picture of 2 charts: 3 items measure best at θ = 0.0, with a standard error of 0.85>
     """
     at = _abilities(fit, theta)
     known = _parameters(fit, None)
     total = information_of_items(at, known.curves).sum(axis=1)
+    return information_picture(at, total, len(known.item_ids), _middle(fit, at))
+
+
+def information_picture(
+    theta: Floats, total: Floats, n_items: int, middle: Sequence[tuple[float, float]] = ()
+) -> Picture:
+    """Draw test information and the standard error of θ.
+
+    Parameters
+    ----------
+    theta, total
+        Shape (T,), increasing abilities, and the information of the test.
+    n_items
+        Number of items.
+    middle
+        Ranges of θ that are drawn grey: the middle 95 % of the population.
+    """
     se = conditional_se(total)
     best = int(np.argmax(total))
     charts = []
@@ -161,26 +239,45 @@ def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Pictu
         (total, "test information (1/θ²)", 1.08 * float(total.max())),
         (se, "standard error of θ", min(1.1 * float(se.max()), 4 * float(se.min()))),
     ):
-        chart = Chart(_ends(at), (0.0, top), THETA, label, f"{label} of {len(known.item_ids)} items", height=280)
-        for low, high in _middle(fit, at):
+        chart = Chart(_ends(theta), (0.0, top), THETA, label, f"{label} of {n_items} items", height=280)
+        for low, high in middle:
             chart.stretch(low, high)
-        charts.append(chart.line(at[y <= top], y[y <= top]))
-    note = " (grey: the middle 95 % of the population)" if isinstance(fit, Calibration) else ""
-    title = f"{len(known.item_ids)} items measure best at θ = {at[best]:.1f}, with a standard error of {se[best]:.2f}"
+        charts.append(chart.line(theta[y <= top], y[y <= top]))
+    note = " (grey: the middle 95 % of the population)" if middle else ""
+    title = f"{n_items} items measure best at θ = {theta[best]:.1f}, with a standard error of {se[best]:.2f}"
     return Picture(title.replace("-", "−") + note, charts, 2)
 
 
 test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it as a test
 
 
-def wright_map(fit: Items, scores: Scores | npt.ArrayLike | None = None) -> Chart:
+def wright_map(fit: ItemSource, scores: Scores | npt.ArrayLike | None = None) -> Chart:
     """Draw persons and items on one scale: a histogram of abilities on the left, items by difficulty on the right.
 
-    Args:
-        fit: a calibration, or items. They are drawn at b; names without room are left out.
-        scores: scores or abilities of persons; by default the population is drawn.
+    Parameters
+    ----------
+    fit
+        A fit, or items. Items are drawn at b; names without room are left out.
+    scores
+        Scores or abilities of persons. None: the population is drawn.
 
-    Raises PsychometricsError if no item has parameters.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If no item has parameters.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.wright_map(bank, [-0.5, 0.0, 0.7])
+    <Chart: 3 items and the persons on one scale>
     """
     known = _parameters(fit, None)
     b = known.b
@@ -225,15 +322,32 @@ def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[F
     return places, np.array(named, dtype=np.intp)
 
 
-def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None = None) -> Chart:
+def score_distribution(scores: Scores | npt.ArrayLike, fit: ItemSource | None = None) -> Chart:
     """Draw a histogram of abilities.
 
-    Args:
-        scores: scores or abilities. Values that are not finite are left out, and their number is noted in the chart.
-        fit: if given, the ability distribution of its populations is drawn, too. EAP estimates vary less than this
-            distribution; ML and WLE estimates vary more, because of their errors.
+    Parameters
+    ----------
+    scores
+        Scores or abilities. Values that are not finite are left out, and the chart notes how many.
+    fit
+        If given, the ability distribution of the fit is drawn, too. EAP estimates vary less than this distribution; ML
+        and WLE estimates vary more, because of their errors.
 
-    Raises PsychometricsError if no ability is finite.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If no ability is finite.
+
+    Examples
+    --------
+    >>> from irt_psychometrics import plots
+    >>> plots.score_distribution([-1.0, 0.0, 1.0])
+    <Chart: 3 persons: mean 0.00, SD 0.82>
     """
     theta = _finite(scores)
     if not theta.size:
@@ -242,9 +356,12 @@ def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None =
     n, _ = np.histogram(theta, edges)
     at = np.linspace(edges[0], edges[-1], NODES)
     expected = np.zeros_like(at)
-    if fit is not None:
-        sizes = np.array([group.n_persons or 1 for group in fit.latent], dtype=float)
-        for share, group in zip(sizes / sizes.sum(), fit.latent, strict=True):
+    known = find_calibration(fit)
+    if fit is not None and known is None:
+        raise PsychometricsError(f"plots.score_distribution draws the population of a fit, got {type(fit).__name__}")
+    if known is not None:
+        sizes = np.array([group.n_persons or 1 for group in known.latent], dtype=float)
+        for share, group in zip(sizes / sizes.sum(), known.latent, strict=True):
             expected += share * np.exp(-0.5 * ((at - group.mean) / group.sd) ** 2) / (group.sd * np.sqrt(2 * np.pi))
         expected *= theta.size * (edges[1] - edges[0])
     top = 1.08 * max(float(n.max()), float(expected.max()))
@@ -252,7 +369,7 @@ def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None =
     described = f"{theta.size} persons: {mean}, SD {theta.std():.2f}"
     chart = Chart(_ends(edges), (0.0, top), THETA, "persons", described, **SIZE)
     chart.boxes(edges[:-1], np.zeros(n.size), edges[1:], n, name="persons", hatched=True)
-    if fit is not None:
+    if known is not None:
         chart.line(at, expected, "black", "population of the fit", dash="dash")
     chart.line([theta.mean()] * 2, chart.y, "orange", mean, dash="dot")
     left_out = _values(scores).size - theta.size
@@ -261,8 +378,8 @@ def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None =
 
 
 def dif_curves(
-    reference: Items,
-    focal: Items,
+    reference: ItemSource,
+    focal: ItemSource,
     item: str,
     *,
     names: tuple[str, str] = ("reference", "focal"),
@@ -270,14 +387,34 @@ def dif_curves(
 ) -> Chart:
     """Draw the response curve of an item in each of two groups, with 95 % bands.
 
-    Args:
-        reference, focal: fits of the two groups on the same scale: the second is linked to the first.
-        item: the item's id.
-        names: names of the groups.
-        theta: as in `item_curves`.
+    Parameters
+    ----------
+    reference, focal
+        Fits of the two groups on the same scale: the second is linked to the first.
+    item
+        The item's id.
+    names
+        Names of the groups for the legend.
+    theta
+        Shape (T,), increasing abilities. None: ±4 SD around the population's mean; items without a fit have N(0, 1).
 
-    Raises PsychometricsError if the item is missing in a fit or has no parameters, or if `theta` is not increasing and
-    finite.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If the item is missing in a fit or has no parameters, or if `theta` is not increasing and finite.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> plots.dif_curves(bank, bank.rescaled(1.0, 0.5), "q2")
+    <Chart: Response curves of q2 for reference and focal>
     """
     at = _abilities(reference, theta)
     known = [_parameters(fit, [item]) for fit in (reference, focal)]
@@ -292,54 +429,145 @@ def dif_curves(
     return chart
 
 
-def dif_effects(found: Dif, group: str | None = None) -> Chart:
+def dif_effects(found: Dif | Result, group: str | None = None) -> Chart:
     """Draw how much harder each item is for a focal group than for the reference group (Δb), with 95 % intervals.
 
     Items that differ with q < 0.05 are orange. At most the 60 items furthest from 0 are drawn.
 
-    Args:
-        found: the comparison of the groups.
-        group: the focal group; by default the first one.
+    Parameters
+    ----------
+    found
+        The result of `find_dif`, or a `dif.Dif`.
+    group
+        The focal group. None: the first one.
 
-    Raises PsychometricsError if the groups could not be compared, if there is no such focal group, or if no item has a
-    value.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        For another result, if the groups could not be compared, if there is no such focal group, or if no item has a
+        value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> names = [f"q{k}" for k in range(8)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.2] * 8, "b": np.linspace(-1, 1, 8)})
+    >>> x = irt.simulate_responses(bank, np.linspace(-2, 2, 600), random_state=1)
+    >>> plots.dif_effects(irt.find_dif(x, ["boys", "girls"] * 300))
+    <Chart: Δb, girls minus boys of 8 items with 95 % intervals>
     """
-    if found.wald is None:
+    rows = _rows_of_dif(found)
+    groups = [*dict.fromkeys(rows.groups)]
+    name = groups[0] if group is None else group
+    if name not in groups:
+        raise PsychometricsError(f"no such focal group: {name!r}; the groups are {', '.join(groups)}")
+    here = np.array(rows.groups) == name
+    kinds = ["differs (q < 0.05)" if flagged else "" for flagged in rows.q[here] < 0.05]
+    label = f"Δb, {name} minus {rows.reference}"
+    item_ids = [item for item, shown in zip(rows.item_ids, here, strict=True) if shown]
+    return _rows(item_ids, rows.delta_b[here], Z95 * rows.delta_b_se[here], kinds, label, "not certain")
+
+
+class _DifRows(NamedTuple):
+    """The columns of an `ItemDif` that are drawn, one row per item and focal group."""
+
+    reference: str
+    item_ids: Sequence[str]
+    groups: Sequence[str]
+    delta_b: Floats
+    delta_b_se: Floats
+    q: Floats
+
+
+def _rows_of_dif(found: Any) -> _DifRows:
+    if hasattr(found, "mh_class"):  # an ItemDif, whose module is above this one
+        return _DifRows(*(getattr(found, name) for name in _DifRows._fields))
+    if not hasattr(found, "wald"):
+        raise PsychometricsError(f"dif_effects draws the result of find_dif, got {type(found).__name__}")
+    wald = found.wald
+    if wald is None:
         raise PsychometricsError(f"the groups of {found.attribute} could not be compared: {found.reason}")
-    groups = found.wald.groups
-    name = groups[1] if group is None else group
-    if name not in groups[1:]:
-        raise PsychometricsError(f"no such focal group: {name!r}; the groups are {', '.join(groups[1:])}")
-    f = groups.index(name) - 1
-    delta, se = found.wald.delta[f, :, 1], found.wald.se[f, :, 1]
-    kinds = ["differs (q < 0.05)" if flagged else "" for flagged in found.wald.q < 0.05]
-    return _rows(found.wald.item_ids, delta, Z95 * se, kinds, f"Δb, {name} minus {groups[0]}", "not certain")
+    (reference, *focal), item_ids = wald.groups, wald.item_ids
+    groups = [name for name in focal for _ in item_ids]
+    numbers = (wald.delta[:, :, 1].ravel(), wald.se[:, :, 1].ravel(), np.tile(wald.q, len(focal)))
+    return _DifRows(reference, [*item_ids] * len(focal), groups, *numbers)
 
 
-def linking(new: Items, old: Items, constants: Linking) -> Picture:
+def linking(new: ItemSource, old: ItemSource, constants: Linking | Result) -> Picture:
     """Draw b and a of the anchors in two fits against each other, with the line of the linking.
 
     Anchors that were left out are orange crosses with names. Bars are 95 % intervals in both fits.
 
-    Args:
-        new: the fit before linking.
-        old: the anchors on the scale to which `new` was linked.
-        constants: the result of the linking.
+    Parameters
+    ----------
+    new
+        The fit before linking.
+    old
+        The fit, or the items, on the scale to which `new` was linked.
+    constants
+        The result of `link`, or a `linking.Linking`.
 
-    Raises PsychometricsError if the fits have no item with parameters in common.
+    Returns
+    -------
+    Picture
+        Two charts: difficulty and discrimination.
+
+    Raises
+    ------
+    PsychometricsError
+        For another result, or if the fits have no item with parameters in common.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> names = [f"q{k}" for k in range(8)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.2] * 8, "b": np.linspace(-1, 1, 8)})
+    >>> f = irt.fit(irt.simulate_responses(bank, np.linspace(-2, 2, 600), random_state=1))
+    >>> plots.linking(f, f, irt.link(f, f)).charts[0]
+    <Chart: difficulty b of 8 anchors, new against old, 0 left out>
     """
-    sides = [fit.items if isinstance(fit, Calibration) else fit for fit in (new, old)]
+    line = _constants(constants)
+    sides = [require_items(side, "plots.linking") for side in (new, old)]
     known = [{item for item, ok in zip(of.item_ids, of.curves.known, strict=True) if ok} for of in sides]
     both = [item for item in sides[1].item_ids if item in known[0] & known[1]]
+    x, y = (of.select(both) for of in sides)
+    return _linking_picture(both, (x.a, x.b, x.a_se, x.b_se), (y.a, y.b, y.a_se, y.b_se), line)
+
+
+def link_picture(link: Any) -> Picture:
+    """Draw a `ScaleLink` as `linking` does, without intervals: it does not contain the errors of the old side."""
+    line = link.linking
+    a, b = line.slope * link.new_a, (link.new_b - line.intercept) / line.slope  # on the scale of the new fit
+    known = np.isfinite(a) & np.isfinite(b) & np.isfinite(link.old_a) & np.isfinite(link.old_b)
+    unknown = np.full(known.sum(), np.nan)
+    item_ids = [item for item, is_known in zip(link.item_ids, known, strict=True) if is_known]
+    old = (link.old_a[known], link.old_b[known], unknown, unknown)
+    return _linking_picture(item_ids, (a[known], b[known], unknown, unknown), old, line)
+
+
+_Side: TypeAlias = tuple[Floats, Floats, Floats, Floats]
+"""a, b and their standard errors, shape (K,) each."""
+
+
+def _linking_picture(both: list[str], new: _Side, old: _Side, constants: Linking) -> Picture:
     if not both:
         raise PsychometricsError("the two fits have no item with parameters in common, so nothing can be drawn")
-    x, y = (of.select(both) for of in sides)
     used = np.isin(both, constants.anchors_used)
     charts = []
-    for label, of_x, of_y, x_se, y_se, slope, intercept in (
-        ("difficulty b", x.b, y.b, x.b_se, y.b_se, constants.slope, constants.intercept),
-        ("discrimination a", x.a, y.a, x.a_se, y.a_se, 1 / constants.slope, 0.0),
+    for label, k, slope, intercept in (
+        ("difficulty b", 1, constants.slope, constants.intercept),
+        ("discrimination a", 0, 1 / constants.slope, 0.0),
     ):
+        (of_x, x_se), (of_y, y_se) = (new[k], new[k + 2]), (old[k], old[k + 2])
         x_half, y_half = (np.minimum(Z95 * se, np.ptp(of) / 2) for se, of in ((x_se, of_x), (y_se, of_y)))
         across = Chart.ends_of(of_x, of_x - x_half, of_x + x_half)
         line = slope * np.array(across) + intercept
@@ -353,7 +581,7 @@ def linking(new: Items, old: Items, constants: Linking) -> Picture:
             bars |= _bars((of_x - Z95 * x_se)[some], (of_x + Z95 * x_se)[some], ends=("left", "right"))
             chart.points(of_x[some], of_y[some], name=name, titles=titles, **bars, **style)
         out = np.flatnonzero(~used)
-        charts.append(chart.names(of_x[out], of_y[out], [shortened(both[k], ID_LENGTH) for k in out]))
+        charts.append(chart.names(of_x[out], of_y[out], [shortened(both[int(k)], ID_LENGTH) for k in out]))
     title = (
         f"{int(used.sum())} of {len(both)} anchors used: slope {constants.slope:.3f} ± {constants.slope_se:.3f}, "
         f"intercept {constants.intercept:.3f} ± {constants.intercept_se:.3f}"
@@ -361,96 +589,114 @@ def linking(new: Items, old: Items, constants: Linking) -> Picture:
     return Picture(title.replace(" -", " −"), charts, 2)
 
 
-def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
+def _constants(found: Any) -> Any:
+    """Return the constants of a link, or `found` itself if it is a `Linking`."""
+    constants = getattr(found, "linking", found)
+    if not hasattr(constants, "anchors_used"):
+        raise PsychometricsError(f"linking draws the result of link, got {type(found).__name__}")
+    return constants
+
+
+def drift(found: Drift | Result, parameter: Literal["a", "b"] = "b") -> Chart:
     """Draw each item's change from its published value, with 95 % intervals. Flagged items are orange.
 
     At most the 60 items furthest from 0 are drawn.
 
-    Args:
-        found: the result of the comparison.
-        parameter: "b" (difficulty) or "a" (discrimination).
+    Parameters
+    ----------
+    found
+        The result of `find_drift`, or a `drift.Drift`.
+    parameter
+        "b" (difficulty) or "a" (discrimination).
 
-    Raises PsychometricsError for another parameter, or if no item has a value.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        For another result or parameter, or if no item has a value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> names = [f"q{k}" for k in range(8)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.2] * 8, "b": np.linspace(-1, 1, 8)})
+    >>> f = irt.fit(irt.simulate_responses(bank, np.linspace(-2, 2, 600), random_state=1))
+    >>> plots.drift(irt.find_drift(f, f))
+    <Chart: Δb, new minus published of 8 items with 95 % intervals>
     """
     if parameter not in ("a", "b"):
         raise PsychometricsError(f"drift is drawn for a or b, not for {parameter!r}")
-    delta, se = (found.delta_a, found.se[:, 0]) if parameter == "a" else (found.delta_b, found.se[:, 1])
-    kinds = ["" if level == "none" else f"{level} drift" for level in found.severity]
-    return _rows(found.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
+    of: Any = found
+    if not hasattr(of, "delta_b") or hasattr(of, "groups"):  # an ItemDif has both
+        raise PsychometricsError(f"drift draws the result of find_drift, got {type(found).__name__}")
+    delta = of.delta_a if parameter == "a" else of.delta_b
+    se = of.se[:, "ab".index(parameter)] if hasattr(of, "se") else getattr(of, f"delta_{parameter}_se")
+    kinds = ["" if level == "none" else f"{level} drift" for level in of.severity]
+    return _rows(of.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
 
 
-def item_fit(fit: Items, found: ItemFit) -> Chart:
+def item_fit(fit: ItemSource, found: ItemFit | Result) -> Chart:
     """Draw infit and outfit of each item by its difficulty. Both are near 1 under the model.
 
     Items whose RMSD exceeds its cutoff are orange and have names. One in a thousand items that follow the model exceeds
     it.
 
-    Args:
-        fit: a calibration, or items.
-        found: fit statistics of the same items, in the same order.
+    Parameters
+    ----------
+    fit
+        A fit, or items.
+    found
+        Fit statistics of the same items, in the same order: the result of `Fit.fit_statistics` or of
+        `itemfit.item_fit`.
 
-    Raises PsychometricsError if the numbers of items differ.
+    Returns
+    -------
+    Chart
+        The figure.
+
+    Raises
+    ------
+    PsychometricsError
+        If the numbers of items differ.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics import plots
+    >>> bank = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [1.0, 1.5], "b": [-0.5, 0.5]})
+    >>> x = irt.datasets.two_forms()[0].responses
+    >>> f = irt.fit(x)
+    >>> plots.item_fit(f, f.fit_statistics(x))
+    <Chart: Infit and outfit of 30 items by difficulty; 0 do not fit>
     """
-    items = fit.items if isinstance(fit, Calibration) else fit
-    if len(items.item_ids) != len(found.infit):
-        raise PsychometricsError(f"{len(items.item_ids)} items and fit statistics of {len(found.infit)}: give one fit")
-    odd = found.rmsd > found.rmsd_cutoff
-    known = np.isfinite(items.b) & np.isfinite(found.infit)
-    ends = Chart.ends_of(found.infit, found.outfit, [0.8, 1.2])
+    items = require_items(fit, "plots.item_fit")
+    values = getattr(found, "items", None) or vars(found)  # FitStatistics has the statistics by name
+    infit, outfit, rmsd, cutoff = (values[name] for name in ("infit", "outfit", "rmsd", "rmsd_cutoff"))
+    if len(items.item_ids) != len(infit):
+        raise PsychometricsError(f"{len(items.item_ids)} items and fit statistics of {len(infit)}: give one fit")
+    odd = rmsd > cutoff
+    known = np.isfinite(items.b) & np.isfinite(infit)
+    ends = Chart.ends_of(infit, outfit, [0.8, 1.2])
     described = f"Infit and outfit of {int(known.sum())} items by difficulty; {int(odd.sum())} do not fit"
     chart = Chart(Chart.ends_of(items.b[known]), ends, "difficulty b", "mean square", described, **SIZE).level(1.0)
-    for values, statistic, shape in ((found.infit, "infit", "circle"), (found.outfit, "outfit", "diamond")):
+    for of, statistic, shape in ((infit, "infit", "circle"), (outfit, "outfit", "diamond")):
         for some, colour, fits in ((known & ~odd, "blue", ""), (known & odd, "orange", ", does not fit")):
-            titles = [f"{items.item_ids[j]}: {statistic} {values[j]:.2f}" for j in np.flatnonzero(some)]
+            titles = [f"{items.item_ids[j]}: {statistic} {of[j]:.2f}" for j in np.flatnonzero(some)]
             size = 3.4 if fits else 2.6
-            chart.points(items.b[some], values[some], colour, statistic + fits, shape=shape, titles=titles, size=size)
+            chart.points(items.b[some], of[some], colour, statistic + fits, shape=shape, titles=titles, size=size)
     named = np.flatnonzero(known & odd)
-    return chart.names(items.b[named], found.outfit[named], [shortened(items.item_ids[j], ID_LENGTH) for j in named])
+    return chart.names(items.b[named], outfit[named], [shortened(items.item_ids[j], ID_LENGTH) for j in named])
 
 
-class FitPlots:
-    """Figures of one calibration.
-
-    Args:
-        calibration: the fit.
-        responses: the fitted responses; if given, observed proportions are added to the curves.
-    """
-
-    def __init__(self, calibration: Calibration, responses: Responses | None = None) -> None:
-        self._calibration, self._responses = calibration, responses
-
-    def curves(self, *items: str, each_score: bool = False) -> Chart:
-        """Draw response curves of the items; see `item_curves`."""
-        return item_curves(self._calibration, items, responses=self._responses, each_score=each_score)
-
-    def information(self) -> Picture:
-        """Draw test information and the standard error of θ; see `test_information`."""
-        return test_information(self._calibration)
-
-    def item_information(self, *items: str) -> Chart:
-        """Draw the information of the items, or of all items without arguments; see `item_information`."""
-        return item_information(self._calibration, items or None)
-
-    def wright_map(self, scores: Scores | npt.ArrayLike | None = None) -> Chart:
-        """Draw persons and items on one scale; see `wright_map`."""
-        return wright_map(self._calibration, scores)
-
-    def scores(self, scores: Scores | npt.ArrayLike) -> Chart:
-        """Draw a histogram of abilities with the population; see `score_distribution`."""
-        return score_distribution(scores, self._calibration)
-
-    def fit(self, found: ItemFit) -> Chart:
-        """Draw infit and outfit of each item; see `item_fit`."""
-        return item_fit(self._calibration, found)
-
-    def __repr__(self) -> str:
-        figures = ", ".join(name for name in vars(FitPlots) if not name.startswith("_"))
-        return f"<figures of {self._calibration.n_items} items: {figures}>"
-
-
-def _parameters(fit: Items, wanted: Iterable[str] | None) -> ItemParameters:
+def _parameters(fit: ItemSource, wanted: Iterable[str] | None) -> ItemParameters:
     """Select the wanted items, or all items that have parameters if `wanted` is None."""
-    items = fit.items if isinstance(fit, Calibration) else fit
+    items, calibration = require_items(fit, "a figure"), find_calibration(fit)
     known = dict(zip(items.item_ids, items.curves.known.tolist(), strict=True))
     if wanted is None:
         wanted = [item for item, has in known.items() if has]
@@ -463,36 +709,43 @@ def _parameters(fit: Items, wanted: Iterable[str] | None) -> ItemParameters:
             raise PsychometricsError(f"no such item: {item!r}; the {len(known)} items are {some} …")
         if not known[item]:
             why = ""
-            if isinstance(fit, Calibration):
-                why = "; ".join(flag.explanation for flag in fit.flags[fit.item_ids.index(item)])
+            if calibration is not None:
+                why = "; ".join(flag.explanation for flag in calibration.flags[calibration.item_ids.index(item)])
             raise PsychometricsError(f"item {item} has no parameters, so it has no curve{f': {why}' if why else ''}")
     return items.select(wanted)
 
 
-def _population(fit: Items) -> tuple[float, float]:
-    """Mean and SD of θ in the population; 0 and 1 for items without a calibration."""
-    return (fit.latent_mean, fit.latent_sd) if isinstance(fit, Calibration) else (0.0, 1.0)
+def _population(fit: ItemSource) -> tuple[float, float]:
+    """Mean and SD of θ in the population; 0 and 1 for parameters of items."""
+    known = find_calibration(fit)
+    return (0.0, 1.0) if known is None else (known.latent_mean, known.latent_sd)
 
 
-def _abilities(fit: Items, theta: npt.ArrayLike | None) -> Floats:
+def _abilities(fit: ItemSource, theta: npt.ArrayLike | None) -> Floats:
     if theta is None:
         mean, sd = _population(fit)
         return np.linspace(mean - 4 * sd, mean + 4 * sd, NODES)
+    return increasing(theta)
+
+
+def increasing(theta: npt.ArrayLike) -> Floats:
+    """Return abilities as an array. Raises PsychometricsError if they are not at least two that increase."""
     found = np.asarray(theta, dtype=float)
     if found.ndim != 1 or found.size < 2 or not np.isfinite(found).all() or not (np.diff(found) > 0).all():
         raise PsychometricsError("theta must be at least two finite, increasing abilities, as np.linspace makes them")
     return found
 
 
-def _middle(fit: Items, at: Floats) -> list[tuple[float, float]]:
-    """The middle 95 % of a calibration's population, cut to the range of `at`; empty without a calibration."""
-    if not isinstance(fit, Calibration):
+def _middle(fit: ItemSource, at: Floats) -> list[tuple[float, float]]:
+    """The middle 95 % of a fit's population, cut to the range of `at`; empty for parameters of items."""
+    if find_calibration(fit) is None:
         return []
-    low, high = (fit.latent_mean + sign * Z95 * fit.latent_sd for sign in (-1, 1))
+    mean, sd = _population(fit)
+    low, high = (mean + sign * Z95 * sd for sign in (-1, 1))
     return [(max(low, float(at[0])), min(high, float(at[-1])))]
 
 
-def _empirical_curve(fit: Items, responses: Responses | None, item: str) -> Observed | None:
+def _empirical_curve(fit: ItemSource, responses: Responses | None, item: str) -> Observed | None:
     if responses is None:
         return None
     mean, sd = _population(fit)

@@ -6,7 +6,7 @@ from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
     from irt_psychometrics.core.movement import Movement
-    from irt_psychometrics.scoring.abilities import Curves, Scores, score
+    from irt_psychometrics.scoring.abilities import Curves, Scores, estimate_abilities
     from irt_psychometrics.scoring.classification import Classification
     from irt_psychometrics.scoring.moving_ability import theta_now
     from irt_psychometrics.scoring.reliability import fitted_reliability
@@ -24,9 +24,9 @@ __all__ = [
     "ScoreScale",
     "ScoreTable",
     "Scores",
+    "estimate_abilities",
     "fitted_reliability",
     "normal_deviates",
     "rest_abilities",
-    "score",
     "theta_now",
 ]

@@ -74,10 +74,15 @@ class Scores:
         Use it for EAP only: the variance of other scores includes their errors. Learners without a usable response
         count with the prior, so leave them out first to get the test's reliability. NaN for fewer than two learners.
         """
-        if self.theta.size < 2:
+        return self.weighted_reliability(np.ones(self.theta.size))
+
+    def weighted_reliability(self, weights: Floats) -> float:
+        """Compute `reliability` if each person represents a number of persons, `weights` (n_persons,)."""
+        total = float(weights.sum())
+        if total < 2:
             return float("nan")
-        between = float(np.var(self.theta, ddof=1))
-        return between / (between + float(np.mean(self.se**2)))
+        between = float(weights @ (self.theta - weights @ self.theta / total) ** 2) / (total - 1)
+        return between / (between + float(weights @ self.se**2) / total)
 
     @property
     def known_total(self) -> float | None:
@@ -85,7 +90,7 @@ class Scores:
         return None if self.se_total is None or np.isnan(self.se_total[0]) else float(self.se_total[0])
 
 
-def score(
+def estimate_abilities(
     responses: Responses,
     a: Floats,
     d: Floats,
@@ -97,7 +102,7 @@ def score(
     sd: float = 1.0,
     threads: int | None = None,
 ) -> Scores:
-    """Score learners by one of five methods.
+    """Estimate abilities of persons from responses and arrays of item parameters, by one of five methods.
 
     - "eap": posterior mean and SD with the prior N(mean, sd²).
     - "map": posterior mode. The SE follows from the curvature there, 1/√(observed information + 1/sd²).
@@ -149,9 +154,9 @@ def score(
     --------
     >>> import numpy as np
     >>> import irt_psychometrics as irt
-    >>> from irt_psychometrics.scoring import score
+    >>> from irt_psychometrics.scoring import estimate_abilities
     >>> answers = irt.Responses.from_wide({"q1": [1, 0], "q2": [1, 0]})
-    >>> score(answers, np.ones(2), np.zeros(2), np.zeros(2)).theta.round(2).tolist()
+    >>> estimate_abilities(answers, np.ones(2), np.zeros(2), np.zeros(2)).theta.round(2).tolist()
     [0.7, -0.7]
     """
     if method == "eap":
@@ -207,9 +212,9 @@ def eap(
 ) -> Scores:
     """Mean and SD of each learner's posterior with the prior N(mean, sd²) (Bock & Mislevy 1982).
 
-    Arguments as in `score`; `nodes` is the number of equally spaced nodes on mean ± 6 sd. A learner without a usable
-    response gets theta = mean and se = sd. All-right and all-wrong patterns have finite scores, shrunk towards the
-    mean. Raises ValueError for parameters of the wrong shape, c outside [0, 1), or sd ≤ 0.
+    Arguments as in `estimate_abilities`; `nodes` is the number of equally spaced nodes on mean ± 6 sd. A learner
+    without a usable response gets theta = mean and se = sd. All-right and all-wrong patterns have finite scores, shrunk
+    towards the mean. Raises ValueError for parameters of the wrong shape, c outside [0, 1), or sd ≤ 0.
     """
     _usable(responses, a, d, c, sd)
     items = ItemCurves(a, d, c, tuple(others))
@@ -219,13 +224,13 @@ def eap(
 def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> Scores:
     """Score learners by "wle" under any model.
 
-    If all models are logistic or partial credit, this is `score`. Otherwise all items must have two categories, and the
-    root is found on 1,201 nodes on mean ± 12 sd, with differences instead of derivatives, linear between two nodes, and
-    never beyond the ends.
+    If all models are logistic or partial credit, this is `estimate_abilities`. Otherwise all items must have two
+    categories, and the root is found on 1,201 nodes on mean ± 12 sd, with differences instead of derivatives, linear
+    between two nodes, and never beyond the ends.
     """
     if all(isinstance(some.model, PartialCreditModel) for some in items.others):
         own = items.a, items.d, items.c
-        return score(responses, *own, others=items.others, method="wle", mean=mean, sd=sd)
+        return estimate_abilities(responses, *own, others=items.others, method="wle", mean=mean, sd=sd)
     nodes = mean + sd * np.linspace(-12, 12, 1201)
     log_right, log_wrong = items.log_tables(nodes)
     of_right, of_wrong = (np.gradient(x, nodes, axis=1) for x in (log_right, log_wrong))

@@ -15,6 +15,7 @@ from scipy.special import bdtr, betaln, ndtr
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.delta import SMALL_STEP, delta_errors
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, require_items, require_population
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.results import Result
 from irt_psychometrics.scoring.form_scores import (
@@ -28,6 +29,8 @@ from irt_psychometrics.scoring.sum_scores import score_distributions
 
 _NODES = 40
 """Gauss-Legendre nodes between two cuts, where the true category does not change."""
+_HISTOGRAM_NODES = 4
+"""Gauss-Legendre nodes between two nodes of a histogram, between which the log density is linear."""
 _WIDEST = 8.0
 """The part of a normal population that is integrated, in SD."""
 
@@ -43,15 +46,22 @@ class Classification(Result):
     cuts
         Shape (C,), the cuts; NaN for all together.
     accuracy
-        Shape (C,), the share of learners whose category is the category of their true score.
+        Shape (C,), the share of persons in the category of the true score.
     accuracy_se
         Shape (C,), the standard error of `accuracy`; NaN if it is not known.
     false_pass, false_fail
-        Shape (C,), the shares of learners above and below their true category.
+        Shape (C,), the shares of persons above and below the true category.
     consistency
         Shape (C,), the share who would be in one category in two independent administrations.
     kappa
         Shape (C,), Cohen's κ of two administrations.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.scoring import Classification
+    >>> found = Classification.from_abilities(theta=[-1.0, 0.1, 1.0], se=[0.3, 0.3, 0.3], cuts=[0.0])
+    >>> found.accuracy.round(3).tolist()
+    [0.877]
     """
 
     method: str
@@ -66,14 +76,19 @@ class Classification(Result):
 
     @classmethod
     def from_abilities(cls, theta: npt.ArrayLike, se: npt.ArrayLike, cuts: npt.ArrayLike) -> Classification:
-        """Classification of learners by θ, for adaptive and planned forms (Rudner 2001, 2005).
+        """Classify persons by θ, for adaptive and planned forms (Rudner 2001, 2005).
 
         Parameters
         ----------
         theta, se
-            Shape (n,), each learner's estimate, taken as true, and its standard error.
+            Shape (n,), the estimate of each person, taken as true, and the standard error.
         cuts
             The cuts on the scale of θ, ascending.
+
+        Returns
+        -------
+        Classification
+            The decisions at each cut, with the method "Rudner".
 
         Raises
         ------
@@ -86,7 +101,10 @@ class Classification(Result):
         """
         at, error, limits = np.asarray(theta, float), np.asarray(se, float), _ascending(cuts)
         if at.shape != error.shape or at.ndim != 1 or not at.size or not (error > 0).all() or not np.isfinite(at).all():
-            raise PsychometricsError("theta and se are one number a learner, with se above 0")
+            raise PsychometricsError(
+                "theta and se must be one finite number a person, with se above 0; got shapes"
+                f" {at.shape} and {error.shape}"
+            )
         below = ndtr((limits - at[:, None]) / error[:, None])
         own = (at[:, None] >= limits).sum(axis=1)
         weights = np.full(at.size, 1 / at.size)
@@ -97,50 +115,68 @@ class Classification(Result):
 
     @classmethod
     def from_items(
-        cls, items: ItemParameters, cuts: npt.ArrayLike, *, mean: float = 0.0, sd: float = 1.0
+        cls,
+        items: ItemSource,
+        cuts: npt.ArrayLike,
+        *,
+        mean: float | None = None,
+        sd: float | None = None,
+        group: str | None = None,
     ) -> Classification:
-        """Classification by raw scores of a form with known items, in a population N(mean, sd²) (Lee 2010).
+        """Classify persons of a population by raw scores of a form with known items (Lee 2010).
 
         Parameters
         ----------
         items
-            The form's items, with their covariances if errors are wanted.
+            The form's items: a `Fit` of the form, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`,
+            with covariances if errors are wanted.
         cuts
             The lowest raw score of each higher category, ascending. A true score passes from the same value on.
         mean, sd
-            The population of θ.
+            Mean and SD of a normal population. None: the population of the fit; parameters of items contain no
+            population.
+        group
+            The group whose population is meant, for a fit with groups.
+
+        Returns
+        -------
+        Classification
+            The decisions at each cut, with the method "Lee".
 
         Raises
         ------
         PsychometricsError
-            For cuts that do not ascend or no score reaches, and as `equate_by_items` for items.
+            For cuts that do not ascend or no score reaches, for items without parameters, and if there is no
+            population.
 
         References
         ----------
         Lee, W.-C. (2010). Classification consistency and accuracy for complex assessments using item response theory.
         Journal of Educational Measurement, 47, 1-17.
         """
-        limits = _ascending(cuts)
-        require_curves(items, "the form")
-        lowest, highest = lowest_score(items), max_scores(items).sum()
+        limits, known = _ascending(cuts), require_items(items, "Classification.from_items")
+        population = require_population(items, "Classification.from_items", mean=mean, sd=sd, group=group)
+        require_curves(known, "the form")
+        lowest, highest = lowest_score(known), max_scores(known).sum()
         if not ((limits > lowest) & (limits < highest)).all():
             raise PsychometricsError(
                 f"cuts {limits.tolist()} must be between the expected scores {lowest:g} and {highest:g} of the form"
             )
+        reach = _WIDEST * population.sd
+        ends = np.array(population.nodes or (population.mean - reach, population.mean + reach))
+        nodes = _HISTOGRAM_NODES if population.nodes else _NODES
 
         def statistics(value: tuple[tuple[ItemParameters, ...], Floats]) -> Floats:
             (form,), _ = value
             at = thetas_of_scores(form, limits)
-            bounds = np.clip([-_WIDEST, *((at - mean) / sd), _WIDEST], -_WIDEST, _WIDEST)
-            z, lengths = _nodes_between(bounds, _NODES)
-            weights = lengths * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
-            shares = score_distributions(form.curves, mean + sd * z).cumsum(axis=0)
+            bounds = np.sort(np.append(ends, np.clip(at, ends[0], ends[-1])))
+            theta, lengths = _nodes_between(bounds, nodes)
+            weights = lengths * np.exp(population.log_density(theta))
+            shares = score_distributions(form.curves, theta).cumsum(axis=0)
             below = shares[np.ceil(limits).astype(int) - 1].T
-            return _Decisions(
-                below, np.repeat(np.arange(limits.size + 1), _NODES), weights / weights.sum()
-            ).statistics()
+            return _Decisions(below, (theta[:, None] >= at).sum(axis=1), weights / weights.sum()).statistics()
 
-        estimate = FormsWithErrors.from_forms((items,))
+        estimate = FormsWithErrors.from_forms((known,))
         found = statistics(estimate.value)
         se = delta_errors(lambda value: statistics(value)[0], [estimate], [SMALL_STEP])
         return cls._from("Lee", limits, found, se)
@@ -149,7 +185,7 @@ class Classification(Result):
     def from_reliability(
         cls, scores: npt.ArrayLike, reliability: float, cuts: npt.ArrayLike, *, max_score: float
     ) -> Classification:
-        """Classification by raw scores of one administration, from their moments (Livingston & Lewis 1995).
+        """Classify persons by raw scores of one administration, from moments of the scores (Livingston & Lewis 1995).
 
         The true scores have a beta distribution between two limits with the moments that the observed scores imply;
         given the true score, the score on a form of the effective length is binomial. If no such distribution has the
@@ -165,6 +201,11 @@ class Classification(Result):
             The lowest raw score of each higher category, ascending.
         max_score
             The highest possible score.
+
+        Returns
+        -------
+        Classification
+            The decisions at each cut, with the method "Livingston-Lewis".
 
         Raises
         ------

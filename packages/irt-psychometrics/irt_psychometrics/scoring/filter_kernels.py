@@ -7,7 +7,7 @@ ranges of places between walls.
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _inlined_kernel, _kernel, _take, exp_of_part
+from irt_psychometrics.core.kernels import _inlined_in_place_kernel, _inlined_kernel, _kernel, _take, exp_of_part
 
 DONE, TRUNCATED = 0, 1
 """Result for a learner: the answers were filtered, or a window was too small."""
@@ -28,7 +28,7 @@ NARROWEST, WIDEST = 1.5, 6.7
 above which it is doubled. After doubling, the SD is still 3.35 such distances."""
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _relative(logs, top, out):  # type: ignore[no-untyped-def]
     """out = exp(logs − top), at most 1: (e^(x/1024))^1024 as in `kernels._normalise`, to an error of 1e-12."""
     for q in range(logs.size):
@@ -46,7 +46,7 @@ def _relative(logs, top, out):  # type: ignore[no-untyped-def]
         out[q] = e
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _trim(weights, low, high):  # type: ignore[no-untyped-def]
     """The window without the nodes at its ends whose mass is negligible."""
     mass = weights[low]
@@ -60,7 +60,7 @@ def _trim(weights, low, high):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyped-def]
     """spare = the weights after p/2 of each has moved to either neighbour, on a window wider by one node at each end;
     walls reflect mass."""
@@ -84,7 +84,7 @@ def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyp
     return low, high
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _between(fraction, shares):  # type: ignore[no-untyped-def]
     """Fill `shares` (2m,) with the weights of nodes 1 − m … m for interpolation at `fraction` above node 0.
 
@@ -98,7 +98,7 @@ def _between(fraction, shares):  # type: ignore[no-untyped-def]
         shares[m] = share
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, logs):  # type: ignore[no-untyped-def]
     """logs[first … last − 1] = the curve `sums`, given at whole steps, at the nodes of a level."""
     if level == 0 and fraction == 0.0:
@@ -121,7 +121,7 @@ def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, 
             every[q * per_step] = total
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _halve(weights, low, high, fraction, centre, reach, logs, shares, out):  # type: ignore[no-untyped-def]
     """out = the weights at nodes half as far apart, with their logarithm interpolated between the old nodes.
 
@@ -153,7 +153,7 @@ def _halve(weights, low, high, fraction, centre, reach, logs, shares, out):  # t
     return low, high, 2 * fraction - carry
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _double(weights, low, high, fraction, centre, out):  # type: ignore[no-untyped-def]
     """out = the weights at every second node. Returns the window and the fraction."""
     odd = (low - centre) % 2
@@ -168,7 +168,7 @@ def _double(weights, low, high, fraction, centre, out):  # type: ignore[no-untyp
     return begin, begin + n, fraction / 2
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-untyped-def]
     """like = the posterior on the window, from the weights before a day and the day's smoothed log-likelihood.
 
@@ -204,14 +204,15 @@ def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-un
     return np.log(total) + top, mean, variance
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _shift(weights, spare, low, high, fraction, by_nodes, floor, ceiling):  # type: ignore[no-untyped-def]
     """Move the window up by `by_nodes`, between the walls. Returns the window and the fraction."""
     fraction += by_nodes
     by = int(np.floor(fraction))
     fraction -= by
     if by != 0:
-        spare[low:high] = weights[low:high]
+        for k in range(low, high):
+            spare[k] = weights[k]
         to_low = min(max(low + by, floor), ceiling - MIN_NODES)
         to_high = max(min(high + by, ceiling), floor + MIN_NODES)
         for q in range(to_low, to_high):
@@ -235,7 +236,7 @@ def _walk(weights, spare, low, high, p, floor, ceiling, whole):  # type: ignore[
     return weights, spare, low, high
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _at_an_end(like, low, high, centre, furthest):  # type: ignore[no-untyped-def]
     """Whether too much of a posterior lies at an end of its window that can be extended."""
     below = like[low] + like[low + 1] + like[low + 2]
@@ -244,7 +245,7 @@ def _at_an_end(like, low, high, centre, furthest):  # type: ignore[no-untyped-de
     return (below > AT_AN_END and not below_all) or (above > AT_AN_END and not above_all)
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _last_shares(alike, kept, share, days, first, last):  # type: ignore[no-untyped-def]
     """share[first … last − 1] = the part of each response's information that counts after the last of the days.
 
@@ -284,7 +285,7 @@ def _move(weights, spare, window, variance, gap, movement, centre, reach, whole)
     return weights, spare, (level, low, high, fraction), variance, kept
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _longest(start, persons, first, last):  # type: ignore[no-untyped-def]
     """The largest number of answers of one of persons[first … last − 1], at least 1."""
     longest = 1
@@ -293,7 +294,7 @@ def _longest(start, persons, first, last):  # type: ignore[no-untyped-def]
     return longest
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _counted_share(logs, low, high, mean, alone):  # type: ignore[no-untyped-def]
     """The part of a day's information that counts, from the curvature of the day's log-likelihood.
 
@@ -344,7 +345,8 @@ def filter_days(first, last, persons, answers, table, lattice, whole, prior, int
     for k in range(first, last):
         i = persons[k]
         level, low, high, fraction, today, days, variance = 0, prior_low, prior_high, 0.0, -1, -1, 0.0
-        weights[low:high] = prior[low:high]
+        for k in range(low, high):
+            weights[k] = prior[k]
         sums[:] = 0.0
         found[i], loglik[i] = DONE, 0.0
         at = to = start[i]

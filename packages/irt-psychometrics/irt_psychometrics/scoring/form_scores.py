@@ -102,11 +102,15 @@ def expected_by_parameters(items: ItemParameters, theta: Floats, width: int) -> 
 class FormsWithErrors:
     """Items of one form or more and further numbers, with a root of their joint covariance: an `Estimate`.
 
-    Attributes:
-        forms: the items of each form.
-        numbers: shape (N,), estimates that belong to none of the items.
-        root: shape (size, columns). The rows are a, b and the further parameters (on the scale of estimation; M for
-            every item) of all items in turn, then the numbers.
+    Attributes
+    ----------
+    forms
+        The items of each form.
+    numbers
+        Shape (N,), estimates that belong to none of the items.
+    root
+        Shape (size, columns). The rows are a, b and the further parameters (on the scale of estimation; M for
+        every item) of all items in turn, then the numbers.
     """
 
     forms: tuple[ItemParameters, ...]

@@ -84,7 +84,7 @@ class RestPosterior:
 
 
 def rest_abilities(responses: Responses, items: ItemParameters, *, mean: float, sd: float) -> Floats:
-    """Ability of each response's person from the person's other responses.
+    """Estimate the ability of each response's person from the person's other responses.
 
     Parameters
     ----------
@@ -99,6 +99,15 @@ def rest_abilities(responses: Responses, items: ItemParameters, *, mean: float, 
     -------
     Floats
         Shape (R,), posterior mean of θ; NaN if the person has no other response that counts.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.scoring import rest_abilities
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [1, 1], "b": [0, 0]})
+    >>> x = irt.Responses.from_wide({"q1": [1, 0], "q2": [1, 1]})
+    >>> rest_abilities(x, items, mean=0, sd=1).round(2).tolist()
+    [0.41, 0.41, 0.41, -0.41]
     """
     x, items = responses, items.among(responses.item_ids)
     known = items.curves.known

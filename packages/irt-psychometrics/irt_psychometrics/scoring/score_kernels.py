@@ -5,20 +5,20 @@ EAP is in `kernels`.
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _inlined_kernel, _kernel
+from irt_psychometrics.core.kernels import _in_place_kernel, _inlined_in_place_kernel, _kernel
 
 ML, MAP, WLE, JEFFREYS = 0, 1, 2, 3
 """Equations: the score, score + prior, score + Warm's J/(2I), or score + I'/(2I) is 0."""
 
-TOLERANCE = 1e-9
-"""Tolerance of θ in units of the prior's SD: far below any standard error, far above rounding."""
+TOLERANCE = 1e-8
+"""Last step of θ, in units of the prior's SD. The error after this step is far smaller, about its square."""
 MAX_STEPS = 100
 FARTHEST = 1e4
 """Distance from the mean in prior SDs within which a root of the likelihood's slope is sought. If there is none, θ is
 infinite."""
 
 
-@_kernel
+@_in_place_kernel
 def _moments(eta, own):  # type: ignore[no-untyped-def]
     """log Σ exp(k·η + t_k), and mean, variance and third central moment of the score of an item with t = `own`."""
     largest = -np.inf
@@ -38,77 +38,99 @@ def _moments(eta, own):  # type: ignore[no-untyped-def]
     return largest + np.log(total), mean, variance, third
 
 
-@_kernel
+@_inlined_in_place_kernel
 def _slope(kind, theta, first, last, item, score, items, mean, precision):  # type: ignore[no-untyped-def]
-    """One person's (value of the equation, observed information, expected information, log-likelihood) at θ.
+    """One person's (value of the equation, minus its derivative, expected information) at θ.
 
-    The scores of partial credit items are an exponential family: Σ P'P''/P is a³ times the third central moment, which
-    is also I', and their observed information equals the expected one.
+    The derivative of the bias is exact for items without guessing, and left out for partial credit items. Only the
+    speed of Newton's method depends on it. The scores of partial credit items are an exponential family: Σ P'P''/P is
+    a³ times the third central moment, which is also I', and their observed information equals the expected one. Items
+    that are not usable have a = 0.
     """
+    a, d, c, _usable, categories, steps = items
+    slope, observed, expected, bias, bend = 0.0, 0.0, 0.0, 0.0, 0.0
+    for r in range(first, last):
+        j = item[r]
+        eta = a[j] * theta + d[j]
+        if categories[j] > 2:
+            _, expected_score, variance, third = _moments(eta, steps[j, : categories[j]])
+            slope += a[j] * (score[r] - expected_score)
+            observed += a[j] ** 2 * variance
+            expected += a[j] ** 2 * variance
+            bias += a[j] ** 3 * third
+            continue
+        e = np.exp(-abs(eta))
+        high = 1.0 / (1.0 + e)
+        low = e * high
+        L, M = (high, low) if eta >= 0 else (low, high)
+        information = a[j] ** 2 * high * low
+        bend += information * a[j] ** 2 * (1.0 - 6.0 * high * low)
+        if c[j] == 0.0:
+            slope += a[j] * (M if score[r] == 1 else -L)
+            observed += information
+            expected += information
+            bias += information * a[j] * (M - L)
+            continue
+        share = (1.0 - c[j]) * L / (c[j] + (1.0 - c[j]) * L)
+        expected += information * share
+        bias += information * share * a[j] * ((M - L) if kind == WLE else 2.0 * M - L - M * share)
+        if score[r] == 1:
+            slope += a[j] * M * share
+            observed += (a[j] * M * share) ** 2 - a[j] ** 2 * M * share * (M - L)
+        else:
+            slope -= a[j] * L
+            observed += information
+    if kind == MAP:
+        slope -= (theta - mean) * precision
+        observed += precision
+        expected += precision
+    elif kind >= WLE and expected > 0:
+        slope += bias / (2.0 * expected)
+        observed -= 0.5 * (bend - bias**2 / expected) / expected
+    return slope, observed, expected
+
+
+@_inlined_in_place_kernel
+def _log_likelihood(theta, first, last, item, score, items):  # type: ignore[no-untyped-def]
+    """Log-likelihood at θ of one person's usable answers."""
     a, d, c, usable, categories, steps = items
-    slope, observed, expected, bias, loglik = 0.0, 0.0, 0.0, 0.0, 0.0
+    loglik = 0.0
     for r in range(first, last):
         j = item[r]
         if not usable[j]:
             continue
         eta = a[j] * theta + d[j]
         if categories[j] > 2:
-            own = steps[j, : categories[j]]
-            log_total, expected_score, variance, third = _moments(eta, own)
-            slope += a[j] * (score[r] - expected_score)
-            observed += a[j] ** 2 * variance
-            expected += a[j] ** 2 * variance
-            if kind >= 2:
-                bias += a[j] ** 3 * third
-            loglik += score[r] * eta + own[score[r]] - log_total
+            loglik += score[r] * eta + steps[j, score[r]] - _moments(eta, steps[j, : categories[j]])[0]
             continue
-        e = np.exp(-abs(eta))
-        high, low = 1.0 / (1.0 + e), e / (1.0 + e)
-        L, M = (high, low) if eta >= 0 else (low, high)
-        P = c[j] + (1.0 - c[j]) * L
-        share = (1.0 - c[j]) * L / P if c[j] > 0 else 1.0
-        information = a[j] ** 2 * share * L * M
-        expected += information
-        if kind == 2:
-            bias += information * a[j] * (M - L)
-        elif kind == 3:
-            bias += information * a[j] * (2.0 * M - L - M * share)
-        if score[r] == 1:
-            first_derivative = a[j] * M * share
-            slope += first_derivative
-            observed += first_derivative**2 - a[j] ** 2 * M * share * (M - L)
-            loglik += np.log(P) if c[j] > 0 else min(eta, 0.0) - np.log1p(e)
+        log_logistic = min(eta, 0.0) - np.log1p(np.exp(-abs(eta)))
+        if score[r] == 0:
+            loglik += np.log1p(-c[j]) + log_logistic - eta
+        elif c[j] == 0.0:
+            loglik += log_logistic
         else:
-            slope -= a[j] * L
-            observed += a[j] ** 2 * L * M
-            loglik += np.log1p(-c[j]) + min(-eta, 0.0) - np.log1p(e)
-    if kind == 1:
-        slope -= (theta - mean) * precision
-        observed += precision
-        expected += precision
-    elif kind >= 2 and expected > 0:
-        slope += bias / (2.0 * expected)
-    return slope, observed, expected, loglik
+            loglik += np.log(c[j] + (1.0 - c[j]) * np.exp(log_logistic))
+    return loglik
 
 
-@_inlined_kernel
-def _best_node(kind, first, last, answers, items, counted, tables, prior, scratch):  # type: ignore[no-untyped-def]
-    """The number of usable answers among first … last − 1, their log-likelihood at θ = +∞ and −∞, and the best node.
+@_inlined_in_place_kernel
+def _log_information(first, last, item, info, out):  # type: ignore[no-untyped-def]
+    """Fill out (Q,) with half the logarithm of the items' information."""
+    for q in range(out.size):
+        out[q] = 0.0
+    for r in range(first, last):
+        row = info[item[r]]
+        for q in range(out.size):
+            out[q] += row[q]
+    for q in range(out.size):
+        out[q] = 0.5 * np.log(out[q])
 
-    scratch: two arrays (Q,).
-    """
-    _start, item, score, row, right = answers
+
+@_inlined_in_place_kernel
+def _ends(first, last, item, score, items, counted):  # type: ignore[no-untyped-def]
+    """The number of usable answers among first … last − 1, and their log-likelihood at θ = +∞ and −∞."""
     a, _d, c, usable, categories, _steps = items
-    log_right, log_wrong, info, nodes = tables
-    mean, sd = prior
-    objective, known = scratch
-    precision = 1.0 / sd**2
-    Q = nodes.size
-    at_plus, at_minus = 0.0, 0.0
-    seen = 0
-    for q in range(Q):
-        objective[q] = -0.5 * precision * (nodes[q] - mean) ** 2 if kind == 1 else 0.0
-        known[q] = 0.0
+    at_plus, at_minus, seen = 0.0, 0.0, 0
     for r in range(first, last):
         j = item[r]
         if not usable[j]:
@@ -117,67 +139,83 @@ def _best_node(kind, first, last, answers, items, counted, tables, prior, scratc
         if categories[j] > 2:
             low_end = 0.0 if score[r] == counted[j, 0] else -np.inf
             high_end = 0.0 if score[r] == counted[j, categories[j] - 1] else -np.inf
+        elif c[j] == 0.0:
+            low_end, high_end = (-np.inf, 0.0) if score[r] == 1 else (0.0, -np.inf)
         else:
             low_end = np.log(c[j]) if score[r] == 1 else np.log1p(-c[j])
             high_end = 0.0 if score[r] == 1 else -np.inf
         at_plus += high_end if a[j] > 0 else low_end
         at_minus += low_end if a[j] > 0 else high_end
-        table = log_right if right[r] == 1 else log_wrong
-        for q in range(Q):
-            objective[q] += table[row[r], q]
-        if kind >= 2:
-            for q in range(Q):
-                known[q] += info[j, q]
+    return seen, at_plus, at_minus
+
+
+@_inlined_in_place_kernel
+def _start(objective):  # type: ignore[no-untyped-def]
+    """The highest node, and the distance of the maximum from there in steps between nodes, from −1 to 1.
+
+    A polynomial through five nodes has this maximum, about 1e-4 from the root.
+    """
     best = 0
-    for q in range(Q):
-        if kind >= 2:
-            objective[q] += 0.5 * np.log(known[q]) if known[q] > 0 else -np.inf
+    for q in range(objective.size):
         if objective[q] > objective[best]:
             best = q
-    return seen, at_plus, at_minus, best
+    if best < 2 or best > objective.size - 3:
+        return best, 0.0
+    f0, f1, f2, f3, f4 = (
+        objective[best - 2], objective[best - 1], objective[best], objective[best + 1], objective[best + 2],
+    )  # fmt: skip
+    by, by2 = (f0 - 8 * f1 + 8 * f3 - f4) / 12, (16 * (f1 + f3) - f0 - f4 - 30 * f2) / 12
+    by3, by4 = (f4 - f0) / 2 + f1 - f3, f0 + f4 - 4 * (f1 + f3) + 6 * f2
+    t = 0.0
+    for _ in range(4):
+        t -= (by + t * (by2 + t * (by3 / 2 + t * by4 / 6))) / (by2 + t * (by3 + t * by4 / 2))
+    return best, t if abs(t) <= 1.0 else 0.0
 
 
-@_inlined_kernel
-def _root(kind, first, last, answers, items, prior, nearest, step):  # type: ignore[no-untyped-def]
-    """A root of the slope near θ = `nearest`, and the curvature and log-likelihood there.
+@_inlined_in_place_kernel
+def _root(kind, first, last, item, score, items, prior, nearest, offset, step):  # type: ignore[no-untyped-def]
+    """A root of the slope near θ = `nearest`, the curvature there, and whether the root is within `FARTHEST`.
 
-    For ML the log-likelihood is −∞ if the slope has no root within `FARTHEST`.
+    Newton's method starts at nearest + offset. Bounds of the root move outwards until the slope has been seen to change
+    its sign.
     """
-    _start, item, score, _row, _right = answers
     mean, sd = prior
     precision = 1.0 / sd**2
-    low, high = nearest - step, nearest + step
-    width = step
-    while low > mean - FARTHEST * sd:
-        if _slope(kind, low, first, last, item, score, items, mean, precision)[0] > 0:
-            break
-        width *= 2.0
-        low -= width
-    width = step
-    while high < mean + FARTHEST * sd:
-        if _slope(kind, high, first, last, item, score, items, mean, precision)[0] < 0:
-            break
-        width *= 2.0
-        high += width
-    if kind == 0 and (low <= mean - FARTHEST * sd or high >= mean + FARTHEST * sd):
-        return nearest, 0.0, -np.inf
-    x = min(max(nearest, low), high)
-    moved = high - low
+    low, high, width, moved = nearest - step, nearest + step, step, 2.0 * step
+    rises_at_low, falls_at_high = False, False
+    x, curvature = nearest + offset, 0.0
     for _ in range(MAX_STEPS):
-        slope, observed, expected, loglik = _slope(kind, x, first, last, item, score, items, mean, precision)
+        slope, observed, expected = _slope(kind, x, first, last, item, score, items, mean, precision)
+        curvature = expected if kind >= WLE else observed
+        by = observed if observed > 0 else expected
         if slope > 0:
-            low = x
+            low, rises_at_low = x, True
         else:
-            high = x
-        proposal = x + slope / expected if expected > 0 else low
-        if not low < proposal < high or abs(proposal - x) > 0.5 * moved:
+            high, falls_at_high = x, True
+        if abs(slope) < TOLERANCE * sd * by:
+            return x + slope / by, curvature, True
+        proposal = x + slope / by if by > 0 else x + slope * np.inf
+        if proposal >= high and not falls_at_high:
+            proposal = high
+            width *= 2.0
+            high += width
+            moved = 4.0 * width
+        elif proposal <= low and not rises_at_low:
+            proposal = low
+            width *= 2.0
+            low -= width
+            moved = 4.0 * width
+        elif not low < proposal < high or abs(proposal - x) > 0.5 * moved:
             proposal = 0.5 * (low + high)
-        moved = abs(proposal - x)
+            moved = abs(proposal - x)
+        else:
+            moved = abs(proposal - x)
         x = proposal
+        if abs(x - mean) > FARTHEST * sd:
+            return x, curvature, False
         if moved < TOLERANCE * sd:
             break
-    slope, observed, expected, loglik = _slope(kind, x, first, last, item, score, items, mean, precision)
-    return x, expected if kind >= 2 else observed, loglik
+    return x, curvature, True
 
 
 @_kernel
@@ -193,23 +231,45 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
     prior: (mean, SD).
     into: (theta, se).
 
-    The root is found by Fisher scoring inside a bracket that shrinks at every step. The bracket is halved if a step is
-    more than half as long as the one before: with guessing the slope can fall twice as fast as the information
-    suggests, and steps would oscillate around the root without end. For ML, θ is ±∞ if the likelihood is highest there.
+    The bracket of the root is halved if a step is more than half as long as the one before: with guessing, steps could
+    oscillate around the root without end. For ML, θ is ±∞ if the likelihood is highest there.
     """
-    start, nodes = answers[0], tables[3]
+    start, item, score, row, right = answers
+    log_right, log_wrong, info, nodes = tables
     mean, sd = prior
     theta, se = into
-    scratch = np.empty(nodes.size), np.empty(nodes.size)
+    objective, known = np.empty(nodes.size), np.zeros(nodes.size)
     step = nodes[1] - nodes[0]
+    known_from, known_to = 0, 0
     for i in range(first, last):
         begin, end = start[i], start[i + 1]
-        seen, at_plus, at_minus, best = _best_node(kind, begin, end, answers, items, counted, tables, prior, scratch)
+        seen, at_plus, at_minus = _ends(begin, end, item, score, items, counted)
         if seen == 0:
-            theta[i], se[i] = (mean, sd) if kind == 1 else (np.nan, np.inf)
+            theta[i], se[i] = (mean, sd) if kind == MAP else (np.nan, np.inf)
             continue
-        x, curvature, loglik = _root(kind, begin, end, answers, items, prior, nodes[best], step)
-        if kind == 0 and max(at_plus, at_minus) >= loglik:
+        if kind == ML and max(at_plus, at_minus) == 0.0:
+            theta[i], se[i] = np.inf if at_plus == 0.0 else -np.inf, np.inf
+            continue
+        if kind >= WLE:
+            same = end - begin == known_to - known_from
+            for r in range(end - begin if same else 0):
+                same &= item[begin + r] == item[known_from + r]
+            if not same:
+                _log_information(begin, end, item, info, known)
+                known_from, known_to = begin, end
+        for q in range(nodes.size):
+            objective[q] = known[q] - (0.5 * ((nodes[q] - mean) / sd) ** 2 if kind == MAP else 0.0)
+        for r in range(begin, end):
+            if items[3][item[r]]:
+                values = log_right[row[r]] if right[r] == 1 else log_wrong[row[r]]
+                for q in range(nodes.size):
+                    objective[q] += values[q]
+        best, offset = _start(objective)
+        x, curvature, near = _root(kind, begin, end, item, score, items, prior, nodes[best], offset * step, step)
+        top, is_flat = max(at_plus, at_minus), curvature * (FARTHEST * sd) ** 2 < 1.0
+        if kind == ML and (
+            not near or is_flat or (top > -np.inf and top >= _log_likelihood(x, begin, end, item, score, items))
+        ):
             theta[i], se[i] = np.inf if at_plus >= at_minus else -np.inf, np.inf
             continue
         theta[i] = x

@@ -1,6 +1,6 @@
 """Score tables: from the raw scores of a form to θ, scaled scores, percentiles and the cut.
 
-Equating, which gives raw scores of an older form, is in `equating`. Learners' scores do not belong here.
+Equating, which gives raw scores of an older form, is in `equating`. Scores of persons do not belong here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scipy.special import ndtri
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, require_items, require_population
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.results import Result
 from irt_psychometrics.scoring.form_scores import (
@@ -42,6 +43,19 @@ class ScoreScale:
         Reported scores are multiples of it; halves are rounded up.
     lowest, highest
         The lowest and the highest obtainable scores; None: no limit.
+
+    Raises
+    ------
+    PsychometricsError
+        For a slope or a step that is not above 0, and for a lowest score that is not below the highest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.scoring import ScoreScale
+    >>> scale = ScoreScale(slope=50, intercept=500, step=10, lowest=400)
+    >>> scale.rounded(scale.unrounded(np.array([-3.0, 0.1, 1.02]))).tolist()
+    [400.0, 510.0, 550.0]
     """
 
     slope: float
@@ -63,29 +77,74 @@ class ScoreScale:
         return -np.inf if self.lowest is None else self.lowest, np.inf if self.highest is None else self.highest
 
     def unrounded(self, x: Floats) -> Floats:
-        """Scaled scores between the lowest and the highest, which decide who passes."""
+        """Compute scaled scores between the lowest and the highest, which decide who passes.
+
+        Parameters
+        ----------
+        x
+            Values on the scale of the line, of any shape.
+
+        Returns
+        -------
+        array in the shape of `x`
+            Scaled scores before rounding.
+        """
         return np.clip(self.slope * x + self.intercept, *self._limits)
 
     def rounded(self, unrounded: Floats) -> Floats:
-        """Scaled scores for display."""
+        """Round scaled scores for display.
+
+        Parameters
+        ----------
+        unrounded
+            Scaled scores as `unrounded` returns them, of any shape.
+
+        Returns
+        -------
+        array in the shape of `unrounded`
+            Multiples of `step`, between the lowest and the highest score.
+        """
         return np.clip(np.floor(unrounded / self.step + 0.5 + _EXACT) * self.step, *self._limits)
 
 
 def normal_deviates(counts: npt.ArrayLike) -> Floats:
-    """Normal deviates of the percentile ranks of the scores 0 … K, whose numbers in the norm group are `counts`."""
+    """Compute normal deviates of the percentile ranks of raw scores, for normalised scores.
+
+    Parameters
+    ----------
+    counts
+        Shape (K + 1,), the number of persons of the norm group with each raw score 0 … K.
+
+    Returns
+    -------
+    array of shape (K + 1,)
+        The standard normal quantile of each score's percentile rank.
+
+    Raises
+    ------
+    PsychometricsError
+        For a norm group without persons.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.scoring import normal_deviates
+    >>> normal_deviates([10, 20, 10]).round(2).tolist()
+    [-1.15, 0.0, 1.15]
+    """
     return np.asarray(ndtri(percentile_ranks(counts) / 100))
 
 
 def percentile_ranks(counts: npt.ArrayLike) -> Floats:
-    """Percentage of a norm group below each score, with half of those who have it; `counts` for the scores 0 … K.
+    """Compute the percentage of a norm group below each score, with half of those who have it.
 
-    A score below or above all learners' scores gets the rank of half a learner, so that its deviate is finite.
+    `counts` are for the scores 0 … K. A score below or above the scores of all persons gets the rank of half a person,
+    so that its deviate is finite.
 
-    Raises PsychometricsError for a norm group without learners.
+    Raises PsychometricsError for a norm group without persons.
     """
     n = np.asarray(counts, float)
     if not n.sum() > 0:
-        raise PsychometricsError("the norm group has no learners: give the counts of raw scores of its window")
+        raise PsychometricsError("the norm group has no persons: give the counts of raw scores of its window")
     middle = n.cumsum() - n / 2
     return np.clip(middle, 0.5, n.sum() - 0.5) / n.sum() * 100
 
@@ -110,6 +169,15 @@ class ScoreTable(Result):
         Shape (K + 1,), whether the raw score reaches the mark; False without one.
     notes
         Sentences for the reader of the table.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.scoring import ScoreScale, ScoreTable
+    >>> form = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 2, 1], "b": [-1, 0, 1]})
+    >>> table = ScoreTable.from_items(form, ScoreScale(50, 500), mean=0, sd=1, mark=500)
+    >>> table.scaled.tolist(), table.raw_cut
+    ([449.0, 481.0, 519.0, 551.0], 2)
     """
 
     raw: Floats
@@ -126,12 +194,13 @@ class ScoreTable(Result):
     @classmethod
     def from_items(
         cls,
-        items: ItemParameters,
+        items: ItemSource,
         scale: ScoreScale,
         *,
         theta: Literal["eap", "test-curve"] = "eap",
-        mean: float = 0.0,
-        sd: float = 1.0,
+        mean: float | None = None,
+        sd: float | None = None,
+        group: str | None = None,
         norm_counts: Sequence[float] | None = None,
         mark: float | None = None,
     ) -> ScoreTable:
@@ -140,7 +209,7 @@ class ScoreTable(Result):
         Parameters
         ----------
         items
-            The form's items.
+            The form's items: a `Fit` of the form, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`.
         scale
             The scale of reported scores, as a line in θ.
         theta
@@ -148,31 +217,42 @@ class ScoreTable(Result):
             where the expected raw score is the raw score, with 1/√information; scores up to the sum of the c and the
             highest continue the line through the two nearest scores (Kolen & Brennan 2014, section 6.5).
         mean, sd
-            The prior of "eap".
+            The prior N(mean, sd²) of "eap". None: the population of the fit; parameters of items contain no population.
+        group
+            The group whose population is the prior of "eap", for a fit with groups.
         norm_counts
-            The number of learners of the norm group with each raw score 0 … K.
+            The number of persons of the norm group with each raw score 0 … K.
         mark
             The lowest unrounded scaled score that passes.
+
+        Returns
+        -------
+        ScoreTable
+            A row for each raw score 0 … K.
 
         Raises
         ------
         PsychometricsError
-            For items without parameters, and for counts of other scores than 0 … K.
+            For items without parameters, if "eap" has no prior, and for counts of other scores than 0 … K.
 
         References
         ----------
         Thissen, D., Pommerich, M., Billeaud, K. & Williams, V. S. L. (1995). Item response theory for scores on tests
         including polytomous items with ordered responses. Applied Psychological Measurement, 19, 39-49.
         """
-        require_curves(items, "the form")
+        form = require_items(items, "ScoreTable.from_items")
+        require_curves(form, "the form")
         notes: tuple[str, ...] = ()
         if theta == "eap":
-            found = sum_score_table(items.a, items.d, items.c, others=items.others, mean=mean, sd=sd)
+            prior = require_population(items, 'ScoreTable.from_items by "eap"', mean=mean, sd=sd, group=group)
+            found = sum_score_table(form.curves, prior)
             at, se = found.theta, found.se
-        else:
-            at, se = _by_test_curve(items)
-            outside = np.setdiff1d(np.arange(at.size), _inside(items)).tolist()
+        elif theta == "test-curve":
+            at, se = _by_test_curve(form)
+            outside = np.setdiff1d(np.arange(at.size), _inside(form)).tolist()
             notes = (f"Raw scores {outside} have no θ on the test curve, and continue the line of the two nearest.",)
+        else:
+            raise PsychometricsError(f'theta must be "eap" or "test-curve", got {theta!r}')
         return cls.from_values(at, se, scale, norm_counts=norm_counts, mark=mark, notes=notes)
 
     @classmethod
@@ -188,8 +268,28 @@ class ScoreTable(Result):
     ) -> ScoreTable:
         """Make the table from the value x of each raw score (θ, an equated score, a normal deviate) and its error.
 
-        A value below the value of a lower raw score is raised to it, and a note says so. Other
-        arguments as in `from_items`.
+        A value below the value of a lower raw score is raised to it, and a note says so.
+
+        Parameters
+        ----------
+        values, se
+            Shape (K + 1,), x of each raw score and the standard error of x.
+        scale
+            The scale of reported scores, as a line in x.
+        norm_counts, mark
+            As in `from_items`.
+        notes
+            Sentences for the reader of the table.
+
+        Returns
+        -------
+        ScoreTable
+            A row for each raw score 0 … K, with x instead of θ.
+
+        Raises
+        ------
+        PsychometricsError
+            For counts of other scores than 0 … K.
         """
         rising = np.maximum.accumulate(values)
         if fell := np.flatnonzero(rising > values + _EXACT).tolist():
@@ -207,7 +307,18 @@ class ScoreTable(Result):
         return cls(raw, rising, se, unrounded, scaled, scale.slope * se, percentile, passes, notes)
 
     def with_theta(self, theta: Floats, se: Floats) -> ScoreTable:
-        """The same scores with θ and its standard error, shape (K + 1,), if the values are on another scale."""
+        """Replace θ, if the table was made from values on another scale.
+
+        Parameters
+        ----------
+        theta, se
+            Shape (K + 1,), θ of each raw score and the standard error of θ.
+
+        Returns
+        -------
+        ScoreTable
+            The same scaled scores with this θ.
+        """
         return replace(self, theta=theta, se=se)
 
     @property
@@ -223,7 +334,18 @@ class ScoreTable(Result):
         return [(int(a), int(b)) for a, b in zip(starts, ends, strict=True) if b > a]
 
     def gaps(self, step: float) -> list[tuple[float, float]]:
-        """Neighbouring scaled scores more than `step` apart."""
+        """Find scaled scores that nobody can have.
+
+        Parameters
+        ----------
+        step
+            Neighbouring scaled scores at most this far apart leave nothing out.
+
+        Returns
+        -------
+        list of (low, high)
+            Neighbouring scaled scores more than `step` apart.
+        """
         found = np.unique(self.scaled)
         return [(float(a), float(b)) for a, b in pairwise(found) if b - a > step + _EXACT]
 

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.item_models import ItemCurves, OtherItems
+from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.kernels import _kernel
-from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.models import Population
+from irt_psychometrics.core.quadrature import WIDEST_STEP, Grid
 
 
 @dataclass(frozen=True)
 class SumScoreTable:
     """Abilities for the sum scores of a complete form, 0 to the sum of the items' maximum scores.
 
-    Attributes:
-        theta, se: shape (K,), mean and SD of the posterior of θ given the sum score; NaN for impossible sum scores.
-        probability: shape (K,), expected share of the population N(mean, sd²) with the score.
+    Attributes
+    ----------
+    theta, se
+        Shape (K,), mean and SD of the posterior of θ given the sum score; NaN for impossible sum scores.
+    probability
+        Shape (K,), expected share of the population with the score.
     """
 
     theta: Floats
@@ -28,33 +32,26 @@ class SumScoreTable:
     probability: Floats
 
 
-def sum_score_table(
-    a: Floats,
-    d: Floats,
-    c: Floats,
-    *,
-    others: Sequence[OtherItems] = (),
-    mean: float = 0.0,
-    sd: float = 1.0,
-) -> SumScoreTable:
-    """EAP and SE for each sum score (Thissen, Pommerich, Billeaud & Williams 1995), by Lord & Wingersky's recursion.
+def sum_score_table(items: ItemCurves, population: Population) -> SumScoreTable:
+    """Compute EAP and SE for each sum score (Thissen, Pommerich, Billeaud & Williams 1995), by Lord & Wingersky's
+    recursion.
 
-    Args:
-        a, d, c: shape (J,), the items of the form, all with parameters.
-        others: items whose curves are not determined by a, d and c, with their places among the J items.
-        mean, sd: the prior N(mean, sd²).
+    Parameters
+    ----------
+    items
+        The J items of the form, all with parameters.
+    population
+        The prior of θ.
 
     Raises ValueError if an item has no parameters, because its contribution to the sum cannot be predicted.
     """
-    if not (np.isfinite(a) & np.isfinite(d) & np.isfinite(c)).all():
-        missing = np.flatnonzero(~(np.isfinite(a) & np.isfinite(d) & np.isfinite(c)))
+    if not items.known.all():
+        missing = np.flatnonzero(~items.known)
         raise ValueError(
             f"every item of the form needs parameters; items at positions {missing[:5].tolist()} lack them"
         )
-    items = ItemCurves(a, d, c, tuple(others))
-    unit = grid_of_form(items, sd)
-    theta = mean + sd * unit.nodes
-    joint = score_distributions(items, theta) * np.exp(unit.log_weights())
+    theta, weights = nodes_of_forms([items], population)
+    joint = score_distributions(items, theta) * weights
     total = joint.sum(axis=1)
     with np.errstate(invalid="ignore"):
         eap = joint @ theta / total
@@ -62,10 +59,24 @@ def sum_score_table(
     return SumScoreTable(eap, np.sqrt(variance), total)
 
 
-def grid_of_form(items: ItemCurves, sd: float) -> Grid:
-    """Choose the nodes that suffice for posteriors given all answers to a form, with a prior of the SD `sd`."""
-    most = np.sum(((items.categories - 1) * items.a) ** 2) / 4  # an item's information is at most (a·m)²/4
-    return Grid.for_posterior_sd(1 / np.sqrt(1 + sd**2 * most))
+def nodes_of_forms(forms: Sequence[ItemCurves], population: Population) -> tuple[Floats, Floats]:
+    """Choose nodes that suffice for posteriors given all answers to one of the forms.
+
+    A histogram keeps its nodes and weights if they are close enough. Otherwise nodes lie on mean ± 6 SD.
+
+    Returns nodes and weights, which sum to 1, shape (Q,) each.
+    """
+    most = max(float(np.sum(((form.categories - 1) * form.a) ** 2)) for form in forms) / 4  # information ≤ (a·m)²/4
+    narrowest = 1 / np.sqrt(1 + population.sd**2 * most)  # in SDs of the population
+    own = np.array(population.nodes)
+    if own.size > 1 and np.diff(own).max() <= WIDEST_STEP * narrowest * population.sd:
+        return own, np.array(population.weights)
+    grid = Grid.for_posterior_sd(narrowest)
+    theta = population.mean + population.sd * grid.nodes
+    if not own.size:
+        return theta, np.exp(grid.log_weights())
+    density = np.exp(population.log_density(theta))
+    return theta, density / density.sum()
 
 
 def score_distributions(items: ItemCurves, theta: Floats) -> Floats:
@@ -130,8 +141,9 @@ def expected_proportions(p, weights):  # type: ignore[no-untyped-def]
             share[k] += weights[q] * total[k, q]
     others = np.empty((J - 1, Q))
     for j in range(J):
-        others[:j] = p[:j]
-        others[j:] = p[j + 1 :]
+        for k in range(J - 1):  # an assignment of a slice takes seconds to compile: the texts of errors of shape
+            for q in range(Q):
+                others[k, q] = p[k + (k >= j), q]
         rest = score_distribution(others)
         for k in range(1, J + 1):
             value = 0.0
@@ -161,5 +173,9 @@ def expected_shares(given, lowest, max_scores, weights):  # type: ignore[no-unty
                 out[j, s, k + s] = np.sum(p * rest[k])
         row += m
         for k in range(K):
-            out[j, :, k] /= out[j, :, k].sum()
+            total = 0.0
+            for s in range(out.shape[1]):
+                total += out[j, s, k]
+            for s in range(out.shape[1]):
+                out[j, s, k] /= total
     return out

@@ -1,36 +1,25 @@
 """Responses drawn from known items and abilities."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.responses import Responses
 
 
-class Items(Protocol):
-    """Items with curves, such as a fit or parameters of items."""
-
-    @property
-    def item_ids(self) -> tuple[str, ...]:
-        """J names."""
-
-    @property
-    def curves(self) -> ItemCurves:
-        """Curves of the J items."""
-
-
 def simulate_responses(
-    items: Items, theta: npt.ArrayLike, *, random_state: int | np.random.Generator | None = None
+    items: ItemSource, theta: npt.ArrayLike, *, random_state: int | np.random.Generator | None = None
 ) -> Responses:
     """Draw a response of every person to every item.
 
     Parameters
     ----------
     items
-        A `Fit`, or `ItemParameters`, for example from `ItemParameters.from_frame`; every item needs parameters.
+        A `Fit`, a `ScaleLink` (the new fit on the old scale), or `ItemParameters`, for example from
+        `ItemParameters.from_frame`; every item needs parameters.
     theta
         Shape (N,), abilities of N persons.
     random_state
@@ -54,15 +43,16 @@ def simulate_responses(
     >>> irt.simulate_responses(items, [0, 0, 0], random_state=0).score.tolist()
     [1, 0, 1, 0, 1, 0]
     """
-    at, curves = np.atleast_1d(np.asarray(theta, dtype=float)), items.curves
+    known = require_items(items, "simulate_responses")
+    at, curves = np.atleast_1d(np.asarray(theta, dtype=float)), known.curves
     if at.ndim != 1 or not np.isfinite(at).all():
         raise PsychometricsError("theta must be finite numbers, one for each person")
     if not curves.known.all():
-        unknown = items.item_ids[int(np.flatnonzero(~curves.known)[0])]
+        unknown = known.item_ids[int(np.flatnonzero(~curves.known)[0])]
         raise PsychometricsError(f"item {unknown} has no parameters; leave it out to simulate responses")
-    uniform = np.random.default_rng(random_state).random((at.size, len(items.item_ids)))
+    uniform = np.random.default_rng(random_state).random((at.size, len(known.item_ids)))
     scores = (uniform < curves.probability(at)).astype(float)
-    categories = np.full(len(items.item_ids), 2)
+    categories = np.full(len(known.item_ids), 2)
     for some in curves.others:
         categories[some.at] = some.categories
         for k, j in enumerate(some.at.tolist()):
@@ -70,4 +60,4 @@ def simulate_responses(
             at_least = own[0][:, ::-1].cumsum(axis=1)[:, ::-1]
             scores[:, j] = (uniform[:, [j]] < at_least[:, 1:]).sum(axis=1)
     sizes = categories if (categories > 2).any() else None
-    return Responses.from_wide(scores, items.item_ids, sizes)
+    return Responses.from_wide(scores, known.item_ids, sizes)

@@ -18,10 +18,22 @@ STEP_DISTANCE, STEP_SD = 0.8, 0.25
 class ScoredItems:
     """J items of a generalised partial credit model, parametrised as `model_families.PartialCreditModel`.
 
-    Attributes:
-        a: shape (J,), slope of one point.
-        b: shape (J,), θ at which the lowest and the highest score are equally likely.
-        t: shape (J, C), parameters of the scores; −∞ for scores that an item cannot have or that exceed its maximum.
+    Attributes
+    ----------
+    a
+        Shape (J,), slope of one point.
+    b
+        Shape (J,), θ at which the lowest and the highest score are equally likely.
+    t
+        Shape (J, C), parameters of the scores; −∞ for scores that an item cannot have or that exceed its maximum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.simulation import ScoredItems
+    >>> items = ScoredItems.draw(1, [(0, 1, 2)] * 3, a=np.ones(3), b=np.zeros(3))
+    >>> items.matrix(2, np.zeros(100)).shape
+    (100, 3)
     """
 
     a: Floats
@@ -29,13 +41,15 @@ class ScoredItems:
     t: Floats
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, scores: Sequence[Sequence[int]], a: Floats, b: Floats) -> Self:
+    def draw(
+        cls, random_state: int | np.random.Generator, scores: Sequence[Sequence[int]], a: Floats, b: Floats
+    ) -> Self:
         """Draw items with random steps.
 
         Parameters
         ----------
-        rng
-            Source of random numbers.
+        random_state
+            A seed or a NumPy generator.
         scores
             The possible scores of each of the J items, ascending from 0, such as (0, 1, 2), or (0, 2).
         a
@@ -48,7 +62,7 @@ class ScoredItems:
         ScoredItems
             The items with their true parameters.
         """
-        maximum = np.array([item[-1] for item in scores])
+        rng, maximum = np.random.default_rng(random_state), np.array([item[-1] for item in scores])
         slope, t = a / np.sqrt(maximum), np.full((len(scores), maximum.max(initial=1) + 1), -np.inf)
         for j, item in enumerate(scores):
             points = np.diff(item)
@@ -64,9 +78,9 @@ class ScoredItems:
         return self.t.shape[1] - 1 - np.isfinite(self.t)[:, ::-1].argmax(axis=1)
 
     def scores(self, uniform: Floats, away: Floats, item: Ints) -> npt.NDArray[np.int8]:
-        """The scores of R answers from uniform random numbers.
+        """Compute the scores of R answers from uniform random numbers.
 
-        With the same random number, a learner with higher θ does not have a lower score.
+        With the same random number, a person with higher θ does not have a lower score.
 
         Parameters
         ----------
@@ -84,13 +98,13 @@ class ScoredItems:
         """
         return (uniform[:, None] < self.at_least(away, item)[:, 1:]).sum(axis=1).astype(np.int8)
 
-    def matrix(self, rng: np.random.Generator, theta: Floats) -> Floats:
-        """Draw scores of N learners on all items.
+    def matrix(self, random_state: int | np.random.Generator, theta: Floats) -> Floats:
+        """Draw scores of N persons on all items.
 
         Parameters
         ----------
-        rng
-            Source of random numbers.
+        random_state
+            A seed or a NumPy generator.
         theta
             Shape (N,), abilities.
 
@@ -99,12 +113,12 @@ class ScoredItems:
         array of shape (N, J)
             The scores, as for `Responses.from_wide`.
         """
-        item = np.tile(np.arange(len(self.a)), len(theta))
+        rng, item = np.random.default_rng(random_state), np.tile(np.arange(len(self.a)), len(theta))
         away = np.repeat(theta, len(self.a)) - self.b[item]
         return self.scores(rng.random(item.size), away, item).reshape(len(theta), -1).astype(float)
 
     def at_least(self, away: Floats, item: Ints) -> Floats:
-        """P(score ≥ k) of R answers.
+        """Compute P(score ≥ k) of R answers.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import irt_psychometrics as irt
-from irt_psychometrics.adaptive import AdaptiveTest, simulate
+from irt_psychometrics.adaptive import AdaptiveTest, simulate_tests
 
 MONTHS, LEARNERS, ITEMS, LENGTH, MIN_ANSWERS = 12, 4_000, 120, 20, 500
 
@@ -33,8 +33,15 @@ def test_year_of_adaptive_months_gives_unbiased_items_and_honest_errors() -> Non
     for month in range(MONTHS):
         theta = rng.standard_normal(LEARNERS)
         known = irt.ItemParameters.from_frame({"item": ids, "a": known_a, "b": known_b})
-        tests = simulate(
-            known, AdaptiveTest(max_items=LENGTH, max_exposure=0.3), theta, truth=truth, seed=month, threads=1
+        tests = simulate_tests(
+            known,
+            AdaptiveTest(max_items=LENGTH, max_exposure=0.3),
+            theta,
+            truth=truth,
+            random_state=month,
+            threads=1,
+            mean=0,
+            sd=1,
         )
         person = np.repeat(np.arange(LEARNERS), LENGTH)
         answers = {"person": person, "item": ids[tests.item.ravel()], "score": tests.score.ravel()}

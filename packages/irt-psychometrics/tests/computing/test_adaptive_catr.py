@@ -15,7 +15,7 @@ import pytest
 from irt_psychometrics import Responses
 from irt_psychometrics.adaptive import AdaptiveTest, SelectionPlan
 from irt_psychometrics.items import ItemParameters, ItemRow
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 
 CATR: dict[str, Any] = json.loads((Path(__file__).parents[1] / "reference" / "catr.json").read_text())
 METHODS = {
@@ -44,7 +44,7 @@ def bank(name: str) -> ItemParameters:
 @cache
 def plan(name: str, criterion: str | None, estimator: str) -> SelectionPlan:
     test = AdaptiveTest(method=METHODS[criterion], estimator=estimator, max_items=13)
-    return SelectionPlan(test, bank(name), nodes=np.linspace(-4, 4, 33))
+    return SelectionPlan(test, bank(name), nodes=np.linspace(-4, 4, 33), mean=0, sd=1)
 
 
 def cases(criteria: tuple[str | None, ...], estimators: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def test_every_item_and_estimate_of_a_test_equals_catr(name, criterion, estimato
     tolerance = 1e-6 if estimator == "WL" else 2e-10
     for case in (some for some in cases((criterion,), (estimator,)) if some["bank"] == name):
         answered = [str(j) for j in case["index"]]
-        steps = [own.next(answered[:n], case["answer"][:n], seed=1) for n in range(len(answered) + 1)]
+        steps = [own.next(answered[:n], case["answer"][:n], random_state=1) for n in range(len(answered) + 1)]
         same_first = criterion != "MEPV"
         assert [step.item for step in steps[:-1]][not same_first :] == answered[not same_first :]
         np.testing.assert_allclose([step.theta for step in steps[1:]], case["theta"], rtol=0, atol=tolerance)
@@ -75,7 +75,7 @@ def test_estimates_of_lowest_highest_and_mixed_answers_equal_catr(name, estimato
     own = plan(name, None, "wle" if estimator == "WL" else "eap")
     tolerance = 1e-6 if estimator == "WL" else 2e-10
     for case in (some for some in cases((None,), (estimator,)) if some["bank"] == name):
-        step = own.next([str(j) for j in case["index"]], case["answer"], seed=1)
+        step = own.next([str(j) for j in case["index"]], case["answer"], random_state=1)
         np.testing.assert_allclose([step.theta, step.se], [*case["theta"], *case["se"]], rtol=0, atol=tolerance)
 
 
@@ -90,7 +90,7 @@ def test_posterior_modes_along_tests_equal_catr(name):
             seen = case["index"][: row + 1] if case["criterion"] else case["index"]
             answers[row, seen] = case["answer"][: len(seen)]
         responses = Responses.from_wide(answers, items.item_ids, items.curves.categories)
-        found = score(responses, items.a, items.d, items.c, others=items.others, method="map")
+        found = estimate_abilities(responses, items.a, items.d, items.c, others=items.others, method="map")
         np.testing.assert_allclose(found.theta, case["theta"], rtol=0, atol=1e-9)
         if name == "ourgpcm":
             np.testing.assert_allclose(found.se, case["se"], rtol=0, atol=1e-9)
@@ -99,8 +99,8 @@ def test_posterior_modes_along_tests_equal_catr(name):
 @pytest.mark.parametrize("method", ["maximum-information", "kullback-leibler", "posterior-variance"])
 def test_first_of_equal_items_is_chosen(method):
     frame = {"item": ["low", "x", "y", "z"], "a": [0.5, 1, 1, 1], "b": [0.0] * 4, "c": [0.1] * 4}
-    own = SelectionPlan(AdaptiveTest(method=method, max_items=4), ItemParameters.from_frame(frame))
+    own = SelectionPlan(AdaptiveTest(method=method, max_items=4), ItemParameters.from_frame(frame), mean=0, sd=1)
     answered: list[str] = []
-    while (step := own.next(answered, [1, 0, 1, 0][: len(answered)], seed=7)).item:
+    while (step := own.next(answered, [1, 0, 1, 0][: len(answered)], random_state=7)).item:
         answered.append(step.item)
     assert answered == ["x", "y", "z", "low"]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, SelectionPlan, simulate
+from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, SelectionPlan, simulate_tests
 from irt_psychometrics.items import ItemParameters
 from irt_psychometrics.responses import Responses
-from irt_psychometrics.scoring import score
+from irt_psychometrics.scoring import estimate_abilities
 
 
 def bank(J: int, seed: int = 1, b: float = 0.0) -> ItemParameters:
@@ -61,13 +61,13 @@ def test_plan_builds_and_every_test_meets_limits_exactly_if_such_a_test_exists(d
     items, test, excluded = declared
     if not exists(test, items, set()):
         with pytest.raises(PsychometricsError, match="no test of"):
-            SelectionPlan(test, items)
+            SelectionPlan(test, items, mean=0, sd=1)
         return
-    tests = simulate(items, test, 20, seed=3, threads=1)
+    tests = simulate_tests(items, test, 20, random_state=3, threads=1, mean=0, sd=1)
     for row, length in zip(tests.item, tests.length, strict=True):
         assert within(test, [items.item_ids[j] for j in row[:length]])
-    answered: list[str] = []
-    while (step := tests.plan.next(answered, [1] * len(answered), seed=4, excluded=excluded)).item:
+    plan, answered = SelectionPlan(test, items, mean=0, sd=1), list[str]()
+    while (step := plan.next(answered, [1] * len(answered), random_state=4, excluded=excluded)).item:
         answered.append(step.item)
     assert not excluded & set(answered)
     assert within(test, answered) == exists(test, items, excluded)
@@ -78,15 +78,16 @@ def test_replayed_answers_lead_to_the_items_of_the_simulated_test():
     topics = [f"t{j % 4}" for j in range(40)]
     limits = ItemLimit.of_groups(topics, items.item_ids, {f"t{k}": (2, 3) for k in range(4)})
     declared = AdaptiveTest(max_items=10, limits=limits, testlets=(("i1", "i2"),), randomesque=3, method="progressive")
-    tests = simulate(items, declared, 5, seed=8)
+    tests = simulate_tests(items, declared, 5, random_state=8, mean=0, sd=1)
+    plan = SelectionPlan(declared, items, mean=0, sd=1)
     for row, scores, seed in zip(tests.item, tests.score, tests.seed, strict=True):
         names = [items.item_ids[j] for j in row]
-        steps = [tests.plan.next(names[:n], scores[:n].tolist(), seed=int(seed)) for n in range(11)]
+        steps = [plan.next(names[:n], scores[:n].tolist(), random_state=int(seed)) for n in range(11)]
         assert [step.item for step in steps] == [*names, None]
 
 
 def test_bank_of_five_items_ends_test_before_maximum_length():
-    tests = simulate(bank(5), AdaptiveTest(max_items=20), 50, seed=1)
+    tests = simulate_tests(bank(5), AdaptiveTest(max_items=20), 50, random_state=1, mean=0, sd=1)
     assert tests.stops == {"no-item": 1.0}
     assert (np.sort(tests.item[:, :5], axis=1) == np.arange(5)).all()
 
@@ -94,7 +95,7 @@ def test_bank_of_five_items_ends_test_before_maximum_length():
 @pytest.mark.parametrize("estimator", ["eap", "wle"])
 def test_test_goes_on_if_all_items_are_far_too_hard(estimator):
     declared = AdaptiveTest(max_items=10, estimator=estimator, max_se=0.2)
-    tests = simulate(bank(30, b=9), declared, 50, seed=1)
+    tests = simulate_tests(bank(30, b=9), declared, 50, random_state=1, mean=0, sd=1)
     assert tests.stops == {"max-items": 1.0}
     assert np.isfinite(tests.estimate).all()
     assert all(len(set(row)) == 10 for row in tests.item.tolist())
@@ -102,9 +103,11 @@ def test_test_goes_on_if_all_items_are_far_too_hard(estimator):
 
 def test_weighted_likelihood_of_full_marks_is_the_librarys_far_outside_the_population():
     items = ItemParameters.from_frame({"item": ["a", "b", "c"], "a": [0.7, 0.8, 0.9], "b": [5.0, 5.5, 6.0]})
-    step = SelectionPlan(AdaptiveTest(max_items=3, estimator="wle"), items).next(["a", "b", "c"], [1, 1, 1], seed=1)
+    step = SelectionPlan(AdaptiveTest(max_items=3, estimator="wle"), items, mean=0, sd=1).next(
+        ["a", "b", "c"], [1, 1, 1], random_state=1
+    )
     answers = Responses.from_wide({item: [1] for item in items.item_ids})
-    expected = score(answers, items.a, items.d, items.c, method="wle")
+    expected = estimate_abilities(answers, items.a, items.d, items.c, method="wle")
     assert expected.theta[0] > 6
     assert (step.theta, step.se) == pytest.approx((expected.theta[0], expected.se[0]), abs=1e-4)
 
@@ -112,37 +115,39 @@ def test_weighted_likelihood_of_full_marks_is_the_librarys_far_outside_the_popul
 def test_items_that_are_not_eligible_are_given_only_if_limits_require_them():
     items = bank(12)
     declared = AdaptiveTest(max_items=4, limits=(ItemLimit("topic", ("i0", "i1"), 1, 1),))
-    plan = SelectionPlan(declared, items)
+    plan = SelectionPlan(declared, items, mean=0, sd=1)
     for seed in range(20):
         answered: list[str] = []
         never = {f"i{j}": [0.0] for j in (0, 1, 5, 6, 7, 8)}
-        while (step := plan.next(answered, [1] * len(answered), seed=seed, eligible=never)).item:
+        while (step := plan.next(answered, [1] * len(answered), random_state=seed, eligible=never)).item:
             answered.append(step.item)
         assert len(set(answered) & {"i0", "i1"}) == 1
         assert not set(answered) & {"i5", "i6", "i7", "i8"}
     nothing = {item: [0.0] for item in items.item_ids}
-    assert plan.next([], [], seed=1, eligible=nothing).item is not None
+    assert plan.next([], [], random_state=1, eligible=nothing).item is not None
 
 
 def test_test_ends_if_every_item_is_excluded():
-    step = SelectionPlan(AdaptiveTest(max_items=3), bank(4)).next([], [], seed=1, excluded=["i0", "i1", "i2", "i3"])
+    step = SelectionPlan(AdaptiveTest(max_items=3), bank(4), mean=0, sd=1).next(
+        [], [], random_state=1, excluded=["i0", "i1", "i2", "i3"]
+    )
     assert (step.item, step.stop, step.position) == (None, "no-item", 1)
 
 
 def test_limit_of_a_topic_without_items_is_refused_by_name():
     declared = AdaptiveTest(max_items=3, limits=(ItemLimit("algebra", (), 1),))
     with pytest.raises(PsychometricsError, match="algebra needs 1 items and the bank has 0"):
-        SelectionPlan(declared, bank(5))
+        SelectionPlan(declared, bank(5), mean=0, sd=1)
 
 
 def test_exposure_below_length_over_bank_or_topic_is_refused_with_the_share():
     with pytest.raises(PsychometricsError, match=r"the test needs 10 items and the bank has 40.* at least 0.25 of"):
-        SelectionPlan(AdaptiveTest(max_items=10, max_exposure=0.2), bank(40))
+        SelectionPlan(AdaptiveTest(max_items=10, max_exposure=0.2), bank(40), mean=0, sd=1)
     topic = ItemLimit("algebra", ("i0", "i1", "i2"), 1)
     with pytest.raises(PsychometricsError, match=r"algebra needs 1 items and the bank has 3.* at least 0.333 of"):
-        SelectionPlan(AdaptiveTest(max_items=10, max_exposure=0.3, limits=(topic,)), bank(40))
+        SelectionPlan(AdaptiveTest(max_items=10, max_exposure=0.3, limits=(topic,)), bank(40), mean=0, sd=1)
     shared = tuple(ItemLimit(name, (*own, "i0", "i1"), 1, 1) for name, own in (("x", ()), ("y", ())))
     no_other = ItemLimit("z", ("i0", "i1", *(f"i{j}" for j in range(2, 10))), 9)
     with pytest.raises(PsychometricsError, match="the limits together need some items more often"):
-        SelectionPlan(AdaptiveTest(max_items=10, max_exposure=0.95, limits=(*shared, no_other)), bank(40))
-    SelectionPlan(AdaptiveTest(max_items=10, max_exposure=0.25), bank(40))
+        SelectionPlan(AdaptiveTest(max_items=10, max_exposure=0.95, limits=(*shared, no_other)), bank(40), mean=0, sd=1)
+    SelectionPlan(AdaptiveTest(max_items=10, max_exposure=0.25), bank(40), mean=0, sd=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import irt_psychometrics as irt
-from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, simulate
+from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, simulate_tests
 from irt_psychometrics.core.item_models import OtherItems
 from irt_psychometrics.core.model_families import GPCM
 from irt_psychometrics.simulation.scored_items import ScoredItems
@@ -47,8 +47,8 @@ def test_tests_simulated_with_drawn_banks_have_the_precision_of_real_tests() -> 
         assert items.cov.shape == (1, 2 * ITEMS, 2 * ITEMS)
         for method, results in found.items():
             test = AdaptiveTest(method=method, max_items=20)
-            real = simulate(items, test, theta, truth=true, errors=posterior, seed=1)
-            predicted = simulate(items, test, theta, errors=posterior, seed=2)
+            real = simulate_tests(items, test, theta, truth=true, errors=posterior, random_state=1, mean=0, sd=1)
+            predicted = simulate_tests(items, test, theta, errors=posterior, random_state=2, mean=0, sd=1)
             ratios = predicted.rmse / real.rmse, predicted.mean_se / real.mean_se
             results.append([*ratios, real.capitalisation, predicted.capitalisation, real.rmse])
     by_estimates, by_posterior = (np.mean(results, axis=0) for results in found.values())
@@ -70,7 +70,9 @@ def test_precision_predicted_by_a_bank_of_plain_and_scored_items_is_real() -> No
         rng = np.random.default_rng([62, k])
         true, items = calibrated_bank(rng, scored=ITEMS // 2)
         posterior, theta, test = ItemPosterior.from_items(items), rng.normal(0, 1, LEARNERS), AdaptiveTest(max_items=20)
-        real = simulate(items, test, theta, truth=true, seed=1)
-        ratios.append(simulate(items, test, theta, errors=posterior, seed=2).rmse / real.rmse)
+        real = simulate_tests(items, test, theta, truth=true, random_state=1, mean=0, sd=1)
+        ratios.append(
+            simulate_tests(items, test, theta, errors=posterior, random_state=2, mean=0, sd=1).rmse / real.rmse
+        )
     print(f"\npredicted/real RMSE {np.mean(ratios):.4f} ± {np.std(ratios, ddof=1) / np.sqrt(BANKS):.4f}")
     assert np.mean(ratios) == pytest.approx(1, abs=0.02)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,11 +26,13 @@ from irt_psychometrics.core.errors import DisconnectedDesignError
 from irt_psychometrics.core.model_families import SLOPE_BOUND
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.estimation import Flag, fit_em, reductions
+from irt_psychometrics.estimation import Flag, RemoteAnswers, fit_em, likelihood, reductions, table_kernels
+from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.mstep import em_step
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_psychometrics.estimation.response_layout import ResponseLayout
+from irt_psychometrics.estimation.response_layout import Counts, ResponseLayout
+from irt_psychometrics.estimation.source import InMemory
 from irt_psychometrics.estimation.standard_errors import inverse
 from irt_psychometrics.items import item_model
 from irt_psychometrics.responses import Responses
@@ -575,3 +578,236 @@ def test_item_is_not_flagged_for_a_wrong_key_because_of_a_single_answer(rng):
     assert result.convergence.converged
     # one answer among 5000 moves the remaining items by a small part of their error
     assert np.all(np.abs(result.a[1:] - without.a) < 0.1 * without.a_se)
+
+
+# -- persons who share rows --------------------------------------------------------------------------
+
+FORMS = np.array([[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]], dtype=bool)
+
+
+def repeated_answers(n_persons, *, scored=False, forms=False, seed=7):
+    """Responses of persons among whom many have the same answers, in two groups with weights."""
+    rng = np.random.default_rng(seed)
+    x = simulated(rng, n_persons, 6)[0]
+    if scored:
+        x += simulated(rng, n_persons, 6)[0]
+    if forms:
+        x[~FORMS[rng.integers(0, 2, n_persons)]] = np.nan
+    weight = rng.integers(0, 3, n_persons).astype(float)
+    categories = np.full(6, 3) if scored else None
+    return Responses.from_wide(x, None, categories), Persons(("a", "b"), rng.integers(0, 2, n_persons), weight)
+
+
+def problem_of_rows(responses, persons, model, merge, run, *, rarer=False):
+    of, everything = item_model(model), np.ones(responses.n_items, dtype=bool)
+    laid = InMemory(responses, persons).lay_out_items(everything, rarer=rarer, by_category=not of.logistic, merge=merge)
+    categories = responses.n_categories
+    structure = ParameterLayout.from_model(of, responses.n_items, n_groups=2, categories=categories)
+    return Problem(laid.answers, structure, Grid.symmetric(), run), laid
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("forms", [False, True])
+@pytest.mark.parametrize(
+    ("model", "merge"),
+    [("2pl", "patterns"), ("3pl", "patterns"), ("gpcm", "patterns"), ("rasch", "sums"), ("pcm", "sums")],
+)
+def test_rows_of_several_persons_give_the_sums_over_single_persons(model, merge, forms, monkeypatch):
+    monkeypatch.setattr(likelihood, "MIN_FOR_TABLE", 10**9)  # sums over nodes are exact
+    responses, persons = repeated_answers(3000, scored=model in ("pcm", "gpcm"), forms=forms)
+    with kernels.runner(2) as run:
+        alone, laid_alone = problem_of_rows(responses, persons, model, "nobody", run, rarer=model == "3pl")
+        merged, laid = problem_of_rows(responses, persons, model, merge, run, rarer=model == "3pl")
+        x = alone.start() + np.random.default_rng(3).normal(0, 0.1, alone.structure.size)
+        points = [problem.evaluate(x) for problem in (alone, merged)]
+        information = [p.observed_information(point) for p, point in zip((alone, merged), points, strict=True)]
+    assert 2 * merged.data.size <= alone.data.size == np.count_nonzero(persons.weight)
+    assert merged.data.n_persons == alone.data.n_persons == persons.weight.sum()
+    one, other = points
+    assert other.loglik == pytest.approx(one.loglik, rel=1e-12)
+    np.testing.assert_allclose(other.expected.association, one.expected.association, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(other.expected.mass, one.expected.mass, rtol=1e-9, atol=1e-9)
+    # slopes of 1 are not estimated, so only the sum of persons' answers to all items is right in their rows
+    free = np.flatnonzero(alone.structure.index[alone.structure.listed] >= 0)
+    np.testing.assert_allclose(other.gradient, one.gradient, rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(
+        information[1][np.ix_(free, free)], information[0][np.ix_(free, free)], rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_array_equal(laid.first_alike, laid_alone.first_alike)
+    np.testing.assert_allclose(laid.informative, laid_alone.informative)
+    np.testing.assert_array_equal(laid.links.persons, laid_alone.links.persons)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_persons_with_equal_sums_share_a_row_under_a_rasch_model():
+    responses, persons = repeated_answers(3000, forms=True)
+    with kernels.runner(1) as run:
+        problem, _ = problem_of_rows(responses, persons, "rasch", "sums", run)
+    assert problem.data.size == 2 * 2 * 5  # two forms of four items, two groups
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("merge", ["patterns", "sums"])
+def test_persons_with_different_answers_have_rows_of_their_own(merge):
+    """Neither patterns nor sums within a set occur often enough if each person saw another set of 40 items."""
+    x, _, _ = simulated(np.random.default_rng(5), 6000, 40, seen=0.5)
+    responses = Responses.from_wide(x)
+    persons = Persons.from_responses(responses, None, None, None)
+    laid = InMemory(responses, persons).lay_out_items(
+        np.ones(40, dtype=bool), rarer=False, by_category=False, merge=merge
+    )
+    assert laid.answers.size == 6000
+    assert laid.answers.thin(4).size < 3000
+
+
+@WHERE_STATISTICS_CHANGE
+def test_samples_contain_all_rows_that_represent_several_persons():
+    responses, persons = repeated_answers(3000)
+    with kernels.runner(1) as run:
+        data = problem_of_rows(responses, persons, "rasch", "sums", run)[0].data
+    sample = data.thin(8)
+    assert sample.size == data.size
+    np.testing.assert_array_equal(sample.n, data.n)
+    np.testing.assert_array_equal(sample.correct, data.correct)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+def test_fits_of_shared_rows_have_the_same_bits_for_any_number_of_threads(model):
+    x, _, _ = simulated(np.random.default_rng(8), 40_000, 6)
+    one, three = (fit_em(Responses.from_wide(x), model=model, threads=n) for n in (1, 3))
+    assert one.convergence == three.convergence
+    for name in ("a", "d", "cov", "joint_cov"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(three, name))
+
+
+@WHERE_STATISTICS_CHANGE
+def test_rasch_fits_flag_reversed_and_equal_items_in_shared_rows():
+    x, _, _ = simulated(np.random.default_rng(9), 2000, 20)
+    x[:, 1], x[:, 2] = x[:, 0], 1 - x[:, 2]
+    flags = fit_em(Responses.from_wide(x), model="rasch").flags
+    assert [j for j in range(20) if Flag.NEGATIVE_DISCRIMINATION in flags[j]] == [2]
+    assert [j for j in range(20) if Flag.DUPLICATE in flags[j]] == [0, 1]
+
+
+# -- tables of large sets ----------------------------------------------------------------------------
+
+
+def large_set(n_persons, n_items, slopes, sd=1.0):
+    """Responses of persons who all saw the same items, and parameters near the truth."""
+    rng = np.random.default_rng(12)
+    d = rng.normal(0, 1, n_items)
+    eta = sd * rng.normal(size=(n_persons, 1)) * slopes + d
+    return Responses.from_wide((rng.random(eta.shape) < expit(eta)).astype(float)), np.concatenate([slopes, d])
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize(
+    "slopes",
+    [np.full(4, 0.3), np.linspace(0.5, 2, 30), np.linspace(-2, 2, 16), np.full(60, 1.7)],
+    ids=["few items", "2pl", "negative slopes", "many items"],
+)
+def test_tables_of_large_sets_match_the_plain_likelihood_and_the_sums_over_nodes(slopes, monkeypatch):
+    responses, x = large_set(1500, len(slopes), slopes)
+    calls = []
+
+    def count(*arguments):
+        calls.append(table_kernels.counts_by_table(*arguments))
+        return calls[-1]
+
+    with kernels.runner(2) as run:
+        data = ResponseLayout.from_responses(responses, shards=1)
+        problem = Problem(data, ParameterLayout.from_model(item_model("2pl"), len(slopes)), Grid.symmetric(), run)
+        monkeypatch.setattr(likelihood, "MIN_FOR_TABLE", 10**9)
+        exact = problem.evaluate(x)
+        monkeypatch.setattr(likelihood, "MIN_FOR_TABLE", 300)
+        monkeypatch.setattr(likelihood, "table_kernels", SimpleNamespace(counts_by_table=count, STEP=0.5))
+        found = problem.evaluate(x)
+    assert calls
+    assert np.isfinite(calls).all()
+    J = len(slopes)
+    assert found.loglik == pytest.approx(plain_log_likelihood(responses, x[:J], x[J:]), rel=1e-9)
+    assert found.loglik == pytest.approx(exact.loglik, rel=1e-11)
+    scale = problem.information_scale(exact)
+    np.testing.assert_allclose(found.gradient / scale, exact.gradient / scale, atol=1e-6)
+    for name in ("seen", "mass", "right"):
+        np.testing.assert_allclose(getattr(found.expected, name), getattr(exact.expected, name), rtol=1e-6, atol=1e-6)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("inaccurate", [False, True])
+def test_tables_match_sums_over_nodes_if_posteriors_have_two_modes(inaccurate, monkeypatch):
+    """Posteriors then change fast with s. A table halves the step, and sums over nodes replace it if that fails."""
+    responses, x = large_set(1000, 3, np.full(3, 0.5))
+    nodes = Grid.symmetric().nodes
+    log_weights = np.where(np.abs(nodes) > 5.9, -np.log(2), -200.0)[None]
+    if inaccurate:
+        stand_in = SimpleNamespace(counts_by_table=lambda *_: np.nan, STEP=0.5)
+        monkeypatch.setattr(likelihood, "table_kernels", stand_in)
+    found = []
+    for least in (10**9, 300):
+        monkeypatch.setattr(likelihood, "MIN_FOR_TABLE", least)
+        with kernels.runner(1) as run:
+            data = ResponseLayout.from_responses(responses, shards=1)
+            found.append(likelihood.Logistic(data, nodes, x[:3], x[3:]).expect(data.sums(run), log_weights))
+    assert found[0].loglik == pytest.approx(found[1].loglik, rel=1e-9)
+    np.testing.assert_allclose(found[0].seen, found[1].seen, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(found[0].right, found[1].right, rtol=1e-6, atol=1e-5)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_fits_with_tables_have_the_same_bits_for_any_number_of_threads():
+    responses, _ = large_set(6000, 30, np.linspace(0.5, 2, 30))
+    one, three = (fit_em(responses, threads=n) for n in (1, 3))
+    assert one.convergence == three.convergence
+    for name in ("a", "d", "cov", "joint_cov"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(three, name))
+
+
+class AnswersInRows(RemoteAnswers):
+    """Answers whose shards are kept as bytes, as on another machine."""
+
+    def __init__(self, responses):
+        counts = Counts.from_responses(responses, np.ones(responses.n_persons))
+        super().__init__(responses.item_ids, counts.table, responses.n_categories)
+        self.responses, self.rows = responses, {}
+
+    def lay_out(self, layout):
+        shard = reductions.shard_of(self.responses.key, self.responses.n_persons, self.n_shards)
+        for k in range(self.n_shards):
+            some = self.responses.of_persons(np.flatnonzero(shard == k))
+            arrays = layout(k, some, np.zeros(some.n_persons, dtype=np.int64))
+            self.rows[k] = {name: array.tobytes() for name, array in arrays.items()}
+            yield k, self.rows[k] | {"n_rows": len(arrays["weight"]), "n_bytes": 0}
+
+    def add_up(self, work, n_bytes):
+        for bundle in self.bundles:
+            yield from work((k, self.rows[k]) for k in bundle)
+
+    def fetch(self, work=None):
+        yield from self.rows.items() if work is None else work(self.rows.items())
+
+    def gather(self):
+        return self.responses, np.zeros(self.responses.n_persons, dtype=np.int64)
+
+    def report_loglik(self, loglik):
+        assert loglik < 0
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+@pytest.mark.parametrize("fetched", [-1, 10**9], ids=["elsewhere", "fetched"])
+def test_fits_of_shared_rows_on_other_machines_have_the_bits_of_fits_in_memory(model, fetched, monkeypatch):
+    monkeypatch.setattr(reductions, "RESPONSES_PER_SHARD", 6000)
+    x, _, _ = simulated(np.random.default_rng(8), 4000, 6)
+    key = np.array([zlib.crc32(b"%d" % k) for k in range(4000)], dtype=np.uint32)
+    responses = dataclasses.replace(Responses.from_wide(x), key=key)
+    remote = AnswersInRows(responses)
+    remote.max_fetched_bytes = fetched
+    found, expected = fit_em(remote, model=model), fit_em(responses, model=model)
+    assert remote.n_shards > 1
+    assert remote.answers.size < 1000
+    assert found.convergence == expected.convergence
+    assert found.n_persons == expected.n_persons == 4000
+    for name in ("a", "d", "cov", "joint_cov"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

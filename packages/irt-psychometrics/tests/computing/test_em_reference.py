@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+import irt_psychometrics as irt
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.core.priors import LogitNormal, Priors
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence
 from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.person_fit import person_mean_squares
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
-from irt_psychometrics.scoring.abilities import eap, score
+from irt_psychometrics.scoring.abilities import eap, estimate_abilities
 from irt_psychometrics.scoring.reliability import marginal_reliability
 from psychometrics_testbed.made_anchors import anchor_set_of
 
@@ -302,7 +304,7 @@ def test_scores_match_mirt(mirt, key, method):
     fit = calibration(reference, key)
     # under a 3PL mirt's WLE is the mode under Jeffreys' prior, which is Warm's estimate only if c = 0
     ours = "jeffreys" if method == "wle" else method
-    scores = score(patterns(reference, fit), fit.a, fit.d, fit.c, method=ours, sd=fit.latent_sd)
+    scores = estimate_abilities(patterns(reference, fit), fit.a, fit.d, fit.c, method=ours, sd=fit.latent_sd)
     theta, se = numbers(reference["scores"], method), numbers(reference["scores"], f"se_{method}")
     compared = np.isfinite(theta)
     if key == "deayala_3pl_normprior" and method == "ml":
@@ -323,7 +325,7 @@ def test_scores_match_mirt(mirt, key, method):
 def test_reliabilities_match_mirt(shared, mirt, key):
     reference = mirt[key]
     fit = calibration(reference, key)
-    scores = score(answers(shared, key, fit), fit.a, fit.d, fit.c, sd=fit.latent_sd)
+    scores = estimate_abilities(answers(shared, key, fit), fit.a, fit.d, fit.c, sd=fit.latent_sd)
     # deayala_rasch: the grids of θ differ, see the EAP above
     assert scores.reliability == pytest.approx(
         reference["reliability"]["empirical_rxx_EAP"], abs=1e-4 if key == "deayala_rasch" else 2e-6
@@ -371,4 +373,34 @@ def test_m2_matches_mirt(shared, mirt, key):
     # six digits of input; under the 3PL Δ is nearly singular in c, and mirt's derivatives are numerical
     tolerance = {"2pl": 1e-5, "rasch": 3e-4, "3pl": 2e-3}[fit.model]
     assert ours.m2 == pytest.approx(reference["M2"], rel=0.01 if key == "deayala_rasch" else tolerance)
-    assert ours.rmsea == pytest.approx(reference["RMSEA"], abs=2e-4)
+    assert ours.rmsea.value == pytest.approx(reference["RMSEA"], abs=2e-4)
+    indices = ours.rmsea.low, ours.rmsea.high, ours.cfi, ours.tli, ours.srmsr
+    names = "RMSEA_5", "RMSEA_95", "CFI", "TLI", "SRMSR"
+    # deayala_rasch: M2 differs by 1 %, as above; 1 − TLI and the limits follow
+    tolerance = 1e-3 if key == "deayala_rasch" else 2e-4
+    assert indices == pytest.approx([reference[name] for name in names], abs=tolerance)
+
+
+def test_fit_statistics_contain_m2_of_all_32_items(shared, mirt):
+    reference = mirt["sat12_2pl"]
+    x = answers(shared, "sat12_2pl", calibration(reference, "sat12_2pl"))
+    m2 = irt.fit(x, "2pl").fit_statistics(x).m2
+    assert (len(m2.forms), len(m2.forms[0]), m2.n.tolist()) == (1, 32, [600])
+    found = m2.m2[0], m2.df[0], m2.rmsea[0], m2.cfi[0], m2.srmsr[0]
+    assert found == pytest.approx([reference["M2"][name] for name in ("M2", "df", "RMSEA", "CFI", "SRMSR")], rel=1e-3)
+
+
+@pytest.mark.parametrize("key", [k for k in COMPLETE if k != "deayala_rasch"] + ["planned1500x60_2pl"])
+def test_infit_and_outfit_of_persons_match_mirt(shared, mirt, key):
+    """mirt's `personfit` is computed at the EAP, and replaces variances of answers that are below .01."""
+    fit = calibration(mirt[key], key)
+    x = answers(shared, key, fit)
+    theta = estimate_abilities(x, fit.a, fit.d, fit.c, sd=fit.latent_sd).theta
+    infit, outfit = person_mean_squares(x, fit.curves, theta)
+    rows = mirt[key]["personfit_EAP"]
+    row = np.array([one["row"] for one in rows]) - 1
+    p = fit.curves.probability(theta[row])
+    plain = (p * (1 - p)).min(axis=1) > 0.01
+    assert plain.sum() > 4
+    np.testing.assert_allclose(infit[row[plain]], numbers(rows, "infit")[plain], rtol=2e-5)
+    np.testing.assert_allclose(outfit[row[plain]], numbers(rows, "outfit")[plain], rtol=2e-5)

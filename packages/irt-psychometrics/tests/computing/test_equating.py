@@ -159,9 +159,9 @@ def test_presmoothed_counts_stay_empty_where_scores_are_impossible():
         fitted = np.exp(design @ beta)
         beta += np.linalg.solve(design.T @ (fitted[:, None] * design), design.T @ (counts.counts[possible] - fitted))
     np.testing.assert_allclose(smooth.probability[possible] * 800, np.exp(design @ beta), rtol=1e-7)
-    errors = [equate(smooth, smooth, adjustment="chained", bootstrap=n, seed=1).se[2:7] for n in (0, 300)]
+    errors = [equate(smooth, smooth, adjustment="chained", bootstrap=n, random_state=1).se[2:7] for n in (0, 300)]
     np.testing.assert_allclose(*errors, rtol=0.25)
-    with pytest.raises(PsychometricsError, match="true for all scores of learners"):
+    with pytest.raises(PsychometricsError, match="true for all scores of persons"):
         counts.presmoothed(2, 2, 1, possible=x < 8)
 
 
@@ -224,7 +224,7 @@ def test_equating_by_items_with_errors_of_items_and_link_is_that_of_equate_irt(m
     inside = np.array(linked["tse"]["test2"])[:-1]  # equateIRT's highest score has no θ
     np.testing.assert_allclose(true.equated[inside], linked["tse"]["test1.as.test2"][:-1], atol=1e-9)
     np.testing.assert_allclose(true.se[inside], linked["tse"]["StdErr"][:-1], rtol=1e-5)
-    observed = equate_by_items(new, old, method="observed-score", **how)
+    observed = equate_by_items(new, old, method="observed-score", mean=0, sd=1, **how)
     np.testing.assert_allclose(observed.equated, linked["ose"]["test1.as.test2"], atol=1e-9)
     np.testing.assert_allclose(observed.se, linked["ose"]["StdErr"], rtol=1e-5)
 
@@ -240,25 +240,25 @@ def scored_form(shift: float) -> ItemParameters:
 @pytest.mark.parametrize("method", ["true-score", "observed-score"])
 def test_scored_items_that_are_harder_by_a_constant_are_equated_to_higher_scores(method):
     new, old = scored_form(0.4), scored_form(0.0)
-    found = equate_by_items(new, old, method=method)
+    found = equate_by_items(new, old, method=method, mean=0, sd=1)
     assert found.scores.size == 26
     assert (np.diff(found.equated) > 0).all()
     assert (found.equated[1:-1] > found.scores[1:-1]).all()
-    same = equate_by_items(new, old, method=method, slope=1.0, intercept=-0.4)
+    same = equate_by_items(new, old, method=method, slope=1.0, intercept=-0.4, mean=0, sd=1)
     np.testing.assert_allclose(same.equated, same.scores, atol=1e-8)
 
 
 @pytest.mark.parametrize("method", ["true-score", "observed-score"])
 def test_errors_of_equating_by_items_are_unknown_if_an_error_of_an_item_is(method):
     items = ItemParameters.from_frame({"item": ["a", "b", "c"], "a": [1.0, 1.2, 0.8], "b": [0.0, 0.5, -0.5]})
-    unknown = equate_by_items(items, items, method=method)
+    unknown = equate_by_items(items, items, method=method, mean=0, sd=1)
     assert np.isnan(unknown.se).all()
     assert "joint_cov must contain the errors" in unknown.notes[0]
     known = np.diag(np.full(20, 0.01))
-    assert equate_by_items(items, items, method=method, joint_cov=known).se[1] > 0
-    assert equate_by_items(items, items, method=method, joint_cov=known).notes == ()
+    assert equate_by_items(items, items, method=method, joint_cov=known, mean=0, sd=1).se[1] > 0
+    assert equate_by_items(items, items, method=method, joint_cov=known, mean=0, sd=1).notes == ()
     known[2, 2] = np.nan
-    assert np.isnan(equate_by_items(items, items, method=method, joint_cov=known).se).all()
+    assert np.isnan(equate_by_items(items, items, method=method, joint_cov=known, mean=0, sd=1).se).all()
 
 
 @pytest.mark.parametrize("c", [0.0, 0.25])
@@ -298,15 +298,18 @@ def test_lowest_scores_are_equated_by_a_line_if_items_can_be_guessed():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ScoreCounts.from_scores([1, 2.5, 3]), "score 2.5 of learner 1 is not a whole number"),
-        (lambda: ScoreCounts.from_scores([1, 9], max_score=8), "score 9 of learner 1 .* from 0 to 8"),
+        (lambda: ScoreCounts.from_scores([1, 2.5, 3]), "score 2.5 of person 1 is not a whole number"),
+        (lambda: ScoreCounts.from_scores([1, 9], max_score=8), "score 9 of person 1 .* from 0 to 8"),
         (lambda: ScoreCounts.from_scores([1, 2], [1]), "2 scores and 1 second scores"),
         (lambda: ScoreCounts([3, -1]), "numbers ≥ 0"),
         (lambda: ScoreCounts([3, 4]).presmoothed(2), "degrees 2, 0 and cross 0 do not fit"),
         (lambda: equate(ScoreCounts([3, 4])), "one form's counts alone"),
         (lambda: equate(ScoreCounts([3, 4]), ScoreCounts([[3, 4], [1, 2]])), "both need them, or neither"),
         (lambda: equate(ScoreCounts([3, 4]), ScoreCounts([3, 4]), adjustment="tucker"), "needs no adjustment"),
-        (lambda: equate(*[ScoreCounts(np.ones((3, 3)))] * 2, method="kernel"), "needs one of the adjustments"),
+        (
+            lambda: equate(*[ScoreCounts(np.ones((3, 3)))] * 2, method="kernel", adjustment="tucker"),
+            "needs one of the adjustments",
+        ),
         (lambda: equate(*[ScoreCounts([0, 5, 0])] * 2, method="linear"), "determine no linear equating"),
         (lambda: equate(*[ScoreCounts([3, 4])] * 2, method="linear", bandwidths=(1, 1)), "has no bandwidths"),
         (lambda: equate(*[ScoreCounts([3, 4])] * 2, method="kernel", bandwidths=(1,)), "needs 2 bandwidths"),

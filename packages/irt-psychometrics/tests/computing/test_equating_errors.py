@@ -38,7 +38,7 @@ def test_delta_errors_of_common_items_are_those_of_bootstrap(method, adjustment)
     delta = equate(*forms, **how)
     if delta.bandwidths:
         how["bandwidths"] = tuple(delta.bandwidths.values())
-    bootstrap = equate(*forms, **how, bootstrap=2000, seed=1)
+    bootstrap = equate(*forms, **how, bootstrap=2000, random_state=1)
     below = forms[0].probability.sum(axis=1).cumsum()
     middle = slice(np.searchsorted(below, 0.05), np.searchsorted(below, 0.95) + 1)
     ratio = delta.se[middle] / bootstrap.se[middle]

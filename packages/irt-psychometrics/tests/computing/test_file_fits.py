@@ -21,7 +21,7 @@ from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.covariances import from_errors
 from irt_psychometrics.linking import Method
 from irt_psychometrics.responses import Responses
-from irt_psychometrics.scoring import score as score_responses
+from irt_psychometrics.scoring import estimate_abilities
 
 FIT_KEYS = (
     *("model", "engine", "engine_version", "converged", "iterations", "loglik", "aic", "bic", "n_persons", "n_items"),
@@ -136,7 +136,7 @@ def test_files_written_by_a_fit_are_read_as_its_parameters(simulated: Answers, t
 @pytest.mark.parametrize("method", ["eap", "map", "ml"])
 def test_scores_of_a_file_equal_the_scores_of_its_answers(simulated: Answers, simulated_fit: FileFit, method) -> None:
     rows, of = score(simulated, _table_of(simulated_fit), method=method).as_dict(), simulated_fit.calibration
-    expected = score_responses(simulated.responses, of.a, of.d, of.c, method=method).theta
+    expected = estimate_abilities(simulated.responses, of.a, of.d, of.c, method=method).theta
     assert [row["person"] for row in rows] == list(simulated.person_ids)
     # all right or all wrong has no finite ML; a search for a maximum ends within 1e-6
     assert [row["theta"] for row in rows] == [pytest.approx(x, abs=1e-6) if np.isfinite(x) else None for x in expected]

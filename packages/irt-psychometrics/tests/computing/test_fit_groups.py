@@ -69,7 +69,7 @@ def test_fit_statistics_of_a_fit_with_groups_require_group_labels():
     responses = by_level(0)
     fit = fit_em(responses, groups=LEVELS, reference="middle")
     for statistic in (item_fit, sum_score_fit, local_dependence, parallel_analysis, form_fit):
-        with pytest.raises(PsychometricsError, match="give the group of each learner"):
+        with pytest.raises(PsychometricsError, match="give the group of each person"):
             statistic(responses, fit)
     with pytest.raises(PsychometricsError, match="no such group in the fit: strange"):
         item_fit(responses, fit, groups=["strange", *LEVELS[1:]])

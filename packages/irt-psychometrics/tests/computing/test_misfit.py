@@ -36,7 +36,7 @@ def test_limits_of_a_difference_of_shares_match_newcombe(monkeypatch) -> None:
 
 
 def test_limits_of_rmsea_match_tails_of_the_noncentral_chi_square() -> None:
-    found = Measure.rmsea(m2=(180.0, 90.0), df=(120, 80), learners=(1000, 500))
+    found = Measure.rmsea(m2=(180.0, 90.0), df=(120, 80), persons=(1000, 500))
     scale = 120 * 999 + 80 * 499
     assert found.value == pytest.approx(np.sqrt(70 / scale))
     assert ncx2.cdf(270, 200, found.low**2 * scale) == pytest.approx(0.99, abs=1e-6)
@@ -147,7 +147,7 @@ def test_distribution_of_new_dependence_matches_independent_replications() -> No
     rng = np.random.default_rng(9)
     sound, again = fit_responses(answers(rng, 600)), fit_responses(answers(rng, 600))
     crossed = new_dependence(sound, again, replications=7)
-    single = [new_dependence(sound, again, replications=1, seed=seed) for seed in range(60)]
+    single = [new_dependence(sound, again, replications=1, random_state=seed) for seed in range(60)]
     means = np.array([one.under_model.item() for one in single if one])
     error = np.hypot(crossed.under_model_se, means.std(ddof=1) / np.sqrt(60))
     assert abs(crossed.under_model.mean() - means.mean()) < 3 * error

@@ -1,19 +1,34 @@
-"""Every public name is found in any order of imports, and the examples of the docstrings run."""
+"""Every public name is found in any order of imports, documented arguments work, and type checkers find mistakes."""
 
 import doctest
 import importlib
+import inspect
 import random
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import irt_psychometrics
+import irt_psychometrics as irt
+from irt_psychometrics.estimation import FitOptions
 
 MODULES = (
     *("responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif"),
-    *("equating", "assembly", "information", "simulation", "plots"),
+    *("equating", "assembly", "information", "simulation", "datasets", "plots"),
 )
+HERE = Path(irt_psychometrics.__file__).parent
+MODULES_WITH_EXAMPLES = [
+    ".".join(path.relative_to(HERE).with_suffix("").parts)
+    for path in sorted(HERE.rglob("*.py"))
+    if ">>> " in path.read_text("utf-8")
+]
 IN_RANDOM_ORDER = """
 import importlib, types
 names = {names}
@@ -38,6 +53,11 @@ def test_functions_stay_functions_and_modules_modules_in_any_order_of_imports(se
     subprocess.run([sys.executable, "-c", IN_RANDOM_ORDER.format(names=names)], check=True)
 
 
+def test_modules_are_attributes_of_the_package_before_they_are_imported() -> None:
+    code = "import irt_psychometrics as irt\nfor name in {}: assert name in dir(irt), name; getattr(irt, name).__all__"
+    subprocess.run([sys.executable, "-c", code.format([*MODULES, "adaptive", "cells"])], check=True)
+
+
 def test_package_lists_unique_names_and_has_them_all() -> None:
     names = irt_psychometrics.__all__
     assert len(set(names)) == len(names)
@@ -46,13 +66,7 @@ def test_package_lists_unique_names_and_has_them_all() -> None:
         _ = irt_psychometrics.fitt  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        *("core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"),
-        *("cells.columns", "cells.reading", "cells.choices", "cells.derived_columns", "cells.notes"),
-    ],
-)
+@pytest.mark.parametrize("module", MODULES_WITH_EXAMPLES)
 def test_examples_of_docstrings_run(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"irt_psychometrics.{module}"))
     assert found.attempted > 0
@@ -71,3 +85,106 @@ assert not loaded, loaded
 def test_importing_the_package_imports_no_dependency() -> None:
     """The import takes little time, and each public name imports only the modules that it needs."""
     subprocess.run([sys.executable, "-c", WITHOUT], check=True)
+
+
+# -- documented arguments ----------------------------------------------------------------------------
+
+ITEMS = irt.ItemParameters.from_frame(
+    {"item": [f"q{j}" for j in range(6)], "a": np.linspace(0.8, 1.6, 6), "b": np.linspace(-1, 1, 6)}
+)
+X = irt.simulate_responses(ITEMS, np.random.default_rng(1).normal(size=600), random_state=1)
+HALVES = ["first", "second"] * 300
+UNIT = np.ones(600)
+CALLS: dict[str, list[dict[str, Any]]] = {
+    "fit": [
+        {"x": X, "model": "2pl", "priors": irt.Priors(a=irt.LogNormal(0, 0.5)), "progress": lambda *_: None},
+        {"x": X, "groups": HALVES, "reference": "second", "anchors": ITEMS.select(["q0", "q1"])},
+        {"x": X, "latent": "histogram", "nodes": 41, "tolerance": 1e-4, "max_iterations": 300, "threads": 1},
+        {"x": X, "weights": UNIT},
+        {"x": X, "sampling_weights": UNIT},
+        {"x": X, "testlets": {"q0": "t", "q1": "t"}},
+        {"x": X, "likelihood_only": True},
+        {"x": X, "abilities_known": True},
+        {"x": X, "learners": np.arange(600) // 2},
+        {"x": X, "model": "rsm", "blocks": {"q0": "b"}, "prior_on_rare_steps": False},
+        {
+            "x": {"who": [*range(60)], "q1": [*"AAABBB"] * 10, "q2": [*"CCDDDC"] * 10},
+            "model": "rasch",
+            "person": "who",
+            "key": {"q1": "A", "q2": "C"},
+        },
+        {"x": {"q1": [0, 1, 2] * 20, "q2": [0, 1, 1] * 20, "q3": [0, 1] * 30}, "model": "pcm", "max_score": {"q1": 2}},
+        {"x": X, "model": "3pl", "guessing": {"q0": 0.2}},
+    ],
+    "link": [{"anchors": [*X.item_ids], "method": "haebara", "symmetric": True}],
+    "compare": [{}],
+    "find_drift": [{"anchors": [*X.item_ids]}],
+    "find_dif": [{"x": X, "groups": HALVES, "model": "2pl", "reference": "first"}],
+    "simulate_responses": [{"items": ITEMS, "theta": [0.0, 1.0], "random_state": 1}],
+}
+"""Calls of each public function by the names of arguments."""
+
+
+def documented_arguments(function: Callable[..., object]) -> Iterator[str]:
+    """Yield the arguments in the signature and in the section Parameters of the docstring."""
+    of_signature = inspect.signature(function).parameters.values()
+    yield from (one.name for one in of_signature if one.kind is not one.VAR_KEYWORD)
+    section = re.search(r"Parameters\n-+\n(.*?)\n\n", inspect.getdoc(function) or "", re.DOTALL)
+    for line in section.group(1).splitlines() if section else ():
+        if not line.startswith(" "):
+            yield from (FitOptions.__annotations__ if line == "options" else line.split(", "))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_public_functions_accept_every_documented_argument() -> None:
+    fitted = irt.fit(X)
+    shared: dict[str, dict[str, Any]] = {
+        "link": {"new": fitted, "old": ITEMS},
+        "find_drift": {"new": fitted, "old": ITEMS},
+        "compare": {"first": irt.fit(X, "1pl"), "second": fitted},
+    }
+    CALLS["fit"].append({"x": X, "start": fitted.calibration})
+    functions = {name: getattr(irt, name) for name in irt.__all__ if inspect.isfunction(getattr(irt, name))}
+    assert set(functions) == set(CALLS), "each public function needs calls in CALLS"
+    without_call = []
+    for name, function in functions.items():
+        calls = [shared.get(name, {}) | call for call in CALLS[name]]
+        for call in calls:
+            function(**call)
+        named = set().union(*calls)
+        without_call += [f"{name}({argument}=)" for argument in documented_arguments(function) if argument not in named]
+    assert not without_call, f"no call in CALLS has {', '.join(without_call)}"
+
+
+# -- type checkers -----------------------------------------------------------------------------------
+
+MISTAKES = """
+import irt_psychometrics as irt
+
+x = irt.Responses.from_wide([[1, 0, 1], [0, 1, 1]])
+f = irt.fit(x, "2pl", groups=["a", "b"], max_iterations=10)
+f.score(x, "wle")
+frame = f.to_frame("pandas").set_index("item")
+irt.fit(x, modle="2pl")  # mistake
+irt.fit(x, "2lp")  # mistake
+f.score(x, method="eapp")  # mistake
+f.to_frame(kind="panda")  # mistake
+irt.fit(f)  # mistake
+"""
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_type_checkers_find_the_five_mistakes_of_a_file(checker: str, tmp_path: Path) -> None:
+    beside = Path(sys.executable).parent / checker
+    command = str(beside) if beside.exists() else shutil.which(checker)
+    if command is None:
+        pytest.skip(f"{checker} is not installed")
+    file = tmp_path / "mistakes.py"
+    file.write_text(MISTAKES)
+    options = {
+        "mypy": ["--strict", "--config-file=", "--follow-imports=silent", "--python-executable", sys.executable],
+        "pyright": ["--pythonpath", sys.executable],
+    }[checker]
+    found = subprocess.run([command, *options, file.name], cwd=tmp_path, capture_output=True, text=True, check=False)
+    lines = {int(line) for line in re.findall(r"mistakes\.py:(\d+):(?:\d+ -)? error", found.stdout)}
+    assert lines == {k for k, line in enumerate(MISTAKES.splitlines(), 1) if "# mistake" in line}, found.stdout

@@ -18,6 +18,7 @@ from scipy.stats import binom, norm
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
+from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
@@ -28,7 +29,7 @@ from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.model_replicates import FittedData
 from irt_psychometrics.itemfit.person_fit import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
-from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score, wle
+from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, estimate_abilities, wle
 from irt_psychometrics.scoring.rest_posterior import RestPosterior
 from irt_psychometrics.scoring.sum_scores import expected_shares, sum_score_table
 from irt_psychometrics.simulation.scored_items import ScoredItems
@@ -327,7 +328,7 @@ def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
 @pytest.mark.parametrize("method", ["map", "ml", "wle"])
 def test_scores_are_roots_of_their_estimating_equations(method):
     """J = Σ P'P''/P and the information Σ P'²/P come from differences of the probabilities of all scores."""
-    found = score(responses_of_patterns(PATTERNS), A, D, C, others=OTHERS, method=method, mean=MEAN, sd=SD)
+    found = estimate_abilities(responses_of_patterns(PATTERNS), A, D, C, others=OTHERS, method=method, mean=MEAN, sd=SD)
     step = 1e-4
 
     def slope(theta, pattern):
@@ -354,7 +355,7 @@ def test_perfect_patterns_have_infinite_ml_and_empty_patterns_have_the_prior():
     ends = np.array([[1, 2, 3, 1, 0], [0, 0, 0, 0, 2], [-1, 2, -1, -1, -1], [-1, -1, -1, -1, -1]], dtype=float)
     ends[ends < 0] = np.nan
     scores = {
-        m: score(responses_of_patterns(ends), A, D, C, others=OTHERS, method=m, mean=MEAN, sd=SD)
+        m: estimate_abilities(responses_of_patterns(ends), A, D, C, others=OTHERS, method=m, mean=MEAN, sd=SD)
         for m in ("ml", "wle", "eap")
     }
     assert scores["ml"].theta[:3].tolist() == [np.inf, -np.inf, np.inf]
@@ -365,7 +366,7 @@ def test_perfect_patterns_have_infinite_ml_and_empty_patterns_have_the_prior():
 
 
 def test_sum_score_table_matches_the_enumeration_of_patterns():
-    found = sum_score_table(A, D, C, others=OTHERS, mean=MEAN, sd=SD)
+    found = sum_score_table(ItemCurves(A, D, C, OTHERS), Population.normal(MEAN, SD))
     unit = Grid.symmetric()
     theta, weights = MEAN + SD * unit.nodes, np.exp(unit.log_weights())
     joint = np.zeros((MAX_SCORES.sum() + 1, theta.size))

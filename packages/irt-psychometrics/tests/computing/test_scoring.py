@@ -10,9 +10,10 @@ from hypothesis import given, settings, strategies as st
 
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.scoring.abilities import Curves, Scores, eap, eap_by, score
+from irt_psychometrics.scoring.abilities import Curves, Scores, eap, eap_by, estimate_abilities
 from irt_psychometrics.scoring.reliability import fitted_reliability, marginal_reliability
 from irt_psychometrics.scoring.sum_scores import expected_proportions, sum_score_table
 
@@ -74,7 +75,7 @@ def log_likelihood(row, theta, a=A, d=D, c=C):
 
 def test_map_estimate_is_the_maximum_of_the_posterior():
     fine = np.linspace(-8, 8, 160_001)
-    scores = score(Responses.from_wide(ROWS), A, D, C, method="map", mean=0.4, sd=1.3)
+    scores = estimate_abilities(Responses.from_wide(ROWS), A, D, C, method="map", mean=0.4, sd=1.3)
     for row, theta, se in zip(ROWS, scores.theta, scores.se, strict=True):
         posterior = log_likelihood(row, fine) - 0.5 * ((fine - 0.4) / 1.3) ** 2
         best = int(np.argmax(posterior))
@@ -85,7 +86,7 @@ def test_map_estimate_is_the_maximum_of_the_posterior():
 
 def test_ml_estimate_is_the_maximum_of_the_likelihood_or_infinite():
     fine = np.linspace(-40, 40, 800_001)
-    scores = score(Responses.from_wide(ROWS), A, D, C, method="ml")
+    scores = estimate_abilities(Responses.from_wide(ROWS), A, D, C, method="ml")
     for row, theta, se in zip(ROWS, scores.theta, scores.se, strict=True):
         loglik = log_likelihood(row, fine)
         best = int(np.argmax(loglik))
@@ -104,14 +105,14 @@ def test_ml_estimate_far_outside_the_search_grid_is_found():
     a, d, c = np.full(20, 1.0), np.full(20, 9.0), np.zeros(20)
     row = np.zeros((1, 20))
     row[0, :10] = 1
-    assert score(Responses.from_wide(row), a, d, c, method="ml").theta[0] == pytest.approx(-9.0, abs=1e-6)
+    assert estimate_abilities(Responses.from_wide(row), a, d, c, method="ml").theta[0] == pytest.approx(-9.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["eap", "map", "wle", "jeffreys"])
 def test_perfect_and_empty_patterns_have_finite_scores_in_order(method):
     a, d, c = np.array([0.7, 1.5, 1.1, 0.9]), np.array([0.0, 1.0, -1.0, 0.3]), np.full(4, 0.2)
     rows = np.array([[0.0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
-    scores = score(Responses.from_wide(rows), a, d, c, method=method)
+    scores = estimate_abilities(Responses.from_wide(rows), a, d, c, method=method)
     assert np.isfinite([scores.theta, scores.se]).all()
     assert np.all(np.diff(scores.theta) > 0)
 
@@ -119,7 +120,7 @@ def test_perfect_and_empty_patterns_have_finite_scores_in_order(method):
 def test_wle_of_a_single_answer_matches_the_closed_form():
     """One 2PL item: a(1 − P) + a(1 − 2P)/2 = 0, so P = 3/4 if the answer is right and 1/4 if it is wrong."""
     a, d = np.array([1.6]), np.array([0.4])
-    scores = score(Responses.from_wide(np.array([[1.0], [0.0]])), a, d, np.zeros(1), method="wle")
+    scores = estimate_abilities(Responses.from_wide(np.array([[1.0], [0.0]])), a, d, np.zeros(1), method="wle")
     np.testing.assert_allclose(a * scores.theta + d, [np.log(3), -np.log(3)], atol=1e-8)
     np.testing.assert_allclose(scores.se, np.full(2, 1 / (1.6 * np.sqrt(3 / 16))), rtol=1e-7)
 
@@ -130,7 +131,7 @@ def test_estimates_of_a_3pl_are_roots_of_their_estimating_equations(method):
     rng = np.random.default_rng(3)
     a, d, c = rng.uniform(0.5, 2.5, 15), 1.6 * rng.normal(size=15), np.full(15, 0.2)
     x = (rng.random((5000, 15)) < probability(rng.normal(size=5000), a, d, c)).astype(float)
-    theta = score(Responses.from_wide(x), a, d, c, method=method).theta
+    theta = estimate_abilities(Responses.from_wide(x), a, d, c, method=method).theta
     x, theta = x[np.isfinite(theta)], theta[np.isfinite(theta)]
 
     def equation(at):
@@ -158,7 +159,7 @@ def test_wle_is_nearly_unbiased_while_ml_and_jeffreys_mode_are_biased():
     x = (rng.random((N, J)) < probability(np.array([truth]), a, d, c)).astype(float)
     bias = {}
     for method in ("wle", "jeffreys", "ml"):
-        theta = score(Responses.from_wide(x), a, d, c, method=method).theta
+        theta = estimate_abilities(Responses.from_wide(x), a, d, c, method=method).theta
         bias[method] = np.clip(theta, -6, 6).mean() - truth
     standard_error = 0.4 / np.sqrt(N)  # SD of an estimate here is about 0.4
     assert abs(bias["wle"]) < 0.015 + 3 * standard_error  # the remaining bias is of order 1/n²
@@ -169,7 +170,7 @@ def test_wle_is_nearly_unbiased_while_ml_and_jeffreys_mode_are_biased():
 def test_learners_without_a_usable_answer_have_no_score_without_a_prior(method):
     rows = np.array([[1.0, np.nan, 0], [np.nan, 1, np.nan], [np.nan, np.nan, np.nan]])
     a, d, c = np.array([1.0, 0.0, 1.0]), np.zeros(3), np.zeros(3)
-    scores = score(Responses.from_wide(rows), a, d, c, method=method)
+    scores = estimate_abilities(Responses.from_wide(rows), a, d, c, method=method)
     assert np.isfinite(scores.theta[0])
     assert np.isnan(scores.theta[1:]).all()  # the second learner answered only an item with slope 0
     assert np.isinf(scores.se[1:]).all()
@@ -180,14 +181,14 @@ def test_every_method_gives_the_same_score_on_any_number_of_threads(method):
     rng = np.random.default_rng(3)
     responses = Responses.from_wide(rng.integers(0, 2, (5000, 30)).astype(float))
     a, d, c = rng.uniform(0.5, 2, 30), rng.normal(0, 1, 30), np.full(30, 0.1)
-    one, three = (score(responses, a, d, c, method=method, threads=t) for t in (1, 3))
+    one, three = (estimate_abilities(responses, a, d, c, method=method, threads=t) for t in (1, 3))
     np.testing.assert_array_equal(one.theta, three.theta)
     np.testing.assert_array_equal(one.se, three.se)
 
 
 def test_unknown_methods_are_refused_with_their_name():
     with pytest.raises(ValueError, match="'mle'"):
-        score(Responses.from_wide(np.ones((2, 4))), A, D, C, method="mle")
+        estimate_abilities(Responses.from_wide(np.ones((2, 4))), A, D, C, method="mle")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ LIKELIHOOD = np.prod(np.where(PATTERNS[:, None, :] == 1, P, 1 - P), axis=2)
 
 
 def test_sum_score_table_matches_the_enumeration_of_patterns():
-    table = sum_score_table(SUM_A, SUM_D, SUM_C)
+    table = sum_score_table(ItemCurves(SUM_A, SUM_D, SUM_C), Population.normal(0, 1))
     for k in range(6):
         weight = LIKELIHOOD[PATTERNS.sum(1) == k].sum(0) * WEIGHTS
         mean = weight @ THETA / weight.sum()
@@ -267,14 +268,14 @@ def test_expected_proportions_match_the_enumeration_of_patterns():
 def test_sum_score_table_of_two_hundred_items_is_accurate():
     rng = np.random.default_rng(1)
     a, d = rng.uniform(0.5, 2.5, 200), rng.normal(0, 1.5, 200)
-    table = sum_score_table(a, d, np.zeros(200))
+    table = sum_score_table(ItemCurves(a, d, np.zeros(200)), Population.normal(0, 1))
     assert table.probability.sum() == pytest.approx(1, abs=1e-12)
     assert np.all(np.diff(table.theta) > 0)
 
 
 def test_items_without_parameters_are_refused_with_their_position():
     with pytest.raises(ValueError, match=r"positions \[1\]"):
-        sum_score_table(np.array([1.0, np.nan]), np.zeros(2), np.zeros(2))
+        sum_score_table(ItemCurves(np.array([1.0, np.nan]), np.zeros(2), np.zeros(2)), Population.normal(0, 1))
 
 
 def test_reliability_matches_the_squared_correlation_with_true_abilities():

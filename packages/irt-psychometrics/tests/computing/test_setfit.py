@@ -8,6 +8,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+import irt_psychometrics as irt
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.itemfit import FitSummary, fit_summary, item_fit
@@ -66,7 +67,7 @@ def test_m2_matches_the_quadratic_form_over_all_patterns(model, parameters):
     (found,) = form_fit(Responses.from_wide(x), fit)
     assert found.m2 == pytest.approx(400 * (observed - expected) @ weight @ (observed - expected), rel=1e-6)
     assert found.df == 15 - len(parameters)
-    assert found.rmsea == pytest.approx(np.sqrt(max(0, found.m2 - found.df) / (found.df * 399)))
+    assert found.rmsea.value == pytest.approx(np.sqrt(max(0, found.m2 - found.df) / (found.df * 399)))
 
 
 def test_m2_rejects_a_rasch_model_if_slopes_differ():
@@ -75,7 +76,7 @@ def test_m2_rejects_a_rasch_model_if_slopes_differ():
     wrong, right = (form_fit(responses, fit_em(responses, model=m)) for m in ("rasch", "2pl"))
     assert max(form.p for form in wrong) < 1e-4
     assert min(form.p for form in right) > 1e-3
-    assert min(form.rmsea for form in wrong) > max(form.rmsea for form in right)
+    assert min(form.rmsea.low for form in wrong) > max(form.rmsea.high for form in right)
 
 
 def test_m2_is_computed_for_every_form_of_a_planned_design_with_its_items():
@@ -178,3 +179,70 @@ def test_statistics_use_the_distribution_of_each_learners_group() -> None:
     found = FitSummary.from_fit(responses, fit_em(responses, groups=groups), groups=groups)
     assert np.nanmin(found.items["rmsd_p"]) > 1e-4
     assert found.whole["parallel"]["p"] > 0.001
+
+
+# -- the public results ------------------------------------------------------------------------------
+
+
+def test_reliability_of_wles_is_the_squared_correlation_with_true_theta() -> None:
+    """Under a Rasch model with 40 items WLEs are nearly unbiased, so Var(θ)/Var(WLE) is that share."""
+    rng = np.random.default_rng(21)
+    theta = rng.normal(0, 1.2, 4000)
+    x = (rng.random((4000, 40)) < 1 / (1 + np.exp(-(theta[:, None] - np.linspace(-2, 2, 40))))).astype(float)
+    responses = Responses.from_wide(x)
+    f = irt.fit(responses, "rasch")
+    persons = f.person_fit(responses)
+    assert persons.reliability == pytest.approx(np.corrcoef(persons.theta, theta)[0, 1] ** 2, abs=0.01)
+    found = f.fit_statistics(responses)
+    assert found.wle_reliability == persons.reliability
+    true_sd = np.sqrt(persons.theta.var(ddof=1) - np.mean(persons.se**2))
+    assert found.separation == pytest.approx(true_sd / np.sqrt(np.mean(persons.se**2)))
+    assert found.strata == pytest.approx((4 * found.separation + 1) / 3)
+
+
+def test_separation_is_0_if_errors_exceed_the_spread_of_theta() -> None:
+    x = irt.datasets.two_forms()[0].responses
+    found = replace(irt.fit(x).fit_statistics(x), wle_reliability=-0.2)
+    assert (found.separation, found.strata) == (0, 1 / 3)
+
+
+def test_m2_of_planned_forms_has_a_row_per_form_and_q3_only_common_persons() -> None:
+    x = Responses.from_wide(planned(np.random.default_rng(23), persons=900))
+    found = irt.fit(x).fit_statistics(x)
+    assert (found.m2.n.tolist(), [len(form) for form in found.m2.forms]) == ([300] * 3, [20] * 3)
+    assert found.m2.p.min() > 1e-3
+    frame = found.q3.to_frame("pandas")
+    assert set(frame["n"]) == {0, 300, 600, 900} - set(range(901)).difference(np.unique(found.q3.n))
+    assert frame["q3"].isna().equals(frame["n"] < 2)
+    assert not frame["flagged"].any()
+
+
+def test_scattered_responses_have_no_m2_and_a_note_that_explains_this() -> None:
+    rng = np.random.default_rng(24)
+    matrix = answers(rng, 600, 12)
+    matrix[rng.random(matrix.shape) < 0.3] = np.nan
+    x = Responses.from_wide(matrix)
+    found = irt.fit(x).fit_statistics(x)
+    assert (found.m2.forms, len(found.m2.to_frame())) == ((), 0)
+    assert "No form can be tested: M₂ needs 200 or more persons" in found._repr_html_()
+    assert np.isfinite(found.q3.mean)
+
+
+def test_copied_items_are_a_flagged_pair_of_q3_and_raise_srmsr() -> None:
+    x = answers(np.random.default_rng(3))
+    copied = np.where(np.random.default_rng(4).random(1500) < 0.8, x[:, 0], x[:, 1])
+    sets = [Responses.from_wide(matrix) for matrix in (x, np.column_stack([x, copied]))]
+    sound, found = (irt.fit(one).fit_statistics(one) for one in sets)
+    assert found.q3.flagged[0] == ("i1", "i25")
+    assert found.q3.adjusted[0, 24] == found.q3.to_frame("pandas")["q3_adjusted"][0] > 0.2
+    assert found.m2.rmsea_low[0] > 0.02
+    assert found.m2.srmsr[0] > sound.m2.srmsr[0]
+    assert found.m2.cfi[0] < sound.m2.cfi[0]
+    assert found.m2.tli[0] < 0.95 < sound.m2.tli[0]
+
+
+def test_independent_items_have_no_cfi() -> None:
+    """All 32 patterns occur equally often, so all correlations are 0."""
+    x = Responses.from_wide(np.repeat(PATTERNS, 10, axis=0))
+    found = form_fit(x, known(np.full(5, 0.01), np.zeros(5)))[0]
+    assert np.isnan((found.cfi, found.tli)).all()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics import ItemParameters
-from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, SelectionPlan, simulate
+from irt_psychometrics.adaptive import AdaptiveTest, ItemLimit, SelectionPlan, simulate_tests
 from irt_psychometrics.core.arrays import Floats
 
 
@@ -49,7 +49,7 @@ FORMS = [set(form) for form in combinations(ITEMS.item_ids, 5) if meets(set(form
 def test_each_item_is_the_best_one_of_the_best_test_that_contains_the_given_items(seed: int) -> None:
     """Items q8 and q9 are a testlet, whose information per item counts."""
     test = AdaptiveTest(min_items=5, max_items=5, limits=LIMITS, testlets=(("q8", "q9"),), content="shadow")
-    plan, rng = SelectionPlan(test, ITEMS), np.random.default_rng(seed)
+    plan, rng = SelectionPlan(test, ITEMS, mean=0, sd=1), np.random.default_rng(seed)
     answered, scores, theta = list[str](), list[int](), 0.0
     for _ in range(5):
         value = dict(zip(ITEMS.item_ids, information(ITEMS, theta), strict=True))
@@ -60,12 +60,12 @@ def test_each_item_is_the_best_one_of_the_best_test_that_contains_the_given_item
         expected = max(sorted(best - set(answered)), key=per_item.__getitem__)
         if answered and answered[-1] == "q8":
             expected = "q9"
-        step = plan.next(answered, scores, seed=seed)
+        step = plan.next(answered, scores, random_state=seed)
         assert step.item == expected
         answered.append(expected)
         scores.append(int(rng.integers(2)))
-        theta = plan.next(answered, scores, seed=seed).theta
-    assert plan.next(answered, scores, seed=seed).stop == "max-items"
+        theta = plan.next(answered, scores, random_state=seed).theta
+    assert plan.next(answered, scores, random_state=seed).stop == "max-items"
 
 
 def exam(**rules: Any) -> tuple[ItemParameters, AdaptiveTest]:
@@ -80,7 +80,7 @@ def exam(**rules: Any) -> tuple[ItemParameters, AdaptiveTest]:
 
 def test_every_simulated_test_meets_every_limit_and_keeps_testlets_together() -> None:
     items, test = exam()
-    found = simulate(items, test, 200, seed=5)
+    found = simulate_tests(items, test, 200, random_state=5, mean=0, sd=1)
     assert (found.limits_met == 1).all()
     assert (found.length == 10).all()
     for testlet in test.testlets:
@@ -90,14 +90,14 @@ def test_every_simulated_test_meets_every_limit_and_keeps_testlets_together() ->
 
 def test_next_item_of_a_replayed_session_is_the_simulated_one_with_any_number_of_threads() -> None:
     items, test = exam(randomesque=3)
-    one, two = (simulate(items, test, 20, seed=5, threads=threads) for threads in (1, 2))
+    one, two = (simulate_tests(items, test, 20, random_state=5, threads=threads, mean=0, sd=1) for threads in (1, 2))
     np.testing.assert_array_equal(one.item, two.item)
-    plan, seeds = SelectionPlan(test, items), np.random.default_rng(5)
+    plan, seeds = SelectionPlan(test, items, mean=0, sd=1), np.random.default_rng(5)
     seeds.standard_normal(20)
     seed = int(seeds.integers(0, 2**63, 20, dtype=np.uint64)[0])
     for n in range(10):
         answered = [items.item_ids[j] for j in one.item[0, :n]]
-        step = plan.next(answered, one.score[0, :n].tolist(), seed=seed)
+        step = plan.next(answered, one.score[0, :n].tolist(), random_state=seed)
         assert step.item == items.item_ids[one.item[0, n]]
 
 
@@ -105,8 +105,8 @@ def test_next_item_of_a_replayed_session_is_the_simulated_one_with_any_number_of
 def test_shadow_tests_measure_better_than_the_priority_index() -> None:
     items, test = exam()
     theta = np.random.default_rng(1).normal(size=1500)
-    shadow = simulate(items, test, theta, seed=5)
-    priority = simulate(items, exam(content="priority")[1], theta, seed=5)
+    shadow = simulate_tests(items, test, theta, random_state=5, mean=0, sd=1)
+    priority = simulate_tests(items, exam(content="priority")[1], theta, random_state=5, mean=0, sd=1)
     assert shadow.mean_se < priority.mean_se
     assert shadow.rmse < priority.rmse + 0.005
 
@@ -114,15 +114,15 @@ def test_shadow_tests_measure_better_than_the_priority_index() -> None:
 @pytest.mark.ci
 def test_exposure_of_items_is_limited_and_limits_on_content_are_met() -> None:
     items, test = exam(max_exposure=0.3)
-    found = simulate(items, test, 600, seed=5)
+    found = simulate_tests(items, test, 600, random_state=5, mean=0, sd=1)
     assert (found.limits_met == 1).all()
     assert found.exposure.max() <= 0.3 + 3 * np.sqrt(0.3 * 0.7 / 600)
-    assert simulate(items, exam()[1], 600, seed=5).exposure.max() > 0.4
+    assert simulate_tests(items, exam()[1], 600, random_state=5, mean=0, sd=1).exposure.max() > 0.4
 
 
 def test_test_without_a_possible_completion_ends_without_an_item() -> None:
     items, test = exam()
-    plan = SelectionPlan(test, items)
+    plan = SelectionPlan(test, items, mean=0, sd=1)
     excluded = [item for j, item in enumerate(items.item_ids) if j % 3 == 0]
-    assert plan.next([], [], seed=1, excluded=excluded).stop == "no-item"
-    assert plan.next([], [], seed=1, excluded=excluded[:-10]).item not in excluded[:-10]
+    assert plan.next([], [], random_state=1, excluded=excluded).stop == "no-item"
+    assert plan.next([], [], random_state=1, excluded=excluded[:-10]).item not in excluded[:-10]

@@ -1,5 +1,6 @@
 """Item response models in scikit-learn: pipelines, searches, and the same numbers as the library's."""
 
+import doctest
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+import irt_psychometrics.sklearn
 from irt_psychometrics import Responses
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.scoring.abilities import Curves, eap_by
@@ -157,3 +159,7 @@ def test_import_without_scikit_learn_fails_with_the_remedy() -> None:
         "    raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_examples_of_docstrings_run() -> None:
+    assert doctest.testmod(irt_psychometrics.sklearn).failed == 0

@@ -22,7 +22,7 @@ from irt_psychometrics.itemfit.dependence import local_dependence, parallel_anal
 from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS
 from irt_psychometrics.items import ItemParameters
 from irt_psychometrics.responses import Responses
-from irt_psychometrics.scoring import Curves, score
+from irt_psychometrics.scoring import Curves, estimate_abilities
 from irt_psychometrics.scoring.abilities import eap, eap_by
 from psychometrics_testbed.fit_worlds import known, planned
 from psychometrics_testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
@@ -325,7 +325,7 @@ def test_information_with_effects_matches_the_variance_of_simulated_estimates() 
     shared = np.repeat(sd * rng.normal(size=(4000, 4)), 5, axis=1)
     slope = 1 / np.sqrt(1 - testlets.FLATTENED * sd**2)
     x = (rng.random((4000, 20)) < expit(slope * (shared - b))).astype(float)
-    found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
+    found = estimate_abilities(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
     items = ItemParameters(tuple(f"i{j}" for j in range(20)), a, b, 0 * a, np.zeros((20, 2, 2)))
     with_effects, without_effects = (
         Information.from_parameters(items, 0.0, effects),
@@ -372,7 +372,7 @@ def test_only_the_dependent_pair_is_flagged():
 
 def test_pairs_of_few_learners_are_not_flagged():
     rng = np.random.default_rng(3)
-    x = rng.integers(0, 2, (Measure.MIN_LEARNERS_OF_PAIR - 1, 6)).astype(float)
+    x = rng.integers(0, 2, (Measure.MIN_PERSONS_OF_PAIR - 1, 6)).astype(float)
     x[:, 1] = x[:, 0]
     found = local_dependence(Responses.from_wide(x), known(np.ones(6), np.zeros(6)))
     assert found.q3[0, 1] > 0.9
@@ -395,17 +395,17 @@ def test_parallel_analysis_detects_a_second_ability_only_if_present():
     d = rng.normal(0, 1, 20)
     p = 1 / (1 + np.exp(-(1.3 * np.repeat(theta, 10, axis=1) + d)))
     two = Responses.from_wide((rng.random(p.shape) < p).astype(float))
-    found = parallel_analysis(two, fit_em(two), replications=39, seed=1)
+    found = parallel_analysis(two, fit_em(two), replications=39, random_state=1)
     assert found.p == 1 / 40
     assert found.eigenvalue > 1.2 * found.under_model.max()
     one = Responses.from_wide(planned(rng))
-    assert parallel_analysis(one, fit_em(one), replications=39, seed=1).p > 0.05
+    assert parallel_analysis(one, fit_em(one), replications=39, random_state=1).p > 0.05
 
 
 def test_a_seed_gives_the_same_parallel_analysis():
     responses = Responses.from_wide(planned(np.random.default_rng(6), persons=600, length=6))
     fit = fit_em(responses)
-    first, again, other = (parallel_analysis(responses, fit, replications=5, seed=s) for s in (1, 1, 2))
+    first, again, other = (parallel_analysis(responses, fit, replications=5, random_state=s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first.under_model, again.under_model)
     assert not np.array_equal(first.under_model, other.under_model)
 
@@ -413,7 +413,9 @@ def test_a_seed_gives_the_same_parallel_analysis():
 def test_parallel_analysis_of_a_large_set_uses_a_sample():
     responses = Responses.from_wide(planned(np.random.default_rng(7), persons=1200, length=6))
     fit = fit_em(responses)
-    some, whole = (parallel_analysis(responses, fit, replications=1, seed=1, most_persons=n) for n in (400, 1200))
+    some, whole = (
+        parallel_analysis(responses, fit, replications=1, random_state=1, most_persons=n) for n in (400, 1200)
+    )
     assert some.eigenvalue != whole.eigenvalue
 
 

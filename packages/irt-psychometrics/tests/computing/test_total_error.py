@@ -13,7 +13,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import GPCM
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.scoring.abilities import Scores, eap, score
+from irt_psychometrics.scoring.abilities import Scores, eap, estimate_abilities
 from irt_psychometrics.scoring.total_error import ParameterErrors
 from psychometrics_testbed.linked_months import calibration, errors
 
@@ -40,7 +40,7 @@ def test_total_error_matches_the_spread_of_theta_over_drawn_parameters(c):
     theta = np.linspace(-1.5, 1.5, 7)
     responses = draw_answers(items.curve(theta), rng)
     # the mode: the formula is exact for it, up to second order; EAP moves similarly
-    scores = score(responses, items.a, items.d, items.c, method="map")
+    scores = estimate_abilities(responses, items.a, items.d, items.c, method="map")
     errors_of = ParameterErrors(items, np.full(60, -1), [], NOTHING)
     total = errors_of.total_se(Scores(scores.theta, np.zeros(7)), responses, 1.0)
 
@@ -50,7 +50,7 @@ def test_total_error_matches_the_spread_of_theta_over_drawn_parameters(c):
         da, db, dc = np.einsum("jxy,jy->xj", roots, 0.3 * rng.standard_normal((60, 3)))
         a, b = items.a + da, items.b + db
         guessing = 1 / (1 + np.exp(-(np.log(c / (1 - c)) + dc))) if c else np.zeros(60)
-        moved.append(score(responses, a, -a * b, guessing, method="map").theta)
+        moved.append(estimate_abilities(responses, a, -a * b, guessing, method="map").theta)
     # 1,500 draws: errors of 1.8 %; for a 3PL the draws follow observed, the formula expected information
     np.testing.assert_allclose(np.std(moved, axis=0) / 0.3, total, rtol=0.08 if c == 0 else 0.25)
 
@@ -79,14 +79,14 @@ def test_total_error_matches_the_spread_of_theta_over_drawn_steps_of_scored_item
         p = softmax(np.multiply.outer(a[k] * (theta - b[k]), np.arange(steps.size)) + steps, axis=1)
         x[:, k] = (rng.random((5, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
     responses = Responses.from_wide(x, names, np.where(np.arange(j) % 2 == 0, 3, 2))
-    scores = score(responses, a, -a * b, np.zeros(j), others=others(t), method="map")
+    scores = estimate_abilities(responses, a, -a * b, np.zeros(j), others=others(t), method="map")
     errors_of = ParameterErrors(items, np.full(j, -1), [], NOTHING)
     total = errors_of.total_se(Scores(scores.theta, np.zeros(5)), responses, 1.0)
     moved = []
     for _ in range(300):
         da, db, dt = np.einsum("jxy,yj->xj", root, 0.3 * rng.standard_normal((3, j)))
         drawn = a + da, -(a + da) * (b + db), np.zeros(j)
-        moved.append(score(responses, *drawn, others=others(t + dt), method="map").theta)
+        moved.append(estimate_abilities(responses, *drawn, others=others(t + dt), method="map").theta)
     np.testing.assert_allclose(np.std(moved, axis=0) / 0.3, total, rtol=0.15)  # 300 draws: 4 % each
     unknown = replace(items, further_cov=np.where((np.arange(j) == 0)[:, None, None], np.nan, cov[:, 2:]))
     assert np.isnan(replace(errors_of, items=unknown).total_se(scores, responses, 1.0)).all()

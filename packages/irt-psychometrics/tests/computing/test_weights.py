@@ -4,14 +4,16 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+import irt_psychometrics as irt
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.options import Model
 from irt_psychometrics.estimation import Flag, fit_em, standard_errors
 
 Floats = npt.NDArray[np.float64]
@@ -122,6 +124,47 @@ def test_fit_of_lsat7_patterns_matches_the_fit_of_1000_rows_and_mirt() -> None:
         np.testing.assert_allclose(getattr(fit, name), found, atol=1e-3)  # mirt stops at 1e-7 of an EM step
         places = {"a": 0, "d": 1}[name]
         np.testing.assert_allclose(np.sqrt(fit.cov[:, places, places]), errors, rtol=2e-3)  # Oakes' differences
+
+
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+def test_public_fit_by_weights_equals_the_fit_of_repeated_rows(model: Literal["rasch", "2pl"]) -> None:
+    x, counts = answers(11), np.random.default_rng(2).integers(0, 4, PERSONS)
+    one = irt.fit(Responses.from_wide(x), model, weights=counts, tolerance=1e-9)
+    whole = irt.fit(Responses.from_wide(np.repeat(x, counts, axis=0)), model, tolerance=1e-9)
+    assert_same(one.calibration, whole.calibration)
+    assert one.reliability == pytest.approx(whole.reliability, rel=1e-9)
+    np.testing.assert_allclose(
+        np.repeat(one.person_log_likelihood, counts), whole.person_log_likelihood, rtol=1e-7, atol=1e-7
+    )
+
+
+def test_comparison_of_weighted_fits_equals_the_comparison_of_repeated_rows() -> None:
+    x, counts = answers(12), np.random.default_rng(2).integers(1, 4, PERSONS)
+    rows, repeated = Responses.from_wide(x), Responses.from_wide(np.repeat(x, counts, axis=0))
+    mixed: dict[str, Model] = {item: "1pl" if j < 4 else "2pl" for j, item in enumerate(rows.item_ids)}
+    other: dict[str, Model] = {item: "2pl" if j < 4 else "1pl" for j, item in enumerate(rows.item_ids)}
+    one = irt.compare(irt.fit(rows, mixed, weights=counts), irt.fit(rows, other, weights=counts))
+    whole = irt.compare(irt.fit(repeated, mixed), irt.fit(repeated, other))
+    assert one.test == whole.test == "Vuong"
+    assert one.statistic == pytest.approx(whole.statistic, abs=1e-4)
+    with pytest.raises(PsychometricsError, match="different responses or weights"):
+        irt.compare(irt.fit(rows, mixed, weights=counts), irt.fit(rows, other))
+
+
+def test_sampling_weights_give_robust_errors_that_are_not_compared() -> None:
+    x, weights = Responses.from_wide(answers(13)), np.random.default_rng(3).uniform(0.5, 4, PERSONS)
+    f = irt.fit(x, sampling_weights=weights)
+    assert_same(f.calibration, fit_em(x, sampling_weights=weights))
+    with pytest.raises(PsychometricsError, match="sampling_weights cannot be compared"):
+        irt.compare(irt.fit(x, "1pl", sampling_weights=weights), f)
+
+
+def test_fit_statistics_and_the_choice_of_a_distribution_reject_weights() -> None:
+    x = Responses.from_wide(answers(14))
+    with pytest.raises(PsychometricsError, match="count each person once"):
+        irt.fit(x, weights=np.ones(PERSONS)).fit_statistics(x)
+    with pytest.raises(PsychometricsError, match="without groups, anchors and weights"):
+        irt.fit(x, latent="auto", sampling_weights=np.ones(PERSONS))
 
 
 def test_persons_with_a_count_of_0_do_not_change_flags() -> None:
