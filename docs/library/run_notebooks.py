@@ -19,6 +19,9 @@ NOTEBOOKS = Path(__file__).with_name("notebooks")
 TEXT = ("text/plain", "text/html", "image/svg+xml")
 PLACE = re.compile(r"^\S+\.py:\d+: (?=\w+Warning: )|\n  \S.*\Z", re.MULTILINE)
 """Location of a warning: file and line, and the code of that line."""
+COMPILING = re.compile(r"^irt_psychometrics: compiling .*\n", re.MULTILINE)
+"""Message of the first run on a computer."""
+TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -57,7 +60,12 @@ def without_traces(notebook: Any) -> Any:
         cell.id, cell.metadata = f"cell-{number}", {}
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
-                output.text = PLACE.sub("", output.text.rstrip()) + "\n"
+                text = COMPILING.sub("", output.text).rstrip()
+                output.text = PLACE.sub("", text) + "\n" if text else ""
+            elif "text" in output:
+                output.text = TIME.sub("…", output.text)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     return notebook
 
 

@@ -107,6 +107,15 @@ def test_item_analysis_of_choices_finds_the_wrong_key_of_sat12_in_one_call(share
     assert ItemAnalysis.from_json(found.to_json()) == found
 
 
+def test_item_analysis_flags_the_option_that_beats_a_wrong_key_alone():
+    """The key of q07 is the most attractive wrong option; `true_key` has the right one."""
+    data = irt.datasets.wrong_key()
+    found = analyse_items(irt.Responses.from_wide(data.columns, person="person", key=data.key))
+    for options in (found.options, analyse_items(data.responses).options):
+        flags = options.to_frame("pandas").set_index(["item", "option"])["flags"]
+        assert flags[flags.str.contains("key")].to_dict() == {("q07", data.true_key["q07"]): "above_key, beats_key"}
+
+
 def test_key_evidence_takes_answers_in_the_order_of_time():
     rng = np.random.default_rng(4)
     able, chosen = rng.normal(size=(300, 4)), rng.integers(0, 3, (300, 3))
