@@ -28,6 +28,7 @@ from psychometrics_testbed.drift_worlds import anchor_set
 from tests.helpers.written_commands import ROOT, fenced_blocks
 
 FIT, PYMC = "docs/explanation/fit.md", "docs/reference/pymc.md"
+LIBRARY = "packages/irt-psychometrics/README.md"
 SAMPLES = [pytest.mark.long, pytest.mark.timeout(900)]
 IN_INTEGRATION = {
     "docs/tutorial/own-log.md", "docs/tutorial/second-scale.md", "docs/reference/kpis.md",
@@ -71,13 +72,16 @@ READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/how-to/session-hook.md": dict,
     "docs/library/equating.md": dict,
     "docs/library/index.md": dict,
+    LIBRARY: dict,
     PYMC: a_short_chain,
 }
 """Names that the reader of a page has before its first snippet, by page."""
 
 
 def test_every_page_with_snippets_is_listed_to_be_run() -> None:
-    pages = {str(page.relative_to(ROOT)) for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]}
+    pages = {
+        str(page.relative_to(ROOT)) for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / LIBRARY]
+    }
     assert {page for page in pages if snippets(page)} == READERS_HAVE.keys() | IN_INTEGRATION | RUN_BY_ITS_GENERATOR
 
 
