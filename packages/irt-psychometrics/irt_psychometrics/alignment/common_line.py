@@ -75,15 +75,28 @@ class NoLineError(BreakdownError):
 class Differences:
     """Differences of K items between two samples at given constants.
 
-    Attributes:
-        d: shape (K, 2), differences in ln a and in b.
-        by_constants: shape (K, 2, m), derivatives with respect to (ln slope, intercept), m = 2, or to the intercept
-            alone, m = 1.
-        cov: covariance of the errors of d without the common errors, shape (K, 2, 2) or (1, 2K, 2K).
-        own_slopes: shape (K,), the items whose first number contains information about the single item; the first
-            number of other items is not used.
-        common, common_cov: U, shape (K, 2, r), and M, shape (r, r): U M Uᵀ is the covariance of the common errors. None
-            if there are none.
+    Attributes
+    ----------
+    d
+        Shape (K, 2), differences in ln a and in b.
+    by_constants
+        Shape (K, 2, m), derivatives with respect to (ln slope, intercept), m = 2, or to the intercept alone, m = 1.
+    cov
+        Covariance of the errors of d without the common errors, shape (K, 2, 2) or (1, 2K, 2K).
+    own_slopes
+        Shape (K,), the items whose first number contains information about the single item; the first number of other
+        items is not used.
+    common, common_cov
+        U, shape (K, 2, r), and M, shape (r, r): U M Uᵀ is the covariance of the common errors. None if there are none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.alignment import Differences
+    >>> of_each = np.tile(np.eye(2), (3, 1, 1))
+    >>> at = Differences(np.array([[0.0, 0.5]] * 3), of_each, 0.01 * of_each, np.array([True, True, False]))
+    >>> at.q_statistic(at.used).df  # five numbers, two constants
+    3
     """
 
     d: Floats
@@ -94,6 +107,18 @@ class Differences:
     common_cov: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
     def keep(self, mask: Mask) -> Differences:
+        """Restrict the differences to some items.
+
+        Parameters
+        ----------
+        mask
+            Shape (K,), the items that remain.
+
+        Returns
+        -------
+        Differences
+            The differences of these items.
+        """
         return replace(
             self,
             d=self.d[mask],
@@ -104,14 +129,38 @@ class Differences:
         )
 
     def shift_b(self, others: Mask, by: float) -> Differences:
-        """The same differences with a further constant: `by` is added to b of `others`."""
+        """Add a further constant, which shifts b of a group.
+
+        Parameters
+        ----------
+        others
+            Shape (K,), the items of the group.
+        by
+            Value of the constant.
+
+        Returns
+        -------
+        Differences
+            The same items, with `by` added to b of `others`, and derivatives with respect to three constants.
+        """
         of_b = np.stack([np.zeros(others.size), others], axis=1)
         return replace(
             self, d=self.d + by * of_b, by_constants=np.concatenate([self.by_constants, of_b[:, :, None]], axis=2)
         )
 
     def with_variation(self, tau2: Floats) -> Differences:
-        """The same differences with the items' own variances of ln a and b, shape (2,), added to the errors."""
+        """Add the items' own variation to the errors.
+
+        Parameters
+        ----------
+        tau2
+            Shape (2,), variances of ln a and b.
+
+        Returns
+        -------
+        Differences
+            The same differences with a larger `cov`.
+        """
         return replace(self, cov=add(self.cov, np.broadcast_to(np.diag(tau2), (len(self.d), 2, 2))))
 
     @property
@@ -120,7 +169,18 @@ class Differences:
         return np.stack([self.own_slopes, np.ones(len(self.d), dtype=bool)], axis=1)
 
     def zero_unused(self, used: Mask) -> Differences:
-        """The same differences with zeros, which have no effect, for the numbers outside the mask `used` (K, 2)."""
+        """Replace unused numbers by zeros, which have no effect.
+
+        Parameters
+        ----------
+        used
+            Shape (K, 2), the numbers that remain.
+
+        Returns
+        -------
+        Differences
+            The same items, with zeros elsewhere.
+        """
         both = used.reshape(len(self.cov), -1)
         cov = np.where(both[:, :, None] & both[:, None], self.cov, np.eye(self.cov.shape[1]))
         common = None if self.common is None else self.common * used[:, :, None]
@@ -133,7 +193,18 @@ class Differences:
         return own if self.common is None else own + self.common @ self.common_cov @ self.common.swapaxes(1, 2)
 
     def times_cov(self, by: Floats) -> Floats:
-        """by · V, shape (m, 2K), for `by` of shape (m, 2K)."""
+        """Multiply rows by V, the covariance of all errors.
+
+        Parameters
+        ----------
+        by
+            Shape (m, 2K), the rows.
+
+        Returns
+        -------
+        array of shape (m, 2K)
+            By · V.
+        """
         own = times(by, self.cov)
         if self.common is None:
             return own
@@ -141,7 +212,18 @@ class Differences:
         return own + by @ common @ self.common_cov @ common.T
 
     def apply_inverse(self, columns: Floats) -> Floats:
-        """V⁻¹ · columns, shape (2K, n), for `columns` of shape (K, 2, n)."""
+        """Multiply V⁻¹, the inverse covariance of all errors, by columns.
+
+        Parameters
+        ----------
+        columns
+            Shape (K, 2, n).
+
+        Returns
+        -------
+        array of shape (2K, n)
+            V⁻¹ · columns.
+        """
         factor = np.asarray(np.linalg.cholesky(self.cov), dtype=np.float64)
         own = _solve_blocks(columns, factor)
         if self.common is None:
@@ -152,7 +234,18 @@ class Differences:
         return own - own_common @ np.linalg.solve(inner, self.common_cov @ (common.T @ own))
 
     def q_statistic(self, used: Mask) -> QStatistic:
-        """Q of the numbers that are `used` (K, 2)."""
+        """Compute Q, the minimum of dᵀ V⁻¹ d over the constants.
+
+        Parameters
+        ----------
+        used
+            Shape (K, 2), the numbers that count.
+
+        Returns
+        -------
+        QStatistic
+            Q, the degrees of freedom, and the weighted residuals.
+        """
         some = self.zero_unused(used)
         columns = np.concatenate([some.d[:, :, None], some.by_constants], axis=2)
         weighted = some.apply_inverse(columns)
@@ -186,7 +279,24 @@ def _solve_blocks(columns: Floats, factor: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Q with its degrees of freedom, a test of the hypothesis that items do not vary, and the 95 % limits of τ."""
+    """Test of the hypothesis that items do not vary, and the limits of τ.
+
+    Attributes
+    ----------
+    q, q_df
+        Q and the degrees of freedom; Q is χ² if items do not vary.
+    tau_low, tau_high
+        95 % limits of τ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.alignment import Agreement, Differences
+    >>> of_each = np.tile(np.eye(2), (4, 1, 1))
+    >>> d = np.array([[0.0, 0.5], [0.0, 0.5], [0.0, 0.5], [0.0, 0.5]])
+    >>> Agreement.from_differences(Differences(d, of_each, 0.01 * of_each, np.ones(4, dtype=bool))).i_squared
+    0.0
+    """
 
     q: float
     q_df: int
@@ -195,6 +305,18 @@ class Agreement:
 
     @classmethod
     def from_differences(cls, at: Differences) -> Agreement:
+        """Compute the agreement of items from the differences at the line's constants.
+
+        Parameters
+        ----------
+        at
+            Differences of the items.
+
+        Returns
+        -------
+        Agreement
+            Q with its degrees of freedom, and the limits of τ.
+        """
         statistic = at.q_statistic(at.used)
         variation = _Variation.from_differences(at, DIFFICULTIES)
         low, high = (float(np.sqrt(variation.at_q(chdtri(variation.df, p)))) for p in (0.025, 0.975))
@@ -208,22 +330,43 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Alignment:
-    """The line between two samples of K items, and the items' distances from it.
+    """Line between two samples of K items, and the items' distances from it. `align` finds it.
 
-    Attributes:
-        constants: (ln slope, intercept) of θ on one scale = slope · θ on the other scale + intercept. If there are
-            `others`, a third number is the shift that puts their b on the line.
-        cov: shape (m, m), covariance of the constants that are not fixed, including τ.
-        kept: shape (K,), the items that determine the line.
-        d, d_cov: shape (K, 2) and (K, 2, 2), distance of each item from the line in ln a and b, and its covariance if
-            the item varies like the others.
-        own: shape (K, 2), the numbers that contain information about a single item.
-        d_by_own: shape (K, 2, 2), derivatives of an item's distance from the line with respect to that item's
-            differences alone.
-        wald: shape (K,), dᵀ d_cov⁻¹ d, the distance from the line of the other kept items: χ² with 2 degrees of
-            freedom, or with 1 if the slope contains no information about the item.
-        tau, tau_slope: SDs of the kept items' own variation in b and in ln a.
-        agreement: agreement of the kept items.
+    Attributes
+    ----------
+    constants
+        (ln slope, intercept) of θ on one scale = slope · θ on the other scale + intercept. If there are `others`, a
+        third number is the shift that puts their b on the line.
+    cov
+        Shape (m, m), covariance of the constants that are not fixed, including τ.
+    kept
+        Shape (K,), the items that determine the line.
+    d, d_cov
+        Shape (K, 2) and (K, 2, 2), distance of each item from the line in ln a and b, and its covariance if the item
+        varies like the others.
+    own
+        Shape (K, 2), the numbers that contain information about a single item.
+    d_by_own
+        Shape (K, 2, 2), derivatives of an item's distance from the line with respect to that item's differences alone.
+    wald
+        Shape (K,), dᵀ d_cov⁻¹ d, the distance from the line of the other kept items: χ² with 2 degrees of freedom, or
+        with 1 if the slope contains no information about the item.
+    tau, tau_slope
+        SDs of the kept items' own variation in b and in ln a.
+    agreement
+        Agreement of the kept items.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.alignment import Differences, align
+    >>> def differences(slope, intercept, b=np.linspace(-1, 1, 6)):
+    ...     d = np.column_stack([np.full(6, np.log(slope)), b + 0.5 - slope * b - intercept])
+    ...     by = np.array([[[1, 0], [-slope * one, -1]] for one in b])
+    ...     return Differences(d, by, np.tile(0.01 * np.eye(2), (6, 1, 1)), np.ones(6, dtype=bool))
+    >>> line = align(differences, np.array([[1.0, 0.4]]))
+    >>> round(line.slope, 6), round(line.intercept, 6), line.kept.sum().item()
+    (1.0, 0.5, 6)
     """
 
     constants: Floats
@@ -239,18 +382,32 @@ class Alignment:
     agreement: Agreement
 
     def distances(self, least: float, most: float) -> Floats:
-        """Distances like `wald`, but with the items' SDs at most `most`, and the SD of b at least `least`; shape
-        (K,)."""
+        """Compute distances like `wald` with bounded SDs of the items' own variation.
+
+        Parameters
+        ----------
+        least
+            Smallest SD of b.
+        most
+            Largest SD of b and of ln a.
+
+        Returns
+        -------
+        array of shape (K,)
+            The distances.
+        """
         taus = np.array([self.tau_slope, self.tau])
         beyond = np.diag(taus**2 - np.clip(taus, [0.0, least], most) ** 2)
         return quadratic(self.d, self.d_cov - self.d_by_own @ beyond @ self.d_by_own.swapaxes(1, 2), self.own[:, 0])
 
     @property
     def slope(self) -> float:
+        """Slope of the line."""
         return float(np.exp(self.constants[0]))
 
     @property
     def intercept(self) -> float:
+        """Intercept of the line."""
         return float(self.constants[1])
 
     @property
@@ -290,6 +447,18 @@ def align(
         If no three items lie on one line within their errors.
     LinAlgError
         If the errors are not a covariance matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.alignment import Differences, align
+    >>> moved = np.array([0, 0, 0, 0, 0, 1])  # the last item became harder by 1
+    >>> def differences(slope, intercept, b=np.linspace(-1, 1, 6)):
+    ...     d = np.column_stack([np.full(6, np.log(slope)), b + 0.5 + moved - slope * b - intercept])
+    ...     by = np.array([[[1, 0], [-slope * one, -1]] for one in b])
+    ...     return Differences(d, by, np.tile(0.01 * np.eye(2), (6, 1, 1)), np.ones(6, dtype=bool))
+    >>> align(differences, np.array([[1.0, 0.4]])).kept.tolist()
+    [True, True, True, True, True, False]
     """
 
     def at_constants(constants: Floats) -> Differences:

@@ -13,12 +13,25 @@ from irt_psychometrics.core.items import ItemParameters
 class AnchorSet(ItemParameters):
     """The frozen anchors of a scale: K items with their parameters on the bank's scale and their errors.
 
-    Attributes:
-        cov: covariances of (a, b). They include covariances between anchors only if all values come from one fit that
-            kept them; otherwise errors of different anchors are treated as independent.
-        topics: topic of each anchor; None if an anchor has no topic.
-        errors_assumed: shape (K,); true for anchors without errors in the bank, which have the errors of
-            `with_assumed_errors` instead.
+    Attributes
+    ----------
+    cov
+        Covariances of (a, b). They include covariances between anchors only if all values come from one fit that kept
+        them; otherwise errors of different anchors are treated as independent.
+    topics
+        Topic of each anchor; None if an anchor has no topic.
+    errors_assumed
+        Shape (K,); true for anchors without errors in the bank, which have the errors of `with_assumed_errors` instead.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.linking import AnchorSet
+    >>> items = irt.fit(irt.datasets.guessing().responses).calibration.items.select(["q01", "q02"])
+    >>> more = {"scale_id": "maths", "version": "1", "topics": (None, None), "errors_assumed": np.zeros(2, dtype=bool)}
+    >>> AnchorSet(**vars(items), **more)
+    <AnchorSet: 2 items>
     """
 
     scale_id: str

@@ -41,11 +41,24 @@ _Result = TypeVar("_Result")
 class Group:
     """Persons with the same value of the attribute.
 
-    Attributes:
-        name: the value.
-        n_learners: number of persons with responses.
-        answers: shape (J,), number of their answers to each item.
-        reason: why the Wald test omits the group; empty if it includes the group.
+    Attributes
+    ----------
+    name
+        The value.
+    n_learners
+        Number of persons with responses.
+    answers
+        Shape (J,), number of their answers to each item.
+    reason
+        Why the Wald test omits the group; empty if it includes the group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.dif import Group
+    >>> group = Group("fr", n_learners=300, answers=np.array([280, 250]))
+    >>> group.n_responses, group.low_power
+    (530, True)
     """
 
     name: str
@@ -78,13 +91,30 @@ class Group:
 class WithinForms:
     """Results of the methods that match on scores, for each focal group and item: `Dif.within_forms`.
 
-    Attributes:
-        groups: G names, the reference first.
-        mantel_haenszel, mantel, logistic: G − 1 rows of J results. A result is None if either group has fewer than 200
-            complete sittings with the item. Scored items have only Mantel's test, other items only the other two.
-        sittings: shape (G, J), number of complete sittings with the item.
-        n_sittings: number of complete sittings.
-        n_incomplete: number of sittings without an answer to an item of their form, which are omitted.
+    Attributes
+    ----------
+    groups
+        G names, the reference first.
+    mantel_haenszel, mantel, logistic
+        G − 1 rows of J results. A result is None if either group has fewer than 200 complete sittings with the item.
+        Scored items have only Mantel's test, other items only the other two.
+    sittings
+        Shape (G, J), number of complete sittings with the item.
+    n_sittings
+        Number of complete sittings.
+    n_incomplete
+        Number of sittings without an answer to an item of their form, which are omitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.dif import Dif
+    >>> bank = irt.ItemParameters.from_frame({"item": [*"abcdef"], "a": [1] * 6, "b": np.linspace(-1, 1, 6)})
+    >>> x = irt.simulate_responses(bank, np.linspace(-2, 2, 600), random_state=1)
+    >>> found = Dif.from_responses("language", x, ["en", "fr"] * 300, forms=["A"] * x.n_responses).within_forms
+    >>> found.n_sittings, found.ets_class(0, 0)
+    (600, 'A')
     """
 
     groups: tuple[str, ...]
@@ -120,16 +150,23 @@ class Dif:
 
     `irt_psychometrics.find_dif` gives the same tests as a table of items.
 
-    Attributes:
-        attribute: name of the attribute.
-        item_ids: J items.
-        groups: all groups: the requested reference first, if there is one, and then the largest first.
-        n_unknown: number of learners with responses whose attribute is unknown.
-        wald: the Wald tests. None if fewer than two groups can be compared. The reference is the first of `groups` that
-            can be compared.
-        within_forms: results of the other methods. None if no learner sat a form, or if fewer than two groups are large
-            enough.
-        reason: why `wald` is None; otherwise empty.
+    Attributes
+    ----------
+    attribute
+        Name of the attribute.
+    item_ids
+        J items.
+    groups
+        All groups: the requested reference first, if there is one, and then the largest first.
+    n_unknown
+        Number of persons with responses whose attribute is unknown.
+    wald
+        The Wald tests. None if fewer than two groups can be compared. The reference is the first of `groups` that can
+        be compared.
+    within_forms
+        Results of the other methods. None if no person sat a form, or if fewer than two groups are large enough.
+    reason
+        Why `wald` is None; otherwise empty.
 
     Examples
     --------
@@ -248,7 +285,20 @@ class Dif:
 
     @classmethod
     def without_test(cls, attribute: str, reason: str) -> Self:
-        """Create the result of an attribute whose groups could not be compared."""
+        """Make the result of an attribute whose groups could not be compared.
+
+        Parameters
+        ----------
+        attribute
+            Name of the attribute.
+        reason
+            Why the groups could not be compared.
+
+        Returns
+        -------
+        Dif
+            A result without groups and tests.
+        """
         return cls(attribute, (), (), 0, None, None, reason)
 
     @property
@@ -261,6 +311,16 @@ class Dif:
     def group(self, name: str) -> Group:
         """Return the group with this name.
 
+        Parameters
+        ----------
+        name
+            Name of the group.
+
+        Returns
+        -------
+        Group
+            The group.
+
         Raises
         ------
         StopIteration
@@ -269,12 +329,37 @@ class Dif:
         return next(group for group in self.groups if group.name == name)
 
     def low_power(self, j: int, focal: Group) -> bool:
-        """Check whether half of the large differences of item `j` would be missed, because the reference or `focal` has
-        too few answers to the item."""
+        """Check whether half of the large differences of an item would be missed.
+
+        Parameters
+        ----------
+        j
+            Place of the item.
+        focal
+            The focal group.
+
+        Returns
+        -------
+        bool
+            Whether the reference or `focal` has too few answers to the item.
+        """
         return any(group is not None and group.answers[j] < ENOUGH for group in (self.reference, focal))
 
     def why_not(self, j: int, focal: Group) -> str:
-        """Return why the Wald test does not compare item `j` between the reference and a group, or "" if it does."""
+        """Return why the Wald test does not compare an item between the reference and a group.
+
+        Parameters
+        ----------
+        j
+            Place of the item.
+        focal
+            The group.
+
+        Returns
+        -------
+        str
+            The reason; empty if the item is compared.
+        """
         if self.wald is None or focal.reason:
             return focal.reason or self.reason
         f, item = self.wald.groups.index(focal.name) - 1, self.item_ids[j]
@@ -289,7 +374,18 @@ class Dif:
 
     @staticmethod
     def with_common_q(found: Sequence[Dif]) -> list[Dif]:
-        """Replace the q of each Wald test by q over the items of all attributes together."""
+        """Replace the q of each Wald test by q over the items of all attributes together.
+
+        Parameters
+        ----------
+        found
+            Results of several attributes.
+
+        Returns
+        -------
+        list of Dif
+            The same results with the q of all attributes together.
+        """
         tested = [dif.wald for dif in found if dif.wald is not None]
         if not tested:
             return list(found)

@@ -81,16 +81,34 @@ class Differences:
 
 @dataclass(frozen=True, kw_only=True)
 class Wald(Differences):
-    """Differences of items with their tests.
+    """Differences of items between groups, with their tests.
 
-    Attributes:
-        item_ids: J items.
-        groups: F + 1 names, the reference first.
-        anchors: the items that put the groups on one scale.
-        p, q: shape (J,), p-value and q value of the hypothesis "no group differs"; NaN if df is 0. q is Benjamini &
-            Hochberg's (1995), over the items, or over the items of several attributes (`Dif.with_common_q`).
-        unestimated: for each group, the items whose copy has no estimate or no error, with the reason.
-        warnings: sentences about the result as a whole.
+    Attributes
+    ----------
+    item_ids
+        J items.
+    groups
+        F + 1 names, the reference first.
+    anchors
+        The items that put the groups on one scale.
+    p, q
+        Shape (J,), p-value and q value of the hypothesis "no group differs"; NaN if df is 0. q is Benjamini &
+        Hochberg's (1995), over the items, or over the items of several attributes (`Dif.with_common_q`).
+    unestimated
+        For each group, the items whose copy has no estimate or no error, with the reason.
+    warnings
+        Sentences about the result as a whole.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.dif import Dif
+    >>> bank = irt.ItemParameters.from_frame({"item": [*"abcdef"], "a": [1] * 6, "b": np.linspace(-1, 1, 6)})
+    >>> x = irt.simulate_responses(bank, np.linspace(-2, 2, 600), random_state=1)
+    >>> wald = Dif.from_responses("language", x, ["en", "fr"] * 300).wald
+    >>> wald.groups, wald.p.shape, wald.flagged
+    (('en', 'fr'), (6,), ())
     """
 
     item_ids: tuple[str, ...]
@@ -107,7 +125,20 @@ class Wald(Differences):
         return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < FALSE_DISCOVERIES)
 
     def severity(self, f: int, j: int) -> Severity:
-        """Severity of the difference of item `j` between the reference and the f-th focal group."""
+        """Grade the difference of an item between the reference and a focal group.
+
+        Parameters
+        ----------
+        f
+            Place of the focal group, 0 for the first after the reference.
+        j
+            Place of the item.
+
+        Returns
+        -------
+        str
+            "none", "small", "medium" or "high".
+        """
         return severity_of(self.q[j], self.wabc[f, j])
 
 

@@ -37,6 +37,15 @@ MAX_DRIFT = 4.0
 
 
 class ChangeKind(StrEnum):
+    """Kind of change of an item.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.drift import ChangeKind
+    >>> ChangeKind("leak") is ChangeKind.LEAK
+    True
+    """
+
     DRIFT = "drift"
     LEAK = "leak"
     WRONG_KEY = "wrong key"
@@ -48,17 +57,38 @@ class ChangeKind(StrEnum):
 class TimedAnswers:
     """R answers of a window, in any order.
 
-    Attributes:
-        person, item: shape (R,), indices; item is an index into `item_ids`.
-        score: shape (R,), 0 or 1, or below `categories`.
-        log_time: shape (R,), log of the response time; NaN if unknown.
-        day: shape (R,), whole days of any calendar.
-        option: shape (R,), number of the chosen option; −1 if unknown.
-        item_ids: J items.
-        key: shape (J,), number of the right option; −1 if unknown.
-        usual_log_time, usual_log_time_se: shape (J,), mean log time of correct answers before the window and its
-            standard error; NaN if unknown.
-        categories: shape (J,), number of scores of each item; None if all items are scored 0 and 1.
+    Attributes
+    ----------
+    person, item
+        Shape (R,), indices; item is an index into `item_ids`.
+    score
+        Shape (R,), 0 or 1, or below `categories`.
+    log_time
+        Shape (R,), log of the response time; NaN if unknown.
+    day
+        Shape (R,), whole days of any calendar.
+    option
+        Shape (R,), number of the chosen option; −1 if unknown.
+    item_ids
+        J items.
+    key
+        Shape (J,), number of the right option; −1 if unknown.
+    usual_log_time, usual_log_time_se
+        Shape (J,), mean log time of correct answers before the window and its standard error; NaN if unknown.
+    categories
+        Shape (J,), number of scores of each item; None if all items are scored 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.drift import TimedAnswers
+    >>> two, unseen, unknown = np.array([0, 1]), np.array([-1, -1]), np.full(2, np.nan)
+    >>> answers = TimedAnswers(
+    ...     person=two, item=two, score=np.array([1, 0], dtype=np.int8), log_time=unknown, day=two, option=unseen,
+    ...     item_ids=("q1", "q2"), key=unseen, usual_log_time=unknown, usual_log_time_se=unknown,
+    ... )
+    >>> answers.n_categories.tolist()
+    [2, 2]
     """
 
     person: Ints
@@ -81,17 +111,32 @@ class TimedAnswers:
 
 @dataclass(frozen=True)
 class Change:
-    """Change of an item.
+    """Change of an item, as `Drift.with_changes` finds it.
 
-    Attributes:
-        item_id: the item.
-        kind: the kind of change.
-        size: δ in θ for drift and for "easier", π for a leak, s for a wrong key; NaN for "unclear".
-        gains: 2ΔLL of "drift", "leak" and (for an item scored 0 and 1) "wrong key", relative to the published curve.
-        time_z: z of the correct answers' log times after removing item and person effects; NaN if there are too few
-            times.
-        onset: first day of a leak, in the calendar of `TimedAnswers.day`; None for other kinds.
-        distractor: an option other than the key that abler learners choose; None if there is no such option.
+    Attributes
+    ----------
+    item_id
+        The item.
+    kind
+        The kind of change.
+    size
+        δ in θ for drift and for "easier", π for a leak, s for a wrong key; NaN for "unclear".
+    gains
+        2ΔLL of "drift", "leak" and (for an item scored 0 and 1) "wrong key", relative to the published curve.
+    time_z
+        z of the correct answers' log times after removing item and person effects; NaN if there are too few times.
+    onset
+        First day of a leak, in the calendar of `TimedAnswers.day`; None for other kinds.
+    distractor
+        An option other than the key that abler persons choose; None if there is no such option.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.drift import Change, ChangeKind
+    >>> gains = {"drift": 14.1, "leak": 30.2, "wrong key": 0.0}
+    >>> change = Change("q1", ChangeKind.LEAK, size=0.3, gains=gains, time_z=-5.1, onset=12, distractor=None)
+    >>> change.kind.value, max(change.gains, key=change.gains.get)
+    ('leak', 'leak')
     """
 
     item_id: str

@@ -91,10 +91,25 @@ class Moments:
 class CurveDifferences:
     """T of J items, shape (J, 2): differences of probabilities, and of their covariances with z.
 
-    Attributes:
-        window, published: the moments whose difference is T.
-        cov: covariance of T, shape (J, 2, 2).
-        df: shape (J,), 2, or 1 if only the first component is 0 for an unchanged item.
+    Attributes
+    ----------
+    window, published
+        The moments whose difference is T.
+    cov
+        Covariance of T, shape (J, 2, 2).
+    df
+        Shape (J,), 2, or 1 if only the first component is 0 for an unchanged item.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.drift import CurveDifferences
+    >>> from irt_psychometrics.drift.curves import Moments
+    >>> old, new = (irt.ItemParameters.from_frame({"item": ["q1"], "a": [1.0], "b": [b]}) for b in (0.0, 0.5))
+    >>> both = [Moments.from_items(items, np.array([[0.0, 1.0]])) for items in (new, old)]
+    >>> CurveDifferences(*both, cov=0.001 * np.eye(2)[None], df=np.array([2])).t[:, 0].round(2).tolist()  # harder now
+    [-0.1]
     """
 
     window: Moments
@@ -104,6 +119,7 @@ class CurveDifferences:
 
     @property
     def t(self) -> Floats:
+        """T, window minus published, shape (J, 2)."""
         return self.window.values - self.published.values
 
     @property

@@ -97,11 +97,26 @@ FROZEN = PlacementErrors(np.zeros((2, 0)), np.zeros((2, 2)))
 class Published(ItemParameters):
     """The published set in force: J items on the bank's scale, without covariances between items.
 
-    Attributes:
-        further_cov: as in `ItemParameters`; also 0 if the errors of further parameters are unknown.
-        with_anchors: shape (J, P, PK), covariance of (a, b), or of these and the further parameters, with the anchors'
-            frozen values in the order of `AnchorSet.cov_with_further`.
-        fitted, placed: the fit of each of J values and its place; None if unknown. () if all are unknown.
+    Attributes
+    ----------
+    further_cov
+        As in `ItemParameters`; also 0 if the errors of further parameters are unknown.
+    with_anchors
+        Shape (J, P, PK), covariance of (a, b), or of these and the further parameters, with the anchors' frozen values
+        in the order of `AnchorSet.cov_with_further`.
+    fitted, placed
+        The fit of each of J values and its place; None if unknown. () if all are unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.drift import Published
+    >>> from irt_psychometrics.linking import AnchorSet
+    >>> items = irt.fit(irt.datasets.guessing().responses).calibration.items.select(["q01", "q02"])
+    >>> more = {"scale_id": "maths", "version": "1", "topics": (None, None), "errors_assumed": np.zeros(2, dtype=bool)}
+    >>> Published.from_anchors(AnchorSet(**vars(items), **more)).item_ids
+    ('q01', 'q02')
     """
 
     with_anchors: Floats
@@ -115,14 +130,45 @@ class Published(ItemParameters):
 
     @classmethod
     def from_anchors(cls, anchors: AnchorSet) -> Published:
-        """Create the set from the anchors' frozen values, which were published when the scale began."""
+        """Create the set from the anchors' frozen values, which were published when the scale began.
+
+        Parameters
+        ----------
+        anchors
+            The anchors.
+
+        Returns
+        -------
+        Published
+            The anchors with their frozen values.
+        """
         values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.further_cov
         with_anchors = anchors.cov_with_further[anchors.places_of_parameters]
         return cls(*values, anchors.others, with_anchors=with_anchors, placed=(FROZEN,) * len(anchors.item_ids))
 
     @classmethod
     def from_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
-        """Create the set from all items with estimates in a fit, linked to the anchors."""
+        """Create the set from all items with estimates in a fit, linked to the anchors.
+
+        Parameters
+        ----------
+        raw
+            The fit on its own scale.
+        linking
+            The linking of this fit.
+        anchors
+            The anchors to which the fit was linked.
+
+        Returns
+        -------
+        Published
+            The items on the bank's scale.
+
+        Raises
+        ------
+        PsychometricsError
+            If `linking` is not the linking of this fit.
+        """
         y = _LinkedFit.from_calibration(raw, linking, anchors)
         with_anchors = _no_covariance(y.fit.n_items, anchors)
         with_anchors[:, :2] = y.to_ab @ y.by_anchors @ anchors.cov_with_further
@@ -131,10 +177,35 @@ class Published(ItemParameters):
 
     @classmethod
     def from_values(cls, items: ItemParameters, anchors: AnchorSet) -> Published:
-        """Create the set from values whose covariances with the anchors are unknown, and assumed to be 0."""
+        """Create the set from values whose covariances with the anchors are unknown, and assumed to be 0.
+
+        Parameters
+        ----------
+        items
+            The published values.
+        anchors
+            The anchors of the scale.
+
+        Returns
+        -------
+        Published
+            The same values, independent of the anchors.
+        """
         return cls(**vars(items), with_anchors=_no_covariance(len(items.item_ids), anchors))
 
     def select(self, item_ids: Sequence[str]) -> Published:
+        """Restrict the set to some items.
+
+        Parameters
+        ----------
+        item_ids
+            The items, in the order of the result.
+
+        Returns
+        -------
+        Published
+            The values of these items.
+        """
         j = self.places(item_ids)
         fitted, placed = (tuple(of[k] for k in j) for of in (self.fitted, self.placed))
         some = vars(super().select(item_ids))
@@ -145,16 +216,35 @@ class Published(ItemParameters):
     ) -> Published:
         """Add the fit of each value and the errors of its further parameters.
 
-        Args:
-            fits: for each value the model, and the mean and SD of the learners on the bank's scale (None if unknown).
-                None for a value whose fit is unknown.
-            further_cov: shape (J, M, 2 + M).
+        Parameters
+        ----------
+        fits
+            For each value the model, and the mean and SD of the persons on the bank's scale (None if unknown). None for
+            a value whose fit is unknown.
+        further_cov
+            Shape (J, M, 2 + M).
+
+        Returns
+        -------
+        Published
+            The same values with their fits.
         """
         fitted = tuple(None if of is None else FitPopulation(*of) for of in fits)
         return replace(self, fitted=fitted, further_cov=further_cov)
 
     def then(self, other: Published) -> Published:
-        """Merge both sets. For items in both, the values of `other` replace the values of this set."""
+        """Merge both sets. For items in both, the values of `other` replace the values of this set.
+
+        Parameters
+        ----------
+        other
+            The later set.
+
+        Returns
+        -------
+        Published
+            The items of this set that are not in `other`, then the items of `other`.
+        """
         kept = self.select([item for item in self.item_ids if item not in set(other.item_ids)])
         a, b, c, cov, with_anchors = (
             np.concatenate([getattr(kept, name), getattr(other, name)])
@@ -170,9 +260,18 @@ class Published(ItemParameters):
         )  # fmt: skip
 
     def models(self, window: Sequence[Model]) -> tuple[Model, ...]:
-        """Models of J values. `window`: the model of each item in the window.
+        """Return the model of each of the J values.
 
-        An unknown model is assumed to be the window's, unless the value's parameters belong to another model.
+        Parameters
+        ----------
+        window
+            J models, of the items in the window.
+
+        Returns
+        -------
+        tuple of str
+            J models. An unknown model is assumed to be the window's, unless the value's parameters belong to another
+            model.
         """
         own = {j: some.model for some in self.others for j in some.at.tolist()}
 
@@ -394,13 +493,35 @@ def _common_errors(published: Published, by_line: Floats, anchors: AnchorSet) ->
 class Comparison:
     """The linked fit of one window compared with the published set, for the J items in both.
 
-    Attributes:
-        window, published: the values of the same items. Their covariance is `shared`.
-        by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) with respect to the anchors' frozen values.
-        fitted: model and learners of the window's J items.
-        anchors: shape (J,), whether an item was used to link the window, or dropped from the linking.
-        difference_errors: the errors without a common line.
-        linking: the linking of the window, with its covariances.
+    Attributes
+    ----------
+    window, published
+        The values of the same items. Their covariance is `shared`.
+    by_anchors
+        Shape (J, 2, PK), derivatives of the window's (a, b) with respect to the anchors' frozen values.
+    fitted
+        Model and persons of the window's J items.
+    anchors
+        Shape (J,), whether an item was used to link the window, or dropped from the linking.
+    difference_errors
+        The errors without a common line.
+    linking
+        The linking of the window, with its covariances.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.drift import Comparison, Published
+    >>> from irt_psychometrics.linking import AnchorSet, link_to_anchors
+    >>> old, new = irt.datasets.two_forms()
+    >>> f, g = irt.fit(old.responses), irt.fit(new.responses)
+    >>> more = {"scale_id": "maths", "version": "1", "topics": (None,) * 30, "errors_assumed": np.zeros(30, dtype=bool)}
+    >>> anchors = AnchorSet(**vars(f.calibration.items), **more)
+    >>> linking, published = link_to_anchors(g.calibration, anchors), Published.from_anchors(anchors)
+    >>> comparison = Comparison.from_linked_fit(g.calibration, linking, anchors, published)
+    >>> len(comparison.item_ids), comparison.delta.shape
+    (10, (10, 2))
     """
 
     window: ItemParameters
@@ -415,14 +536,27 @@ class Comparison:
     def from_linked_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Self:
         """Compare a linked fit with the published set, for every item with estimates and errors on both sides.
 
-        Args:
-            raw: the fit on its own scale, with its joint covariance if it has one. Without it, errors that all items
-                share count as independent.
-            linking: the result of `link_to_anchors` for `raw` and `anchors`.
-            anchors: the anchor set.
-            published: the published set.
+        Parameters
+        ----------
+        raw
+            The fit on its own scale, with its joint covariance if it has one. Without it, errors that all items share
+            count as independent.
+        linking
+            The result of `link_to_anchors` for `raw` and `anchors`.
+        anchors
+            The anchor set.
+        published
+            The published set.
 
-        Raises PsychometricsError if `linking` is not the linking of this fit.
+        Returns
+        -------
+        Comparison
+            The differences of the J items in both.
+
+        Raises
+        ------
+        PsychometricsError
+            If `linking` is not the linking of this fit.
         """
         y = _LinkedFit.from_calibration(raw, linking, anchors)
         known = set(published.item_ids)
@@ -446,6 +580,7 @@ class Comparison:
 
     @property
     def item_ids(self) -> tuple[str, ...]:
+        """The J items."""
         return self.window.item_ids
 
     @property
@@ -466,6 +601,7 @@ class Comparison:
 
     @property
     def models_published(self) -> tuple[Model, ...]:
+        """Model of each of the J published values."""
         return self.published.models(self.models)
 
     @property
@@ -501,13 +637,35 @@ class Comparison:
         return self.window.cov_of_all
 
     def with_variation(self, by_log_a: float, by_b: float) -> Comparison:
-        """Add the items' own variation, given as SDs of ln a and of b, to the errors of the window."""
+        """Add the items' own variation to the errors of the window.
+
+        Parameters
+        ----------
+        by_log_a, by_b
+            SDs of ln a and of b.
+
+        Returns
+        -------
+        Comparison
+            The same differences with larger errors.
+        """
         own = np.zeros_like(self.cov)
         own[:, 0, 0], own[:, 1, 1] = (by_log_a * self.window.a) ** 2, by_b**2
         return replace(self, window=replace(self.window, cov=self.window.cov + own))
 
     def select(self, keep: Mask) -> Comparison:
-        """Restrict the comparison to some items. keep: shape (J,)."""
+        """Restrict the comparison to some items.
+
+        Parameters
+        ----------
+        keep
+            Shape (J,), the items that remain.
+
+        Returns
+        -------
+        Comparison
+            The differences of these items.
+        """
         kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
         return replace(
             self,

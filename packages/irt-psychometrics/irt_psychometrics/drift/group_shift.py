@@ -18,11 +18,21 @@ the scale."""
 
 @dataclass(frozen=True)
 class ShiftAgainstAnchors:
-    """Shift of b of the other published items against b of the anchors.
+    """Shift of b of the other published items against b of the anchors, as `Drift.shift_against_anchors` returns it.
 
-    Attributes:
-        items: number of the other items: published, fitted again, and not anchors.
-        shift, shift_se: shift of the other items in θ, and its standard error.
+    Attributes
+    ----------
+    items
+        Number of the other items: published, fitted again, and not anchors.
+    shift, shift_se
+        Shift of the other items in θ, and its standard error.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.drift import ShiftAgainstAnchors
+    >>> found = ShiftAgainstAnchors(items=20, shift=0.12, shift_se=0.04)
+    >>> round(found.shift / found.shift_se, 1)
+    3.0
     """
 
     items: int

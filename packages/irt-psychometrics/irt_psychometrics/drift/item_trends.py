@@ -22,14 +22,28 @@ TREND_FALSE_DISCOVERIES = 0.05
 
 @dataclass(frozen=True)
 class Trends:
-    """Trends of the J items that were compared in two months or more.
+    """Trends of the J items that were compared in two months or more, as `Drift.with_trends` finds them.
 
-    Attributes:
-        item_ids: J items, sorted.
-        slope, slope_se: shape (J,), change of b in θ per month, and its standard error.
-        p, q: shape (J,), p-value and q value of the hypothesis "the slope is 0"; q is Benjamini & Hochberg's over the J
-            items.
-        n_months: shape (J,), number of months.
+    Attributes
+    ----------
+    item_ids
+        J items, sorted.
+    slope, slope_se
+        Shape (J,), change of b in θ per month, and its standard error.
+    p, q
+        Shape (J,), p-value and q value of the hypothesis "the slope is 0"; q is Benjamini & Hochberg's over the J
+        items.
+    n_months
+        Shape (J,), number of months.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.drift import Trends
+    >>> p = np.array([0.001, 0.6])
+    >>> slope, se = np.array([0.05, 0.01]), np.array([0.015, 0.02])
+    >>> Trends(("q1", "q2"), slope, se, p, 2 * p, np.array([6, 6])).flagged
+    ('q1',)
     """
 
     item_ids: tuple[str, ...]
@@ -41,6 +55,7 @@ class Trends:
 
     @property
     def flagged(self) -> tuple[str, ...]:
+        """Items with q < 0.05."""
         return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < TREND_FALSE_DISCOVERIES)
 
 

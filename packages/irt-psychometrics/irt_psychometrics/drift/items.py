@@ -52,18 +52,46 @@ PRIOR_SD_B = 0.5
 class Drift:
     """Drift of the J compared items of a window.
 
-    Attributes:
-        comparison: the differences; their errors include the variation of items, limited to `most_tau`.
-        tau: SD of the variation in b of items that did not move.
-        most_tau: largest variation that is allowed for.
-        wald, p, q: shape (J,), Wald statistic, p-value and q value of the hypothesis "it moved by no more than other
-            items" or, for items compared by their curves, "both curves have the same moments" (curves.py).
-        wabc: shape (J,), weighted area between the curves, a probability.
-        severity: J of "none", "medium", "high".
-        curves: the tested differences of curves; None if no item is compared by its curves.
-        trends: trends of the items over several months, from `with_trends`.
-        proportions: tests of items without an estimate, from `with_proportions`.
-        changes: changes by item, from `with_changes`.
+    `irt_psychometrics.find_drift` gives the same tests as a table of items.
+
+    Attributes
+    ----------
+    comparison
+        The differences; their errors include the variation of items, limited to `most_tau`.
+    tau
+        SD of the variation in b of items that did not move.
+    most_tau
+        Largest variation that is allowed for.
+    wald, p, q
+        Shape (J,), Wald statistic, p-value and q value of the hypothesis "it moved by no more than other items" or, for
+        items compared by their curves, "both curves have the same moments" (curves.py).
+    wabc
+        Shape (J,), weighted area between the curves, a probability.
+    severity
+        J of "none", "medium", "high".
+    curves
+        The tested differences of curves; None if no item is compared by its curves.
+    trends
+        Trends of the items over several months, from `with_trends`.
+    proportions
+        Tests of items without an estimate, from `with_proportions`.
+    changes
+        Changes by item, from `with_changes`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.drift import Comparison, Drift, Published
+    >>> from irt_psychometrics.linking import AnchorSet, link_to_anchors
+    >>> old, new = irt.datasets.two_forms()
+    >>> f, g = irt.fit(old.responses), irt.fit(new.responses)
+    >>> more = {"scale_id": "maths", "version": "1", "topics": (None,) * 30, "errors_assumed": np.zeros(30, dtype=bool)}
+    >>> anchors = AnchorSet(**vars(f.calibration.items), **more)
+    >>> linking, published = link_to_anchors(g.calibration, anchors), Published.from_anchors(anchors)
+    >>> comparison = Comparison.from_linked_fit(g.calibration, linking, anchors, published)
+    >>> Drift.from_comparison(comparison).flagged  # the common items did not change
+    ()
     """
 
     comparison: Comparison
@@ -95,17 +123,28 @@ class Drift:
         An item is tested by its distance from the line of the other items. If items have no slopes of their own, only b
         is tested.
 
-        Args:
-            comparison: the differences of the items.
-            mean, sd: the scale's population N(mean, sd²), over which wABC is computed.
-            item_variation: expected SD of the variation of an item's b.
-            max_item_variation: largest variation that is allowed for.
-            misfit_accepted: whether misfit was accepted, such as a second ability that moves its items together. All
-                items then vary by at least half of `item_variation`.
-
         If fewer than three items are compared, their variation cannot be estimated. They are then compared with the
         line that put the window on the scale, and their variation is `item_variation`. If no three items lie on one
         line, it is `max_item_variation`.
+
+        Parameters
+        ----------
+        comparison
+            The differences of the items.
+        mean, sd
+            The scale's population N(mean, sd²), over which wABC is computed.
+        item_variation
+            Expected SD of the variation of an item's b.
+        max_item_variation
+            Largest variation that is allowed for.
+        misfit_accepted
+            Whether misfit was accepted, such as a second ability that moves its items together. All items then vary by
+            at least half of `item_variation`.
+
+        Returns
+        -------
+        Drift
+            The tests of the items.
         """
         most, expected = max_item_variation, item_variation
         least = expected / 2 if misfit_accepted else 0.0
@@ -131,14 +170,26 @@ class Drift:
     def shift_against_anchors(
         comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, expected_variation: float = 0.10
     ) -> ShiftAgainstAnchors:
-        """Shift of b of the other published items, as a group, against b of the anchors.
+        """Compare b of the other published items, as a group, with b of the anchors.
 
-        Args:
-            comparison: the differences of the items.
-            mean, sd: the scale's population N(mean, sd²), over which curves are compared.
-            expected_variation: SD by which an item's b is expected to vary beyond errors.
+        Parameters
+        ----------
+        comparison
+            The differences of the items.
+        mean, sd
+            The scale's population N(mean, sd²), over which curves are compared.
+        expected_variation
+            SD by which an item's b is expected to vary beyond errors.
 
-        Raises PsychometricsError if the two groups cannot be compared.
+        Returns
+        -------
+        ShiftAgainstAnchors
+            The shift with its standard error.
+
+        Raises
+        ------
+        PsychometricsError
+            If the two groups cannot be compared.
         """
         return shift_against_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
 
@@ -147,13 +198,24 @@ class Drift:
     ) -> Self:
         """Add the slopes of b over several months.
 
-        Args:
-            comparisons: one for each month, all with the same published values.
-            elapsed: months, > 0, from publication to each comparison's window: one number, or one for each item.
-            anchors: the frozen anchors, whose errors all months share.
+        Parameters
+        ----------
+        comparisons
+            One for each month, all with the same published values.
+        elapsed
+            Months, > 0, from publication to each comparison's window: one number, or one for each item.
+        anchors
+            The frozen anchors, whose errors all months share.
 
-        Raises PsychometricsError if `elapsed` does not match the comparisons, or if an item's published value is not
-        the same in all months.
+        Returns
+        -------
+        Drift
+            The same tests with `trends`.
+
+        Raises
+        ------
+        PsychometricsError
+            If `elapsed` does not match the comparisons, or if an item's published value is not the same in all months.
         """
         return replace(self, trends=trends(comparisons, elapsed, anchors))
 
@@ -167,14 +229,25 @@ class Drift:
         sd: float,
         mean_se: float = 0.0,
     ) -> Self:
-        """Add tests of `items` without an estimate: whether their answers agree with the published curves.
+        """Add tests of items without an estimate: whether their answers agree with the published curves.
 
-        Args:
-            responses: the responses of the window.
-            items: the items; those with enough answers are tested, and none contributes to any learner's θ.
-            published: the published items, in the order of `responses.item_ids`.
-            mean, sd: the window's learners on the bank's scale, θ ~ N(mean, sd²).
-            mean_se: standard error of the mean.
+        Parameters
+        ----------
+        responses
+            The responses of the window.
+        items
+            The items; those with enough answers are tested, and none contributes to any person's θ.
+        published
+            The published items, in the order of `responses.item_ids`.
+        mean, sd
+            The window's persons on the bank's scale, θ ~ N(mean, sd²).
+        mean_se
+            Standard error of the mean.
+
+        Returns
+        -------
+        Drift
+            The same tests with `proportions`.
         """
         found = proportions_correct(responses, items, published, mean=mean, sd=sd, mean_se=mean_se)
         return replace(self, proportions=found)
@@ -182,18 +255,29 @@ class Drift:
     def with_changes(
         self, answers: TimedAnswers, items: Collection[str], published: ItemParameters, *, mean: float, sd: float
     ) -> Self:
-        """Add the kind of change of each of `items`: drift, a leak or a wrong key.
+        """Add the kind of change of some items: drift, a leak or a wrong key.
 
-        Args:
-            answers: the unfiltered answers of the window.
-            items: the items to examine.
-            published: the published items, in the order of `answers.item_ids`.
-            mean, sd: the window's learners on the bank's scale, θ ~ N(mean, sd²).
+        Parameters
+        ----------
+        answers
+            The unfiltered answers of the window.
+        items
+            The items to examine.
+        published
+            The published items, in the order of `answers.item_ids`.
+        mean, sd
+            The window's persons on the bank's scale, θ ~ N(mean, sd²).
+
+        Returns
+        -------
+        Drift
+            The same tests with `changes`.
         """
         return replace(self, changes=classify_changes(answers, items, published, mean=mean, sd=sd))
 
     @property
     def item_ids(self) -> tuple[str, ...]:
+        """The J items."""
         return self.comparison.item_ids
 
     @property
@@ -203,14 +287,17 @@ class Drift:
 
     @property
     def flagged(self) -> tuple[str, ...]:
+        """Items with a severity other than "none"."""
         return tuple(item for item, level in zip(self.item_ids, self.severity, strict=True) if level != "none")
 
     @property
     def delta_a(self) -> Floats:
+        """Change of a, shape (J,); NaN across models."""
         return self.comparison.delta[:, 0]
 
     @property
     def delta_b(self) -> Floats:
+        """Change of b, shape (J,); NaN across models."""
         return self.comparison.delta[:, 1]
 
     @property
@@ -233,7 +320,18 @@ class Drift:
         return {item: (published, fitted) for item, published, fitted in models if published != fitted}
 
     def beyond_limits(self, parameter: Literal["a", "b", "c"]) -> tuple[Severity, ...]:
-        """Class of |Δ| by the limits in the requirement documents, regardless of its error; "none" across models."""
+        """Compare |Δ| with the limits in the requirement documents, regardless of its error.
+
+        Parameters
+        ----------
+        parameter
+            "a", "b" or "c".
+
+        Returns
+        -------
+        tuple of str
+            J of "none", "medium", "high"; "none" across models.
+        """
         change = {"a": self.delta_a, "b": self.delta_b, "c": self.delta_c}[parameter]
         return grade_severity(np.abs(change), *LIMITS[parameter])
 

@@ -39,15 +39,30 @@ MIN_SPREAD = 5.0
 
 @dataclass(frozen=True)
 class ProportionsCorrect:
-    """Tests of K items.
+    """Tests of K items by the proportion correct, as `Drift.with_proportions` computes them.
 
-    Attributes:
-        item_ids: K items.
-        n: shape (K,), number of answers.
-        observed, expected: shape (K,), the proportion correct, and its expectation under the published curve.
-        se: shape (K,), standard error of their difference.
-        p, q: shape (K,), two-sided p-value and q value of the hypothesis "no difference"; q by Benjamini & Hochberg
-            (1995) over the K items.
+    Attributes
+    ----------
+    item_ids
+        K items.
+    n
+        Shape (K,), number of answers.
+    observed, expected
+        Shape (K,), the proportion correct, and its expectation under the published curve.
+    se
+        Shape (K,), standard error of their difference.
+    p, q
+        Shape (K,), two-sided p-value and q value of the hypothesis "no difference"; q by Benjamini & Hochberg (1995)
+        over the K items.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from irt_psychometrics.drift import ProportionsCorrect
+    >>> n, observed, expected = np.array([80]), np.array([0.75]), np.array([0.5])
+    >>> tests = ProportionsCorrect(("q1",), n, observed, expected, np.array([0.06]), np.array([3e-5]), np.array([3e-5]))
+    >>> tests.difference.tolist(), tests.severity
+    ([0.25], ('high',))
     """
 
     item_ids: tuple[str, ...]

@@ -26,9 +26,19 @@ trend."""
 class MonthConstants:
     """Slope and intercept of a month's linking, each with its standard error.
 
-    Attributes:
-        at: number of the month, counted from any month.
-        MIN_EARLIER: minimum number of earlier months for a comparison.
+    Attributes
+    ----------
+    at
+        Number of the month, counted from any month.
+    MIN_EARLIER
+        Minimum number of earlier months for a comparison.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.linking import MonthConstants
+    >>> earlier = [MonthConstants(k, 1.0, 0.02, 0.03 * (-1) ** k, 0.03) for k in range(6)]
+    >>> [jump.seen for jump in MonthConstants(6, 1.0, 0.02, 0.6, 0.03).jumps(earlier)]
+    [False, True]
     """
 
     MIN_EARLIER: ClassVar = 3
@@ -67,12 +77,24 @@ class MonthConstants:
 class Jump:
     """A constant compared with its history.
 
-    Attributes:
-        constant: "slope" (its logarithm is compared) or "intercept".
-        change: the month's value minus the value expected from the earlier months, their mean or their trend.
-        limit: |change| above which the constant jumps.
-        sd: SD of the change in a sound month.
-        p: probability of a change of this size or larger in a sound month.
+    Attributes
+    ----------
+    constant
+        "slope" (its logarithm is compared) or "intercept".
+    change
+        The month's value minus the value expected from the earlier months, their mean or their trend.
+    limit
+        |change| above which the constant jumps.
+    sd
+        SD of the change in a sound month.
+    p
+        Probability of a change of this size or larger in a sound month.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.linking import Jump
+    >>> Jump("intercept", change=0.6, limit=0.22, sd=0.05, p=1e-5).sentence
+    'the intercept jumps by +0.60 (limit 0.22, p = 1e-05)'
     """
 
     constant: str
@@ -83,10 +105,12 @@ class Jump:
 
     @property
     def seen(self) -> bool:
+        """Whether the constant jumps."""
         return abs(self.change) > self.limit
 
     @property
     def sentence(self) -> str:
+        """The change with the limit, in words."""
         name = "the logarithm of the slope" if self.constant == "slope" else "the intercept"
         p = f", p = {self.p:.1g}" if self.seen else ""
         return f"{name} {'jumps' if self.seen else 'differs'} by {self.change:+.2f} (limit {self.limit:.2f}{p})"

@@ -92,6 +92,19 @@ def link_to_anchors(
     Educational Measurement, 14, 139-160.
     Stocking, M. L. & Lord, F. M. (1983). Developing a common metric in item response theory. Applied Psychological
     Measurement, 7, 201-210.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.linking import AnchorSet, link_to_anchors
+    >>> old, new = irt.datasets.two_forms()
+    >>> f, g = irt.fit(old.responses), irt.fit(new.responses)
+    >>> more = {"scale_id": "maths", "version": "1", "topics": (None,) * 30, "errors_assumed": np.zeros(30, dtype=bool)}
+    >>> anchors = AnchorSet(**vars(f.calibration.items), **more)
+    >>> linking = link_to_anchors(g.calibration, anchors)
+    >>> round(linking.slope, 1), round(linking.intercept, 1)
+    (1.1, 0.3)
     """
     if method not in get_args(Method):
         raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")

@@ -20,13 +20,23 @@ from irt_psychometrics.core.results import Result, format_p, format_value
 class AnchorLimits:
     """Requirements for anchors: which anchors can link a fit, and how many are needed.
 
-    Attributes:
-        min_anchor_responses: minimum number of responses in the fit; anchors with fewer are not used.
-        item_variation: expected SD of an item's b between samples, beyond errors.
-        min_anchors: number of anchors that a fit should have in common with the set. It changes only the remedy in the
-            message if linking fails.
-        warn_anchor_share: if a smaller share of the anchors with enough responses is used, `Linking.warnings` contains
-            a warning.
+    Attributes
+    ----------
+    min_anchor_responses
+        Minimum number of responses in the fit; anchors with fewer are not used.
+    item_variation
+        Expected SD of an item's b between samples, beyond errors.
+    min_anchors
+        Number of anchors that a fit should have in common with the set. It changes only the remedy in the message if
+        linking fails.
+    warn_anchor_share
+        If a smaller share of the anchors with enough responses is used, `Linking.warnings` contains a warning.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.linking import AnchorLimits
+    >>> AnchorLimits(min_anchor_responses=100).min_anchors
+    5
     """
 
     min_anchor_responses: int = 200
@@ -35,7 +45,20 @@ class AnchorLimits:
     warn_anchor_share: float = 0.85
 
     def why_unusable(self, fit: Calibration, j: int) -> str:
-        """The reason why item `j` of a fit cannot be compared with other values; empty if it can."""
+        """Return the reason why an item of a fit cannot be compared with other values.
+
+        Parameters
+        ----------
+        fit
+            The fit.
+        j
+            Place of the item in the fit.
+
+        Returns
+        -------
+        str
+            The reason, a sentence; empty if the item can be compared.
+        """
         if fit.n[j] < self.min_anchor_responses:
             return f"It has {fit.n[j]} responses in this window, {self.min_anchor_responses} are needed."
         bad_flag = next((f for f in fit.flags[j] if not f.meaning.anchors_may_carry), None)
@@ -48,33 +71,63 @@ class AnchorLimits:
 class Linking(Result):
     """The constants of θ* = slope·θ + intercept with their errors, and the anchors' agreement.
 
-    Attributes:
-        slope, intercept: the constants.
-        slope_se, intercept_se: their standard errors.
-        cov: shape (2, 2), covariance of (slope, intercept).
-        method: the criterion.
-        rmse: root mean squared difference of the used anchors' curves, old minus linked, over θ ~ N(0, 1): a
-            probability.
-        anchors_used: ids of the anchors that determine the constants.
-        anchors_dropped: item id → the reason why it was not used, a sentence.
-        q, q_df, q_p: Q, its degrees of freedom and its p value in the test that the used anchors agree.
-        share_kept: share of the anchors with enough responses in the window that are used.
-        warnings: sentences about weaknesses of the linking.
-        anchor_set: version of the anchor set.
-        weighted: whether anchors were weighted by their errors.
-        symmetric: whether curves were compared on both scales.
-        tau, tau_slope: SD of the anchors' b, and of their ln a, beyond errors; `cov` includes them.
-        tau_low: lower 95 % limit of τ; None if it was not estimated.
-        i2: I², the share of the anchors' differences that errors do not explain.
-        weights: item id → weight of a used anchor, 1 on average.
-        skewness: skewness of the used anchors' b around the line, in units of their errors including τ; None if there
-            are too few anchors.
-        with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept). It is not
-            stored; `drift.Comparison` computes it again.
-        ALIGNED: fields that are known only if anchors were aligned, not if an engine held the anchors, or if an earlier
-            release linked the fit.
-        suspects, diagnosis: shown to people if anchors moved, and used in no calculation: item id → change against the
-            other anchors, and a sentence.
+    Attributes
+    ----------
+    slope, intercept
+        The constants.
+    slope_se, intercept_se
+        Their standard errors.
+    cov
+        Shape (2, 2), covariance of (slope, intercept).
+    method
+        The criterion.
+    rmse
+        Root mean squared difference of the used anchors' curves, old minus linked, over θ ~ N(0, 1): a probability.
+    anchors_used
+        Ids of the anchors that determine the constants.
+    anchors_dropped
+        Item id → the reason why it was not used, a sentence.
+    q, q_df, q_p
+        Q, its degrees of freedom and its p value in the test that the used anchors agree.
+    share_kept
+        Share of the anchors with enough responses in the window that are used.
+    warnings
+        Sentences about weaknesses of the linking.
+    anchor_set
+        Version of the anchor set.
+    weighted
+        Whether anchors were weighted by their errors.
+    symmetric
+        Whether curves were compared on both scales.
+    tau, tau_slope
+        SD of the anchors' b, and of their ln a, beyond errors; `cov` includes them.
+    tau_low
+        Lower 95 % limit of τ; None if it was not estimated.
+    i2
+        I², the share of the anchors' differences that errors do not explain.
+    weights
+        Item id → weight of a used anchor, 1 on average.
+    skewness
+        Skewness of the used anchors' b around the line, in units of their errors including τ; None if there are too few
+        anchors.
+    with_items
+        Shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept). It is not stored;
+        `drift.Comparison` computes it again.
+    ALIGNED
+        Fields that are known only if anchors were aligned, not if an engine held the anchors, or if an earlier release
+        linked the fit.
+    suspects, diagnosis
+        Shown to people if anchors moved, and used in no calculation: item id → change against the other anchors, and a
+        sentence.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> old, new = irt.datasets.two_forms()
+    >>> f, g = irt.fit(old.responses), irt.fit(new.responses)
+    >>> linking = irt.link(g, f).linking
+    >>> round(linking.slope, 1), round(linking.intercept, 1), len(linking.anchors_used)
+    (1.1, 0.3, 10)
     """
 
     ALIGNED: ClassVar = ("tau", "tau_slope", "tau_low", "i2", "weights")
@@ -131,11 +184,11 @@ class Linking(Result):
         return [*self.warnings, *([self.diagnosis] if self.diagnosis else [])]
 
     def transform(self, fit: Calibration) -> Calibration:
-        """The fit on the bank's scale: a* = a/slope, b* = slope·b + intercept, so d* = d − a·intercept/slope.
+        """Put a fit on the bank's scale: a* = a/slope, b* = slope·b + intercept, so d* = d − a·intercept/slope.
 
         The latent mean and SD are transformed, too. By the delta method, covariances include the error of the constants
         and its covariance with the items' errors. These are correlated because an anchor's error is part of the
-        constants' error and because all items share the sample of learners; both reduce the errors. For a stored
+        constants' error and because all items share the sample of persons; both reduce the errors. For a stored
         linking, `drift.Comparison` computes these terms again.
 
         Parameters
@@ -167,16 +220,30 @@ class Linking(Result):
         return replace(moved, cov=cov, joint_cov=joint)
 
     def ad_by_constants(self, a: Floats) -> Floats:
-        """Derivatives ∂(a*, d*)/∂(slope, intercept), shape (J, 2, 2), of items with a (J,) in the fit."""
+        """Compute the derivatives ∂(a*, d*)/∂(slope, intercept).
+
+        Parameters
+        ----------
+        a
+            Shape (J,), slopes of the items in the fit.
+
+        Returns
+        -------
+        array of shape (J, 2, 2)
+            The derivatives of a* and d*, by slope and intercept.
+        """
         jacobian = np.zeros((len(a), 2, 2))
         jacobian[:, 0, 0] = -a / self.slope**2
         jacobian[:, 1, 0], jacobian[:, 1, 1] = a * self.intercept / self.slope**2, -a / self.slope
         return jacobian
 
     def as_constants(self) -> dict[str, Any]:
-        """The constants in the form of the table `linking_constants`: plain numbers, lists and text.
+        """Return the constants in the form of the table `linking_constants`.
 
-        `q_shifts` is empty; earlier releases read it.
+        Returns
+        -------
+        dict
+            Plain numbers, lists and text. `q_shifts` is empty; earlier releases read it.
         """
         constants = {
             f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
@@ -187,18 +254,40 @@ class Linking(Result):
 
 
 class LinkingError(PsychometricsError):
-    """The fit cannot be placed on the scale, because its anchors determine no line."""
+    """Fit that cannot be placed on the scale, because its anchors determine no line.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.linking import LinkingError
+    >>> f = irt.fit(irt.datasets.two_forms()[0].responses)
+    >>> try:
+    ...     irt.link(f, f, anchors=["c01", "c02"])
+    ... except LinkingError as error:
+    ...     print(str(error)[:47])
+    2 of 2 common items can serve as anchors, 3 are
+    """
 
 
 @dataclass(frozen=True)
 class Suspect:
     """An anchor that moved, compared through the constants of the anchors that did not move.
 
-    Attributes:
-        delta_b, delta_a: linked value of b, and of a, minus the value in the anchor set.
-        z: change of `parameter` divided by its error, if the other parameter (ln a or b) had not changed. Errors of a
-            and b are correlated, so neither is tested by itself.
-        parameter: the parameter whose change alone explains more of the difference.
+    Attributes
+    ----------
+    delta_b, delta_a
+        Linked value of b, and of a, minus the value in the anchor set.
+    z
+        Change of `parameter` divided by its error, if the other parameter (ln a or b) had not changed. Errors of a and
+        b are correlated, so neither is tested by itself.
+    parameter
+        The parameter whose change alone explains more of the difference.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.linking import Suspect
+    >>> Suspect(delta_b=0.5, delta_a=0.02, z=4.1, parameter="b").evidence
+    'b +0.50, +4.1 standard errors'
     """
 
     delta_b: float
@@ -208,8 +297,10 @@ class Suspect:
 
     @property
     def shown(self) -> str:
+        """The change, such as "b +0.50"."""
         return f"b {self.delta_b:+.2f}" if self.parameter == "b" else f"a {self.delta_a:+.2f}"
 
     @property
     def evidence(self) -> str:
+        """The change with its z."""
         return f"{self.shown}, {self.z:+.1f} standard errors"
