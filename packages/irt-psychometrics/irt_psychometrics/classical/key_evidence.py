@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.results import Result, format_value
+from irt_psychometrics.core.results import Result
 
 LIMITS = np.linspace(-4, 4, 65)[1:-1]
 """Limits of the 64 bins in which rest scores are counted, in SD."""
@@ -121,7 +121,7 @@ class KeyEvidence(Result):
         Examples
         --------
         >>> KeyEvidence.start({"A"}, random_state=1)
-        <KeyEvidence: Key A after 0 answers: evidence 1, for >
+        <KeyEvidence: Key A after 0 answers: evidence 1>
         """
         if not keys:
             raise PsychometricsError("an item without a key has no evidence against it; name at least one key")
@@ -212,7 +212,8 @@ class KeyEvidence(Result):
         return f"Key {' or '.join(self.keys)} after {self.n:,} answers"
 
     def _facts(self) -> dict[str, str]:
-        return {"evidence": f"{self.e_value:,.4g}", "for": format_value(self.option)}
+        found = {"evidence": f"{self.e_value:,.4g}"}
+        return found | ({"for": self.option} if self.option else {})
 
     def _columns(self) -> dict[str, Any]:
         n = self.counts.sum(axis=1)

@@ -248,7 +248,8 @@ class Classification(Result):
         return cls(method, names, accuracy, se, *others)
 
     def _title(self) -> str:
-        return f"{self.method} classification at {self.cuts.size} cuts"
+        n = int(np.isfinite(self.cuts).sum())
+        return f"{self.method} classification at {n} cut{'s' if n != 1 else ''}"
 
     def _columns(self) -> dict[str, Any]:
         names = ("cut", "accuracy", "accuracy_se", "false_pass", "false_fail", "consistency", "kappa")
