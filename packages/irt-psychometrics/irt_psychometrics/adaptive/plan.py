@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.special import ndtri
 
 from irt_psychometrics.adaptive import kernels
@@ -279,6 +278,8 @@ class SelectionPlan:
     ) -> Floats | None:
         """The share of each unit, between `low` and `high` (0 or 1 if `whole`), with which a test meets all limits and
         has the most information at the population's mean. Returns None if no test meets them."""
+        from scipy.optimize import Bounds, LinearConstraint, milp  # the import takes a tenth of a second
+
         test = self.test
         information = np.bincount(content.unit_of, self.items.curves.information([self.mean])[0])
         found = milp(

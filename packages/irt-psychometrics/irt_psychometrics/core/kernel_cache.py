@@ -1,5 +1,6 @@
 """A cache of compiled kernels that loads a kernel without the parts of numba that only compilation needs."""
 
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ class KernelCache(FunctionCache):
 class Compilation(event.Listener):
     """Kernels that numba has compiled in this process.
 
+    The garbage collector is paused meanwhile: it would visit millions of objects of numba, and free few.
+
     Attributes:
         kernels: number of kernels.
         seconds: time that their compilation took.
@@ -44,15 +47,22 @@ class Compilation(event.Listener):
         self.kernels, self.seconds = 0, 0.0
         self._begun: list[float] = []
         self._is_told = False
+        self._collects_garbage = False
 
     def on_start(self, event: Any) -> None:
-        if self._is_kernel(event):
-            self._begun.append(time.monotonic())
+        if not self._is_kernel(event):
+            return
+        if not self._begun:
+            self._collects_garbage = gc.isenabled()
+            gc.disable()
+        self._begun.append(time.monotonic())
 
     def on_end(self, event: Any) -> None:
         if not self._is_kernel(event):
             return
         begun = self._begun.pop()
+        if not self._begun and self._collects_garbage:
+            gc.enable()
         self.kernels += 1
         now = time.monotonic()
         self.seconds += 0 if self._begun else now - begun  # kernels that a kernel calls are in its time

@@ -1,6 +1,7 @@
 """Compiled kernels: bits with and without numba's registries, copies, results that are arrays, and the notice."""
 
 import ast
+import gc
 import json
 import os
 import subprocess
@@ -95,6 +96,21 @@ def test_kernels_assign_no_arrays_to_slices() -> None:
                     if any(isinstance(part, ast.Slice) for part in ast.walk(target))
                 ]
     assert found == []
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collector_is_paused_while_kernels_are_compiled(enabled: bool) -> None:
+    compilation = kernel_cache.Compilation()
+    kernel = SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=kernel_cache.compile_kernel)})
+    before, states = gc.isenabled(), []
+    (gc.enable if enabled else gc.disable)()
+    try:
+        for change in (compilation.on_start, compilation.on_start, compilation.on_end, compilation.on_end):
+            change(kernel)
+            states.append(gc.isenabled())
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert states == [False, False, False, enabled]
 
 
 def test_compilation_is_explained_once_to_a_person_who_waits(
