@@ -93,7 +93,7 @@ def main() -> None:
             continue
         p_values: dict[str, np.ndarray] = {}
         if "items" in kinds:
-            item = item_statistics.item_fit(responses, fit, seed=number)
+            item = item_statistics.item_fit(responses, fit, random_state=number)
             infit, outfit = (2 * norm.sf(np.abs(z)) for z in (item.infit_z, item.outfit_z))
             p_values |= {"infit": infit, "outfit": outfit, "RMSD": item.rmsd_p}
         if "s-x2" in kinds:

@@ -113,6 +113,7 @@ class ItemTable(Result):
 
     @classmethod
     def from_calibration(cls, fit: Calibration, frame_kind: str | None) -> ItemTable:
+        """Make the table of a calibration's items."""
         rows = []
         for j in range(fit.n_items):
             found = ItemRow(float(fit.a[j]), float(fit.b[j]), further=fit.further_of(j)).steps

@@ -87,6 +87,7 @@ class ItemModel(ABC):
 
     @property
     def own_slopes(self) -> bool:
+        """Whether each item has a slope of its own."""
         return self.slopes == "own"
 
     @property
@@ -96,18 +97,22 @@ class ItemModel(ABC):
 
     @property
     def common_slope(self) -> bool:
+        """Whether all items have one slope, which is estimated."""
         return self.slopes == "common"
 
     @property
     def fixed_slopes(self) -> bool:
+        """Whether all slopes are 1."""
         return self.slopes == "fixed"
 
     @property
     def default_priors(self) -> Priors:
+        """The priors of a fit without `priors=`."""
         return GUESSING_PRIOR if self.guesses else Priors()
 
     @property
     def without_guessing(self) -> ItemModel:
+        """The same model with lower asymptotes of 0."""
         return self
 
     @property

@@ -151,7 +151,9 @@ class FitSummary:
         """
         rng = np.random.default_rng(random_state)
         many, of_many, ids = _sample_persons(responses, groups, ITEM_RESPONSES, rng, person_ids)
-        fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=random_state, threads=threads)
+        fit = item_fit(
+            many, calibration, groups=of_many, everybody=everybody, random_state=random_state, threads=threads
+        )
         some, of_some, _ = _sample_persons(responses, groups, SET_RESPONSES, rng)
         by_score = sum_score_fit(some, calibration, groups=of_some)
         pairs = local_dependence(some, calibration, groups=of_some, threads=threads)

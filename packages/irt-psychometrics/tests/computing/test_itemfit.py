@@ -104,7 +104,7 @@ def test_fit_statistics_from_sums_over_shards_match_a_pass_over_responses(shape)
 
 def test_a_seed_gives_the_same_numbers_on_any_number_of_threads(sound):
     _, responses, fit = sound
-    one, two = (item_fit(responses, fit, seed=5, threads=t) for t in (1, 2))
+    one, two = (item_fit(responses, fit, random_state=5, threads=t) for t in (1, 2))
     for name in ("infit_z", "outfit_z", "rmsd", "rmsd_cutoff", "rmsd_p"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 

@@ -73,6 +73,28 @@ def test_examples_of_docstrings_run(module: str) -> None:
     assert found.failed == 0
 
 
+def public_objects() -> dict[str, Any]:
+    """Return the classes and functions among the public names of the package and of its modules."""
+    modules = [irt, *(importlib.import_module(f"irt_psychometrics.{name}") for name in (*MODULES, "adaptive", "cells"))]
+    found = {f"{module.__name__}.{name}": getattr(module, name) for module in modules for name in module.__all__}
+    return {name: one for name, one in found.items() if inspect.isfunction(one) or inspect.isclass(one)}
+
+
+def test_public_functions_have_examples_and_state_their_results() -> None:
+    functions = {name: one.__doc__ for name, one in public_objects().items() if inspect.isfunction(one)}
+    assert {name for name, text in functions.items() if ">>> " not in text or "Returns\n" not in text} == set()
+
+
+def test_public_methods_have_docstrings() -> None:
+    without = set()
+    for name, owner in public_objects().items():
+        for method, found in vars(owner).items() if inspect.isclass(owner) else ():
+            own = getattr(found, "__func__", None) or getattr(found, "fget", None) or found
+            if inspect.isfunction(own) and own.__module__.startswith("irt_psychometrics") and not own.__doc__:
+                without |= set() if method.startswith("_") else {f"{name}.{method}"}
+    assert without == set()
+
+
 WITHOUT = """
 import sys
 import irt_psychometrics as irt

@@ -34,7 +34,7 @@ def found():
         for number in range(SETS):
             responses = Responses.from_wide(planned(np.random.default_rng([41, number]), PERSONS, LENGTH))
             fit = fit_em(responses)
-            item = item_fit(responses, fit, seed=number)
+            item = item_fit(responses, fit, random_state=number)
             values = {
                 "infit": two_sided(item.infit_z),
                 "outfit": two_sided(item.outfit_z),
