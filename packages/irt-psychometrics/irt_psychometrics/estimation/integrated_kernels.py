@@ -102,7 +102,7 @@ def _by_tables(people, codes, slope, log_wrong, nodes, log_weights, seen, theta_
         n_rows = int((high - low) / ROW_STEP) + 2
         step = (high - low) / (n_rows - 1)
         rows, table, used = np.empty((n_rows, nodes.size)), np.empty((n_rows, 3)), np.zeros((n_rows, 3))
-        fill_table(low, step, nodes, base, rows, table)
+        fill_table(low, step, nodes, base, np.empty(nodes.size), rows, table)
         value += _by_table(first, codes, np.empty(last - first), items, slope, low, step, table, used, theta_right)
         spread_used(rows, table, used, nodes, mass)
         _scatter(mass, people.set_items, begin, end, seen)

@@ -10,7 +10,7 @@ the step h. Expected counts are the derivatives of the values that are read, so 
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _inlined_kernel, _kernel, _scatter, _take
+from irt_psychometrics.core.kernels import Curves, People, _in_place_kernel, _inlined_in_place_kernel, _scatter, _take
 
 STEP = 0.5
 """Largest step of a table, in s. The step is halved until the table is accurate."""
@@ -22,11 +22,15 @@ FRESH_ROWS = 16
 exp(θ·ROW_STEP), a weight that has underflown to 0 is still negligible."""
 
 
-@_kernel
-def fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped-def]
-    """Fill rows[g] (Q,) with the distribution of θ at s = low + g·step, and table[g] with f, its mean and variance."""
+@_inlined_in_place_kernel
+def fill_table(low, step, nodes, base, factor, rows, table):  # type: ignore[no-untyped-def]
+    """Fill rows[g] (Q,) with the distribution of θ at s = low + g·step, and table[g] with f, its mean and variance.
+
+    `factor` (Q,) is overwritten.
+    """
     Q = nodes.size
-    factor = np.exp(step * nodes)
+    for q in range(Q):
+        factor[q] = np.exp(step * nodes[q])
     for g in range(rows.shape[0]):
         row = rows[g]
         if g % FRESH_ROWS == 0:
@@ -57,7 +61,7 @@ def fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped-
         table[g, 0], table[g, 1], table[g, 2] = f, mean, square
 
 
-@_kernel
+@_inlined_in_place_kernel
 def spread_used(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
     """Add to mass (Q,) minus the derivatives, with respect to `base`, of the values read from the table, weighted by
     `used`.
@@ -73,7 +77,7 @@ def spread_used(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
                 mass[q] += row[q] * (by_f + by_mean * off + by_variance * (off * off - variance))
 
 
-@_kernel
+@_inlined_in_place_kernel
 def slope_span(items, slope):  # type: ignore[no-untyped-def]
     """Return the minimum and the maximum of s for a form."""
     low, high = 0.0, 0.0
@@ -83,7 +87,7 @@ def slope_span(items, slope):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@_inlined_kernel
+@_inlined_in_place_kernel
 def _is_accurate(table, step):  # type: ignore[no-untyped-def]
     """Check whether f of each row agrees with the interpolation between the row before and the row after it."""
     worst = 0.0
@@ -95,35 +99,64 @@ def _is_accurate(table, step):  # type: ignore[no-untyped-def]
     return worst <= MAX_ERROR
 
 
-@_kernel
-def counts_by_table(first, last, people, curves, nodes, log_weights, seen, right, mass):  # type: ignore[no-untyped-def]
+def counts_by_table(
+    first: int,
+    last: int,
+    people: People,
+    curves: Curves,
+    nodes: np.ndarray,
+    log_weights: np.ndarray,
+    seen: np.ndarray,
+    right: np.ndarray,
+    mass: np.ndarray,
+) -> float:
     """Compute `expected_counts` of persons first … last − 1, who are in one set, without guessing.
 
     Returns NaN, and adds nothing, if an accurate table needs more than one row for two persons.
     """
-    s, slope = people.set_of[first], curves.slope
-    begin, end = people.set_start[s], people.set_start[s + 1]
-    base, in_set = log_weights[people.set_group[s]].copy(), np.zeros(nodes.size)
+    s = people.set_of[first]
+    span = np.abs(curves.slope[people.set_items[people.set_start[s] : people.set_start[s + 1]]]).sum()
+    n_rows = 2 * int(0.5 * span / STEP) + 3
+    while True:
+        work, table, used = np.empty((n_rows + 3, nodes.size)), np.empty((n_rows, 3)), np.zeros((n_rows, 3))
+        loglik: float = _counts_by_table(
+            first, last, people, curves, nodes, log_weights, seen, right, mass, work, table, used
+        )
+        n_rows = 2 * n_rows - 1
+        if not np.isnan(loglik) or 2 * n_rows > last - first:
+            return loglik
+
+
+@_in_place_kernel
+def _counts_by_table(  # type: ignore[no-untyped-def]
+    first, last, people, curves, nodes, log_weights, seen, right, mass, work, table, used
+):
+    """Compute `counts_by_table` with a table of as many rows as `table` (n, 3) and `used` (n, 3), which must be 0.
+
+    `work` (n + 3, Q) is overwritten. Returns NaN, and adds nothing, if the table is not accurate.
+    """
+    s, slope, n_rows = people.set_of[first], curves.slope, len(table)
+    right_start, right_items, weights = people.right_start, people.right_items, people.weight
+    tally_start, tally_items, tally = people.tally_start, people.tally_items, people.tally
+    begin, end, group = people.set_start[s], people.set_start[s + 1], people.set_group[s]
+    base, in_set, factor, rows = work[0], work[1], work[2], work[3:]
+    for q in range(nodes.size):
+        base[q] = log_weights[group, q]
+        in_set[q] = 0.0
     _take(curves.log_wrong, people.set_items, begin, end, base)
     low, high = slope_span(people.set_items[begin:end], slope)
-    n_rows = 2 * int(0.5 * (high - low) / STEP) + 3
-    while True:
-        step = (high - low) / (n_rows - 1)
-        rows, table, used = np.empty((n_rows, nodes.size)), np.empty((n_rows, 3)), np.zeros((n_rows, 3))
-        fill_table(low, step, nodes, base, rows, table)
-        if _is_accurate(table, step):
-            break
-        n_rows = 2 * n_rows - 1
-        if 2 * n_rows > last - first:
-            return np.nan
+    step = (high - low) / (n_rows - 1)
+    fill_table(low, step, nodes, base, factor, rows, table)
+    if not _is_accurate(table, step):
+        return np.nan
     loglik, half = 0.0, 0.5 * step * step
     for i in range(first, last):
         total = 0.0
-        for r in range(people.right_start[i], people.right_start[i + 1]):
-            total += slope[people.right_items[r]]
+        for r in range(right_start[i], right_start[i + 1]):
+            total += slope[right_items[r]]
         u = (total - low) / step
         g = min(max(int(u), 0), n_rows - 2)
-        t, weight = u - g, people.weight[i]
+        t, weight = u - g, weights[i]
         r1 = 1.0 - t
         t3, r3 = t * t * t, r1 * r1 * r1
         # quintic Hermite basis, h_kl for derivative k at end l, and the slope of the interpolation
@@ -142,15 +175,15 @@ def counts_by_table(first, last, people, curves, nodes, log_weights, seen, right
         mean = 30 * t * t * r1 * r1 / step * (after[0] - before[0])
         mean += r1 * r1 * (1 + 2 * t - 15 * t * t) * before[1] + t * t * (1 + 2 * r1 - 15 * r1 * r1) * after[1]
         mean += 0.5 * step * t * r1 * (r1 * (2 - 5 * t) * before[2] - t * (2 - 5 * r1) * after[2])
-        if people.tally.size > 0:
-            for r in range(people.tally_start[i], people.tally_start[i + 1]):
-                right[people.tally_items[r], 0] += mean * people.tally[r]
+        if tally.size > 0:
+            for r in range(tally_start[i], tally_start[i + 1]):
+                right[tally_items[r], 0] += mean * tally[r]
         else:
             mean *= weight
-            for r in range(people.right_start[i], people.right_start[i + 1]):
-                right[people.right_items[r], 0] += mean
+            for r in range(right_start[i], right_start[i + 1]):
+                right[right_items[r], 0] += mean
     spread_used(rows, table, used, nodes, in_set)
     _scatter(in_set, people.set_items, begin, end, seen)
     for q in range(nodes.size):
-        mass[people.set_group[s], q] += in_set[q]
+        mass[group, q] += in_set[q]
     return loglik
