@@ -147,9 +147,9 @@ def _linking(mirt: dict[str, Any]) -> str:
 
 
 def _table(fit: Calibration, first: int) -> ParameterTable:
-    unknown = np.full(fit.n_items, np.nan)
+    unknown = np.full((fit.n_items, 2, 2), np.nan)
     ids = tuple(f"k{first + j:02d}" for j in range(fit.n_items))
-    return ParameterTable(PAGE, ids, fit.a, fit.b, fit.c, unknown, unknown)
+    return ParameterTable(item_ids=ids, a=fit.a, b=fit.b, c=fit.c, cov=unknown, path=PAGE)
 
 
 def relative(own: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
