@@ -138,7 +138,7 @@ class ItemTable(Result):
             c=c,
             c_se=c_se,
             steps=columns_of_rows(rows),
-            written={name: x for name, x in fit.items._columns().items() if name not in stated},
+            written={name: x for name, x in fit.item_columns.items() if name not in stated},
             flags=fit.flags,
             frame_kind=frame_kind,
         )

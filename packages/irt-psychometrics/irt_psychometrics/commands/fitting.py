@@ -131,7 +131,7 @@ class FileFit:
             "outfit": unknown if fits is None else fits.outfit,
             "rmsd": unknown if fits is None else fits.rmsd,
         }
-        written = rows_of(cal.items._columns())
+        written = rows_of(cal.item_columns)
         rows, loose = [], self.loose_items()
         for j, row in enumerate(rows_of(columns)):
             flags = [flag.value for flag in cal.flags[j]] + [LOOSE] * (row["item"] in loose)

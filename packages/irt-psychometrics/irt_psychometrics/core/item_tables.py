@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -309,7 +309,7 @@ def write_items(
     cov: Floats,
     further_cov: Floats | None,
     others: Sequence[OtherItems],
-    without_cov_ab: Sequence[int],
+    without_cov_ab: Collection[int],
 ) -> dict[str, Any]:
     """Return the columns that `read_items` reads back, besides the items' names.
 

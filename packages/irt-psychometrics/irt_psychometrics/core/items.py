@@ -370,8 +370,6 @@ class ItemParameters(Result):
         >>> irt.ItemParameters.from_program(table, "fasttest", metric_d=1.7).a.round(2).tolist()
         [1.36]
         """
-        if program not in program_forms.PROGRAMS:
-            raise PsychometricsError(f"program must be one of {', '.join(program_forms.PROGRAMS)}, got {program!r}")
         return _read_frame(data, item, _metric_of(program, metric_d), program)
 
     def to_program(self, program: Program, kind: str | None = None, *, metric_d: float | None = None) -> Any:
@@ -405,8 +403,6 @@ class ItemParameters(Result):
         >>> items.to_program("mirt", "polars").columns
         ['item', 'a1', 'd']
         """
-        if program not in program_forms.PROGRAMS:
-            raise PsychometricsError(f"program must be one of {', '.join(program_forms.PROGRAMS)}, got {program!r}")
         return make(self._columns_for(program, _metric_of(program, metric_d)), kind or self.frame_kind)
 
     def _columns_for(self, program: Program, metric_d: float) -> dict[str, Any]:
@@ -538,7 +534,8 @@ class ItemParameters(Result):
         return {name: format_value(n) for name, n in facts.items() if n}
 
     def _columns(self) -> dict[str, Any]:
-        places = [j for j, item in enumerate(self.item_ids) if item in {*self.cov_ab_assumed}]
+        assumed = {*self.cov_ab_assumed}
+        places = {j for j, item in enumerate(self.item_ids) if item in assumed}
         parameters = self.a, self.b, self.c, self.cov_of_each, self.further_cov, self.others
         return {"item": self.item_ids} | item_tables.write_items(*parameters, places)
 
@@ -762,6 +759,9 @@ class ItemParameters(Result):
 
 
 def _metric_of(program: Program, metric_d: float | None) -> float:
+    """Return the D of a program's table. Raises PsychometricsError for an unknown program, and if D must be given."""
+    if program not in program_forms.PROGRAMS:
+        raise PsychometricsError(f"program must be one of {', '.join(program_forms.PROGRAMS)}, got {program!r}")
     if metric_d is None and program in program_forms.CHOICE_OF_D:
         raise PsychometricsError(f"{program} is run with D = 1 or D = 1.7; give metric_d, its D")
     return 1.0 if metric_d is None else metric_d

@@ -239,7 +239,7 @@ class Calibration(Result):
         return facts if self.convergence.converged else facts | {"converged": "no"}
 
     def _columns(self) -> dict[str, Any]:
-        written = {name: cells for name, cells in self.items._columns().items() if name not in ("item", "model")}
+        written = {name: cells for name, cells in self.item_columns.items() if name not in ("item", "model")}
         flags = [", ".join(flag.value for flag in own) for own in self.flags]
         known = {"item": self.item_ids, "model": self.models, "n": self.n, "facility": self.p_values}
         return known | written | {"flags": flags}
@@ -390,6 +390,12 @@ class Calibration(Result):
             g = block_diagonal(ab_by_ad(self.a, self.d))
             cov = (g @ self.joint_cov[: len(g), : len(g)] @ g.T)[None]
         return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.further_cov_ab, self._others)
+
+    @property
+    def item_columns(self) -> dict[str, Any]:
+        """The columns of a table of the items, which has covariances within an item alone."""
+        cov, further = self.cov_ab, self.further_cov_ab
+        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, further, self._others)._columns()
 
     @property
     def aic(self) -> float:
