@@ -810,7 +810,7 @@ class Fit(Result):
         from irt_psychometrics.plots import figures  # fits that are not plotted need no plotting code
 
         if not items:
-            return figures.wright_map(self.calibration, None if scores is None else np.asarray(_theta(scores)))
+            return figures.wright_map(self.calibration, scores)
         return figures.item_curves(self.calibration, items, responses=responses, each_score=each_score)
 
     def information(self, theta: npt.ArrayLike | None = None) -> InformationTable:
@@ -1045,10 +1045,6 @@ def fit(
     )
     _warn(found)
     return found
-
-
-def _theta(scores: PersonScores | npt.ArrayLike) -> npt.ArrayLike:
-    return scores.theta if isinstance(scores, PersonScores) else scores
 
 
 def anchors_from(source: ItemSource, item_ids: Sequence[str] | None = None) -> AnchorSet:

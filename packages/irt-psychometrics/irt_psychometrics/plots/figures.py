@@ -251,7 +251,7 @@ def information_picture(
 test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it as a test
 
 
-def wright_map(fit: ItemSource, scores: Scores | npt.ArrayLike | None = None) -> Chart:
+def wright_map(fit: ItemSource, scores: Scores | Result | npt.ArrayLike | None = None) -> Chart:
     """Draw persons and items on one scale: a histogram of abilities on the left, items by difficulty on the right.
 
     Parameters
@@ -322,7 +322,7 @@ def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[F
     return places, np.array(named, dtype=np.intp)
 
 
-def score_distribution(scores: Scores | npt.ArrayLike, fit: ItemSource | None = None) -> Chart:
+def score_distribution(scores: Scores | Result | npt.ArrayLike, fit: ItemSource | None = None) -> Chart:
     """Draw a histogram of abilities.
 
     Parameters
@@ -841,13 +841,13 @@ def _ends(at: Floats) -> tuple[float, float]:
     return float(at[0]), float(at[-1])
 
 
-def _values(scores: Scores | npt.ArrayLike | None) -> Floats:
+def _values(scores: Scores | Result | npt.ArrayLike | None) -> Floats:
     if scores is None:
         return np.empty(0)
     return np.asarray(getattr(scores, "theta", scores), dtype=float).ravel()
 
 
-def _finite(scores: Scores | npt.ArrayLike | None) -> Floats:
+def _finite(scores: Scores | Result | npt.ArrayLike | None) -> Floats:
     found = _values(scores)
     return found[np.isfinite(found)]
 
