@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -77,6 +77,22 @@ def confirm(question: str, yes: bool) -> None:
     if not typer.confirm(question):
         out.print("nothing was decided")
         raise typer.Exit(1)
+
+
+def choose(question: str, readings: Sequence[Sequence[str]]) -> int | None:
+    """Ask which reading is right, on standard error. `readings`: the lines that describe each.
+
+    Returns the reading's index, or None if there is no terminal.
+    """
+    if not (_has_terminal() and sys.stderr.isatty()):
+        return None
+    lines = [f"{'  ' if k else f'{n}.'} {line}" for n, about in enumerate(readings, 1) for k, line in enumerate(about)]
+    typer.echo("\n".join(map(terminal.visible, [question, *lines])), err=True)
+    numbers = [str(n) for n in range(1, len(readings) + 1)]
+    asking = f"Which is right ({', '.join(numbers)})?"
+    while (answer := typer.prompt(asking, prompt_suffix=" ", err=True)) not in numbers:
+        pass
+    return int(answer) - 1
 
 
 def _has_terminal() -> bool:

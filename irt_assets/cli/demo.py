@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from irt_assets.blocks import Badge, table
-from irt_assets.cli.console import months_table, print_blocks, say
+from irt_assets.cli.console import choose, months_table, print_blocks, say
 from irt_assets.cli.import_ import Dichotomise, Mapping, MaxScores, Missing, ScoringKey
 from irt_assets.cli.installation import current_settings
 from irt_assets.cli.scale import parse_settings
@@ -19,6 +19,7 @@ from irt_assets.cli.serve import serve_until_interrupted, stop_own_server
 from irt_assets.demo import own_log, simulated
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.intake.load import import_attempts
+from irt_assets.intake.suggestion import make_choices
 from irt_assets.servers import demo_services
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.stack import Stack
@@ -52,6 +53,7 @@ def demo(
     """Calibrate, publish, compare and serve four simulated months, or your own log."""
     with logs.print_for_people(), stop_own_server(current_settings()):
         if data is not None:
+            make_choices(mapping, choose)
             settings = own_log.own_log(
                 current_settings(),
                 data,

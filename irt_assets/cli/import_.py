@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar, say
+from irt_assets.cli.console import AsJson, choose, err, escape, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.wording import quantity
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
 from irt_assets.intake.suggest import suggest as suggest_mapping
-from irt_assets.intake.suggestion import preview
+from irt_assets.intake.suggestion import make_choices, preview
 from irt_assets.item_analysis.forms import import_forms
 from irt_psychometrics.cells import codes_by_column
 
@@ -77,6 +77,7 @@ def attempts(
     if suggest:
         _print_suggestion(files, zone, at.date() if at else None, key, frequency)
         return
+    make_choices(mapping, choose)
     settings = current_settings()
     with progress_bar("importing", as_json) as progress, csv_of_refused(csv) as reject:
         report = import_attempts(
@@ -147,6 +148,7 @@ def _print_suggestion(
 ) -> None:
     """Print a mapping file, with the first answers and the next command as comments."""
     found = suggest_mapping(files[0], keyed=key is not None, zone=zone, frequency=frequency)
+    found.make_choices(choose)
     options = f" --at {at}" if at else ""
     options += f" --key {key}" if key else ""
     shown = preview(files[0], found, at=at, key=key, zone=zone)

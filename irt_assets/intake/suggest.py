@@ -26,7 +26,7 @@ from irt_assets.intake.mapping import Binding, Mapping, list_preset, with_readin
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.recognise import Column
 from irt_assets.intake.reshape import DECIMAL_COMMA, FILE, ROW
-from irt_assets.intake.suggestion import Suggestion
+from irt_assets.intake.suggestion import CHOOSE, Suggestion
 from irt_assets.intake.text_encoding import guess_encoding
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
@@ -36,10 +36,6 @@ SHOWN = 3  # rows that show a reading
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
 NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
 MEANINGS = {1: "right", 0: "wrong", None: "no answer"}
-CHOOSE = (
-    "Several readings of this file fit. Under each name in choose, keep one reading and delete the others: an import"
-    " stores nothing before."
-)
 NO_ZONE = "The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}."
 NO_KEY = "The answers look like options, and no key is known: give --key FILE, a table item,key."
 

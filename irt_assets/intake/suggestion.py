@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping as Map, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 from irt_assets.intake.bank import QUESTIONS, read_rows
 from irt_assets.intake.clean import Limits
 from irt_assets.intake.ingest import AnswerSource
-from irt_assets.intake.mapping import Mapping
+from irt_assets.intake.mapping import Mapping, Reading, load_mapping, with_reading
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, ignore_rows
 from irt_assets.intake.scoring import scoring_of
@@ -70,6 +70,14 @@ BLOCKS = ("choose", "file", "columns", "time", "wide", "units", "constants", "va
 """Keys whose parts have sentences of their own."""
 
 
+CHOOSE = (
+    "Several readings of this file fit. Under each name in choose, keep one reading and delete the others: an import"
+    " stores nothing before."
+)
+Choose = Callable[[str, Sequence[Sequence[str]]], int | None]
+"""Function that asks a question with the lines of each reading, and returns the reading's index or None."""
+
+
 @dataclass
 class Suggestion:
     """A suggested mapping.
@@ -91,6 +99,42 @@ class Suggestion:
         """The mapping file: the sentence of a guess is a comment above its key."""
         return "\n".join([*(line for note in self.notes for line in _comment(note)), *_lines(self.content)]) + "\n"
 
+    def make_choices(self, choose: Choose) -> None:
+        """Ask which readings are right, and write them into the mapping."""
+        kept = _ask(self.mapping("").choose, choose)
+        for name, number in kept.items():
+            self.content = with_reading(self.content, self.content["choose"].pop(name)[number]["reading"])
+        if not self.content.get("choose", True):
+            del self.content["choose"]
+            self.notes = [note for note in self.notes if note != CHOOSE]
+
+
+def make_choices(mapping: str | Path, choose: Choose) -> None:
+    """Ask which readings of a mapping file are right, and keep only these in it. The rest of the file stays."""
+    rules = load_mapping(mapping)
+    kept = _ask(rules.choose, choose) if rules else {}
+    if not kept:
+        return
+    text = Path(mapping).read_text("utf-8-sig")
+    content = yaml.safe_load(text)["choose"]
+    [names] = [node.value for key, node in yaml.compose(text).value if key.value == "choose"]
+    for name, readings in reversed(names):
+        if name.value in kept:
+            start, end = name.end_mark.index, readings.end_mark.index
+            after = re.search(r"(\n[ \t]*(#[^\n]*)?)*\Z", text[start:end])
+            chosen = content[name.value][kept[name.value]]
+            text = f"{text[:start]}: {_flow([chosen])}{after[0] if after else ''}{text[end:]}"
+    Path(mapping).write_text(text, "utf-8")
+
+
+def _ask(choices: Map[str, Sequence[Reading]], choose: Choose) -> dict[str, int]:
+    """Ask which reading of each choice is right: name → index, without choices for which nobody could be asked."""
+    asked = {
+        name: choose(_sentence(f"choose.{name}"), [(_flow(one.reading), *one.rows) for one in readings])
+        for name, readings in choices.items()
+    }
+    return {name: number for name, number in asked.items() if number is not None}
+
 
 def _lines(content: dict[str, Any], above: str = "") -> Iterator[str]:
     indent = "  " if above else ""
@@ -110,7 +154,7 @@ def _lines(content: dict[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _sentence(place: str) -> str:
-    return next(why for start, why in SENTENCES if re.match(start, place))
+    return next((why for start, why in SENTENCES if re.match(start, place)), f"{place}: which reading is right?")
 
 
 def _comment(text: str, indent: str = "") -> list[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
+from pathlib import Path
 
 from irt_assets.cli import NOUNS
 from tests.testbed.patience import patient
@@ -110,3 +113,22 @@ cli.main()
         "handler",
     )
     assert done.stdout.strip() == "default_int_handler", done.stderr
+
+
+def test_suggestion_on_a_terminal_asks_which_reading_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    rows = (f"s{k},q{k % 2},10/{5 + k % 5:02d}/2026 09:{k:02d},{k % 2}\n" for k in range(30))
+    path.write_text("student,question,submitted,correct\n" + "".join(rows))
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "irt_assets.cli", "import", "attempts", str(path), "--suggest", "--zone", "UTC"]
+    with subprocess.Popen(command, stdin=end, stdout=subprocess.PIPE, stderr=end, text=True) as asked:
+        os.close(end)
+        os.write(terminal, b"3\n1\n")
+        mapping, _ = asked.communicate(timeout=patient(60))
+    shown = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    assert shown.count("Which is right (1, 2)?") == 2
+    assert "line 2: 10/05/2026 09:00 is 10 May 2026, 09:00" in shown
+    assert "format: '%m/%d/%Y %H:%M'" in mapping
+    assert "choose" not in mapping
+    assert "30 of 30 answers would be stored" in mapping

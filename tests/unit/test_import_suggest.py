@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from irt_assets.intake.mapping import bind, load_mapping
 from irt_assets.intake.recognise import Column, denominator
 from irt_assets.intake.suggest import suggest
-from irt_assets.intake.suggestion import Suggestion, preview
+from irt_assets.intake.suggestion import Suggestion, make_choices, preview
 from resources.failures import PermanentFailure
 
 CHOICES = "".join(f"p{n},{','.join(random.Random(n).choices('12345', k=6))}\n" for n in range(60))
@@ -256,6 +257,42 @@ def test_a_choice_with_one_reading_left_is_made(tmp_path: Path) -> None:
     one = load_mapping(path)
     assert one is not None
     assert (one.choose, one.time.format, one.time.zone) == ({}, "%m/%d/%Y %H:%M", "UTC")
+
+
+def test_chosen_reading_is_merged_into_the_suggested_mapping(tmp_path: Path) -> None:
+    found = suggested(tmp_path, times_of(*(f"10/{5 + k % 5:02d}/2026 09:{k:02d}" for k in range(30))))
+    asked: list[Sequence[str]] = []
+
+    def second(question: str, readings: Sequence[Sequence[str]]) -> int:
+        asked.extend([[question], *readings])
+        return 1
+
+    found.make_choices(second)
+    assert asked[0] == ["no day is above 12: is the day or the month first?"]
+    assert asked[2][1] == "line 2: 10/05/2026 09:00 is 10 May 2026, 09:00"
+    assert "choose" not in found.content
+    assert found.content["time"] == {"format": "%d/%m/%Y %H:%M"}
+    assert not any("Several readings" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_chosen_reading_alone_remains_in_a_mapping_file(tmp_path: Path, flow: bool) -> None:
+    forms = ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M")
+    readings = [{"reading": {"time": {"format": form}}, "rows": ["line 2: é #1"]} for form in forms]
+    content = {"times": readings, "x": [{"reading": {"integer_ids": True}}]}
+    choose = f"choose: {json.dumps(content)}\n" if flow else yaml.safe_dump({"choose": content})
+    path = tmp_path / "own.yaml"
+    path.write_text(f"# mine\n{choose}# the learners\ncolumns: {{user_id: u}} # kept\n", "utf-8")
+    make_choices(path, lambda _question, _readings: None)
+    assert len(yaml.safe_load(path.read_text("utf-8"))["choose"]["times"]) == 2
+    make_choices(path, lambda _question, _readings: 1)
+    text = path.read_text("utf-8")
+    assert yaml.safe_load(text)["choose"] == {"times": readings[1:], "x": content["x"]}
+    assert text.startswith("# mine\n")
+    assert text.endswith("# the learners\ncolumns: {user_id: u} # kept\n")
+    one = load_mapping(path)
+    assert one is not None
+    assert (one.choose, one.time.format) == ({}, forms[1])
 
 
 @pytest.mark.parametrize("choose", [[], {"times": []}, {"times": [1]}, {"times": [{"reading": {"time": 5}}]}])
