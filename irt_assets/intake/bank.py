@@ -61,7 +61,7 @@ SCORE_KEYS = ("max_score", "block")
 QUESTION_COLUMNS = (
     *("item_id", "scale_id", "topic_id", "testlet_id", "tags"),
     *(*PARAMETERS, "model", *SCORE_KEYS, "key", "meta", *SCORE_PARAMETERS),
-    *(name for name in ItemRow.COLUMNS if name not in PARAMETERS),
+    *(name for name in (*ItemRow.COLUMNS, *ItemRow.FACTS) if name not in PARAMETERS),
 )
 LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
 IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object('irt',
@@ -272,6 +272,7 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     given = {name: _number(name, cells, *limits) for name, limits in PARAMETERS.items()}
     given |= {name: _number(name, cells, -math.inf, math.inf) for name in SCORE_PARAMETERS}
     irt: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    irt = irt if irt.keys() - {"D"} else {}  # a constant for all rows, also of items without parameters
     if irt and not {"a", "b"} <= set(irt):
         raise InvalidRow("incomplete_parameters", ", ".join(f"{name}={value}" for name, value in irt.items()))
     irt |= _score_entries(cells)
@@ -293,7 +294,7 @@ def _question(cells: Cells) -> tuple[Any, ...]:
 
 def _convert_parameters(cells: Cells) -> Cells:
     """Convert an item's parameters from the form of another program to ours. Returns the converted cells only."""
-    names = ["b", *ItemRow.COLUMNS]
+    names = ["b", *ItemRow.COLUMNS, *(ItemRow.FACTS if cells.get("MEASURE") else ())]
     given = {name: _number(name, cells, -math.inf, math.inf) for name in names}
     numbers = {name: x for name, x in given.items() if x is not None}
     try:

@@ -89,7 +89,7 @@ class TimeRules(Rules):
     Attributes:
         zone, zone_column: zone of times without one, and the column with each row's own zone.
         unit: unit of times that are numbers.
-        format: format of other times, as in `strptime`.
+        format: format of other times, as in `strptime`, or "excel" for the serial numbers of Excel.
         order: column with the order of answers, for a file without times.
     """
 

@@ -19,6 +19,7 @@ from resources.failures import PermanentFailure
 
 SAVE_AS = "save the sheet that holds the table as CSV UTF-8 and give that file"
 IN_R = 'in R: write.csv({}("FILE"), "FILE.csv", row.names = FALSE, na = "")'
+FIXED_COLUMNS = "write its answers as CSV with a header (id,q1,q2,…) and a row for each person"
 XLS, XLSX, ODS = "an old Excel workbook (xls)", "an Excel workbook (xlsx)", "an OpenDocument spreadsheet (ods)"
 SPSS, STATA = "an SPSS file", "a Stata file"
 CONVERTED = {XLS: open_workbook, XLSX: open_workbook, ODS: open_workbook, SPSS: open_statistics, STATA: open_statistics}
@@ -35,6 +36,9 @@ OTHER_KINDS = {
     rb"X\n\0\0\0": ("an R object (RDS)", IN_R.format("readRDS")),
     rb"RDX3\n": ("an R workspace (RData)", 'load("FILE") in R, then write.csv of the table, row.names = FALSE'),
     rb"%PDF": ("a PDF", "export the table as CSV UTF-8 from the program that made it"),
+    rb"\s*&INST": ("a control file of Winsteps", f"{FIXED_COLUMNS}. The key in KEY1 is for --key"),
+    rb"\s*; I T E M\b": ("an item file of Winsteps (IFILE) in fixed columns", "write it with CSV=Y in Winsteps"),
+    rb"\s*\d+ +\S +\S +\d+ *\r?\n": ("a data file of Iteman", f"{FIXED_COLUMNS}. The key in its line 2 is for --key"),
 }
 """Pattern of the first bytes → a kind of file that is not a table of text, and the remedy. The first that fits
 counts."""

@@ -19,12 +19,14 @@ from irt_assets.intake import words
 from irt_assets.intake.mapping import TimeRules
 from irt_assets.intake.reshape import FILE, ROW
 from irt_assets.intake.scoring import MIN_MARKS
-from irt_assets.intake.times import MISSING, parse_times
+from irt_assets.intake.times import EXCEL, MISSING, parse_times
 from irt_psychometrics.cells import Cells, FirstRows
 from irt_psychometrics.items import MAX_SCORE
 
 POINTS = r"([+-]?\d+(?:[.,]\d+)?) *(?:/|of|out of) *(\d+(?:[.,]\d+)?)"
-TIME = r"[ T]\d?\d:\d\d|^\d{8}T\d{6}|^\d{10}(\d{3})?$"  # a day and a clock, or seconds or milliseconds since 1970
+TIME = (  # a day and a clock, seconds or milliseconds since 1970, or a serial number of Excel from 2000 to 2099
+    r"[ T]\d?\d:\d\d|^\d{8}T\d{6}|^\d{10}(\d{3})?$|^(3[7-9]|[4-6]\d|7[0-2])\d{3}\.\d+$"
+)
 KINDS: dict[str, Callable[[str], object]] = {
     "number": re.compile(r"[+-]?\d*[.,]?\d+").fullmatch,
     "points": re.compile(POINTS).fullmatch,
@@ -33,8 +35,8 @@ KINDS: dict[str, Callable[[str], object]] = {
     "label": lambda text: len(text) <= words.MAX_LABEL,
 }
 """Kind of a column → the test that all its texts pass."""
-FORMS = (None, *map("".join, product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z"))))
-"""Formats of times, as for strptime; the first is the format that an import reads without a rule."""
+FORMS = (None, *map("".join, product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z"))), EXCEL)
+"""Formats of times in a mapping; the first is the format that an import reads without a rule."""
 SCORED = ("number", "points", "word")
 NO_TIME_RECORDED = "1980-01-01"  # as a survey writes it
 MIN_FAMILY = 3  # columns whose names differ only by numbers

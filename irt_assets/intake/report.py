@@ -23,8 +23,9 @@ SEE_REJECTS = "--csv FILE, or irt intake rejects, lists each with its line and t
 REMEDIES = {
     "time_before_first_month": "Set IRT_FIRST_MONTH to the month in which the log begins, and import it again.",
     "time_in_future": "Is the zone (--zone, or time: {zone: …} in a mapping file) or the unit of the times right?",
-    "bad_time": "Say how times are written in a mapping file: time: {format: …}, {unit: s} or {unit: ms}; and, if times"
-    " have no zone, --zone Europe/Berlin or time: {zone: …}.",
+    "bad_time": "Say how times are written in a mapping file: time: {format: …}, {unit: s} or {unit: ms}, or"
+    " {format: excel} for serial numbers such as 46300.5; and, if times have no zone, --zone Europe/Berlin or time:"
+    " {zone: …}.",
     "bad_score": "For words for right and wrong, use a mapping file: values: {correct: {right: true, wrong: false}}."
     " For scored items: --max-score ITEM=M, and for half points also denominator: 2 in a mapping file. For points that"
     " become right and wrong: --dichotomise. For choices: --key.",

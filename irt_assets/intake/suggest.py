@@ -28,7 +28,8 @@ from irt_assets.intake.recognise import Column
 from irt_assets.intake.reshape import DECIMAL_COMMA, FILE, ROW
 from irt_assets.intake.suggestion import CHOOSE, Suggestion
 from irt_assets.intake.text_encoding import guess_encoding
-from irt_psychometrics.items import MAX_SCORE
+from irt_assets.intake.times import MISSING
+from irt_psychometrics.items import MAX_SCORE, ItemRow
 from resources.failures import PermanentFailure
 
 MAX_ROWS = 20_000  # rows from which guesses are made
@@ -67,7 +68,7 @@ def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequen
     if see.are_questions(columns, questions):
         found.kind = "questions"
         found.content |= _questions(columns, questions, found.notes)
-    elif preset := list_preset(list(table.columns)):
+    elif (preset := list_preset(list(table.columns))) and _has_readable_times(preset, columns):
         found.content |= _preset(preset, found.notes)
     else:
         found.content |= _answers(columns, given, found.notes, keyed=keyed, frequency=frequency)
@@ -134,9 +135,37 @@ def _columns(table: pd.DataFrame) -> list[Column]:
 
 
 def _questions(columns: Sequence[Column], found: dict[str, Column], notes: list[str]) -> dict[str, Any]:
-    notes += ["It looks like a table of questions: a row for each item.", *_left_out(columns, found.values(), {})]
-    constants = {"a": 1, "model": "rasch"} if "b" in found and "a" not in found else {}
-    return {"columns": {ours: column.name for ours, column in found.items()}, "constants": constants}
+    notes.append("It looks like a table of questions: a row for each item.")
+    mapped = {ours: column.name for ours, column in found.items()}
+    constants: dict[str, Any] = {"a": 1, "model": "rasch"} if "b" in found and "a" not in found else {}
+    names = [c.name for c in columns]
+    form = ItemRow.form_of(names)
+    if form == "winsteps":
+        own = [name for name in ("MEASURE", "MODLSE", *ItemRow.FACTS) if name in names]
+        mapped = {ours: name for ours, name in mapped.items() if name not in own} | dict(zip(own, own, strict=True))
+        constants = {"model": "rasch"}
+    if unused := [name for name in names if name not in mapped.values()]:
+        notes.append(f"Not recognised, and left out: {some_of(unused, 20)}.")
+    metrics = _readings_of_metric(found["a"]) if form == "fasttest" and "a" in found else []
+    return {"choose": {"metric": metrics}, "columns": mapped, "constants": constants}
+
+
+def _readings_of_metric(a: Column) -> list[dict[str, Any]]:
+    """Build the readings of discriminations in a program whose users choose D."""
+    rows = [(line, see.number(text)) for line, text in zip(a.lines, a.cells, strict=True) if text in a.counts][:SHOWN]
+    return [
+        {
+            "reading": {"constants": {"D": d}},
+            "rows": [f"line {line}: a = {x:g} is a slope of {x * d:.3g}" for line, x in rows],
+        }
+        for d in (1, 1.7)
+    ]
+
+
+def _has_readable_times(preset: Binding, columns: Sequence[Column]) -> bool:
+    """Check whether an import reads at least half of the times without a rule."""
+    texts = [text for c in columns if (c.name,) == preset.columns.get("completed_at") for text in c.counts]
+    return not texts or bool(np.mean(see.read_times(texts, None) == MISSING) <= 0.5)
 
 
 def _preset(preset: Binding, notes: list[str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ SENTENCES = (
     ("choose.times", "no day is above 12: is the day or the month first?"),
     ("choose.learners", "learners occur in several rows: is a row another attempt, or another learner?"),
     ("choose.marks", "many cells are below 0: are these marks taken off for wrong answers, and is 0 omitted or wrong?"),
+    ("choose.metric", "is D in the curve 1 or 1.7? The program that wrote the file lets its users choose"),
     ("choose.items_from_1", "nobody has a 0, as in other items: is 1 wrong (a code), or is it a point?"),
     ("encoding", "the file is not UTF-8; it looks like this encoding"),
     ("file.delimiter", "with it, most rows have the same number of cells"),
@@ -46,6 +47,7 @@ SENTENCES = (
     ("columns", "by the name"),
     ("time.zone:", "as given by --zone"),
     ("time.zone_column", "the zone of each row"),
+    ("time.format: excel", "the times are serial numbers of Excel: days since 1900"),
     ("time.format", "the times are written like this, as for strptime"),
     ("time.order", "the order of the answers, as there are no times"),
     ("frequency", "how often the pattern of a row occurs"),
@@ -62,6 +64,7 @@ SENTENCES = (
     ("max_scores", "the highest scores that the file names or has: write the ones that can be reached"),
     ("null_values", "texts and codes that mean that there is no answer"),
     ("units", "the values are too small for milliseconds"),
+    ("constants.D", "the D of the program that wrote the file"),
     ("constants", "no column is a discrimination: a Rasch model, in which a = 1 for all items"),
     ("integer_ids", "ids such as 7.0 are 7"),
 )

@@ -1,6 +1,7 @@
 """Conversion of times as people write them to microseconds since 1970 in UTC.
 
-Times are ISO 8601 with or without a zone, epoch seconds or milliseconds, or in one other format that the mapping names.
+Times are ISO 8601 with or without a zone, epoch seconds or milliseconds, or in one other format that the mapping names:
+a format of `strptime`, or `excel` for the serial numbers of Excel.
 A time without a zone is read in the zone that the row or the caller names; zones are never guessed.
 """
 
@@ -25,6 +26,8 @@ BASIC = r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d(?:[.,]\d{1,9})?)(Z|z|[+-]\d\d(?
 OFFSETS = {r" ?(?:UTC|GMT)([+-])(\d)$": r" \10\2:00", r" ?(?:UTC|GMT)([+-]\d\d)$": r" \1:00"}
 """Offsets in hours, as web forms write them (GMT+2, UTC-10) → as in ISO 8601."""
 NUMBER = r"^\d+(\.\d+)?([eE]\+?\d+)?$"
+EXCEL = "excel"
+EXCEL_1970 = 25_569  # serial number of 1970-01-01
 MIN_LENGTH = len("2026-11-20 08:00")  # a date alone would put a day's answers at one instant
 # Both spans are 1973 to 2286, so a number lies in one of them or is not a time of an answer.
 EPOCH_SPANS = {"s": (1e8, 1e10, 1e6), "ms": (1e11, 1e13, 1e3)}
@@ -124,6 +127,12 @@ def _parse_iso(values: pa.Array) -> pa.Array | None:
 
 def _parse_with_pandas(values: pa.Array, mask: np.ndarray, form: str) -> np.ndarray:
     texts = values.filter(pa.array(mask)).to_numpy(zero_copy_only=False)
+    if form == EXCEL:  # to a millisecond, because five decimals of a day are about a second
+        days = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy(dtype=float) - EXCEL_1970
+        possible = np.abs(days) < LATEST / 86_400e6
+        return _mask_impossible(
+            np.where(possible, np.rint(np.where(possible, days, 0) * 86_400_000) * 1000, MISSING).astype(np.int64)
+        )
     try:
         times = pd.to_datetime(pd.Series(texts, dtype=object), format=form, utc=True, errors="coerce")
     except (ValueError, re.error) as error:

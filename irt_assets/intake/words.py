@@ -66,10 +66,10 @@ LIST = {
 }
 QUESTION = {
     "item_id": (*ITEM, r"^(name|label)$"),
-    "b": (r"^(b|difficulty|delta|location|xsi|beta|item difficulty|measure)$",),
-    "a": (r"^(a|discrimination|slope|disc)$",),
-    "c": (r"^(c|guessing|pseudo guessing|lower asymptote)$",),
-    "b_se": (r"^(se|s e|std error|standard error|b se|se b|model s e)$",),
+    "b": (r"^((irt )?b|difficulty|delta|location|xsi|beta|item difficulty|measure)$",),
+    "a": (r"^((irt )?a|discrimination|slope|disc)$",),
+    "c": (r"^((irt )?c|guessing|pseudo guessing|lower asymptote)$",),
+    "b_se": (r"^(se|s e|std error|standard error|b se|se b|model s e|modlse)$",),
     "a_se": (r"^(a se|se a)$",),
     "key": KEY,
     "topic_id": (TOPIC,),

@@ -313,6 +313,12 @@ def test_damaged_parquet_page_raises_an_error(tmp_path: Path) -> None:
         (b"SQLite format 3\0\x10\0", "an SQLite database: sqlite3 -csv"),
         (gzip.compress(b"X\n\0\0\0\x03\0\x04", mtime=0), "an R object .RDS.: .*readRDS"),
         (gzip.compress(b"RDX3\nX\n", mtime=0), "an R workspace"),
+        (
+            b"&INST\nTITLE='x'\nNI=18\n&END\n",
+            "a control file of Winsteps: write its answers as CSV .*KEY1 is for --key",
+        ),
+        (b"; I T E M  FILE\n;ENTRY MEASURE\n", "an item file of Winsteps .IFILE. in fixed columns: .*CSV=Y"),
+        (b" 10 O N  5\r\n1234123412\r\n", "a data file of Iteman: write its answers as CSV .*line 2 is for --key"),
         (b"PAR1 but no more", "broken Parquet"),
         (b"\x1f\x8b broken gzip", "cannot be read"),
         (b"u," + b"q" * 200_000 + b"\n1,2\n", "header cannot be read"),

@@ -259,6 +259,54 @@ def test_a_choice_with_one_reading_left_is_made(tmp_path: Path) -> None:
     assert (one.choose, one.time.format, one.time.zone) == ({}, "%m/%d/%Y %H:%M", "UTC")
 
 
+@pytest.mark.parametrize("header", ["user_id,item_id,completed_at,correct", "student,question,submitted,correct"])
+@pytest.mark.parametrize(
+    ("times", "form", "first"),
+    [
+        (["46300.51042", "46300.52083", "46301.25"], "excel", "2026-10-05 12:15:00.288"),
+        (["05.10.2026 12:15", "05.10.2026 12:30", "06.10.2026 06:00"], "%d.%m.%Y %H:%M", "2026-10-05 12:15:00"),
+    ],
+    ids=["serial numbers", "dates"],
+)
+def test_written_times_get_a_format_also_under_our_names(
+    tmp_path: Path, header: str, times: list[str], form: str, first: str
+) -> None:
+    found = suggested(tmp_path, times_of(*times, header=header))
+    assert found.content["time"] == {"format": form}
+    shown = preview(tmp_path / "x.csv", found, zone="UTC")
+    assert first in shown[1]
+    assert shown[-1] == "3 of 3 answers would be stored"
+
+
+def test_bank_of_fasttest_asks_for_d_and_keeps_items_without_parameters(tmp_path: Path) -> None:
+    bank = "Item ID;Content Area;IRT a;IRT b;IRT c;Key;Status\nI1;Algebra;0,95;-0,52;0,20;C;Active\nI2;Sets;;;;B;New\n"
+    found = suggested(tmp_path, bank)
+    assert found.kind == "questions"
+    assert not any("learners" in note for note in found.notes)
+    assert [reading["rows"] for reading in found.content["choose"]["metric"]] == [
+        ["line 2: a = 0.95 is a slope of 0.95"],
+        ["line 2: a = 0.95 is a slope of 1.61"],
+    ]
+    found.make_choices(lambda _question, _readings: 1)
+    assert preview(tmp_path / "x.csv", found) == [
+        "I1: {'irt': {'a': 0.95, 'b': -0.52, 'c': 0.2, 'D': 1.7}, 'key': 'C'}",
+        "I2: {'key': 'B'}",
+    ]
+
+
+def test_bank_of_winsteps_has_no_parameters_for_extreme_items(tmp_path: Path) -> None:
+    """As `ItemParameters.from_program(ifile, "winsteps")` reads it."""
+    ifile = (
+        "ENTRY,MEASURE,STATUS,COUNT,SCORE,MODLSE,IN.MSQ,NAME\n1,-1.25,1,500,390,.11,1.01,I1\n2,3.5,-1,500,0,1.83,1,I2\n"
+    )
+    found = suggested(tmp_path, ifile)
+    assert found.kind == "questions"
+    assert preview(tmp_path / "x.csv", found) == [
+        "I1: {'irt': {'a': 1.0, 'b': -1.25, 'a_se': 0.0, 'b_se': 0.11, 'model': 'rasch'}}",
+        "I2: {}",
+    ]
+
+
 def test_chosen_reading_is_merged_into_the_suggested_mapping(tmp_path: Path) -> None:
     found = suggested(tmp_path, times_of(*(f"10/{5 + k % 5:02d}/2026 09:{k:02d}" for k in range(30))))
     asked: list[Sequence[str]] = []

@@ -111,6 +111,15 @@ def test_times_in_the_mappings_format_and_iso_times_with_a_zone_are_read() -> No
     assert instants(["01.07.2026 14:00 +0200"], format="%d.%m.%Y %H:%M %z") == [NOON]
 
 
+def test_serial_numbers_of_excel_are_local_times_to_a_millisecond() -> None:
+    """The numbers are from Excel: 2026-07-01 is 46204, and 2026-10-05 12:14:24 is 46300.51."""
+    noon = ["46204.583333", "46204.58333333333"]
+    expected = [NOON - timedelta(milliseconds=29), NOON]
+    assert instants(noon, "Europe/Berlin", format="excel") == expected
+    assert instants(["46300.51"], "UTC", format="excel") == [datetime(2026, 10, 5, 12, 14, 24, tzinfo=UTC)]
+    assert instants([None, "", "nan", "inf", "1e300", "-1e9"], "UTC", format="excel") == [None] * 6
+
+
 def test_typed_timestamps_keep_their_instant() -> None:
     aware = pa.array([NOON], pa.timestamp("ns", "Asia/Seoul"))
     naive = pa.array([datetime(2026, 7, 1, 14, tzinfo=UTC)], pa.timestamp("ms"))

@@ -228,14 +228,13 @@ def _converted(sound: Mapping[str, float], model: str, in_form: bool, metric_d: 
     """Return an item's parameters, errors and covariances under our names with D = 1; empty if it has no parameters."""
     if not in_form and not {"a", "b"} & sound.keys():
         return {}
-    if sound.get("STATUS", 1.0) < 1:  # not estimated, or an item that all or no persons solved
-        return {}
-    if sound.get("SCORE", 0.0) > sound.get("COUNT", math.inf):
-        raise PsychometricsError("it has scores above 1, and an IFILE of Winsteps has no steps")
     require_known_model({name: x for name, x in sound.items() if name != "D"}, model)
     values = dict(sound)
     if in_form:
-        values |= parameters_of(sound) or {}
+        of_program = parameters_of(sound)
+        if not of_program:
+            return {}
+        values |= of_program
     elif "g" in sound and not sound.get("c"):
         values["c"] = sound["g"]
     most = max(values.get("max_score", 1.0), sound.get("max_score", 1.0))

@@ -61,6 +61,8 @@ class ItemRow:
     WHOLE_SLOPE: ClassVar[str] = WHOLE_SLOPE
     COLUMNS: ClassVar[tuple[str, ...]] = (*program_forms.COLUMNS, *program_forms.OF_OTHER_MODELS)
     """All columns in which other programs write an item; columns of unknown models are refused by name."""
+    FACTS: ClassVar[tuple[str, ...]] = program_forms.WINSTEPS_FACTS
+    """Columns beside MEASURE in an IFILE of Winsteps, which `parameters_of` reads, too."""
     STEPS_OR_GRADED: ClassVar[str] = program_forms.STEPS_OR_GRADED
     """A note for items whose columns may also be those of graded responses."""
     require_known_model = staticmethod(program_forms.require_known_model)

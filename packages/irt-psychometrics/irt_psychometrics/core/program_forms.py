@@ -199,14 +199,18 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
     """An item's a, b and further parameters under our names, from its filled columns.
 
     For a scored item these are its `max_score` and t of each score, for a 0/1 item c if it is not 0. Returns None if
-    the columns match no form. Raises PsychometricsError if a column of the form is missing, or if the values are not
-    valid parameters.
+    the columns match no form, and {} for an item that Winsteps could not estimate. Raises PsychometricsError if a
+    column of the form is missing, or if the values are not valid parameters.
     """
     form = form_of(columns)
     if form is None:
         return None
     try:
         if form == "winsteps":
+            if columns.get("STATUS", 1.0) < 1:  # not estimated, or an item that all or no persons solved
+                return {}
+            if columns.get("SCORE", 0.0) > columns.get("COUNT", math.inf):
+                raise PsychometricsError("it has scores above 1, and an IFILE of Winsteps has no steps")
             error = columns.get("MODLSE", columns.get("ERROR"))
             return {"a": 1.0, "a_se": 0.0, "b": columns["MEASURE"]} | ({} if error is None else {"b_se": error})
         if form == "fasttest":
