@@ -5,18 +5,22 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
+import psycopg
 import typer
 
 from irt_assets.cli.console import AsJson, choose, err, escape, print_json, progress_bar, say
-from irt_assets.cli.installation import current_database, current_settings
+from irt_assets.cli.installation import current_database, current_settings, unchecked_database
 from irt_assets.common.wording import quantity
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
+from irt_assets.intake.ingest import keys_of, proposed_prefix
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
 from irt_assets.intake.suggest import suggest as suggest_mapping
 from irt_assets.intake.suggestion import make_choices, preview
 from irt_assets.item_analysis.forms import import_forms
+from irt_assets.scales.item_keys import Key
 from irt_psychometrics.cells import codes_by_column
+from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -43,6 +47,9 @@ Missing = Annotated[
 Frequency = Annotated[
     str | None, typer.Option(help="Column with the number of persons who gave a row's pattern of answers.")
 ]
+Prefix = Annotated[
+    str, typer.Option(help="Text before the ids of the items, if another test has the same names, e.g. quiz2-.")
+]
 Suggest = Annotated[bool, typer.Option("--suggest", help="Store nothing; print a mapping file for the first file.")]
 Csv = Annotated[
     Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also in a dry run.", dir_okay=False)
@@ -65,6 +72,7 @@ def attempts(
     strict: Strict = False,
     encoding: Encoding = None,
     frequency: Frequency = None,
+    prefix: Prefix = "",
     dry_run: DryRun = False,
     csv: Csv = None,
     as_json: AsJson = False,
@@ -75,7 +83,7 @@ def attempts(
     Importing a file again changes nothing. An interrupted import stores nothing.
     """
     if suggest:
-        _print_suggestion(files, zone, at.date() if at else None, key, frequency)
+        _print_suggestion(files, zone, at.date() if at else None, key, frequency, prefix)
         return
     make_choices(mapping, choose)
     settings = current_settings()
@@ -93,6 +101,7 @@ def attempts(
             strict=strict,
             encoding=encoding,
             frequency=frequency,
+            prefix=prefix,
             dry_run=dry_run,
             first_month=settings.irt_first_month,
             reject=reject,
@@ -144,10 +153,14 @@ def forms(
 
 
 def _print_suggestion(
-    files: list[Path], zone: str | None, at: date | None, key: Path | None, frequency: str | None
+    files: list[Path], zone: str | None, at: date | None, key: Path | None, frequency: str | None, prefix: str
 ) -> None:
     """Print a mapping file, with the first answers and the next command as comments."""
     found = suggest_mapping(files[0], keyed=key is not None, zone=zone, frequency=frequency)
+    keys = found.content.get("keys", {})
+    stored = {} if prefix else _stored_keys(list(keys))
+    if prefix or any(stored[item] != keys[item] for item in stored):
+        found.content["prefix"] = prefix or proposed_prefix(files[0].name)
     found.make_choices(choose)
     options = f" --at {at}" if at else ""
     options += f" --key {key}" if key else ""
@@ -157,6 +170,17 @@ def _print_suggestion(
         say(line)
     for line in [*shown, "Save this as FILE.yaml, correct it, and try it:", f"  {command}"]:
         say(f"# {line}")
+
+
+def _stored_keys(items: list[str]) -> dict[str, Key]:
+    """Read the keys of items in the bank; empty if there is no database yet, or if it cannot be read."""
+    settings = current_settings()
+    if not (items and (settings.database_url or (settings.irt_home / "postgres").is_dir())):
+        return {}
+    try:
+        return unchecked_database().call(keys_of, items)
+    except (psycopg.Error, PermanentFailure):
+        return {}
 
 
 def _print_import(report: ImportReport, csv: Path | None, *, dry_run: bool, as_json: bool) -> None:

@@ -344,6 +344,8 @@ class Cleaner:
         raw.columns.update(
             {name: raw.cells_by_answer(self._columns.our_column(rows, name)) for name in self._named_columns()}
         )
+        if self._mapping.prefix:
+            raw.columns["item_id"] = pc.binary_join_element_wise(self._mapping.prefix, raw.columns["item_id"], "")
         self._replace_by_item(raw.columns)
         if self._answers_are in raw.columns:
             self._nothing += raw.columns[self._answers_are].null_count
@@ -385,9 +387,11 @@ class Cleaner:
         rows, width = batch.rows, len(self._items)
         places = {name: place for place, name in enumerate(rows.schema.names)}
         in_file = np.array([places[name] for name in self._items], dtype=np.int64)
-        by_item = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in self._items])
-        by_row = np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel()
-        cells = by_item.take(pa.array(by_row))
+        assert self._mapping.wide is not None
+        chosen = self._mapping.wide.responses
+        values = [chosen.get(name, name) for name in self._items] if isinstance(self._scoring, ByKey) else self._items
+        by_row = pa.array(np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel())
+        cells = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in values]).take(by_row)
         answered = np.flatnonzero(np.asarray(pc.is_valid(cells)))
         row_index, item = answered // width, answered % width
         has_learner = np.asarray(pc.is_valid(self._columns.our_column(rows, "user_id")))
@@ -400,8 +404,13 @@ class Cleaner:
             if pa.types.is_string(of_row.type):  # cut, because it is repeated for each item; long ids are still refused
                 of_row = pc.utf8_slice_codeunits(of_row, 0, MAX_ID_LENGTH + 1)
             raw.columns[name] = of_row.take(pa.array(row_index))
-        raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
+        names = pa.array([self._mapping.prefix + name for name in self._items], pa.string())
+        raw.columns["item_id"] = names.take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
+        if chosen and values == self._items:
+            none = pa.nulls(rows.num_rows, pa.string())
+            texts = [self._columns.cells(rows, chosen[x], "response") if x in chosen else none for x in self._items]
+            raw.columns["response"] = pa.concat_arrays(texts).take(by_row).take(pa.array(answered))
         self._replace_by_item(raw.columns)
         if self._scoring.maxima:
             self._move_to_scores(raw, pa.array(self._scoring.maxima.of_rows(encode(raw.columns["item_id"])) > 1))

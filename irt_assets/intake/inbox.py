@@ -24,7 +24,7 @@ from psycopg.types.json import Jsonb
 from pydantic import Field, ValidationError
 
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_rows
-from irt_assets.intake.ingest import AnswerSource, check_zone, ingest_answers, limits_of
+from irt_assets.intake.ingest import AnswerSource, check_zone, ingest_answers, limits_of, with_prefix_of_items
 from irt_assets.intake.mapping import (
     AUTO,
     Encoding,
@@ -240,6 +240,7 @@ class FolderOptions:
             key = open_companion(options.key) if options.key else None
             keys = rules.keys if rules else {}
             scoring = scoring_of(options.dichotomise, key, options.max_scores, encoding, keys)
+            scoring = with_prefix_of_items(scoring, rules.prefix if rules else "")
             return cls(rules, scoring, options.zone, options.strict, encoding)
 
 

@@ -5,11 +5,13 @@ transaction, and the errors that concern a whole source. What does not belong he
 of a single answer (see `clean`), and the statements that compare answers (see `staging`).
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping as Map, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from pathlib import PurePath
 
 import numpy as np
 import psycopg
@@ -20,7 +22,7 @@ from irt_assets.common.wording import quantity, some_of
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import Cleaner, Columns, Limits, Refusals
 from irt_assets.intake.library_files import refusals
-from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
+from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header, with_prefix
 from irt_assets.intake.matrix import Patterns, item_columns
 from irt_assets.intake.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
 from irt_assets.intake.report import (
@@ -106,7 +108,7 @@ def ingest_answers(
     scoring = _with_decided_keys(by_file, locked_keys)
     records = {item: scoring.record(item) for given in sources for item in given.tally.answers}
     if records:
-        _check_records(connection, staging, records)
+        _check_records(connection, staging, records, proposed_prefix(sources[0].name))
         _require_same_maxima(connection, scoring, records)
     for number, given in enumerate(sources):
         if limits.start is not None and given.is_matrix:
@@ -158,6 +160,7 @@ class AnswerSource:
         at: date | None,
         scoring: Scoring = AsGiven(),  # noqa: B008
         missing: Map[str, Sequence[str]] | None = None,
+        prefix: str = "",
     ) -> None:
         self.source = source
         self.tally = Tally()
@@ -166,7 +169,8 @@ class AnswerSource:
         self.erasure_of: Callable[[str], str] = lambda _user_id: ""
         self.recorded_keys: Map[str, Key] = {}
         self._guessed = rules is None
-        self._binding = bind_attempts(rules, self.name, source.columns).with_null_values(missing or {})
+        binding = bind_attempts(rules, self.name, source.columns).with_null_values(missing or {})
+        self._binding = binding.with_prefix(prefix)
         self._mapping = self._binding.mapping
         if isinstance(scoring, ByKey) and not self.has_choices and self._mapping.preset:
             scored = self._binding.columns.get("correct") or self._binding.columns["score"]
@@ -239,7 +243,7 @@ class AnswerSource:
 
         Choices are scored by the recorded keys, as in a post. If the source has no score, every item needs a key.
         """
-        if isinstance(scoring, AsGiven) and "response" in self._binding.columns:
+        if isinstance(scoring, AsGiven) and ("response" in self._binding.columns or self._has_matrix_of_responses):
             if self._has_no_score:
                 return ByKey(self.recorded_keys)
             scoring = replace(scoring, keys=self.recorded_keys)
@@ -268,9 +272,15 @@ class AnswerSource:
     def has_choices(self) -> bool:
         return self.is_matrix or "response" in self._binding.columns
 
+    @property
+    def _has_matrix_of_responses(self) -> bool:
+        return self._mapping.wide is not None and bool(self._mapping.wide.responses)
+
     @cached_property
     def _has_no_score(self) -> bool:
         """Whether a list has no column of scores, or only empty ones. Reads rows up to the first score."""
+        if self.is_matrix:
+            return False
         named = {"correct", "score"} & {*self._binding.columns, *self._mapping.constants}
         cells = (Columns(self._binding).our_column(b.rows, name) for b in self.source.batches() for name in named)
         return not named or all(column.null_count == len(column) for column in cells)
@@ -448,7 +458,31 @@ def _with_decided_keys(scoring: Scoring, recorded: Map[str, Key]) -> Scoring:
     return ByKey({**scoring.keys, **decided})
 
 
-def _check_records(connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, Key]]) -> None:
+def with_prefix_of_items(scoring: Scoring, prefix: str) -> Scoring:
+    """Put the prefix before the items that the rule names, as `Binding.with_prefix` does in a mapping."""
+    if isinstance(scoring, ByKey):
+        return replace(scoring, keys=with_prefix(scoring.keys, prefix))
+    if isinstance(scoring, AsGiven):
+        return replace(
+            scoring, maxima=replace(scoring.maxima, by_pattern=with_prefix(scoring.maxima.by_pattern, prefix))
+        )
+    return scoring
+
+
+def keys_of(connection: psycopg.Connection, items: Sequence[str]) -> dict[str, Key]:
+    """Read the recorded keys of these items: item → key."""
+    query = "SELECT item_id, meta->'key' FROM question WHERE item_id = ANY(%s) AND jsonb_exists(meta, 'key')"
+    return dict(connection.execute(query, [list(items)]).fetchall())
+
+
+def proposed_prefix(file: str) -> str:
+    """Propose a prefix for the ids of a file's items, from the file's name."""
+    return re.sub(r"\W+", "-", PurePath(file).name.partition(".")[0]).strip("-").lower() + "-"
+
+
+def _check_records(
+    connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, Key]], prefix: str
+) -> None:
     """Raise PermanentFailure if earlier answers to an item were scored by a different rule."""
     if ruled := [item for item, record in records.items() if record]:
         for item, most in known_maxima(connection, ruled).items():
@@ -464,7 +498,8 @@ def _check_records(connection: psycopg.Connection, staging: Staging, records: di
                 raise PermanentFailure(
                     f"item {item}: its record has {name} {earlier}, but this import "
                     + (f"has {name} {now}" if now else "uses its scores unchanged")
-                    + ". All answers to an item need the same rule: give the same option, or use a different item id."
+                    + ". All answers to an item need the same rule: give the same option, or use a different item id"
+                    f" (--prefix {prefix}, if this is another test with the same names of items)."
                 )
 
 

@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from irt_assets.intake.ingest import AnswerSource, Progress, check_zone, ingest_answers, limits_of
+from irt_assets.intake.ingest import (
+    AnswerSource,
+    Progress,
+    check_zone,
+    ingest_answers,
+    limits_of,
+    with_prefix_of_items,
+)
 from irt_assets.intake.mapping import AUTO, PATTERNS, encoding_of, load_mapping
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, Reject, ignore_rows
@@ -27,6 +34,7 @@ def import_attempts(
     missing: Mapping[str, Sequence[str]] | None = None,
     encoding: str | None = None,
     frequency: str | None = None,
+    prefix: str = "",
     first_month: str,
     reject: Reject = ignore_rows,
     progress: Progress | None = None,
@@ -45,6 +53,8 @@ def import_attempts(
         missing: column or pattern of columns → further texts that mean no answer, besides the mapping's `null_values`.
         encoding: encoding of files that are not UTF-8; by default the mapping's.
         frequency: column of a matrix with the number of persons whose answers a row has; by default the mapping's.
+        prefix: text before the ids of all items; by default the mapping's. Keys and maximum scores have the items'
+            names in the file.
         first_month: YYYY-MM; earlier answers are refused.
         reject: called with the refused rows.
         progress: called with the rows done and the total. Each row counts when it is read and when it is stored.
@@ -57,7 +67,10 @@ def import_attempts(
         rules = (rules or PATTERNS).model_copy(update={"frequency": frequency})
     encoding = encoding_of(encoding, rules)
     scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding, rules.keys if rules else None)
-    sources = [AnswerSource(open_source(Path(file), encoding, rules), rules, at, scoring, missing) for file in files]
+    prefix = prefix or (rules.prefix if rules else "")
+    scoring = with_prefix_of_items(scoring, prefix)
+    opened = [open_source(Path(file), encoding, rules) for file in files]
+    sources = [AnswerSource(source, rules, at, scoring, missing, prefix) for source in opened]
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
         report.notes.append(f"scored by --{report.scoring}; each item's record contains the rule")

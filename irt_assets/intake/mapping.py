@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, reduce
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +31,7 @@ from irt_psychometrics.cells import ByPattern
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
+V = TypeVar("V")
 AUTO = "auto"
 PRESETS = ("own", "datashop", "assistments", "wide")
 MAX_YAML = 2**20  # bytes
@@ -118,9 +119,13 @@ class FileRules(Rules):
 
 
 class MatrixMapping(Rules):
-    """A matrix with one column per item: `items` are names or patterns such as `item_*`."""
+    """A matrix with one column per item: `items` are names or patterns such as `item_*`.
+
+    `responses`: column with an item's scores → column with the chosen options.
+    """
 
     items: Texts
+    responses: dict[Text, Text] = {}
 
 
 def with_reading(content: dict[str, Any], reading: Map[str, Any]) -> dict[str, Any]:
@@ -142,6 +147,7 @@ class Mapping(Rules):
     `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space;
     of `correct` and `score`, the first that is not empty counts.
     `file`, `rename`, `extract` and `frequency` are applied first, in `reshape`; the other keys see their result.
+    `prefix` is put before the items' ids; the other keys have the items' names in the file.
     `choose`: name of a choice → the readings that fit the file. While there are several, `bind` refuses the file.
     """
 
@@ -166,6 +172,7 @@ class Mapping(Rules):
     extract: dict[Text, Expression] = {}
     frequency: Text | None = None
     keys: dict[Text, Text] = {}
+    prefix: Text = ""
     recognised_by: Texts = ()
     choose: dict[str, Annotated[tuple[Reading, ...], Field(min_length=1)]] = {}
     preset: bool = False
@@ -187,7 +194,7 @@ class Mapping(Rules):
         return next((names for names in candidates if names and all(column in columns for column in names)), None)
 
 
-OF_FILES = frozenset(("file", "rename", "extract", "frequency", "keys"))
+OF_FILES = frozenset(("file", "rename", "extract", "frequency", "keys", "prefix"))
 """Rules for files, which pulls and posts do not have."""
 PATTERNS = Mapping(
     name="--frequency",
@@ -225,6 +232,17 @@ class Binding:
         known = self.mapping.null_values
         both = {name: (*known.get(name, ()), *more.get(name, ())) for name in {**known, **more}}
         return replace(self, mapping=self.mapping.model_copy(update={"null_values": both}))
+
+    def with_prefix(self, prefix: str) -> "Binding":
+        """The binding with a prefix of the items' ids, by default the mapping's, also in its rules of single items."""
+        prefix = prefix or self.mapping.prefix
+        rules = {name: with_prefix(getattr(self.mapping, name), prefix) for name in ("max_scores", "item_values")}
+        return replace(self, mapping=self.mapping.model_copy(update={**rules, "prefix": prefix}))
+
+
+def with_prefix(by_item: Map[str, V], prefix: str) -> dict[str, V]:
+    """Put the prefix before the items: item or pattern → value."""
+    return {prefix + item: value for item, value in by_item.items()}
 
 
 @cache
@@ -349,6 +367,7 @@ def bind(
             file, columns, f"{mapping.name} names columns that are not in the file: {', '.join(absent)}", required
         )
     further = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
+    further += mapping.wide.responses.values() if mapping.wide else ()
     lacking = [name for name in further if name and name not in columns]
     given = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
     lacking += [name for name in required if name not in given]

@@ -253,16 +253,20 @@ def graded_column(columns: Sequence[Column]) -> tuple[Column, list[str]] | None:
 def items_of_parts(columns: Sequence[Column]) -> dict[str, dict[str, Column]]:
     """The items with scores or a key beside their answers: item → part, as in `words.PARTS` → column.
 
-    The maximum score may be in the name of the column of scores.
+    The maximum score may be in the name of the column of scores. If all scores follow from keys, they are unused;
+    otherwise, the keys are.
     """
     groups: dict[str, dict[str, Column]] = {}
     for before, column in zip([Column("", ()), *columns], columns, strict=False):
         beside = f"{before.name}\t{column.name}"  # `4501: Capital?` beside `1.0` is like `4501 /1.0`
-        name = re.sub(r"^(\d+): .*\t([\d.]+)(?: \(\d+\))?$", r"\1 /\2", beside).rpartition("\t")[2]
+        merged = re.sub(r"^(\d+): .*\t([\d.]+)(?: \(\d+\))?$", r"\1 /\2", beside)
+        name = merged.rpartition("\t")[2]
         matches = ((part, m.groupdict()) for part, pattern in words.PARTS if (m := re.fullmatch(pattern, name, re.I)))
         part, found = next(matches, ("answer", {"item": name}))
         group = groups.setdefault(found["item"], {})
         group.setdefault(part, column)
+        if "\t" not in merged:
+            group["answer"] = before
         if "maximum" in found:
             group["maximum"] = Column("", [found["maximum"]])
     items = {}
@@ -271,7 +275,21 @@ def items_of_parts(columns: Sequence[Column]) -> dict[str, dict[str, Column]]:
             items[next(iter(group["id"].counts)) if "id" in group else base] = group
         elif {"answer", "key"} <= group.keys():
             items[group["answer"].name] = group
+    keyed = [parts for parts in items.values() if {"answer", "score", "key"} <= parts.keys()]
+    unused = "score" if all(map(_follows_from_key, keyed)) else "key"
+    for parts in keyed:
+        parts[f"unused {unused}"] = parts.pop(unused)
     return items if len(items) > 1 else {}
+
+
+def _follows_from_key(parts: Mapping[str, Column]) -> bool:
+    """Whether an item's scores are full marks for the key's option, and 0 for the others."""
+    answer, score, key = (parts[name] for name in ("answer", "score", "key"))
+    if score.kind != "number" or len(key.counts) > 1:
+        return False
+    rows = zip(answer.cells, score.cells, key.cells, strict=True)
+    given = [(chosen == right, number(x)) for chosen, x, right in rows if chosen in answer.counts and x in score.counts]
+    return all(points == (score.scores[-1] if is_right else 0) for is_right, points in given)
 
 
 def answer_columns(columns: Sequence[Column]) -> list[Column]:

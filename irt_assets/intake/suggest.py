@@ -36,6 +36,10 @@ MAX_ROWS = 20_000  # rows from which guesses are made
 SHOWN = 3  # rows that show a reading
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
 NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
+UNUSED = {
+    "unused score": "The scores follow from the key: full marks for its option. The key is used.",
+    "unused key": "The scores do not follow from the key alone: the scores are used.",
+}
 MEANINGS = {1: "right", 0: "wrong", None: "no answer"}
 NO_ZONE = "The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}."
 NO_KEY = "The answers look like options, and no key is known: give --key FILE, a table item,key."
@@ -294,13 +298,19 @@ def _matrix(
     renamed = {c.name: name for name, c in values.items() if c.name != name}
     new_names = {*renamed.values()}
     renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in new_names}
-    rights = {name: parts["key"].counts for name, parts in items.items() if "key" in parts}
+    beside = {name: parts["answer"] for name, parts in items.items() if {"answer", "score"} <= parts.keys()}
+    responses = {name: renamed.get(c.name, c.name) for name, c in beside.items() if c.repeats}
+    read = [
+        c for name, parts in items.items() for c in parts.values() if c is not beside.get(name) or name in responses
+    ]
+    rights = {name: parts["key"].counts for name, parts in items.items() if "key" in parts and "score" not in parts}
     keys = {name: counts.most_common(1)[0][0] for name, counts in rights.items() if counts}
     tops = {name: parts["maximum"].scores for name, parts in items.items() if "maximum" in parts}
     maxima = {name: scores[-1] for name, scores in tops.items() if scores}
     notes += [
         "It looks like a matrix: a row for each person, and a column for each item.",
-        *_left_out(free, values.values(), derived),
+        *(UNUSED[part] for part in UNUSED if any(part in parts for parts in items.values())),
+        *_left_out(free, read, derived),
     ]
     if constant := [name for name, c in values.items() if len(c.counts) == 1 and c.repeats]:
         notes.append(f"Everyone has the same value: {some_of(constant, 10)}. Delete each that is not an item.")
@@ -310,7 +320,7 @@ def _matrix(
         "frequency": counted.name if counted else None,
         "columns": {} if repeated else {"user_id": users},
         "rename": renamed,
-        "wide": {"items": list(items)},
+        "wide": {"items": list(items), "responses": responses},
         "keys": keys,
         "null_values": {name: sorted(c.codes - {*marks}) for name, c in values.items()},
     }

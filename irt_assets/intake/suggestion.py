@@ -14,7 +14,7 @@ import yaml
 
 from irt_assets.intake.bank import QUESTIONS, read_rows
 from irt_assets.intake.clean import Limits
-from irt_assets.intake.ingest import AnswerSource
+from irt_assets.intake.ingest import AnswerSource, with_prefix_of_items
 from irt_assets.intake.mapping import Mapping, Reading, load_mapping, with_reading
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, ignore_rows
@@ -52,6 +52,8 @@ SENTENCES = (
     ("time.order", "the order of the answers, as there are no times"),
     ("frequency", "how often the pattern of a row occurs"),
     ("rename", "the names of the items, without additions"),
+    ("prefix", "text before the ids of the items, because other tests have items of the same names"),
+    ("wide.responses", "the options that were chosen, beside the scores"),
     ("wide.items", "the columns with the values of answers"),
     ("keys", "the right answers, from the file"),
     ("extract", "scores are written like 1 / 2: the first number counts"),
@@ -120,7 +122,8 @@ def make_choices(mapping: str | Path, choose: Choose) -> None:
         return
     text = Path(mapping).read_text("utf-8-sig")
     content = yaml.safe_load(text)["choose"]
-    [names] = [node.value for key, node in yaml.compose(text).value if key.value == "choose"]
+    root: Any = yaml.compose(text)
+    [names] = [node.value for key, node in root.value if key.value == "choose"]
     for name, readings in reversed(names):
         if name.value in kept:
             start, end = name.end_mark.index, readings.end_mark.index
@@ -182,7 +185,7 @@ def preview(
         if found.kind == "questions":
             questions = read_rows(source, rules, QUESTIONS, report, ignore_rows)
             return [f"{item}: {meta.obj}" for item, *_, meta in questions[:SHOWN_ROWS]]
-        scoring = scoring_of(None, key, {}, rules.encoding, rules.keys)
+        scoring = with_prefix_of_items(scoring_of(None, key, {}, rules.encoding, rules.keys), rules.prefix)
         day = None if "completed_at" in rules.columns else at or datetime.now(UTC).date()
         start = None if day is None else int(np.datetime64(day, "us").astype(np.int64))
         limits = Limits(np.iinfo(np.int64).min + 1, np.iinfo(np.int64).max, zone or rules.time.zone or "UTC", start)

@@ -5,7 +5,7 @@ _PERSON = (
     "|alumno|estudiante|élève|schüler|schueler|teilnehmer|학생|응시자|학번|学生|生徒"
 )
 _ITEM = "item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문제|問題|题目"
-_NO_ANSWER_TIME = r"^(?!.*(access|log ?in|enrol|birth|joined|seen|\bstart|\bbeg[iau]n))"
+_NO_ANSWER_TIME = r"^(?!.*(access|log ?in|enrol|birth|joined|seen|created|exported|\bstart|\bbeg[iau]n))"
 _STARTED = r"^(start(ed)?|began|begin|begonnen)( ?(at|on|date|time))?$|^date started$"
 USER = (
     rf"^(anon )?({_PERSON})( external| internal| user)? ?(id|number|no|nr|code|key)$",
@@ -55,7 +55,7 @@ LIST = {
         r"^(user|student|given|learner|chosen|selected) ?(answer|response|option|choice)$",
         r"^(response|answer|choice|option|input|selection|resp|antwort|respuesta|응답|답)$",
     ),
-    "maximum": (r"^(points? possible|possible( points?| score)?|max(imum)?( ?(points?|punkte|score|marks?|grade))?)$",),
+    "maximum": (rf"^(points? possible|possible( points?| score)?|(({_ITEM}) )?max(imum)?( ?(points?|punkte|score|marks?|grade))?)$",),
     "response_time_ms": (
         r"^(rt|latency|duration|ms)( sec| ms| s)?$|(response|reaction|elapsed|answer) time|^time taken",
     ),
@@ -89,7 +89,8 @@ NEVER_ITEM = r"\bcomplete$|^(rt|time|latency|duration)\b|\b(time|rt|ms|sec|secon
 _TOTAL = r"(?:(?:final |total )?(?:grade|score|mark|points|note|bewertung)|total|sum|summe|gesamt)\b"
 _POINTS, _UNIT = r"\d+(?:[.,]\d+)?", "(?:pts?|points?|punkte|score)"
 PARTS = (
-    ("key", r"(?:right|correct)[ _](?:answer|response|option)[ _](?P<item>\d+)"),
+    ("key", r"(?:(?:right|correct)[ _](?:answer|response|option)[ _]|prikey)(?P<item>\d+)"),
+    ("mark", r"mark(?P<item>\d+)"),
     ("id", r"(?:question|item)[ _]id[ _](?P<item>\d+)"),
     ("maximum", r"(?P<item>.+?)\W*(?:points )?possible\W*"),
     ("maximum", r"(?:possible points|max\w*(?: score| points)?) (?P<item>\d+)"),
@@ -98,8 +99,8 @@ PARTS = (
     ("score", r"(?P<item>.+?)\s*[\[(]\s*(?:score|points?|earned|mark|grade)\s*[\])]"),
     ("score", r"(?P<item>.+?)[ _:-]+(?:score|points|earned)"),
     ("score", r"points? - (?P<item>.+)"),
-    ("score", r"(?:auto )?(?:score|points|mark|earned)[ _](?P<item>\d+)"),
-    ("answer", r"(?:response|answer)[ _](?P<item>\d+)"),
+    ("score", r"(?:auto )?(?:(?:score|points|mark|earned)[ _]|points)(?P<item>\d+)"),
+    ("answer", r"(?:(?:response|answer)[ _]|stu)(?P<item>\d+)"),
     ("answer", r"(?P<item>.+?)[\s_:\[(-]+(?:answer|response|text|given|choice)[\])]?"),
 )
 """Names of the columns that an item has if it has several: the part in the column → the whole name."""

@@ -19,7 +19,9 @@ from irt_assets.intake.suggest import suggest
 from irt_assets.intake.suggestion import preview
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
+from resources.settings import Settings
 from tests.helpers.rooms import rows
+from tests.helpers.typed import IrtOf
 
 FILES = Path(__file__).parent / "shapes"
 Answers = set[tuple[str, str, bool | None, int | None]]
@@ -52,6 +54,8 @@ class Shape:
     zone: str = ""
     key: str = ""
     edit: tuple[str, str] = ("", "")
+    responses: str = ""
+    """The responses in the order of times, learners and items, joined by spaces."""
 
 
 MAILS = "ann@x.org,bob@x.org,cy@x.org"
@@ -60,11 +64,29 @@ FIRST = "2026-10-01 07:10"
 SHAPES = [
     Shape("qualtrics.csv", matrix("R_1,R_2,R_3", "Q1,Q2,Q3_1", "101 001 1.0"), "2026-10-01 14:10", "America/Denver"),
     Shape("moodle_grades.csv", matrix(MAILS, "Q. 1,Q. 2,Q. 3", "101 0.1 110"), FIRST, "Europe/Berlin"),
-    Shape("moodle_responses.csv", matrix(MAILS, "Response 1,Response 2", "10 01 .1"), FIRST, "Europe/Berlin"),
+    Shape(
+        "moodle_responses.csv",
+        matrix(MAILS, "Response 1,Response 2", "10 01 .1"),
+        FIRST,
+        "Europe/Berlin",
+        responses="Paris True Rome False False",
+    ),
     Shape(
         "canvas.csv",
         matrix("s11,s12,s13", "4501,4503", "10 01 11") | matrix("s11,s12,s13", "4502", "2 1 0", 2),
         FIRST,
+        responses="4 None True 5 None False 4 None False",
+    ),
+    Shape(
+        "zipgrade.csv",
+        matrix("101,102,103", "1,2,3", "110 00. 1.1"),
+        responses="B D A C A B C",
+    ),
+    Shape(
+        "inspera.csv",
+        matrix("c1,c2", "1", "4 0", 5)
+        | matrix("c1,c2,c3", "3", "2 1 0", 2)
+        | {("c1", "2", True, 1), ("c2", "2", False, 0), ("c3", "2", True, 1), ("c3", "1", None, None)},
     ),
     Shape("blackboard.xls", matrix("ann,bob,cy", "Question ID 11,Question ID 12", "21 02 20", 2)),
     Shape(
@@ -127,9 +149,12 @@ def test_suggested_mapping_stores_the_answers_of_the_file(database: Database, tm
         key=key,
         first_month="2026-06",
     )
-    query = "SELECT user_id, item_id, correct, score, completed_at AT TIME ZONE 'UTC' FROM response_log ORDER BY 5, 1"
+    query = """SELECT user_id, item_id, correct, score, completed_at AT TIME ZONE 'UTC', response FROM response_log
+        ORDER BY 5, 1, 2"""
     stored = rows(database, query)
     assert {tuple(row[:4]) for row in stored} == shape.answers
+    if shape.responses:
+        assert " ".join(str(row[5]) for row in stored) == shape.responses
     assert len(stored) == report.accepted
     assert set(report.rejected) <= {"skipped_by_mapping"}
     if shape.first:
@@ -137,6 +162,68 @@ def test_suggested_mapping_stores_the_answers_of_the_file(database: Database, tm
     shown = preview(path, found, at=at, key=key, zone=shape.zone or None)
     assert len(shown) == min(len(stored), 10) + 2
     assert shown[-1].startswith(f"{len(stored)} of ")
+
+
+def quiz(letter: str) -> str:
+    """Write the responses of a Moodle quiz, which names the questions as every other quiz does."""
+    head = "Email address,Status,Completed,Grade/2.00,Response 1,Right answer 1,Response 2,Right answer 2"
+    texts = [f"{letter}: the text of option {k}" for k in range(4)]
+    cells = (",".join((texts[k % 4], texts[0], texts[k // 4 % 4], texts[1])) for k in range(60))
+    return "\n".join([head, *(f'p{k}@x.org,Finished,"1 October 2026 9:{k:02d} AM",1,{x}' for k, x in enumerate(cells))])
+
+
+def test_second_quiz_with_the_same_names_of_items_is_stored_with_a_prefix(
+    database: Database, tmp_path: Path, settings: Settings, irt: IrtOf
+) -> None:
+    typed = irt(settings)
+    first, second, mapping = tmp_path / "quiz 1.csv", tmp_path / "Quiz 2.csv", tmp_path / "own.yaml"
+    first.write_text(quiz("A"))
+    second.write_text(quiz("B"))
+    suggested = typed("import", "attempts", first, "--suggest", "--zone", "UTC")
+    assert "prefix" not in suggested.out
+    assert "that are the key of no item" not in suggested.out
+    mapping.write_text(suggested.out)
+    assert typed("import", "attempts", first, "--mapping", mapping).code == 0
+    mapping.write_text(suggest(second, zone="UTC").as_yaml())
+    refused = typed("import", "attempts", second, "--mapping", mapping)
+    assert refused.code == 2
+    assert "--prefix quiz-2-" in refused.err
+    proposed = typed("import", "attempts", second, "--suggest", "--zone", "UTC")
+    assert "\nprefix: quiz-2-\n" in proposed.out
+    if_given = typed("import", "attempts", second, "--mapping", mapping, "--prefix", "q2-", "--dry-run")
+    assert if_given.code == 0
+    mapping.write_text(proposed.out)
+    done = typed("import", "attempts", second, "--mapping", mapping)
+    assert done.code == 0
+    assert "that are the key of no item" not in done.out
+    query = "SELECT item_id, count(*), sum(correct::int) FROM response_log GROUP BY 1 ORDER BY 1"
+    names = ("Response 1", "Response 2", "quiz-2-Response 1", "quiz-2-Response 2")
+    assert rows(database, query) == [(name, 60, n) for name, n in zip(names, (15, 16, 15, 16), strict=True)]
+    keys = "SELECT item_id, meta->>'key' FROM question ORDER BY 1"
+    assert dict(rows(database, keys))["quiz-2-Response 2"] == "B: the text of option 1"
+
+
+def test_prefix_is_put_before_items_of_lists_and_of_scored_columns(database: Database, tmp_path: Path) -> None:
+    path, key = tmp_path / "x.csv", tmp_path / "key.csv"
+    path.write_text("user_id,item_id,completed_at,correct\na,q1,2026-10-01T07:10Z,1\nb,q1,2026-10-01T07:10Z,0\n")
+    import_attempts(database, [path], prefix="list-", first_month="2026-06")
+    path.write_text("id,q1,essay\na,1,3\nb,0,2\n")
+    at = date(2026, 10, 1)
+    import_attempts(database, [path], prefix="m-", at=at, max_scores=["essay=4"], first_month="2026-06")
+    path.write_text("id,q1,q2\na,A,C\nb,B,C\n")
+    key.write_text("item,key\nq1,B\nq2,C\n")
+    import_attempts(database, [path], prefix="k-", at=at, key=key, first_month="2026-06")
+    stored = rows(database, "SELECT item_id, user_id, correct, score FROM response_log ORDER BY 1, 2")
+    assert stored == [
+        *(("k-q1", "a", False, None), ("k-q1", "b", True, None), ("k-q2", "a", True, None), ("k-q2", "b", True, None)),
+        *(("list-q1", "a", True, None), ("list-q1", "b", False, None)),
+        *(
+            ("m-essay", "a", False, 3),
+            ("m-essay", "b", False, 2),
+            ("m-q1", "a", True, None),
+            ("m-q1", "b", False, None),
+        ),
+    ]
 
 
 def test_file_with_two_readings_is_stored_after_a_choice_alone(database: Database, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from irt_psychometrics.core.wording import some_of
 MANY = 50
 """Number of answers from which a key that nobody chose is an error: if one in ten answers is right, 50 wrong answers in
 a row have probability .005."""
+MAX_CODE = 3
+"""Length of an option up to which it may be a code and not a text, if most items have a key of their own."""
 BLOCK = 2**20
 """Number of answers whose choices are written at once."""
 REMEDY = (
@@ -126,7 +128,8 @@ class OptionCounts:
             notes.append(f"{file}: no answers to {len(absent)} items of the key: {some_of(absent)}")
         options = {*keys.values()}
         others = sum(by_item.values(), Counter[str]())
-        if named := [f"{choice!r} ({n:,})" for choice, n in others.most_common() if choice not in options]:
+        own = set() if 2 * len(options) <= len(keys) else {choice for choice in others if len(choice) > MAX_CODE}
+        if named := [f"{choice!r} ({n:,})" for choice, n in others.most_common() if choice not in options | own]:
             of_no_item = "choices that are the key of no item count as wrong (--missing: as no answer)"
             notes.append(f"{file}: {of_no_item}: {some_of(named)}")
         return notes
