@@ -44,6 +44,7 @@ from irt_assets.intake.staging import (
     Staging,
     correction_sql,
 )
+from irt_psychometrics.cells import MaxScores
 from resources.postgres.database import LOCK, first_column, lock_key
 
 MAX_ROWS = 1_000
@@ -159,10 +160,11 @@ class Post(Source):
         if not rows:
             raise UnreadablePost("it contains no attempt")
         _check_number(rows)
+        self._results: dict[int, tuple[bool | None, float | None]] = {}
         attempts = {
             position: _read_attempt(row, position)
             if statements is None
-            else _attempt_from_statement(row, position, statements)
+            else _attempt_from_statement(row, position, statements, self._results)
             for position, row in enumerate(rows, start=1)
         }
         self._bad = [row for row in attempts.values() if isinstance(row, BadRow)]
@@ -187,6 +189,22 @@ class Post(Source):
         schema = pa.schema([(name, pa.string()) for name in self.columns])
         rows = pa.RecordBatch.from_pylist([*self._sound.values()], schema)
         yield Batch(rows, np.array([*self._sound], dtype=np.int64), self._bad)
+
+    def read_results(self, maxima: MaxScores) -> None:
+        """Read the results of statements, whose points are shares of their items' maximum scores in the bank."""
+        for position, (correct, share) in self._results.items():
+            if (row := self._sound.get(position)) is None:
+                continue
+            try:
+                result = xapi.result_of(correct, share, maxima[str(row["item_id"])])
+            except InvalidRow as refusal:
+                attempt_id = self._sound.pop(position)["attempt_id"]
+                raw = json.dumps({"id": attempt_id}) if attempt_id else ""
+                self._bad.append(BadRow(position, refusal.reason, refusal.value, raw))
+            else:
+                row.update(zip(("correct", "score"), map(as_cell, result), strict=True))
+        if any(row.get("score") for row in self._sound.values()):
+            self.columns = [name for name in ATTEMPT_COLUMNS if name in {*self.columns, "score"}]
 
     def refuse_voids(self, known: Collection[str]) -> None:
         """Refuse the statements that void an attempt that is neither in `known` nor in this post."""
@@ -281,6 +299,8 @@ def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) 
     """
     report, staging = ImportReport(), PostStaging(connection)
     refused: dict[int, tuple[str, str]] = {}
+    scoring = AsRecorded() if post.is_empty else AsRecorded.from_records(recorded_rules(connection, post.items))
+    post.read_results(scoring.maxima)
     given = AnswerSource(post, Mapping(name="post", columns={name: (name,) for name in post.columns}), None)
     ids = [*post.voided.values()]
     if ids:
@@ -292,7 +312,7 @@ def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) 
             report,
             lambda rows: refused.update({line: (reason, value) for _, line, reason, value, _ in rows}),
             limits_of(connection, first_month, ahead=CLOCKS_AHEAD),
-            scoring=AsRecorded.from_records(recorded_rules(connection, post.items)),
+            scoring=scoring,
             staging=staging,
         )
     results = [*map(partial(_result, refused, staging), range(1, post.rows + 1))]
@@ -389,9 +409,9 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
 
 
 def _attempt_from_statement(
-    row: Any, position: int, naming: xapi.Naming
+    row: Any, position: int, naming: xapi.Naming, results: dict[int, tuple[bool | None, float | None]]
 ) -> dict[str, str | None] | BadRow | xapi.VoidedStatement | None:
-    """`xapi.attempt_of` with fields as text, or a BadRow.
+    """`xapi.attempt_of` with fields as text, or a BadRow. The result is added to `results`.
 
     Only the id of a refused statement is kept, because an erasure could not find a learner in a whole statement.
     """
@@ -406,4 +426,7 @@ def _attempt_from_statement(
             refusal.value,
             json.dumps({"id": row["id"]}) if isinstance(row.get("id"), str) else "",
         )
-    return _read_attempt(attempt, position) if isinstance(attempt, dict) else attempt
+    if not isinstance(attempt, dict):
+        return attempt
+    results[position] = attempt["correct"], attempt.pop("share")
+    return _read_attempt(attempt, position)

@@ -55,7 +55,10 @@ LIST = {
         r"^(user|student|given|learner|chosen|selected) ?(answer|response|option|choice)$",
         r"^(response|answer|choice|option|input|selection|resp|antwort|respuesta|응답|답)$",
     ),
-    "maximum": (rf"^(points? possible|possible( points?| score)?|(({_ITEM}) )?max(imum)?( ?(points?|punkte|score|marks?|grade))?)$",),
+    "maximum": (
+        r"^(points? possible|possible( points?| score)?)$",
+        rf"^(({_ITEM}) )?max(imum)?( ?(points?|punkte|score|marks?|grade))?$",
+    ),
     "response_time_ms": (
         r"^(rt|latency|duration|ms)( sec| ms| s)?$|(response|reaction|elapsed|answer) time|^time taken",
     ),

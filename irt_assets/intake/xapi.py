@@ -17,16 +17,20 @@ DURATION = re.compile(
     rf"P(?=.)(?:{NUMBER}W|(?:{NUMBER}Y)?(?:{NUMBER}M)?(?:{NUMBER}D)?"
     rf"(?:T(?=.)(?:{NUMBER}H)?(?:{NUMBER}M)?(?:{NUMBER}S)?)?)"
 )
+MAX_POINTS = 1e9
 MS = (604_800_000, 86_400_000, 3_600_000, 60_000, 1_000)
 """Milliseconds of a week, a day, an hour, a minute and a second."""
 REMEDIES = {
     "bad_statement": "The statement does not conform to xAPI 1.0.3: value names the property.",
     "not_an_account": "The actor must be an Agent with an account (homePage and name), because a mailbox is an "
     "e-mail address.",
-    "other_home_page": "The account's homePage must be the one in IRT_XAPI_HOME_PAGE.",
+    "other_home_page": "The account's homePage must be the one in IRT_XAPI_HOME_PAGE; value shows both.",
     "other_activity": "The id of the object has to begin with IRT_XAPI_ITEM_PREFIX.",
-    "no_success": "Send result.success, or a result.score.scaled of 0 or 1: no other property shows whether the answer "
-    "is right.",
+    "no_success": "Send result.success, or a result.score with scaled 0 or 1: no other property shows whether the "
+    "answer is right. For an item with partial credit, the bank needs its maximum score (irt import questions, columns "
+    "item_id,max_score).",
+    "bad_scaled": "result.score.scaled, or raw of max, must be a whole number of the points that the bank has as the "
+    "item's max_score: value shows both.",
     "nothing_to_void": "No answer in the log has this id: send the statement first, then the statement that voids it.",
 }
 
@@ -48,6 +52,8 @@ class VoidedStatement:
 
 def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | VoidedStatement | None:
     """The attempt's fields, or the attempt that the statement voids. Returns None for any other verb.
+
+    Beside our fields, an attempt has `share`, the share of the points, for `result_of`.
 
     Raises InvalidRow if the statement is refused.
     """
@@ -73,7 +79,8 @@ def _attempt(statement: dict[str, Any], naming: Naming) -> dict[str, Any]:
         "user_id": _learner(statement, naming),
         "item_id": activity[len(naming.item_prefix) :],
         "completed_at": _optional_value(statement, "timestamp") or _optional_value(statement, "stored"),
-        "correct": _correct(statement),
+        "correct": _optional_value(statement, "result.success", bool),
+        "share": _share(statement),
         "response": _optional_value(statement, "result.response"),
         "response_time_ms": _milliseconds(_optional_value(statement, "result.duration")),
         "session_id": _uuid(statement, "context.registration"),
@@ -87,23 +94,38 @@ def _learner(statement: dict[str, Any], naming: Naming) -> str:
     if "account" not in actor:
         raise InvalidRow("not_an_account", "mbox" if "mbox" in actor else "no account")
     home_page = _required_value(statement, "actor.account.homePage")
-    if home_page != naming.home_page:
-        raise InvalidRow("other_home_page", home_page)
+    if naming.home_page is None or home_page.rstrip("/") != naming.home_page.rstrip("/"):
+        raise InvalidRow("other_home_page", f"{home_page}, not {naming.home_page or '(unset)'}")
     return _required_value(statement, "actor.account.name")
 
 
-def _correct(statement: dict[str, Any]) -> bool:
-    """Whether the answer is right, by `success` or a scaled score of 0 or 1. The pattern of correct responses is not
-    used, because it does not determine how a program scores."""
-    success = _optional_value(statement, "result.success", bool)
-    if success is not None:
-        return success
-    scaled = _optional_value(statement, "result.score.scaled", (int, float))
-    if scaled is None:
-        raise InvalidRow("no_success", "result")
-    if isinstance(scaled, bool) or scaled not in (0, 1):
-        raise InvalidRow("bad_score", f"{scaled}")
-    return bool(scaled)
+def _share(statement: dict[str, Any]) -> float | None:
+    """Read the share of the points: `scaled`, or else `raw` from `min` to `max`. Returns None if it is unknown."""
+    score = {x: _optional_value(statement, f"result.score.{x}", (int, float)) for x in ("scaled", "raw", "min", "max")}
+    if wrong := [x for x, value in score.items() if isinstance(value, bool) or abs(value or 0) > MAX_POINTS]:
+        raise InvalidRow("bad_statement", f"result.score.{wrong[0]}")
+    if score["scaled"] is not None:
+        return float(score["scaled"])
+    low, points = score["min"] or 0, (score["max"] or 0) - (score["min"] or 0)
+    return None if score["raw"] is None or points <= 0 else float((score["raw"] - low) / points)
+
+
+def result_of(correct: bool | None, share: float | None, most: int) -> tuple[bool | None, int | None]:
+    """Return whether the answer is right, and its score if the item has a maximum score `most` above 1.
+
+    The score follows from the share, of which two decimals suffice, and then implies whether the answer is right.
+    Otherwise, the answer is right by `success` or a share of 0 or 1. The pattern of correct responses is not used,
+    because it does not determine how a program scores. Raises InvalidRow if the result is unknown.
+    """
+    if most > 1 and share is not None:
+        if not (0 <= share <= 1 and abs(share * most - round(share * most)) <= 0.005 * most + 1e-9):
+            raise InvalidRow("bad_scaled", f"{share:g} of {most} points")
+        return None, round(share * most)
+    if correct is None:
+        if share not in (0, 1):
+            raise InvalidRow("no_success", "result" if share is None else f"{share:g}")
+        return bool(share), None
+    return correct, None
 
 
 def _milliseconds(duration: str | None) -> int | None:

@@ -563,7 +563,7 @@ def test_xapi_statements_are_stored_as_answers_with_results_in_their_order(
         ],
     )
     assert statement_results(answer) == [
-        *("duplicate", "accepted", "accepted", "left_out", "bad_score", "not_an_account", "bad_statement", "bad_time"),
+        *("duplicate", "accepted", "accepted", "left_out", "no_success", "not_an_account", "bad_statement", "bad_time"),
         *("bad_json", "bad_statement", "conflicting_duplicate", "other_activity"),
     ]
     counts = {"accepted": 2, "duplicate": 1, "corrected": 0, "rejected": 8, "withdrawn": 0, "left_out": 1}
@@ -578,6 +578,23 @@ def test_xapi_statements_are_stored_as_answers_with_results_in_their_order(
         refused = list(refused_rows(connection))
         assert len(refused) == 8
         assert "openid" not in str(refused) + str(rows(xapi_database, """SELECT "row" FROM intake_reject"""))
+
+
+def test_statements_about_scored_items_are_stored_with_partial_credit(xapi_url: str, xapi_database: Database) -> None:
+    with xapi_database.connect() as connection:
+        connection.execute("INSERT INTO question (item_id, meta) VALUES ('q1', '{\"irt\": {\"max_score\": 3}}')")
+    score = {"scaled": 0.6667, "raw": 2, "min": 0, "max": 3}
+    sent = [
+        statement(1, result={"score": score, "success": False}),
+        statement(2, object={"id": f"{PREFIX}q1"}, result={"score": {"scaled": 0.5}}),
+        statement(3, object={"id": f"{PREFIX}q1"}, result={"score": {"raw": 3, "max": 3}}),
+        statement(4, result={"score": score, "success": True}),
+    ]
+    answer = post_statements(xapi_url, sent)
+    assert statement_results(answer) == ["accepted", "bad_scaled", "accepted", "accepted"]
+    assert answer.json()["attempts"][1]["value"] == "0.5 of 3 points"
+    kept = rows(xapi_database, "SELECT item_id, correct, score FROM response_log ORDER BY attempt_id")
+    assert kept == [("q1", False, 2), ("q1", True, 3), ("q4", True, None)]
 
 
 def test_voided_statement_is_withdrawn_permanently(xapi_url: str, xapi_database: Database) -> None:

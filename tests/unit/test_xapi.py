@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from irt_assets.intake.report import InvalidRow
-from irt_assets.intake.xapi import ANSWERED_VERB, VOIDED_VERB, Naming, VoidedStatement, attempt_of
+from irt_assets.intake.xapi import ANSWERED_VERB, VOIDED_VERB, Naming, VoidedStatement, attempt_of, result_of
 
 HOME = "https://exam.example.org/accounts"
 NAMING = Naming(HOME, "https://exam.example.org/items/")
@@ -69,6 +69,7 @@ def test_statement_is_converted_to_all_columns_of_an_attempt() -> None:
         "item_id": "q7",
         "completed_at": "2026-11-20T08:00:31.250Z",
         "correct": True,
+        "share": 1.0,
         "response": "golf[,]tetris",
         "response_time_ms": 60_250,
         "session_id": SESSION,
@@ -80,7 +81,7 @@ def test_attempt_has_null_columns_if_optional_properties_are_missing() -> None:
         id=None, context=None, result={"success": False}, object={"id": "https://exam.example.org/items/q7"}
     )
     assert {name: value for name, value in least.items() if value is None} == dict.fromkeys(
-        ("attempt_id", "response", "response_time_ms", "session_id")
+        ("attempt_id", "response", "response_time_ms", "session_id", "share")
     )
     assert least["correct"] is False
     assert convert(timestamp=None)["completed_at"] == "2026-11-20T08:00:32.000Z"
@@ -99,10 +100,13 @@ def test_statement_id_is_converted_to_lower_case() -> None:
         ({"success": True, "score": {"scaled": 0.4}}, True),
         ({"score": {"scaled": 0}}, False),
         ({"score": {"scaled": 1.0}}, True),
+        ({"score": {"raw": 1, "max": 1}}, True),
+        ({"score": {"raw": 1, "min": 1, "max": 5}}, False),
     ],
 )
-def test_correctness_is_read_from_success_or_from_a_scaled_score_of_0_or_1(result: Any, correct: bool) -> None:
-    assert convert(result=result)["correct"] is correct
+def test_correctness_is_read_from_success_or_from_a_share_of_0_or_1(result: Any, correct: bool) -> None:
+    attempt = convert(result=result)
+    assert result_of(attempt["correct"], attempt["share"], 1) == (correct, None)
 
 
 @pytest.mark.parametrize(
@@ -110,17 +114,44 @@ def test_correctness_is_read_from_success_or_from_a_scaled_score_of_0_or_1(resul
     [
         (None, ("no_success", "result")),
         ({"response": "golf[,]tetris"}, ("no_success", "result")),
-        ({"score": {"raw": 1, "max": 1}}, ("no_success", "result")),
-        ({"score": {"scaled": 0.5}}, ("bad_score", "0.5")),
-        ({"score": {"scaled": -1}}, ("bad_score", "-1")),
-        ({"score": {"scaled": True}}, ("bad_score", "True")),
+        ({"score": {"raw": 1}}, ("no_success", "result")),
+        ({"score": {"raw": 1, "max": 0}}, ("no_success", "result")),
+        ({"score": {"scaled": 0.5}}, ("no_success", "0.5")),
+        ({"score": {"scaled": -1}}, ("no_success", "-1")),
+        ({"score": {"scaled": True}}, ("bad_statement", "result.score.scaled")),
+        ({"score": {"raw": 10**400, "max": 1}}, ("bad_statement", "result.score.raw")),
         ({"success": 1}, ("bad_statement", "result.success")),
         ({"success": None}, ("bad_statement", "result.success")),
         ([], ("bad_statement", "result")),
     ],
 )
-def test_statement_without_success_or_a_scaled_score_of_0_or_1_is_refused(result: Any, reason: tuple[str, str]) -> None:
-    assert refusal_reason(result=result) == reason
+def test_statement_without_success_or_a_share_of_0_or_1_is_refused(result: Any, reason: tuple[str, str]) -> None:
+    with pytest.raises(InvalidRow) as refusal:
+        result_of(*(convert(result=result)[name] for name in ("correct", "share")), 1)
+    assert (refusal.value.reason, refusal.value.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("result", "score"),
+    [
+        ({"success": False, "score": {"scaled": 0.6667, "raw": 2, "min": 0, "max": 3}}, 2),  # as H5P sends it
+        ({"score": {"scaled": 0.67}}, 2),
+        ({"score": {"raw": 4, "max": 6}}, 2),
+        ({"success": True, "score": {"scaled": 1}}, 3),
+        ({"success": True, "score": {"scaled": 0}}, 0),
+    ],
+)
+def test_share_of_the_points_is_the_score_of_a_scored_item(result: Any, score: int) -> None:
+    attempt = convert(result=result)
+    assert result_of(attempt["correct"], attempt["share"], 3) == (None, score)
+
+
+@pytest.mark.parametrize("share", [0.5, -1, 1.34, float("inf")])
+def test_share_that_is_no_whole_number_of_points_is_refused(share: float) -> None:
+    with pytest.raises(InvalidRow) as refusal:
+        result_of(True, share, 3)
+    assert (refusal.value.reason, refusal.value.value) == ("bad_scaled", f"{share:g} of 3 points")
+    assert result_of(True, None, 3) == (True, None)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +174,16 @@ def test_invalid_duration_is_refused(duration: str) -> None:
     assert refusal_reason(result={"success": True, "duration": duration}) == ("bad_response_time", duration)
 
 
-def test_account_with_a_different_home_page_is_refused() -> None:
-    other = {"account": {"homePage": HOME + "/", "name": "u42"}}
-    assert refusal_reason(actor=other) == ("other_home_page", HOME + "/")
-    assert refusal_reason(Naming(item_prefix=NAMING.item_prefix)) == ("other_home_page", HOME)
+def test_account_with_a_different_home_page_is_refused_with_both() -> None:
+    other = {"account": {"homePage": HOME + "/2", "name": "u42"}}
+    assert refusal_reason(actor=other) == ("other_home_page", f"{HOME}/2, not {HOME}")
+    assert refusal_reason(Naming(item_prefix=NAMING.item_prefix)) == ("other_home_page", f"{HOME}, not (unset)")
+
+
+def test_slash_at_the_end_of_a_home_page_makes_no_difference() -> None:
+    account = {"account": {"homePage": HOME + "/", "name": "u42"}}
+    assert convert(actor=account)["user_id"] == "u42"
+    assert attempt_of(statement(), Naming(HOME + "/", NAMING.item_prefix)) == convert()
 
 
 @pytest.mark.parametrize(
