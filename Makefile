@@ -10,7 +10,7 @@
 #   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/how-to/deploy-images.md)
 #   make docs                 build/site: these pages as a site that needs no network
 #   make spark                the environment with Apache Spark, for a log that has outgrown one machine (docs/how-to/spark.md)
-#   make venv EXTRAS=bayes    with an extra besides what running needs: bayes (PyMC), files (Excel, SPSS, Stata), r (rpy2), otel (traces), spark, k8s, docs, dev (tests)
+#   make venv EXTRAS=bayes    with an extra besides what running needs: bayes (PyMC), files (SPSS, Stata), r (rpy2), otel (traces), spark, k8s, docs, dev (tests)
 
 PYTHON ?= python3
 SERVE ?= 1

@@ -1,7 +1,7 @@
 """Workbooks and files of SPSS and Stata, converted to CSV in a temporary folder.
 
-Their readers are packages of the extra `files`. The converted file is read by `delimited`, so that a sheet and its CSV
-give the same columns, row numbers and answers.
+The reader of SPSS and Stata is in the extra `files`. The converted file is read by `delimited`, so that a sheet and its
+CSV give the same columns, row numbers and answers.
 """
 
 import csv
@@ -32,10 +32,8 @@ READER_DIED = (
 def open_workbook(path: Path, kind: str, rules: FileRules) -> Source:
     """A sheet of an Excel or OpenDocument workbook: the named one, or else the first that has cells.
 
-    Raises ImportError without `python-calamine`, and PermanentFailure if the workbook is broken, has no such sheet, or
-    its cells lie too far apart.
+    Raises PermanentFailure if the workbook is broken, has no such sheet, or its cells lie too far apart.
     """
-    import python_calamine  # noqa: F401 - the child process needs it
 
     def write(target: Path) -> str:
         command = [sys.executable, "-m", "irt_assets.intake.workbook_child", str(target), rules.sheet or ""]

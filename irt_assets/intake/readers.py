@@ -17,18 +17,17 @@ from irt_assets.intake.parquet import ParquetSource
 from irt_assets.intake.reshape import reshape
 from resources.failures import PermanentFailure
 
-SAVE_AS = "save the sheet that holds the table as CSV UTF-8 and give that file"
 IN_R = 'in R: write.csv({}("FILE"), "FILE.csv", row.names = FALSE, na = "")'
 FIXED_COLUMNS = "write its answers as CSV with a header (id,q1,q2,…) and a row for each person"
 XLS, XLSX, ODS = "an old Excel workbook (xls)", "an Excel workbook (xlsx)", "an OpenDocument spreadsheet (ods)"
 SPSS, STATA = "an SPSS file", "a Stata file"
 CONVERTED = {XLS: open_workbook, XLSX: open_workbook, ODS: open_workbook, SPSS: open_statistics, STATA: open_statistics}
-"""Kinds that the extra `files` can read, with their readers."""
+"""Kinds that are converted, with their readers; the reader of SPSS and Stata is in the extra `files`."""
 OTHER_KINDS = {
-    rb"PK\x03\x04.{,172}opendocument\.spreadsheet": (ODS, SAVE_AS),
-    rb"PK\x03\x04.*xl/": (XLSX, SAVE_AS),
+    rb"PK\x03\x04.{,172}opendocument\.spreadsheet": (ODS, ""),
+    rb"PK\x03\x04.*xl/": (XLSX, ""),
     rb"PK\x03\x04": ("a ZIP archive", "unpack it"),
-    rb"\xd0\xcf\x11\xe0": (XLS, SAVE_AS),
+    rb"\xd0\xcf\x11\xe0": (XLS, ""),
     rb"\$FL2@\(#\)": (SPSS, IN_R.format("haven::read_sav")),
     rb"<stata_dta>|[lnopqrs][\x01\x02]\x01": (STATA, IN_R.format("haven::read_dta")),
     rb".{12}\xc2\xea\x81\x60": ("a SAS file", IN_R.format("haven::read_sas")),

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -445,9 +444,8 @@ def test_file_whose_import_was_told_to_stop_twice_is_imported(desk: Desk) -> Non
 
 
 def test_workbook_with_a_cell_far_from_its_table_is_set_aside_and_later_files_are_imported(
-    desk: Desk, require: Callable[..., None]
+    desk: Desk,
 ) -> None:
-    require(find_spec("python_calamine") is not None, "python_calamine (make venv EXTRAS=files)")
     write_cells(desk.root / "attempts/a.xlsx", {"A1": 1, "XFD1048576": 2})
     desk.write("attempts/b.csv", HEADER + answers(0, 10))
     desk.write("attempts/c.csv", HEADER + answers(10, 20))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,8 +43,7 @@ ODS = """<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:
 
 @pytest.fixture
 def readers(require: Any) -> None:
-    for package in ("python_calamine", "pyreadstat"):
-        require(find_spec(package) is not None, f"{package} (make venv EXTRAS=files)")
+    require(find_spec("pyreadstat") is not None, "pyreadstat (make venv EXTRAS=files)")
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -57,7 +57,6 @@ def rows(path: Path, mapping: Mapping | None = None) -> tuple[list[int], list[di
     return lines, [row for batch in batches for row in batch.rows.to_pylist()]
 
 
-@pytest.mark.usefixtures("readers")
 def test_excel_sheet_gives_the_rows_of_its_csv(tmp_path: Path) -> None:
     with pd.ExcelWriter(tmp_path / "x.xlsx", engine="xlsxwriter") as book:
         pd.DataFrame().to_excel(book, sheet_name="Empty")
@@ -83,7 +82,6 @@ def write_ods(path: Path, more_rows: str = "") -> Path:
     return path
 
 
-@pytest.mark.usefixtures("readers")
 def test_opendocument_sheet_keeps_text_and_numbers(tmp_path: Path) -> None:
     assert rows(write_ods(tmp_path / "x.ods")) == ([2], [{"id": "007", "q1": "1"}])
 
@@ -103,23 +101,19 @@ def test_statistics_file_gives_codes_and_empty_cells(tmp_path: Path, kind: str) 
     assert rows(path) == ([2, 3, 4], [{**row, "at": row["at"] + ".000000"} for row in ROWS])
 
 
-@pytest.mark.parametrize(
-    ("package", "content", "remedy"),
-    [
-        ("python_calamine", b"PK\x03\x04\x14\0 xl/workbook.xml", "save the sheet"),
-        ("pyreadstat", b"$FL2@(#) SPSS DATA FILE", "haven::read_sav"),
-    ],
-)
-def test_absent_reader_is_named_with_the_way_to_a_csv(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, content: bytes, remedy: str
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    (tmp_path / "x").write_bytes(content)
-    with pytest.raises(PermanentFailure, match=rf"pip install 'irt-assets\[files\]'\), or .*{remedy}"):
+def test_absent_reader_is_named_with_the_way_to_a_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyreadstat", None)
+    (tmp_path / "x").write_bytes(b"$FL2@(#) SPSS DATA FILE")
+    with pytest.raises(PermanentFailure, match=r"pip install 'irt-assets\[files\]'\), or .*haven::read_sav"):
         open_source(tmp_path / "x")
 
 
-def test_converted_file_is_deleted_with_its_source(tmp_path: Path, monkeypatch: Any, readers: None) -> None:
+def test_reader_of_workbooks_needs_no_extra() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert any(need.startswith("python-calamine==") for need in project["dependencies"])
+
+
+def test_converted_file_is_deleted_with_its_source(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     FRAME.to_excel(tmp_path / "x.xlsx", index=False)
     source = open_source(tmp_path / "x.xlsx")
@@ -128,7 +122,6 @@ def test_converted_file_is_deleted_with_its_source(tmp_path: Path, monkeypatch: 
     assert [path.name for path in tmp_path.iterdir()] == ["x.xlsx"]
 
 
-@pytest.mark.usefixtures("readers")
 @pytest.mark.parametrize("cell", ["XFD1048576", "LL1048576", "XFD100000"])
 def test_workbook_with_a_cell_far_from_its_table_is_refused(tmp_path: Path, cell: str) -> None:
     """Reading such a workbook of 2 kB took 10 to 550 GB and ended the process."""
@@ -137,7 +130,6 @@ def test_workbook_with_a_cell_far_from_its_table_is_refused(tmp_path: Path, cell
         open_source(path)
 
 
-@pytest.mark.usefixtures("readers")
 def test_opendocument_sheet_with_a_cell_far_from_its_table_is_refused(tmp_path: Path) -> None:
     far = (
         '<table:table-row table:number-rows-repeated="1048573"><table:table-cell/></table:table-row><table:table-row>'
@@ -151,7 +143,6 @@ def test_opendocument_sheet_with_a_cell_far_from_its_table_is_refused(tmp_path: 
         open_source(write_ods(tmp_path / "far.ods", far))
 
 
-@pytest.mark.usefixtures("readers")
 def test_sheet_that_begins_below_and_right_of_its_corner_keeps_its_places(tmp_path: Path) -> None:
     path = write_cells(tmp_path / "x.xlsx", {"C3": 7, "D3": 8, "D5": 9})
     source = open_source(path)
