@@ -218,6 +218,7 @@ def read_rows(
                 refuse(int(batch.lines[number]), refusal.reason, refusal.value, kept)
             else:
                 seen[row[0]] = row
+    report.notes += [f"{file}: {note}" for note in columns.notes]
     return list(seen.values())
 
 

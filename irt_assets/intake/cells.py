@@ -45,6 +45,16 @@ def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
     return as_text(cells, name)
 
 
+def visible_ids(ids: pa.StringArray) -> tuple[pa.StringArray, set[str]]:
+    """Return ids without invisible characters (see `Cells.visible`), and the ids that had some, as they are now."""
+    if _bytes(ids).isascii():
+        return ids, set()
+    coded = ids.dictionary_encode()
+    shown = {text: Cells.visible(text) for text in coded.dictionary.to_pylist()}
+    changed = {text for written, text in shown.items() if text != written.strip()}
+    return pa.array([*shown.values()], pa.string()).take(coded.indices) if changed else ids, changed
+
+
 def trim_cells(cells: pa.StringArray) -> pa.StringArray:
     """Text without `SPACE` around it."""
     if _bytes(cells).isascii():

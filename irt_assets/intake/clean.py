@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.intake.cells import as_ids, as_text, encode, find_shortened_ids, trim_cells
+from irt_assets.common.wording import quantity, some_of
+from irt_assets.intake.cells import as_ids, as_text, encode, find_shortened_ids, trim_cells, visible_ids
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.scoring import (
     NUMBER,
@@ -141,6 +142,7 @@ class Columns:
         self._mapping = binding.mapping
         self.codes: dict[str, Counter[str]] = {name: Counter() for name in ANSWERS}
         """Our column of scores or choices → counts of the texts that the mapping defines as no answer."""
+        self._changed_ids: set[str] = set()
 
     def our_column(self, rows: pa.RecordBatch, name: str) -> pa.Array:
         """Our column `name`. Empty cells get the mapping's constant.
@@ -164,7 +166,10 @@ class Columns:
         cells = rows.column(rows.schema.get_field_index(file_column))
         if our_name in TIMES and pa.types.is_timestamp(cells.type):
             return cells
-        cells = given = trim_cells((as_ids if our_name in NAMES else as_text)(cells, file_column))
+        if our_name in NAMES:
+            cells, changed = visible_ids(as_ids(cells, file_column))
+            self._changed_ids |= changed
+        cells = given = trim_cells(as_text(cells, file_column))
         cells = pc.if_else(_is_in(cells, ["", *self._binding.null_values_of(file_column)]), None, cells)
         if self._mapping.integer_ids and our_name in IDS:
             cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
@@ -173,6 +178,13 @@ class Columns:
         if our_name in self.codes and cells.null_count > given.null_count:
             self.codes[our_name].update(encode(given.filter(pc.is_null(cells)).drop_null()).counts())
         return cells
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence on the ids that had invisible characters; empty if none had."""
+        changed = some_of(sorted(map(repr, self._changed_ids)), 5)
+        read = "read without invisible characters (such as U+200B), and with spaces for no-break spaces"
+        return [f"{quantity(len(self._changed_ids), 'id')} {read}: {changed}"] if changed else []
 
 
 class Cleaner:
@@ -206,6 +218,10 @@ class Cleaner:
         self.shortened_ids: set[str] = set()
         keys = scoring.keys if isinstance(scoring, AsGiven | ByKey) else {}
         self.choices = OptionCounts(ByKey(keys).single, MAX_OPTIONS)
+
+    @property
+    def notes(self) -> list[str]:
+        return self._columns.notes
 
     @property
     def no_answers(self) -> Counter[str]:
@@ -404,7 +420,7 @@ class Cleaner:
             if pa.types.is_string(of_row.type):  # cut, because it is repeated for each item; long ids are still refused
                 of_row = pc.utf8_slice_codeunits(of_row, 0, MAX_ID_LENGTH + 1)
             raw.columns[name] = of_row.take(pa.array(row_index))
-        names = pa.array([self._mapping.prefix + name for name in self._items], pa.string())
+        names = pa.array(map(self._binding.item, self._items), pa.string())
         raw.columns["item_id"] = names.take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
         if chosen and values == self._items:

@@ -235,7 +235,7 @@ class AnswerSource:
             report.notes += cleaner.choices.notes(self.name, name_absent=by_key)
         if isinstance(scoring, AsGiven) and (keyed := self.tally.answers.keys() & scoring.keys.keys()):
             report.notes.append(f"{self.name}: scored by the keys in the bank: {quantity(len(keyed), 'item')}")
-        notes = describe_cells(cleaner.no_answers, cleaner.shortened_ids, *patterns.sums())
+        notes = cleaner.notes + describe_cells(cleaner.no_answers, cleaner.shortened_ids, *patterns.sums())
         report.notes += [f"{self.name}: {note}" for note in notes]
 
     def _source_scoring(self, scoring: Scoring) -> Scoring:

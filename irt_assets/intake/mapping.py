@@ -27,7 +27,7 @@ from pydantic import (
 
 from irt_assets.intake.sources import names_of
 from irt_assets.intake.text_encoding import check_encoding
-from irt_psychometrics.cells import ByPattern
+from irt_psychometrics.cells import ByPattern, Cells
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
@@ -232,6 +232,10 @@ class Binding:
         known = self.mapping.null_values
         both = {name: (*known.get(name, ()), *more.get(name, ())) for name in {**known, **more}}
         return replace(self, mapping=self.mapping.model_copy(update={"null_values": both}))
+
+    def item(self, column: str) -> str:
+        """Return the id of the item that a column of a matrix has."""
+        return self.mapping.prefix + Cells.visible(column)
 
     def with_prefix(self, prefix: str) -> "Binding":
         """The binding with a prefix of the items' ids, by default the mapping's, also in its rules of single items."""

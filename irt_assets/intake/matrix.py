@@ -59,11 +59,11 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
                     first.add(name, encode(texts.slice(0, first.SIZE)))
                 _count_values(values.setdefault(name, Counter()), texts, null_values)
     guessed = "*" in wide.items and not isinstance(scoring, ByKey)
-    prefix, maxima, by = binding.mapping.prefix, scoring.maxima, binding.mapping.denominator
-    derived = first.derived({name for name in values if prefix + name in maxima}) if guessed else {}
+    maxima, by = scoring.maxima, binding.mapping.denominator
+    derived = first.derived({name for name in values if binding.item(name) in maxima}) if guessed else {}
     used = {name: counts for name, counts in values.items() if name not in derived}
     if isinstance(scoring, ByKey):
-        items = [name for name in values if prefix + name in scoring.keys]
+        items = [name for name in values if binding.item(name) in scoring.keys]
     elif "*" not in wide.items:
         named = {*wide.items} & values.keys()  # a column's own name is no pattern
         patterns = ByPattern(dict.fromkeys(name for name in wide.items if name not in named))
@@ -77,14 +77,14 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
             for name, counts in used.items()
             if _are_scores(counts, words)
             or (
-                ((most := maxima[prefix + name]) > 1)
-                and (prefix + name in maxima or 2 * _in_range(counts, most, by) >= counts.total() > 0)
+                ((most := maxima[binding.item(name)]) > 1)
+                and (binding.item(name) in maxima or 2 * _in_range(counts, most, by) >= counts.total() > 0)
             )
         ]
     highest = {
         name: int(max(points))
         for name, counts in used.items()
-        if maxima[prefix + name] == 1 and _are_points(counts) and 0 in (points := _points(counts))
+        if maxima[binding.item(name)] == 1 and _are_points(counts) and 0 in (points := _points(counts))
     }
     are_items = {*items}
     return MatrixColumns(

@@ -21,6 +21,7 @@ import pyarrow as pa
 from psycopg.rows import dict_row
 
 from irt_assets.intake import xapi
+from irt_assets.intake.clean import NAMES
 from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
 from irt_assets.intake.jsonlines import as_cell, parse_json
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
@@ -44,7 +45,7 @@ from irt_assets.intake.staging import (
     Staging,
     correction_sql,
 )
-from irt_psychometrics.cells import MaxScores
+from irt_psychometrics.cells import Cells, MaxScores
 from resources.postgres.database import LOCK, first_column, lock_key
 
 MAX_ROWS = 1_000
@@ -401,7 +402,10 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
         return "bad_json", str(error)
     if isinstance(row.get("score"), bool):
         return "bad_score", str(texts["score"])
-    cells = {name: None if text is None else text.strip() for name, text in texts.items()}
+    cells = {
+        name: None if text is None else Cells.visible(text) if name in NAMES else text.strip()
+        for name, text in texts.items()
+    }
     missing = [name for name in REQUIRED_FIELDS if not cells.get(name)] + ["correct"] * (
         not {"correct", "score"} & row.keys()
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from irt_assets.common.spreadsheets import no_formula
+from irt_psychometrics.cells import Cells
 from irt_psychometrics.items import MAX_SCORE
 
 ERASED = "erased_learner"
@@ -82,7 +83,7 @@ def with_learner_id(row: str, user_id: str | None) -> str:
 def contains_id(user_id: str, refused: Iterable[str]) -> bool:
     """Check whether a rejected value or row contains the id, literally or as CSV or JSON writes it."""
     pattern = re.compile(rf"(?<![\w-]){_pattern(user_id)}(?![\w-])")
-    cells = [text for cell in refused for text in (cell, cell.replace('""', '"'))]
+    cells = [text for cell in refused for text in (cell, Cells.visible(cell), cell.replace('""', '"'))]
     unescaped = (ESCAPE.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text) for text in cells)
     return any(map(pattern.search, [*cells, *unescaped]))
 

@@ -108,6 +108,17 @@ def count_stored(database: Database) -> Counter[str]:
     return Counter(row[0] for row in rows(database, "SELECT attempt_id FROM response_log"))
 
 
+def test_ids_of_posts_are_stored_without_invisible_characters(replicas: list[str], database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("INSERT INTO question (item_id, meta) VALUES ('q1', '{\"irt\": {\"max_score\": 3}}')")
+    sent = attempt(1) | {"user_id": "an\u200bn", "item_id": "\ufeffq1", "score": 2}
+    assert results(post(replicas[0], [{name: value for name, value in sent.items() if name != "correct"}])) == [
+        "accepted"
+    ]
+    stored = rows(database, "SELECT user_id, item_id, score FROM response_log")
+    assert stored == [("ann", "q1", 2)]
+
+
 def test_results_of_a_post_are_in_the_order_of_its_rows_and_counted(replicas: list[str], database: Database) -> None:
     first = post(replicas[0], [attempt(1), attempt(2)])
     assert results(first) == ["accepted", "accepted"]

@@ -727,6 +727,21 @@ def test_unicode_white_space_around_an_id_is_removed() -> None:
     assert clean(items).answers["item_id"].to_pylist() == ["A1"] * 4
 
 
+def test_ids_are_read_without_invisible_characters_and_a_note_says_so(tmp_path: Path) -> None:
+    """Two spellings of a learner that nobody can tell apart were once two learners."""
+    ids = ("ann lee", "ann\u00a0lee", "ann\u202flee", "\ufeffann lee\u200b", "a\u00adnn\u2060 l\u200c\u200dee")
+    rows = "".join(f"{user},q{k}\u200b,1\n" for k, user in enumerate(ids))
+    found, report = read(tmp_path, f"user_id,item_id,correct\n{rows}", AsGiven())
+    assert found == {("ann lee", f"q{k}"): True for k in range(len(ids))}
+    [note] = [note for note in report.notes if "invisible" in note]
+    assert note.startswith(f"{tmp_path}/log.csv: six ids read without invisible characters (such as U+200B)")
+    found, _ = read(tmp_path, "person,q\u200b1,q2\nann\u200b,1,0\n", AsGiven())
+    assert found == {("ann", "q1"): True, ("ann", "q2"): False}
+    found, report = read(tmp_path, "user_id,item_id,correct\n김\u00a0,문항,1\n", AsGiven())
+    assert found == {("김", "문항"): True}
+    assert not any("invisible" in note for note in report.notes)
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"), [("1.00", "0.00"), ("TRUE", "FALSE"), ("1,0", "0,0"), ("1", "0"), ("1.", "0e0")]
 )

@@ -19,6 +19,13 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2})", re.ASCII)  # with three digits, it may group thousands
 
 
+_VISIBLE: dict[int, str | None] = {
+    **dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad")),
+    **dict.fromkeys(map(ord, "\u00a0\u2007\u202f"), " "),
+}
+"""Code points of invisible characters → their replacement in an id."""
+
+
 class Cells(NamedTuple):
     """A column of text. A file has few distinct texts, so each is read once.
 
@@ -40,6 +47,28 @@ class Cells(NamedTuple):
 
     texts: Sequence[str]
     places: Ints
+
+    @staticmethod
+    def visible(text: str) -> str:
+        """Remove the invisible characters from an id, which web forms and copied texts leave.
+
+        Parameters
+        ----------
+        text
+            An id as it is in a file.
+
+        Returns
+        -------
+        str
+            The id without zero-width characters and soft hyphens, with spaces for no-break spaces, and without white
+            space around it.
+
+        Examples
+        --------
+        >>> Cells.visible("\\ufeffann\\u200b\\u00a0lee ")
+        'ann lee'
+        """
+        return text.translate(_VISIBLE).strip()
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:

@@ -55,7 +55,9 @@ class Batch(NamedTuple):
         return self.column(name, False)
 
     def ids(self, name: str) -> Cells:
-        return self.column(name, True)
+        cells = self.column(name, True)
+        shown = [*map(Cells.visible, cells.texts)]
+        return cells if shown == [*cells.texts] else Cells.of(map(Cells.visible, cells.to_list()))
 
 
 Rows = Callable[[], Iterable[Batch]]

@@ -49,6 +49,7 @@ def scores_of(answers: Answers) -> dict[tuple[str, str], int]:
         (MATRIX.replace(",", "\t"), "a.tsv"),
         ("student;x2;x10\nann;1,0;0\nbob;;1\ncy;0,0;NA\n", "a.csv"),
         ("\ufeff" + MATRIX.replace("\n", "\r\n"), "a.csv"),
+        ("person,item,score\nann,x2,1\na\u200bnn,x10\u2060,0\n\u00adbob,x10,1\ncy,x\ufeff2,0\n", "a.csv"),
         ('person,item,score\nann,"x2",1\nann,x10,0\nbob,x10,1\nbob,x2,\ncy,x2,0\n\n', "a.csv"),
     ],
 )
