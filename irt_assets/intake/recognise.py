@@ -283,7 +283,7 @@ def items_of_parts(columns: Sequence[Column]) -> dict[str, dict[str, Column]]:
 
 
 def _follows_from_key(parts: Mapping[str, Column]) -> bool:
-    """Whether an item's scores are full marks for the key's option, and 0 for the others."""
+    """Check whether an item's scores are full marks for the key's option, and 0 for the others."""
     answer, score, key = (parts[name] for name in ("answer", "score", "key"))
     if score.kind != "number" or len(key.counts) > 1:
         return False

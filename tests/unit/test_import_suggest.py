@@ -295,7 +295,7 @@ def test_bank_of_fasttest_asks_for_d_and_keeps_items_without_parameters(tmp_path
 
 
 def test_bank_of_winsteps_has_no_parameters_for_extreme_items(tmp_path: Path) -> None:
-    """As `ItemParameters.from_program(ifile, "winsteps")` reads it."""
+    """`ItemParameters.from_program(ifile, "winsteps")` gives the same numbers."""
     ifile = (
         "ENTRY,MEASURE,STATUS,COUNT,SCORE,MODLSE,IN.MSQ,NAME\n1,-1.25,1,500,390,.11,1.01,I1\n2,3.5,-1,500,0,1.83,1,I2\n"
     )
