@@ -120,6 +120,7 @@ def _add_bank_command(name: str, kind: Kind, summary: str) -> None:
         csv: Csv = None,
         as_json: AsJson = False,
     ) -> None:
+        make_choices(mapping, choose)
         with csv_of_refused(csv) as reject:
             report = import_bank_file(
                 current_database(), kind, file, mapping=mapping, encoding=encoding, dry_run=dry_run, reject=reject
