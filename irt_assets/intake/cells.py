@@ -51,7 +51,7 @@ def visible_ids(ids: pa.StringArray) -> tuple[pa.StringArray, set[str]]:
         return ids, set()
     coded = ids.dictionary_encode()
     shown = {text: Cells.visible(text) for text in coded.dictionary.to_pylist()}
-    changed = {text for written, text in shown.items() if text != written.strip()}
+    changed = {text for written, text in shown.items() if text != written.strip(SPACE)}
     return pa.array([*shown.values()], pa.string()).take(coded.indices) if changed else ids, changed
 
 

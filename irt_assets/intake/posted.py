@@ -403,7 +403,7 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
     if isinstance(row.get("score"), bool):
         return "bad_score", str(texts["score"])
     cells = {
-        name: None if text is None else Cells.visible(text) if name in NAMES else text.strip()
+        name: None if text is None else Cells.visible(text.strip()) if name in NAMES else text.strip()
         for name, text in texts.items()
     }
     missing = [name for name in REQUIRED_FIELDS if not cells.get(name)] + ["correct"] * (

@@ -732,7 +732,7 @@ def test_file_whose_answers_never_choose_a_recorded_key_is_refused(
 
 
 def test_unusual_characters_in_cells_are_stored_unchanged(database: Database, imported: Import, tmp_path: Path) -> None:
-    """The database stores every row that the fuzzer of files accepts."""
+    """The database stores every row that the fuzzer of files accepts. Ids alone lose the invisible U+FEFF."""
     odd = [
         "\u2028",
         "\x85",
@@ -753,7 +753,8 @@ def test_unusual_characters_in_cells_are_stored_unchanged(database: Database, im
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert imported(path).accepted == len(odd)
     kept = {text for (text,) in query(database, "SELECT user_id FROM response_log")}
-    assert kept == {f"u{text}".strip(" \t\r\n\v\f") for text in odd}
+    assert kept == {f"u{text}".strip(" \t\r\n\v\f\ufeff") for text in odd}
+    assert ("\ufeff",) in query(database, "SELECT response FROM response_log")
 
 
 KILLED = """

@@ -60,15 +60,15 @@ class Cells(NamedTuple):
         Returns
         -------
         str
-            The id without zero-width characters and soft hyphens, with spaces for no-break spaces, and without white
-            space around it.
+            The id without zero-width characters and soft hyphens, with spaces for no-break spaces, and without spaces
+            around it.
 
         Examples
         --------
         >>> Cells.visible("\\ufeffann\\u200b\\u00a0lee ")
         'ann lee'
         """
-        return text.translate(_VISIBLE).strip()
+        return text.translate(_VISIBLE).strip(" ")
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
