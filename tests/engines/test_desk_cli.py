@@ -450,25 +450,28 @@ def test_covariates_are_left_out_with_a_note_or_used_as_groups(shared: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("total", "note"),
+    ("name", "values", "why"),
     [
-        (lambda x: x.sum(axis=1), "total (the sum of q1 … q4)"),
-        (lambda x: x.mean(axis=1).round(2), "total (the mean of q1 … q4)"),
-        (lambda x: 1 + np.arange(len(x)) % 2, "total (a number of the rows)"),
-        (lambda x: np.full(len(x), 3), "total (the same for everyone)"),
+        ("total", lambda x: x.sum(axis=1), "the sum of q1 … q4"),
+        ("total", lambda x: x.mean(axis=1).round(2), "the mean of q1 … q4"),
+        ("block", lambda x: 1 + np.arange(len(x)) % 2, "a number of the rows"),
+        ("wave", lambda x: np.full(len(x), 3), "the same for everyone"),
+        ("complete", lambda x: np.ones(len(x), dtype=int), "the same for everyone"),
+        ("Attempt No.", lambda x: 1 + x[:, 0], "the number of an attempt"),
+        ("seat", lambda x: (7 * np.arange(len(x)) + 3) % 41, "another number in each row"),
     ],
-    ids=["sum", "mean", "number of rows", "constant"],
+    ids=["sum", "mean", "number of rows", "constant", "constant 1", "attempt", "person"],
 )
-def test_derived_column_is_left_out_and_named(file, total, note: str) -> None:
+def test_derived_column_is_left_out_and_named(file, name: str, values, why: str) -> None:
     items = np.random.default_rng(5).integers(0, 3, (40, 4))
     lines = [
         ",".join(map(str, [f"p{k}", *row, value]))
-        for k, (row, value) in enumerate(zip(items, total(items), strict=True))
+        for k, (row, value) in enumerate(zip(items, values(items), strict=True))
     ]
-    path = file("id,q1,q2,q3,q4,total\n" + "\n".join(lines) + "\n")
+    path = file(f"id,q1,q2,q3,q4,{name}\n" + "\n".join(lines) + "\n")
     answers = FILES.answers(path, None, FILES.max_scores("4"))
     assert answers.responses.item_ids == ("q1", "q2", "q3", "q4")
-    assert f"{path}: left out, because they are not items: {note}" in answers.notes
+    assert f"{path}: left out, because they are not items: {name} ({why})" in answers.notes
 
 
 def test_derived_column_with_its_own_maximum_stays_an_item(file) -> None:
@@ -476,6 +479,13 @@ def test_derived_column_with_its_own_maximum_stays_an_item(file) -> None:
     lines = [",".join(map(str, [*row, row.sum()])) for row in items]
     path, most = file("q1,q2,q3,q4,total\n" + "\n".join(lines) + "\n"), file("item,max_score\ntotal,4\n", "most.csv")
     assert "total" in FILES.answers(path, None, FILES.max_scores(str(most))).responses.item_ids
+
+
+@pytest.mark.parametrize("name", ["q5", "q4b"])
+def test_item_that_everyone_gets_right_stays_an_item(file, name: str) -> None:
+    items = np.random.default_rng(5).integers(0, 2, (40, 4))
+    path = file(f"q1,q2,q3,q4,{name}\n" + "\n".join(",".join(map(str, [*row, 1])) for row in items) + "\n")
+    assert name in FILES.answers(path).responses.item_ids
 
 
 @pytest.mark.parametrize("names", ["one,two", "one,two,three"])

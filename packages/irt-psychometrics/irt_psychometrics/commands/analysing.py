@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from irt_psychometrics.classical.item_analysis import ItemAnalysis, analyse_items
-from irt_psychometrics.classical.item_flags import MAX_FACILITY, MIN_FACILITY, MIN_ITEM_REST, Flags
+from irt_psychometrics.classical.item_flags import (
+    EQUAL_REST,
+    MAX_FACILITY,
+    MIN_FACILITY,
+    MIN_ITEM_REST,
+    Flags,
+)
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.core.arrays import finite
@@ -17,6 +23,7 @@ EXPLANATIONS = {
     "min_facility": f"p is below {MIN_FACILITY}",
     "max_facility": f"p is above {MAX_FACILITY}",
     "min_item_rest": f"the item-rest correlation is below {MIN_ITEM_REST}",
+    "equals_rest": f"the item-rest correlation is at least {EQUAL_REST}: is the item a total of the others, or a copy?",
     "above_key": "an option has a positive correlation with the rest score, above the key's",
     "beats_key": "such an option, beyond chance: check the key",
 }
