@@ -24,8 +24,18 @@ from irt_assets.cli.console import (
     say,
 )
 from irt_assets.cli.deciding import confirm_decision
-from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, print_result, read_answers
-from irt_assets.cli.import_ import Missing
+from irt_assets.cli.desk import (
+    Denominator,
+    Key,
+    Mapping,
+    MarksOff,
+    MaxScore,
+    Omitted,
+    Responses,
+    print_result,
+    read_answers,
+)
+from irt_assets.cli.import_ import Missing, Suggest, print_suggestion
 from irt_assets.cli.installation import By, Reason, current_database
 from irt_assets.decision_kinds import RESTORE, WITHDRAW
 from irt_assets.decisions import rekey as decide_key
@@ -152,19 +162,23 @@ def list_(
 @app.command(epilog="Example: irt items analyse choices.csv --key key.csv --to analysis")
 def analyse(
     file: Responses,
+    mapping: Mapping = None,
     key: Key = None,
     max_score: MaxScore = None,
     missing: Missing = None,
-    omitted: Annotated[
-        list[str] | None,
-        typer.Option("--omitted", help="Cells of omitted answers, which are wrong: `TEXT`, or `COLUMN=TEXT`."),
-    ] = None,
+    omitted: Omitted = None,
     denominator: Denominator = 1,
+    marks_off: MarksOff = 0,
     folder: Annotated[Path | None, typer.Option("--to", help="Folder for items.csv, options.csv, forms.csv.")] = None,
     as_json: AsJson = False,
+    suggest: Suggest = False,
 ) -> None:
     """Analyse the items and options of a file of answers, without a model or a database."""
-    answers = read_answers(file, key, max_score, missing, folder, omitted=omitted, denominator=denominator)
+    if suggest:
+        print_suggestion([file], key=key, command="items analyse")
+        return
+    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off, "classical": True}
+    answers = read_answers(file, key, max_score, missing, folder, mapping, **options)
     done = analyse_answers(answers)
     if folder is not None:
         done.write(folder)

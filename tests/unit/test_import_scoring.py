@@ -357,7 +357,10 @@ def test_rows_that_the_mapping_skips_are_ignored_when_points_are_counted(tmp_pat
     assert read(tmp_path, text, AsGiven(), mapping)[1].rejected == {"skipped_by_mapping": 2}
 
 
-KEYS = ("item,option\ni1,A\n", "item,key\ni1,A\ni1,B\n", "item,key\ni1,\n", "item,key\ni1\n")
+KEYS = (
+    *("item,option\ni1,A\n", "item,key\ni1,\n", "item,key\ni1\n", "item,option,score\ni1,A,1\ni1,A,0\n"),
+    *("item,option,score\ni1,A,1\ni1,C,.5\n", "item,option,score\ni1,A,1\ni1,C,.49\n"),
+)
 
 
 def test_key_file_without_columns_or_with_contradictions_is_refused(tmp_path: Path, picture: Picture) -> None:
@@ -672,7 +675,7 @@ def test_rules_of_a_mapping_file_are_applied(tmp_path: Path) -> None:
         row | {"kind": "intro", "took": "1"},
         row | {"kind": "", "took": "1"},
         row | {"kind": "task", "took": "1", "question": "-"},
-        row | {"kind": "task", "took": "1", "verdict": "Right"},
+        row | {"kind": "task", "took": "1", "verdict": "perhaps"},
     ]
     cleaned = clean(rows, path)
     assert cleaned.refused.reasons == ["skipped_by_mapping", "skipped_by_mapping", "missing_item", "bad_score"]

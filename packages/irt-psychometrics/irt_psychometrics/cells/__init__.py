@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from irt_psychometrics.cells.columns import Cells
     from irt_psychometrics.cells.derived_columns import FirstRows
     from irt_psychometrics.cells.notes import describe_cells
-    from irt_psychometrics.cells.reading import ByPattern, CellPlan, MaxScores, ScoredCells, codes_by_column
+    from irt_psychometrics.cells.reading import (
+        ByPattern,
+        CellPlan,
+        MaxScores,
+        ScoredCells,
+        codes_by_column,
+        join_options,
+    )
 else:
     __getattr__ = names_when_used(__name__)
 
@@ -26,4 +33,5 @@ __all__ = [
     "ScoredCells",
     "codes_by_column",
     "describe_cells",
+    "join_options",
 ]

@@ -132,8 +132,8 @@ class ItemAnalysis(Result):
         -------
         Flags
             Names of the limits that each of the J items and M options breaks. An item has the flag `equals_rest` if its
-            item-rest correlation is at least .99, as of a total among the items. A wrong option and its item have the flag
-            `above_key` if the option-rest correlation is above 0 and above the key's, and `beats_key` if this is
+            item-rest correlation is at least .99, as of a total among the items. A wrong option and its item have the
+            flag `above_key` if the option-rest correlation is above 0 and above the key's, and `beats_key` if this is
             certain: 3.3 standard errors above 0, and 2 above the key's (Meng, Rosenthal & Rubin 1992). Scores and
             omissions have no flags.
 

@@ -11,6 +11,7 @@ from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
     from irt_psychometrics.commands.analysing import analyse
+    from irt_psychometrics.commands.answers import LayoutError
     from irt_psychometrics.commands.files import Files
     from irt_psychometrics.commands.fitting import fit
     from irt_psychometrics.commands.linking import link
@@ -22,4 +23,16 @@ if TYPE_CHECKING:
 else:
     __getattr__ = names_when_used(__name__)
 
-__all__ = ["Batch", "Files", "analyse", "fit", "link", "main", "parse_json", "parser", "score", "simulate_responses"]
+__all__ = [
+    "Batch",
+    "Files",
+    "LayoutError",
+    "analyse",
+    "fit",
+    "link",
+    "main",
+    "parse_json",
+    "parser",
+    "score",
+    "simulate_responses",
+]

@@ -61,7 +61,9 @@ def fit(
     key: Path | None,
     max_score: str | None,
     missing: list[str],
+    omitted: list[str],
     denominator: int,
+    marks_off: float,
     groups: str | None,
     latent: LatentRule,
     out: Path | None,
@@ -70,7 +72,8 @@ def fit(
     """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
     from irt_psychometrics.commands.fitting import fit as fit_answers
 
-    answers = _answers(files, file, key, max_score, missing, out, denominator=denominator, groups=groups)
+    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off, "groups": groups}
+    answers = _answers(files, file, key, max_score, missing, out, **options)
     done = fit_answers(
         answers,
         model=model,
@@ -99,13 +102,15 @@ def analyse(
     missing: list[str],
     omitted: list[str],
     denominator: int,
+    marks_off: float,
     out: Path | None,
     as_json: bool,
 ) -> int:
     """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
     from irt_psychometrics.commands.analysing import analyse as analyse_answers
 
-    answers = _answers(files, file, key, max_score, missing, out, omitted=omitted, denominator=denominator)
+    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off, "classical": True}
+    answers = _answers(files, file, key, max_score, missing, out, **options)
     done = analyse_answers(answers)
     if out is not None:
         done.write(out)
@@ -120,7 +125,9 @@ def score(
     method: Any,
     key: Path | None,
     missing: list[str],
+    omitted: list[str],
     denominator: int,
+    marks_off: float,
     partial: bool,
     out: Path | None,
     as_json: bool,
@@ -129,7 +136,8 @@ def score(
     from irt_psychometrics.commands.scoring import score as score_answers
 
     known = _parameters(files, params)
-    answers = _answers(files, file, key, known.max_scores, missing, out, denominator=denominator)
+    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off}
+    answers = _answers(files, file, key, known.max_scores, missing, out, **options)
     done = score_answers(answers, known, method=method, partial=partial)
     if out is not None:
         done.write(out)
@@ -197,9 +205,11 @@ def _metrics(text: str) -> list[float]:
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "file": {"type": Path, "help": "Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz, too."},
-    "--key": {"type": Path, "help": "Table item,key of the right options, if the cells are choices."},
+    "--key": {"type": Path, "help": "Table item,key or item,option,score, if the cells are choices."},
     "--missing": {"action": "append", "help": "Cells without an answer: TEXT, or COLUMN=TEXT. May be repeated."},
+    "--omitted": {"action": "append", "help": "Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT."},
     "--denominator": {"type": int, "default": 1, "help": "Factor that makes scores whole numbers."},
+    "--marks-off": {"type": float, "default": 0, "help": "Mark taken off for a wrong answer, such as 0.25."},
     "--out": {"type": Path, "help": "Folder for the results, created if it is missing."},
 }
 MAX_SCORE = {
@@ -208,14 +218,7 @@ MAX_SCORE = {
     }
 }
 COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
-    analyse: ANSWERS
-    | MAX_SCORE
-    | {
-        "--omitted": {
-            "action": "append",
-            "help": "Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT.",
-        },
-    },
+    analyse: ANSWERS | MAX_SCORE,
     fit: ANSWERS
     | MAX_SCORE
     | {

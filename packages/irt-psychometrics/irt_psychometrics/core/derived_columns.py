@@ -15,7 +15,9 @@ MIN_FAMILY = 3  # columns whose names differ only by numbers
 NEAR = {"sum": 1e-6, "mean": 0.0051}  # means are written with two or more decimals
 FIRST_ROWS = 1_000
 """Number of rows that show whether a column is an item."""
-_ATTEMPT = re.compile(r"(attempt|trial|try|retake|versuch|intento)s?[\W_]*(no|nr|num|number|index|count)?\W*", re.IGNORECASE)
+_ATTEMPT = re.compile(
+    r"(attempt|trial|try|retake|versuch|intento)s?[\W_]*(no|nr|num|number|index|count)?\W*", re.IGNORECASE
+)
 _STEM = re.compile(r"[^\W\d_]*")
 
 
@@ -42,9 +44,7 @@ def derived_columns(names: Sequence[str], numbers: Floats, items: Container[str]
     families = [np.array(members) for members in kin.values() if len(members) >= MIN_FAMILY]
     stems = {_stem(names[members[0]]) for members in families}
     free = {*range(len(names))}.difference(*families)
-    found = {
-        j: why for j in free if (why := _pattern(names[j], numbers[:, j], beside=bool(stems - {_stem(names[j])})))
-    }
+    found = {j: why for j in free if (why := _pattern(names[j], numbers[:, j], beside=bool(stems - {_stem(names[j])})))}
     varies = np.ptp(np.nan_to_num(numbers), axis=0) > 0
     varied = np.array([j for j in np.flatnonzero(varies).tolist() if j not in found], dtype=np.int64)
     while totals := _totals(varied, free, families, names, numbers):

@@ -11,6 +11,8 @@ MODELS: tuple[Model, ...] = get_args(Model)
 DEFAULT_MODEL: Model = "2pl"
 MAX_SCORE = 20
 """The largest maximum score that an item may have."""
+MAX_POINTS = 100
+"""The largest maximum score of an item that is analysed without a model."""
 Latent = Literal["normal", "histogram"]
 """Distributions of θ: normal, or free weights on the nodes."""
 LatentRule = Literal["normal", "histogram", "auto"]

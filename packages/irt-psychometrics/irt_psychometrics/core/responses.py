@@ -633,9 +633,7 @@ def _matrix_ids(item_ids: Sequence[str | int] | None, n_items: int) -> tuple[str
     return tuple(map(str, item_ids)) if item_ids is not None else tuple(f"i{j + 1}" for j in range(n_items))
 
 
-def _without_derived(
-    frame: Frame, ids: tuple[str, ...], key: Container[Any], named: Container[Any]
-) -> tuple[str, ...]:
+def _without_derived(frame: Frame, ids: tuple[str, ...], key: Container[Any], named: Container[Any]) -> tuple[str, ...]:
     """Return the columns without those that cannot be items, of which an ItemWarning tells.
 
     `key`, `named`: items with a right option, and items with a maximum score.

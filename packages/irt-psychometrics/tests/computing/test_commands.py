@@ -140,10 +140,46 @@ def test_choices_are_scored_by_a_key(file, capsys: pytest.CaptureFixture[str]) -
         FILES.key(file("item,key\nx2,B\nx10,3\n", "key.csv")),
     )
     assert scores_of(answers) == SCORES
-    with pytest.raises(PsychometricsError, match="line 3: item x2 has the keys B and C"):
-        FILES.key(file("item,key\nx2,B\nx2,C\n", "key.csv"))
     main(["fit", str(file(MATRIX)), "--key", str(file("item,key\nx2,1\n", "key.csv"))])
     assert "left out, because the key does not have them: x10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("item,key\nx2,B\nx2,D\nx10,3\n", {"x2": {"B": 1, "D": 1}, "x10": {"3": 1}}),
+        ("Item;Key\nx2;B|D\n", {"x2": {"B": 1, "D": 1}}),
+        ('item,key\nx2,"C;A"\n', {"x2": {"A;C": 1}}),
+        ("item,option,score\nx2,A,1\nx2,C,.5\nx2,D,0\n", {"x2": {"A": 2, "C": 1, "D": 0}}),
+        ("item,option,points\nx2,A,1\nx2,C,0.33\n", {"x2": {"A": 3, "C": 1}}),
+        ("item,option,score,key\nx2,A,5,A\nx2,C,2,A\n", {"x2": {"A": 5, "C": 2}}),
+    ],
+)
+def test_keys_have_several_right_options_and_scores_of_options(file, text: str, key: dict[str, dict[str, int]]) -> None:
+    assert FILES.key(file(text, "key.csv")) == key
+
+
+def test_several_right_options_and_checkboxes_are_scored(file) -> None:
+    answers = file("id;q1;q2;q3\na;A,C;B;A\nb;C|A;D;C\nc;A;C;B\n")
+    key = FILES.key(file("item,option,score\nq1,C;A,1\nq2,B,1\nq2,D,1\nq3,A,1\nq3,C,.5\n", "key.csv"))
+    read = FILES.answers(answers, key)
+    assert read.responses.score.reshape(3, 3).tolist() == [[1, 1, 2], [1, 1, 1], [0, 0, 0]]
+    assert read.responses.n_categories.tolist() == [2, 2, 3]
+    assert read.choices is not None
+    assert read.choices.keys == (frozenset({"A;C"}), frozenset("BD"), frozenset("A"))
+    assert read.choices.labels[0] == ("A", "A;C")
+    as_list = "person,item,response\n" + "".join(
+        f'{person},{item},"{choice}"\n'
+        for person, *choices in (line.split(";") for line in answers.read_text().splitlines()[1:])
+        for item, choice in zip(("q1", "q2", "q3"), choices, strict=True)
+    )
+    assert scores_of(FILES.answers(file(as_list, "list.csv"), key)) == scores_of(read)
+
+
+def test_key_of_options_together_is_refused_if_nobody_chose_several(file) -> None:
+    answers = file("id,q1,q2\na,B,A\nb,D,A\n")
+    with pytest.raises(PsychometricsError, match=r"item q1, key 'B;D', chosen: 'B' .*write a line for each option"):
+        FILES.answers(answers, FILES.key(file("item,key\nq1,B;D\nq2,A\n", "key.csv")))
 
 
 def test_item_analysis_of_sat12_names_the_weak_items_and_the_wrong_key(shared: Path) -> None:
