@@ -215,7 +215,8 @@ def read_answers(
     Raises PsychometricsError if results cannot be written to `folder`.
     """
     with progress_bar("rows", quiet=False) as advance:
-        files, of_key = replace(FILES, read=partial(open_rows, progress=advance)), FILES.key(key) if key else None
+        files = replace(FILES, read=partial(open_rows, progress=advance))
+        of_key: Any = FILES.key(key) if key is not None else None
         if mapping is not None:
             mapped = open_mapped(
                 file,

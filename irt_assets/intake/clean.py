@@ -348,7 +348,7 @@ class Cleaner:
         rows, row_index = batch.rows, np.arange(batch.rows.num_rows)
         users = self._columns.our_column(rows, "user_id")
         if users.null_count:
-            row_index = row_index[~are_blank(rows)]
+            row_index = row_index[~_blank_rows(rows)]
         raw = _RawAnswers({}, row_index, batch.lines[row_index], batch.lines[row_index])
         raw.columns.update(
             {name: raw.cells_by_answer(self._columns.our_column(rows, name)) for name in self._named_columns()}
@@ -479,7 +479,7 @@ def _is_in(cells: pa.Array, values: Iterable[str]) -> pa.BooleanArray:
     return pc.is_in(cells, pa.array(list(values), pa.string()))
 
 
-def are_blank(rows: pa.RecordBatch) -> np.ndarray:
+def _blank_rows(rows: pa.RecordBatch) -> np.ndarray:
     """Whether each row has only empty cells, like an empty line at the end of a file."""
     empty = [
         pc.fill_null(pc.equal(as_text(rows.column(k), name), ""), True) for k, name in enumerate(rows.schema.names)

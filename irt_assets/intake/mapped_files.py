@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from irt_assets.common.wording import some_of
 from irt_assets.intake.cells import encode
-from irt_assets.intake.clean import Columns, are_blank, replace_by_item, replace_texts
+from irt_assets.intake.clean import Columns, replace_by_item, replace_texts
 from irt_assets.intake.library_files import open_rows
 from irt_assets.intake.mapping import bind_attempts, encoding_of, load_mapping
 from irt_assets.intake.matrix import item_columns
@@ -92,7 +92,7 @@ def open_mapped(
     def batches() -> Iterator[LibraryBatch]:
         done = 0
         for batch in source.batches():
-            used = np.ones(len(batch.lines), dtype=bool) if rules.wide else ~are_blank(batch.rows)
+            used = np.ones(len(batch.lines), dtype=bool)
             for _, is_skipped in columns.skipped(batch.rows):
                 used &= ~np.asarray(is_skipped)
             cells = cells_of(batch.rows.filter(pa.array(used)))

@@ -78,8 +78,8 @@ class ByKey:
     @cached_property
     def options(self) -> dict[str, list[str]]:
         """The right options of the items that have any."""
-        several = ((item, key if isinstance(key, list) else [key]) for item, key in self.keys.items() if key)
-        return {item: options for item, options in several if options != [True]}
+        single = {item: [key] for item, key in self.keys.items() if isinstance(key, str)}
+        return single | {item: key for item, key in self.keys.items() if isinstance(key, list) and key}
 
     @cached_property
     def plan(self) -> CellPlan:
@@ -93,19 +93,11 @@ class ByKey:
             return cells
         return pa.array([text or None for text in found.texts], pa.string()).take(pa.array(found.places))
 
-    @cached_property
-    def single(self) -> dict[str, str]:
-        """The keys that are one option."""
-        return {item: key for item, key in self.keys.items() if isinstance(key, str)}
-
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
-        names = pa.array(self.single, pa.string())
-        right = pc.equal(cells, pa.array(self.single.values(), pa.string()).take(pc.index_in(items, names)))
-        for item in self.keys.keys() - self.single.keys():
-            key = self.keys[item]
-            credit = pc.is_in(cells, pa.array(key, pa.string())) if isinstance(key, list) else pc.is_valid(cells)
-            right = pc.if_else(pc.and_(pc.equal(items, item), pc.is_valid(cells)), credit, right)
-        return right
+        credit = pa.array(self.plan.score("", encode(items), encode(cells)).score > 0)
+        of_all = pc.is_in(items, pa.array([item for item, key in self.keys.items() if key is True], pa.string()))
+        known = pc.and_(pc.is_in(items, pa.array(self.keys, pa.string())), pc.is_valid(cells))
+        return pc.if_else(known, pc.or_(credit, of_all), None)
 
     def record(self, item: str) -> dict[str, Key]:
         return {"key": self.keys[item]} if item in self.keys else {}

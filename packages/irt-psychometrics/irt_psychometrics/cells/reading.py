@@ -14,6 +14,7 @@ import numpy.typing as npt
 from irt_psychometrics.cells.columns import PARTLY, ROUNDED, WORDS, Cells
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.choices import sort_options
+from irt_psychometrics.core.frames import number_values
 
 T = TypeVar("T")
 SPECIAL = re.compile(r"[*?[]")
@@ -273,13 +274,6 @@ class CellPlan:
         return Cells([*number], index[cells.places + of_several * len(cells.texts)])
 
     @cached_property
-    def _credits(self) -> list[dict[str, tuple[str, int]]]:
-        """The first, second … option of each item that has one, with its score."""
-        options = {item: [*scores.items()] for item, scores in (self.key or {}).items()}
-        most = max(map(len, options.values()), default=0)
-        return [{item: own[k] for item, own in options.items() if k < len(own)} for k in range(most)]
-
-    @cached_property
     def _codes(self) -> tuple[ByPattern[Sequence[str]], ByPattern[Sequence[str]]]:
         return ByPattern(self.missing), ByPattern(self.omitted)
 
@@ -317,13 +311,10 @@ class CellPlan:
             known = (whole >= 0) & (whole <= most) & ~blank
             score = np.where(omitted, 0, np.where(known, whole, -1)).astype(np.int8)
         else:
-            place = {text: k for k, text in enumerate(cells.texts)}
-            credit = np.zeros(len(cells.places))
-            for options in self._credits:
-                is_chosen = cells.places == items.map(
-                    lambda item, own=options: place.get(own.get(item, ("", 0))[0], -1)
-                )
-                credit = np.where(is_chosen, items.map(lambda item, own=options: own.get(item, ("", 0))[1]), credit)
+            first, pair = number_values(items.places * np.int64(max(len(cells.texts), 1)) + cells.places)
+            pairs = zip(items.places[first].tolist(), cells.places[first].tolist(), strict=True)
+            points = [self.key.get(items.texts[k], {}).get(cells.texts[option], 0) for k, option in pairs]
+            credit = np.array(points, dtype=np.int64)[pair]
             score = np.where(blank, -1, np.where(omitted, 0, credit)).astype(np.int8)
         return ScoredCells(score, blank, omitted)
 

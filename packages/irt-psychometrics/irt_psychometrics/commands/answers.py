@@ -283,15 +283,12 @@ class _Cells:
         """The largest wrong cell of an item, if all of them are whole numbers that can be scores; otherwise None."""
         return highest_score((text for _, text in self.wrong[item]), MAX_SCORE)
 
-    def parts(self, item: str) -> int:
-        """The parts of a point that an item's wrong cells are; 0 if they are not."""
-        return parts_of_point(Cells.of(dict.fromkeys(text for _, text in self.wrong[item])))
-
     def columns_aside(self, derived: Collection[str]) -> list[str]:
         """Other columns of a matrix most of whose cells cannot be scores, whatever the maximum; empty if all are."""
         names = [name for name in self.items if name not in derived]
         mostly = [name for name in names if len(self.wrong[name]) > self.n_scores[name]]
-        found = [name for name in mostly if self.highest(name) is None and not self.parts(name)]
+        texts = {name: Cells.of(dict.fromkeys(text for _, text in self.wrong[name])) for name in mostly}
+        found = [name for name in mostly if self.highest(name) is None and not parts_of_point(texts[name])]
         return found if len(found) < len(names) else []
 
     def answers(self, path: Path, items: Sequence[str], *, numbered: bool) -> tuple[Answers, int]:

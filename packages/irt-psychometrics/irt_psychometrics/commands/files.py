@@ -112,21 +112,21 @@ class Files:
         shares, and a table without any key.
         """
         table = self.open_table(path)
-        option_of_score, credit = table.first_of(("option",)), table.first_of(CREDIT_NAMES)
-        credit = credit if option_of_score else None
-        item, key = table.item, option_of_score if credit else table.first_of(KEY_NAMES)
+        option = table.first_of(("option",))
+        credit = table.first_of(CREDIT_NAMES) if option else None
+        item, key = table.item, option if credit else table.first_of(KEY_NAMES)
         if item is None or key is None:
             raise PsychometricsError(
                 f"{table.path}: a key is a table item,key; its columns are {', '.join(table.columns)}"
             )
         keys: dict[str, dict[str, str]] = {}
         for line, row in table.rows():
-            for option in row[key].split("|") if row[item] else ():
-                right, score = join_options(option) if ";" in option else option.strip(), row[credit] if credit else "1"
+            for text in row[key].split("|") if row[item] else ():
+                right, score = join_options(text) if ";" in text else text.strip(), row[credit] if credit else "1"
                 if right and keys.setdefault(row[item], {}).setdefault(right, score) != score:
                     raise PsychometricsError(f"{path}, line {line}: option {right} of item {row[item]} has two scores")
-        whole = {item: _whole_scores(options) for item, options in keys.items()}
-        if wrong := [f"item {item}: {', '.join(keys[item].values())}" for item, found in whole.items() if not found]:
+        whole = {item: scores for item, options in keys.items() if (scores := _whole_scores(options))}
+        if wrong := [f"item {item}: {', '.join(keys[item].values())}" for item in keys if item not in whole]:
             raise faults(path, wrong, f"Scores of options are shares of a point, or whole numbers up to {MAX_SCORE}")
         if not keys:
             raise PsychometricsError(f"{table.path}: no item has a key")
