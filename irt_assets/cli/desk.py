@@ -116,8 +116,18 @@ def fit(
     if suggest:
         print_suggestion([file], key=key, command="fit")
         return
-    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off, "groups": groups}
-    answers = read_answers(file, key, max_score, missing, folder, mapping, **options)
+    answers = read_answers(
+        file,
+        key,
+        max_score,
+        missing,
+        folder,
+        mapping,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+        groups=groups,
+    )
     external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
     scored, grouped = answers.responses.categories is not None, groups is not None
@@ -168,8 +178,17 @@ def score(
         print_suggestion([file], key=key, command="score")
         return
     known = _parameters(params)
-    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off}
-    answers = read_answers(file, key, known.max_scores, missing, folder, mapping, **options)
+    answers = read_answers(
+        file,
+        key,
+        known.max_scores,
+        missing,
+        folder,
+        mapping,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+    )
     done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)

@@ -177,8 +177,18 @@ def analyse(
     if suggest:
         print_suggestion([file], key=key, command="items analyse")
         return
-    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off, "classical": True}
-    answers = read_answers(file, key, max_score, missing, folder, mapping, **options)
+    answers = read_answers(
+        file,
+        key,
+        max_score,
+        missing,
+        folder,
+        mapping,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+        classical=True,
+    )
     done = analyse_answers(answers)
     if folder is not None:
         done.write(folder)

@@ -80,8 +80,8 @@ def open_mapped(
     def cells_of(rows: pa.RecordBatch) -> dict[str, pa.Array]:
         ours = {"user_id": columns.our_column(rows, "user_id")}
         if rules.wide:
-            of_item = rules.item_values
-            cells = {n: replace_texts(columns.cells(rows, n, "correct"), of_item.get(n, {})) for n in items}
+            texts = {name: columns.cells(rows, name, "correct") for name in items}
+            cells = {name: replace_texts(own, rules.item_values.get(name, {})) for name, own in texts.items()}
         else:
             ours |= {name: columns.our_column(rows, name) for name in ("item_id", "correct", "score", "response")}
             replace_by_item(rules, ours)

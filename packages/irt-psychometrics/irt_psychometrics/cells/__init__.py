@@ -9,7 +9,7 @@ from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
     from irt_psychometrics.cells.choices import OptionCounts
-    from irt_psychometrics.cells.columns import Cells
+    from irt_psychometrics.cells.columns import FREQUENCY_NAMES, Cells
     from irt_psychometrics.cells.derived_columns import FirstRows
     from irt_psychometrics.cells.notes import describe_cells
     from irt_psychometrics.cells.reading import (
@@ -24,6 +24,7 @@ else:
     __getattr__ = names_when_used(__name__)
 
 __all__ = [
+    "FREQUENCY_NAMES",
     "ByPattern",
     "CellPlan",
     "Cells",

@@ -19,7 +19,6 @@ MANY = 50
 a row have probability .005."""
 BLOCK = 2**20
 """Number of answers whose choices are written at once."""
-SEVERAL = ";"
 EITHER = "If either option is right, write a line for each option, or | between them"
 REMEDY = (
     "Check that each key is spelled like the choices (2 and 2.0 are different choices) and belongs to its item. If"
@@ -121,9 +120,7 @@ class OptionCounts:
             return some_of(named, between="; ")
 
         unchosen = [item for item in keys if item in by_item and not by_item[item].keys() & {*keys[item]}]
-        together = [
-            item for item in unchosen if SEVERAL in "".join(keys[item]) and SEVERAL not in "".join(by_item[item])
-        ]
+        together = [item for item in unchosen if ";" in "".join(keys[item]) and ";" not in "".join(by_item[item])]
         if together:
             raise PsychometricsError(f"{file}: nobody chose several options: {describe(together)}. {EITHER}.")
         total = sum(counts.total() for counts in by_item.values())

@@ -313,8 +313,8 @@ class CellPlan:
         else:
             first, pair = number_values(items.places * np.int64(max(len(cells.texts), 1)) + cells.places)
             pairs = zip(items.places[first].tolist(), cells.places[first].tolist(), strict=True)
-            points = [self.key.get(items.texts[k], {}).get(cells.texts[option], 0) for k, option in pairs]
-            credit = np.array(points, dtype=np.int64)[pair]
+            credits_of_pairs = [self.key.get(items.texts[k], {}).get(cells.texts[option], 0) for k, option in pairs]
+            credit = np.array(credits_of_pairs, dtype=np.int64)[pair]
             score = np.where(blank, -1, np.where(omitted, 0, credit)).astype(np.int8)
         return ScoredCells(score, blank, omitted)
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.cells.choices import OptionCounts, choices_of
-from irt_psychometrics.cells.columns import MAX_PARTS, PARTLY, Cells
+from irt_psychometrics.cells.columns import FREQUENCY_NAMES, MAX_PARTS, PARTLY, Cells
 from irt_psychometrics.cells.derived_columns import FirstRows
 from irt_psychometrics.cells.notes import describe_cells, sums_of
 from irt_psychometrics.cells.reading import CellPlan, KeyScores
-from irt_psychometrics.commands.tables import FREQUENCY_NAMES, PERSON_NAMES, Batch, Table, faults
+from irt_psychometrics.commands.tables import PERSON_NAMES, Batch, Table, faults
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.choices import Choices
 from irt_psychometrics.core.errors import PsychometricsError
@@ -141,8 +141,7 @@ def read_answers(table: Table, reading: CellPlan, groups: str | None = None) -> 
     messages += [f"line {line}: an answer without a person or an item" for line in dict.fromkeys(cells.nameless)]
     if messages:
         tops = {name: None if is_list else cells.highest(name) for name in wrong}
-        texts = Cells.of(dict.fromkeys(text for found in wrong.values() for _, text in found))
-        raise _matrix_error(path, messages, tops, len(columns) - len(aside), texts, reading)
+        raise _matrix_error(path, messages, tops, len(columns) - len(aside), cells.wrong_texts(wrong), reading)
     items = sorted(cells.items) if is_list else [name for name in columns if name not in aside]
     read, n_unseen = cells.answers(path, items, numbered=person is None)
     if groups is not None:
@@ -251,8 +250,7 @@ class _Cells:
             scored = self.reading.score(column, items, cells)
             self.blanks[column] += cells.counts(scored.blank)
             seen = scored.score >= 0
-            if self.reading.key is None:
-                self.n_partly += int((seen & cells.in_words([PARTLY])).sum())
+            self.n_partly += int((seen & cells.in_words([PARTLY] if self.reading.key is None else [])).sum())
             has_choice = seen & ~scored.omitted if self.reading.key else np.zeros_like(seen)
             code = _numbers(cells, has_choice, self.texts)
             code[~has_choice] = -1
@@ -283,12 +281,15 @@ class _Cells:
         """The largest wrong cell of an item, if all of them are whole numbers that can be scores; otherwise None."""
         return highest_score((text for _, text in self.wrong[item]), MAX_SCORE)
 
+    def wrong_texts(self, items: Iterable[str]) -> Cells:
+        """The distinct wrong cells of some items."""
+        return Cells.of(dict.fromkeys(text for item in items for _, text in self.wrong[item]))
+
     def columns_aside(self, derived: Collection[str]) -> list[str]:
         """Other columns of a matrix most of whose cells cannot be scores, whatever the maximum; empty if all are."""
         names = [name for name in self.items if name not in derived]
         mostly = [name for name in names if len(self.wrong[name]) > self.n_scores[name]]
-        texts = {name: Cells.of(dict.fromkeys(text for _, text in self.wrong[name])) for name in mostly}
-        found = [name for name in mostly if self.highest(name) is None and not parts_of_point(texts[name])]
+        found = [name for name in mostly if self.highest(name) is None and not parts_of_point(self.wrong_texts([name]))]
         return found if len(found) < len(names) else []
 
     def answers(self, path: Path, items: Sequence[str], *, numbered: bool) -> tuple[Answers, int]:

@@ -17,6 +17,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import MAX_POINTS, MAX_SCORE
 
 KEY_NAMES = ("key", "answer", "correct", "correct_answer")
+MAX_SCORES = "A maximum score is a whole number from 1 to {limit}"
 CREDIT_NAMES = ("score", "points", "credit")
 ABOVE = (
     "A fit has a parameter for each score, so group points in a mapping file, values: {correct: {'55': 11}}, or analyse"
@@ -155,7 +156,8 @@ class Files:
             else:
                 raise PsychometricsError(
                     f"--max-score {option}: it must be M for all items, ITEM=M for an item or a pattern, or a table"
-                    f" item,max_score. {_rule(limit)}, such as 4, q7=4 or 'essay_*=5'{_way([most], limit)}"
+                    f" item,max_score. {MAX_SCORES.format(limit=limit)}, such as 4, q7=4 or"
+                    f" 'essay_*=5'{_way([most], limit)}"
                 )
         return MaxScores(by_item, by_pattern)
 
@@ -173,7 +175,7 @@ class Files:
             f"line {k}, item {name}: max_score {most!r}" for k, name, most in filled if not _is_max_score(most, limit)
         ]
         if wrong:
-            raise faults(path, wrong, _rule(limit) + _way([most for *_, most in filled], limit))
+            raise faults(path, wrong, MAX_SCORES.format(limit=limit) + _way([most for *_, most in filled], limit))
         return {name: int(most) for _, name, most in filled}
 
     def parameters(self, path: Path, metric_d: float = 1.0) -> ParameterTable:
@@ -183,10 +185,6 @@ class Files:
 
 def _is_max_score(text: str, limit: int) -> bool:
     return text.isdecimal() and 1 <= int(text) <= limit
-
-
-def _rule(limit: int) -> str:
-    return f"A maximum score is a whole number from 1 to {limit}"
 
 
 def _way(texts: Sequence[str], limit: int) -> str:

@@ -72,8 +72,18 @@ def fit(
     """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
     from irt_psychometrics.commands.fitting import fit as fit_answers
 
-    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off, "groups": groups}
-    answers = _answers(files, file, key, max_score, missing, out, **options)
+    answers = _answers(
+        files,
+        file,
+        key,
+        max_score,
+        missing,
+        out,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+        groups=groups,
+    )
     done = fit_answers(
         answers,
         model=model,
@@ -109,8 +119,18 @@ def analyse(
     """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
     from irt_psychometrics.commands.analysing import analyse as analyse_answers
 
-    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off, "classical": True}
-    answers = _answers(files, file, key, max_score, missing, out, **options)
+    answers = _answers(
+        files,
+        file,
+        key,
+        max_score,
+        missing,
+        out,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+        classical=True,
+    )
     done = analyse_answers(answers)
     if out is not None:
         done.write(out)
@@ -136,8 +156,9 @@ def score(
     from irt_psychometrics.commands.scoring import score as score_answers
 
     known = _parameters(files, params)
-    options = {"omitted": omitted, "denominator": denominator, "marks_off": marks_off}
-    answers = _answers(files, file, key, known.max_scores, missing, out, **options)
+    answers = _answers(
+        files, file, key, known.max_scores, missing, out, omitted=omitted, denominator=denominator, marks_off=marks_off
+    )
     done = score_answers(answers, known, method=method, partial=partial)
     if out is not None:
         done.write(out)

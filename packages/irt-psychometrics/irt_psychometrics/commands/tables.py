@@ -22,8 +22,6 @@ from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.program_forms import ITEM_NAMES
 
-FREQUENCY_NAMES = ("freq", "freqs", "frequency", "count", "counts")
-"""Columns that may contain the number of persons who gave a row's answers."""
 PERSON_NAMES = ("user_id", "person", "person_id", "student", "student_id", "learner", "learner_id", "id", "name", "")
 FAULTS_NAMED = 5
 SECOND = " (2)"

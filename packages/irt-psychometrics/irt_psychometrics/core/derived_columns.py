@@ -18,7 +18,6 @@ FIRST_ROWS = 1_000
 _ATTEMPT = re.compile(
     r"(attempt|trial|try|retake|versuch|intento)s?[\W_]*(no|nr|num|number|index|count)?\W*", re.IGNORECASE
 )
-_STEM = re.compile(r"[^\W\d_]*")
 
 
 def derived_columns(names: Sequence[str], numbers: Floats, items: Container[str] = ()) -> dict[str, str]:
@@ -42,20 +41,16 @@ def derived_columns(names: Sequence[str], numbers: Floats, items: Container[str]
     for j, name in enumerate(names):
         kin[re.sub(r"\d+", "#", name)].append(j)
     families = [np.array(members) for members in kin.values() if len(members) >= MIN_FAMILY]
-    stems = {_stem(names[members[0]]) for members in families}
+    stems = [re.sub(r"[\W\d_].*", "", name, flags=re.DOTALL).lower() for name in names]
+    of_families = {stems[members[0]] for members in families}
     free = {*range(len(names))}.difference(*families)
-    found = {j: why for j in free if (why := _pattern(names[j], numbers[:, j], beside=bool(stems - {_stem(names[j])})))}
+    found = {j: why for j in free if (why := _pattern(names[j], numbers[:, j], beside=bool(of_families - {stems[j]})))}
     varies = np.ptp(np.nan_to_num(numbers), axis=0) > 0
     varied = np.array([j for j in np.flatnonzero(varies).tolist() if j not in found], dtype=np.int64)
     while totals := _totals(varied, free, families, names, numbers):
         found |= totals
         varied = np.setdiff1d(varied, [*totals])
     return {names[j]: why for j, why in sorted(found.items()) if names[j] not in items}
-
-
-def _stem(name: str) -> str:
-    """Return the letters with which a name begins."""
-    return _STEM.match(name)[0].lower()  # type: ignore[index]
 
 
 def _pattern(name: str, column: Floats, *, beside: bool) -> str:
