@@ -36,7 +36,7 @@ class MappedFile:
         files: the library's reader, which reads this file by its mapping.
         key: item → option → score, from the command or the mapping. None: cells are scores.
         max_scores: the maximum scores, from the command or the mapping.
-        denominator: factor that makes scores whole numbers. None: the mapping has none.
+        denominator: factor that makes scores whole numbers. None: 1.
         notes: sentences about columns that are left out.
     """
 

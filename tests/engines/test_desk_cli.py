@@ -830,7 +830,7 @@ def items_of(done) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("mark", [1, 0.25])
 def test_marks_taken_off_give_the_item_rest_and_alpha_of_right_and_wrong(irt, file, mark: float) -> None:
-    """Without omitted answers, marks are a linear function of right and wrong."""
+    """Marks are a linear function of right and wrong if no answer was omitted."""
     right = simulated()
     plain = irt("items", "analyse", file(matrix_of(right)), "--json")
     path = file(matrix_of(np.where(right == 1, 1, -mark)), "marks.csv")

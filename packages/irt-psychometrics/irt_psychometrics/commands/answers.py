@@ -349,7 +349,7 @@ def highest_score(texts: Iterable[str], limit: int) -> int | None:
 
 
 def parts_of_point(texts: Cells) -> int:
-    """Return the smallest number of parts of a point, above 1, in which all cells are scores; 0 if there is none."""
+    """Return the smallest number of parts of a point, above 1, in which all cells are scores, or else 0."""
     if not (texts.points() >= 0).all():
         return 0
     fitting = (parts for parts in range(2, MAX_PARTS + 1) if (texts.scores(MAX_SCORE, parts) <= MAX_SCORE).all())

@@ -188,7 +188,7 @@ def _is_max_score(text: str, limit: int) -> bool:
 
 
 def _way(texts: Sequence[str], limit: int) -> str:
-    """Return what to do about maximum scores above the limit of a fit; "" for other faults."""
+    """Return the remedy for maximum scores above the limit of a fit; "" for other faults."""
     above = [text for text in texts if text.isdecimal() and int(text) > MAX_SCORE == limit]
     return f". {ABOVE}" if above else ""
 
@@ -204,7 +204,7 @@ def _whole_scores(options: Mapping[str, str]) -> dict[str, int] | None:
 
 
 def _marks(off: float, *, keep: bool) -> tuple[dict[float, int], str]:
-    """Return mark → score if wrong answers take off the mark `off`, and a note; both are empty if they take off none.
+    """Return mark → score if wrong answers take off the mark `off`, and a note; both are empty if `off` is 0.
 
     `keep`: whether the marks −off, 0 and 1 count as they are, in the fewest whole steps above −off.
     """

@@ -105,7 +105,7 @@ class Table:
         return self.first_of(ITEM_NAMES)
 
     def first_of(self, names: Sequence[str]) -> str | None:
-        """Find the first of `names` that is a column, in small or capital letters. Returns None if there is none."""
+        """Find the first of `names` that is a column, in small or capital letters. Returns None if all are absent."""
         columns = {name.lower(): name for name in reversed(self.columns)}
         return next((columns[name] for name in names if name in columns), None)
 
