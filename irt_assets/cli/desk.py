@@ -148,9 +148,10 @@ def fit(
     limits = PublicationRules()
     if undetermined := done.loose_items(limits.max_abs_b, limits.max_b_se):
         _warn(
-            f"the answers hardly determine {len(undetermined)} of {result['n_items']} items, which a month would "
-            "hold back for |b| or SE(b), and other slopes may be as far off. This happens if learners were given items "
-            f"near their ability: use more answers, or --model 1pl: {some_of(undetermined, 5)}"
+            f"the answers hardly determine {len(undetermined)} of {result['n_items']} items: |b| is above "
+            f"{limits.max_abs_b:g}, or SE(b) above {limits.max_b_se:g}, and other slopes may be as far off. This "
+            "happens if learners were given items near their ability: use more answers"
+            f"{'' if model in ('rasch', '1pl') else ', or --model 1pl'}: {some_of(undetermined, 5)}"
         )
     exit_with_failure(undetermined or not result["converged"])
 
@@ -247,7 +248,7 @@ def read_answers(
                 advance,
             )
             files, of_key, max_scores = mapped.files, mapped.key, mapped.max_scores
-            options["denominator"] = mapped.denominator or options["denominator"]
+            options["denominator"] = max(mapped.denominator, options["denominator"])
             note(mapped.notes)
         try:
             answers = files.answers_by_options(file, of_key, max_scores, missing, folder, **options)

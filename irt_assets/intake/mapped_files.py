@@ -36,14 +36,14 @@ class MappedFile:
         files: the library's reader, which reads this file by its mapping.
         key: item → option → score, from the command or the mapping. None: cells are scores.
         max_scores: the maximum scores, from the command or the mapping.
-        denominator: factor that makes scores whole numbers. None: 1.
+        denominator: factor that makes scores whole numbers.
         notes: sentences about columns that are left out.
     """
 
     files: Files
     key: OptionScores | None
     max_scores: MaxScores
-    denominator: int | None
+    denominator: int
     notes: tuple[str, ...]
 
 
@@ -104,8 +104,7 @@ def open_mapped(
     def read(other: Path) -> tuple[Sequence[str], Callable[[], Iterator[LibraryBatch]]]:
         return ([PERSON, *items, *others], batches) if other == path else open_rows(other)
 
-    denominator = rules.denominator if rules.denominator > 1 else None
-    return MappedFile(Files(read), key, max_scores, denominator, tuple(notes))
+    return MappedFile(Files(read), key, max_scores, rules.denominator, tuple(notes))
 
 
 def _column(cells: Map[str, pa.Array], name: str, _ids: bool) -> Cells:

@@ -76,6 +76,10 @@ def test_fit_of_adaptive_answers_lists_items_that_are_hardly_determined(irt, tmp
     assert loose == [row["item"] for row in result["items"] if "loose" in row["flags"]]
     assert done.code == 1
     assert f"hardly determine {len(loose)} of 60 items" in done.err
+    assert ("month" in done.err, "--model 1pl" in irt("fit", tmp_path / "adaptive.csv", "--model", "rasch").err) == (
+        False,
+        False,
+    )
     assert loose[0] in done.err
 
 

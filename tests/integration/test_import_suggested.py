@@ -182,7 +182,7 @@ def test_commands_on_files_read_the_answers_that_an_import_stores(tmp_path: Path
     path, mapping = FILES / shape.file, tmp_path / "own.yaml"
     mapping.write_text(suggest(path).as_yaml().replace(*shape.edit), "utf-8")
     mapped = open_mapped(path, str(mapping), None, MaxScores(), {}, None, lambda _done, _rows: None)
-    read = mapped.files.answers(path, mapped.key, mapped.max_scores, denominator=mapped.denominator or 1)
+    read = mapped.files.answers(path, mapped.key, mapped.max_scores, denominator=mapped.denominator)
     x = read.responses
     found = {
         (read.person_ids[person], x.item_ids[item], bool(score == most), int(score) if most > 1 else None)

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 
-WORDS = {"false": 0.0, "true": 1.0, "incorrect": 0.0, "correct": 1.0, "wrong": 0.0, "right": 1.0}
-"""Words for wrong and right. They are scores only of items with the maximum score 1."""
 FREQUENCY_NAMES = ("freq", "freqs", "frequency", "count", "counts")
 """Columns that may contain the number of persons who gave a row's answers."""
 PARTLY = "partially correct"
 """Words for a partly right answer, which counts as wrong."""
+WORDS = {"false": 0.0, "true": 1.0, "incorrect": 0.0, "correct": 1.0, "wrong": 0.0, "right": 1.0, PARTLY: 0.0}
+"""Words for wrong and right. They are scores only of items with the maximum score 1."""
 WHOLE = 1e-6  # tolerance for shares: 0.3333333 of 3 points is 1 point
 ROUNDED = 0.0051  # tolerance for a share that is written with two decimals: 0.33 of 3 points is 1 point
 MAX_PARTS = 12  # parts of a point that two decimals distinguish

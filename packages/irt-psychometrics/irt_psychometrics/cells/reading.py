@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.cells.columns import PARTLY, ROUNDED, WORDS, Cells
+from irt_psychometrics.cells.columns import ROUNDED, Cells
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.choices import sort_options
 from irt_psychometrics.core.frames import number_values
@@ -20,7 +20,6 @@ T = TypeVar("T")
 SPECIAL = re.compile(r"[*?[]")
 CHARACTER_CLASS = re.compile(r"\[!?\]?[^]]*\]")
 BLANK = ("", "na", "nan")
-SCORED_WORDS = {**WORDS, PARTLY: 0.0}
 KeyScores = Mapping[str, Mapping[str, int]]
 """Item → option → score; other options have the score 0. Options that must all be chosen are joined by ";"."""
 Codes = Mapping[str, Sequence[str]]
@@ -264,7 +263,8 @@ class CellPlan:
         >>> plan.chosen(Cells.of(["q1", "q1", "q2"]), Cells.of(["C, A", "C", "C, A"])).to_list()
         ['A;C', 'C', 'C, A']
         """
-        several = {item for item, options in (self.key or {}).items() if any(map(_is_several, options))}
+        options = ((item, option) for item, scores in (self.key or {}).items() for option in scores if ";" in option)
+        several = {item for item, option in options if option == join_options(option)}
         if not several:
             return cells
         both = [*cells.texts, *map(join_options, cells.texts)]
@@ -305,9 +305,7 @@ class CellPlan:
         if self.key is None:
             most = items.map(self.maximum)
             points = cells if self.max_scores or self.marks or self.denominator > 1 else cells.percent_as_points()
-            whole = (
-                points.map(self._score_of_mark) if self.marks else points.scores(most, self.denominator, SCORED_WORDS)
-            )
+            whole = points.map(self._score_of_mark) if self.marks else points.scores(most, self.denominator)
             known = (whole >= 0) & (whole <= most) & ~blank
             score = np.where(omitted, 0, np.where(known, whole, -1)).astype(np.int8)
         else:
@@ -342,10 +340,6 @@ def join_options(text: str) -> str:
     'A;C'
     """
     return ";".join(sort_options(filter(None, map(str.strip, re.split("[;,|]", text)))))
-
-
-def _is_several(option: str) -> bool:
-    return ";" in option and option == join_options(option)
 
 
 def codes_by_column(options: Iterable[str] | None) -> dict[str, tuple[str, ...]]:

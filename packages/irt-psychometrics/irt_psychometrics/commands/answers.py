@@ -378,8 +378,7 @@ def _matrix_error(
     if {*numbers.tolist()} == {0.0} and reading.marks:
         return faults(path, messages, ZERO.format(text=texts.texts[0]))
     if (below := np.flatnonzero(numbers < 0)).size:
-        mark = {"mark": -numbers[below[0]], "text": texts.texts[below[0]]}
-        return faults(path, messages, NEGATIVE.format(**mark))
+        return faults(path, messages, NEGATIVE.format(mark=-numbers[below[0]], text=texts.texts[below[0]]))
     if not top or None in tops.values():
         if points := highest_score(texts.texts, MAX_POINTS):
             return faults(path, messages, POINTS.format(top=points, most=MAX_SCORE))

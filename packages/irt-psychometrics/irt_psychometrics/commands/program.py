@@ -99,7 +99,7 @@ def fit(
     if loose := done.loose_items():
         _warn(
             f"the answers hardly determine {', '.join(loose)}: |b| is above 6, or SE(b) above 1, and other slopes may"
-            " be as far off. Collect more answers, or use --model 1pl"
+            f" be as far off. Collect more answers{'' if model in ('rasch', '1pl') else ', or use --model 1pl'}"
         )
     return int(bool(loose or not done.calibration.convergence.converged))
 

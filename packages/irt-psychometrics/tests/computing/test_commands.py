@@ -206,7 +206,8 @@ def test_folder_of_a_fit_has_classical_tables_item_fit_person_fit_and_dif(shared
     matrix = shared / "data" / "spisa_wide.csv.gz"
     answers = FILES.answers(matrix, groups="gender")
     fitted = fit(answers, groups=answers.groups)
-    assert fitted.write(tmp_path) == []
+    [note] = fitted.write(tmp_path)
+    assert note.startswith("items with DIF between groups, see dif.csv: item_02")
     rows = {path.name: list(csv.DictReader(path.read_text().splitlines())) for path in tmp_path.glob("*.csv")}
     counts = {"params": 45, "forms": 1, "items": 45, "options": 90, "item_fit": 45, "person_fit": 1075, "dif": 45}
     assert {name: len(found) for name, found in rows.items()} == {f"{name}.csv": n for name, n in counts.items()}
