@@ -156,7 +156,13 @@ def show(
 def pass_mark(
     by: By,
     reason: Reason,
-    theta: Annotated[float | None, typer.Argument(help="Smallest θ with which a learner passes.")] = None,
+    mark: Annotated[
+        float | None,
+        typer.Argument(
+            help="Smallest θ with which a learner passes; by score_by=raw, percent or percentile the smallest raw "
+            "score, per cent or percentile rank."
+        ),
+    ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Restore the pass mark before the last decision on it.")] = False,
     scale: ScaleId = "default",
     dry_run: DryRun = False,
@@ -168,14 +174,14 @@ def pass_mark(
     """
     database = current_database()
     decision = None
-    if undo and theta is None:
+    if undo and mark is None:
         decision, seen = database.call(mark_to_undo, scale)
         lines = database.call(undo_sentences, seen)
-    elif theta is not None and not undo:
-        seen = database.call(plan_mark, scale, theta)
+    elif mark is not None and not undo:
+        seen = database.call(plan_mark, scale, mark)
         lines = seen.sentences
     else:
-        raise PermanentFailure("give either the θ of the pass mark, or --undo to restore the former mark")
+        raise PermanentFailure("give either the pass mark, or --undo to restore the former mark")
     say(*lines)
     if not dry_run:
         confirm(f"change the pass mark of scale {scale}?", yes)

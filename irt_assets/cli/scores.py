@@ -14,6 +14,7 @@ import typer
 
 from irt_assets.blocks import Moment, Section, pairs, table
 from irt_assets.cli.console import AsJson, DryRun, ScaleId, Yes, confirm, out, print_blocks, print_json, say
+from irt_assets.cli.deciding import confirm_decision
 from irt_assets.cli.installation import By, Reason, current_database, require_reason, signature
 from irt_assets.common.arrays import finite
 from irt_assets.common.partitions import month_of
@@ -28,6 +29,7 @@ from irt_assets.scores.equating import choice_of_method, choose_equating, compar
 from irt_assets.scores.form_tables import FormTable, as_rows, compute_month, newest_tables, tables_overview
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.issuing import change_status, issue_scores, preview_issue, scores_to_change
+from irt_assets.scores.left_out import COUNT_ITEMS_AGAIN, LEAVE_ITEMS_OUT, ScoringRequest
 from irt_assets.scores.releases import find_table, preview_release, release_table, released_tables, table_decisions
 from resources.failures import PermanentFailure
 
@@ -208,6 +210,26 @@ def hold(
     out.print(f"{status}: {quantity(len(found), 'score')}")
 
 
+@app.command(epilog='Example: irt scores leave-out F1 i4 i9 --by Kim --reason "no published values"')
+def leave_out(
+    form: Form,
+    items: Annotated[list[str], typer.Argument(metavar="ITEM…", help="Item ids.")],
+    by: By,
+    reason: Reason,
+    undo: Annotated[bool, typer.Option("--undo", help="Count the items again.")] = False,
+    scale: ScaleId = "default",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Leave items out of a form's score, or count them again.
+
+    Prints raw scores and passes before and after. Answers and the items' values
+    stay.
+    """
+    kind = COUNT_ITEMS_AGAIN if undo else LEAVE_ITEMS_OUT
+    confirm_decision(kind, ScoringRequest(scale, form, items), by=by, reason=reason, yes=yes, dry_run=dry_run)
+
+
 @app.command(epilog="Example: irt scores equate F2 F1")
 def equate(
     new: Annotated[str, typer.Argument(help="The form that is equated.")],
@@ -274,7 +296,11 @@ def standard(
     reason: Reason,
     ratings: Annotated[
         Path | None,
-        typer.Argument(metavar="RATINGS", help="File with the columns judge, item_id and, for Angoff, rating."),
+        typer.Argument(
+            metavar="RATINGS",
+            help="File with the columns judge, item_id and rating (a probability, per cent or points); for bookmarks "
+            "judge and item_id (and step), page, or location (θ).",
+        ),
     ] = None,
     form: Annotated[str | None, typer.Option(help="Form whose items the panel has rated.")] = None,
     method: Annotated[standards.Method, typer.Option(help="Method of standard setting.")] = "angoff",
@@ -301,7 +327,7 @@ def standard(
     else:
         raise PermanentFailure("give the file of ratings and --form, or --undo to restore the former pass mark")
     if as_json:
-        print_json(asdict(seen))
+        print_json(seen.value)
     say(*([] if as_json else lines))
     if not dry_run:
         confirm(f"change the pass mark of scale {scale}?", yes)

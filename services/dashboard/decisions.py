@@ -29,6 +29,7 @@ from irt_assets.scales.item_keys import Key
 from irt_assets.scales.scale_decisions import require_text
 from irt_assets.scores.equating import choose_equating, preview_choice
 from irt_assets.scores.issuing import issue_scores, preview_issue
+from irt_assets.scores.left_out import COUNT_ITEMS_AGAIN, LEAVE_ITEMS_OUT, ScoringRequest
 from irt_assets.scores.releases import preview_release, release_table
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import ViewRequest
@@ -58,6 +59,8 @@ DecisionKind = Literal[
     "undo_equating",
     "release_form",
     "undo_form",
+    "leave_out",
+    "count_again",
 ]
 SCORING_NOTE = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
 FAULT = "This is a fault of the dashboard; see its log. Reload the page to see the decisions."
@@ -92,6 +95,7 @@ class DecisionForm:
         since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.
         scoring, options: for a key: whether the `options` are right, all answers get credit, or the item is dropped.
+            For a form's score: the items that are left out or counted again are the `options`.
         method: for an equating: the chosen method.
     """
 
@@ -438,6 +442,10 @@ def _use_request(request: ViewRequest, form: DecisionForm) -> UseRequest:
     return UseRequest(form.items, form.day, request.reader.now())
 
 
+def _scoring_request(_request: ViewRequest, form: DecisionForm) -> ScoringRequest:
+    return ScoringRequest(form.scale_id, form.items[0], form.options)
+
+
 def _wired(
     button: str, confirm: str, kind: Kind, ask: Callable[[ViewRequest, DecisionForm], Any], day: str = ""
 ) -> DecisionType:
@@ -528,4 +536,6 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     "undo_form": DecisionType(
         "Undo the release …", "Yes, undo", partial(_preview_form, True), partial(_release_form, True)
     ),
+    "leave_out": _wired("Leave the items out …", "Yes, leave them out", LEAVE_ITEMS_OUT, _scoring_request),
+    "count_again": _wired("Count the items again …", "Yes, count them", COUNT_ITEMS_AGAIN, _scoring_request),
 }

@@ -1,7 +1,7 @@
 """The forms of a scale in a month, and one form: its scores, reliability, keys, items and precision."""
 
 from htmltools import TagChild
-from shiny import Inputs, Outputs, Session
+from shiny import Inputs, Outputs, Session, ui
 
 from irt_assets.adaptive.forms import read_drafts
 from irt_assets.blocks import Document, Paragraph
@@ -16,13 +16,14 @@ from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scores.releases import released_tables
 from services.dashboard import decision_form
 from services.dashboard.address_fields import require_known
-from services.dashboard.decisions import DecisionKind
+from services.dashboard.decisions import DecisionKind, may_decide
 from services.dashboard.elements import choice, document_links, download_links, query_form, section
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
 
-KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table", "issue", "issue_again")
+KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table", "leave_out", "count_again", "issue", "issue_again")
+KINDS_BY_THETA = KINDS[-2:]
 KINDS_OF_DRAFT: tuple[DecisionKind, ...] = ("release_form", "undo_form")
 
 
@@ -88,14 +89,32 @@ def _decide_on_scores(request: ViewRequest, facts: FormFacts) -> list[TagChild]:
     if facts.reported is None:
         return []
     kinds, fields = (
-        KINDS[2:] if facts.reported.by_theta else KINDS,
+        KINDS_BY_THETA if facts.reported.by_theta else KINDS,
         {"scale": facts.scale.scale_id, "form": facts.form.form_id},
     )
     return [
-        section("Decide on the scores", decision_form.form(request, kinds)),
+        section("Decide on the scores", _choose_items(request, facts), decision_form.form(request, kinds)),
         download_links("The released score table:", "scores", **fields) if facts.reported.released else None,
         download_links("Scores that were handed out:", "issued", **fields),
     ]
+
+
+def _choose_items(request: ViewRequest, facts: FormFacts) -> TagChild:
+    """Boxes for the items to leave out of the score or to count again; items without values are ticked if they must be
+    published."""
+    if facts.reported is None or facts.reported.by_theta or not may_decide(request.identity):
+        return None
+    items = [item.item_id for item in facts.items]
+    needed = facts.scale.rules.scores.unit == "theta"
+    unpublished = [item for item in items if needed and item not in facts.published.item_ids]
+    return ui.input_checkbox_group(
+        "options",
+        "Items to leave out of the form's score, or to count again",
+        list(dict.fromkeys([*items, *facts.reported.left_out])),
+        selected=unpublished,
+        inline=True,
+        width="100%",
+    )
 
 
 def document(request: ViewRequest) -> Document:
