@@ -76,7 +76,7 @@ def reported_scores(facts: FormFacts) -> Iterator[Block]:
             List(tuple(map(sentence, [found.passing_in_words, *uncounted, *found.remarks]))),
             _key_facts(found),
             score_table(found),
-            Figures((_error_by_score(found),)),
+            *([Figures((_error_by_score(found),))] if np.ptp(found.table.scaled_se) else []),
         )
     yield Section("Scores", blocks, "scores")
     if reported.release and reported.released:

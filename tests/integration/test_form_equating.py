@@ -11,6 +11,7 @@ import pytest
 
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import sentence
+from irt_assets.demo.second_form import equate_second_form
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.item_analysis.forms import import_forms
 from irt_assets.reports.equating_blocks import design_in_words
@@ -352,3 +353,17 @@ def test_command_compares_and_records_a_choice(
     assert max(map(len, run("scale", "decisions", "--scale", rooms.SCALE).out.splitlines())) < 200
     assert "nothing to undo" in run("scores", "equate", *forms, "--undo", *signed).err
     assert "contradict" in run("scores", "equate", *forms, "--undo", "--choose", "identity", *signed).err
+
+
+def test_second_form_of_the_demo_is_equated_and_released(small_exam: Database, tmp_path: Path) -> None:
+    """Its 14 common items are F1's, and its six new items have no published values."""
+    said: list[str] = []
+    for _ in range(2):
+        equate_second_form(small_exam, rooms.SCALE, "F1", MONTH, tmp_path, NOW, said.append, **SIGNED)
+    assert "equated to F1 by linear-tucker, common items" in " ".join(said)
+    found = compare(small_exam, "W")
+    assert (found.design, len(found.anchor), found.new.n) == ("common items", 14, 200)
+    made = call(small_exam, released_tables, rooms.SCALE)["W"]
+    np.testing.assert_allclose(found.methods["linear-tucker"].equating.equated, found.in_force.equated)  # type: ignore[union-attr]
+    assert made.table.raw.size == 21
+    assert "no values are published of W1" in found.without["irt-true-score"]

@@ -206,3 +206,20 @@ def test_stored_form_without_subscores_is_still_read(database: Database) -> None
     )
     (form,) = call(database, read_forms, "default", MONTH)
     assert (form.scores, form.subscores, form.no_subscores) == ((1, 1, 1), (), "")
+
+
+def test_items_are_left_out_on_the_page_after_a_preview_of_passes(exam: Database, ann: ViewRequest) -> None:
+    run_sql(exam, "DELETE FROM score_table")
+    run_sql(exam, "DELETE FROM item_parameter_publication WHERE item_id = 'i7'")
+    ways = ("no values are published of i7", "irt scores leave-out", "irt scale set score_by=raw")
+    assert not missing_sentences(shown(ann), *ways, 'value="i7" checked', "Leave the items out …")
+    filled = replace(on("leave_out"), options=("i7",))
+    seen = review(ann, filled)
+    assert not missing_sentences(
+        text(seen), "I7 does not count any more on form F1: 19 items", "no score table", "pass"
+    )
+    assert decide(ann, filled, seen).ok
+    analyse(exam, Path(exam.settings.irt_home) / "exam")
+    make_tables(exam)
+    assert "Items that do not count: i7." in shown(ann)
+    assert decide(ann, replace(filled, kind="count_again")).ok
