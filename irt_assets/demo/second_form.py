@@ -42,27 +42,30 @@ def equate_second_form(
         common = {item: most for k, (item, most) in enumerate(items.items()) if k % 3 < 2}
         published = published_items(in_force(connection, scale_id, now), common)
     say(f"{LEARNERS} new learners sit form {FORM}, which is equated to form {old} …")
-    order = [*common, *NEW_ITEMS]
-    questions = pd.DataFrame({"item_id": [*NEW_ITEMS], "scale_id": scale_id})
-    questions.to_csv(folder / "second_questions.csv", index=False)
-    import_bank_file(database, QUESTIONS, folder / "second_questions.csv")
-    form = pd.DataFrame({"form_id": FORM, "item_id": order, "position": range(1, len(order) + 1)})
-    form.to_csv(folder / "second_form.csv", index=False)
-    import_forms(database, folder / "second_form.csv")
+    order, at = [*common, *NEW_ITEMS], range(1, len(common) + len(NEW_ITEMS) + 1)
+    questions, form, log = (folder / f"second_{name}.csv" for name in ("questions", "form", "answers"))
+    pd.DataFrame({"item_id": [*NEW_ITEMS], "scale_id": scale_id}).to_csv(questions, index=False)
+    pd.DataFrame({"form_id": FORM, "item_id": order, "position": at}).to_csv(form, index=False)
+    import_bank_file(database, QUESTIONS, questions)
+    import_forms(database, form)
     began = max(now - timedelta(days=1), Month(month_of(now)).start)
     theta = np.random.default_rng(3).normal(0.2, 1.0, LEARNERS)
     parts = [published, ItemParameters.from_rows([*NEW_ITEMS], NEW_ITEMS.values())]
-    right = np.hstack([simulate_responses(part, theta, random_state=4).score.reshape(LEARNERS, -1) for part in parts])
-    row, at = np.indices(right.shape)
-    answers = pd.DataFrame({"row": row.ravel(), "position": at.ravel() + 1, "score": right.ravel().astype(int)})
-    answers["user_id"] = [f"{FORM}-{k + 1:03d}" for k in answers["row"]]
-    answers["item_id"] = [order[k - 1] for k in answers["position"]]
-    answers["attempt_id"] = answers["user_id"] + "-" + answers["position"].astype(str)
-    answers["completed_at"] = began + answers["position"] * timedelta(seconds=40)
-    answers["response_time_ms"] = np.random.default_rng(5).integers(8_000, 40_000, len(answers))
-    answers = answers.assign(session_id=answers["user_id"], form_id=FORM).drop(columns="row")
-    answers.to_csv(folder / "second_answers.csv", index=False)
-    import_attempts(database, [folder / "second_answers.csv"], first_month=database.settings.irt_first_month)
+    drawn = [simulate_responses(part, theta, random_state=seed).score for seed, part in enumerate(parts)]
+    right = np.hstack([score.reshape(LEARNERS, -1) for score in drawn])
+    answers = pd.DataFrame(
+        {
+            "attempt_id": [f"{FORM}-{k}" for k in range(right.size)],
+            "user_id": np.repeat([f"{FORM}-{k:03d}" for k in range(1, LEARNERS + 1)], len(order)),
+            "item_id": order * LEARNERS,
+            "position": [*at] * LEARNERS,
+            "score": right.ravel().astype(int),
+            "completed_at": [began + k * timedelta(seconds=40) for k in at] * LEARNERS,
+            "response_time_ms": np.random.default_rng(5).integers(8_000, 40_000, right.size),
+        }
+    )
+    answers.assign(session_id=answers["user_id"], form_id=FORM).to_csv(log, index=False)
+    import_attempts(database, [log], first_month=database.settings.irt_first_month)
     judge_until(database, now)
     done = choose_equating(database, scale_id, FORM, old, METHOD, **signed, now=now)
     with database.connect() as connection:

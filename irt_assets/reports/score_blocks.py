@@ -88,7 +88,6 @@ def reported_scores(facts: FormFacts) -> Iterator[Block]:
 def _key_facts(found: FormTable) -> Block:
     rules, n, mark, pass_theta = (found.spec[name] for name in ("rules", "n", "mark", "pass_theta"))
     slope, intercept, by = rules["score_slope"], rules["score_intercept"], rules.get("score_by")
-    rounding = ROUNDING[rules.get("score_rounding", "half-up")]
     line, n_items = f"{slope:,.6g} · {VARIABLES.get(by, 'θ')}", f"{len(found.spec['items']):,}"
     if mark is not None:
         at = in_unit(by, (mark - intercept) / slope) if pass_theta is None else f"θ = {number(pass_theta)}"
@@ -97,7 +96,7 @@ def _key_facts(found: FormTable) -> Block:
         {
             "method": METHODS.get(found.method, f"raw scores are {found.method}"),
             "scaled score": f"{line} + {intercept:,.6g}".replace("+ -", "− "),
-            "rounded to": f"multiples of {rules['score_step']:,.10g}{rounding}",
+            "rounded to": f"multiples of {rules['score_step']:,.10g}{ROUNDING[rules.get('score_rounding', 'half-up')]}",
             "at least": f"{rules['score_lowest']:,.10g}" if rules["score_lowest"] > -MAX_REPORTED else None,
             "at most": f"{rules['score_highest']:,.10g}" if rules["score_highest"] < MAX_REPORTED else None,
             "pass mark": mark,
@@ -185,7 +184,9 @@ def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
             * (len(rows) > 1)
         )
     elif not reasons:
-        of_form = "nobody passes" if facts.form.scores else "not all learners have a score on all items"
+        n, n_of_table = len(facts.form.scores), reported.table.table.raw.size if reported.table else 0
+        other = "the table is for other items" if n else "not all learners have a score on all items"
+        of_form = "nobody passes" if n == n_of_table else other
         why = "no score of the month is handed out" if reported.by_theta else of_form
         reasons.append(f"nothing can be said about the decisions of {facts.month}, because {why}")
     yield from (Paragraph(sentence(reason)) for reason in reasons)

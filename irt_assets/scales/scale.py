@@ -71,14 +71,6 @@ class Scale:
         unit = self.rules.scores.unit
         return self.pass_theta if unit == "theta" else self.marks.get(unit)
 
-    def with_mark(self, mark: float | None) -> "Scale":
-        """Replace the pass mark in the unit of the scale's scores."""
-        unit = self.rules.scores.unit
-        if unit == "theta":
-            return replace(self, pass_theta=mark)
-        others = {name: value for name, value in self.marks.items() if name != unit}
-        return replace(self, marks=others if mark is None else others | {unit: mark})
-
 
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
     """Read all scales of the bank and all initialised scales, by id.

@@ -58,10 +58,8 @@ class ChangeOfScoring(Kind):
         after = before | {item: others[item] for item in items} if self.scored else _without(before, items)
         if len(after) < 2:
             raise PermanentFailure(f"form {form_id} must keep two or more scored items, got {len(after)}")
-        verb = "counts again" if self.scored else "does not count any more"
-        many = "count again" if self.scored else "do not count any more"
         sentence = (
-            f"{join_names(items, MAX_NAMED)} {verb if len(items) == 1 else many} on form {form_id}: "
+            f"{self.name}: {join_names(items, MAX_NAMED)} of form {form_id}; the form then has "
             f"{quantity(len(after), 'item')} with {sum(after.values()):,} points instead of {len(before)} with "
             f"{sum(before.values()):,}"
         )
@@ -130,5 +128,4 @@ def _passes(
         table = make_table(connection, scale, month, form_id, items, form)
     except (PsychometricsError, PermanentFailure) as error:
         return f"no score table: {error}"
-    passed = "" if table.spec["mark"] is None else f"{int(table.table.passes[raw].sum()):,} pass, "
-    return f"{passed}{table.passing_in_words}"
+    return f"{int(table.table.passes[raw].sum()):,} pass ({table.passing_in_words})"

@@ -44,10 +44,16 @@ def score_mark(scale: Scale) -> float | None:
 
     Raises PermanentFailure if everybody or nobody can have this score.
     """
-    line, at = reported_scale(scale), scale.pass_mark
-    if at is None:
-        return None
-    mark, rules = line.slope * at + line.intercept, scale.rules.scores
+    return None if scale.pass_mark is None else score_of_mark(scale, scale.pass_mark)
+
+
+def score_of_mark(scale: Scale, at: float) -> float:
+    """The unrounded score of a pass mark in the unit of the scale's scores.
+
+    Raises PermanentFailure if everybody or nobody can have this score.
+    """
+    line, rules = reported_scale(scale), scale.rules.scores
+    mark = line.slope * at + line.intercept
     if not rules.score_lowest < mark - SAME <= rules.score_highest:  # as scores are compared
         raise PermanentFailure(
             f"the pass mark of scale {scale.scale_id}, {in_unit(rules.unit, at)}, is the score {mark:g}, outside of "

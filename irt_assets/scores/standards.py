@@ -37,7 +37,7 @@ from irt_assets.scales.scale_decisions import (
 )
 from irt_assets.scores.form_tables import MAX_NAMED, FormTable, place_on_line, published_items, read_tables
 from irt_assets.scores.releases import find_table
-from irt_assets.scores.reported import SAME, UNITS, in_unit, score_mark
+from irt_assets.scores.reported import SAME, UNITS, in_unit, score_of_mark
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -154,37 +154,34 @@ def plan_mark(connection: psycopg.Connection, scale_id: str, mark: float) -> Pas
     if not np.isfinite(mark):
         raise PermanentFailure(f"the pass mark must be a finite number, e.g. 0.5, got {mark}")
     if scale.rules.scores.score_slope:
-        score_mark(scale.with_mark(mark))
+        score_of_mark(scale, mark)
     effect, unit = _passes_in_words(connection, scale, scale.pass_mark, mark), scale.rules.scores.unit
     return PassMark(scale_id=scale_id, mark=mark, former=scale.pass_mark, effect=effect, unit=unit)
 
 
 def _passes_in_words(connection: psycopg.Connection, scale: Scale, before: float | None, after: float | None) -> str:
     """Return how many of the learners of the newest month pass by the mark before and after a decision."""
-    unit = scale.rules.scores.unit
-    if unit == "theta":
-        values, how = np.array(newest_thetas(connection, scale.scale_id)), "by θ"
-    else:
-        values, how = _raw_scores_of_newest_month(connection, scale.scale_id, unit), "by raw scores on forms"
+    values = _newest_scores(connection, scale)
+    by = "θ" if scale.rules.scores.unit == "theta" else "raw scores on forms"
     before_n, after_n = (
         "nobody, as there is no mark" if mark is None else f"{np.count_nonzero(values >= mark - SAME):,}"
         for mark in (before, after)
     )
     if not values.size:
         return "no learner has been measured yet"
-    return (
-        f"of the {quantity(values.size, 'learner')} measured for the newest month, {how}, pass: {before_n} → {after_n}"
+    learners = quantity(values.size, "learner")
+    return f"of the {learners} measured for the newest month, by {by}, pass: {before_n} → {after_n}"
+
+
+def _newest_scores(connection: psycopg.Connection, scale: Scale) -> Floats:
+    """Return θ, or the scores on forms without θ, of the newest month's learners, in the unit of the scale's scores."""
+    if (unit := scale.rules.scores.unit) == "theta":
+        return np.array(newest_thetas(connection, scale.scale_id))
+    months = analysed_months(connection, scale.scale_id)
+    forms = (
+        [form.scores for form in read_forms(connection, scale.scale_id, months[-1]) if form.form_id] if months else []
     )
-
-
-def _raw_scores_of_newest_month(connection: psycopg.Connection, scale_id: str, unit: str) -> Floats:
-    """Return the scores of all learners on the forms of the newest analysed month, in a unit without θ."""
-    months = analysed_months(connection, scale_id)
-    forms = [form for form in read_forms(connection, scale_id, months[-1]) if form.form_id] if months else []
-    of_forms = [
-        np.repeat(place_on_line(unit, len(form.scores), form.scores), form.scores) for form in forms if any(form.scores)
-    ]
-    return np.concatenate(of_forms) if of_forms else np.empty(0)
+    return np.concatenate([np.repeat(place_on_line(unit, len(n), n), n) for n in forms if any(n)] or [np.empty(0)])
 
 
 def plan_standard(
@@ -247,7 +244,7 @@ def plan_standard(
         at, at_se = np.interp(cut, raw, place), error * np.interp(cut, raw, np.gradient(place))
     if not np.isfinite(at):
         raise PermanentFailure(f"nothing was decided: no θ within 8 SD of the mean has this cut on form {form_id}")
-    score_mark(scale.with_mark(float(at)))
+    score_of_mark(scale, float(at))
     return Standard(
         scale_id=scale_id,
         method=method,
@@ -279,7 +276,6 @@ def _effect(table: FormTable, unit: str, place: Floats, counts: Ints, mark: floa
 
     `place`: each raw score in the unit of the mark.
     """
-    by = "θ" if unit == "theta" else "raw scores"
     passes = [place >= at - SAME for at in (mark, mark - se, mark + se)]
     at, below, above = (f"{counts[those].sum():,}" for those in passes)
     cut = f"raw scores from {passes[0].argmax()} on pass" if passes[0].any() else "no raw score passes"
@@ -288,7 +284,7 @@ def _effect(table: FormTable, unit: str, place: Floats, counts: Ints, mark: floa
         "with the mark one SE higher"
     )
     known = passing if counts.any() else "no learner has a raw score yet"
-    return f"by {by} of the form's score table of {table.month}, {cut}; {known}"
+    return f"by {'θ' if unit == 'theta' else 'raw scores'} of the form's score table of {table.month}, {cut}; {known}"
 
 
 def _read_ratings(file: Path, form_id: str, items: Mapping[str, int]) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -216,7 +216,7 @@ def test_items_are_left_out_on_the_page_after_a_preview_of_passes(exam: Database
     filled = replace(on("leave_out"), options=("i7",))
     seen = review(ann, filled)
     assert not missing_sentences(
-        text(seen), "I7 does not count any more on form F1: 19 items", "no score table", "pass"
+        text(seen), "Leave items out of a score: i7 of form F1; the form then has 19 items", "no score table", "pass"
     )
     assert decide(ann, filled, seen).ok
     analyse(exam, Path(exam.settings.irt_home) / "exam")

@@ -27,7 +27,8 @@ def make(
     items: Mapping[str, int] = ITEMS,
 ) -> FormTable:
     """Make the table of a form whose items have no published values."""
-    scale = Scale("default", rules=rules_from_settings(settings)).with_mark(mark)
+    rules = rules_from_settings(settings)
+    scale = Scale("default", rules=rules, marks={} if mark is None else {rules.scores.unit: mark})
     statistics = {"sem": sem} if sem else {}
     form = FormRow(form_id="F", n=sum(scores), n_items=1, max_score=1, scores=tuple(scores), statistics=statistics)
     return _make(scale, "2026-06", PublishedSet({}, "hash"), "F", items, form, None)

@@ -23,7 +23,6 @@ from services.dashboard.page import Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
 
 KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table", "leave_out", "count_again", "issue", "issue_again")
-KINDS_BY_THETA = KINDS[-2:]
 KINDS_OF_DRAFT: tuple[DecisionKind, ...] = ("release_form", "undo_form")
 
 
@@ -89,7 +88,7 @@ def _decide_on_scores(request: ViewRequest, facts: FormFacts) -> list[TagChild]:
     if facts.reported is None:
         return []
     kinds, fields = (
-        KINDS_BY_THETA if facts.reported.by_theta else KINDS,
+        KINDS[-2:] if facts.reported.by_theta else KINDS,
         {"scale": facts.scale.scale_id, "form": facts.form.form_id},
     )
     return [

@@ -133,8 +133,7 @@ class ScoreScale:
         else:
             whole = np.floor(steps + 0.5 + _EXACT)
         if self.rounding == "not-up-to-pass" and mark is not None:
-            raised = (unrounded < mark - _EXACT) & (whole * self.step >= mark - _EXACT)
-            whole = whole - raised
+            whole = whole - ((unrounded < mark - _EXACT) & (whole * self.step >= mark - _EXACT))
         return np.clip(whole * self.step, *self._limits)
 
 
