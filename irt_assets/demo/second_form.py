@@ -66,7 +66,7 @@ def equate_second_form(
     )
     answers.assign(session_id=answers["user_id"], form_id=FORM).to_csv(log, index=False)
     import_attempts(database, [log], first_month=database.settings.irt_first_month)
-    judge_until(database, now)
+    judge_until(database, now + timedelta(days=1))  # also today's answers
     done = choose_equating(database, scale_id, FORM, old, METHOD, **signed, now=now)
     with database.connect() as connection:
         make_month(connection, initialised_scale(connection, scale_id, Month(month).start), month)
