@@ -20,7 +20,7 @@ from irt_assets.scores.form_tables import form_items, make_month, published_item
 from irt_assets.scores.releases import release_table, released_tables
 from irt_psychometrics import ItemParameters, simulate_responses
 from irt_psychometrics.items import ItemRow
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
 
 FORM, LEARNERS, METHOD = "W", 200, "linear-tucker"
 NEW_ITEMS = {f"{FORM}{k}": ItemRow(1.2, b) for k, b in enumerate((-1.0, -0.6, -0.2, 0.2, 0.6, 1.0), 1)}
@@ -40,11 +40,16 @@ def equate_second_form(
             return
         items = form_items(connection, scale_id)[old]
         common = {item: most for k, (item, most) in enumerate(items.items()) if k % 3 < 2}
-        published = published_items(in_force(connection, scale_id, now), common)
+        published, topics = (
+            published_items(in_force(connection, scale_id, now), common),
+            first_column(connection, "SELECT DISTINCT topic_id FROM question WHERE scale_id = %s", (scale_id,)),
+        )
     say(f"{LEARNERS} new learners sit form {FORM}, which is equated to form {old} …")
     order, at = [*common, *NEW_ITEMS], range(1, len(common) + len(NEW_ITEMS) + 1)
     questions, form, log = (folder / f"second_{name}.csv" for name in ("questions", "form", "answers"))
-    pd.DataFrame({"item_id": [*NEW_ITEMS], "scale_id": scale_id}).to_csv(questions, index=False)
+    pd.DataFrame(
+        {"item_id": [*NEW_ITEMS], "scale_id": scale_id, "topic_id": np.resize(sorted(topics), len(NEW_ITEMS))}
+    ).to_csv(questions, index=False)
     pd.DataFrame({"form_id": FORM, "item_id": order, "position": at}).to_csv(form, index=False)
     import_bank_file(database, QUESTIONS, questions)
     import_forms(database, form)

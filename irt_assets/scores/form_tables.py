@@ -289,8 +289,14 @@ def _by_items(
     A normalised table has percentile ranks in the norm group. Its mark is the score of the lowest raw score whose θ
     passes, or a step above the highest score. The error of its scores follows from the error of θ.
     """
-    known, method, mark = published_items(published, items), scale.rules.scores.score_by, score_mark(scale)
-    line = reported_scale(scale)
+    try:
+        known = published_items(published, items)
+    except PsychometricsError as error:
+        raise PsychometricsError(
+            f"{error}: leave them out of the form's score (`irt scores leave-out`), or report scores that need no "
+            "values (`irt scale set score_by=raw`)"
+        ) from error
+    method, mark, line = scale.rules.scores.score_by, score_mark(scale), reported_scale(scale)
     table = ScoreTable.from_items(
         known,
         line,
@@ -316,10 +322,7 @@ def _by_items(
 def published_items(published: PublishedSet, items: Mapping[str, int]) -> ItemParameters:
     """The values of a form's items. Raises PsychometricsError if an item has no values, or another maximum score."""
     if missing := [item for item in items if item not in published.items]:
-        raise PsychometricsError(
-            f"no values are published of {some_of(missing, MAX_NAMED)}: leave them out of the form's score "
-            "(`irt scores leave-out`), or report scores that need no values (`irt scale set score_by=raw`)"
-        )
+        raise PsychometricsError(f"no values are published of {some_of(missing, MAX_NAMED)}")
     known = ItemParameters.from_rows(list(items), [published.items[item] for item in items])
     if wrong := [item for item, row in zip(items, known.curves.categories, strict=True) if row - 1 != items[item]]:
         raise PsychometricsError(f"the published values have another maximum score than {some_of(wrong, MAX_NAMED)}")

@@ -55,7 +55,11 @@ class ChangeOfScoring(Kind):
                 f"items must be {which} items of form {form_id} on scale {scale_id}, got "
                 f"{join_names(wrong, MAX_NAMED)}; {which}: {join_names(possible, MAX_NAMED) or 'none'}"
             )
-        after = before | {item: others[item] for item in items} if self.scored else _without(before, items)
+        after = (
+            before | {item: others[item] for item in items}
+            if self.scored
+            else {item: most for item, most in before.items() if item not in items}
+        )
         if len(after) < 2:
             raise PermanentFailure(f"form {form_id} must keep two or more scored items, got {len(after)}")
         sentence = (
@@ -82,10 +86,6 @@ class ChangeOfScoring(Kind):
 
 LEAVE_ITEMS_OUT = ChangeOfScoring(LEAVE_OUT, False, COUNT_AGAIN)
 COUNT_ITEMS_AGAIN = ChangeOfScoring(COUNT_AGAIN, True, LEAVE_OUT)
-
-
-def _without(items: Mapping[str, int], left_out: Sequence[str]) -> dict[str, int]:
-    return {item: most for item, most in items.items() if item not in left_out}
 
 
 def items_left_out(connection: psycopg.Connection, scale_id: str, form_id: str) -> dict[str, int]:

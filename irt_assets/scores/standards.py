@@ -163,14 +163,13 @@ def _passes_in_words(connection: psycopg.Connection, scale: Scale, before: float
     """Return how many of the learners of the newest month pass by the mark before and after a decision."""
     values = _newest_scores(connection, scale)
     by = "θ" if scale.rules.scores.unit == "theta" else "raw scores on forms"
-    before_n, after_n = (
+    was, now = (
         "nobody, as there is no mark" if mark is None else f"{np.count_nonzero(values >= mark - SAME):,}"
         for mark in (before, after)
     )
     if not values.size:
         return "no learner has been measured yet"
-    learners = quantity(values.size, "learner")
-    return f"of the {learners} measured for the newest month, by {by}, pass: {before_n} → {after_n}"
+    return f"of the {quantity(values.size, 'learner')} measured for the newest month, by {by}, pass: {was} → {now}"
 
 
 def _newest_scores(connection: psycopg.Connection, scale: Scale) -> Floats:
