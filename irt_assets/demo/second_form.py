@@ -53,11 +53,17 @@ def equate_second_form(
     pd.DataFrame({"form_id": FORM, "item_id": order, "position": at}).to_csv(form, index=False)
     import_bank_file(database, QUESTIONS, questions)
     import_forms(database, form)
-    began = max(now - timedelta(days=1), Month(month_of(now)).start)
-    theta = np.random.default_rng(3).normal(0.2, 1.0, LEARNERS)
+    began, theta = (
+        max(now - timedelta(days=1), Month(month_of(now)).start),
+        np.random.default_rng(3).normal(0.2, 1.0, LEARNERS),
+    )
     parts = [published, ItemParameters.from_rows([*NEW_ITEMS], NEW_ITEMS.values())]
-    drawn = [simulate_responses(part, theta, random_state=seed).score for seed, part in enumerate(parts)]
-    right = np.hstack([score.reshape(LEARNERS, -1) for score in drawn])
+    right = np.hstack(
+        [
+            simulate_responses(part, theta, random_state=seed).score.reshape(LEARNERS, -1)
+            for seed, part in enumerate(parts)
+        ]
+    )
     answers = pd.DataFrame(
         {
             "attempt_id": [f"{FORM}-{k}" for k in range(right.size)],

@@ -5,7 +5,7 @@ Forms are data frames with a row for each item: form_id, source (file: imported;
 forms from the log.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,21 +17,13 @@ from irt_assets.common.wording import join_names, some_of
 from irt_assets.intake.mapping import problems_of
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.sources import plain_rows
+from irt_assets.ledger.form_scoring import apply_scoring
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, first_column, named_rows
 from resources.postgres.form_names import lock_form_names, require_free_names
 
 MAX_NAMED = 5
-LEAVE_OUT, COUNT_AGAIN = "leave items out of a score", "count items again"
-"""Kinds of decisions on the items that count in a form's score (`scores.left_out`)."""
-
-
-class FormScoring(BaseModel):
-    """Value of a decision on whether items of a form count."""
-
-    items: list[str]
-    scored: bool
 
 
 class _Cells(BaseModel):
@@ -160,15 +152,3 @@ def store_forms(connection: psycopg.Connection, found: pd.DataFrame, source: str
             found[[*_Cells.model_fields]].itertuples(index=False, name=None),
         )
     apply_scoring(connection, forms)
-
-
-def apply_scoring(connection: psycopg.Connection, forms: Sequence[str]) -> None:
-    """Write the newest decision on each item of these forms into `form_item`: whether the item counts."""
-    connection.execute(
-        """UPDATE form_item f SET scored = decided.scored
-           FROM (SELECT DISTINCT ON (subject, item) subject, item, (decision.value->>'scored')::boolean AS scored
-                 FROM decision, jsonb_array_elements_text(decision.value->'items') AS element (item)
-                 WHERE kind = ANY(%s) AND subject = ANY(%s) ORDER BY subject, item, decision_id DESC) decided
-           WHERE f.form_id = decided.subject AND f.item_id = decided.item""",
-        ([LEAVE_OUT, COUNT_AGAIN], [*forms]),
-    )

@@ -3,7 +3,6 @@
 `item_analysis.forms` keeps the decision when a form is read again from the log or a file.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +12,9 @@ import psycopg
 from irt_assets.common.arrays import Ints
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import join_names, quantity
-from irt_assets.item_analysis.forms import COUNT_AGAIN, LEAVE_OUT, FormScoring, apply_scoring
 from irt_assets.item_analysis.stored import FormRow, analysed_months
 from irt_assets.ledger.decision_rows import DecisionRow, Entry, Kind, Plan
+from irt_assets.ledger.form_scoring import COUNT_AGAIN, LEAVE_OUT, FormScoring, apply_scoring
 from irt_assets.scales.scale import Scale, initialised_scale
 from irt_assets.scores.form_tables import MAX_NAMED, form_items, make_table
 from irt_assets.scores.sittings import raw_scores, read_answers
@@ -121,8 +120,8 @@ def _passes(
     connection: psycopg.Connection, scale: Scale, month: str, form_id: str, items: Mapping[str, int], raw: Ints
 ) -> str:
     """Return how many of the raw scores pass by a table of these items, or why there is no table."""
-    counts, highest = Counter(raw.tolist()), sum(items.values())
-    scores = tuple(counts[k] for k in range(highest + 1))
+    highest = sum(items.values())
+    scores = tuple(np.bincount(raw, minlength=highest + 1).tolist())
     form = FormRow(form_id=form_id, n=raw.size, n_items=len(items), max_score=highest, scores=scores)
     try:
         table = make_table(connection, scale, month, form_id, items, form)

@@ -104,13 +104,12 @@ def _choose_items(request: ViewRequest, facts: FormFacts) -> TagChild:
     if facts.reported is None or facts.reported.by_theta or not may_decide(request.identity):
         return None
     items = [item.item_id for item in facts.items]
-    needed = facts.scale.rules.scores.unit == "theta"
-    unpublished = [item for item in items if needed and item not in facts.published.item_ids]
+    unpublished = [item for item in items if item not in facts.published.item_ids]
     return ui.input_checkbox_group(
         "options",
         "Items to leave out of the form's score, or to count again",
         list(dict.fromkeys([*items, *facts.reported.left_out])),
-        selected=unpublished,
+        selected=unpublished if facts.scale.rules.scores.unit == "theta" else [],
         inline=True,
         width="100%",
     )
