@@ -1,15 +1,15 @@
 """The files that the commands read, with one reader of tables."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os.path import exists  # unlike Path.exists, it is false for a name that is too long
 from pathlib import Path
 from typing import Any
 
 from irt_psychometrics.cells.reading import CellPlan, Codes, MaxScores, codes_by_column
 from irt_psychometrics.commands.answers import Answers, read_answers, read_groups
-from irt_psychometrics.commands.output import check_folder
-from irt_psychometrics.commands.parameters import ParameterTable, read_parameters
+from irt_psychometrics.commands.output import WRITERS, FileResult, Writers, check_folder, write_whole
+from irt_psychometrics.commands.parameters import ParameterTable, are_parameters, read_parameters
 from irt_psychometrics.commands.tables import Rows, Table, faults, read_rows
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import MAX_SCORE
@@ -20,13 +20,15 @@ MAX_SCORES = f"A maximum score is a whole number from 1 to {MAX_SCORE}"
 
 @dataclass(frozen=True)
 class Files:
-    """Reader of the files of a command.
+    """Reader and writer of the files of a command.
 
     Attributes:
         read: function that reads the columns and rows of a file; by default it reads CSV, TSV and Parquet.
+        writers: functions that make the file of `--to`, by its ending; by default CSV and HTML.
     """
 
     read: Callable[[Path], tuple[Sequence[str], Rows]] = read_rows
+    writers: Writers = field(default_factory=lambda: WRITERS)
 
     def open_table(self, path: Path) -> Table:
         """Open the file as a table. Raises PsychometricsError if it cannot be read."""
@@ -144,6 +146,19 @@ class Files:
     def parameters(self, path: Path, metric_d: float = 1.0) -> ParameterTable:
         """Read item parameters; see `read_parameters`."""
         return read_parameters(path, metric_d, self.open_table)
+
+    def are_parameters(self, path: Path) -> bool:
+        """Check whether a file contains item parameters; see `parameters.are_parameters`."""
+        return are_parameters(path, self.open_table)
+
+    def check_ending(self, to: Path | None) -> None:
+        """Raise PsychometricsError if no writer writes this kind of file; commands check this before they compute."""
+        if to is not None and to.suffix not in self.writers:
+            raise PsychometricsError(f"--to must be a file that ends in {', '.join(self.writers)}, got {to}")
+
+    def write(self, result: FileResult, to: Path) -> None:
+        """Write a result in the format that the file's ending names."""
+        write_whole(to.parent, {to.name: self.writers[to.suffix](result)})
 
 
 def _is_max_score(text: str) -> bool:

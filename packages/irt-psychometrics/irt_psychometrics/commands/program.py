@@ -1,4 +1,4 @@
-"""The program `analyse|fit|score|link|simulate-responses|warm-up`: call the library and print the result.
+"""The program `analyse|fit|score|score-table|…`: call the library and print the result.
 
 Other programs mount these commands with a name and a reader of files of their own.
 
@@ -13,12 +13,21 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from irt_psychometrics import commands
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.files import Files
-from irt_psychometrics.commands.output import check_folder
+from irt_psychometrics.commands.output import FileResult, check_folder
 from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.options import DEFAULT_MODEL, MODELS, LatentRule, Method
+from irt_psychometrics.core.options import (
+    DEFAULT_MODEL,
+    MODELS,
+    Adjustment,
+    EquatingMethod,
+    ItemMethod,
+    LatentRule,
+    Method,
+)
 
 PROGRAM = "python -m irt_psychometrics"
 
@@ -138,6 +147,92 @@ def score(
     return 0
 
 
+def score_table(
+    files: Files,
+    params: Path,
+    mean: float | None,
+    sd: float | None,
+    slope: float,
+    intercept: float,
+    step: float,
+    cut: float | None,
+    counts: Path | None,
+    to: Path | None,
+    as_json: bool,
+) -> int:
+    """Make the score table of a form from its items: raw score → θ, SE, scaled score, percentile, result."""
+    files.check_ending(to)
+    scale = commands.form_tables.ScoreScale(slope, intercept, step)
+    norm = files.open_table(counts) if counts is not None else None
+    known = _parameters(files, params)
+    done = commands.form_tables.score_table(known, scale, mean=mean, sd=sd, cut=cut, counts=norm)
+    return _deliver(files, done, to, as_json)
+
+
+def equate(
+    files: Files,
+    new: Path,
+    old: Path,
+    method: Any,
+    adjustment: Any,
+    key: Path | None,
+    max_score: str | None,
+    missing: list[str],
+    omitted: list[str],
+    denominator: int,
+    to: Path | None,
+    as_json: bool,
+) -> int:
+    """Find the old form's equivalent of each raw score of a new form, from answers or item parameters of both."""
+    files.check_ending(to)
+    if files.are_parameters(new):
+        tables = _parameters(files, new), _parameters(files, old)
+        done = commands.form_tables.equate_parameters(*tables, method or "true-score")
+    else:
+        options = {"omitted": omitted, "denominator": denominator}
+        forms = [_answers(files, form, key, max_score, missing, None, **options) for form in (new, old)]
+        done = commands.form_tables.equate_answers(*forms, method or "equipercentile", adjustment)
+    return _deliver(files, done, to, as_json)
+
+
+def classify(
+    files: Files,
+    file: Path,
+    cut: list[float],
+    mean: float | None,
+    sd: float | None,
+    to: Path | None,
+    as_json: bool,
+) -> int:
+    """Compute how often a form decides as the true scores would, and how often two forms would decide alike."""
+    files.check_ending(to)
+    if files.are_parameters(file):
+        done = commands.form_tables.classify(_parameters(files, file), cut, mean=mean, sd=sd)
+    else:
+        done = commands.form_tables.classify_abilities(files.open_table(file), cut)
+    return _deliver(files, done, to, as_json)
+
+
+def dif(
+    files: Files,
+    file: Path,
+    groups: str,
+    reference: str | None,
+    key: Path | None,
+    max_score: str | None,
+    missing: list[str],
+    omitted: list[str],
+    denominator: int,
+    to: Path | None,
+    as_json: bool,
+) -> int:
+    """Find items that function differently for groups of persons (DIF), by Mantel-Haenszel and Wald tests."""
+    files.check_ending(to)
+    options = {"omitted": omitted, "denominator": denominator, "groups": groups}
+    answers = _answers(files, file, key, max_score, missing, None, **options)
+    return _deliver(files, commands.dif.dif(answers, reference=reference), to, as_json)
+
+
 def link(
     files: Files,
     new: Path,
@@ -183,11 +278,15 @@ def warm_up(files: Files, as_json: bool) -> int:  # noqa: ARG001
     return 0
 
 
-def _metrics(text: str) -> list[float]:
+def _numbers(text: str) -> list[float]:
     try:
-        values = [float(part) for part in text.split(",")]
+        return [float(part) for part in text.split(",")]
     except ValueError:
-        values = []
+        raise argparse.ArgumentTypeError(f"must be numbers such as 12 or 12,18, got {text!r}") from None
+
+
+def _metrics(text: str) -> list[float]:
+    values = _numbers(text)
     if len(values) not in (1, 2):
         raise argparse.ArgumentTypeError(
             f"must be one D for both tables or NEW,OLD, such as 1.7 or 1,1.7, got {text!r}"
@@ -207,15 +306,17 @@ MAX_SCORE = {
         "help": "Maximum score: `M`, `ITEM=M` for an item or a pattern, or a table item,max_score. Default: 1."
     }
 }
+OMITTED = {
+    "--omitted": {"action": "append", "help": "Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT."},
+}
+POPULATION = {
+    "--mean": {"type": float, "help": "Mean of θ in the population. Default: the mean in the fit.json."},
+    "--sd": {"type": float, "help": "SD of θ in the population. Default: the SD in the fit.json."},
+}
+TO = {"--to": {"type": Path, "help": "File for the table: .csv or .html; `irt` also writes .pdf and .xlsx."}}
+_ANSWERS_WITHOUT_OUT = {name: ANSWERS[name] for name in ("--key", "--missing", "--denominator")}
 COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
-    analyse: ANSWERS
-    | MAX_SCORE
-    | {
-        "--omitted": {
-            "action": "append",
-            "help": "Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT.",
-        },
-    },
+    analyse: ANSWERS | MAX_SCORE | OMITTED,
     fit: ANSWERS
     | MAX_SCORE
     | {
@@ -241,6 +342,51 @@ COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
             "help": "Accept answers to less than half of the table's items.",
         },
     },
+    score_table: {"params": {"type": Path, "help": "Table item,a,b,c, or the fit.json that fit --out writes."}}
+    | POPULATION
+    | {
+        "--slope": {"type": float, "default": 10.0, "help": "Scaled score = slope·θ + intercept."},
+        "--intercept": {"type": float, "default": 50.0, "help": "Scaled score of θ = 0."},
+        "--step": {"type": float, "default": 1.0, "help": "Scaled scores are multiples of it; halves are rounded up."},
+        "--cut": {"type": float, "help": "Lowest scaled score, before rounding, that passes."},
+        "--counts": {"type": Path, "help": "Table raw,n of the norm group, for percentiles."},
+    }
+    | TO,
+    equate: {
+        "new": {"type": Path, "help": "Answers to the new form, or its items (table item,a,b,c, or fit.json)."},
+        "old": {"type": Path, "help": "The same of the old form. Items of the same name are common items."},
+        "--method": {
+            "choices": (*get_args(EquatingMethod), *get_args(ItemMethod)),
+            "help": "Default: equipercentile for answers, true-score for items.",
+        },
+        "--adjustment": {
+            "choices": get_args(Adjustment),
+            "help": "Adjustment for groups of different ability, with common items. Default: chained.",
+        },
+    }
+    | _ANSWERS_WITHOUT_OUT
+    | MAX_SCORE
+    | OMITTED
+    | TO,
+    classify: {
+        "file": {"type": Path, "help": "Items of a form (table item,a,b,c, or fit.json), or a table theta,se."},
+        "--cut": {
+            "type": _numbers,
+            "required": True,
+            "help": "Cuts, such as 12 or --cut=-1,1: raw scores for items, θ for a table theta,se.",
+        },
+    }
+    | POPULATION
+    | TO,
+    dif: {
+        "file": ANSWERS["file"],
+        "--groups": {"required": True, "help": "Column of FILE, or table person,group."},
+        "--reference": {"help": "Group with which the others are compared. Default: the largest."},
+    }
+    | _ANSWERS_WITHOUT_OUT
+    | MAX_SCORE
+    | OMITTED
+    | TO,
     link: {
         "new": {"type": Path, "help": "Table item,a,b,c[,a_se,b_se], or a fit.json: parameters to transform."},
         "old": {"type": Path, "help": "Table or fit.json whose scale they are put on."},
@@ -313,6 +459,14 @@ def _parameters(files: Files, path: Path, metric_d: float = 1.0) -> ParameterTab
     found = files.parameters(path, metric_d)
     _warn(*found.warnings)
     return found
+
+
+def _deliver(files: Files, done: FileResult, to: Path | None, as_json: bool) -> int:
+    """Print the result, and write it to the file `to`."""
+    if to is not None:
+        files.write(done, to)
+    _print(done.as_dict(), done.report(), as_json)
+    return 0
 
 
 def _print(content: Any, report: Iterable[Any], as_json: bool) -> None:

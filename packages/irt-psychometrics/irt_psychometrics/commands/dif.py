@@ -1,0 +1,107 @@
+"""`dif`: items that function differently for groups of persons, by Mantel-Haenszel and Wald tests."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from irt_psychometrics.commands.answers import Answers
+from irt_psychometrics.commands.fitting import models_of
+from irt_psychometrics.commands.output import FileResult
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.options import DEFAULT_MODEL
+from irt_psychometrics.dif.analysis import Dif, WithinForms
+from irt_psychometrics.dif.forms import sets_as_forms
+from irt_psychometrics.dif.mantel_haenszel import LARGE, MantelHaenszel
+
+FEW = 10
+"""Persons who saw the same items are compared if they are at least this many."""
+FORMATS = (
+    dict.fromkeys(("n_ref", "n"), ",")
+    | dict.fromkeys(("delta", "se", "finds"), ".2f")
+    | dict.fromkeys(("smd", "p", "q", "wabc"), ".3f")
+)
+
+
+def dif(answers: Answers, *, reference: str | None = None) -> FileResult:
+    """Compare each item between the reference group and the other groups of a file.
+
+    Mantel-Haenszel needs no minimum of persons: where a large difference may be missed, the result says "low power" and
+    the size that would be found. The Wald test needs 200 persons of a group.
+
+    Parameters
+    ----------
+    answers
+        The answers, with a group for each person.
+    reference
+        The group with which the others are compared. None: the largest.
+
+    Returns
+    -------
+    FileResult
+        A row per item and focal group: numbers of persons, delta (ETS) with standard error and p, the size of delta
+        that is found with a probability of 80 %, the ETS class, and q, wABC and size by the Wald test. For scored
+        items the standardised mean difference replaces delta.
+
+    Raises
+    ------
+    PsychometricsError
+        If fewer than two groups have answers to the same items.
+    """
+    x = answers.responses
+    values = [group or None for group in answers.groups or ()]
+    forms, model = sets_as_forms(x, FEW), models_of(x, DEFAULT_MODEL)
+    found = Dif.from_responses("groups", x, values, forms=forms, model=model, reference=reference, min_sittings=1)
+    within, wald = found.within_forms, found.wald
+    if within is None:
+        groups = ", ".join(f"{group.name}: {group.n_learners:,} persons" for group in found.groups) or "none"
+        raise PsychometricsError(
+            f"two groups must have answers of {FEW} persons to the same items, got {groups}. If blank cells are omitted"
+            " answers, --omitted '' counts them as wrong"
+        )
+    rows = []
+    for f, name in enumerate(within.groups[1:]):
+        by_wald = wald.groups.index(name) - 1 if wald is not None and name in wald.groups else None
+        for j, item in enumerate(x.item_ids):
+            n_ref, n = within.sittings[[0, f + 1], j].tolist()
+            row = {"item": item, "group": name, "n_ref": n_ref, "n": n} | _matched(within, f, j)
+            if wald is not None and by_wald is not None:
+                row |= {"q": wald.q[j], "wabc": wald.wabc[by_wald, j], "wald": wald.severity(by_wald, j)}
+            rows.append(row)
+    names = ("item", "group", "n_ref", "n", "delta", "smd", "se", "p", "finds", "class", "q", "wabc", "wald")
+    columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
+    return FileResult(f"DIF against {within.groups[0]}", columns, FORMATS, notes=_notes(found, within))
+
+
+def _matched(within: WithinForms, f: int, j: int) -> dict[str, Any]:
+    """Cells of the method that matches on scores, for the f-th focal group and item j."""
+    test = within.mantel_haenszel[f][j]
+    if test is not None:
+        low = ", low power" if test.low_power and test.ets_class == "A" else ""
+        named = {"delta": test.delta, "finds": test.detectable, "class": f"{test.ets_class or ''}{low}"}
+        return named | {"se": test.se, "p": test.p}
+    scored = within.mantel[f][j]
+    return {} if scored is None else {"smd": scored.smd, "class": scored.ets_class, "se": scored.se, "p": scored.p}
+
+
+def _notes(found: Dif, within: WithinForms) -> Sequence[str]:
+    notes = []
+    for f, name in enumerate(within.groups[1:]):
+        tests = [test for test in within.mantel_haenszel[f] if isinstance(test, MantelHaenszel)]
+        low = [test.detectable for test in tests if test.low_power]
+        if low:
+            notes.append(
+                f"{name} has low power: for {len(low)} of {len(tests)} items, a large difference (|delta| {LARGE}) is"
+                f" found with a probability below 80 %. |delta| from {np.median(low):.1f} on is found (median)."
+            )
+    if found.wald is None:
+        reasons = [f"{group.name}: {group.reason}" for group in found.groups if group.reason]
+        notes.append(f"No Wald test: {found.reason} ({'; '.join(reasons)}).")
+    else:
+        notes += [*found.wald.warnings]
+        notes += [f"{group.name} has no Wald test: {group.reason}." for group in found.groups if group.reason]
+    if alone := sum(group.n_learners for group in found.groups) - within.n_sittings:
+        notes.append(f"{alone:,} persons are left out: fewer than {FEW} persons saw the same items.")
+    if found.n_unknown:
+        notes.append(f"{found.n_unknown:,} persons have no group and are left out.")
+    return notes
