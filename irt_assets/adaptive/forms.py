@@ -132,7 +132,7 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
         FormDraft(
             form_id=name,
             blueprint=blueprint,
-            items=_in_order(items, questions),
+            items=in_order(items, questions),
             curve=curves[:, k].round(4).tolist(),
             points=np.column_stack([found.theta, found.information[k]]).round(4).tolist(),
             reached=None if found.reached is None else float(found.reached[k]),
@@ -163,7 +163,7 @@ def items_left_out(
     return {reason: group for reason, group in found.items() if group}
 
 
-def _in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+def in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """The items in the order of the bank, with the items of a testlet together, at the place of the first."""
     place: dict[str, int] = {}
     return tuple(sorted(items, key=lambda item: place.setdefault(questions[item]["testlet"] or item, len(place))))

@@ -1,4 +1,4 @@
-"""The commands that need no database: fit, score, link, simulate-responses.
+"""Commands that need no database: fit, score, link, simulate-responses.
 
 Results go to standard output, warnings and notes to standard error, so that `--json` prints only JSON.
 """
@@ -35,6 +35,7 @@ from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.library_files import FILES, open_rows
 from irt_assets.scales.rules import LatentRule, PublicationRules
 from irt_psychometrics.commands import (
+    Files,
     fit as fit_answers,
     main,
     score as score_answers,
@@ -152,7 +153,7 @@ def score(
 @app.command(context_settings=MOUNTED, epilog="Example: irt link new.csv old.csv --method haebara")
 def link(context: typer.Context) -> None:
     """Put one table of item parameters on the scale of another through common items."""
-    _run(context)
+    run_library(context)
 
 
 @app.command(
@@ -162,13 +163,17 @@ def link(context: typer.Context) -> None:
 )
 def simulate_responses(context: typer.Context) -> None:
     """Simulate answers that follow a model exactly, and write the true values next to them."""
-    _run(context)
+    run_library(context)
 
 
-def _run(context: typer.Context) -> None:
-    """Run the library's command of this name, which parses the arguments and prints the help."""
+def run_library(context: typer.Context, files: Files = FILES) -> None:
+    """Run the library's command of this name, which parses the arguments and prints the help.
+
+    The help ends with the paragraphs after the first of the command's own help.
+    """
+    see_also = (context.command.help or "").partition("\n\n")[2]
     with redirect_stdout(machine_stdout()) as stdout:
-        code = main([str(context.info_name), *context.args], program="irt", files=FILES)
+        code = main([str(context.info_name), *context.args], program="irt", files=files, see_also=see_also)
         stdout.flush()
     raise typer.Exit(code)
 

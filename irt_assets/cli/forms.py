@@ -44,6 +44,7 @@ def assemble_(
 
     Prints the information, the content and the overlap of the forms before it
     asks. If the rules conflict, prints a smallest set of rules that conflict.
+    `irt assemble` assembles forms from a file of items.
     """
     by, database = "" if dry_run else signature(by), current_database()
     rules = Blueprint.from_yaml(blueprint.read_bytes())

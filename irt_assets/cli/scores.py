@@ -49,7 +49,10 @@ def table_(
     scale: ScaleId = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Show the score table of a form, or list the tables of all forms."""
+    """Show the score table of a form, or list the tables of all forms.
+
+    `irt score-table` makes the table of a form from a file of items.
+    """
     named, now = _month(month), datetime.now(UTC)
     with current_database().connect() as connection:
         in_force = released_tables(connection, scale)
@@ -223,7 +226,7 @@ def equate(
     """Compare the methods of equating a new form to an old one.
 
     With --choose, the next score table of the new form is made by that
-    method's numbers.
+    method's numbers. `irt equate` equates forms in files.
     """
     if undo and choose:
         raise PermanentFailure("--choose and --undo contradict each other: give one of them")

@@ -1,4 +1,4 @@
-"""`irt fit`, `score`, `link`, `simulate-responses` on the command line: exit codes, pure JSON, complete files."""
+"""`irt fit`, `score`, `score-table`, `link` and others on the command line: exit codes, pure JSON, complete files."""
 
 from __future__ import annotations
 
@@ -122,6 +122,8 @@ def test_commands_print_a_table_or_pure_json_with_the_json_flag(irt, data: Path,
         ("simulate-responses", "OUT", "--persons", "20", "--mean", "-0.5"),
         ("simulate-responses", "OUT", "--persons", "0"),
         ("simulate-responses", "--help"),
+        ("score-table", "SIM/items.csv", "--mean", "0", "--sd", "1", "--json"),
+        ("classify", "SIM/items.csv"),
     ],
 )
 def test_mounted_commands_end_and_print_as_the_librarys_program(
@@ -797,3 +799,48 @@ def test_parameters_written_by_irt_export_are_read_as_a_table(tmp_path: Path) ->
     assert found.others[0].further.tolist() == [[0.0], [0.8], [0.0]]
     path.write_text("item_id,a,b1,b2,D\ny,0.8,-1,2,1.7\n")
     assert FILES.parameters(path).a == pytest.approx([0.8 * 1.7])
+
+
+def test_commands_on_forms_write_every_kind_of_file(irt, data: Path, tmp_path: Path) -> None:
+    starts = {".csv": b"raw,theta", ".html": b"<!doctype html>", ".pdf": b"%PDF", ".xlsx": b"PK"}
+    for ending, start in starts.items():
+        to = tmp_path / f"table{ending}"
+        done = irt("score-table", data / "items.csv", "--mean", 0, "--sd", 1, "--to", to)
+        assert (done.code, to.read_bytes().lower().startswith(start.lower())) == (0, True), done.err
+    refused = irt("score-table", data / "items.csv", "--to", tmp_path / "table.txt")
+    assert (refused.code, "must be a file that ends in .csv, .html, .pdf, .xlsx" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "other"),
+    [("score-table", "irt scores table"), ("equate", "irt scores equate"), ("assemble", "irt forms assemble")],
+)
+def test_help_of_files_and_of_stored_forms_refer_to_each_other(irt, command: str, other: str) -> None:
+    assert other in " ".join(irt(command, "--help").out.split())
+    assert f"irt {command}" in " ".join(irt(*other.split()[1:], "--help").out.split())
+
+
+def test_forms_are_assembled_from_a_file_by_a_blueprint(irt, tmp_path: Path) -> None:
+    """Two forms of two items near θ = 0 with at most 100 words: the best items that the rules allow."""
+    rows = ["q1,1,0,a,60", "q2,1,0,b,30", "q3,1,0.1,a,60", "q4,1,0.1,b,30", "q5,1,0,a,90", "q6,1,3,b,20"]
+    (tmp_path / "bank.csv").write_text("\n".join(["item,a,b,topic,words", *rows]))
+    rules = "name: x\nforms: 2\nlength: {max: 2}\ntopics: {a: {min: 1, max: 1}}\ncolumns: {words: {max: 100}}\n"
+    (tmp_path / "exam.yaml").write_text(rules)
+    done = irt("assemble", tmp_path / "bank.csv", tmp_path / "exam.yaml", "--to", tmp_path / "f.csv", "--json")
+    found = json.loads(done.out)
+    assert {row["item"] for row in found["rows"]} == {"q1", "q2", "q3", "q4"}
+    assert sorted((row["form"], row["topic"]) for row in found["rows"]) == [
+        ("x-1", "a"), ("x-1", "b"), ("x-2", "a"), ("x-2", "b")
+    ]  # fmt: skip
+    assert "lacks standard errors" in found["notes"][1]
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 5
+    for text, message in (
+        (rules + "included: [q9]\n", "names items that"),
+        (rules + "max_exposure: .5\n", "need stored answers and forms"),
+        (rules.replace("words", "minutes"), "'words' in a table of items is unknown"),
+        (rules.replace("{words: {max: 100}}", "{words: {}, n: {max: 9}}"), "line 2: n must be a number, got ''"),
+        (rules.replace("max: 2}", "maximum: 2}"), "line 3: length.maximum"),
+    ):
+        (tmp_path / "wrong.yaml").write_text(text)
+        refused = irt("assemble", tmp_path / "bank.csv", tmp_path / "wrong.yaml")
+        assert (refused.code, message in refused.err) == (2, True), refused.err

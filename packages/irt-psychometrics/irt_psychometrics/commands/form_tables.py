@@ -35,8 +35,10 @@ NO_ERRORS = "Standard errors need the answers to both forms: give two files of a
 
 def score_table(
     params: ParameterTable,
-    scale: ScoreScale,
     *,
+    slope: float,
+    intercept: float,
+    step: float = 1.0,
     mean: float | None = None,
     sd: float | None = None,
     cut: float | None = None,
@@ -48,8 +50,8 @@ def score_table(
     ----------
     params
         The items of the form.
-    scale
-        The scale of reported scores, as a line in θ.
+    slope, intercept, step
+        The scale of reported scores, slope·θ + intercept, rounded to multiples of the step.
     mean, sd
         The population. None: the population of the fit, if `params` contains one.
     cut
@@ -69,8 +71,9 @@ def score_table(
     """
     mean, sd = _population(params, mean, sd)
     norm = None if counts is None else _counts(counts, int(max_scores(params).sum()))
+    scale = ScoreScale(slope, intercept, step)
     done = ScoreTable.from_items(params, scale, mean=mean, sd=sd, norm_counts=norm, mark=cut)
-    formats = SCORE_FORMATS | {"scaled": f".{_decimals(scale.step)}f"}
+    formats = SCORE_FORMATS | {"scaled": f".{_decimals(step)}f"}
     return _of_result(done, formats, params, without=() if cut is not None else ("passes",))
 
 
@@ -106,12 +109,14 @@ def equate_answers(
     Items of the same name are common items; otherwise the groups count as random samples of one population. The methods
     "true-score" and "observed-score" fit both forms and link the fits through common items.
     """
-    if method not in ("true-score", "observed-score"):
-        return _of_equating(equate(new.responses, old.responses, method=method, adjustment=adjustment))
-    if adjustment is not None:
-        raise PsychometricsError(f"--adjustment must be left out for --method {method}, which links both forms")
-    fits = [_fitted(answers) for answers in (new, old)]
-    return _of_equating(equate_by_items(*fits, method=method, link=link(*fits)))
+    match method:
+        case "true-score" | "observed-score":
+            if adjustment is not None:
+                raise PsychometricsError(f"--adjustment must be left out for --method {method}, which links both forms")
+            fits = _fitted(new), _fitted(old)
+            return _of_equating(equate_by_items(*fits, method=method, link=link(*fits)))
+        case _:
+            return _of_equating(equate(new.responses, old.responses, method=method, adjustment=adjustment))
 
 
 def equate_parameters(new: ParameterTable, old: ParameterTable, method: EquatingMethod | ItemMethod) -> FileResult:

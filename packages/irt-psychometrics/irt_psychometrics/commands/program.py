@@ -32,7 +32,9 @@ from irt_psychometrics.core.options import (
 PROGRAM = "python -m irt_psychometrics"
 
 
-def main(words: Sequence[str] | None = None, *, program: str = PROGRAM, files: Files | None = None) -> int:
+def main(
+    words: Sequence[str] | None = None, *, program: str = PROGRAM, files: Files | None = None, see_also: str = ""
+) -> int:
     """Run a command line.
 
     Parameters
@@ -42,14 +44,16 @@ def main(words: Sequence[str] | None = None, *, program: str = PROGRAM, files: F
     program
         Name of the program, for help and messages. It lets a program offer a command as its own.
     files
-        Reader of the files; None: CSV, TSV and Parquet.
+        Reader and writer of the files; None: reads CSV, TSV and Parquet, and writes CSV and HTML.
+    see_also
+        Sentences at the end of the command's help, for example about other commands of `program`.
 
     Returns
     -------
     int
         The exit code: 0 done; 1 the result is not sound; 2 the input is wrong.
     """
-    known, unknown = parser(program).parse_known_args(words)
+    known, unknown = parser(program, see_also).parse_known_args(words)
     options = vars(known)
     command: Callable[..., int] = options.pop("command")
     own: argparse.ArgumentParser = options.pop("parser")
@@ -162,10 +166,10 @@ def score_table(
 ) -> int:
     """Make the score table of a form from its items: raw score → θ, SE, scaled score, percentile, result."""
     files.check_ending(to)
-    scale = commands.form_tables.ScoreScale(slope, intercept, step)
     norm = files.open_table(counts) if counts is not None else None
     known = _parameters(files, params)
-    done = commands.form_tables.score_table(known, scale, mean=mean, sd=sd, cut=cut, counts=norm)
+    scale = {"slope": slope, "intercept": intercept, "step": step}
+    done = commands.form_tables.score_table(known, **scale, mean=mean, sd=sd, cut=cut, counts=norm)
     return _deliver(files, done, to, as_json)
 
 
@@ -189,9 +193,9 @@ def equate(
         tables = _parameters(files, new), _parameters(files, old)
         done = commands.form_tables.equate_parameters(*tables, method or "true-score")
     else:
-        options = {"omitted": omitted, "denominator": denominator}
-        forms = [_answers(files, form, key, max_score, missing, None, **options) for form in (new, old)]
-        done = commands.form_tables.equate_answers(*forms, method or "equipercentile", adjustment)
+        cells: dict[str, Any] = {"omitted": omitted, "denominator": denominator}
+        forms = [_answers(files, form, key, max_score, missing, None, **cells) for form in (new, old)]
+        done = commands.form_tables.equate_answers(forms[0], forms[1], method or "equipercentile", adjustment)
     return _deliver(files, done, to, as_json)
 
 
@@ -228,8 +232,8 @@ def dif(
 ) -> int:
     """Find items that function differently for groups of persons (DIF), by Mantel-Haenszel and Wald tests."""
     files.check_ending(to)
-    options = {"omitted": omitted, "denominator": denominator, "groups": groups}
-    answers = _answers(files, file, key, max_score, missing, None, **options)
+    cells: dict[str, Any] = {"omitted": omitted, "denominator": denominator, "groups": groups}
+    answers = _answers(files, file, key, max_score, missing, None, **cells)
     return _deliver(files, commands.dif.dif(answers, reference=reference), to, as_json)
 
 
@@ -314,7 +318,23 @@ POPULATION = {
     "--sd": {"type": float, "help": "SD of θ in the population. Default: the SD in the fit.json."},
 }
 TO = {"--to": {"type": Path, "help": "File for the table: .csv or .html; `irt` also writes .pdf and .xlsx."}}
-_ANSWERS_WITHOUT_OUT = {name: ANSWERS[name] for name in ("--key", "--missing", "--denominator")}
+_CELLS: dict[str, dict[str, Any]] = {
+    **{name: ANSWERS[name] for name in ("--key", "--missing", "--denominator")},
+    **MAX_SCORE,
+    **OMITTED,
+}
+FORMS_TO_EQUATE: dict[str, dict[str, Any]] = {
+    "new": {"type": Path, "help": "Answers to the new form, or its items (table item,a,b,c, or fit.json)."},
+    "old": {"type": Path, "help": "The same of the old form. Items of the same name are common items."},
+    "--method": {
+        "choices": (*get_args(EquatingMethod), *get_args(ItemMethod)),
+        "help": "Default: equipercentile for answers, true-score for items.",
+    },
+    "--adjustment": {
+        "choices": get_args(Adjustment),
+        "help": "Adjustment for groups of different ability, with common items. Default: chained.",
+    },
+}
 COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
     analyse: ANSWERS | MAX_SCORE | OMITTED,
     fit: ANSWERS
@@ -352,22 +372,7 @@ COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
         "--counts": {"type": Path, "help": "Table raw,n of the norm group, for percentiles."},
     }
     | TO,
-    equate: {
-        "new": {"type": Path, "help": "Answers to the new form, or its items (table item,a,b,c, or fit.json)."},
-        "old": {"type": Path, "help": "The same of the old form. Items of the same name are common items."},
-        "--method": {
-            "choices": (*get_args(EquatingMethod), *get_args(ItemMethod)),
-            "help": "Default: equipercentile for answers, true-score for items.",
-        },
-        "--adjustment": {
-            "choices": get_args(Adjustment),
-            "help": "Adjustment for groups of different ability, with common items. Default: chained.",
-        },
-    }
-    | _ANSWERS_WITHOUT_OUT
-    | MAX_SCORE
-    | OMITTED
-    | TO,
+    equate: FORMS_TO_EQUATE | _CELLS | TO,
     classify: {
         "file": {"type": Path, "help": "Items of a form (table item,a,b,c, or fit.json), or a table theta,se."},
         "--cut": {
@@ -383,9 +388,7 @@ COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
         "--groups": {"required": True, "help": "Column of FILE, or table person,group."},
         "--reference": {"help": "Group with which the others are compared. Default: the largest."},
     }
-    | _ANSWERS_WITHOUT_OUT
-    | MAX_SCORE
-    | OMITTED
+    | _CELLS
     | TO,
     link: {
         "new": {"type": Path, "help": "Table item,a,b,c[,a_se,b_se], or a fit.json: parameters to transform."},
@@ -428,8 +431,8 @@ ALSO = {simulate_responses: ("simulate",)}
 """Command → further names."""
 
 
-def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
-    """Build the parser of all commands of a program with this name."""
+def parser(program: str = PROGRAM, see_also: str = "") -> argparse.ArgumentParser:
+    """Build the parser of all commands of a program with this name. `see_also` ends the help of each command."""
     whole = argparse.ArgumentParser(prog=program, description="Item response theory on files: CSV, TSV and Parquet.")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     for function, arguments in COMMANDS.items():
@@ -438,6 +441,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
             aliases=ALSO.get(function, ()),
             help=function.__doc__,
             description=function.__doc__,
+            epilog=see_also,
             allow_abbrev=False,
         )
         command.set_defaults(command=function, parser=command)
