@@ -6,9 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from irt_assets.adaptive.blueprint import Blueprint
-from irt_assets.adaptive.forms import MAX_NAMED, in_order
-from irt_assets.common.wording import some_of
+from irt_assets.adaptive.blueprint import Blueprint, in_order
+from irt_assets.common.wording import join_names, some_of
 from irt_assets.intake.library_files import FILES
 from irt_psychometrics.adaptive import ItemPosterior
 from irt_psychometrics.assembly import assemble
@@ -17,7 +16,6 @@ from resources.failures import PermanentFailure
 
 DESCRIBED = {"topic": ("topic", "topic_id"), "format": ("format",), "testlet": ("testlet", "testlet_id")}
 """Fact about an item → its columns in a table of items."""
-EXCLUDED = "items that the blueprint excludes"
 
 
 def assemble_from_file(path: Path, blueprint: Blueprint) -> FileResult:
@@ -32,8 +30,8 @@ def assemble_from_file(path: Path, blueprint: Blueprint) -> FileResult:
         )
     bank, questions = _read_bank(path, [*blueprint.columns])
     if unknown := sorted(blueprint.items.difference(questions)):
-        raise PermanentFailure(f"the blueprint names items that {path} does not have: {some_of(unknown, MAX_NAMED)}")
-    left_out = {EXCLUDED: blueprint.excluded} if blueprint.excluded else {}
+        raise PermanentFailure(f"the blueprint names items that {path} does not have: {some_of(unknown, 5)}")
+    left_out = {"items that the blueprint excludes": blueprint.excluded} if blueprint.excluded else {}
     design = blueprint.design(questions, bank.mean, left_out=left_out)
     with_errors = bool(bank.errors_known.all())
     posterior = ItemPosterior.from_items(bank.with_errors(bank.item_ids, known=with_errors))
@@ -67,19 +65,14 @@ def _read_bank(path: Path, numbers: Sequence[str]) -> tuple[Any, dict[str, dict[
         return [name for name in columns if name not in described], rows
 
     bank = replace(FILES, read=read_parameters).parameters(path)
-    questions: dict[str, dict[str, Any]] = {item: {**dict.fromkeys(DESCRIBED), "meta": {}} for item in bank.item_ids}
-    if path.suffix == ".json":
-        return bank, questions
     table = FILES.open_table(path)
-    for line, row in table.rows():
-        if (own := questions.get(row[str(table.item)])) is not None:
-            own |= {fact: next((row[x] for x in names if row.get(x)), None) for fact, names in DESCRIBED.items()}
-            own["meta"] = {name: _number(path, line, name, row.get(name, "")) for name in numbers}
+    rows = {row[str(table.item)]: row for _, row in table.rows()} if table.item else {}
+    questions = {}
+    for item in bank.item_ids:
+        row = rows.get(item, {})
+        questions[item] = {fact: next(filter(None, map(row.get, x)), None) for fact, x in DESCRIBED.items()}
+        try:
+            questions[item]["meta"] = {name: float(row.get(name, "")) for name in numbers}
+        except ValueError:
+            raise PermanentFailure(f"{path}: item {item} must have a number in {join_names(numbers)}") from None
     return bank, questions
-
-
-def _number(path: Path, line: int, name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise PermanentFailure(f"{path}, line {line}: {name} must be a number, got {text!r}") from None

@@ -16,7 +16,7 @@ import pandas as pd
 import psycopg
 
 from irt_assets.adaptive.banks import ItemBank, read_item_bank
-from irt_assets.adaptive.blueprint import Blueprint
+from irt_assets.adaptive.blueprint import Blueprint, in_order
 from irt_assets.adaptive.yaml_lines import Part
 from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import quantity, some_of
@@ -161,12 +161,6 @@ def items_left_out(
     known = {*bank.items.item_ids}
     found = {reason: tuple(sorted(known.intersection(items))) for reason, items in reasons.items()}
     return {reason: group for reason, group in found.items() if group}
-
-
-def in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """The items in the order of the bank, with the items of a testlet together, at the place of the first."""
-    place: dict[str, int] = {}
-    return tuple(sorted(items, key=lambda item: place.setdefault(questions[item]["testlet"] or item, len(place))))
 
 
 def read_drafts(connection: psycopg.Connection, scale_id: str | None = None) -> dict[str, StoredForm]:

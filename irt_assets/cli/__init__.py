@@ -113,7 +113,7 @@ NOUNS = {
         Noun("equate", "Equate raw scores of a new form to raw scores of an old form.", "form_files"),
         Noun("classify", "Compute how accurate and how consistent a form's decisions are.", "form_files"),
         Noun("dif", "Find items that function differently for groups of persons.", "form_files"),
-        Noun("assemble", "Assemble forms from a file of item parameters by a blueprint.", "file_bank"),
+        Noun("assemble", "Assemble forms from a file of item parameters by a blueprint.", "form_files"),
         Noun("link", "Put one table of item parameters on the scale of another through common items.", "desk"),
         Noun(
             "simulate-responses",

@@ -1,8 +1,14 @@
-"""The commands on files of forms that the library parses: score-table, equate, classify and dif."""
+"""Commands on files about forms: score-table, equate, classify, dif and assemble. They need no database."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from irt_assets.cli.desk import MOUNTED, run_library
+from irt_assets.adaptive.blueprint import Blueprint
+from irt_assets.adaptive.file_bank import assemble_from_file
+from irt_assets.cli.console import AsJson
+from irt_assets.cli.desk import MOUNTED, print_result, run_library
 from irt_assets.cli.documents import WITH_DOCUMENTS
 
 app = typer.Typer()
@@ -46,3 +52,23 @@ def dif(context: typer.Context) -> None:
     The page of an attribute shows the same for stored answers.
     """
     run_library(context, WITH_DOCUMENTS)
+
+
+@app.command(epilog="Example: irt assemble fit/params.csv exam.yaml --to forms.xlsx")
+def assemble(
+    bank: Annotated[
+        Path, typer.Argument(help="Table item,a,b,c with topic, format, testlet and the blueprint's columns.")
+    ],
+    blueprint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File with the rules, YAML.")],
+    to: Annotated[Path | None, typer.Option(help="File for the forms: .csv, .html, .pdf or .xlsx.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Assemble forms from a file of item parameters by a blueprint.
+
+    `irt forms assemble` assembles forms from the published values of a scale.
+    """
+    WITH_DOCUMENTS.check_ending(to)
+    done = assemble_from_file(bank, Blueprint.from_yaml(blueprint.read_bytes()))
+    if to is not None:
+        WITH_DOCUMENTS.write(done, to)
+    print_result(done, as_json)

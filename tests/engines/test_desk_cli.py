@@ -838,7 +838,7 @@ def test_forms_are_assembled_from_a_file_by_a_blueprint(irt, tmp_path: Path) -> 
         (rules + "included: [q9]\n", "names items that"),
         (rules + "max_exposure: .5\n", "need stored answers and forms"),
         (rules.replace("words", "minutes"), "'words' in a table of items is unknown"),
-        (rules.replace("{words: {max: 100}}", "{words: {}, n: {max: 9}}"), "line 2: n must be a number, got ''"),
+        (rules.replace("{words: {max: 100}}", "{words: {}, n: {max: 9}}"), "item q1 must have a number in words and n"),
         (rules.replace("max: 2}", "maximum: 2}"), "line 3: length.maximum"),
     ):
         (tmp_path / "wrong.yaml").write_text(text)

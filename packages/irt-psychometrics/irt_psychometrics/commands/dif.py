@@ -12,10 +12,20 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import DEFAULT_MODEL
 from irt_psychometrics.dif.analysis import Dif, WithinForms
 from irt_psychometrics.dif.forms import sets_as_forms
-from irt_psychometrics.dif.mantel_haenszel import LARGE, MantelHaenszel
+from irt_psychometrics.dif.mantel_haenszel import LARGE
 
 FEW = 10
 """Persons who saw the same items are compared if they are at least this many."""
+OF_TESTS = {
+    "delta": "delta",
+    "smd": "smd",
+    "se": "se",
+    "p": "p",
+    "finds": "detectable",
+    "class": "ets_class",
+    "power": "low_power",
+}
+"""Column → attribute of a test that matches on scores, Mantel-Haenszel or, for scored items, Mantel."""
 FORMATS = (
     dict.fromkeys(("n_ref", "n"), ",")
     | dict.fromkeys(("delta", "se", "finds"), ".2f")
@@ -40,8 +50,8 @@ def dif(answers: Answers, *, reference: str | None = None) -> FileResult:
     -------
     FileResult
         A row per item and focal group: numbers of persons, delta (ETS) with standard error and p, the size of delta
-        that is found with a probability of 80 %, the ETS class, and q, wABC and size by the Wald test. For scored
-        items the standardised mean difference replaces delta.
+        that is found with a probability of 80 %, the ETS class, the power, and q, wABC and size by the Wald test.
+        For scored items the standardised mean difference replaces delta.
 
     Raises
     ------
@@ -61,45 +71,30 @@ def dif(answers: Answers, *, reference: str | None = None) -> FileResult:
         )
     rows = []
     for f, name in enumerate(within.groups[1:]):
-        by_wald = wald.groups.index(name) - 1 if wald is not None and name in wald.groups else None
+        w = wald.groups.index(name) - 1 if wald is not None and name in wald.groups else None
         for j, item in enumerate(x.item_ids):
-            n_ref, n = within.sittings[[0, f + 1], j].tolist()
-            row = {"item": item, "group": name, "n_ref": n_ref, "n": n} | _matched(within, f, j)
-            if wald is not None and by_wald is not None:
-                row |= {"q": wald.q[j], "wabc": wald.wabc[by_wald, j], "wald": wald.severity(by_wald, j)}
+            test, n = within.mantel_haenszel[f][j] or within.mantel[f][j], within.sittings[[0, f + 1], j].tolist()
+            row = {"item": item, "group": name, "n_ref": n[0], "n": n[1]}
+            row |= {column: getattr(test, attribute, None) for column, attribute in OF_TESTS.items()}
+            if wald is not None and w is not None:
+                row |= {"q": wald.q[j], "wabc": wald.wabc[w, j], "wald": wald.severity(w, j)}
             rows.append(row)
-    names = ("item", "group", "n_ref", "n", "delta", "smd", "se", "p", "finds", "class", "q", "wabc", "wald")
+    names = ("item", "group", "n_ref", "n", *OF_TESTS, "q", "wabc", "wald")
     columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
+    columns["power"] = ["low" if low else "" for low in columns["power"]]
     return FileResult(f"DIF against {within.groups[0]}", columns, FORMATS, notes=_notes(found, within))
 
 
-def _matched(within: WithinForms, f: int, j: int) -> dict[str, Any]:
-    """Cells of the method that matches on scores, for the f-th focal group and item j."""
-    test = within.mantel_haenszel[f][j]
-    if test is not None:
-        low = ", low power" if test.low_power and test.ets_class == "A" else ""
-        named = {"delta": test.delta, "finds": test.detectable, "class": f"{test.ets_class or ''}{low}"}
-        return named | {"se": test.se, "p": test.p}
-    scored = within.mantel[f][j]
-    return {} if scored is None else {"smd": scored.smd, "class": scored.ets_class, "se": scored.se, "p": scored.p}
-
-
 def _notes(found: Dif, within: WithinForms) -> Sequence[str]:
-    notes = []
-    for f, name in enumerate(within.groups[1:]):
-        tests = [test for test in within.mantel_haenszel[f] if isinstance(test, MantelHaenszel)]
-        low = [test.detectable for test in tests if test.low_power]
-        if low:
+    wald = found.wald
+    notes = [f"{group.name} has no Wald test: {group.reason}." for group in found.groups if group.reason]
+    notes += wald.warnings if wald is not None else [f"No Wald test: {found.reason}."]
+    for name, tests in zip(within.groups[1:], within.mantel_haenszel, strict=True):
+        if low := [test.detectable for test in tests if test is not None and test.low_power]:
             notes.append(
-                f"{name} has low power: for {len(low)} of {len(tests)} items, a large difference (|delta| {LARGE}) is"
-                f" found with a probability below 80 %. |delta| from {np.median(low):.1f} on is found (median)."
+                f"{name} has low power for {len(low)} of {len(tests)} items: a large difference (|delta| {LARGE}) is"
+                f" found with a probability below 80 %, one of {np.median(low):.1f} with 80 % (median)."
             )
-    if found.wald is None:
-        reasons = [f"{group.name}: {group.reason}" for group in found.groups if group.reason]
-        notes.append(f"No Wald test: {found.reason} ({'; '.join(reasons)}).")
-    else:
-        notes += [*found.wald.warnings]
-        notes += [f"{group.name} has no Wald test: {group.reason}." for group in found.groups if group.reason]
     if alone := sum(group.n_learners for group in found.groups) - within.n_sittings:
         notes.append(f"{alone:,} persons are left out: fewer than {FEW} persons saw the same items.")
     if found.n_unknown:

@@ -6,30 +6,36 @@ from dataclasses import replace
 import numpy as np
 
 from irt_psychometrics.commands.answers import Answers
-from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.commands.linking import link as link_tables
 from irt_psychometrics.commands.output import FileResult
 from irt_psychometrics.commands.parameters import ParameterTable
-from irt_psychometrics.commands.tables import Table, faults
+from irt_psychometrics.commands.tables import Table
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_tables import to_number
-from irt_psychometrics.core.options import DEFAULT_MODEL, Adjustment, EquatingMethod, ItemMethod
+from irt_psychometrics.core.options import Adjustment, EquatingMethod, ItemMethod
 from irt_psychometrics.core.results import Result
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.equating.irt_equating import equate_by_items
-from irt_psychometrics.equating.score_equating import Equating, equate
-from irt_psychometrics.fitting import Fit, fit
+from irt_psychometrics.equating.score_equating import equate
+from irt_psychometrics.fitting import fit
 from irt_psychometrics.links import link
 from irt_psychometrics.scoring.classification import Classification
 from irt_psychometrics.scoring.form_scores import max_scores
 from irt_psychometrics.scoring.score_table import ScoreScale, ScoreTable
 
-RAW_NAMES, COUNT_NAMES = ("raw", "score"), ("n", "count", "persons")
-SCORE_FORMATS = (
-    {"raw": ".0f", "percentile": ".1f"}
-    | dict.fromkeys(("theta", "se"), ".3f")
-    | {"unrounded": ".2f", "scaled_se": ".2f"}
+SCORE_FORMATS = {
+    "raw": ".0f",
+    "theta": ".3f",
+    "se": ".3f",
+    "unrounded": ".2f",
+    "scaled": "g",
+    "scaled_se": ".2f",
+    "percentile": ".1f",
+}
+DECISION_FORMATS = {"cut": "g"} | dict.fromkeys(
+    ("accuracy", "accuracy_se", "false_pass", "false_fail", "consistency", "kappa"), ".3f"
 )
+EQUATING_FORMATS = {"score": ".0f", "equated": ".3f", "se": ".3f"}
 NO_ERRORS = "Standard errors need the answers to both forms: give two files of answers, and this --method."
 
 
@@ -73,8 +79,7 @@ def score_table(
     norm = None if counts is None else _counts(counts, int(max_scores(params).sum()))
     scale = ScoreScale(slope, intercept, step)
     done = ScoreTable.from_items(params, scale, mean=mean, sd=sd, norm_counts=norm, mark=cut)
-    formats = SCORE_FORMATS | {"scaled": f".{_decimals(step)}f"}
-    return _of_result(done, formats, params, without=() if cut is not None else ("passes",))
+    return _of_result(done, SCORE_FORMATS, params, without=() if cut is not None else ("passes",))
 
 
 def classify(params: ParameterTable, cuts: Sequence[float], *, mean: float | None, sd: float | None) -> FileResult:
@@ -83,7 +88,7 @@ def classify(params: ParameterTable, cuts: Sequence[float], *, mean: float | Non
     `cuts` are raw scores; the population is as in `score_table`.
     """
     mean, sd = _population(params, mean, sd)
-    return _of_result(Classification.from_items(params, cuts, mean=mean, sd=sd), _decision_formats(), params)
+    return _of_result(Classification.from_items(params, cuts, mean=mean, sd=sd), DECISION_FORMATS, params)
 
 
 def classify_abilities(abilities: Table, cuts: Sequence[float]) -> FileResult:
@@ -91,14 +96,14 @@ def classify_abilities(abilities: Table, cuts: Sequence[float]) -> FileResult:
 
     `cuts` are values of θ. Persons without θ are left out, with a note.
     """
-    rows = [(line, row["theta"], row["se"]) for line, row in abilities.rows()]
-    pairs = [(line, to_number("theta", theta), to_number("theta", se)) for line, theta, se in rows if theta and se]
-    if wrong := [f"line {line}" for line, theta, se in pairs if theta is None or se is None]:
-        raise faults(abilities.path, wrong, "theta and se must be finite numbers")
-    theta, se = np.array([pair[1:] for pair in pairs], dtype=float).reshape(-1, 2).T
-    done = _of_result(Classification.from_abilities(theta, se, cuts), _decision_formats())
-    left_out = len(rows) - len(pairs)
-    return done.with_notes(f"{left_out:,} of {len(rows):,} persons have no θ and are left out.") if left_out else done
+    rows = abilities.rows()
+    pairs = [[to_number(name, row[name]) for name in ("theta", "se")] for _, row in rows if row["theta"] and row["se"]]
+    if any(None in pair for pair in pairs):
+        raise PsychometricsError(f"{abilities.path}: theta and se must be finite numbers")
+    theta, se = np.array(pairs, dtype=float).reshape(-1, 2).T
+    done = _of_result(Classification.from_abilities(theta, se, cuts), DECISION_FORMATS)
+    note = f"{len(rows) - len(pairs):,} of {len(rows):,} persons have no θ and are left out."
+    return replace(done, notes=(note,)) if len(pairs) < len(rows) else done
 
 
 def equate_answers(
@@ -113,10 +118,12 @@ def equate_answers(
         case "true-score" | "observed-score":
             if adjustment is not None:
                 raise PsychometricsError(f"--adjustment must be left out for --method {method}, which links both forms")
-            fits = _fitted(new), _fitted(old)
-            return _of_equating(equate_by_items(*fits, method=method, link=link(*fits)))
+            fits = [fit(x, "2pl" if x.categories is None else "gpcm") for x in (new.responses, old.responses)]
+            return _of_result(equate_by_items(*fits, method=method, link=link(*fits)), EQUATING_FORMATS)
         case _:
-            return _of_equating(equate(new.responses, old.responses, method=method, adjustment=adjustment))
+            return _of_result(
+                equate(new.responses, old.responses, method=method, adjustment=adjustment), EQUATING_FORMATS
+            )
 
 
 def equate_parameters(new: ParameterTable, old: ParameterTable, method: EquatingMethod | ItemMethod) -> FileResult:
@@ -138,40 +145,17 @@ def equate_parameters(new: ParameterTable, old: ParameterTable, method: Equating
     intercept = (found.intercept + found.slope * new.mean - old.mean) / old.sd
     done = equate_by_items(*forms, method=method, slope=slope, intercept=intercept, mean=0.0, sd=1.0)
     linked = f"{len(found.anchors_used)} common items link the scales."
-    return replace(_of_equating(done), notes=(linked, *found.warnings, NO_ERRORS))
-
-
-def _fitted(answers: Answers) -> Fit:
-    models = models_of(answers.responses, DEFAULT_MODEL)
-    named = models if isinstance(models, str) else dict(zip(answers.responses.item_ids, models, strict=True))
-    return fit(answers.responses, named)
-
-
-def _of_equating(done: Equating) -> FileResult:
-    return _of_result(done, {"score": ".0f", "equated": ".3f", "se": ".3f"})
+    return replace(_of_result(done, EQUATING_FORMATS), notes=(linked, *found.warnings, NO_ERRORS))
 
 
 def _of_result(
     done: Result, formats: dict[str, str], params: ParameterTable | None = None, without: Sequence[str] = ()
 ) -> FileResult:
     columns = {name: cells for name, cells in done._columns().items() if name not in without}
-    found = FileResult(f"{done._title()[0].upper()}{done._title()[1:]}", columns, formats, done._facts(), done._notes())
-    if params is None or not params.without:
-        return found
-    return found.with_notes(
-        f"{len(params.without)} items of {params.path.name} have no parameters and do not count in raw scores:"
-        f" {some_of(params.without)}."
-    )
-
-
-def _decision_formats() -> dict[str, str]:
-    names = ("accuracy", "accuracy_se", "false_pass", "false_fail", "consistency", "kappa")
-    return {"cut": "g"} | dict.fromkeys(names, ".3f")
-
-
-def _decimals(step: float) -> int:
-    """Digits after the decimal point of multiples of `step`."""
-    return len(f"{step:.6f}".rstrip("0").partition(".")[2])
+    notes, title = [*done._notes()], done._title()
+    if params is not None and (lost := params.without):
+        notes.append(f"{len(lost)} items of {params.path.name} have no parameters and do not count: {some_of(lost)}.")
+    return FileResult(f"{title[0].upper()}{title[1:]}", columns, formats, done._facts(), notes)
 
 
 def _population(params: ParameterTable, mean: float | None, sd: float | None) -> tuple[float, float]:
@@ -187,16 +171,11 @@ def _population(params: ParameterTable, mean: float | None, sd: float | None) ->
 
 def _counts(table: Table, highest: int) -> list[float]:
     """Read the number of persons with each raw score 0 … `highest`."""
-    raw, n = table.first_of(RAW_NAMES), table.first_of(COUNT_NAMES)
+    raw, n = table.first_of(("raw", "score")), table.first_of(("n", "count"))
     if raw is None or n is None:
         raise PsychometricsError(f"{table.path}: counts must be a table raw,n; got {', '.join(table.columns)}")
-    counts = [0.0] * (highest + 1)
-    wrong = []
-    for line, row in table.rows():
-        if row[raw].isdecimal() and row[n].isdecimal() and int(row[raw]) <= highest:
-            counts[int(row[raw])] += int(row[n])
-        else:
-            wrong.append(f"line {line}: {raw} {row[raw]!r}, {n} {row[n]!r}")
-    if wrong:
-        raise faults(table.path, wrong, f"Raw scores must be 0 … {highest}, and counts whole numbers")
-    return counts
+    numbers = {row[raw].removesuffix(".0"): to_number("n", row[n]) for _, row in table.rows()}
+    counts = [numbers.pop(str(k), 0.0) for k in range(highest + 1)]
+    if numbers or None in counts:
+        raise PsychometricsError(f"{table.path}: raw must be 0 … {highest} and n a number in each row")
+    return [x or 0.0 for x in counts]

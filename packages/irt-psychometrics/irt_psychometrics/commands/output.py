@@ -5,10 +5,10 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -93,10 +93,6 @@ class FileResult:
     def sentences(self) -> list[str]:
         """The facts and the notes."""
         return [*(f"{name}: {value}" for name, value in self.facts.items()), *self.notes]
-
-    def with_notes(self, *notes: str) -> Self:
-        """Return the result with further notes."""
-        return replace(self, notes=(*self.notes, *notes))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content for JSON."""
