@@ -28,12 +28,11 @@ from irt_assets.cli.console import (
 )
 from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_settings
-from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.library_files import FILES, open_rows
-from irt_assets.scales.rules import LatentRule, PublicationRules
+from irt_assets.scales.rules import LatentRule
 from irt_psychometrics.commands import (
     Files,
     fit as fit_answers,
@@ -116,14 +115,8 @@ def fit(
     print_result(done, as_json)
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
-    limits = PublicationRules()
-    if undetermined := done.loose_items(limits.max_abs_b, limits.max_b_se):
-        _warn(
-            f"the answers hardly determine {len(undetermined)} of {result['n_items']} items, which a month would "
-            "hold back for |b| or SE(b), and other slopes may be as far off. This happens if learners were given items "
-            f"near their ability: use more answers, or --model 1pl: {some_of(undetermined, 5)}"
-        )
-    exit_with_failure(undetermined or not result["converged"])
+    _warn(*done.warnings)
+    exit_with_failure(done.warnings or not result["converged"])
 
 
 @app.command(epilog="Example: irt score answers.csv --params fit/fit.json")

@@ -96,12 +96,8 @@ def fit(
     _print(done.as_dict(), done.report(), as_json)
     if done.reason:
         _tell(f"not converged: {done.reason}")
-    if loose := done.loose_items():
-        _warn(
-            f"the answers hardly determine {', '.join(loose)}: |b| is above 6, or SE(b) above 1, and other slopes may"
-            " be as far off. Collect more answers, or use --model 1pl"
-        )
-    return int(bool(loose or not done.calibration.convergence.converged))
+    _warn(*done.warnings)
+    return int(bool(done.warnings or not done.calibration.convergence.converged))
 
 
 def analyse(

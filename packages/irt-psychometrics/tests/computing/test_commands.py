@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def test_folder_of_a_fit_has_classical_tables_item_fit_person_fit_and_dif(shared
     matrix = shared / "data" / "spisa_wide.csv.gz"
     answers = FILES.answers(matrix, groups="gender")
     fitted = fit(answers, groups=answers.groups)
-    assert fitted.write(tmp_path) == []
+    [note] = fitted.write(tmp_path)
     rows = {path.name: list(csv.DictReader(path.read_text().splitlines())) for path in tmp_path.glob("*.csv")}
     counts = {"params": 45, "forms": 1, "items": 45, "options": 90, "item_fit": 45, "person_fit": 1075, "dif": 45}
     assert {name: len(found) for name, found in rows.items()} == {f"{name}.csv": n for name, n in counts.items()}
@@ -180,6 +181,12 @@ def test_folder_of_a_fit_has_classical_tables_item_fit_person_fit_and_dif(shared
     assert 0.05 < np.mean([float(row["p"]) < 0.1 for row in rows["person_fit.csv"] if row["p"]]) < 0.2
     known = irt.find_dif(answers.responses, answers.groups)
     assert [row["severity"] for row in rows["dif.csv"]] == list(known.severity)
+    large = [
+        (item, size) for item, size in zip(known.item_ids, known.severity, strict=True) if size in ("medium", "high")
+    ]
+    assert all(f"{item} ({size}, " in note for item, size in large[:3])
+    assert note.startswith("DIF against")
+    assert note.endswith("see dif.csv")
     assert {name for row in rows["item_fit.csv"] for name in row} >= {"infit", "outfit", "rmsd", "s_x2", "s_x2_p"}
 
 
@@ -199,3 +206,18 @@ def test_wrong_requests_have_exit_code_2(words: list[str], message: str, capsys:
     except SystemExit as end:
         code = end.code
     assert (code, message in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize(("model", "simpler"), [("2pl", True), ("rasch", False), ("1pl", False)])
+def test_advice_for_undetermined_items_follows_from_the_model(file, model: str, simpler: bool) -> None:
+    """A Rasch fit once advised a 1PL, which has a parameter more, and standard errors had eleven digits."""
+    rng = np.random.default_rng(1)
+    scores = (rng.random((60, 4)) < [0.3, 0.5, 0.6, 0.97]).astype(int)
+    rows = "".join(f"p{k},{','.join(map(str, row))}\n" for k, row in enumerate(scores.tolist()))
+    fitted = fit(FILES.answers(file("person,a,b,c,d\n" + rows)), model="rasch")
+    cal = fitted.calibration
+    models = (model,) * cal.n_items
+    wide = replace(fitted, calibration=replace(cal, models=models, cov=cal.cov * 1e20, flags=((),) * cal.n_items))
+    [warning] = wide.warnings
+    assert ("or use --model 1pl" in warning, "month" in warning) == (simpler, False)
+    assert "00000" not in str(wide.report()[0])
