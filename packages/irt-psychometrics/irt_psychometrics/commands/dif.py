@@ -36,7 +36,7 @@ FORMATS = (
 def dif(answers: Answers, *, reference: str | None = None) -> FileResult:
     """Compare each item between the reference group and the other groups of a file.
 
-    Mantel-Haenszel needs no minimum of persons: where a large difference may be missed, the result says "low power" and
+    Mantel-Haenszel needs no minimum of persons: if a large difference may be missed, the result contains "low" and
     the size that would be found. The Wald test needs 200 persons of a group.
 
     Parameters

@@ -94,7 +94,7 @@ class FileFit:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentence about items that the answers hardly determine, with the ways out that the model leaves."""
+        """Sentence about items that the answers hardly determine, with advice that fits the model."""
         loose = self.loose_items()
         if not loose:
             return []

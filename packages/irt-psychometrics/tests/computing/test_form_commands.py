@@ -107,7 +107,7 @@ def test_impossible_requests_are_refused_with_the_remedy(
 
 
 def test_equating_of_a_form_to_itself_on_another_scale_is_the_identity(run: Run, items: Path, tmp_path: Path) -> None:
-    """θ* = 2θ + 1 divides slopes by 2 and moves difficulties; raw scores stay what they are."""
+    """θ* = 2θ + 1 divides slopes by 2 and moves difficulties; raw scores stay the same."""
     lines = ITEMS.splitlines()
     rows = [line.split(",") for line in lines[1:]]
     moved = [f"{item},{float(a) / 2},{2 * float(b) + 1},.05,.2" for item, a, b, *_ in rows]
@@ -174,7 +174,7 @@ def test_decisions_by_raw_scores_agree_with_the_library(run: Run, items: Path) -
 
 
 def test_dif_of_small_groups_reports_low_power_and_the_size_it_finds(run: Run, tmp_path: Path) -> None:
-    """73 against 243 persons: no Wald test, and Mantel-Haenszel says what it can find instead of being refused."""
+    """73 against 243 persons: no Wald test, but Mantel-Haenszel with the size of a difference that is found."""
     rng = np.random.default_rng(6)
     names, b = [f"q{k:02d}" for k in range(15)], np.linspace(-1.5, 1.5, 15)
     harder = b + 2.0 * (np.arange(15) == 7)
