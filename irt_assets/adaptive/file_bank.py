@@ -67,7 +67,7 @@ def _read_bank(path: Path, numbers: Sequence[str]) -> tuple[Any, dict[str, dict[
     bank = replace(FILES, read=read_parameters).parameters(path)
     table = FILES.open_table(path)
     rows = {row[str(table.item)]: row for _, row in table.rows()} if table.item else {}
-    questions = {}
+    questions: dict[str, dict[str, Any]] = {}
     for item in bank.item_ids:
         row = rows.get(item, {})
         questions[item] = {fact: next(filter(None, map(row.get, x)), None) for fact, x in DESCRIBED.items()}

@@ -1,5 +1,6 @@
 """Commands on files about forms: score-table, equate, classify, dif and assemble. They need no database."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -7,17 +8,39 @@ import typer
 
 from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.adaptive.file_bank import assemble_from_file
+from irt_assets.blocks import Document, List, excel, html, pdf, table
 from irt_assets.cli.console import AsJson
 from irt_assets.cli.desk import MOUNTED, print_result, run_library
-from irt_assets.cli.documents import WITH_DOCUMENTS
+from irt_assets.intake.library_files import FILES
+from irt_psychometrics.commands import FileResult
 
 app = typer.Typer()
+
+
+def document(result: FileResult) -> Document:
+    """Build the document of a command's table, with its facts and notes."""
+    shown, sentences = result.table, List(tuple(result.sentences))
+    numbers = {name: form for name, form in result.formats.items() if name in shown.headings}
+    rows = table(shown.headings, shown.rows, numbers=numbers)
+    return Document(result.title, "en", "bank", (rows, sentences) if sentences.items else (rows,))
+
+
+WITH_DOCUMENTS = replace(
+    FILES,
+    writers={
+        **FILES.writers,
+        ".html": lambda result: html.page(document(result)).encode(),
+        ".pdf": lambda result: pdf.typeset(document(result)),
+        ".xlsx": lambda result: excel.write_xlsx(document(result)),
+    },
+)
+"""Reader of all files, and writer of tables as CSV, HTML, PDF and Excel."""
 
 
 @app.command(
     "score-table",
     context_settings=MOUNTED,
-    epilog="Example: irt score-table fit/fit.json --slope 100 --intercept 500 --to table.xlsx",
+    epilog="Example: irt score-table fit/fit.json --cut 55 --to table.xlsx",
 )
 def score_table(context: typer.Context) -> None:
     """Make the score table of a form from its items.
