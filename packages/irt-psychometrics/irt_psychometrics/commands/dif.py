@@ -14,6 +14,10 @@ from irt_psychometrics.dif.analysis import Dif, WithinForms
 from irt_psychometrics.dif.forms import sets_as_forms
 from irt_psychometrics.dif.mantel_haenszel import LARGE
 
+MEANING = (
+    "delta, or smd of scored items, is below 0 if the item is harder for the group than for equally able persons of the"
+    " reference group. A difference as large as finds is found with a probability of 80 %."
+)
 FEW = 10
 """Persons who saw the same items are compared if they are at least this many."""
 OF_TESTS = {
@@ -82,7 +86,7 @@ def dif(answers: Answers, *, reference: str | None = None) -> FileResult:
     names = ("item", "group", "n_ref", "n", *OF_TESTS, "q", "wabc", "wald")
     columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
     columns["power"] = ["low" if low else "" for low in columns["power"]]
-    return FileResult(f"DIF against {within.groups[0]}", columns, FORMATS, notes=_notes(found, within))
+    return FileResult(f"DIF against {within.groups[0]}", columns, FORMATS, notes=(MEANING, *_notes(found, within)))
 
 
 def _notes(found: Dif, within: WithinForms) -> Sequence[str]:

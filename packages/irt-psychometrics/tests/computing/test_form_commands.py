@@ -190,7 +190,7 @@ def test_dif_of_small_groups_reports_low_power_and_the_size_it_finds(run: Run, t
     for row in rows.values():  # the power of a two-sided 5 % test at the size that is found is 80 %
         assert norm.sf(norm.ppf(0.975) - row["finds"] / row["se"]) == pytest.approx(0.8, abs=1e-4)
     assert "focal has low power" in found["notes"][-1]
-    assert "73 learners, 200 are needed" in found["notes"][0]
+    assert "73 learners, 200 are needed" in found["notes"][1]
 
 
 def test_dif_of_large_groups_has_both_methods(run: Run, refusal: Any, tmp_path: Path) -> None:
@@ -204,3 +204,13 @@ def test_dif_of_large_groups_has_both_methods(run: Run, refusal: Any, tmp_path: 
     rows = {row["item"]: row for row in run("dif", path, "--groups", "group", "--reference", "x")["rows"]}
     assert (rows["q03"]["class"], rows["q03"]["q"] < 0.001) == ("C", True)
     assert "no person is in the reference group 'z'" in refusal("dif", path, "--groups", "group", "--reference", "z")
+
+
+def test_dif_of_73_men_and_243_women_agrees_with_the_literature(run: Run, shared: Path) -> None:
+    """Men more often do curse and scold than women who want to as much (De Boeck & Wilson 2004, verbal aggression)."""
+    rows = run("dif", shared / "data" / "verbal_aggression_binary_wide.csv", "--groups", "gender")["rows"]
+    assert {(row["n_ref"], row["n"], row["power"]) for row in rows} == {(243, 73, "low")}
+    doing = [row["delta"] for row in rows if row["item"].endswith(("DoCurse", "DoScold"))]
+    assert len(doing) == 8
+    assert min(doing) > 0
+    assert np.mean([row["delta"] for row in rows if "Want" in row["item"]]) < 0
