@@ -100,18 +100,18 @@ def rekey(
     database = current_database()
     options = [*filter(None, [key]), *(also or [])]
     new = decide_key.choose_key(options, every_answer=every_answer, drop=drop, undo=undo)
-    seen = None
+    basis = None
     if dry_run or not yes:
-        done, shift, seen = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
-        lines = [] if as_json else decide_key.effect_in_words(done, shift)
+        seen = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
+        basis, lines = seen.basis, [] if as_json else decide_key.effect_in_words(seen)
         if drop and not as_json:
             lines += database.call(effects_of_withdrawal, [item], datetime.now(UTC))
         say(*lines)
         if as_json and dry_run:
-            print_json({"rekeying": asdict(done), "shift": shift.as_dict()})
+            print_json({"rekeying": asdict(seen.done), "shift": seen.shift.as_dict(), "steps": seen.steps})
     if not dry_run:
         confirm(f"change the key of {item}?", yes)
-        done = decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen, seen=seen)
+        done = decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen, seen=basis)
         print_correction(done, as_json)
 
 

@@ -33,7 +33,8 @@ Subject = Literal[
 ]
 MODEL_SUBJECTS: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c", "occasions")
 """Subjects that a fit depends on."""
-ACCEPTABLE: tuple[Subject, ...] = ("guessing", "misfit")
+Acceptable = Literal["guessing", "misfit"]
+ACCEPTABLE: tuple[Acceptable, ...] = ("guessing", "misfit")
 """Subjects that can hold a month, and that a person can accept with a reason."""
 PRIORS: Mapping[Subject, str] = {"prior_a": "a", "prior_b": "b", "prior_c": "c"}
 """Subject → the parameter that has the prior."""

@@ -16,7 +16,8 @@ from irt_assets.adaptive.changes import effects_of_withdrawal
 from irt_assets.adaptive.forms import plan_release, release_forms, release_sentences
 from irt_assets.common.wording import first_sentences, join_names, sentence, with_capital, with_stop
 from irt_assets.decision_kinds import RESTORE, WITHDRAW
-from irt_assets.decisions import anchor_versions, deciding, rekey, release, release_undo
+from irt_assets.decisions import anchor_versions, deciding, model_change, rekey, release, release_undo
+from irt_assets.decisions.accepting import IN_WORDS
 from irt_assets.decisions.closing import REOPEN_MONTHS, MonthRange
 from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
 from irt_assets.decisions.movement_proposal import as_settings
@@ -26,7 +27,7 @@ from irt_assets.ledger.decision_rows import Kind
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.runs import queue
 from irt_assets.scales.item_keys import Key
-from irt_assets.scales.scale_decisions import require_text
+from irt_assets.scales.scale_decisions import Acceptable, require_text
 from irt_assets.scores.equating import choose_equating, preview_choice
 from irt_assets.scores.issuing import issue_scores, preview_issue
 from irt_assets.scores.releases import preview_release, release_table
@@ -48,6 +49,8 @@ DecisionKind = Literal[
     "restore",
     "reopen",
     "adopt",
+    "guessing",
+    "misfit",
     "rekey",
     "undo_key",
     "release_table",
@@ -85,9 +88,9 @@ class DecisionForm:
 
     Attributes:
         references: the proposals. For anchors: the first month that is linked with the change, and the item. For
-            items that are withdrawn or restored: the item, without a window. For a month that is reopened: the month,
-            without an item. For scores: the month of the sittings, and the form as the item. For an
-            equating: the old form as window, and the new form as item.
+            items that are withdrawn or restored, and for a key: the item, without a window. For a month that is
+            reopened, or from which on guessing or misfit is accepted: the month. For scores: the month of the sittings,
+            and the form as the item. For an equating: the old form as window, and the new form as item.
         scale_id: scale of the anchors, of the movement that is adopted, or of the scores.
         since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.
@@ -328,12 +331,30 @@ def _reversal_hint(change: anchor_versions.AnchorChange) -> str:
     return f"{here}{change.undo_sentence}"
 
 
+def _preview_acceptance(
+    subject: Acceptable, _connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
+) -> DecisionOutcome:
+    accepted = f"Scale {form.scale_id}, months from {form.month} on: it is accepted that {IN_WORDS[subject]}"
+    return _effect(accepted, f"This alone no longer holds {form.month}, which is to be recomputed")
+
+
+def _accept_subject(
+    subject: Acceptable, request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
+) -> DecisionOutcome:
+    database, signed = request.reader.database, _signature(request, form)
+    if subject == "guessing":
+        model_change.accept_guessing(database, form.scale_id, form.month, **signed)
+    else:
+        model_change.accept_misfit(database, form.scale_id, None, form.month, **signed)
+    return _effect(f"Accepted: {IN_WORDS[subject]}, for months from {form.month} on")
+
+
 def _preview_key(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
-    done, shift, basis = rekey.preview(request.reader.database, form.items[0], form.key, now=request.reader.now())
-    lines = rekey.effect_in_words(done, shift)
+    seen = rekey.preview(request.reader.database, form.items[0], form.key, now=request.reader.now())
+    lines = rekey.effect_in_words(seen)
     if form.key == []:  # the item is dropped
         lines += effects_of_withdrawal(connection, form.items[:1], request.reader.now())
-    return _effect(*map(with_capital, lines), planned=basis)
+    return _effect(*map(with_capital, lines), planned=seen.basis)
 
 
 def _change_key(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
@@ -499,6 +520,15 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     ),
     "reopen": _wired("Reopen the month …", "Yes, reopen", REOPEN_MONTHS, lambda _request, form: MonthRange(form.month)),
     "adopt": DecisionType("Accept the movement …", "Yes, accept", _preview_movement, _adopt),
+    **{
+        subject: DecisionType(
+            f"Accept that {words} …",
+            "Yes, accept",
+            partial(_preview_acceptance, subject),
+            partial(_accept_subject, subject),
+        )
+        for subject, words in IN_WORDS.items()
+    },
     "rekey": DecisionType("Change the key …", "Yes, change the key", _preview_key, _change_key),
     "undo_key": DecisionType("Undo the last change …", "Yes, undo", _preview_key, _change_key),
     "release_table": DecisionType(

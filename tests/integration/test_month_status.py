@@ -130,6 +130,12 @@ def test_month_in_the_origin_window_is_not_missing_and_names_the_first_month_of_
     assert classify_month(MONTH, rooms.SCALE, evidence).state in (State.EMPTY, State.MISSING)
 
 
+def test_month_of_the_origin_window_is_stale_once_its_answers_change() -> None:
+    gates = {"g": PASSED, "h": UNKNOWN}
+    evidence = MonthEvidence(gates=gates, was_fitted=False, drift_begins=LATER, changed=ANSWERS)
+    assert classify_month(MONTH, rooms.SCALE, evidence).state is State.STALE
+
+
 def test_stale_month_has_four_possible_causes_and_is_recomputed_from_its_earliest_step() -> None:
     assert {cause for cause, _ in QUESTIONS.values()} == {*Cause}
     assert first_newer({}) is None
