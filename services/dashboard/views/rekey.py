@@ -81,6 +81,6 @@ def _steps(request: ViewRequest, path: KeyPath) -> Tag:
     rows = [(n, step.title, Badge(step.state, TONES[step.state]), step.why) for n, step in enumerate(path.steps, 1)]
     return section(
         "From the key to a published value",
-        table(("", "step", "state", "where it stands"), rows, caption="What follows a decision on the key"),
+        table(("no.", "step", "state", "where it stands"), rows, caption="What follows a decision on the key"),
         rematerialising.button_place(request) if path.in_state([State.STALE]) else None,
     )
