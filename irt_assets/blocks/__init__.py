@@ -10,7 +10,7 @@ from __future__ import annotations
 import numbers as numeric_types
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
@@ -207,13 +207,17 @@ class Figures:
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks under a title. If `together`, no page break divides them, provided that they fit on a page."""
+    """Blocks under a title. If `together`, no page break divides them, provided that they fit on a page.
+
+    `language` is set if it may differ from the document's language, as in letters.
+    """
 
     title: str
     blocks: tuple[Block, ...]
     id: str = ""
     level: int = 2
     together: bool = False
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,21 +232,38 @@ Block: TypeAlias = "Paragraph | List | Pairs | Table | Figure | Figures | Sectio
 
 
 @dataclass(frozen=True)
-class Document:
-    """A report.
+class Letterhead:
+    """The sender's part of a letter.
 
     Attributes:
-        kind: "bank" for a dense report with page numbers, "learner" for one in larger print.
+        logo: a picture, PNG or JPEG; empty: no logo.
+        address: the lines of the sender's address.
+        closing: the paragraphs at the end of a letter, by language; the language "" is for all other languages.
+    """
+
+    logo: bytes = b""
+    address: tuple[str, ...] = ()
+    closing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report, or letters.
+
+    Attributes:
+        kind: "bank" for a dense report with page numbers, "learner" for one in larger print, "letter" for letters: each
+            block is a section with its language, and begins on a page of its own below the letterhead.
         subtitle: line below the title.
         running: header of every page of a PDF except the first.
     """
 
     title: str
     language: str
-    kind: Literal["bank", "learner"]
+    kind: Literal["bank", "learner", "letter"]
     blocks: tuple[Block, ...]
     subtitle: str = ""
     running: str = ""
+    letterhead: Letterhead = Letterhead()
 
     @property
     def contents(self) -> tuple[Section, ...]:

@@ -33,6 +33,8 @@ TEXT_WIDTH = 17 * CM
 """Width of the text on a page of A4 with margins of 2 cm."""
 SINGLE_WIDTH = 11 * CM
 """Width of a figure without a neighbour."""
+LOGO_HEIGHT, LOGO_WIDTH = 18 * CM // 10, 6 * CM
+"""Height and largest width of a letter's logo."""
 MIN_LETTERS, MAX_LETTERS = 5, 40
 """Shortest and longest text of a cell that its column's width follows."""
 MAX_PROPERTY = 255
@@ -54,13 +56,30 @@ def write_docx(document: Document) -> bytes:
     properties.title = visible(document.title)[:MAX_PROPERTY]
     properties.author, properties.language = "irt-assets", document.language
     page.header.paragraphs[0].text = visible(document.running)
-    word.add_heading(visible(document.title), 0)
-    if document.subtitle:
-        _add_text(word.add_paragraph(), document.subtitle, quiet=True)
-    _add_blocks(word, document.blocks)
+    if document.kind == "letter":
+        _add_letters(word, document)
+    else:
+        word.add_heading(visible(document.title), 0)
+        if document.subtitle:
+            _add_text(word.add_paragraph(), document.subtitle, quiet=True)
+        _add_blocks(word, document.blocks)
     written = BytesIO()
     word.save(written)
     return written.getvalue()
+
+
+def _add_letters(word: Any, document: Document) -> None:
+    """Add each letter on a new page, below the letterhead."""
+    for number, block in enumerate(document.blocks):
+        sender = word.add_paragraph()
+        sender.paragraph_format.page_break_before = number > 0
+        if document.letterhead.logo:
+            picture = sender.add_run().add_picture(BytesIO(document.letterhead.logo), height=LOGO_HEIGHT)
+            shrunk = min(1.0, LOGO_WIDTH / picture.width)
+            picture.width, picture.height = int(shrunk * picture.width), int(shrunk * picture.height)
+        address = word.add_paragraph("\n".join(map(visible, document.letterhead.address)))
+        address.paragraph_format.left_indent = TEXT_WIDTH * 2 // 3
+        _add_blocks(word, (block,))
 
 
 def _add_blocks(word: Any, blocks: Iterable[Block]) -> None:
