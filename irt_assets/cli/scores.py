@@ -7,20 +7,34 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
+from zipfile import ZipFile
 
 import typer
 
-from irt_assets.blocks import Moment, Section, pairs, table
+from irt_assets.blocks import Moment, Section, pairs, pdf, table
 from irt_assets.cli.console import AsJson, DryRun, ScaleId, Yes, confirm, out, print_blocks, print_json, say
-from irt_assets.cli.installation import By, Reason, current_database, require_reason, signature
+from irt_assets.cli.documents import write_document, write_file
+from irt_assets.cli.installation import (
+    By,
+    Reason,
+    current_database,
+    current_settings,
+    require_reason,
+    signature,
+)
 from irt_assets.common.arrays import finite
 from irt_assets.common.partitions import month_of
-from irt_assets.common.wording import quantity, sentence
+from irt_assets.common.wording import quantity, sentence, some_of
 from irt_assets.decisions.exports import write_export
 from irt_assets.item_analysis.stored import analysed_months
 from irt_assets.reports.equating_blocks import equating_blocks
+from irt_assets.reports.learner_week import file_name
+from irt_assets.reports.learner_words import LetterLanguage
+from irt_assets.reports.letter_blocks import document, read_letterhead
+from irt_assets.reports.letter_facts import read_letters, read_names, scores_that_count
 from irt_assets.reports.score_blocks import score_table
 from irt_assets.scales.scale import initialised_scale
 from irt_assets.scores import standards
@@ -183,6 +197,46 @@ def issue(
         out.print(f"issued: {quantity(count, 'score')}")
     if as_json:
         print_json(asdict(seen))
+
+
+@app.command(epilog="Example: irt scores letters F1 --to letters.pdf --names names.csv")
+def letters(
+    form: Form,
+    to: Annotated[
+        Path, typer.Option(help="All letters as NAME.pdf, NAME.docx or NAME.html, or NAME.zip with a PDF per learner.")
+    ],
+    names: Annotated[
+        Path | None,
+        typer.Option(help="File with the columns user_id and name. The names are printed, and stored nowhere."),
+    ] = None,
+    language: Annotated[
+        LetterLanguage | None, typer.Option(help="Language of all letters. Default: each learner's.")
+    ] = None,
+    month: OfMonth = None,
+    scale: ScaleId = "default",
+) -> None:
+    """Write the letters to the learners of a form about their issued scores.
+
+    Each learner gets one letter about the score that counts. Scores that are
+    held or do not count get none.
+    """
+    settings, at = current_settings(), datetime.now(UTC)
+    known, head = read_names(names) if names else {}, read_letterhead(settings.irt_letterhead)
+    with current_database().connect() as connection:
+        scores = scores_that_count(connection, scale_id=scale, form_id=form, month=_month(month))
+        written = read_letters(connection, scores, zone=settings.irt_time_zone, language=language, names=known)
+    if to.suffix == ".zip":
+        packed = BytesIO()
+        with ZipFile(packed, "w") as archive:
+            for letter in written:
+                archive.writestr(file_name(letter.score.user_id, "pdf"), pdf.typeset(document([letter], head, at)))
+        write_file(packed.getvalue(), to, quantity(len(written), "letter"))
+    else:
+        write_document(document(written, head, at), to)
+    unnamed = [letter.score.user_id for letter in written if names and not letter.name]
+    unknown = sorted(known.keys() - {score.user_id for score in scores})
+    for subject, ids in (("letters without a name", unnamed), (f"learners in {names} without a letter", unknown)):
+        say(*[f"{subject} ({len(ids):,}): {some_of(ids, MAX_LISTED)}"] if ids else [])
 
 
 @app.command(epilog='Example: irt scores hold F1 u-17 --by Kim --reason "copied?"')

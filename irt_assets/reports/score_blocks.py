@@ -217,7 +217,7 @@ def subscores(form: FormRow) -> Iterator[Section]:
     if form.no_subscores:
         yield Section("Subscores", (Paragraph(f"The form has no subscores: {form.no_subscores}."),), "subscores")
     if form.subscores:
-        adding = [row.topic for row in form.subscores if row.by_subscore > row.by_total]
+        adding = [row.topic for row in form.subscores if row.adds_value]
         text = f"The scores on {join_names(adding)} predict the true score of their topic better than the total does."
         if not adding:
             text = (
