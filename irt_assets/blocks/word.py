@@ -29,12 +29,12 @@ from irt_assets.blocks.pdf import draw_png, visible
 
 CM, POINT = 360_000, 12_700
 """Lengths in English Metric Units, in which python-docx measures."""
+LOGO_HEIGHT, LOGO_WIDTH = 18 * CM // 10, 6 * CM
+"""Height and largest width of a letter's logo."""
 TEXT_WIDTH = 17 * CM
 """Width of the text on a page of A4 with margins of 2 cm."""
 SINGLE_WIDTH = 11 * CM
 """Width of a figure without a neighbour."""
-LOGO_HEIGHT, LOGO_WIDTH = 18 * CM // 10, 6 * CM
-"""Height and largest width of a letter's logo."""
 MIN_LETTERS, MAX_LETTERS = 5, 40
 """Shortest and longest text of a cell that its column's width follows."""
 MAX_PROPERTY = 255
