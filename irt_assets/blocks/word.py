@@ -235,9 +235,9 @@ def _add_figures(word: Any, figures: Sequence[Figure]) -> None:
     """Add the pictures, two in a row unless they are wide, each above its caption."""
     if len(figures) == 1 or figures[0].wide:
         for figure in figures:
-            _add_picture(
-                word.add_paragraph(), word.add_paragraph(), figure, TEXT_WIDTH if figure.wide else SINGLE_WIDTH
-            )
+            above = word.add_paragraph()
+            above.paragraph_format.keep_with_next = True
+            _add_picture(above, word.add_paragraph(), figure, TEXT_WIDTH if figure.wide else SINGLE_WIDTH)
         return
     rows = [("", "")] * ((len(figures) + 1) // 2)
     cells = [cell for row in _add_grid(word, rows, (1, 1), PAIR_SIZE).rows for cell in row.cells]
@@ -249,7 +249,7 @@ def _add_picture(above: Any, below: Any, figure: Figure, width: int) -> None:
     """Add the picture to the paragraph above, and its caption to the paragraph below."""
     picture = above.add_run().add_picture(BytesIO(draw_png(figure)), width=width)
     picture._inline.docPr.set("descr", visible(figure.description))
-    above.paragraph_format.keep_with_next, above.paragraph_format.space_after = True, 0
+    above.paragraph_format.space_after = 0
     _add_text(below, figure.caption, quiet=True, size=PAIR_SIZE)
 
 

@@ -182,6 +182,7 @@ DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
     "equate": equate.document,
     "form": form.document,
     "item": item.document,
+    "items": form.items_document,
     "learner": learner.document,
     "scale": scale.document,
     "test": test.document,

@@ -93,9 +93,9 @@ def download_links(text: str, table: str, **fields: str | None) -> Tag:
     return _file_links(text, "download", {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}, what=table, **fields)
 
 
-def document_links(view: str, text: str = "This page as a file:", **fields: str | None) -> Tag:
-    """Links that download the page of a view."""
-    kinds = {"pdf": "PDF", "docx": "Word", "xlsx": "Excel", "html": "HTML"}
+def document_links(view: str, text: str = "This page as a file:", *, excel: bool = True, **fields: str | None) -> Tag:
+    """Links that download the page of a view, also for Excel unless the document has no tables."""
+    kinds = {"pdf": "PDF", "docx": "Word"} | ({"xlsx": "Excel"} if excel else {}) | {"html": "HTML"}
     return _file_links(text, "document", kinds, view=view, **fields)
 
 

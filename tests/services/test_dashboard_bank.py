@@ -253,6 +253,12 @@ def test_pages_of_an_item_and_of_its_form_name_an_option_that_beats_the_key(faul
         request = view_request(faulty[0], view, scale=rooms.SCALE, to="html", **fields)
         written = body_of(document(request)).decode()
         assert ("beats the key 5" in written, "?view=" in written) == (True, False)
+    assert "document?view=items" in unescape(html)
+    sheet = view_request(faulty[0], "items", scale=rooms.SCALE, form="booklet", to="html")
+    written = body_of(document(sheet)).decode()
+    assert f"Items of form booklet, {period}" in written
+    assert written.count("<figure>") == 2  # choices and curve of the only item
+    assert "published" in written
 
 
 def test_item_page_states_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
 from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import analysed_months, read_forms
-from irt_assets.reports import form_blocks
+from irt_assets.reports import form_blocks, item_sheet
 from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks
 from irt_assets.reports.form_facts import FormFacts, form_facts
 from irt_assets.scales.scale import Scale, read_scales
@@ -71,6 +71,7 @@ def page(request: ViewRequest) -> Page:
             section("Assembly", *assembled) if assembled else None,
             *_decide_on_scores(request, facts),
             document_links("form", scale=facts.scale.scale_id, month=facts.month, form=facts.form.form_id),
+            _items_links(facts),
             Paragraph((all_forms, " · ", page_link("Equating", "equate", scale=scale, new=facts.form.form_id))),
         ),
     )
@@ -101,6 +102,19 @@ def _decide_on_scores(request: ViewRequest, facts: FormFacts) -> list[TagChild]:
 def document(request: ViewRequest) -> Document:
     """The page of the form as a document."""
     return form_blocks.document(_read(request)[0], request.reader.now())
+
+
+def _items_links(facts: FormFacts) -> TagChild:
+    fields = {"scale": facts.scale.scale_id, "month": facts.month, "form": facts.form.form_id}
+    return document_links("items", "All items, six a page:", excel=False, **fields)
+
+
+def items_document(request: ViewRequest) -> Document:
+    """Choices and curves of all items of the form as a document."""
+    scale, month, _ = _choose(request)
+    with request.reader.connect() as connection:
+        sheet = item_sheet.read_item_sheet(connection, scale, request.field("form"), month)
+    return item_sheet.document(sheet, request.reader.now())
 
 
 def _read(request: ViewRequest) -> tuple[FormFacts, list[TagChild]]:
