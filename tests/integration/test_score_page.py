@@ -180,6 +180,24 @@ def test_released_tables_are_files_for_viewers_and_issued_scores_for_analysts(ex
 
 
 @pytest.mark.ci
+def test_persons_of_a_form_are_listed_for_analysts_unlikely_patterns_first(exam: Database, ann: ViewRequest) -> None:
+    """Raw scores are compared with the log's."""
+    analyst = replace(ann, identity=replace(ANN, roles=("analyst",)))
+    page = shown(analyst)
+    fields = dict(ann.fields) | {"what": "persons", "to": "xlsx"}
+    found = pd.read_excel(BytesIO(content(download(replace(analyst, fields=fields)))), engine="calamine")
+    totals = dict(rows(exam, "SELECT user_id, sum(correct::int) FROM attempt WHERE form_id = 'F1' GROUP BY 1"))
+    assert dict(zip(found["learner"], found["raw_score"], strict=True)) == totals
+    assert found["p"].is_monotonic_increasing
+    assert found["theta"].corr(found["raw_score"]) > 0.95
+    assert all(f">{learner}</a>" in page for learner in found["learner"].head(20))
+    assert f">{found['learner'][20]}</a>" not in page
+    assert "All persons:" in page
+    assert "All persons:" not in shown(replace(ann, identity=LOOK))
+    assert download(replace(ann, identity=LOOK, fields=fields)).status_code == 403
+
+
+@pytest.mark.ci
 def test_subscores_of_a_complete_form_are_stored_by_topic(exam: Database) -> None:
     form = next(form for form in call(exam, read_forms, rooms.SCALE, MONTH) if form.form_id == "F1")
     answers = pd.DataFrame(

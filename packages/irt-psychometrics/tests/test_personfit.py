@@ -11,7 +11,7 @@ from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.person_fit import person_fit, person_mean_squares
+from irt_psychometrics.itemfit.person_patterns import person_fit, person_mean_squares
 from psychometrics_testbed.fit_worlds import known
 
 

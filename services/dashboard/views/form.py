@@ -1,5 +1,6 @@
 """The forms of a scale in a month, and one form: its scores, reliability, keys, items and precision."""
 
+import pandas as pd
 from htmltools import TagChild
 from shiny import Inputs, Outputs, Session
 
@@ -20,6 +21,7 @@ from services.dashboard.decisions import DecisionKind
 from services.dashboard.elements import choice, document_links, download_links, query_form, section
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
+from services.dashboard.views import persons
 from services.dashboard.views.bank import choose_scale
 
 KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table", "issue", "issue_again")
@@ -69,6 +71,7 @@ def page(request: ViewRequest) -> Page:
             query_form("form", *choices),
             *form_blocks.form_blocks(facts),
             section("Assembly", *assembled) if assembled else None,
+            persons.persons_section(request, facts),
             *_decide_on_scores(request, facts),
             document_links("form", scale=facts.scale.scale_id, month=facts.month, form=facts.form.form_id),
             _items_links(facts),
@@ -104,9 +107,14 @@ def document(request: ViewRequest) -> Document:
     return form_blocks.document(_read(request)[0], request.reader.now())
 
 
+def persons_table(request: ViewRequest) -> pd.DataFrame:
+    """The persons of the form as a table."""
+    return persons.read_persons(request, _read(request)[0])
+
+
 def _items_links(facts: FormFacts) -> TagChild:
     fields = {"scale": facts.scale.scale_id, "month": facts.month, "form": facts.form.form_id}
-    return document_links("items", "All items, six a page:", excel=False, **fields)
+    return document_links("items", "All items, six a page:", **fields)
 
 
 def items_document(request: ViewRequest) -> Document:

@@ -11,7 +11,7 @@ from irt_psychometrics.commands.output import csv_of
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.itemfit import ItemFit
-from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.person_patterns import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.links import find_dif
 

@@ -113,16 +113,46 @@ class PersonFit(Result):
 def person_fit(responses: Responses, items: ItemSource, *, threads: int | None = None) -> PersonFit:
     """Compute lz*, infit and outfit of every person at the WLE.
 
-    `items` are a fit or parameters of items. Responses to items without parameters are left out.
-
-    Sources of lz* are Snijders (2001), for Warm's estimate Magis, Raîche & Béland (2012), and for items with several
-    scores Sinharay (2016).
+    Use it to find guessing or copying by the published values of an item bank. Sources of lz* are Snijders (2001), for
+    Warm's estimate Magis, Raîche & Béland (2012), and for items with several scores Sinharay (2016).
 
     The log-likelihood of a pattern minus its expectation is W = Σ (x − P) w with w = log(P/(1 − P)). Let the estimate
     of θ solve r₀ + Σ (x − P) r = 0 with r = P'/(P(1 − P)). Then W has the mean and variance of
     Σ (x − P)(w − κ r) − κ r₀ with κ = Σ P'w / Σ P'r, so lz* = (W + κ r₀)/√(Σ (w − κ r)² P(1 − P)). For the WLE,
     r₀ = J/(2I). For a scored item, the sums are over its scores: w = log P(x) minus its expectation, r = a times the
     difference between the score and its expectation, and J = a³ times the score's third central moment.
+
+    Parameters
+    ----------
+    responses
+        Responses of N persons. Responses to items without parameters are left out.
+    items
+        A fit, or parameters of items.
+    threads
+        Number of threads. None: one for each core.
+
+    Returns
+    -------
+    PersonFit
+        One row per person.
+
+    Raises
+    ------
+    PsychometricsError
+        If no item of the responses has parameters, or if an item's curve is neither logistic nor of a partial credit
+        model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.itemfit import person_fit
+    >>> names = [f"q{k}" for k in range(8)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 8, "b": np.linspace(-2, 1.5, 8)})
+    >>> patterns = np.array([[1, 1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1, 1]])  # the second is right on hard items
+    >>> x = irt.Responses.from_wide(patterns, item_ids=names)
+    >>> (person_fit(x, bank).p < 0.05).tolist()
+    [False, True]
     """
     whole, calibration = require_items(items, "person_fit").among(responses.item_ids), find_calibration(items)
     keep = whole.curves.known
