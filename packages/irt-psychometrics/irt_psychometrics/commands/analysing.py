@@ -21,6 +21,7 @@ EXPLANATIONS = {
     "beats_key": "such an option, beyond chance: check the key",
 }
 """Flag of an item → its reason."""
+OPTION_REST = "option-rest is among persons who chose an option; item-rest counts omitted answers as 0"
 INCOMPLETE = (
     "not all persons have a score on all items, so there is no α, and r is with the mean of the other items that each"
     " person saw. If blank cells are omitted answers, --omitted '' counts them as wrong"
@@ -71,7 +72,7 @@ class FileAnalysis:
                 if row["item"] in flagged
             ]
             headings = ("item", "option", "n", "share", "option-rest", "lower third", "middle", "upper third", "")
-            report.append(ReportTable(headings, rows, {"n": ","} | dict.fromkeys(headings[3:8], ".3f")))
+            report += [ReportTable(headings, rows, {"n": ","} | dict.fromkeys(headings[3:8], ".3f")), OPTION_REST]
         return report
 
     def files(self) -> dict[str, str]:

@@ -164,6 +164,7 @@ def test_item_analysis_of_sat12_names_the_weak_items_and_the_wrong_key(shared: P
     shown = {f"{row['item']}/{row['option']}": round(row["rest_correlation"], 3) for row in options}
     strong = {name: r for name, r in shown.items() if r > 0.05}
     assert strong == {"item_8/5": 0.076, "item_12/3": 0.069, "item_23/3": 0.072, "item_32/3": 0.203}
+    assert "item-rest counts omitted answers as 0" in str(analyse(answers).report()[-1])
 
 
 def test_folder_of_a_fit_has_classical_tables_item_fit_person_fit_and_dif(shared: Path, tmp_path: Path) -> None:
