@@ -132,7 +132,7 @@ class Column:
         if cell is None or cell != cell:
             return DASH
         if isinstance(cell, numeric_types.Real):
-            return format(cell, self.format).replace("-", minus)
+            return _NEGATIVE_ZERO.sub("", format(cell, self.format)).replace("-", minus)
         return cell  # type: ignore[return-value]  # not a number
 
 
@@ -333,11 +333,12 @@ def value_with_error(value: float | None, error: float | None, digits: int = 2, 
 
 
 _MINUS = re.compile(r"(?<=[ (±])-(?=\.?\d[\d.,]*(?:[\s)%;:·–]|$))")
+_NEGATIVE_ZERO = re.compile(r"(?:(?<=[ (±])|^)-(?=[0.,]+(?:[\s)%;:·–]|$))")
 
 
 def with_minus(text: str) -> str:
-    """Replace hyphens before numbers by minus signs. Hyphens in ids, dates and URLs stay."""
-    return _MINUS.sub("−", text)
+    """Replace hyphens before numbers by minus signs, and remove them before 0. Hyphens in ids, dates and URLs stay."""
+    return _MINUS.sub("−", _NEGATIVE_ZERO.sub("", text))
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -37,6 +37,7 @@ from irt_assets.blocks import (
     table,
     terminal,
     value_with_error,
+    with_minus,
 )
 from irt_assets.blocks.html import part
 from irt_assets.blocks.markdown import markdown
@@ -132,6 +133,9 @@ def test_numbers_have_a_true_minus_sign_and_small_chances_are_not_rounded_to_0()
         "+2.00",
         "26 %",
     )
+    assert (number(-0.004), with_minus("mean -0.00, SD -0.0%, c -0.001")) == ("0.00", "mean 0.00, SD 0.0%, c −0.001")
+    (row,) = table(("a", "b"), [(-0.004, -0.0004)], numbers={"a": ".2f", "b": ".1%"}).body()
+    assert row == ["0.00", "0.0%"]
     assert (value_with_error(-0.5, 0.1), value_with_error(0.5, None)) == ("−0.50 ± 0.10", "0.50")
     assert (chance(0.04), chance(0.0), chance(2e-5), chance(None)) == ("0.040", "0e+00", "2e−05", "–")
 
