@@ -141,7 +141,7 @@ def _wright_map(facts: ScaleFacts) -> Figure:
     last = facts.measured[-1].month if facts.measured else ""
     people = f"learners of {last}" if last else "the standard normal population, as no learner has been measured"
     chart = wright_map(facts.published, facts.learners if last else None)
-    return Figure(chart, f"Wright map. Left: {people}; right: the items in use at their b.")
+    return Figure(chart, f"Wright map. Left: {people}; right: the items in use at their b.", wide=True)
 
 
 def _information(facts: ScaleFacts) -> Figure:
@@ -149,7 +149,7 @@ def _information(facts: ScaleFacts) -> Figure:
     published, theta = facts.published, facts.learners
     at = np.linspace(*Chart.ends_of(theta, np.clip(published.b, -6, 6), [-3.0, 3.0]), 161)
     found = published.curves.information(at).sum(axis=1)
-    chart = ability_chart(at, "information", _best(at, found), 1.08 * float(found.max()), height=345)
+    chart = ability_chart(at, "information", _best(at, found), 1.08 * float(found.max()), width=690, height=250)
     if theta.size:
         n, edges = np.histogram(theta, 24)
         heights = 0.6 * float(found.max()) * n / n.max()
