@@ -177,6 +177,7 @@ def test_bank_page_shows_fifty_items_in_the_requested_order(faulty: Faulty) -> N
     hardest = sorted((i for i in items if i.values), key=lambda i: -i.values.b)
     unpublished = [i for i in items if not i.values]
     status, html = show_page(faulty[0], "bank", sort="-b")
+    assert "c ± SE" not in html  # no item of a 2PL has a c above 0
     first_page = [i.item_id for i in [*hardest, *unpublished]][:PAGE_SIZE]
     assert (status, rows_of(html), 'aria-sort="descending"' in html) == (200, first_page, True)
     drifted = [i.item_id for i in items if i.drifted]

@@ -115,15 +115,14 @@ def page(request: ViewRequest) -> Page:
     selection = read_selection(request, request.reader.now())
     first, pages = paginate(request, len(selection.items), PAGE_SIZE)
     rows = selection.items[first : first + PAGE_SIZE]
-    columns = [name for name in COLUMNS if name not in SCORED_COLUMNS or selection.scale.scored]
+    hidden = () if selection.scale.scored else SCORED_COLUMNS
+    hidden += () if any(item.values and item.values.c for item in selection.all) else ("c",)
+    columns = [name for name in COLUMNS if name not in hidden]
     column = selection.sort.removeprefix("-")
     position = columns.index(column) if column in columns else 0
     caption = f"Items {first + 1}–{first + len(rows)} of {len(selection.items)}" if rows else "No item matches"
     table = Table(
-        tuple(
-            Column(_header(request, name, selection.sort), number=COLUMNS[name][1] == "n", bar=name == "n")
-            for name in columns
-        ),
+        tuple(Column(_header(request, name, selection.sort), number=COLUMNS[name][1] == "n") for name in columns),
         tuple(tuple(map(_row(item, selection.scale.scale_id).__getitem__, columns)) for item in rows),
         f"{caption}. Answers are those of {selection.window or 'no month yet'}.",
         small=True,
