@@ -227,6 +227,7 @@ def test_item_page_shows_whether_the_item_is_sound_and_which_decision_waits(faul
     assert (status, "No decision on it waits" in html) == (200, True)
     assert f"a = {sound.values.a:.2f} and b = {sound.values.b:.2f}".replace("-", "−") in html
     assert html.count("data-figure") == 4  # curve, information, b and a by month
+    assert ("<dt>b</dt>" in html, "<dt>c</dt>" in html) == (True, False)  # a 2PL has no c
 
 
 def test_pages_of_an_item_and_of_its_form_name_an_option_that_beats_the_key(faulty: Faulty) -> None:
