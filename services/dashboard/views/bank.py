@@ -115,8 +115,8 @@ def page(request: ViewRequest) -> Page:
     selection = read_selection(request, request.reader.now())
     first, pages = paginate(request, len(selection.items), PAGE_SIZE)
     rows = selection.items[first : first + PAGE_SIZE]
-    hidden = () if selection.scale.scored else SCORED_COLUMNS
-    hidden += () if any(item.values and item.values.c for item in selection.all) else ("c",)
+    has_c = any(item.values and item.values.c for item in selection.all)
+    hidden = [*([] if selection.scale.scored else SCORED_COLUMNS), *([] if has_c else ["c"])]
     columns = [name for name in COLUMNS if name not in hidden]
     column = selection.sort.removeprefix("-")
     position = columns.index(column) if column in columns else 0

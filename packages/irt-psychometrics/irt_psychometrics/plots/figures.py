@@ -317,7 +317,7 @@ def _add_bands(chart: Chart, b: Floats, item_ids: Sequence[str]) -> Chart:
     n = np.bincount(band, minlength=BANDS)
     filled = np.flatnonzero(n)
     texts = [
-        ", ".join(shortened(item_ids[j], 12) for j in np.flatnonzero(band == k))
+        ", ".join(shortened(item_ids[j], 12) for j in np.flatnonzero(band == k).tolist())
         if n[k] <= MAX_NAMED
         else f"{n[k]} items"
         for k in filled
