@@ -37,6 +37,7 @@ from tests.helpers import rooms
 from tests.helpers.rooms import call, rows, run_sql
 from tests.helpers.score_world import MONTH, NOW, SIGNED, analyse, build_exam, make_tables
 from tests.helpers.sentences import missing_sentences
+from tests.helpers.typed import IrtOf
 
 ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
 LOOK = replace(ANN, roles=("viewer",))
@@ -177,6 +178,17 @@ def test_released_tables_are_files_for_viewers_and_issued_scores_for_analysts(ex
     assert download(issued).status_code == 403
     found = pd.read_csv(BytesIO(content(download(replace(issued, identity=replace(ANN, roles=("analyst",)))))))
     assert sorted(found["user_id"]) == sorted(score.user_id for score in done.new)
+
+
+@pytest.mark.ci
+def test_items_of_a_form_are_written_to_a_file(exam: Database, irt: IrtOf, tmp_path: Path) -> None:
+    """The items have no choices: one chart has the shares of the scores, and the other one the curve."""
+    path = tmp_path / "items.html"
+    irt(exam.settings)("report", "items", "F1", "--month", MONTH, "--scale", rooms.SCALE, "--to", path)
+    written = path.read_text("utf-8")
+    assert f"Items of form F1, {MONTH}" in written
+    assert written.count("<figure>") == 40
+    assert "a 1" in written
 
 
 @pytest.mark.ci
