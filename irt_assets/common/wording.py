@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 
 _NUMBER_WORDS = (
     "none",
@@ -94,6 +95,12 @@ def with_capital(text: str) -> str:
 def with_stop(text: str) -> str:
     """The text with a full stop, unless it already ends with a full stop, ? or !."""
     return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Suggest the most similar of `names`: "did you mean length?". Return "" if none is similar."""
+    similar = get_close_matches(name, [*names], n=1)
+    return f"did you mean {similar[0]}?" if similar else ""
 
 
 def sentence(text: str) -> str:

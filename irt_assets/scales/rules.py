@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from irt_assets.common.wording import did_you_mean
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.items import Model, item_model
 from irt_psychometrics.linking import AnchorLimits
@@ -349,13 +349,12 @@ class Rules(BaseModel):
         """The defaults, replaced by `settings`.
 
         Raises PsychometricsError if a name is not a rule, or a value has the wrong type or is out of range. The message
-        lists the valid names or the range.
+        has the most similar name, the valid names or the range.
         """
         unknown = [name for name in settings if name not in STAGE_OF]
         if unknown:
-            meant = get_close_matches(unknown[0], STAGE_OF, n=1)
-            hint = f"did you mean {meant[0]}? The" if meant else "the"
-            raise PsychometricsError(f"no such rule: {', '.join(unknown)}; {hint} rules are {', '.join(STAGE_OF)}")
+            hint = did_you_mean(unknown[0], STAGE_OF) or f"the rules are {', '.join(STAGE_OF)}"
+            raise PsychometricsError(f"no such rule: {', '.join(unknown)}; {hint}")
         try:
             return cls.model_validate({stage: settings_of_stage(stage, settings) for stage in STAGES})
         except ValidationError as error:
