@@ -5,9 +5,9 @@ table. A release stores the form with its items, and can be undone while the log
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -186,6 +186,40 @@ def read_drafts(connection: psycopg.Connection, scale_id: str | None = None) -> 
     return {name: StoredForm.model_validate(form) for name, form in forms.items()}
 
 
+class ListedForm(NamedTuple):
+    """A form of any source. `state`: draft, released, imported, or from answers (all its sessions in the log agree)."""
+
+    form_id: str
+    scale_id: str
+    items: int
+    state: str
+    decided_by: str
+    at: datetime
+    reason: str
+
+
+def list_forms(connection: psycopg.Connection) -> list[ListedForm]:
+    """List the forms that were assembled, then the forms that were imported or that the log has."""
+    drafts = read_drafts(connection)
+    others = connection.execute(
+        """SELECT form_id, coalesce(string_agg(DISTINCT scale_id, ', '), ''), count(*),
+                  CASE source WHEN 'file' THEN 'imported' ELSE 'from answers' END, '', recorded_at, ''
+           FROM form JOIN form_item USING (form_id) LEFT JOIN question USING (item_id)
+           WHERE NOT form_id = ANY(%s) GROUP BY form_id, source, recorded_at ORDER BY form_id""",
+        ([*drafts],),
+    )
+    return [
+        *(
+            ListedForm(
+                *(own.form_id, own.blueprint.scale, len(own.items), own.state),
+                *(own.decided_by, own.decided_at, own.reason),
+            )
+            for own in drafts.values()
+        ),
+        *(ListedForm(*row) for row in others),
+    ]
+
+
 def find_draft(connection: psycopg.Connection, form_id: str) -> StoredForm:
     """The newest draft of a form. Raises PermanentFailure if the form was not assembled."""
     if form := read_drafts(connection).get(form_id):
@@ -290,13 +324,13 @@ def form_rows(connection: psycopg.Connection, draft: FormDraft) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def as_qti(draft: FormDraft) -> str:
+def as_qti(form_id: str, items: Iterable[str]) -> str:
     """The form as an assessmentTest of QTI 2.2, which refers to a file `items/ID.xml` for each item."""
     references = [
         f'<assessmentItemRef identifier="item-{at}" href="items/{quote(item, safe="")}.xml"/>'
-        for at, item in enumerate(draft.items, 1)  # an id may be no identifier of QTI
+        for at, item in enumerate(items, 1)  # an id may be no identifier of QTI
     ]
-    return QTI.format(title=quoteattr(draft.form_id), items="\n      ".join(references))
+    return QTI.format(title=quoteattr(form_id), items="\n      ".join(references))
 
 
 def _require_new(connection: psycopg.Connection, names: Sequence[str]) -> None:

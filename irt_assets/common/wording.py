@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
+from typing import Any
 
 _NUMBER_WORDS = (
     "none",
@@ -101,6 +102,13 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Suggest the most similar of `names`: "did you mean length?". Return "" if none is similar."""
     similar = get_close_matches(name, [*names], n=1)
     return f"did you mean {similar[0]}?" if similar else ""
+
+
+def unknown_field(name: str, schema: Mapping[str, Any]) -> str:
+    """Explain that a document has no field `name`. `schema`: JSON Schema of the document."""
+    parts = (schema, *schema.get("$defs", {}).values())
+    names = dict.fromkeys(field for part in parts for field in part.get("properties", ()))
+    return f"unknown field; {did_you_mean(name, names) or 'must be ' + ' or '.join(names)}"
 
 
 def sentence(text: str) -> str:

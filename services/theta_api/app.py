@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.abilities import online
 from irt_assets.abilities.online import Measures, Theta
-from irt_assets.common.wording import did_you_mean, with_stop
+from irt_assets.common.wording import did_you_mean, unknown_field, with_stop
 from irt_assets.intake.pulling.pull_state import pulled_answers
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.serving.metrics import server_registry
@@ -491,10 +491,6 @@ def _faults(request: Request, error: RequestValidationError) -> str:
         if kind == "json_invalid":
             field, reason = "", f"The body is not JSON: {fault['ctx']['error']} at character {place[0]}"
         elif kind == "extra_forbidden":
-            schema = _body_model(request).model_json_schema()
-            names = [name for part in (schema, *schema.get("$defs", {}).values()) for name in part["properties"]]
-            reason = " ".join(
-                ["unknown field;", did_you_mean(str(place[-1]), names) or f"must be {' or '.join(names)}"]
-            )
+            reason = unknown_field(str(place[-1]), _body_model(request).model_json_schema())
         faults.append(f"{field[:64]!a}: {reason}" if field else reason)
     return "; ".join(faults)

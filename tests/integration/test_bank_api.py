@@ -362,6 +362,16 @@ def test_export_since_a_time_has_only_the_values_that_changed(database: Database
     assert json.loads(sql.split("('i1', '")[1].split("'")[0]) == {"a": 2.0, "b": 0.5, "c": 0.0}
     nothing = command("export", "parameters", "--since", "2100-01-01", "--sql", "question").out
     assert nothing == "-- no parameters have changed since 2100-01-01 00:00 UTC\n"
+    ending = tmp_path / "ending.csv"
+    done = command("export", "parameters", "--to", ending, "--json")
+    assert done.json == {"file": f"{ending}", "rows": len(ending.read_text().splitlines()) - 1}
+    for words, message in {
+        ("--to", "xls"): "got xls; did you mean xlsx?",
+        ("--to", "b.zip"): "--to must be csv, xlsx, parquet or a file with one of these endings, got b.zip",
+        ("--to", "b.csv", "--out", "c.csv"): "--to must be csv if --out names the file, got b.csv",
+    }.items():
+        refused = command("export", "parameters", *words)
+        assert (refused.code, message in refused.err) == (2, True), refused.err
     refused = command("export", "parameters", "--sql", "question", "--form", "mirt")
     assert (refused.code, "omit --form and --out" in refused.err) == (2, True)
 

@@ -73,14 +73,21 @@ def test_special_characters_in_a_markdown_cell_are_escaped(text: str, cell: str)
 def test_numbers_of_a_table_are_printed_whole_if_the_terminal_is_narrow(
     capsys: pytest.CaptureFixture[str], width: int | None
 ) -> None:
-    """At 100 columns every number was once cut to `0.` or `-1.`; at 160, -0.018 was -0.01 and item names were empty."""
+    """A table that is too wide is printed in parts, each with the first column; a pipe gets whole lines.
+
+    At 100 columns every number was once cut to `0.` or `-1.`; at 160, -0.018 was -0.01 and item names were empty.
+    """
     names = ["item", "n", *(f"b{k}" for k in range(24)), ""]
     rows = [(f"item_{k}", 1200 + k, *(-0.018 - k - j / 8 for j in range(24)), "few_persons") for k in range(3)]
     columns = tuple(Column(name, 0 < k < 26, ".3f" if k > 1 else ",") for k, name in enumerate(names))
     shown = Console(width=width, force_terminal=True) if width else Console()
     terminal.show(Table(columns, tuple(rows)), console=shown)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines == [names[:-1], *([row[0], f"{row[1]:,}", *(f"{x:.3f}" for x in row[2:-1]), row[-1]] for row in rows)]
+    printed = capsys.readouterr().out
+    expected = [names[:-1], *([row[0], f"{row[1]:,}", *(f"{x:.3f}" for x in row[2:-1]), row[-1]] for row in rows)]
+    parts = [[line.split() for line in part.splitlines()] for part in printed.split("\n\n")]
+    lines = [[line[0], *(cell for part in parts for cell in part[k][1:])] for k, line in enumerate(parts[0])]
+    assert lines == expected
+    assert width is None or max(map(len, printed.splitlines())) <= width
 
 
 BLOCKS: dict[str, tuple[Block, ...]] = {
