@@ -255,7 +255,7 @@ def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[RunO
 
 def evaluate_sensor(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[RunOutcome]:
     """Evaluate one of `SENSORS` once, and execute the runs that it requests."""
-    for request in _sensor_requests(instance, _graph(settings), (sensor,)):
+    for request in _sensor_requests(instance, _graph(settings), (sensor,), logging.INFO):
         yield _execute_request(instance, settings, request)
 
 
@@ -272,8 +272,13 @@ def _execute_request(instance: dg.DagsterInstance, settings: Settings, request: 
     return outcome_of(name, request.partition, result.run_id, result.success, result.all_events)
 
 
-def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[RunRequest]:
-    """Evaluate sensors, store their cursors, and yield the requested runs whose run key has no run yet."""
+def _sensor_requests(
+    instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str], level: int = logging.DEBUG
+) -> Iterator[RunRequest]:
+    """Evaluate sensors, store their cursors, and yield the requested runs whose run key has no run yet.
+
+    level: log level of the reasons why sensors request no run, which are of interest if a person evaluates a sensor.
+    """
     cursors = instance.daemon_cursor_storage
     assert cursors is not None
     sensors = {sensor.name: sensor for sensor in defs.sensors or () if isinstance(sensor, dg.SensorDefinition)}
@@ -289,7 +294,7 @@ def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: 
         with context:
             tick = sensors[name].evaluate_tick(context)
         if tick.skip_message:
-            LOG.info("%s: %s", name, tick.skip_message)
+            LOG.log(level, "%s: %s", name, tick.skip_message)
         for request in tick.run_requests or ():
             tags = {**request.tags, SENSOR_NAME_TAG: name, RUN_KEY_TAG: request.run_key or ""}
             if not instance.get_runs_count(dg.RunsFilter(tags={SENSOR_NAME_TAG: name, RUN_KEY_TAG: tags[RUN_KEY_TAG]})):

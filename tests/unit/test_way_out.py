@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ("irt_assets", "jobs", "resources", "services", "packages/irt-psychometrics/irt_psychometrics")
 TYPED = {
     "scale lists": "There are: accept, decisions, init, list, movement, pass-mark, set, show.",
-    "dashboard": "To start this server: irt run dashboard; without a login, on this machine only: irt run dashboard --demo",
+    "dashboard": "To start this server: irt run dashboard; without a login, on this machine only: irt run dashboard "
+    "--demo",
     "theta-api": "To start this server: irt run theta-api",
     "report 2026-10": "For one month: irt report drift --month 2026-10",
     "report foo": "There are: drift, form, learner.",
