@@ -27,7 +27,7 @@ from irt_psychometrics.itemfit import item_statistics
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.person_patterns import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.simulation.scored_items import ScoredItems
 from psychometrics_testbed.graded import GradedItems

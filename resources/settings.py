@@ -203,6 +203,11 @@ class Settings(BaseSettings):
     report_output_dir: Path | None = Field(
         None, description="folder to which `irt report` writes; unset: reports under IRT_HOME"
     )
+    irt_letterhead: Path | None = Field(
+        None,
+        description="folder with the sender's part of letters to learners: logo.png or logo.jpg, address.txt and "
+        "closing.txt, or closing.de.txt for one language",
+    )
     irt_invariants_strict: bool = Field(
         False, description="irt job invariants, and its unit, end with exit status 3 if an invariant is violated"
     )

@@ -137,3 +137,9 @@ def _sum_limit(column: str, ends: Mapping[Any, float], bank: Mapping[str, Mappin
             "questions`, or exclude the items"
         )
     return SumLimit(column, values, ends.get("min", -math.inf), ends.get("max", math.inf))
+
+
+def in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the items in the order of the bank, with the items of a testlet together, at the place of the first."""
+    place: dict[str, int] = {}
+    return tuple(sorted(items, key=lambda item: place.setdefault(questions[item]["testlet"] or item, len(place))))

@@ -20,6 +20,7 @@ from irt_assets.adaptive.versions import versions_in_force
 from irt_assets.blocks import number, percent, signed_number
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
+from irt_assets.common.wording import did_you_mean
 from irt_assets.decisions.proposals import Proposal, open_changes
 from irt_psychometrics import ItemParameters, PsychometricsError
 from irt_psychometrics.adaptive import SimulatedTests
@@ -72,8 +73,9 @@ def preview_policy(connection: psycopg.Connection, policy: Policy, since: dateti
     else:
         lines, before = _changed_rules(former.policy, policy), replace(bank, policy=former.policy)
         lines = lines or [f"the policy of test {test} is the one in force, version {former.version}"]
+    topics = {f"topic {question['topic']}" for question in bank.questions.values()}
     lines += [
-        f"{limit.name}: no item in use, so this limit has no effect"
+        f"{limit.name}: no item in use, so this limit has no effect; {did_you_mean(limit.name, topics)}".rstrip("; ")
         for limit in bank.test.limits
         if places.keys().isdisjoint(limit.items)
     ]

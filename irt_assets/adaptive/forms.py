@@ -5,9 +5,9 @@ table. A release stores the form with its items, and can be undone while the log
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -16,7 +16,7 @@ import pandas as pd
 import psycopg
 
 from irt_assets.adaptive.banks import ItemBank, read_item_bank
-from irt_assets.adaptive.blueprint import Blueprint
+from irt_assets.adaptive.blueprint import Blueprint, in_order
 from irt_assets.adaptive.yaml_lines import Part
 from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import quantity, some_of
@@ -132,7 +132,7 @@ def assemble_forms(connection: psycopg.Connection, blueprint: Blueprint, at: dat
         FormDraft(
             form_id=name,
             blueprint=blueprint,
-            items=_in_order(items, questions),
+            items=in_order(items, questions),
             curve=curves[:, k].round(4).tolist(),
             points=np.column_stack([found.theta, found.information[k]]).round(4).tolist(),
             reached=None if found.reached is None else float(found.reached[k]),
@@ -163,12 +163,6 @@ def items_left_out(
     return {reason: group for reason, group in found.items() if group}
 
 
-def _in_order(items: Sequence[str], questions: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """The items in the order of the bank, with the items of a testlet together, at the place of the first."""
-    place: dict[str, int] = {}
-    return tuple(sorted(items, key=lambda item: place.setdefault(questions[item]["testlet"] or item, len(place))))
-
-
 def read_drafts(connection: psycopg.Connection, scale_id: str | None = None) -> dict[str, StoredForm]:
     """The newest draft of each form that was assembled on a scale (None: any scale), with the last decision on it."""
     rows = named_rows(
@@ -184,6 +178,40 @@ def read_drafts(connection: psycopg.Connection, scale_id: str | None = None) -> 
         former = forms.get(row["form_id"], {})
         forms[row["form_id"]] = former | (row.pop("draft") or {}) | row
     return {name: StoredForm.model_validate(form) for name, form in forms.items()}
+
+
+class ListedForm(NamedTuple):
+    """A form of any source. `state`: draft, released, imported, or from answers (all its sessions in the log agree)."""
+
+    form_id: str
+    scale_id: str
+    items: int
+    state: str
+    decided_by: str
+    at: datetime
+    reason: str
+
+
+def list_forms(connection: psycopg.Connection) -> list[ListedForm]:
+    """List the forms that were assembled, then the forms that were imported or that the log has."""
+    drafts = read_drafts(connection)
+    others = connection.execute(
+        """SELECT form_id, coalesce(string_agg(DISTINCT scale_id, ', '), ''), count(*),
+                  CASE source WHEN 'file' THEN 'imported' ELSE 'from answers' END, '', recorded_at, ''
+           FROM form JOIN form_item USING (form_id) LEFT JOIN question USING (item_id)
+           WHERE NOT form_id = ANY(%s) GROUP BY form_id, source, recorded_at ORDER BY form_id""",
+        ([*drafts],),
+    )
+    return [
+        *(
+            ListedForm(
+                *(own.form_id, own.blueprint.scale, len(own.items), own.state),
+                *(own.decided_by, own.decided_at, own.reason),
+            )
+            for own in drafts.values()
+        ),
+        *(ListedForm(*row) for row in others),
+    ]
 
 
 def find_draft(connection: psycopg.Connection, form_id: str) -> StoredForm:
@@ -290,13 +318,13 @@ def form_rows(connection: psycopg.Connection, draft: FormDraft) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def as_qti(draft: FormDraft) -> str:
+def as_qti(form_id: str, items: Iterable[str]) -> str:
     """The form as an assessmentTest of QTI 2.2, which refers to a file `items/ID.xml` for each item."""
     references = [
         f'<assessmentItemRef identifier="item-{at}" href="items/{quote(item, safe="")}.xml"/>'
-        for at, item in enumerate(draft.items, 1)  # an id may be no identifier of QTI
+        for at, item in enumerate(items, 1)  # an id may be no identifier of QTI
     ]
-    return QTI.format(title=quoteattr(draft.form_id), items="\n      ".join(references))
+    return QTI.format(title=quoteattr(form_id), items="\n      ".join(references))
 
 
 def _require_new(connection: psycopg.Connection, names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from irt_assets.common.wording import did_you_mean, unknown_field
 from irt_assets.intake.clean import MAX_ID_LENGTH
 from irt_psychometrics.adaptive import ItemLimit
 from resources.failures import PermanentFailure
@@ -70,17 +71,27 @@ class ContentRules(Part):
         except ValidationError as error:
             faults = [
                 f"line {_line(tree, fault['loc'])}: {'.'.join(map(str, fault['loc'])) or 'rules'}: "
-                + fault["msg"].removeprefix("Value error, ")
+                + (
+                    unknown_field(str(fault["loc"][-1]), cls.model_json_schema())
+                    if fault["type"] == "extra_forbidden"
+                    else fault["msg"].removeprefix("Value error, ")
+                )
                 for fault in error.errors()
             ]
             raise PermanentFailure(f"the {cls.__name__.lower()} is not valid; {'; '.join(faults)}") from None
 
     def limits(self, bank: Mapping[str, Mapping[str, Any]]) -> Iterator[ItemLimit]:
-        """Yield the limits for the library. `bank` has `topic` and `format` of each item."""
+        """Yield the limits for the library. `bank` has `topic` and `format` of each item.
+
+        Raises PermanentFailure for a minimum of a misspelt topic or format.
+        """
         for kind, limits in (("topic", self.topics), ("format", self.formats)):
             groups = [f"{kind} {own[kind]}" for own in bank.values()]
             by_group = {f"{kind} {name}": (own.min, own.max) for name, own in limits.items()}
-            yield from ItemLimit.of_groups(groups, [*bank], by_group)
+            for limit in ItemLimit.of_groups(groups, [*bank], by_group):
+                if limit.least and not limit.items and (hint := did_you_mean(limit.name, set(groups))):
+                    raise PermanentFailure(f"no item in use has {limit.name}; {hint}")
+                yield limit
         for group in self.enemies:
             yield ItemLimit(f"enemies {', '.join(group)}", tuple(item for item in group if item in bank), 0, 1)
 

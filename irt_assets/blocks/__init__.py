@@ -10,7 +10,7 @@ from __future__ import annotations
 import numbers as numeric_types
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
@@ -132,7 +132,7 @@ class Column:
         if cell is None or cell != cell:
             return DASH
         if isinstance(cell, numeric_types.Real):
-            return format(cell, self.format).replace("-", minus)
+            return _NEGATIVE_ZERO.sub("", format(cell, self.format)).replace("-", minus)
         return cell  # type: ignore[return-value]  # not a number
 
 
@@ -207,13 +207,17 @@ class Figures:
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks under a title. If `together`, no page break divides them, provided that they fit on a page."""
+    """Blocks under a title. If `together`, no page break divides them, provided that they fit on a page.
+
+    `language` is set if it may differ from the document's language, as in letters.
+    """
 
     title: str
     blocks: tuple[Block, ...]
     id: str = ""
     level: int = 2
     together: bool = False
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,21 +232,38 @@ Block: TypeAlias = "Paragraph | List | Pairs | Table | Figure | Figures | Sectio
 
 
 @dataclass(frozen=True)
-class Document:
-    """A report.
+class Letterhead:
+    """The sender's part of a letter.
 
     Attributes:
-        kind: "bank" for a dense report with page numbers, "learner" for one in larger print.
+        logo: a picture, PNG or JPEG; empty: no logo.
+        address: the lines of the sender's address.
+        closing: the paragraphs at the end of a letter, by language; the language "" is for all other languages.
+    """
+
+    logo: bytes = b""
+    address: tuple[str, ...] = ()
+    closing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report, or letters.
+
+    Attributes:
+        kind: "bank" for a dense report with page numbers, "learner" for one in larger print, "letter" for letters: each
+            block is a section with its language, and begins on a page of its own below the letterhead.
         subtitle: line below the title.
         running: header of every page of a PDF except the first.
     """
 
     title: str
     language: str
-    kind: Literal["bank", "learner"]
+    kind: Literal["bank", "learner", "letter"]
     blocks: tuple[Block, ...]
     subtitle: str = ""
     running: str = ""
+    letterhead: Letterhead = Letterhead()
 
     @property
     def contents(self) -> tuple[Section, ...]:
@@ -333,11 +354,12 @@ def value_with_error(value: float | None, error: float | None, digits: int = 2, 
 
 
 _MINUS = re.compile(r"(?<=[ (±])-(?=\.?\d[\d.,]*(?:[\s)%;:·–]|$))")
+_NEGATIVE_ZERO = re.compile(r"(?:(?<=[ (±])|^)-(?=[0.,]+(?:[\s)%;:·–]|$))")
 
 
 def with_minus(text: str) -> str:
-    """Replace hyphens before numbers by minus signs. Hyphens in ids, dates and URLs stay."""
-    return _MINUS.sub("−", text)
+    """Replace hyphens before numbers by minus signs, and remove them before 0. Hyphens in ids, dates and URLs stay."""
+    return _MINUS.sub("−", _NEGATIVE_ZERO.sub("", text))
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -3,6 +3,7 @@
 Jinja escapes every text. Documents and the dashboard share the markup, and each has its own style sheet.
 """
 
+from base64 import b64encode
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeAlias
@@ -37,6 +38,12 @@ def part(*blocks: Block, draw: Draw | None = None) -> Markup:
     return Markup(module.blocks(blocks, draw or _as_svg))  # noqa: S704 - the macro has escaped all texts
 
 
+def _data_url(picture: bytes) -> str:
+    """Return the picture as an address, so that the page needs no other file."""
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{b64encode(picture).decode()}"
+
+
 def _as_svg(figure: Figure) -> Markup:
     return Markup(figure.svg)  # noqa: S704 - a chart escapes its texts
 
@@ -54,5 +61,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["minus"] = lambda text: with_minus(text) if type(text) is str else text
-    environment.globals |= {"bootstrap": BOOTSTRAP, "plain": plain, "as_svg": _as_svg}
+    environment.globals |= {"bootstrap": BOOTSTRAP, "plain": plain, "as_svg": _as_svg, "data_url": _data_url}
     return environment

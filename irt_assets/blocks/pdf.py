@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from irt_assets.blocks import Badge, Details, Document, Figure, List, Moment, Span, Table, plain, with_minus
+from irt_assets.blocks import Badge, Details, Document, Figure, Letterhead, List, Moment, Span, Table, plain, with_minus
 from resources.failures import PermanentFailure
 from resources.files.typesetting import FONTS, pdf_problem
 
@@ -61,6 +61,8 @@ def _plain(value: Any) -> Any:
         return _LONG_WORD.sub(_insert_breaks, with_minus(visible(value)))
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
+    if isinstance(value, Letterhead):
+        return {"logo": [*value.logo], "address": _plain(value.address)}
     if not is_dataclass(value):
         return value
     if isinstance(value, Moment):

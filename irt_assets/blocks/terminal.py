@@ -1,7 +1,7 @@
 """Print blocks on a terminal. Control characters in texts are shown, never sent to the terminal."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
@@ -35,14 +35,13 @@ STYLES = {"bold": "bold", "quiet": "dim"}
 def show(*blocks: Block, console: Console) -> None:
     """Print the blocks. A table is as wide as the terminal, or 160 characters if there is none.
 
-    If a table needs more, it is wider and the terminal wraps its lines.
+    A table that needs more is printed in parts, each with some of the columns after the first column.
     """
+    width = console.width if console.is_terminal else PIPED_WIDTH
     for title, block in walk(blocks):
-        for part in _parts(title, block):
+        for part in _parts(title, block, width):
             if isinstance(part, Grid):
-                needed = Measurement.get(console, console.options.update(max_width=10_000), part).minimum
-                width = max(console.width if console.is_terminal else PIPED_WIDTH, needed)
-                Console(highlight=False, width=width).print(part)
+                Console(highlight=False, width=max(width, _width(part))).print(part)
             else:
                 console.print(part)
 
@@ -52,7 +51,13 @@ def visible(text: str) -> str:
     return CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
-def _parts(title: str, block: Block) -> Iterator[RenderableType]:
+def _width(grid: Grid) -> int:
+    """Return the smallest width of a grid that breaks no word, in characters."""
+    wide = Console(width=10_000)
+    return Measurement.get(wide, wide.options, grid).minimum
+
+
+def _parts(title: str, block: Block, width: int) -> Iterator[RenderableType]:
     match block:
         case Paragraph():
             yield _words(block.text)
@@ -61,24 +66,39 @@ def _parts(title: str, block: Block) -> Iterator[RenderableType]:
                 yield Styled(f"{k}. " if block.numbered else "- ") + _words(item)
         case Table() if not block.rows:
             yield Styled(block.empty)
-        case Table() | Pairs():
+        case Table():
+            yield from _grids(block, width)
+        case Pairs():
             yield _grid(block)
         case Figure():
             yield Styled(visible(block.description))
-            yield from _parts(title, block.numbers) if block.numbers else ()
+            yield from _parts(title, block.numbers, width) if block.numbers else ()
         case Section() | Details() if title:
             yield Styled(visible(title), "bold")
 
 
-def _grid(block: Table | Pairs) -> Grid:
-    columns = block.columns if isinstance(block, Table) else ()
+def _grids(block: Table, width: int) -> Iterator[RenderableType]:
+    """Divide a table into grids that fit the width, each with the first column."""
+    chosen = [0]
+    for column in range(1, len(block.columns)):
+        if len(chosen) > 1 and _width(_grid(block, [*chosen, column])) > width:
+            yield _grid(block, chosen)
+            yield ""
+            chosen = [0]
+        chosen.append(column)
+    yield _grid(block, chosen)
+
+
+def _grid(block: Table | Pairs, chosen: Sequence[int] = ()) -> Grid:
+    """Return a grid of the rows; of a table, with the chosen columns."""
+    columns = [block.columns[k] for k in chosen] if isinstance(block, Table) else []
     grid = Grid(box=None, pad_edge=False, show_header=any(plain(column.name) for column in columns))
     for column in columns:
         grid.add_column(
             _words(column.name), justify="right" if column.number else "left", overflow="fold", no_wrap=column.number
         )
     for row in block.body("-") if isinstance(block, Table) else block.rows:
-        grid.add_row(*map(_words, row))
+        grid.add_row(*map(_words, [row[k] for k in chosen] if chosen else row))
     return grid
 
 

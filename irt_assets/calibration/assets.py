@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import dagster as dg
 
+from irt_assets.blocks import Paragraph, Span
 from irt_assets.calibration import blocks
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import (
@@ -16,6 +17,7 @@ from irt_assets.calibration.month import (
     link_month,
     publish_month,
 )
+from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.metadata import Metadata, decide_in, md
 from irt_assets.common.retries import HELD, classify_failures
 from irt_assets.common.wording import sentences_by_scale
@@ -23,7 +25,8 @@ from irt_assets.engines import Calibrator
 from irt_assets.engines.registry import DEFAULT, asset_of, spec_of
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.gates.agreement import read_agreement
-from irt_assets.gates.month_status import unsettled_months
+from irt_assets.gates.month_classification import State
+from irt_assets.gates.month_status import ledger_states, unsettled_months
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.closed_months import scales_of_month
@@ -33,6 +36,8 @@ from resources.dagster_schema import row_table, stored_in, taken_over
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
+MONTH_STATE_TAG = "irt/month_state"
+"""Run tag: the state of the run's month after its publication step."""
 Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
 
@@ -106,10 +111,12 @@ def published_item_parameters(
         steps_taken = publish_month(database, store, month, unsettled, context.run.run_id)
         decided = database.call(newest_decisions, month=month)
     own = [steps[month] for steps in steps_taken.values() if month in steps]
+    state = _state_of_month(context, database, month)
     if own and all(step.state == "held" for step in own):
-        _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))
+        _fail_as_held(context, month, own, state, decide_in(database.settings.dashboard_url, month))
     return dg.MaterializeResult(
         metadata={
+            **state,
             **taken_over({"linked_item_parameters": ("fit_id", "item_id")}),
             "steps": md(blocks.step_table(steps_taken)),
             "held back": row_table(
@@ -189,10 +196,29 @@ def build_calibration_assets(
     return [*fitted, linked, published, engine_agreement]
 
 
-def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:
+def _state_of_month(context: dg.AssetExecutionContext, database: Database, month: str) -> Metadata:
+    """Tag the run with the month's state, so that the list of runs can be filtered, and return the state as metadata.
+
+    Dagster's dot stays green if a check fails, so the state is the first line of metadata, with a link. Of several
+    scales, the worst state counts.
+    """
+    states = database.call(ledger_states, [month])
+    if not states:
+        return {}
+    worst = min((state.state for state in states), key=[*State].index)
+    context.instance.add_run_tags(context.run.run_id, {MONTH_STATE_TAG: worst.value})
+    why = "; ".join(sentences_by_scale({state.scale_id: state.why for state in states}))
+    url = database.settings.dashboard_url
+    link = (" – ", Span("dashboard", link=month_page(url, month))) if url else ()
+    return {"state": md(Paragraph((Span(worst.value, "bold"), f": {why}", *link)))}
+
+
+def _fail_as_held(
+    context: dg.AssetExecutionContext, month: str, held: list[Step], state: Metadata, where: Metadata
+) -> NoReturn:
     """Fail the step, with the reason why nothing is published on the asset's page and at the end of the run's log."""
     reasons = {step.scale_id: step.why for step in held}
     sentence = f"{month} is held: {'; '.join(sentences_by_scale(reasons))}"
-    metadata: Metadata = {HELD: dg.MetadataValue.text(sentence)} | where
+    metadata: Metadata = state | {HELD: dg.MetadataValue.text(sentence)} | where
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)

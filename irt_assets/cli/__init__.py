@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from irt_assets.common.wording import with_stop
 from irt_assets.servers import SERVERS
 from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure, TransientFailure, explain
@@ -60,7 +61,7 @@ NOUNS = {
         Noun("release", "Decide on the item parameters that months propose."),
         Noun("items", "Analyse a file of answers; list items, withdraw them from use, and restore them."),
         Noun("tests", "Declare adaptive tests, and show and simulate them."),
-        Noun("forms", "Assemble forms from a blueprint, and release them."),
+        Noun("forms", "List forms, assemble forms from a blueprint, and release them."),
         Noun("scores", "Release score tables, equate forms, set pass marks, and hand out scores."),
         Noun("month", "Reopen closed months."),
         Noun("report", "Write drift reports of months and weekly reports of learners."),
@@ -82,7 +83,7 @@ NOUNS = {
         Noun("tokens", "Make tokens for trying the login."),
         Noun("db", "Manage the database in use: the embedded one, or DATABASE_URL."),
         Noun("attempts", "Correct stored answers, and copy the log to the lake that Spark reads (IRT_ATTEMPTS)."),
-        Noun("learner", "Erase the data stored about a learner."),
+        Noun("learner", "Show the scores of a learner, and erase the data stored about a learner."),
         Noun(
             "prune",
             "Delete outdated data: old nights, superseded fits, snapshots and runs, resolved alerts.",
@@ -109,6 +110,11 @@ NOUNS = {
             "desk",
         ),
         Noun("score", "Estimate abilities from a file of answers and known item parameters.", "desk"),
+        Noun("score-table", "Make the score table of a form from its items.", "form_files"),
+        Noun("equate", "Equate raw scores of a new form to raw scores of an old form.", "form_files"),
+        Noun("classify", "Compute how accurate and how consistent a form's decisions are.", "form_files"),
+        Noun("dif", "Find items that function differently for groups of persons.", "form_files"),
+        Noun("assemble", "Assemble forms from a file of item parameters by a blueprint.", "form_files"),
         Noun("link", "Put one table of item parameters on the scale of another through common items.", "desk"),
         Noun(
             "simulate-responses",
@@ -142,7 +148,8 @@ class _Irt(TyperGroup):
         try:
             return super().invoke(ctx)
         except _UsageError as error:
-            error.message += _suggestion(error)
+            if suggestion := _suggestion(error):
+                error.message = f"{with_stop(error.message)} {suggestion}"
             raise
 
 
@@ -157,12 +164,13 @@ def _suggestion(error: Any) -> str:
         return ""
     word, group = found[1] or found[2], within.command
     if _MONTH.fullmatch(word) and within.command_path.endswith((" report", " status")):
-        return f" For one month: irt report drift --month {word}"
+        return f"For one month: irt report drift --month {word}"
     if not isinstance(group, TyperGroup):
         return ""
     if word in SERVERS:
-        return f" A server is started with irt run {word}" + ", or with --demo on this machine" * (word == "dashboard")
-    return "" if isinstance(group, _Irt) else f" There are: {', '.join(sorted(group.commands))}."
+        demo = "; without a login, on this machine only: irt run dashboard --demo" * (word == "dashboard")
+        return f"To start this server: irt run {word}{demo}"
+    return "" if isinstance(group, _Irt) else f"There are: {', '.join(sorted(group.commands))}."
 
 
 app = typer.Typer(

@@ -113,7 +113,7 @@ def months_table(states: Iterable[MonthState]) -> Table:
 def progress_bar(subject: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar on standard error if that is a terminal. Yields the function that takes the done and total counts."""
     columns = (TextColumn(subject), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
         task = bar.add_task(subject, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

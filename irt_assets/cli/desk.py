@@ -1,4 +1,4 @@
-"""The commands that need no database: fit, score, link, simulate-responses.
+"""Commands that need no database: fit, score, link, simulate-responses.
 
 Results go to standard output, warnings and notes to standard error, so that `--json` prints only JSON.
 """
@@ -26,15 +26,19 @@ from irt_assets.cli.console import (
     progress_bar,
     say,
 )
-from irt_assets.cli.import_ import Missing
+from irt_assets.cli.import_ import Missing, Suggest, print_suggestion
 from irt_assets.cli.installation import current_settings
-from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.library_files import FILES, open_rows
-from irt_assets.scales.rules import LatentRule, PublicationRules
+from irt_assets.intake.mapped_files import open_mapped
+from irt_assets.scales.rules import LatentRule
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.cells import codes_by_column
 from irt_psychometrics.commands import (
+    Files,
+    LayoutError,
     fit as fit_answers,
     main,
     score as score_answers,
@@ -54,8 +58,16 @@ Responses = Annotated[
     Path, typer.Argument(help="Matrix of scores, or a list person,item,score: CSV, TSV or Parquet, also .gz.")
 ]
 Key = Annotated[
-    Path | None, typer.Option("--key", help="Table item,key of the right options, if the cells are choices.")
+    Path | None, typer.Option("--key", help="Table item,key or item,option,score, if the cells are choices.")
 ]
+Omitted = Annotated[
+    list[str] | None,
+    typer.Option("--omitted", help="Cells of omitted answers, which are wrong: `TEXT`, or `COLUMN=TEXT`."),
+]
+Mapping = Annotated[
+    str | None, typer.Option(help="Preset or YAML file by which `irt import attempts` reads such a file.")
+]
+MarksOff = Annotated[float, typer.Option(help="Mark taken off for a wrong answer, such as 0.25.")]
 MaxScore = Annotated[
     str | None,
     typer.Option(
@@ -77,10 +89,13 @@ def fit(
     model: Annotated[Model, typer.Option(help="Item response model.")] = DEFAULT_MODEL,
     engine: Annotated[Engine, typer.Option(help="Engine that estimates the parameters.")] = registry.DEFAULT,
     anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
+    mapping: Mapping = None,
     key: Key = None,
     max_score: MaxScore = None,
     missing: Missing = None,
+    omitted: Omitted = None,
     denominator: Denominator = 1,
+    marks_off: MarksOff = 0,
     groups: Annotated[
         str | None,
         typer.Option(
@@ -92,12 +107,27 @@ def fit(
     ] = "normal",
     folder: OutFolder = None,
     as_json: AsJson = False,
+    suggest: Suggest = False,
 ) -> None:
     """Estimate item parameters from a file of answers.
 
     There are no thresholds: parameters that cannot be estimated are flagged.
     """
-    answers = read_answers(file, key, max_score, missing, folder, denominator=denominator, groups=groups)
+    if suggest:
+        print_suggestion([file], key=key, command="fit")
+        return
+    answers = read_answers(
+        file,
+        key,
+        max_score,
+        missing,
+        folder,
+        mapping,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+        groups=groups,
+    )
     external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
     scored, grouped = answers.responses.categories is not None, groups is not None
@@ -115,14 +145,8 @@ def fit(
     print_result(done, as_json)
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
-    limits = PublicationRules()
-    if undetermined := done.loose_items(limits.max_abs_b, limits.max_b_se):
-        _warn(
-            f"the answers hardly determine {len(undetermined)} of {result['n_items']} items, which a month would "
-            "hold back for |b| or SE(b), and other slopes may be as far off. This happens if learners were given items "
-            f"near their ability: use more answers, or --model 1pl: {some_of(undetermined, 5)}"
-        )
-    exit_with_failure(undetermined or not result["converged"])
+    _warn(*done.warnings)
+    exit_with_failure(done.warnings or not result["converged"])
 
 
 @app.command(epilog="Example: irt score answers.csv --params fit/fit.json")
@@ -130,18 +154,35 @@ def score(
     file: Responses,
     params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
     method: Annotated[Scoring, typer.Option(help="Estimator of ability.")] = "eap",
+    mapping: Mapping = None,
     key: Key = None,
     missing: Missing = None,
+    omitted: Omitted = None,
     denominator: Denominator = 1,
+    marks_off: MarksOff = 0,
     partial: Annotated[
         bool, typer.Option("--partial", help="Accept answers to less than half of the table's items.")
     ] = False,
     folder: OutFolder = None,
     as_json: AsJson = False,
+    suggest: Suggest = False,
 ) -> None:
     """Estimate abilities from a file of answers and known item parameters."""
+    if suggest:
+        print_suggestion([file], key=key, command="score")
+        return
     known = _parameters(params)
-    answers = read_answers(file, key, known.max_scores, missing, folder, denominator=denominator)
+    answers = read_answers(
+        file,
+        key,
+        known.max_scores,
+        missing,
+        folder,
+        mapping,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+    )
     done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
@@ -152,7 +193,7 @@ def score(
 @app.command(context_settings=MOUNTED, epilog="Example: irt link new.csv old.csv --method haebara")
 def link(context: typer.Context) -> None:
     """Put one table of item parameters on the scale of another through common items."""
-    _run(context)
+    run_library(context)
 
 
 @app.command(
@@ -162,24 +203,54 @@ def link(context: typer.Context) -> None:
 )
 def simulate_responses(context: typer.Context) -> None:
     """Simulate answers that follow a model exactly, and write the true values next to them."""
-    _run(context)
+    run_library(context)
 
 
-def _run(context: typer.Context) -> None:
-    """Run the library's command of this name, which parses the arguments and prints the help."""
+def run_library(context: typer.Context, files: Files = FILES) -> None:
+    """Run the library's command of this name, which parses the arguments and prints the help.
+
+    The help ends with the paragraphs after the first of the command's own help.
+    """
+    see_also = (context.command.help or "").partition("\n\n")[2]
     with redirect_stdout(machine_stdout()) as stdout:
-        code = main([str(context.info_name), *context.args], program="irt", files=FILES)
+        code = main([str(context.info_name), *context.args], program="irt", files=files, see_also=see_also)
         stdout.flush()
     raise typer.Exit(code)
 
 
 def read_answers(
-    file: Path, key: Path | None, max_scores: Any, missing: list[str] | None, folder: Path | None, **options: Any
+    file: Path,
+    key: Path | None,
+    max_scores: Any,
+    missing: list[str] | None,
+    folder: Path | None,
+    mapping: str | None,
+    **options: Any,
 ) -> Any:
-    """The answers of a file; prints their notes. Raises PsychometricsError if results cannot be written to `folder`."""
+    """Read the answers of a file, and print the notes about the file.
+
+    Raises PsychometricsError if results cannot be written to `folder`.
+    """
     with progress_bar("rows", quiet=False) as advance:
         files = replace(FILES, read=partial(open_rows, progress=advance))
-        answers = files.answers_by_options(file, key, max_scores, missing, folder, **options)
+        of_key: Any = FILES.key(key) if key is not None else None
+        if mapping is not None:
+            mapped = open_mapped(
+                file,
+                mapping,
+                of_key,
+                FILES.max_scores_of(max_scores, classical=options.get("classical", False)),
+                codes_by_column(missing),
+                options.get("groups"),
+                advance,
+            )
+            files, of_key, max_scores = mapped.files, mapped.key, mapped.max_scores
+            options["denominator"] = max(mapped.denominator, options["denominator"])
+            note(mapped.notes)
+        try:
+            answers = files.answers_by_options(file, of_key, max_scores, missing, folder, **options)
+        except LayoutError as error:
+            raise PsychometricsError(f"{error}. --suggest proposes a mapping by which the file can be read") from error
     note(answers.notes)
     return answers
 

@@ -12,9 +12,13 @@ def write_document(document: Document, to: Path) -> None:
     renderers = {".pdf": pdf.typeset, ".docx": word.write_docx, ".html": lambda found: html.page(found).encode()}
     if to.suffix not in renderers:
         raise PermanentFailure(f"{to} is neither .pdf, .docx nor .html: --to {to.stem or 'file'}.pdf")
-    data = renderers[to.suffix](document)
+    write_file(renderers[to.suffix](document), to, document.title)
+
+
+def write_file(data: bytes, to: Path, title: str) -> None:
+    """Write the file, and print its size and title. Raises PermanentFailure if it cannot be written."""
     try:
         to.write_bytes(data)
     except OSError as error:
         raise PermanentFailure(f"{to} cannot be written: {error.strerror}") from error
-    say(f"{to} ({len(data) / 1024:.0f} KiB): {document.title}")
+    say(f"{to} ({len(data) / 1024:,.0f} KiB): {title}")

@@ -5,12 +5,13 @@ Exit codes: 0 written; 2 the request is wrong, or the file cannot be written.
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
-from irt_assets.cli.console import say
+from irt_assets.cli.console import AsJson, print_json, say
 from irt_assets.cli.installation import current_database, current_store
+from irt_assets.common.wording import did_you_mean
 from irt_assets.decisions.exports import Kind, Subject, read_export, update_statement, write_export
 from irt_assets.decisions.month_export import write_month
 from irt_psychometrics.items import ProgramForm
@@ -22,7 +23,10 @@ AsOf = Annotated[
     datetime | None,
     typer.Option(formats=["%Y-%m-%d"], help="Day, YYYY-MM-DD: values as of its beginning (UTC). Default: now."),
 ]
-To = Annotated[Kind, typer.Option(help="File format.")]
+To = Annotated[
+    str,
+    typer.Option(metavar="FORMAT", help="csv, xlsx or parquet; or a file with one of these endings, such as b.csv."),
+]
 OutFile = Annotated[Path | None, typer.Option("--out", help="File to write. Default: WHAT_DATE.FORMAT in this folder.")]
 
 
@@ -48,13 +52,14 @@ def parameters(
         ),
     ] = None,
     out_file: OutFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the published parameters, as of a day."""
     if metric_d != 1.0 and (form is None or metric_d <= 0):
         raise PermanentFailure("--metric-d is the D of a program, above 0, and needs --form")
     since = since and since.replace(tzinfo=UTC)
     if sql is None:
-        _export("parameters", as_of, to, out_file, form, metric_d, since)
+        _export("parameters", as_of, to, out_file, as_json, form, metric_d, since)
         return
     if form or out_file:
         raise PermanentFailure("--sql prints a, b and c for a table of items: omit --form and --out")
@@ -64,22 +69,23 @@ def parameters(
 
 
 @app.command(epilog="Example: irt export abilities --as-of 2026-10-01 --to parquet")
-def abilities(as_of: AsOf = None, to: To = "csv", out_file: OutFile = None) -> None:
+def abilities(as_of: AsOf = None, to: To = "csv", out_file: OutFile = None, as_json: AsJson = False) -> None:
     """Write the newest ability of each learner, as of a day."""
-    _export("abilities", as_of, to, out_file)
+    _export("abilities", as_of, to, out_file, as_json)
 
 
 @app.command(epilog="Example: irt export flags --to xlsx")
-def flags(as_of: AsOf = None, to: To = "csv", out_file: OutFile = None) -> None:
+def flags(as_of: AsOf = None, to: To = "csv", out_file: OutFile = None, as_json: AsJson = False) -> None:
     """Write the items that are flagged in the newest month, as of a day."""
-    _export("flags", as_of, to, out_file)
+    _export("flags", as_of, to, out_file, as_json)
 
 
-@app.command(epilog="Example: irt export month 2026-09 --to september")
+@app.command(epilog="Example: irt export month 2026-09 --out september")
 def month(
     name: Annotated[str, typer.Argument(metavar="MONTH", help="Month, YYYY-MM.")],
-    folder: Annotated[Path, typer.Option("--to", help="Folder for the files, created if it is missing.")],
+    folder: Annotated[Path, typer.Option("--out", "--to", help="Folder for the files, created if it is missing.")],
     scale: Annotated[str, typer.Option(help="Scale (items that measure one ability).")] = "default",
+    as_json: AsJson = False,
 ) -> None:
     """Write the answers and parameters of a month's fit, with scripts in Python and R that repeat it.
 
@@ -88,23 +94,36 @@ def month(
     database = current_database()
     with database.connect() as connection:
         files = write_month(connection, current_store(database), scale, name, folder)
-    for path in files:
-        say(f"  {path}")
+    say(*(f"  {path}" for path in files))
+    if as_json:
+        print_json({"files": files})
 
 
 def _export(
     what: Subject,
     as_of: datetime | None,
-    to: Kind,
+    to: str,
     out_file: Path | None,
+    as_json: bool,
     form: ProgramForm | None = None,
     metric_d: float = 1.0,
     since: datetime | None = None,
 ) -> None:
     at = as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC)
-    path = out_file or Path(f"{what}_{at:%Y-%m-%d}.{to}")
+    kind: Any = Path(to).suffix.removeprefix(".") or to
+    if kind not in get_args(Kind):
+        kinds = ", ".join(get_args(Kind))
+        remedy = did_you_mean(kind, get_args(Kind))
+        raise PermanentFailure(
+            f"--to must be {kinds} or a file with one of these endings, got {to}; {remedy}".rstrip("; ")
+        )
+    if kind != to and out_file:
+        raise PermanentFailure(f"--to must be {kind} if --out names the file, got {to}")
+    path = out_file or Path(to if kind != to else f"{what}_{at:%Y-%m-%d}.{kind}")
     with current_database().connect() as connection:
         frame = read_export(connection, what, at, form, metric_d, since)
-    write_export(frame, to, path, f"{what}, as of {at:%Y-%m-%d}")
+    write_export(frame, kind, path, f"{what}, as of {at:%Y-%m-%d}")
     why = f"have changed since {since:%Y-%m-%d %H:%M}" if since else f"existed at {at:%Y-%m-%d %H:%M}"
     say(f"{len(frame):,} rows in {path}" + ("" if len(frame) else f": no {what} {why} UTC"))
+    if as_json:
+        print_json({"file": path, "rows": len(frame)})

@@ -13,20 +13,21 @@ from irt_assets.adaptive.blueprint import Blueprint
 from irt_assets.adaptive.forms import (
     as_qti,
     assemble_forms,
-    find_draft,
     form_rows,
+    list_forms,
     plan_release,
     read_drafts,
     release_forms,
     release_sentences,
     store_drafts,
 )
-from irt_assets.blocks import Paragraph, Section
-from irt_assets.cli.console import DryRun, Yes, confirm, out, print_blocks, say
+from irt_assets.blocks import Paragraph, Section, table
+from irt_assets.cli.console import AsJson, DryRun, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import By, Reason, current_database, signature
-from irt_assets.common.wording import join_names, quantity, sentence
+from irt_assets.common.wording import did_you_mean, join_names, quantity, sentence
 from irt_assets.decisions.exports import write_export
-from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks, content, key_figures
+from irt_assets.item_analysis.forms import read_forms
+from irt_assets.reports.assembly_blocks import assembly_blocks, content, key_figures
 from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
@@ -44,6 +45,7 @@ def assemble_(
 
     Prints the information, the content and the overlap of the forms before it
     asks. If the rules conflict, prints a smallest set of rules that conflict.
+    `irt assemble` assembles forms from a file of items.
     """
     by, database = "" if dry_run else signature(by), current_database()
     rules = Blueprint.from_yaml(blueprint.read_bytes())
@@ -60,15 +62,26 @@ def assemble_(
 def show(
     form: Annotated[str, typer.Argument(help="Form id.")],
     to: Annotated[Path | None, typer.Option(help="File for the items: .csv, .xlsx, or .xml (QTI 2.2).")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show a form that was assembled, or write its items to a file."""
+    """Show a form, or write its items to a file."""
     with current_database().connect() as connection:
-        stored = find_draft(connection, form)
-        drafts, rows = read_drafts(connection, stored.blueprint.scale), form_rows(connection, stored)
-    if to is None:
+        listed = {own.form_id: own for own in list_forms(connection)}
+        if form not in listed:
+            remedy = did_you_mean(form, listed) or "`irt forms list` lists the forms"
+            raise PermanentFailure(f"there is no form {form}; {remedy}")
+        drafts = read_drafts(connection, listed[form].scale_id)
+        stored, known = drafts.get(form), read_forms(connection)
+        rows = form_rows(connection, stored) if stored else known[known["form_id"] == form].drop(columns="source")
+    if as_json:
+        print_json(listed[form]._asdict() | {"items": rows.to_dict(orient="records")})
+    if to is None and stored:
         print_blocks(Section(sentence(stored.sentence), tuple(assembly_blocks(stored, drafts))))
+    elif to is None:
+        items = table([*rows.columns], rows.astype(str).to_numpy().tolist())
+        print_blocks(Section(f"Form {form}: {listed[form].state}", (items,)))
     elif to.suffix == ".xml":
-        to.write_text(as_qti(stored), encoding="utf-8")
+        to.write_text(as_qti(form, rows["item_id"]), encoding="utf-8")
     elif to.suffix in (".csv", ".xlsx"):
         write_export(rows, "csv" if to.suffix == ".csv" else "xlsx", to, f"form {form}")
     else:
@@ -76,9 +89,18 @@ def show(
 
 
 @app.command("list", epilog="Example: irt forms list")
-def list_() -> None:
-    """List the forms that were assembled: drafts and released forms."""
-    print_blocks(assembled_forms(current_database().call(read_drafts).values()))
+def list_(as_json: AsJson = False) -> None:
+    """List the forms that were assembled, imported, or found in the answers."""
+    found = current_database().call(list_forms)
+    if as_json:
+        print_json([own._asdict() for own in found])
+        return
+    rows = [
+        (own.form_id, own.scale_id, own.items, own.state, own.decided_by, f"{own.at:%Y-%m-%d}", own.reason)
+        for own in found
+    ]
+    columns = ("form", "scale", "items", "state", "by", "on", "why")
+    print_blocks(table(columns, rows, numbers=("items",), empty="no forms: `irt import forms` or `irt forms assemble`"))
 
 
 @app.command(epilog='Example: irt forms release exam-1 exam-2 --by Kim --reason "exam of June"')

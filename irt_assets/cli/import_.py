@@ -15,7 +15,7 @@ from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
 from irt_assets.intake.ingest import keys_of, proposed_prefix
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
-from irt_assets.intake.suggest import suggest as suggest_mapping
+from irt_assets.intake.suggest import NO_TIMES, NO_ZONE, suggest as suggest_mapping
 from irt_assets.intake.suggestion import make_choices, preview
 from irt_assets.item_analysis.forms import import_forms
 from irt_assets.scales.item_keys import Key
@@ -83,7 +83,7 @@ def attempts(
     Importing a file again changes nothing. An interrupted import stores nothing.
     """
     if suggest:
-        _print_suggestion(files, zone, at.date() if at else None, key, frequency, prefix)
+        print_suggestion(files, zone, at.date() if at else None, key, frequency, prefix)
         return
     make_choices(mapping, choose)
     settings = current_settings()
@@ -153,20 +153,33 @@ def forms(
         say(f"{quantity(len(sizes), 'form')} {checked}, {quantity(sum(sizes.values()), 'item')}")
 
 
-def _print_suggestion(
-    files: list[Path], zone: str | None, at: date | None, key: Path | None, frequency: str | None, prefix: str
+def print_suggestion(
+    files: list[Path],
+    zone: str | None = None,
+    at: date | None = None,
+    key: Path | None = None,
+    frequency: str | None = None,
+    prefix: str = "",
+    command: str = "",
 ) -> None:
-    """Print a mapping file, with the first answers and the next command as comments."""
+    """Print a mapping file, with the first answers and the next command as comments.
+
+    `command`: a command that reads one file and stores nothing; it shows no answers, and needs no times.
+    """
     found = suggest_mapping(files[0], keyed=key is not None, zone=zone, frequency=frequency)
     keys = found.content.get("keys", {})
-    stored = {} if prefix else _stored_keys(list(keys))
+    stored = {} if prefix or command else _stored_keys(list(keys))
     if prefix or any(stored[item] != keys[item] for item in stored):
         found.content["prefix"] = prefix or proposed_prefix(files[0].name)
     found.make_choices(choose)
     options = f" --at {at}" if at else ""
     options += f" --key {key}" if key else ""
-    shown = preview(files[0], found, at=at, key=key, zone=zone)
-    command = f"irt import {found.kind} {' '.join(map(str, files))} --mapping FILE.yaml{options} --dry-run"
+    if command:
+        found.notes = [note for note in found.notes if note not in (NO_TIMES, NO_ZONE)]
+        shown, command = [], f"irt {command} {files[0]} --mapping FILE.yaml{options}"
+    else:
+        shown = preview(files[0], found, at=at, key=key, zone=zone)
+        command = f"irt import {found.kind} {' '.join(map(str, files))} --mapping FILE.yaml{options} --dry-run"
     for line in found.as_yaml().splitlines():
         say(line)
     for line in [*shown, "Save this as FILE.yaml, correct it, and try it:", f"  {command}"]:

@@ -24,8 +24,18 @@ from irt_assets.cli.console import (
     say,
 )
 from irt_assets.cli.deciding import confirm_decision
-from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, print_result, read_answers
-from irt_assets.cli.import_ import Missing
+from irt_assets.cli.desk import (
+    Denominator,
+    Key,
+    Mapping,
+    MarksOff,
+    MaxScore,
+    Omitted,
+    Responses,
+    print_result,
+    read_answers,
+)
+from irt_assets.cli.import_ import Missing, Suggest, print_suggestion
 from irt_assets.cli.installation import By, Reason, current_database
 from irt_assets.decision_kinds import RESTORE, WITHDRAW
 from irt_assets.decisions import rekey as decide_key
@@ -100,18 +110,18 @@ def rekey(
     database = current_database()
     options = [*filter(None, [key]), *(also or [])]
     new = decide_key.choose_key(options, every_answer=every_answer, drop=drop, undo=undo)
-    seen = None
+    basis = None
     if dry_run or not yes:
-        done, shift, seen = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
-        lines = [] if as_json else decide_key.effect_in_words(done, shift)
+        seen = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
+        basis, lines = seen.basis, [] if as_json else decide_key.effect_in_words(seen)
         if drop and not as_json:
             lines += database.call(effects_of_withdrawal, [item], datetime.now(UTC))
         say(*lines)
         if as_json and dry_run:
-            print_json({"rekeying": asdict(done), "shift": shift.as_dict()})
+            print_json({"rekeying": asdict(seen.done), "shift": seen.shift.as_dict(), "steps": seen.steps})
     if not dry_run:
         confirm(f"change the key of {item}?", yes)
-        done = decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen, seen=seen)
+        done = decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen, seen=basis)
         print_correction(done, as_json)
 
 
@@ -152,19 +162,33 @@ def list_(
 @app.command(epilog="Example: irt items analyse choices.csv --key key.csv --to analysis")
 def analyse(
     file: Responses,
+    mapping: Mapping = None,
     key: Key = None,
     max_score: MaxScore = None,
     missing: Missing = None,
-    omitted: Annotated[
-        list[str] | None,
-        typer.Option("--omitted", help="Cells of omitted answers, which are wrong: `TEXT`, or `COLUMN=TEXT`."),
-    ] = None,
+    omitted: Omitted = None,
     denominator: Denominator = 1,
+    marks_off: MarksOff = 0,
     folder: Annotated[Path | None, typer.Option("--to", help="Folder for items.csv, options.csv, forms.csv.")] = None,
     as_json: AsJson = False,
+    suggest: Suggest = False,
 ) -> None:
     """Analyse the items and options of a file of answers, without a model or a database."""
-    answers = read_answers(file, key, max_score, missing, folder, omitted=omitted, denominator=denominator)
+    if suggest:
+        print_suggestion([file], key=key, command="items analyse")
+        return
+    answers = read_answers(
+        file,
+        key,
+        max_score,
+        missing,
+        folder,
+        mapping,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+        classical=True,
+    )
     done = analyse_answers(answers)
     if folder is not None:
         done.write(folder)

@@ -25,7 +25,8 @@ from irt_assets.cli.documents import write_document
 from irt_assets.cli.installation import By, Reason, current_database, current_instance, current_settings, current_store
 from irt_assets.common.wording import quantity
 from irt_assets.intake.pulling.erase import rows_left_at_sources
-from irt_assets.reports import transcript_blocks
+from irt_assets.reports import letter_blocks, transcript_blocks
+from irt_assets.reports.letter_facts import read_letters, scores_that_count
 from irt_assets.responses.erased import Erasure, erasures
 from irt_assets.scores.issued import counting_scores
 from jobs.retention import erasure as erasing
@@ -106,22 +107,25 @@ def scores(
 ) -> None:
     """Print the scores of a learner: the score that counts, every sitting, and the scores that were replaced.
 
-    The letter leaves out scores that are held or do not count.
+    The letter has the score that counts, on a page for each scale.
     """
+    settings = current_settings()
     with current_database().connect() as connection:
         found = transcript_blocks.read_transcript(connection, user)
-    if not found.rows:
-        raise PermanentFailure(
-            f"no score of a learner {user!r} has been issued: ids are case-sensitive; `irt scores issue` issues scores"
-        )
-    zone = current_settings().irt_time_zone
-    if to is not None:
-        write_document(transcript_blocks.document(found, datetime.now(UTC), zone), to)
+        if not found.rows:
+            raise PermanentFailure(
+                f"no score of a learner {user!r} has been issued: ids are case-sensitive; `irt scores issue` issues "
+                "scores"
+            )
+        if to is not None:
+            letters = read_letters(connection, scores_that_count(connection, user_id=user), zone=settings.irt_time_zone)
+            head = letter_blocks.read_letterhead(settings.irt_letterhead)
+            write_document(letter_blocks.document(letters, head, datetime.now(UTC)), to)
     if as_json:
         counting = counting_scores(found.rows, found.scales).values()
         print_json([vars(row) | {"counts": row in counting} for row in found.rows])
     elif to is None:
-        print_blocks(*transcript_blocks.transcript_blocks(found, zone))
+        print_blocks(*transcript_blocks.transcript_blocks(found, settings.irt_time_zone))
 
 
 def _print_holdings(held: erasing.Holdings) -> None:

@@ -98,7 +98,14 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
 
 
 @app.command(epilog='Example: irt release accept 2026-09/A21 --by Kim --reason "reworded in August"')
-def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom = None, yes: Yes = False) -> None:
+def accept(
+    names: Names,
+    by: By,
+    reason: Reason,
+    effective_from: EffectiveFrom = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
     """Publish proposed parameters from a future day on."""
     references = [parse_reference(name) for name in names]
     since = release.parse_start(effective_from, datetime.now(UTC))
@@ -112,7 +119,7 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
         say(*(effect.sentence for effect in impacts(connection, found, since)))
         say(*effects_of_release(connection, found, since))
     confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
-    release.accept(
+    accepted = release.accept(
         database,
         [p.reference for p in found],
         by=by,
@@ -122,10 +129,12 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
         seen=found,
     )
     out.print(f"accepted: {_count(found)}, in force from {since:%Y-%m-%d} 00:00 UTC on")
+    if as_json:
+        print_json({"accepted": [str(p.reference) for p in accepted], "effective_from": since.isoformat()})
 
 
 @app.command(epilog='Example: irt release reject 2026-09/A21 --by Kim --reason "leaked"')
-def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
+def reject(names: Names, by: By, reason: Reason, yes: Yes = False, as_json: AsJson = False) -> None:
     """Close proposals. The published parameters stay in force."""
     database = current_database()
     with database.connect() as connection:
@@ -133,8 +142,10 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
         _print_cautions(release.changes_of_answers(connection, found))
     say(release.effect_of_reject(found))
     confirm(f"reject {_count(found)}?", yes)
-    release.reject(database, [p.reference for p in found], by=by, reason=reason, seen=found)
+    rejected = release.reject(database, [p.reference for p in found], by=by, reason=reason, seen=found)
     out.print(f"rejected: {_count(found)}")
+    if as_json:
+        print_json({"rejected": [str(p.reference) for p in rejected]})
 
 
 @app.command(epilog='Example: irt release undo 2026-09/A21 --by Kim --reason "wrong item"')

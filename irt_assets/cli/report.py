@@ -15,7 +15,7 @@ from irt_assets.cli.documents import write_document
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.job_names import LEARNER_REPORT_JOB
 from irt_assets.common.partitions import WEEKS, parse_week
-from irt_assets.reports import drift_month, form_blocks, learner_copies
+from irt_assets.reports import drift_month, form_blocks, item_sheet, learner_copies
 from irt_assets.reports.form_facts import form_facts
 from irt_assets.runs.start import start
 from irt_assets.scales.scale import named_scale, read_scales
@@ -90,6 +90,19 @@ def form_report(
     with current_database().connect() as connection:
         facts = form_facts(connection, named_scale(read_scales(connection), scale), form, month)
     write_document(form_blocks.document(facts, datetime.now(UTC)), to)
+
+
+@app.command("items", epilog="Example: irt report items booklet-a --month 2026-09 --to items.pdf")
+def items_report(
+    to: Annotated[Path, typer.Option(help="File to write: NAME.pdf, NAME.docx or NAME.html.")],
+    form: Annotated[str, typer.Argument(help="Form. Default: all answers of the month.")] = "",
+    month: Annotated[str | None, typer.Option(help="Month, YYYY-MM. Default: the newest analysed one.")] = None,
+    scale: ScaleId = "default",
+) -> None:
+    """Write the choices and curves of all items of a form, six items a page, flagged items first."""
+    with current_database().connect() as connection:
+        sheet = item_sheet.read_item_sheet(connection, named_scale(read_scales(connection), scale), form, month)
+    write_document(item_sheet.document(sheet, datetime.now(UTC)), to)
 
 
 @app.command(epilog="Example: irt report learner --week 2026-W46 --user u17")

@@ -62,6 +62,7 @@ def job(
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Only missing partitions, even if a person started the unit or Job.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a job for the partitions that its schedule's next tick would request, and wait for it.
 
@@ -78,12 +79,12 @@ def job(
     settings, database = current_settings(), current_database()
     current_store(database)
     if name in SENSORS and partition is None:
-        _tick(settings, database, name)
+        _tick(settings, database, name, as_json)
         return
     plan, partitions = find_plan(name), None if partition is None else [partition]
     with current_instance(database) as instance:
         outcomes = _print_outcomes(
-            start(instance, settings, database, name, partitions, here=here, if_missing=if_missing)
+            start(instance, settings, database, name, partitions, here=here, if_missing=if_missing), as_json
         )
     if all(outcome.job != plan.job for outcome in outcomes):
         say(f"{plan.job}: nothing is missing. {plan.description}")
@@ -98,25 +99,28 @@ def job(
             raise typer.Exit(VIOLATION_STATUS)
 
 
-def _tick(settings: Settings, database: Database, sensor: str) -> None:
+def _tick(settings: Settings, database: Database, sensor: str, as_json: bool) -> None:
     """Evaluate the sensor in this process, unless the daemon is running. In a pod a daemon is required."""
     with current_instance(database) as instance:
         if in_a_pod():
             call_with_daemon(instance, lambda: None)
         if daemon_alive(instance):
             say(f"{sensor}: the daemon is running and evaluates it")
+            _print_outcomes((), as_json)
             return
-        outcomes = _print_outcomes(evaluate_sensor(instance, settings, sensor))
+        outcomes = _print_outcomes(evaluate_sensor(instance, settings, sensor), as_json)
     say(f"{sensor}: done")
     exit_with_failure(any(not outcome.success for outcome in outcomes))
 
 
-def _print_outcomes(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
-    """Print the outcome of each run when it ends. Returns the outcomes."""
+def _print_outcomes(outcomes: Iterable[RunOutcome], as_json: bool) -> list[RunOutcome]:
+    """Print the outcome of each run when it ends; with `as_json`, all of them at the end. Return the outcomes."""
     found = []
     for outcome in outcomes:
         say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
         found.append(outcome)
+    if as_json:
+        print_json({"runs": [asdict(outcome) for outcome in found]})
     return found
 
 

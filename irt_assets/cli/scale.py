@@ -156,7 +156,13 @@ def show(
 def pass_mark(
     by: By,
     reason: Reason,
-    theta: Annotated[float | None, typer.Argument(help="Smallest θ with which a learner passes.")] = None,
+    mark: Annotated[
+        float | None,
+        typer.Argument(
+            help="Smallest θ with which a learner passes; by score_by=raw, percent or percentile the smallest raw "
+            "score, per cent or percentile rank."
+        ),
+    ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Restore the pass mark before the last decision on it.")] = False,
     scale: ScaleId = "default",
     dry_run: DryRun = False,
@@ -168,14 +174,14 @@ def pass_mark(
     """
     database = current_database()
     decision = None
-    if undo and theta is None:
+    if undo and mark is None:
         decision, seen = database.call(mark_to_undo, scale)
         lines = database.call(undo_sentences, seen)
-    elif theta is not None and not undo:
-        seen = database.call(plan_mark, scale, theta)
+    elif mark is not None and not undo:
+        seen = database.call(plan_mark, scale, mark)
         lines = seen.sentences
     else:
-        raise PermanentFailure("give either the θ of the pass mark, or --undo to restore the former mark")
+        raise PermanentFailure("give either the pass mark, or --undo to restore the former mark")
     say(*lines)
     if not dry_run:
         confirm(f"change the pass mark of scale {scale}?", yes)
@@ -208,6 +214,7 @@ def set_values(
         ),
     ] = None,
     yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Change a scale's model, priors, occasions or movement of abilities from a month on, or its rules for all months.
 
@@ -218,9 +225,9 @@ def set_values(
     texts = _parse_values(pairs)
     rules = [name for name in texts if name not in MODEL_SUBJECTS and name not in MOVEMENT]
     if texts.keys() <= MOVEMENT.keys():
-        _set_movement(scale, texts, first_month, by, reason, yes)
+        decided = _set_movement(scale, texts, first_month, by, reason, yes)
     elif texts.keys() <= set(MODEL_SUBJECTS):
-        _set_model(scale, texts, first_month, by, reason, yes)
+        decided = _set_model(scale, texts, first_month, by, reason, yes)
     elif len(rules) < len(texts):
         raise PermanentFailure(
             f"set {' and '.join(texts)} in commands of their own: a model and its priors, how abilities move, and "
@@ -232,7 +239,10 @@ def set_values(
             "leave it out"
         )
     else:
-        confirm_and_change_rules(current_database(), scale, "", parse_settings(pairs), yes, by, reason)
+        stale = confirm_and_change_rules(current_database(), scale, "", parse_settings(pairs), yes, by, reason)
+        decided = {"values": texts, "first_month": None, "stale": stale}
+    if as_json:
+        print_json({"scale_id": scale} | decided)
 
 
 def _parse_values(pairs: list[str]) -> dict[str, str]:
@@ -244,7 +254,10 @@ def _parse_values(pairs: list[str]) -> dict[str, str]:
     return texts
 
 
-def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
+def _set_model(
+    scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool
+) -> dict[str, Any]:
+    """Ask, and change the model and priors. Return the decision for `--json`."""
     settings, database = current_settings(), current_database()
     change = model_change.preview_model_change(
         database,
@@ -257,14 +270,18 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
     )
     say(*change.lines)
     if not change.values:
-        return
+        return _decided(change)
     confirm(f"change scale {scale} from {change.first_month} on?", yes)
     done = model_change.decide_model_change(database, change, by=by, reason=reason)
     again = [f"  to be calibrated again: irt calibrate --month {month}" for month in done.stale]
     say(f"decided: scale {scale} from {done.first_month} on", *again)
+    return _decided(done)
 
 
-def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
+def _set_movement(
+    scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool
+) -> dict[str, Any]:
+    """Ask, and change how abilities move. Return the decision for `--json`."""
     database = current_database()
     change = movement_change.preview_movement_change(
         database,
@@ -275,11 +292,16 @@ def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by
     )
     say(*change.lines)
     if not change.values:
-        return
+        return _decided(change)
     confirm(f"change how abilities of scale {scale} move from {change.first_month} on?", yes)
     done = movement_change.decide_movement_change(database, change, by=by, reason=reason)
     again = ["  they are measured again by the sensor ledger, while `irt serve` runs"] if done.stale else []
     say(f"decided: scale {scale} from {done.first_month} on", *again)
+    return _decided(done)
+
+
+def _decided(change: model_change.ModelChange | movement_change.MovementChange) -> dict[str, Any]:
+    return {"values": change.values, "first_month": change.first_month, "stale": change.stale}
 
 
 @app.command(epilog="Example: irt scale movement --propose")
@@ -395,9 +417,9 @@ def _split_pairs(pairs: list[str], option: str) -> Iterator[tuple[str, str]]:
 
 def confirm_and_change_rules(
     database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool, by: str, reason: str
-) -> None:
+) -> list[str]:
     """Print the effects of the change on months and days, and ask. Then change the scale, judge gates again,
-    and start the run that judges answers again."""
+    and start the run that judges answers again. Return the months to calibrate again."""
     with database.connect() as connection:
         change = preview_rules(connection, scale_id, settings)
         made = {
@@ -415,7 +437,7 @@ def confirm_and_change_rules(
     gates = gates_of_rules(change.rules) if judged else ()
     say(change.sentence)
     if change.before == change.after:
-        return
+        return []
     say(
         f"it holds for every month from now on; stale until calibrated again: {', '.join(stale)}"
         if stale
@@ -436,6 +458,7 @@ def confirm_and_change_rules(
     _judge(database, days)
     if gates:
         _judge_again(database, gates, scale_id, judged)
+    return stale
 
 
 def _judge_again(database: Database, gates: Collection[SetGate], scale_id: str, judged: Collection[str]) -> None:

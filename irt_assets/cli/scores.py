@@ -7,20 +7,35 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
+from zipfile import ZipFile
 
 import typer
 
-from irt_assets.blocks import Moment, Section, pairs, table
+from irt_assets.blocks import Moment, Section, pairs, pdf, table
 from irt_assets.cli.console import AsJson, DryRun, ScaleId, Yes, confirm, out, print_blocks, print_json, say
-from irt_assets.cli.installation import By, Reason, current_database, require_reason, signature
+from irt_assets.cli.deciding import confirm_decision
+from irt_assets.cli.documents import write_document, write_file
+from irt_assets.cli.installation import (
+    By,
+    Reason,
+    current_database,
+    current_settings,
+    require_reason,
+    signature,
+)
 from irt_assets.common.arrays import finite
 from irt_assets.common.partitions import month_of
-from irt_assets.common.wording import quantity, sentence
+from irt_assets.common.wording import quantity, sentence, some_of
 from irt_assets.decisions.exports import write_export
 from irt_assets.item_analysis.stored import analysed_months
 from irt_assets.reports.equating_blocks import equating_blocks
+from irt_assets.reports.learner_week import file_name
+from irt_assets.reports.learner_words import LetterLanguage
+from irt_assets.reports.letter_blocks import document, read_letterhead
+from irt_assets.reports.letter_facts import read_letters, read_names, scores_that_count
 from irt_assets.reports.score_blocks import score_table
 from irt_assets.scales.scale import initialised_scale
 from irt_assets.scores import standards
@@ -28,6 +43,7 @@ from irt_assets.scores.equating import choice_of_method, choose_equating, compar
 from irt_assets.scores.form_tables import FormTable, as_rows, compute_month, newest_tables, tables_overview
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.issuing import change_status, issue_scores, preview_issue, scores_to_change
+from irt_assets.scores.left_out import COUNT_ITEMS_AGAIN, LEAVE_ITEMS_OUT, ScoringRequest
 from irt_assets.scores.releases import find_table, preview_release, release_table, released_tables, table_decisions
 from resources.failures import PermanentFailure
 
@@ -49,7 +65,10 @@ def table_(
     scale: ScaleId = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Show the score table of a form, or list the tables of all forms."""
+    """Show the score table of a form, or list the tables of all forms.
+
+    `irt score-table` makes the table of a form from a file of items.
+    """
     named, now = _month(month), datetime.now(UTC)
     with current_database().connect() as connection:
         in_force = released_tables(connection, scale)
@@ -185,6 +204,46 @@ def issue(
         print_json(asdict(seen))
 
 
+@app.command(epilog="Example: irt scores letters F1 --to letters.pdf --names names.csv")
+def letters(
+    form: Form,
+    to: Annotated[
+        Path, typer.Option(help="All letters as NAME.pdf, NAME.docx or NAME.html, or NAME.zip with a PDF per learner.")
+    ],
+    names: Annotated[
+        Path | None,
+        typer.Option(help="File with the columns user_id and name. The names are printed, and stored nowhere."),
+    ] = None,
+    language: Annotated[
+        LetterLanguage | None, typer.Option(help="Language of all letters. Default: each learner's.")
+    ] = None,
+    month: OfMonth = None,
+    scale: ScaleId = "default",
+) -> None:
+    """Write the letters to the learners of a form about their issued scores.
+
+    Each learner gets one letter about the score that counts. Scores that are
+    held or do not count get none.
+    """
+    settings, at = current_settings(), datetime.now(UTC)
+    known, head = read_names(names) if names else {}, read_letterhead(settings.irt_letterhead)
+    with current_database().connect() as connection:
+        scores = scores_that_count(connection, scale_id=scale, form_id=form, month=_month(month))
+        written = read_letters(connection, scores, zone=settings.irt_time_zone, language=language, names=known)
+    if to.suffix == ".zip":
+        packed = BytesIO()
+        with ZipFile(packed, "w") as archive:
+            for letter in written:
+                archive.writestr(file_name(letter.score.user_id, "pdf"), pdf.typeset(document([letter], head, at)))
+        write_file(packed.getvalue(), to, quantity(len(written), "letter"))
+    else:
+        write_document(document(written, head, at), to)
+    unnamed = [letter.score.user_id for letter in written if names and not letter.name]
+    unknown = sorted(known.keys() - {score.user_id for score in scores})
+    for subject, ids in (("letters without a name", unnamed), (f"learners in {names} without a letter", unknown)):
+        say(*[f"{subject} ({len(ids):,}): {some_of(ids, MAX_LISTED)}"] if ids else [])
+
+
 @app.command(epilog='Example: irt scores hold F1 u-17 --by Kim --reason "copied?"')
 def hold(
     form: Form,
@@ -208,6 +267,26 @@ def hold(
     out.print(f"{status}: {quantity(len(found), 'score')}")
 
 
+@app.command(epilog='Example: irt scores leave-out F1 i4 i9 --by Kim --reason "no published values"')
+def leave_out(
+    form: Form,
+    items: Annotated[list[str], typer.Argument(metavar="ITEM…", help="Item ids.")],
+    by: By,
+    reason: Reason,
+    undo: Annotated[bool, typer.Option("--undo", help="Count the items again.")] = False,
+    scale: ScaleId = "default",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Leave items out of a form's score, or count them again.
+
+    Prints raw scores and passes before and after. Answers and the items' values
+    stay.
+    """
+    kind = COUNT_ITEMS_AGAIN if undo else LEAVE_ITEMS_OUT
+    confirm_decision(kind, ScoringRequest(scale, form, items), by=by, reason=reason, yes=yes, dry_run=dry_run)
+
+
 @app.command(epilog="Example: irt scores equate F2 F1")
 def equate(
     new: Annotated[str, typer.Argument(help="The form that is equated.")],
@@ -223,7 +302,7 @@ def equate(
     """Compare the methods of equating a new form to an old one.
 
     With --choose, the next score table of the new form is made by that
-    method's numbers.
+    method's numbers. `irt equate` equates forms in files.
     """
     if undo and choose:
         raise PermanentFailure("--choose and --undo contradict each other: give one of them")
@@ -274,7 +353,11 @@ def standard(
     reason: Reason,
     ratings: Annotated[
         Path | None,
-        typer.Argument(metavar="RATINGS", help="File with the columns judge, item_id and, for Angoff, rating."),
+        typer.Argument(
+            metavar="RATINGS",
+            help="File with the columns judge, item_id and rating (a probability, per cent or points); for bookmarks "
+            "judge and item_id (and step), page, or location (θ).",
+        ),
     ] = None,
     form: Annotated[str | None, typer.Option(help="Form whose items the panel has rated.")] = None,
     method: Annotated[standards.Method, typer.Option(help="Method of standard setting.")] = "angoff",
@@ -301,7 +384,7 @@ def standard(
     else:
         raise PermanentFailure("give the file of ratings and --form, or --undo to restore the former pass mark")
     if as_json:
-        print_json(asdict(seen))
+        print_json(seen.value)
     say(*([] if as_json else lines))
     if not dry_run:
         confirm(f"change the pass mark of scale {scale}?", yes)

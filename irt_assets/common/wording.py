@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
+from typing import Any
 
 _NUMBER_WORDS = (
     "none",
@@ -94,6 +96,19 @@ def with_capital(text: str) -> str:
 def with_stop(text: str) -> str:
     """The text with a full stop, unless it already ends with a full stop, ? or !."""
     return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Suggest the most similar of `names`: "did you mean length?". Return "" if none is similar."""
+    similar = get_close_matches(name, [*names], n=1)
+    return f"did you mean {similar[0]}?" if similar else ""
+
+
+def unknown_field(name: str, schema: Mapping[str, Any]) -> str:
+    """Explain that a document has no field `name`. `schema`: JSON Schema of the document."""
+    parts = (schema, *schema.get("$defs", {}).values())
+    names = dict.fromkeys(field for part in parts for field in part.get("properties", ()))
+    return f"unknown field; {did_you_mean(name, names) or 'must be ' + ' or '.join(names)}"
 
 
 def sentence(text: str) -> str:

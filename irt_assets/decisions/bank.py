@@ -12,6 +12,7 @@ import psycopg
 
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.gates.gates import item_problems
+from irt_assets.item_analysis.key_evidence import suspect_keys
 from irt_assets.ledger.fitted_items import FittedItem, bank_rows
 from irt_assets.scales.item_status import Status, item_status
 from irt_assets.scales.scale import Scale
@@ -45,6 +46,7 @@ class BankItem:
         drifted: the open drift alert.
         dif: attributes with large DIF in the newest tested month.
         problems: reasons why that window's estimate could not be published.
+        suspect_key: why its key may be wrong; "" if no option beats the key.
         proposal: the proposal that waits for a decision.
         withdrawn: whether the item is withdrawn now.
         decided: the last decision on the item's use, which may take effect later.
@@ -61,6 +63,7 @@ class BankItem:
     drifted: OpenDrift | None
     dif: tuple[str, ...]
     problems: tuple[str, ...]
+    suspect_key: str
     proposal: Proposal | None
     withdrawn: bool
     decided: Status | None
@@ -80,14 +83,27 @@ def bank_items(
         waiting = waiting_proposals(connection, scale.scale_id)
     of_item = {proposal.item_id: proposal for proposal in waiting if proposal.scale_id == scale.scale_id}
     now, last = item_status(connection, at), item_status(connection)
+    suspect = suspect_keys(connection, scale.scale_id)
     return [
-        _item(row, scale, of_item.get(row["item_id"]), now.get(row["item_id"]), last.get(row["item_id"]))
+        _item(
+            row,
+            scale,
+            of_item.get(row["item_id"]),
+            now.get(row["item_id"]),
+            last.get(row["item_id"]),
+            suspect.get(row["item_id"], ""),
+        )
         for row in bank_rows(connection, scale, at)
     ]
 
 
 def _item(
-    row: Mapping[str, Any], scale: Scale, proposal: Proposal | None, now: Status | None, last: Status | None
+    row: Mapping[str, Any],
+    scale: Scale,
+    proposal: Proposal | None,
+    now: Status | None,
+    last: Status | None,
+    suspect_key: str,
 ) -> BankItem:
     problems: list[str] = []
     if row["fitted"]:
@@ -106,6 +122,7 @@ def _item(
         drifted=OpenDrift(row["severity"], row["kind"], row["opened_month"]) if row["severity"] else None,
         dif=tuple(row["attributes"] or ()),
         problems=tuple(problems),
+        suspect_key=suspect_key,
         proposal=proposal,
         withdrawn=now is not None and now.is_withdrawn,
         decided=last,

@@ -23,8 +23,14 @@ def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]
     known = connection.execute("SELECT scale_id FROM question WHERE item_id = %s", (item_id,)).fetchone()
     if known is None:
         raise PermanentFailure(f"the bank has no item {item_id!r}: ids are case-sensitive; `irt import questions FILE`")
-    step = last_step_that_held(connection, known[0], item_id)
-    why = f"; {step.month} held it back: {'; '.join(step.held[item_id])}" if step else ""
-    if step is None and (origin := read_origin(connection, known[0])) and item_id in origin.left_out:
-        why = f"; the origin window left it out: {origin.left_out[item_id]}"
-    raise PermanentFailure(f"nothing was ever published for item {item_id} of scale {known[0]}{why}")
+    why = why_unpublished(connection, known[0], item_id)
+    raise PermanentFailure(f"nothing was ever published for item {item_id} of scale {known[0]}; {why}")
+
+
+def why_unpublished(connection: psycopg.Connection, scale_id: str, item_id: str) -> str:
+    """Explain why nothing is published for an item: the newest month that held it back, or the origin window."""
+    if step := last_step_that_held(connection, scale_id, item_id):
+        return f"{step.month} held it back: {'; '.join(step.held[item_id])}"
+    if (origin := read_origin(connection, scale_id)) and item_id in origin.left_out:
+        return f"the origin window left it out: {origin.left_out[item_id]}"
+    return "no month has estimated it yet"

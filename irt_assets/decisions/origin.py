@@ -29,11 +29,13 @@ from irt_assets.gates.model_gates import MAX_RATIO, eigenvalue_ratio
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import Anchors, Topics, freeze_anchors
 from irt_assets.ledger.encoding import encode
-from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.fit_spec import SetStatistics, StagedSpec
 from irt_assets.ledger.origin_fit import OriginFit, origin_fit, record_anchor_hash
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale, rules_from_settings, store_scale
+from irt_assets.scales.scale_decisions import Acceptable
+from irt_psychometrics.estimation import Shape
 from irt_psychometrics.items import Model, item_model
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
@@ -165,13 +167,22 @@ def initialise(
     if fitted is None:
         return done
     shape, statistics = fitted.spec_extras.shape, fitted.spec_extras.statistics
+    passed = _let_pass(shape, statistics, rules)
     if shape:
-        done = replace(done, shape=shape.why, guessing=shape.guessing)
+        done = replace(done, shape=shape.why, guessing="guessing" in passed)
     if statistics is None:
         return done
+    return replace(done, misfit=tuple(misfit_in_words(statistics)), misfit_holds="misfit" in passed)
+
+
+def _let_pass(shape: Shape | None, statistics: SetStatistics | None, rules: Rules) -> tuple[Acceptable, ...]:
+    """Find the subjects that an origin window lets pass, but that hold its months until a person accepts them."""
     ratio = eigenvalue_ratio(statistics)
-    holds = rules.publication.new_misfit == "hold" and ratio is not None and ratio > MAX_RATIO
-    return replace(done, misfit=tuple(misfit_in_words(statistics)), misfit_holds=holds)
+    found: dict[Acceptable, bool] = {
+        "guessing": shape is not None and shape.guessing,
+        "misfit": rules.publication.new_misfit == "hold" and ratio is not None and ratio > MAX_RATIO,
+    }
+    return tuple(subject for subject, holds in found.items() if holds)
 
 
 def _require_none(connection: psycopg.Connection, scale_id: str) -> None:
@@ -295,6 +306,12 @@ class OriginSummary:
     def published_items(self) -> list[str]:
         """The items whose values the fit published."""
         return [item for item in self.fit.items if item not in self.left_out]
+
+    @property
+    def let_pass(self) -> tuple[Acceptable, ...]:
+        """Acceptables that the window let pass, but that hold its months until a person accepts them."""
+        spec = self.fit.model_spec
+        return _let_pass(spec.shape, spec.fit_statistics, Rules.from_settings(spec.eligibility))
 
     @property
     def in_words(self) -> list[str]:

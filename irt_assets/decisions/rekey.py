@@ -16,6 +16,7 @@ import psycopg
 
 from irt_assets.abilities.batch import estimate
 from irt_assets.common.wording import quantity
+from irt_assets.decisions.accepting import steps_after_key
 from irt_assets.decisions.deciding import require_same_basis
 from irt_assets.decisions.release_impact import ThetaShift
 from irt_assets.intake.corrections import Rekeying, rekey_answers
@@ -50,11 +51,13 @@ class KeyPreview(NamedTuple):
         done: the changed answers and months.
         shift: shift of the learners whose θ changes.
         basis: the present key and the last decision on the key, in words, as `ledger.decision_rows.Plan.basis`.
+        steps: the steps after the months are recomputed, in words.
     """
 
     done: Rekeying
     shift: ThetaShift
     basis: dict[str, str]
+    steps: list[str]
 
 
 def choose_key(options: Sequence[str], *, every_answer: bool, drop: bool, undo: bool = False) -> Key | None:
@@ -87,26 +90,31 @@ def read_options(connection: psycopg.Connection, item_id: str) -> tuple[Key | No
 
 
 def key_decisions(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
-    """The decisions on an item's key, oldest first: decision_id, former, key, `undoes` (the number of the decision that
-    it undoes, or None), decided_by, reason and decided_at."""
+    """Read the decisions on an item's key, oldest first: decision_id, scale_id, former, key, `undoes` (the number of
+    the decision that it undoes, or None), decided_by, reason and decided_at."""
     return named_rows(
         connection,
-        """SELECT decision_id, value::jsonb->'former' AS former, value::jsonb->'key' AS key,
+        """SELECT decision_id, scale_id, value::jsonb->'former' AS former, value::jsonb->'key' AS key,
                   (value::jsonb->>'undoes')::bigint AS undoes, decided_by, reason, decided_at FROM scale_decision
            WHERE subject = %s ORDER BY decision_id""",
         (KEY_OF + item_id,),
     )
 
 
-def closed_months_changed(connection: psycopg.Connection, item_id: str) -> list[str]:
-    """The closed months of the item's scale in which scores of the item's answers have changed since they closed."""
-    changed: dict[str, datetime] = dict(
+def months_rescored(connection: psycopg.Connection, item_id: str) -> dict[str, datetime]:
+    """Return month → when scores of the item's answers in it last changed by a decision."""
+    return dict(
         connection.execute(
             """SELECT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM'), max(corrected_at) FROM attempt_correction
                WHERE item_id = %s AND how = 'rescore' GROUP BY 1""",
             (item_id,),
         )
     )
+
+
+def closed_months_changed(connection: psycopg.Connection, item_id: str) -> list[str]:
+    """The closed months of the item's scale in which scores of the item's answers have changed since they closed."""
+    changed = months_rescored(connection, item_id)
     closed = read_closed(connection, changed)
     return sorted({closing.month for closing in closed if changed[closing.month] > closing.since})
 
@@ -122,16 +130,19 @@ def preview(database: Database, item_id: str, key: Key | None, *, reopen: bool =
         before = _thetas(connection, scale, now)
         connection.execute(JUDGE_CHANGED)
         after = _thetas(connection, scale, now)
+        steps = steps_after_key(connection, done.scale_id, done.stale_months)
     pairs = np.array([(before[user], after[user]) for user in before.keys() & after.keys()]).reshape(-1, 2)
     old, new = pairs[np.abs(pairs[:, 1] - pairs[:, 0]) > SAME].T
     shift = ThetaShift.from_thetas(old, new, scale.pass_theta) if old.size else ThetaShift()
-    return KeyPreview(done, shift, basis)
+    return KeyPreview(done, shift, basis, steps)
 
 
-def effect_in_words(done: Rekeying, shift: ThetaShift) -> list[str]:
-    """The effect of `preview`, as a person reads it before deciding."""
+def effect_in_words(seen: KeyPreview) -> list[str]:
+    """Describe the effect of `preview`, as a person reads it before deciding."""
+    shift = seen.shift
     changed = f"{quantity(shift.learners, 'learner')}: {shift.shift_in_words}; {shift.passing_in_words}"
-    return [*done.sentences, f"by the published parameters, θ changes for {changed if shift.learners else 'nobody'}"]
+    theta = f"by the published parameters, θ changes for {changed if shift.learners else 'nobody'}"
+    return [*seen.done.sentences, *seen.steps, theta]
 
 
 def rekey(

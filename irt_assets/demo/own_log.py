@@ -17,6 +17,7 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.intake.report import ImportReport
+from irt_assets.item_analysis.key_evidence import suspect_keys
 from irt_assets.reports import drift_month
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.eligibility.minimum import propose_minimum, recommend
@@ -102,6 +103,10 @@ def own_log(
                 jobs.run(job, last_month)
         for url in drift_month.stored_uris(database, last_month):
             say(f"  {url}")
+    with database.connect() as connection:
+        for scale_id in read_scales(connection):
+            for item, why in suspect_keys(connection, scale_id).items():
+                say(f"  {item}: {why}")
     say(NEXT_STEPS.format(month=month_of(window[1]), last=last_month))
     return settings
 

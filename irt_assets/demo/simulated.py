@@ -23,6 +23,7 @@ from irt_assets.decisions.deciding import decide
 from irt_assets.decisions.origin import initialise
 from irt_assets.demo.findings import Finding, compare
 from irt_assets.demo.running import FOREIGN_DATA, Jobs, OpenInstance, Say, write_lake
+from irt_assets.demo.second_form import NEW_ITEMS, equate_second_form
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.gates.month_status import month_states
@@ -101,6 +102,9 @@ def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> 
         for url in drift_month.stored_uris(database, months[-1]):
             say(f"  {months[-1]}: {url}")
         hand_out_scores(database, months[-1], datetime.now(UTC), say)
+        equate_second_form(
+            database, EXAM, EXAM_FORM, months[-1], files[0].truth.parent, datetime.now(UTC), say, **SIGNED
+        )
         run_daily_life(jobs, settings, datetime.now(UTC))
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
@@ -215,7 +219,7 @@ def _refuse_foreign_data(database: Database, scales: list[SimulatedFiles]) -> No
     bank = {json.loads(line)["item_id"] for lines in banks for line in lines}
     with database.connect() as connection:
         present = first_column(connection, "SELECT item_id FROM question")
-    if not bank.issuperset(present):
+    if not (bank | NEW_ITEMS.keys()).issuperset(present):
         raise PermanentFailure(FOREIGN_DATA)
 
 

@@ -22,7 +22,7 @@ class State(StrEnum):
     """State of a month of a scale, worst first.
 
     A red month becomes stale when a person has decided on a change. `EMPTY` means that the month has no answers.
-    `ORIGIN` means that the month is part of the origin window and needs no fit of its own.
+    `ORIGIN` means that the month is part of the origin window and needs no fit of its own, unless its answers change.
     """
 
     RED = "red"
@@ -189,9 +189,9 @@ def classify_month(month: str, scale_id: str, evidence: MonthEvidence) -> MonthS
         failures = {name: status.why for name, status in failed.items() if not status.follows}
         return state(State.RED, "; ".join(f"{name}: {why}" for name, why in failures.items()), _first(failed))
     unknown = {name: status for name, status in evidence.gates.items() if status.passed is None}
-    if unknown and not (step or evidence.was_fitted or evidence.failure):
+    if unknown and not (step or evidence.was_fitted or evidence.failure) and not (drift_begins and changed):
         return missing("its answers are scored, but nothing was fitted", _first(unknown))
-    if unknown:
+    if unknown and (step or evidence.was_fitted or evidence.failure):
         why = evidence.failure or "a run ended early, materialise the month again"
         return state(State.RED, f"{why} (not evaluated: {', '.join(unknown)})", _first(unknown))
     if changed:

@@ -5,7 +5,7 @@ in `staging`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.intake.cells import as_ids, as_text, encode, find_shortened_ids, trim_cells, visible_ids
-from irt_assets.intake.mapping import Binding
+from irt_assets.intake.mapping import Binding, Mapping as FileMapping
 from irt_assets.intake.scoring import (
     NUMBER,
     WORDS,
     AsGiven,
     AsRecorded,
     ByKey,
+    FromPoints,
     Scoring,
     Tally,
 )
@@ -173,8 +174,8 @@ class Columns:
         cells = pc.if_else(_is_in(cells, ["", *self._binding.null_values_of(file_column)]), None, cells)
         if self._mapping.integer_ids and our_name in IDS:
             cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
-        if our_name is not None and (replaced := self._mapping.values.get(our_name)):
-            cells = _replace(cells, replaced)
+        if our_name is not None:
+            cells = replace_texts(cells, self._mapping.values.get(our_name, {}))
         if our_name in self.codes and cells.null_count > given.null_count:
             self.codes[our_name].update(encode(given.filter(pc.is_null(cells)).drop_null()).counts())
         return cells
@@ -185,6 +186,12 @@ class Columns:
         changed = some_of(sorted(map(repr, self._changed_ids)), 5)
         read = "read without invisible characters (such as U+200B), and with spaces for no-break spaces"
         return [f"{quantity(len(self._changed_ids), 'id')} {read}: {changed}"] if changed else []
+
+    def skipped(self, rows: pa.RecordBatch) -> Iterator[tuple[pa.Array, pa.BooleanArray]]:
+        """Yield the cells of each column by which the mapping skips rows, and whether each row is skipped."""
+        for name, unwanted in self._mapping.skip_rows_where.items():
+            cells = self.cells(rows, name)
+            yield cells, _is_in(pc.fill_null(cells, ""), unwanted)
 
 
 class Cleaner:
@@ -217,7 +224,7 @@ class Cleaner:
         self._nothing = 0  # number of cells without an answer
         self.shortened_ids: set[str] = set()
         keys = scoring.keys if isinstance(scoring, AsGiven | ByKey) else {}
-        self.choices = OptionCounts(ByKey(keys).single, MAX_OPTIONS)
+        self.choices = OptionCounts(ByKey(keys).options, MAX_OPTIONS)
 
     @property
     def notes(self) -> list[str]:
@@ -254,6 +261,9 @@ class Cleaner:
         if not isinstance(self._scoring, AsRecorded):
             self._count(raw, verdicts)
         _refuse_texts(columns, verdicts)
+        chosen_in = "correct" if isinstance(self._scoring, ByKey) else "response"
+        if not isinstance(self._scoring, FromPoints) and chosen_in in columns:
+            columns[chosen_in] = ByKey(self._scoring.keys).chosen(columns["item_id"], columns[chosen_in])
         self.shortened_ids |= find_shortened_ids(columns["user_id"]) | find_shortened_ids(columns["item_id"])
         right = self._scoring.right(columns["item_id"], columns["correct"])
         if isinstance(self._scoring, AsGiven | AsRecorded) and (keys := self._scoring.keys):
@@ -331,9 +341,8 @@ class Cleaner:
 
     def _refuse_skipped_rows(self, batch: Batch, raw: _RawAnswers) -> _Verdicts:
         verdicts = _Verdicts(len(raw.rows))
-        for name, unwanted in self._mapping.skip_rows_where.items():
-            cells = raw.cells_by_answer(self._columns.cells(batch.rows, name))
-            verdicts.refuse(_is_in(pc.fill_null(cells, ""), unwanted), "skipped_by_mapping", cells)
+        for cells, is_skipped in self._columns.skipped(batch.rows):
+            verdicts.refuse(raw.cells_by_answer(is_skipped), "skipped_by_mapping", raw.cells_by_answer(cells))
         return verdicts
 
     def _count(self, raw: _RawAnswers, verdicts: _Verdicts) -> None:
@@ -362,7 +371,7 @@ class Cleaner:
         )
         if self._mapping.prefix:
             raw.columns["item_id"] = pc.binary_join_element_wise(self._mapping.prefix, raw.columns["item_id"], "")
-        self._replace_by_item(raw.columns)
+        replace_by_item(self._mapping, raw.columns)
         if self._answers_are in raw.columns:
             self._nothing += raw.columns[self._answers_are].null_count
         if "correct" not in raw.columns:
@@ -376,13 +385,6 @@ class Cleaner:
             scored = MaxScores(by_pattern=declared).of_rows(encode(raw.columns["item_id"])) > 1
             self._move_to_scores(raw, pa.array(scored & ~np.isnan(encode(raw.columns["correct"]).points({}))))
         return raw
-
-    def _replace_by_item(self, columns: dict[str, pa.Array]) -> None:
-        """Replace results by the values that the mapping has for single items."""
-        for item, replaced in self._mapping.item_values.items():
-            of_item = pc.fill_null(pc.equal(columns["item_id"], item), False)
-            for name in columns.keys() & RESULTS:
-                columns[name] = pc.if_else(of_item, _replace(columns[name], replaced), columns[name])
 
     def _move_to_scores(self, raw: _RawAnswers, mask: pa.BooleanArray) -> None:
         """Move the cells of `correct` in which `mask` is true to the column `score`."""
@@ -427,7 +429,7 @@ class Cleaner:
             none = pa.nulls(rows.num_rows, pa.string())
             texts = [self._columns.cells(rows, chosen[x], "response") if x in chosen else none for x in self._items]
             raw.columns["response"] = pa.concat_arrays(texts).take(by_row).take(pa.array(answered))
-        self._replace_by_item(raw.columns)
+        replace_by_item(self._mapping, raw.columns)
         if self._scoring.maxima:
             self._move_to_scores(raw, pa.array(self._scoring.maxima.of_rows(encode(raw.columns["item_id"])) > 1))
         return raw
@@ -482,7 +484,18 @@ def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
             verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)
 
 
-def _replace(cells: pa.Array, replaced: Mapping[str, str | None]) -> pa.Array:
+def replace_by_item(mapping: FileMapping, columns: dict[str, pa.Array]) -> None:
+    """Replace results in `columns` by the values that the mapping has for single items."""
+    for item, replaced in mapping.item_values.items():
+        of_item = pc.fill_null(pc.equal(columns["item_id"], item), False)
+        for name in columns.keys() & RESULTS:
+            columns[name] = pc.if_else(of_item, replace_texts(columns[name], replaced), columns[name])
+
+
+def replace_texts(cells: pa.Array, replaced: Mapping[str, str | None]) -> pa.Array:
+    """Replace texts by others; None makes an empty cell."""
+    if not replaced:
+        return cells
     index = pc.index_in(cells, pa.array(replaced, pa.string()))
     return pc.if_else(pc.is_valid(index), pa.array(replaced.values(), pa.string()).take(index), cells)
 

@@ -1,9 +1,9 @@
 """Corrections of answers: scoring them by another key, or withdrawing them. Former values are kept in
 `attempt_correction`.
 
-The next night judges the answers again; then the days, weeks and open months that depend on them are stale and are
-requested again. A closed month is not changed unless it is reopened. Corrections that an import brings are in
-`intake.staging`.
+The days, weeks and open months that depend on the answers are stale at once and are requested again; the next night, or
+a run before it, judges the answers again. A closed month is not changed unless it is reopened. Corrections that an
+import brings are in `intake.staging`.
 """
 
 from collections.abc import Callable, Sequence
@@ -246,6 +246,8 @@ def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | N
         """SELECT DISTINCT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM attempt_correction
            WHERE corrected_at = now()""",
     )
+    # Verdicts are judged again before they are read, but whatever was made from them is stale from now on.
+    connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = ANY(%s::date[])", (days,))
     months = months_concerned(connection, one_value(connection, "SELECT now()"), days)
     stored = months & current_snapshots(connection).keys()
     closed = read_closed(connection, stored)

@@ -46,7 +46,7 @@ from irt_assets.intake.sources import BadRow, Batch, Source, names_of, plain_row
 from irt_assets.intake.staging import Staging, wait_for_posts
 from irt_assets.intake.times import ZoneNeeded, find_zone
 from irt_assets.scales.item_keys import Key
-from irt_psychometrics.cells import describe_cells
+from irt_psychometrics.cells import FREQUENCY_NAMES, describe_cells
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import one_value
 
@@ -172,6 +172,12 @@ class AnswerSource:
         binding = bind_attempts(rules, self.name, source.columns).with_null_values(missing or {})
         self._binding = binding.with_prefix(prefix)
         self._mapping = self._binding.mapping
+        frequencies = [name for name in source.columns if name.lower() in FREQUENCY_NAMES]
+        if self._guessed and self.is_matrix and frequencies:
+            raise PermanentFailure(
+                f"{self.name}: the column {frequencies[0]} looks like the number of learners who gave a row's answers."
+                f" If it is, give --frequency {frequencies[0]}; otherwise rename or delete it"
+            )
         if isinstance(scoring, ByKey) and not self.has_choices and self._mapping.preset:
             scored = self._binding.columns.get("correct") or self._binding.columns["score"]
             raise PermanentFailure(

@@ -15,14 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.common.wording import join_names
 from irt_assets.intake.cells import encode
 from irt_assets.intake.library_files import FILES, open_rows, refusals
 from irt_assets.scales.item_keys import Key
-from irt_psychometrics.cells import MaxScores
+from irt_psychometrics.cells import CellPlan, MaxScores, join_options
 from irt_psychometrics.commands import Files
 from resources.failures import PermanentFailure
 
-WORDS = {"false": 0.0, "true": 1.0, "f": 0.0, "t": 1.0}
+WORDS = {"false": 0.0, "true": 1.0, "f": 0.0, "t": 1.0, "incorrect": 0.0, "correct": 1.0, "wrong": 0.0, "right": 1.0}
 """Words for wrong and right. They are not valid for items with a maximum score above 1."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 MIN_MARKS = 0.05  # of all scores; codes for missing answers are rarer
@@ -75,18 +76,28 @@ class ByKey:
     maxima: ClassVar[MaxScores] = MaxScores()
 
     @cached_property
-    def single(self) -> dict[str, str]:
-        """The keys that are one option."""
-        return {item: key for item, key in self.keys.items() if isinstance(key, str)}
+    def options(self) -> dict[str, list[str]]:
+        """The right options of the items that have any."""
+        single = {item: [key] for item, key in self.keys.items() if isinstance(key, str)}
+        return single | {item: key for item, key in self.keys.items() if isinstance(key, list) and key}
+
+    @cached_property
+    def plan(self) -> CellPlan:
+        return CellPlan({item: dict.fromkeys(options, 1) for item, options in self.options.items()})
+
+    def chosen(self, items: pa.StringArray, cells: pa.StringArray) -> pa.StringArray:
+        """Write several chosen options in one order, as `CellPlan.chosen` does; null if no option was chosen."""
+        given = encode(cells)
+        found = self.plan.chosen(encode(items), given)
+        if found is given:
+            return cells
+        return pa.array([text or None for text in found.texts], pa.string()).take(pa.array(found.places))
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
-        names = pa.array(self.single, pa.string())
-        right = pc.equal(cells, pa.array(self.single.values(), pa.string()).take(pc.index_in(items, names)))
-        for item in self.keys.keys() - self.single.keys():
-            key = self.keys[item]
-            credit = pc.is_in(cells, pa.array(key, pa.string())) if isinstance(key, list) else pc.is_valid(cells)
-            right = pc.if_else(pc.and_(pc.equal(items, item), pc.is_valid(cells)), credit, right)
-        return right
+        credit = pa.array(self.plan.score("", encode(items), encode(cells)).score > 0)
+        of_all = pc.is_in(items, pa.array([item for item, key in self.keys.items() if key is True], pa.string()))
+        known = pc.and_(pc.is_in(items, pa.array(self.keys, pa.string())), pc.is_valid(cells))
+        return pc.if_else(known, pc.or_(credit, of_all), None)
 
     def record(self, item: str) -> dict[str, Key]:
         return {"key": self.keys[item]} if item in self.keys else {}
@@ -155,7 +166,7 @@ def scoring_of(
     if key is not None:
         return ByKey(read_key(key, encoding))
     if keys and not (dichotomise or max_scores):
-        return ByKey(keys)
+        return ByKey(key_in_one_order(keys))
     if dichotomise is None:
         return AsGiven(MaxScores(by_pattern=max_scores))
     if dichotomise == "full":
@@ -179,13 +190,33 @@ def max_scores_of(options: Sequence[str]) -> dict[str, int]:
     return {**found.by_pattern, **found.by_item}
 
 
-def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
-    """Read a table with the columns item and key. Returns item → key, without items that have no key.
+def read_key(path: Path, encoding: str | None = None) -> dict[str, Key]:
+    """Read a key, as `Files.key` does. Returns item → key, without items that have no key.
 
-    Raises PermanentFailure if the file is not such a table, has two keys for an item, or has no key.
+    Raises PermanentFailure if the file is not a key, or an item's options have different scores.
     """
     with refusals():
-        return Files(partial(open_rows, encoding=encoding)).key(path)
+        return keys_of_scores(str(path), Files(partial(open_rows, encoding=encoding)).key(path))
+
+
+def keys_of_scores(file: str, scores: Map[str, Map[str, int]], *, equal: bool = True) -> dict[str, Key]:
+    """Return the options with a score as the keys of items.
+
+    Raises PermanentFailure if `equal` and the options of an item have different scores.
+    """
+    keys = {item: [option for option, score in options.items() if score] for item, options in scores.items()}
+    uneven = [item for item, options in scores.items() if equal and len({*options.values()} - {0}) > 1]
+    if uneven:
+        raise PermanentFailure(
+            f"{file}: options with different scores cannot be stored as a key ({join_names(uneven, 5)}). Give their"
+            " scores in a mapping file, item_values: {q1: {A: 2, C: 1, B: 0}} and max_scores: {q1: 2}"
+        )
+    return {item: options[0] if len(options) == 1 else options for item, options in keys.items()}
+
+
+def key_in_one_order(keys: Map[str, str]) -> dict[str, str]:
+    """Write the keys that are several options together in the order of `ByKey.chosen`."""
+    return {item: join_options(key) if ";" in key else key for item, key in keys.items()}
 
 
 def points(cells: pa.StringArray) -> np.ndarray:

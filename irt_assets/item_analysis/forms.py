@@ -17,6 +17,7 @@ from irt_assets.common.wording import join_names, some_of
 from irt_assets.intake.mapping import problems_of
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.sources import plain_rows
+from irt_assets.ledger.form_scoring import apply_scoring
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, first_column, named_rows
@@ -150,3 +151,4 @@ def store_forms(connection: psycopg.Connection, found: pd.DataFrame, source: str
             "INSERT INTO form_item (form_id, item_id, position, max_score, scored) VALUES (%s, %s, %s, %s, %s)",
             found[[*_Cells.model_fields]].itertuples(index=False, name=None),
         )
+    apply_scoring(connection, forms)

@@ -10,8 +10,10 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.blocks import number, percent
 from irt_assets.common.wording import join_names, shorten
-from irt_assets.item_analysis.stored import ItemRow, OptionRow
+from irt_assets.item_analysis.flags import find_option_above_key
+from irt_assets.item_analysis.stored import ItemRow, OptionRow, read_items
 from irt_psychometrics.classical import KeyEvidence
+from resources.postgres.database import one_value
 
 NAMED_FROM = 1000.0
 """E from which an item is named: a right key reaches it in a year with probability 0.001 at most (Ville 1939)."""
@@ -76,6 +78,22 @@ def named_options(connection: psycopg.Connection, scale_id: str, day: str) -> di
         {"least": NAMED_FROM, "items": [*keys], "day": day},
     )
     return {item: option for item, key, option, first in found if key == keys[item] and first == day}
+
+
+def suspect_keys(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:
+    """Find the items whose key may be wrong by the item analysis of the newest month, each with a sentence on why.
+
+    Items whose key has changed since the analysis are absent.
+    """
+    query = "SELECT max(period) FROM item_analysis WHERE scale_id = %s AND length(period) = 7"
+    month = one_value(connection, query, (scale_id,))
+    keys = read_keys(connection, scale_id) if month else {}
+    return {
+        item.item_id: describe_rival(item, rival)
+        for item in (read_items(connection, scale_id, month, form_id="") if keys else ())
+        if (rival := find_option_above_key(item))
+        and {option.option for option in item.options if option.is_key} == {*keys.get(item.item_id, ())}
+    }
 
 
 def describe_rival(item: ItemRow, rival: OptionRow) -> str:

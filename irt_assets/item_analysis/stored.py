@@ -100,6 +100,11 @@ class SubscoreRow:
     by_subscore: float
     by_total: float
 
+    @property
+    def adds_value(self) -> bool:
+        """Whether the subscore predicts the true subscore better than the total score does."""
+        return self.by_subscore > self.by_total
+
 
 @dataclass(frozen=True, kw_only=True)
 class FormRow:

@@ -128,7 +128,7 @@ def newest_decisions(
                SELECT '', scale_id,
                       CASE WHEN subject LIKE '%%:%%' THEN substr(subject, strpos(subject, ':') + 1) ELSE '' END,
                       CASE WHEN value = 'null' OR known->>'undoes' IS NOT NULL THEN 'undo_' ELSE '' END
-                        || split_part(subject, ':', 1), decision_id, decided_by,
+                        || split_part(split_part(subject, ':', 1), ' in ', 1), decision_id, decided_by,
                       concat((known->>'change') || ': ', 'table ' || (known->>'table') || ': ',
                              'to ' || (known->>'old') || ': ', plain || ': ') || reason,
                       CASE WHEN plain IS NOT NULL THEN effective_from END, decided_at, NULL, false

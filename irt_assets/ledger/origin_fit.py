@@ -5,6 +5,7 @@ from datetime import datetime
 
 import psycopg
 
+from irt_assets.common.partitions import Month
 from irt_assets.ledger.relations import ORIGINS_IN_USE
 from irt_assets.responses.snapshot import Snapshot
 from resources.postgres.database import record
@@ -22,6 +23,10 @@ class OriginFit:
     engine: str
     n_persons: int
     n_responses: int
+
+    def covers(self, month: Month) -> bool:
+        """Check whether the whole month is in the window."""
+        return self.window_start <= month.start and month.end <= self.window_end
 
     @property
     def snapshot(self) -> Snapshot:

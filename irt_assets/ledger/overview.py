@@ -9,6 +9,7 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.ledger.relations import MONTHS_IN_USE
+from irt_assets.scales.scale_decisions import KEY_OF
 from resources.postgres.database import one_value
 
 
@@ -16,8 +17,8 @@ def decisions_since(connection: psycopg.Connection, months: Sequence[str]) -> di
     """Months that a person's later decision affects, with the decision in words, by month and scale.
 
     A month is affected if its anchor set has changed since it was linked or, for a held month, if somebody has since
-    decided on its scale, for example on the model. Decisions on the movement of abilities do not count, and neither do
-    decisions on rules, which have causes of their own.
+    decided on its scale, for example on the model or on the key of an item with answers in the month. Decisions on the
+    movement of abilities do not count, and neither do decisions on rules, which have causes of their own.
     """
     rows = connection.execute(
         f"""SELECT month, scale_id, linked.anchor_hash <> frozen.anchor_hash, d.subject
@@ -31,15 +32,20 @@ def decisions_since(connection: psycopg.Connection, months: Sequence[str]) -> di
               ORDER BY version DESC LIMIT 1) frozen ON true
             LEFT JOIN LATERAL (
               SELECT subject FROM scale_decision d
-              WHERE d.scale_id = c.scale_id AND d.effective_from <= start
-                AND p.state = 'held' AND d.decided_at > p.stepped_at
-                AND d.subject IN ('model', 'prior_a', 'prior_b', 'prior_c', 'occasions', 'guessing', 'misfit')
+              WHERE d.scale_id = c.scale_id AND p.state = 'held' AND d.decided_at > p.stepped_at
+                AND (d.effective_from <= start
+                     AND d.subject IN ('model', 'prior_a', 'prior_b', 'prior_c', 'occasions', 'guessing', 'misfit')
+                  OR starts_with(d.subject, %s) AND EXISTS (
+                     SELECT FROM attempt_correction k WHERE k.corrected_at = d.decided_at
+                       AND to_char(k.completed_at AT TIME ZONE 'UTC', 'YYYY-MM') = month))
               ORDER BY decision_id DESC LIMIT 1) d ON true
             WHERE linked.anchor_hash <> frozen.anchor_hash OR d.subject IS NOT NULL""",
-        ([*months],),
+        ([*months], KEY_OF),
     ).fetchall()
     return {
-        (month, scale_id): "the anchor set has changed since" if anchors else f"{subject} was decided on since"
+        (month, scale_id): "the anchor set has changed since"
+        if anchors
+        else f"{subject.replace(KEY_OF, 'the key of ', 1)} was decided on since"
         for month, scale_id, anchors, subject in rows
     }
 

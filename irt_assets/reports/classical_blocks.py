@@ -27,6 +27,7 @@ FLAGS = {
     "min_facility": "hard",
     "max_facility": "easy",
     "min_item_rest": "low item-rest r",
+    "equals_rest": "equals the rest",
     "speeded": "many did not reach it",
 }
 """Flags in words, by the name of the rule or of the finding. `key_warning` is the sentence on the others."""

@@ -167,7 +167,7 @@ def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Te
     linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
     max_score = values.max_score
     if max_score == 1:
-        shown = values.in_brief | {"c": (values.c, values.c_se)} | values.shown
+        shown = values.shown
     else:
         t = {name: (x, se) for name, (x, se) in values.shown.items() if name.startswith("t") and (x or se)}
         shown = values.in_brief | {f"step {k}": step for k, step in values.steps.items()} | t

@@ -22,7 +22,7 @@ class Action(StrEnum):
     DROP_ANCHOR = "drop from anchors"
     RE_ESTIMATE = "re-estimate"
     NOT_PUBLISHED = "not published"
-    KEEP = "keep"
+    WATCH = "watch"
     WITHDRAWN = "withdrawn"
 
 
@@ -130,18 +130,18 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
             return Proposal(Action.RE_ESTIMATE, f"it was flagged {e.months_flagged} months in a row{caution}")
         if trend:
             return Proposal(Action.RE_ESTIMATE, f"it was flagged, and {trend}{caution}")
-        return Proposal(Action.KEEP, f"flagged once, with medium severity: look again next month{caution}")
+        return Proposal(Action.WATCH, f"flagged once, with medium severity: look again next month{caution}")
     if e.information_lost:
         return Proposal(Action.RE_ESTIMATE, "it measures ability less precisely than its published values promise")
     if e.groups_with_large_dif:
         groups = ", ".join(e.groups_with_large_dif)
         if e.is_anchor:
             return Proposal(Action.DROP_ANCHOR, f"large DIF ({groups}): the scale depends on who answered")
-        return Proposal(Action.KEEP, f"large DIF ({groups}): have it read by people who know both groups")
+        return Proposal(Action.WATCH, f"large DIF ({groups}): have it read by people who know both groups")
     if trend:
-        return Proposal(Action.KEEP, f"not flagged, but {trend}")
+        return Proposal(Action.WATCH, f"not flagged, but {trend}")
     if e.is_anchor and e.months_dropped:
-        return Proposal(Action.KEEP, "linking left it out this month: look again next month")
+        return Proposal(Action.WATCH, "linking left it out this month: look again next month")
     if e.held:
         return Proposal(Action.NOT_PUBLISHED, "; ".join(e.held))
     return None

@@ -31,7 +31,7 @@ ACTION_PHRASES = {
     Action.DROP_ANCHOR: "find out whether to drop {} from the anchors",
     Action.RE_ESTIMATE: "re-estimate {}",
     Action.NOT_PUBLISHED: "see why {} could not be published",
-    Action.KEEP: "watch {}",
+    Action.WATCH: "watch {}",
 }
 
 

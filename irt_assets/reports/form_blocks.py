@@ -203,17 +203,16 @@ def _reliability_by_ability(facts: FormFacts, theta: Floats, error: Floats) -> F
     """Draw 1 − SE²/σ² over θ, and the reliabilities that are one number as levels."""
     chart = ability_chart(theta, "reliability 1 − SE²/σ²", "Reliability by ability, with the overall ones.", 1.0)
     chart.line(theta, np.maximum(1 - (error / facts.scale.sigma) ** 2, 0.0))
-    caption = "Reliability by ability."
     overall = {
         "Cronbach's α": facts.form.statistics.get("alpha"),
         "ω": facts.form.statistics.get("omega"),
         "marginal reliability": facts.fit.reliability if facts.fit else None,
     }
-    for colour, (name, value) in zip(Chart.SERIES[1:], overall.items(), strict=False):
-        if value is not None and value > 0:
-            caption += f" Dashed: {name} {number(value)}, for all learners."
-            chart.line(chart.x, (value, value), colour, f"{name} {number(value)}", dash="dash", width=1.2)
-    return Figure(chart, caption)
+    known = {f"{name} {number(value)}": value for name, value in overall.items() if value is not None and value > 0}
+    for colour, (name, value) in zip(Chart.SERIES[1:], known.items(), strict=False):
+        chart.line(chart.x, (value, value), colour, name, dash="dash", width=1.2)
+    chart.names([theta[0]] * len(known), known.values(), known)
+    return Figure(chart, "Reliability by ability. Dashed: of all learners.")
 
 
 def forms_table(forms: Sequence[FormRow], scale: str, month: str, released: Mapping[str, str] | None = None) -> Table:

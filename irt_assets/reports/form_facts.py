@@ -13,6 +13,7 @@ from irt_assets.ledger.publications import publications_in_force
 from irt_assets.scales.scale import Scale
 from irt_assets.scores.form_tables import FormTable, compute_month, form_items, newest_tables
 from irt_assets.scores.issued import IssuedScore, current_scores
+from irt_assets.scores.left_out import items_left_out
 from irt_assets.scores.releases import TableRelease, preview_release, released_tables
 from irt_psychometrics import ItemParameters
 from resources.failures import PermanentFailure
@@ -28,6 +29,7 @@ class ReportedForm:
         why: the reason why the form has no table; empty if it has.
         by_theta: whether scores are handed out by each learner's θ.
         issued: if so, the current scores of the month's sittings that were handed out.
+        left_out: items that do not count in the form's score.
     """
 
     released: FormTable | None = None
@@ -35,6 +37,7 @@ class ReportedForm:
     why: str = ""
     by_theta: bool = False
     issued: tuple[IssuedScore, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def table(self) -> FormTable | None:
@@ -105,10 +108,11 @@ def _read_reported(connection: psycopg.Connection, scale: Scale, form_id: str, m
         issued = tuple(score for score in current if score.status == "issued" and month_of(score.sat_at) == month)
         return ReportedForm(by_theta=True, issued=issued, why="its scores are handed out by each learner's θ")
     newest = newest_tables(connection, scale.scale_id).get(form_id)
+    left_out = tuple(items_left_out(connection, scale.scale_id, form_id))
     if newest is None:
         why = compute_month(connection, scale, month)[1].get(form_id, f"materialise form_score_tables of {month}")
-        return ReportedForm(why=why)
+        return ReportedForm(why=why, left_out=left_out)
     released = released_tables(connection, scale.scale_id).get(form_id)
     is_new = released is None or released.table_id != newest.table_id
     release = preview_release(connection, scale.scale_id, form_id) if is_new else None
-    return ReportedForm(released=released, release=release)
+    return ReportedForm(released=released, release=release, left_out=left_out)

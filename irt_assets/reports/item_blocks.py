@@ -275,7 +275,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
         return f"{name} is {facts.status.sentence}."
     after = facts.coming(at) or row
     if after is None:
-        return f"{name} is not in use: {facts.unpublished.replace(f'item {facts.item_id}', 'it')}."
+        return f"{name} is not in use: {facts.unpublished}."
     if row is None:
         return f"{name} comes into use on {after['effective_from']:%Y-%m-%d}."
     in_use = f"{name} is in use with {_in_words(ItemRow.from_row(row))} since {row['effective_from']:%Y-%m-%d}."

@@ -12,7 +12,7 @@ import psycopg
 
 from irt_assets.decision_kinds import ITEM_KINDS
 from irt_assets.decisions.bank import OpenDrift
-from irt_assets.decisions.lineage import lineage
+from irt_assets.decisions.lineage import why_unpublished
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.rows import DIF_COLUMNS, DRIFT_COLUMNS, DifRow, DriftRow, InformationRow
@@ -21,7 +21,7 @@ from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, months_of_item
 from irt_assets.ledger.origin_fit import origin_fit
-from irt_assets.ledger.publications import publications_in_force
+from irt_assets.ledger.publications import publications_in_force, publications_with_their_fits
 from irt_assets.reports.drift_facts import ItemFindings, observed_of
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
@@ -60,7 +60,7 @@ class ItemFacts:
     """An item and its history.
 
     Attributes:
-        publications: rows of `lineage`, the latest first.
+        publications: rows of `publications_with_their_fits`, the latest first.
         unpublished: why there is no publication; "" if there is one.
         months: months with a linked fit, oldest first.
         drift: comparisons with the published values by month, oldest first, without red months.
@@ -147,12 +147,8 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
     ).fetchone()
     if known is None:
         return None
-    publications: tuple[Mapping[str, Any], ...] = ()
-    unpublished = ""
-    try:
-        publications = tuple(lineage(connection, item_id))
-    except PermanentFailure as failure:
-        unpublished = str(failure)
+    publications = tuple(publications_with_their_fits(connection, item_id))
+    unpublished = "" if publications else why_unpublished(connection, scale.scale_id, item_id)
     keys = {"scale": scale.scale_id, "engine": scale.engine, "item": item_id}
     months = _months(connection, scale, item_id)
     red = {month.month for month in months if month.red}  # drift stored before they turned red rests on another linking

@@ -72,7 +72,7 @@ def load_facts(
         _require_complete_week(connection, week)
     scales = read_scales(connection, end)
     only = next(iter(scales)) if len(scales) == 1 else None
-    people = _people(connection)
+    people = read_people(connection)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
     answers = _answers(connection, end, scales, only_of)
     now = abilities([answers], end, scales, published)
@@ -87,7 +87,8 @@ def load_facts(
         if scale and (found := levels.get((user, scale.scale_id)))
     }
     scores = _scores(connection, users, end, zone, scales)
-    judged, topic_names = _judge_topics(connection, answers, end, scales, published, theta), _topic_names(connection)
+    judged = _judge_topics(connection, answers, end, scales, published, theta)
+    topic_names = read_topic_names(connection)
     facts = []
     for user in users:
         scale, person = on_scale[user], people.get(user, {})
@@ -147,13 +148,14 @@ def _eight_weeks(week: str) -> tuple[date, date]:
     return (end - EIGHT_WEEKS).date(), end.date()
 
 
-def _people(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
-    """Return name, lang, target_scale_id and target_theta of every known learner, by user id."""
+def read_people(connection: psycopg.Connection, users: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Return name, lang, target_scale_id and target_theta of these learners, by user id. None: every known learner."""
     rows = named_rows(
         connection,
         """SELECT user_id, nullif(trim(attributes->>'name'), '') AS name, attributes->>'lang' AS lang, target_scale_id,
                   target_theta
-           FROM learner""",
+           FROM learner WHERE %(users)s::text[] IS NULL OR user_id = ANY(%(users)s)""",
+        {"users": None if users is None else [*users]},
     )
     return {row["user_id"]: row for row in rows}
 
@@ -190,7 +192,7 @@ def _topic_counts(connection: psycopg.Connection, week: str) -> dict[str, list[d
     return counts
 
 
-def _topic_names(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
+def read_topic_names(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
     """Return topic names by topic and language, from `topic_names` in the meta of any of its questions."""
     rows = connection.execute(
         """SELECT topic_id, key, min(value) FROM question,

@@ -112,11 +112,18 @@ def folder(week: str) -> str:
 def key(week: str, user_id: str, kind: Format) -> str:
     """Key of a learner's report in the store, for example `reports/2026-11-09/u1.pdf`.
 
-    An id of up to 64 lower-case letters, digits, `-` and `_` is used unchanged. Any other id is replaced by its
-    `hashed_part`, so every id gives a valid key.
+    The last part is the `file_name`, so every id gives a valid key.
     """
-    name = user_id if PLAIN_ID.fullmatch(user_id) else hashed_part(user_id)
-    return f"{folder(week)}/{name}.{kind}"
+    return f"{folder(week)}/{file_name(user_id, kind)}"
+
+
+def file_name(user_id: str, kind: Format) -> str:
+    """Return the name of a learner's file.
+
+    An id of up to 64 lower-case letters, digits, `-` and `_` is used unchanged. Any other id is replaced by its
+    `hashed_part`.
+    """
+    return f"{user_id if PLAIN_ID.fullmatch(user_id) else hashed_part(user_id)}.{kind}"
 
 
 def write_week(

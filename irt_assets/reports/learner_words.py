@@ -1,20 +1,24 @@
-"""Phrases of the learner reports: one catalogue per language (`templates/learner.*.yaml`), plus dates and shares."""
+"""Phrases of learners' reports and letters: a catalogue for each language (`templates/*.yaml`), dates and shares."""
 
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
+Kind = Literal["learner", "letter"]
+"""learner: the weekly report. letter: the letter with a score."""
+LetterLanguage = Literal["en", "de", "ko"]
 LANGUAGES = ("en", "ko")
+LANGUAGES_OF: dict[Kind, tuple[str, ...]] = {"learner": LANGUAGES, "letter": get_args(LetterLanguage)}
 FALLBACK = "en"
 
 
-def language_of(attribute: object) -> str:
+def language_of(attribute: object, kind: Kind = "learner") -> str:
     """Language for a learner's attribute `lang` (`ko`, `ko-KR`, `KO_kr` …); English if there is no catalogue for it."""
     first = str(attribute).replace("_", "-").partition("-")[0].strip().lower()
-    return first if first in LANGUAGES else FALLBACK
+    return first if first in LANGUAGES_OF[kind] else FALLBACK
 
 
 class Words:
@@ -24,9 +28,9 @@ class Words:
     placeholder.
     """
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, kind: Kind = "learner") -> None:
         self.language = language
-        self._catalogue = catalogue(language)
+        self._catalogue = catalogue(language, kind)
 
     def __call__(self, key: str, **values: object) -> str:
         phrase: Any = self._catalogue
@@ -65,7 +69,7 @@ class Words:
 
 
 @cache
-def catalogue(language: str) -> dict[str, Any]:
+def catalogue(language: str, kind: Kind = "learner") -> dict[str, Any]:
     """Read the phrases of a language, nested as in its file."""
-    text = files("irt_assets.reports").joinpath("templates", f"learner.{language}.yaml").read_text("utf-8")
+    text = files("irt_assets.reports").joinpath("templates", f"{kind}.{language}.yaml").read_text("utf-8")
     return yaml.safe_load(text)

@@ -45,6 +45,7 @@ from irt_assets.reports import origin_report
 from irt_assets.reports.scale_facts import SHARES, MeasuredMonth, ScaleFacts
 from irt_assets.scales.rules import STAGES
 from irt_assets.scales.scale_decisions import MOVEMENT, PRIORS, decision_in_force
+from irt_assets.scores.reported import in_unit
 from irt_assets.scores.standards import Standard, mark_in_force
 from irt_psychometrics.items import item_model
 from irt_psychometrics.plots import Chart, wright_map
@@ -141,7 +142,7 @@ def _wright_map(facts: ScaleFacts) -> Figure:
     last = facts.measured[-1].month if facts.measured else ""
     people = f"learners of {last}" if last else "the standard normal population, as no learner has been measured"
     chart = wright_map(facts.published, facts.learners if last else None)
-    return Figure(chart, f"Wright map. Left: {people}; right: the items in use at their b.")
+    return Figure(chart, f"Wright map. Left: {people}; right: the items in use at their b.", wide=True)
 
 
 def _information(facts: ScaleFacts) -> Figure:
@@ -149,7 +150,7 @@ def _information(facts: ScaleFacts) -> Figure:
     published, theta = facts.published, facts.learners
     at = np.linspace(*Chart.ends_of(theta, np.clip(published.b, -6, 6), [-3.0, 3.0]), 161)
     found = published.curves.information(at).sum(axis=1)
-    chart = ability_chart(at, "information", _best(at, found), 1.08 * float(found.max()), height=345)
+    chart = ability_chart(at, "information", _best(at, found), 1.08 * float(found.max()), width=690, height=250)
     if theta.size:
         n, edges = np.histogram(theta, 24)
         heights = 0.6 * float(found.max()) * n / n.max()
@@ -263,10 +264,11 @@ def _identity(facts: ScaleFacts, zone: str) -> Iterator[Block]:
 
 def _pass_mark(facts: ScaleFacts) -> str:
     """Return the pass mark, who set it, and by which standard setting, if there was one."""
-    mark = facts.scale.pass_theta
-    found = mark_in_force(facts.decisions, mark)
-    if mark is None or found is None:
-        return "none" if mark is None else f"θ = {number(mark)}"
+    mark, found = facts.scale.pass_mark, mark_in_force(facts.decisions, facts.scale)
+    unit = facts.scale.rules.scores.unit
+    at = "none" if mark is None else f"θ = {number(mark)}" if unit == "theta" else in_unit(unit, mark)
+    if found is None:
+        return at
     decision, made = found
     panel = (
         f"{made.method.capitalize()} by {made.panel}, {quantity(made.judges, 'judge')}, SE {made.se:.3f}, form "
@@ -274,7 +276,7 @@ def _pass_mark(facts: ScaleFacts) -> str:
         if isinstance(made, Standard)
         else ""
     )
-    return f"θ = {number(mark)}: {panel}{decision.decided_by}, {decision.decided_at:%Y-%m-%d}"
+    return f"{at}: {panel}{decision.decided_by}, {decision.decided_at:%Y-%m-%d}"
 
 
 def _origin(facts: ScaleFacts) -> str:

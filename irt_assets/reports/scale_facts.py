@@ -13,13 +13,14 @@ import psycopg
 
 from irt_assets.calibration.linking_history import MONTHS_SHOWN, LinkedMonth, read_history
 from irt_assets.common.arrays import Floats
-from irt_assets.common.partitions import month_of
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.decisions.bank import IN_USE, BankItem, bank_items
 from irt_assets.decisions.movement_proposal import waiting_movement
 from irt_assets.decisions.origin import OriginSummary, read_origin
 from irt_assets.ledger.anchors import read_anchors
-from irt_assets.ledger.linked_windows import last_fitted_month, linkings_of
+from irt_assets.ledger.linked_windows import last_fitted_month, linked_origin, linkings_of
 from irt_assets.ledger.movement_proposals import MovementProposal, newest_proposal
+from irt_assets.ledger.origin_fit import overlapping_origin
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
 from irt_assets.scales.scale_decisions import ScaleDecision, read_decisions
@@ -69,7 +70,8 @@ class ScaleFacts:
         items: every item of the scale.
         measured: months with measured learners, oldest first.
         linked: linking of each fitted month, oldest first.
-        reliability: reliability of θ in each month's fit.
+        reliability: reliability of θ in each month's fit; of a month in the origin window without a fit of its own, in
+            the window's fit.
         proposal: the newest proposal of a movement, or None.
         is_waiting: whether the proposal waits for a decision.
     """
@@ -107,15 +109,22 @@ class ScaleFacts:
 def scale_facts(connection: psycopg.Connection, scale: Scale, at: datetime) -> ScaleFacts:
     """Read the facts of a scale as of `at`. Months are the last 24 with a fit, and with measured learners."""
     last = last_fitted_month(connection, scale) or ""
+    measured, origin = tuple(read_measured_months(connection, scale)), linked_origin(connection, scale)
+    of_origin = origin.spec.fit_statistics if origin else None
     return ScaleFacts(
         scale=scale,
         origin=read_origin(connection, scale.scale_id),
         anchors=read_anchors(connection, scale.scale_id, scale.anchor_version) if scale.initialised else None,
         decisions=tuple(read_decisions(connection, scale.scale_id)),
         items=tuple(bank_items(connection, scale, at)),
-        measured=tuple(read_measured_months(connection, scale)),
+        measured=measured,
         linked=tuple(read_history(connection, scale, last)),
         reliability={
+            each.month: of_origin.reliability
+            for each in measured
+            if of_origin and overlapping_origin(connection, scale.scale_id, *Month(each.month).bounds)
+        }
+        | {
             fit.month: fit.spec.fit_statistics.reliability
             for fit in linkings_of(connection, scale, last, MONTHS_SHOWN)
             if fit.spec.fit_statistics

@@ -18,6 +18,7 @@ from irt_assets.blocks import (
     Table,
     number,
     pairs,
+    prose,
     table,
 )
 from irt_assets.common.intervals import Z95
@@ -27,6 +28,7 @@ from irt_assets.reports.form_facts import FormFacts, ReportedForm
 from irt_assets.scales.rules import MAX_REPORTED
 from irt_assets.scores.form_tables import COLUMNS, FormTable
 from irt_assets.scores.releases import TableRelease
+from irt_assets.scores.reported import UNITS, in_unit
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.plots import Chart
 from irt_psychometrics.scoring import Classification
@@ -36,6 +38,16 @@ METHODS = {
     "test-curve": "θ at which the form's expected raw score is the raw score (inverse of the test curve). Raw scores "
     "that the curve does not reach continue the line of the two nearest (Kolen & Brennan, 2014)",
     "normalised": "percentile rank of the raw score in the norm group, as a normal deviate",
+    "raw": "a line in the raw score, without published values",
+    "percent": "a line in the per cent of the maximum score, without published values",
+    "percentile": "a line in the percentile rank of the raw score in the norm group, without published values",
+}
+VARIABLES = {"normalised": "deviate", "raw": "raw score", "percent": "per cent", "percentile": "percentile rank"}
+"""Names of x on the line of scores; otherwise θ."""
+ROUNDING = {
+    "half-up": "",
+    "half-even": ", halves to the even multiple",
+    "not-up-to-pass": ", below the pass mark if the score does not pass",
 }
 SCORE = ",.10g"
 """Format of scaled scores."""
@@ -51,48 +63,51 @@ def reported_scores(facts: FormFacts) -> Iterator[Block]:
     reported = facts.reported
     if reported is None:
         return
-    found = reported.table
+    found, left_out = reported.table, reported.left_out
+    uncounted = [f"items that do not count: {join_names(left_out)}"] if left_out else []
     if found is None:
-        blocks: tuple[Block, ...] = (Paragraph(f"The form has no score table: {reported.why}.", "lead"),)
+        lead = Paragraph(prose(f"The form has no score table: {reported.why}."), "lead")
+        blocks: tuple[Block, ...] = (lead, *([List(tuple(map(sentence, uncounted)))] if uncounted else []))
     else:
         unreleased = "the newest. No table is released yet, so no scores of the form can be handed out"
         text = f"Score table {found.table_id} of {found.month} is {'released' if reported.released else unreleased}."
         blocks = (
             Paragraph(text, "lead"),
-            List(tuple(map(sentence, [found.passing_in_words, *found.remarks]))),
+            List(tuple(map(sentence, [found.passing_in_words, *uncounted, *found.remarks]))),
             _key_facts(found),
             score_table(found),
-            Figures((_error_by_score(found),)),
+            *([Figures((_error_by_score(found),))] if np.ptp(found.table.scaled_se) else []),
         )
     yield Section("Scores", blocks, "scores")
     if reported.release and reported.released:
         yield Section("Changes by the newest table", tuple(_changes(reported.release, facts)), "changes")
-    if (facts.scale.pass_theta if reported.by_theta else found and found.spec["pass_theta"]) is not None:
+    if (facts.scale.pass_theta if reported.by_theta else found and found.spec["mark"]) is not None:
         yield Section("Pass and fail", tuple(pass_and_fail(facts, reported)), "pass-and-fail")
 
 
 def _key_facts(found: FormTable) -> Block:
-    rules, n, mark = (found.spec[name] for name in ("rules", "n", "mark"))
-    line = f"{rules['score_slope']:,.10g} · {'deviate' if found.method == 'normalised' else 'θ'}"
+    rules, n, mark, pass_theta = (found.spec[name] for name in ("rules", "n", "mark", "pass_theta"))
+    slope, intercept, by = rules["score_slope"], rules["score_intercept"], rules.get("score_by")
+    line, n_items = f"{slope:,.6g} · {VARIABLES.get(by, 'θ')}", f"{len(found.spec['items']):,}"
+    if mark is not None:
+        at = in_unit(by, (mark - intercept) / slope) if pass_theta is None else f"θ = {number(pass_theta)}"
+        mark = f"{mark:,.10g} ({at}), for scores before rounding"
     return pairs(
         {
             "method": METHODS.get(found.method, f"raw scores are {found.method}"),
-            "scaled score": f"{line} + {rules['score_intercept']:,.10g}".replace("+ -", "− "),
-            "rounded to": f"multiples of {rules['score_step']:,.10g}",
+            "scaled score": f"{line} + {intercept:,.6g}".replace("+ -", "− "),
+            "rounded to": f"multiples of {rules['score_step']:,.10g}{ROUNDING[rules.get('score_rounding', 'half-up')]}",
             "at least": f"{rules['score_lowest']:,.10g}" if rules["score_lowest"] > -MAX_REPORTED else None,
             "at most": f"{rules['score_highest']:,.10g}" if rules["score_highest"] < MAX_REPORTED else None,
-            "pass mark": None
-            if mark is None
-            else f"{mark:,.10g} (θ = {number(found.spec['pass_theta'])}), for scores before rounding",
+            "pass mark": mark,
             "norm group": f"learners of {found.month}, n = {n:,}" if n else "no learner, so there are no percentiles",
-            "items": f"{len(found.spec['items']):,}, by the values published at the end of {found.month}",
+            "items": n_items if by in UNITS else f"{n_items}, by the values published at the end of {found.month}",
         }
     )
 
 
 def score_table(found: FormTable) -> Table:
     """Return the scores that each raw score gives."""
-    columns = [getattr(found.table, name) for name in COLUMNS if name != "passes"]
     formats = {
         "raw": "",
         "θ": ".2f",
@@ -102,7 +117,11 @@ def score_table(found: FormTable) -> Table:
         "SE of scaled": ",.2f",
         "percentile": ".1f",
     }
-    rows = zip(range(found.table.raw.size), *columns, map(PASSED.get, found.passes_or_none), strict=True)
+    raw, without_theta = range(found.table.raw.size), np.isnan(found.table.theta).all()
+    columns = dict(zip(formats, [raw, *(getattr(found.table, name) for name in COLUMNS)], strict=False))
+    for name in ("θ", "SE of θ") if without_theta else ():
+        del formats[name]
+    rows = zip(*(columns[name] for name in formats), map(PASSED.get, found.passes_or_none), strict=True)
     caption = f"Form {found.form_id}, table {found.table_id} of {found.month} ({found.method})"
     return table((*formats, "result"), rows, numbers=formats, caption=caption, small=True, sortable=True)
 
@@ -160,11 +179,14 @@ def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
             f"How to read it: by {method}, {accuracy} of the learners get the result that their true score deserves. "
             f"{false_pass:.1%} pass although they should fail, and {false_fail:.1%} fail although they should pass. "
             f"{consistency:.1%} would get the same result on another form like this; κ is this agreement beyond "
-            "chance. In brackets are 95 % intervals: by the errors of the items' values (Lee), or of the sample "
-            "(Rudner)."
+            "chance."
+            + " In brackets are 95 % intervals: by the errors of the items' values (Lee), or of the sample (Rudner)."
+            * (len(rows) > 1)
         )
     elif not reasons:
-        of_form = "nobody passes" if facts.form.scores else "not all learners have a score on all items"
+        n, n_of_table = len(facts.form.scores), reported.table.table.raw.size if reported.table else 0
+        other = "the table is for other items" if n else "not all learners have a score on all items"
+        of_form = "nobody passes" if n == n_of_table else other
         why = "no score of the month is handed out" if reported.by_theta else of_form
         reasons.append(f"nothing can be said about the decisions of {facts.month}, because {why}")
     yield from (Paragraph(sentence(reason)) for reason in reasons)
@@ -188,6 +210,12 @@ def _methods(facts: FormFacts, reported: ReportedForm) -> list[tuple[list[str], 
         return []
     raw, alpha = np.repeat(np.arange(scores.raw.size), counts), facts.form.statistics.get("alpha") or 0.0
     learners, of_raw = f"{facts.form.n:,} of {facts.month}", f"expected raw score from {cut}"
+    livingston_lewis = (
+        [f"Livingston and Lewis (α {number(alpha)})", learners, of_raw],
+        partial(Classification.from_reliability, raw, alpha, [cut], max_score=float(scores.raw[-1])),
+    )
+    if pass_theta is None:
+        return [livingston_lewis]
     items = facts.published.among(list(found.spec["items"]))
     return [
         (
@@ -198,10 +226,7 @@ def _methods(facts: FormFacts, reported: ReportedForm) -> list[tuple[list[str], 
             ["Rudner", learners, f"θ from {number(pass_theta)}"],
             partial(Classification.from_abilities, scores.theta[raw], scores.se[raw], [pass_theta]),
         ),
-        (
-            [f"Livingston and Lewis (α {number(alpha)})", learners, of_raw],
-            partial(Classification.from_reliability, raw, alpha, [cut], max_score=float(scores.raw[-1])),
-        ),
+        livingston_lewis,
     ]
 
 
@@ -217,7 +242,7 @@ def subscores(form: FormRow) -> Iterator[Section]:
     if form.no_subscores:
         yield Section("Subscores", (Paragraph(f"The form has no subscores: {form.no_subscores}."),), "subscores")
     if form.subscores:
-        adding = [row.topic for row in form.subscores if row.by_subscore > row.by_total]
+        adding = [row.topic for row in form.subscores if row.adds_value]
         text = f"The scores on {join_names(adding)} predict the true score of their topic better than the total does."
         if not adding:
             text = (

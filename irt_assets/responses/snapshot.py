@@ -294,10 +294,15 @@ def read_snapshot(
     return table
 
 
-def read_parts(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield the attempts of a snapshot, a table for each file. Raises PermanentFailure like `read_snapshot`."""
+def read_parts(
+    store: ObjectStore, snapshot: Snapshot, columns: Sequence[str], *, keep: bool = True
+) -> Iterator[pa.Table]:
+    """Yield the attempts of a snapshot, a table for each file. Raises PermanentFailure like `read_snapshot`.
+
+    `keep`: whether files are cached, which a server must not do.
+    """
     with _with_remedy(snapshot):
-        yield from _tables(store, snapshot, columns)
+        yield from _tables(store, snapshot, columns, keep=keep)
 
 
 def read_for_run(
@@ -380,8 +385,10 @@ def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
     return None
 
 
-def _tables(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    for file in _files(store, snapshot):
+def _tables(
+    store: ObjectStore, snapshot: Snapshot, columns: Sequence[str] | None, *, keep: bool = True
+) -> Iterator[pa.Table]:
+    for file in _files(store, snapshot, keep=keep):
         yield read_attempts(file, columns)
 
 

@@ -6,9 +6,10 @@ process (see `start`), and the decisions of sensors (see `jobs`).
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import count
 from uuid import uuid4
 
 import dagster as dg
@@ -50,6 +51,11 @@ CURSOR = "irt without a daemon: {}"
 def _graph(settings: Settings) -> dg.Definitions:
     """The graph for these settings. It is cached, because a command needs it up to ten times."""
     return definitions.defs if settings == definitions.SETTINGS else definitions.build_defs(settings)
+
+
+STEP_ENDS = (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_SKIPPED)
+Progress = Callable[[int, int | None], None]
+"""A function that takes the number of ended steps of a run, and the number of all steps."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +150,12 @@ def run_here(
     assets: Sequence[str] = (),
     *,
     log_level: str | None = None,
+    progress: Progress | None = None,
 ) -> RunOutcome:
     """Execute a job, or only some of its assets, in this process, even if a run of it is under way."""
     keys = [dg.AssetKey(name) for name in assets]
-    result = _execute(_graph(settings).resolve_job_def(plan.job), instance, partition, keys, log_level=log_level)
+    job = _graph(settings).resolve_job_def(plan.job)
+    result = _execute(job, instance, partition, keys, log_level=log_level, progress=progress)
     return outcome_of(plan.job, partition, result.run_id, result.success, result.all_events)
 
 
@@ -178,6 +186,7 @@ def _execute(
     assets: Sequence[dg.AssetKey] = (),
     tags: Mapping[str, str] | None = None,
     log_level: str | None = None,
+    progress: Progress | None = None,
 ) -> dg.ExecuteInProcessResult:
     """Execute a job in this process.
 
@@ -195,6 +204,13 @@ def _execute(
         run_config={"loggers": {"console": {"config": {"log_level": level}}}},
     )
     run_id = str(uuid4())
+    ended = count(1)
+
+    def count_step(event: dg.EventLogEntry) -> None:
+        if progress and event.is_dagster_event and event.get_dagster_event().event_type in STEP_ENDS:
+            progress(next(ended), len(job.nodes))
+
+    instance.add_event_listener(run_id, count_step)
     try:
         result = execute(run_id=run_id)
     except Exception as error:
@@ -239,7 +255,7 @@ def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[RunO
 
 def evaluate_sensor(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[RunOutcome]:
     """Evaluate one of `SENSORS` once, and execute the runs that it requests."""
-    for request in _sensor_requests(instance, _graph(settings), (sensor,)):
+    for request in _sensor_requests(instance, _graph(settings), (sensor,), logging.INFO):
         yield _execute_request(instance, settings, request)
 
 
@@ -256,8 +272,13 @@ def _execute_request(instance: dg.DagsterInstance, settings: Settings, request: 
     return outcome_of(name, request.partition, result.run_id, result.success, result.all_events)
 
 
-def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[RunRequest]:
-    """Evaluate sensors, store their cursors, and yield the requested runs whose run key has no run yet."""
+def _sensor_requests(
+    instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str], level: int = logging.DEBUG
+) -> Iterator[RunRequest]:
+    """Evaluate sensors, store their cursors, and yield the requested runs whose run key has no run yet.
+
+    level: log level of the reasons why sensors request no run, which are of interest if a person evaluates a sensor.
+    """
     cursors = instance.daemon_cursor_storage
     assert cursors is not None
     sensors = {sensor.name: sensor for sensor in defs.sensors or () if isinstance(sensor, dg.SensorDefinition)}
@@ -273,7 +294,7 @@ def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: 
         with context:
             tick = sensors[name].evaluate_tick(context)
         if tick.skip_message:
-            LOG.info("%s: %s", name, tick.skip_message)
+            LOG.log(level, "%s: %s", name, tick.skip_message)
         for request in tick.run_requests or ():
             tags = {**request.tags, SENSOR_NAME_TAG: name, RUN_KEY_TAG: request.run_key or ""}
             if not instance.get_runs_count(dg.RunsFilter(tags={SENSOR_NAME_TAG: name, RUN_KEY_TAG: tags[RUN_KEY_TAG]})):

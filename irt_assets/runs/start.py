@@ -20,7 +20,15 @@ import dagster as dg
 from irt_assets.common.job_names import job_of, same_job
 from irt_assets.common.retries import first_cause
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, runs_to_repeat
-from irt_assets.runs.in_process_runs import RunOutcome, follow_up, name_of_run, outcome_of, require_free, run_here
+from irt_assets.runs.in_process_runs import (
+    Progress,
+    RunOutcome,
+    follow_up,
+    name_of_run,
+    outcome_of,
+    require_free,
+    run_here,
+)
 from irt_assets.runs.queue import enqueue
 from jobs.plans import Plan, find_plan, last_tick_before
 from jobs.schedules import find_missing, has_run_since
@@ -61,6 +69,7 @@ def start(
     *,
     here: bool = False,
     quiet: bool = False,
+    progress: Progress | None = None,
     if_missing: bool = False,
 ) -> Iterator[RunOutcome]:
     """Run a job, and yield the result of each run.
@@ -72,6 +81,7 @@ def start(
             the schedule would request now; if a person started the unit or the Job, also the last complete partition.
         here: run in this process even if a daemon is alive.
         quiet: on a terminal, do not show the log of a run in this process.
+        progress: takes the numbers of ended and of all steps of a run in this process.
         if_missing: do not make a partition again only because a person started the unit or the Job.
 
     Raises PermanentFailure if there is no such job or partition, if another process runs it, and in a pod if there is
@@ -89,7 +99,9 @@ def start(
             yield from _run_on_daemon(instance, settings, database, plan, requested, pod=pod)
         else:
             for partition in partitions_to_run(instance, settings, database, plan, requested):
-                yield run_here(instance, settings, plan, partition, log_level=None if quiet else "INFO")
+                yield run_here(
+                    instance, settings, plan, partition, log_level=None if quiet else "INFO", progress=progress
+                )
     if not pod and not daemon_alive(instance):
         yield from follow_up(instance, settings)
 

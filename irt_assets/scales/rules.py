@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from irt_assets.common.wording import did_you_mean
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.items import Model, item_model
 from irt_psychometrics.linking import AnchorLimits
@@ -26,7 +26,10 @@ AssignmentRule = Literal["linear", "by_level"]
 Latent = Literal["normal", "histogram"]
 LatentRule = Literal["normal", "histogram", "auto"]
 HoldRule = Literal["warn", "hold"]
-ScoreRule = Literal["eap", "test-curve", "normalised", "theta"]
+ScoreRule = Literal["eap", "test-curve", "normalised", "theta", "raw", "percent", "percentile"]
+WITHOUT_THETA: tuple[ScoreRule, ...] = ("raw", "percent", "percentile")
+"""Ways from a raw score to a reported score that need no published values."""
+RoundingRule = Literal["half-up", "half-even", "not-up-to-pass"]
 RetestRule = Literal["last", "best"]
 Occasions = Literal["month", "week"]
 """Unit that counts as a person in a fit: a learner's month, or each of a learner's weeks in it."""
@@ -295,20 +298,30 @@ class ScoreRules(Stage):
         default=0.0,
         ge=0,
         le=MAX_REPORTED,
-        description="Points of the reported scale for a difference of 1 in θ, or in the normal deviate of the raw "
-        "score with `score_by=normalised`. 0: no scores are reported.",
+        description="Points of the reported scale for a difference of 1 in θ; with `score_by` normalised, raw, percent "
+        "or percentile in the normal deviate, raw score, per cent or percentile rank. 0: no scores are reported. "
+        "`score_points=44:700,65:1000` sets slope and intercept of the line through two points.",
     )
-    score_intercept: Reported = Field(default=0.0, description="Reported score at θ = 0, or at the deviate 0.")
+    score_intercept: Reported = Field(
+        default=0.0, description="Reported score at θ = 0, or at the deviate, raw score, per cent or percentile rank 0."
+    )
     score_step: float = Field(
         default=1.0, ge=0.001, le=1000, description="Reported scores are rounded to multiples of this."
+    )
+    score_rounding: RoundingRule = Field(
+        default="half-up",
+        description="Halves are rounded up (`half-up`), or to the even multiple of the step (`half-even`). "
+        "`not-up-to-pass`: halves are rounded up, but a score below the pass mark is shown below the mark.",
     )
     score_lowest: Reported = Field(default=-MAX_REPORTED, description="Lowest obtainable score.")
     score_highest: Reported = Field(default=MAX_REPORTED, description="Highest obtainable score.")
     score_by: ScoreRule = Field(
         default="eap",
         description="How a raw score is reported: by the mean of θ given the raw score (`eap`), by θ where the test "
-        "curve has it (`test-curve`), or by its percentile rank in the month's learners (`normalised`). `theta`: forms "
-        "have no tables, and scores are reported by each learner's θ.",
+        "curve has it (`test-curve`), or by its percentile rank in the month's learners, as a normal deviate "
+        "(`normalised`). Without published values: by the raw score itself (`raw`), its per cent of the form's maximum "
+        "(`percent`), or its percentile rank (`percentile`). `theta`: forms have no tables, and scores are reported by "
+        "each learner's θ.",
     )
     max_score_shift: float = Field(
         default=1.0,
@@ -320,6 +333,11 @@ class ScoreRules(Stage):
     retest: RetestRule = Field(
         default="last", description="Score that counts of a learner with several sittings: the `last` or the `best`."
     )
+
+    @property
+    def unit(self) -> str:
+        """Unit of the pass mark, and of the line except for normalised scores: theta, raw, percent or percentile."""
+        return self.score_by if self.score_by in WITHOUT_THETA else "theta"
 
     @model_validator(mode="after")
     def _agree(self) -> ScoreRules:
@@ -349,13 +367,12 @@ class Rules(BaseModel):
         """The defaults, replaced by `settings`.
 
         Raises PsychometricsError if a name is not a rule, or a value has the wrong type or is out of range. The message
-        lists the valid names or the range.
+        has the most similar name, the valid names or the range.
         """
         unknown = [name for name in settings if name not in STAGE_OF]
         if unknown:
-            meant = get_close_matches(unknown[0], STAGE_OF, n=1)
-            hint = f"did you mean {meant[0]}? The" if meant else "the"
-            raise PsychometricsError(f"no such rule: {', '.join(unknown)}; {hint} rules are {', '.join(STAGE_OF)}")
+            hint = did_you_mean(unknown[0], STAGE_OF) or f"the rules are {', '.join(STAGE_OF)}"
+            raise PsychometricsError(f"no such rule: {', '.join(unknown)}; {hint}")
         try:
             return cls.model_validate({stage: settings_of_stage(stage, settings) for stage in STAGES})
         except ValidationError as error:
@@ -411,6 +428,21 @@ STAGES: dict[str, type[Stage]] = {
 """The stages in the order of a month."""
 STAGE_OF = {name: stage for stage, rules in STAGES.items() for name in rules.model_fields}
 """The stage of every rule."""
+
+
+def line_through(points: Any) -> dict[str, float]:
+    """Return the rules of the line through two points, such as 44:700,65:1000.
+
+    Raises PsychometricsError for other values.
+    """
+    try:
+        (x, score), (other, other_score) = (map(float, point.split(":")) for point in points.split(","))
+        slope = (other_score - score) / (other - x)
+    except (AttributeError, ValueError, ZeroDivisionError):
+        raise PsychometricsError(
+            f"score_points must be two points of the line, such as 44:700,65:1000 for 700 at 44, got {points!r}"
+        ) from None
+    return {"score_slope": slope, "score_intercept": score - slope * x}
 
 
 def settings_of_stage(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.engines.registry import require_demandable
 from irt_assets.engines.spec import DEFAULT_MODEL
-from irt_assets.scales.rules import STAGE_OF, STAGES, Occasions, Rules
+from irt_assets.scales.rules import STAGE_OF, STAGES, Occasions, Rules, line_through
 from irt_assets.scales.scale_decisions import (
     ACCEPTABLE,
     MOVEMENT,
     ScaleDecision,
     Subject,
     decision_in_force,
+    marks_in_force,
     movement_in_force,
     priors_in_force,
     read_decisions,
@@ -39,6 +40,7 @@ class Scale:
         rules: the default rules if the scale has no origin yet.
         initialised: whether the scale has an origin. A scale that only occurs in the bank has no origin.
         pass_theta: pass mark in θ of this scale, or None.
+        marks: pass marks of scores without θ, by unit: raw, percent or percentile.
         model_since: time from which a decision sets the model. None: the origin sets it.
         occasions: unit that counts as a person in a fit: a learner's month, or each of a learner's weeks in it.
         scored: whether an item of the scale has a maximum score above 1.
@@ -61,6 +63,13 @@ class Scale:
     scored: bool = False
     movement: Movement = field(default_factory=Movement)
     since: datetime | None = None
+    marks: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def pass_mark(self) -> float | None:
+        """The pass mark in the unit of the scale's scores, or None."""
+        unit = self.rules.scores.unit
+        return self.pass_theta if unit == "theta" else self.marks.get(unit)
 
 
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
@@ -131,6 +140,7 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
         scored=row["scored"],
         movement=movement_in_force(decisions, window_start),
         since=row["initialised_at"],
+        marks=marks_in_force(decisions),
     )
 
 
@@ -219,7 +229,7 @@ def preview_rules(connection: psycopg.Connection, scale_id: str, settings: Mappi
 
 
 def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
-    """`Rules.from_settings` with more checks.
+    """`Rules.from_settings` with more checks. `score_points` gives slope and intercept of the reported scale.
 
     Also raises PsychometricsError if an engine that does not exist is demanded, and PermanentFailure for settings of
     the movement of abilities, which are decisions from a month on and not rules.
@@ -231,7 +241,8 @@ def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
             f"the effect on learners: use `irt scale set {decided[0]}={settings[decided[0]]} --from YYYY-MM` in a "
             "separate command"
         )
-    rules = Rules.from_settings(settings)
+    line = line_through(settings["score_points"]) if "score_points" in settings else {}
+    rules = Rules.from_settings({name: settings[name] for name in settings if name != "score_points"} | line)
     require_demandable(rules.publication.demands)
     return rules
 

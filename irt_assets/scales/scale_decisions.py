@@ -33,7 +33,8 @@ Subject = Literal[
 ]
 MODEL_SUBJECTS: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c", "occasions")
 """Subjects that a fit depends on."""
-ACCEPTABLE: tuple[Subject, ...] = ("guessing", "misfit")
+Acceptable = Literal["guessing", "misfit"]
+ACCEPTABLE: tuple[Acceptable, ...] = ("guessing", "misfit")
 """Subjects that can hold a month, and that a person can accept with a reason."""
 PRIORS: Mapping[Subject, str] = {"prior_a": "a", "prior_b": "b", "prior_c": "c"}
 """Subject → the parameter that has the prior."""
@@ -47,7 +48,9 @@ KEY_OF, TABLE_OF, EQUATING_OF, FORM_OF = "key:", "scores:", "equating:", "form:"
 """Beginnings of subjects: the key of the item that follows (`decisions.rekey`), or the score table (`scores.releases`),
 equating (`scores.chosen_equating`) or items (`adaptive.forms`) of the form that follows."""
 STANDARD = "standard"
-"""Subject of the pass mark, from a standard setting or not (see `scores.standards`)."""
+"""Subject of the pass mark in θ, from a standard setting or not (see `scores.standards`)."""
+STANDARD_IN = f"{STANDARD} in "
+"""Beginning of the subject of the pass mark in the unit that follows, on scales whose scores need no θ."""
 AUTO = "auto"
 """Value of a field of the movement: keep the number in force, and propose changes."""
 MAX_TEXT_LENGTH = 2_000
@@ -58,6 +61,9 @@ REFERENCE = "reference"
 
 _WORDS = {
     "theta": "θ = ",
+    "raw": "raw score ",
+    "percent": "per cent ",
+    "percentile": "percentile rank ",
     "method": "",
     "panel": "",
     "change": "",
@@ -167,6 +173,16 @@ def decision_in_force(
         key=lambda decision: decision.decision_id,
         default=None,
     )
+
+
+def marks_in_force(decisions: Iterable[ScaleDecision]) -> dict[str, float]:
+    """The newest pass mark of one scale by unit, of scores without θ."""
+    marks = dict[str, float | None]()
+    for decision in decisions:
+        if decision.subject.startswith(STANDARD_IN):
+            unit = decision.subject.removeprefix(STANDARD_IN)
+            marks[unit] = json.loads(decision.value)[unit]
+    return {unit: mark for unit, mark in marks.items() if mark is not None}
 
 
 def priors_in_force(decisions: Iterable[ScaleDecision], window_start: datetime | None) -> Priors | None:

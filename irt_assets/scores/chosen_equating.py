@@ -3,6 +3,7 @@
 The numbers are stored with the choice, so a later month does not change them. `equating` computes them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from irt_assets.scales.scale import Scale
 from irt_assets.scales.scale_decisions import EQUATING_OF
 from irt_assets.scores.reported import reported_scale, score_mark
 from irt_psychometrics.scoring import ScoreTable
+from resources.failures import PermanentFailure
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class ChosenEquating:
         equated, equated_se: raw scores of the old form, not rounded, with the errors of equating.
         value, value_se: place on the reported scale before slope and intercept, from the old form's table, and its
             error with the error of equating.
-        theta, theta_se: the same for θ.
+        theta, theta_se: the same for θ; empty if the old form's table has no θ.
         mark: the old table's pass mark before slope and intercept, which normalised scores keep. None without a mark.
+        unit: unit of the old table's pass mark and line (`ScoreRules.unit`).
     """
 
     old: str
@@ -40,16 +43,25 @@ class ChosenEquating:
     theta: tuple[float, ...]
     theta_se: tuple[float, ...]
     mark: float | None = None
+    unit: str = "theta"
 
-    def convert(self, scale: Scale, norm_counts: tuple[int, ...] | None) -> tuple[ScoreTable, float | None]:
-        """The score table of the new form, and the lowest unrounded score that passes."""
+    def convert(self, scale: Scale, norm_counts: Sequence[int] | None) -> tuple[ScoreTable, float | None]:
+        """The score table of the new form, and the lowest unrounded score that passes.
+
+        Raises PermanentFailure if the scale is scored in another unit than the old form's table.
+        """
+        if self.unit != scale.rules.scores.unit:
+            raise PermanentFailure(
+                f"table {self.table_id} of form {self.old} must be scored by {scale.rules.scores.unit}, as the scale "
+                f"is now, got {self.unit}: release a newer table of {self.old}, then choose the equating again"
+            )
         line, mark = reported_scale(scale), score_mark(scale)
         if scale.rules.scores.score_by == "normalised":
             mark = None if self.mark is None else line.slope * self.mark + line.intercept
-        value, value_se, theta, theta_se = map(np.array, (self.value, self.value_se, self.theta, self.theta_se))
+        value, value_se, unknown = np.array(self.value), np.array(self.value_se), (np.nan,) * len(self.value)
         note = f"Raw scores are equated to {self.old} ({self.method}), whose table {self.table_id} gives the scores."
         made = ScoreTable.from_values(value, value_se, line, norm_counts=norm_counts, mark=mark, notes=(note,))
-        return made.with_theta(theta, theta_se), mark
+        return made.with_theta(np.array(self.theta or unknown), np.array(self.theta_se or unknown)), mark
 
 
 def chosen_equatings(connection: psycopg.Connection, scale_id: str) -> dict[str, ChosenEquating]:

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from irt_assets.common.arrays import Floats
 from irt_assets.common.wording import quantity
 from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.scales.rules import ScoreRules
 from irt_assets.scales.scale import Scale, initialised_scale
 from irt_assets.scales.scale_decisions import EQUATING_OF, record_decisions
 from irt_assets.scores.chosen_equating import ChosenEquating, chosen_equatings
@@ -431,7 +432,7 @@ def _compare(
 ) -> ComparedMethod:
     """The equivalents with their place on the reported scale and their θ, between the lines of the old form's table."""
     at, old, rules, mark = equating.equated, table.table, table.spec["rules"], table.spec["mark"]
-    slope, intercept = rules["score_slope"], rules["score_intercept"]
+    slope, intercept, unit = rules["score_slope"], rules["score_intercept"], ScoreRules(**rules).unit
 
     def place(column: Floats, se: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
         value, own, steepness = (np.interp(at, old.raw, x) for x in (column, se, np.gradient(column)))
@@ -444,8 +445,9 @@ def _compare(
         tuple(at.tolist()),
         tuple(equating.se.tolist()),
         *place((old.unrounded - intercept) / slope, old.scaled_se / slope),
-        *place(old.theta, old.se),
+        *(((), ()) if unit != "theta" else place(old.theta, old.se)),
         None if mark is None else (mark - intercept) / slope,
+        unit,
     )
     made, mark_of_new = chosen.convert(scale, None)
     passing = None if mark_of_new is None else int(n[made.passes].sum())

@@ -17,15 +17,16 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from irt_assets.blocks import Table, table
+from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
-from irt_assets.item_analysis.stored import read_forms
+from irt_assets.item_analysis.stored import FormRow, read_forms
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.scales.scale import Scale
 from irt_assets.scores.chosen_equating import ChosenEquating, chosen_equatings
-from irt_assets.scores.reported import reported_scale, score_mark
+from irt_assets.scores.reported import pass_probability, reported_scale, score_mark
 from irt_psychometrics import ItemParameters, PsychometricsError
-from irt_psychometrics.scoring import ScoreTable, normal_deviates
+from irt_psychometrics.scoring import ScoreTable, normal_deviates, percentile_ranks
 from resources.failures import PermanentFailure
 from resources.postgres.database import named_rows
 from resources.version import code_version
@@ -46,9 +47,10 @@ class FormTable:
 
     Attributes:
         month: the month at whose end the published values were in force, and whose learners are the norm group.
-        method: eap, test-curve or normalised; or the chosen equating, such as linear, tucker to booklet-a.
+        method: the rule `score_by`; or the chosen equating, such as linear, tucker to booklet-a.
+        set_hash: hash of the published set; empty if the table needs no published values.
         spec: `items` (item → maximum score), `n` (learners in the norm group), `mark` (lowest unrounded score that
-            passes, or None), `pass_theta`, `rules` (of the reported scale), and `notes`.
+            passes, or None), `pass_theta` (None if the scores need no θ), `rules` (of the reported scale), and `notes`.
         table: its scores.
         table_id, made_at, code_version: empty until it is stored.
     """
@@ -91,6 +93,14 @@ class FormTable:
         return [None if self.spec["mark"] is None else bool(found) for found in self.table.passes]
 
     @property
+    def pass_probability(self) -> Floats | None:
+        """Probability for each raw score that the true θ or, without θ, the true score reaches the mark."""
+        spec, scores = self.spec, self.table
+        if spec["pass_theta"] is None:
+            return pass_probability(scores.unrounded, scores.scaled_se, spec["mark"])
+        return pass_probability(scores.theta, scores.se, spec["pass_theta"])
+
+    @property
     def passing_in_words(self) -> str:
         if self.spec["mark"] is None:
             return "no pass mark is set"
@@ -99,12 +109,9 @@ class FormTable:
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences for the reader of the table: its notes, raw scores with one scaled score, and gaps."""
+        """Sentences for the reader of the table: its notes, and raw scores with one scaled score."""
         ties = [f"{first} to {last}" for first, last in self.table.ties]
-        gaps = [f"{low:.10g} and {high:.10g}" for low, high in self.table.gaps(self.spec["rules"]["score_step"])]
-        tied = [f"raw scores with one scaled score: {'; '.join(ties)}"] if ties else []
-        apart = [f"no raw score gives a scaled score between {some_of(gaps, MAX_NAMED, between='; ')}"] if gaps else []
-        return [*self.spec["notes"], *tied, *apart]
+        return [*self.spec["notes"], *([f"raw scores with one scaled score: {'; '.join(ties)}"] if ties else [])]
 
     def largest_move(self, before: "FormTable") -> float:
         """The largest difference between the unrounded scores of a raw score; infinite if the raw scores differ."""
@@ -179,15 +186,33 @@ def make_month(
 def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> tuple[list[FormTable], dict[str, str]]:
     """The tables that `make_month` would store, and the reasons why other forms have no table."""
     published = in_force(connection, scale.scale_id, Month(month).end)
-    counts = {form.form_id: form.scores for form in read_forms(connection, scale.scale_id, month)}
+    analysed = {form.form_id: form for form in read_forms(connection, scale.scale_id, month)}
     chosen = chosen_equatings(connection, scale.scale_id)
     found, without = [], {}
     for form_id, items in form_items(connection, scale.scale_id).items():
         try:
-            found.append(_make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id)))
+            found.append(_make(scale, month, published, form_id, items, analysed.get(form_id), chosen.get(form_id)))
         except (PsychometricsError, PermanentFailure) as error:  # other forms and scales have their tables
             without[form_id] = str(error)
     return found, without
+
+
+def make_table(
+    connection: psycopg.Connection,
+    scale: Scale,
+    month: str,
+    form_id: str,
+    items: Mapping[str, int],
+    analysed: FormRow | None,
+) -> FormTable:
+    """Make the table that the form would have with these items and learners. Stores nothing.
+
+    Raises PsychometricsError or PermanentFailure if the form can have no table.
+    """
+    published = in_force(connection, scale.scale_id, Month(month).end)
+    return _make(
+        scale, month, published, form_id, items, analysed, chosen_equatings(connection, scale.scale_id).get(form_id)
+    )
 
 
 def _make(
@@ -196,12 +221,14 @@ def _make(
     published: PublishedSet,
     form_id: str,
     items: Mapping[str, int],
-    counts: Sequence[int],
+    analysed: FormRow | None,
     equating: ChosenEquating | None,
 ) -> FormTable:
-    n_scores = sum(items.values()) + 1
-    norm = tuple(counts) if len(counts) == n_scores and any(counts) else None
-    if equating is None:
+    n_scores, rules = sum(items.values()) + 1, scale.rules.scores
+    norm = analysed.scores if analysed and len(analysed.scores) == n_scores and any(analysed.scores) else None
+    if equating is None and rules.unit != "theta":
+        table, mark = _by_raw_scores(scale, n_scores, analysed if norm else None)
+    elif equating is None:
         table, mark = _by_items(scale, month, published, items, norm)
     elif len(equating.value) == n_scores:
         table, mark = equating.convert(scale, norm)
@@ -214,30 +241,62 @@ def _make(
         scale_id=scale.scale_id,
         form_id=form_id,
         month=month,
-        method=scale.rules.scores.score_by if equating is None else f"equated to {equating.old}",
-        set_hash=published.set_hash,
+        method=rules.score_by if equating is None else f"equated to {equating.old}",
+        set_hash=published.set_hash if rules.unit == "theta" else "",
         spec={
             "items": dict(items),
             "n": sum(norm or ()),
             "mark": mark,
-            "pass_theta": scale.pass_theta,
-            "rules": {name: value for name, value in scale.rules.scores if name.startswith("score_")},
+            "pass_theta": scale.pass_theta if rules.unit == "theta" else None,
+            "rules": {name: value for name, value in rules if name.startswith("score_")},
             "notes": list(table.notes),
         },
         table=table,
     )
 
 
+def _by_raw_scores(scale: Scale, n_scores: int, analysed: FormRow | None) -> tuple[ScoreTable, float | None]:
+    """The table of scores that need no published values, and the lowest unrounded score that passes.
+
+    The error of a raw score is the standard error of measurement by the month's reliability. Without it, the error is
+    the largest binomial one, √K / 2 (Lord 1955).
+    """
+    norm, mark = analysed.scores if analysed else None, score_mark(scale)
+    values, sem = place_on_line(scale.rules.scores.unit, n_scores, norm), analysed and analysed.statistics.get("sem")
+    notes = () if sem else ("No reliability is known, so the errors are the largest binomial ones.",)
+    se = np.gradient(values) * (sem or (n_scores - 1) ** 0.5 / 2)
+    made = ScoreTable.from_values(values, se, reported_scale(scale), norm_counts=norm, mark=mark, notes=notes)
+    unknown = np.full(n_scores, np.nan)
+    return made.with_theta(unknown, unknown), mark
+
+
+def place_on_line(unit: str, n_scores: int, norm: Sequence[int] | None) -> Floats:
+    """Compute each raw score in a unit: raw, percent of the maximum, or percentile rank in the norm group.
+
+    Raises PsychometricsError for percentile ranks without a norm group.
+    """
+    raw = np.arange(n_scores, dtype=float)
+    if unit == "percentile":
+        return percentile_ranks(norm or raw * 0)
+    return 100 * raw / raw[-1] if unit == "percent" else raw
+
+
 def _by_items(
-    scale: Scale, month: str, published: PublishedSet, items: Mapping[str, int], norm: tuple[int, ...] | None
+    scale: Scale, month: str, published: PublishedSet, items: Mapping[str, int], norm: Sequence[int] | None
 ) -> tuple[ScoreTable, float | None]:
     """The table by the published values of the items, and the lowest unrounded score that passes.
 
     A normalised table has percentile ranks in the norm group. Its mark is the score of the lowest raw score whose θ
     passes, or a step above the highest score. The error of its scores follows from the error of θ.
     """
-    known, method, mark = published_items(published, items), scale.rules.scores.score_by, score_mark(scale)
-    line = reported_scale(scale)
+    try:
+        known = published_items(published, items)
+    except PsychometricsError as error:
+        raise PsychometricsError(
+            f"{error}: leave them out of the form's score (`irt scores leave-out`), or report scores that need no "
+            "values (`irt scale set score_by=raw`)"
+        ) from error
+    method, mark, line = scale.rules.scores.score_by, score_mark(scale), reported_scale(scale)
     table = ScoreTable.from_items(
         known,
         line,

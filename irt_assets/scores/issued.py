@@ -28,8 +28,8 @@ class IssuedScore:
     session_id: str
     sat_at: datetime
     raw: int | None
-    theta: float
-    theta_se: float
+    theta: float | None
+    theta_se: float | None
     scaled: float
     scaled_se: float
     percentile: float | None

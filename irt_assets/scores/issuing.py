@@ -24,7 +24,7 @@ from irt_assets.scales.scale_decisions import require_text
 from irt_assets.scores.form_tables import MAX_NAMED, FormTable, form_items
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.releases import released_tables
-from irt_assets.scores.reported import SAME, pass_probability, report_thetas
+from irt_assets.scores.reported import SAME, report_thetas
 from irt_assets.scores.sittings import SITTING, raw_scores, read_answers, unfinished_sittings
 from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure
@@ -255,7 +255,7 @@ def _by_table(
         scaled_se=scored.scaled_se[k],
         percentile=scored.percentile[k],
         passes=np.array(table.passes_or_none, object)[k],
-        pass_probability=pass_probability(scored.theta[k], scored.se[k], table.spec["pass_theta"]),
+        pass_probability=None if (sure := table.pass_probability) is None else sure[k],
         table_id=table.table_id,
         set_hash=table.set_hash,
     )

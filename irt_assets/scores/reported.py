@@ -10,6 +10,8 @@ from irt_assets.scales.scale import Scale
 from irt_psychometrics.scoring import ScoreScale
 from resources.failures import PermanentFailure
 
+UNITS = {"theta": "θ =", "raw": "raw score", "percent": "per cent", "percentile": "percentile rank"}
+"""Names of the units of pass marks, as in `ScoreRules.unit`."""
 SAME = 1e-9
 """Largest difference of unrounded scores that rounding errors can make."""
 
@@ -34,7 +36,7 @@ def reported_scale(scale: Scale) -> ScoreScale:
     lowest, highest = (
         None if abs(limit) == MAX_REPORTED else limit for limit in (rules.score_lowest, rules.score_highest)
     )
-    return ScoreScale(rules.score_slope, rules.score_intercept, rules.score_step, lowest, highest)
+    return ScoreScale(rules.score_slope, rules.score_intercept, rules.score_step, lowest, highest, rules.score_rounding)
 
 
 def score_mark(scale: Scale) -> float | None:
@@ -42,39 +44,52 @@ def score_mark(scale: Scale) -> float | None:
 
     Raises PermanentFailure if everybody or nobody can have this score.
     """
-    line, theta = reported_scale(scale), scale.pass_theta
-    if theta is None:
-        return None
-    mark, rules = line.slope * theta + line.intercept, scale.rules.scores
+    return None if scale.pass_mark is None else score_of_mark(scale, scale.pass_mark)
+
+
+def score_of_mark(scale: Scale, at: float) -> float:
+    """The unrounded score of a pass mark in the unit of the scale's scores.
+
+    Raises PermanentFailure if everybody or nobody can have this score.
+    """
+    line, rules = reported_scale(scale), scale.rules.scores
+    mark = line.slope * at + line.intercept
     if not rules.score_lowest < mark - SAME <= rules.score_highest:  # as scores are compared
         raise PermanentFailure(
-            f"the pass mark of scale {scale.scale_id}, θ = {theta:g}, is the score {mark:g}, outside of score_lowest "
-            f"{rules.score_lowest:g} and score_highest {rules.score_highest:g}: everybody or nobody would pass"
+            f"the pass mark of scale {scale.scale_id}, {in_unit(rules.unit, at)}, is the score {mark:g}, outside of "
+            f"score_lowest {rules.score_lowest:g} and score_highest {rules.score_highest:g}: everybody or nobody would "
+            "pass"
         )
     return mark
+
+
+def in_unit(unit: str, mark: float) -> str:
+    """Return a pass mark in words, such as θ = 0.4 or raw score 44."""
+    return f"{UNITS[unit]} {mark:.4g}"
 
 
 def report_thetas(scale: Scale, theta: Floats, se: Floats) -> ReportedScores:
     """Reported scores of abilities with their standard errors, for forms without a table.
 
-    Raises PermanentFailure on a scale whose scores are percentile ranks of raw scores, which θ does not have.
+    Raises PermanentFailure on a scale whose scores come from raw scores, which θ does not have.
     """
-    if scale.rules.scores.score_by == "normalised":
+    rules = scale.rules.scores
+    if rules.score_by == "normalised" or rules.unit != "theta":
         raise PermanentFailure(
-            f"scores of scale {scale.scale_id} are normalised raw scores, and this form has no raw score: set score_by "
-            "to eap, test-curve or theta"
+            f"scores of scale {scale.scale_id} come from raw scores (score_by={rules.score_by}), and this form has no "
+            "raw score: set score_by to eap, test-curve or theta"
         )
     line, mark = reported_scale(scale), score_mark(scale)
     unrounded = line.unrounded(theta)
     passes = None if mark is None else unrounded >= mark - SAME
     return ReportedScores(
-        line.rounded(unrounded), line.slope * se, passes, pass_probability(theta, se, scale.pass_theta)
+        line.rounded(unrounded, mark), line.slope * se, passes, pass_probability(theta, se, scale.pass_theta)
     )
 
 
-def pass_probability(theta: Floats, se: Floats, pass_theta: float | None) -> Floats | None:
-    """Probability that the true θ is at or above the pass mark, if it is normal around the estimate.
+def pass_probability(estimate: Floats, se: Floats, mark: float | None) -> Floats | None:
+    """Probability that the true θ or score is at or above the pass mark, if it is normal around the estimate.
 
     Returns None if there is no pass mark.
     """
-    return None if pass_theta is None else ndtr((theta - pass_theta) / se)
+    return None if mark is None else ndtr((estimate - mark) / se)

@@ -29,7 +29,9 @@ from irt_assets.invariants.open_violations import (
     last_evaluated,
     open_violations,
 )
+from irt_assets.item_analysis.key_evidence import suspect_keys
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
+from irt_assets.scales.scale import read_scales
 from jobs.plans import PLANS, Plan
 from jobs.watching import alerts
 from jobs.watching.daemons import daemon_state
@@ -115,6 +117,7 @@ class Overview:
         silent: sources that have been silent for too long.
         pulls: the state of each pulled source, in words.
         evaluated_at: time of the last evaluation of the invariants.
+        suspect_keys: why the keys of items may be wrong, by item.
         changed: closed months whose answers have changed since, as the last night counted them.
     """
 
@@ -135,6 +138,7 @@ class Overview:
     pulls: list[str] = field(default_factory=list)
     evaluated_at: datetime | None = None
     changed: list[ClosedMonth] = field(default_factory=list)
+    suspect_keys: dict[str, str] = field(default_factory=dict)
 
 
 def collect_overview(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
@@ -152,6 +156,8 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
         silences = silent_sources(connection, settings, now)
         pulls = pulls_in_words(connection)
         changed = [each for each in read_closed(connection, months) if each.changes]
+        scales = read_scales(connection)
+        suspect = {item: why for scale_id in scales for item, why in suspect_keys(connection, scale_id).items()}
     return Overview(
         now,
         daemon_alive=alive,
@@ -173,6 +179,7 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
         pulls=pulls,
         evaluated_at=evaluated,
         changed=changed,
+        suspect_keys=suspect,
     )
 
 

@@ -16,7 +16,8 @@ from irt_assets.adaptive.changes import effects_of_withdrawal
 from irt_assets.adaptive.forms import plan_release, release_forms, release_sentences
 from irt_assets.common.wording import first_sentences, join_names, sentence, with_capital, with_stop
 from irt_assets.decision_kinds import RESTORE, WITHDRAW
-from irt_assets.decisions import anchor_versions, deciding, rekey, release, release_undo
+from irt_assets.decisions import anchor_versions, deciding, model_change, rekey, release, release_undo
+from irt_assets.decisions.accepting import IN_WORDS
 from irt_assets.decisions.closing import REOPEN_MONTHS, MonthRange
 from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
 from irt_assets.decisions.movement_proposal import as_settings
@@ -26,9 +27,10 @@ from irt_assets.ledger.decision_rows import Kind
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.runs import queue
 from irt_assets.scales.item_keys import Key
-from irt_assets.scales.scale_decisions import require_text
+from irt_assets.scales.scale_decisions import Acceptable, require_text
 from irt_assets.scores.equating import choose_equating, preview_choice
 from irt_assets.scores.issuing import issue_scores, preview_issue
+from irt_assets.scores.left_out import COUNT_ITEMS_AGAIN, LEAVE_ITEMS_OUT, ScoringRequest
 from irt_assets.scores.releases import preview_release, release_table
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import ViewRequest
@@ -48,6 +50,8 @@ DecisionKind = Literal[
     "restore",
     "reopen",
     "adopt",
+    "guessing",
+    "misfit",
     "rekey",
     "undo_key",
     "release_table",
@@ -58,6 +62,8 @@ DecisionKind = Literal[
     "undo_equating",
     "release_form",
     "undo_form",
+    "leave_out",
+    "count_again",
 ]
 SCORING_NOTE = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
 FAULT = "This is a fault of the dashboard; see its log. Reload the page to see the decisions."
@@ -85,13 +91,14 @@ class DecisionForm:
 
     Attributes:
         references: the proposals. For anchors: the first month that is linked with the change, and the item. For
-            items that are withdrawn or restored: the item, without a window. For a month that is reopened: the month,
-            without an item. For scores: the month of the sittings, and the form as the item. For an
-            equating: the old form as window, and the new form as item.
+            items that are withdrawn or restored, and for a key: the item, without a window. For a month that is
+            reopened, or from which on guessing or misfit is accepted: the month. For scores: the month of the sittings,
+            and the form as the item. For an equating: the old form as window, and the new form as item.
         scale_id: scale of the anchors, of the movement that is adopted, or of the scores.
         since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.
         scoring, options: for a key: whether the `options` are right, all answers get credit, or the item is dropped.
+            For a form's score: the items that are left out or counted again are the `options`.
         method: for an equating: the chosen method.
     """
 
@@ -328,12 +335,30 @@ def _reversal_hint(change: anchor_versions.AnchorChange) -> str:
     return f"{here}{change.undo_sentence}"
 
 
+def _preview_acceptance(
+    subject: Acceptable, _connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
+) -> DecisionOutcome:
+    accepted = f"Scale {form.scale_id}, months from {form.month} on: it is accepted that {IN_WORDS[subject]}"
+    return _effect(accepted, f"This alone no longer holds {form.month}, which is to be recomputed")
+
+
+def _accept_subject(
+    subject: Acceptable, request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
+) -> DecisionOutcome:
+    database, signed = request.reader.database, _signature(request, form)
+    if subject == "guessing":
+        model_change.accept_guessing(database, form.scale_id, form.month, **signed)
+    else:
+        model_change.accept_misfit(database, form.scale_id, None, form.month, **signed)
+    return _effect(f"Accepted: {IN_WORDS[subject]}, for months from {form.month} on")
+
+
 def _preview_key(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
-    done, shift, basis = rekey.preview(request.reader.database, form.items[0], form.key, now=request.reader.now())
-    lines = rekey.effect_in_words(done, shift)
+    seen = rekey.preview(request.reader.database, form.items[0], form.key, now=request.reader.now())
+    lines = rekey.effect_in_words(seen)
     if form.key == []:  # the item is dropped
         lines += effects_of_withdrawal(connection, form.items[:1], request.reader.now())
-    return _effect(*map(with_capital, lines), planned=basis)
+    return _effect(*map(with_capital, lines), planned=seen.basis)
 
 
 def _change_key(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
@@ -438,6 +463,10 @@ def _use_request(request: ViewRequest, form: DecisionForm) -> UseRequest:
     return UseRequest(form.items, form.day, request.reader.now())
 
 
+def _scoring_request(_request: ViewRequest, form: DecisionForm) -> ScoringRequest:
+    return ScoringRequest(form.scale_id, form.items[0], form.options)
+
+
 def _wired(
     button: str, confirm: str, kind: Kind, ask: Callable[[ViewRequest, DecisionForm], Any], day: str = ""
 ) -> DecisionType:
@@ -499,6 +528,15 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     ),
     "reopen": _wired("Reopen the month …", "Yes, reopen", REOPEN_MONTHS, lambda _request, form: MonthRange(form.month)),
     "adopt": DecisionType("Accept the movement …", "Yes, accept", _preview_movement, _adopt),
+    **{
+        subject: DecisionType(
+            f"Accept that {words} …",
+            "Yes, accept",
+            partial(_preview_acceptance, subject),
+            partial(_accept_subject, subject),
+        )
+        for subject, words in IN_WORDS.items()
+    },
     "rekey": DecisionType("Change the key …", "Yes, change the key", _preview_key, _change_key),
     "undo_key": DecisionType("Undo the last change …", "Yes, undo", _preview_key, _change_key),
     "release_table": DecisionType(
@@ -528,4 +566,6 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     "undo_form": DecisionType(
         "Undo the release …", "Yes, undo", partial(_preview_form, True), partial(_release_form, True)
     ),
+    "leave_out": _wired("Leave the items out …", "Yes, leave them out", LEAVE_ITEMS_OUT, _scoring_request),
+    "count_again": _wired("Count the items again …", "Yes, count them", COUNT_ITEMS_AGAIN, _scoring_request),
 }

@@ -170,6 +170,7 @@ DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
     "parameters": (_export(partial(read_export, subject="parameters")), "viewer"),
     "flags": (_export(partial(read_export, subject="flags")), "viewer"),
     "abilities": (_export(partial(read_export, subject="abilities")), "analyst"),
+    "persons": (form.persons_table, "analyst"),
     "refused": (arrivals.refused_table, "analyst"),
     "scores": (_export(_released), "viewer"),
     "issued": (
@@ -182,6 +183,7 @@ DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
     "equate": equate.document,
     "form": form.document,
     "item": item.document,
+    "items": form.items_document,
     "learner": learner.document,
     "scale": scale.document,
     "test": test.document,

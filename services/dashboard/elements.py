@@ -13,6 +13,9 @@ from irt_assets.blocks import DASH as DASH, Block
 from irt_assets.common.wording import shorten as shorten
 from services.dashboard.figures import render_blocks
 
+WITHOUT_TABLES = ("items",)
+"""Documents with charts only, which have no Excel file."""
+
 
 def markup(child: TagChild) -> Markup:
     """Convert an element, for use in the cell of a table or in a paragraph."""
@@ -95,7 +98,7 @@ def download_links(text: str, table: str, **fields: str | None) -> Tag:
 
 def document_links(view: str, text: str = "This page as a file:", **fields: str | None) -> Tag:
     """Links that download the page of a view."""
-    kinds = {"pdf": "PDF", "docx": "Word", "xlsx": "Excel", "html": "HTML"}
+    kinds = {"pdf": "PDF", "docx": "Word"} | ({} if view in WITHOUT_TABLES else {"xlsx": "Excel"}) | {"html": "HTML"}
     return _file_links(text, "document", kinds, view=view, **fields)
 
 

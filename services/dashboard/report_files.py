@@ -11,7 +11,8 @@ from services.dashboard.elements import DASH
 from services.dashboard.page import ViewRequest
 from services.report_files import report_response
 
-SAVE: Mapping[Format, str] = {"html": "Download HTML", "pdf": "Download PDF", "docx": "Download for Word"}
+SAVE: Mapping[Format, str] = {"pdf": "Download PDF", "docx": "Download for Word", "html": "Download HTML"}
+"""Names of the links, in their order on all pages."""
 
 
 def report(request: ViewRequest) -> Response:
@@ -36,14 +37,10 @@ def no_learner_reports(request: ViewRequest) -> str:
 
 def report_files(name: str, reports: list[ReportRow]) -> TagChild:
     """Links to the files of one report. `name` is its name, for screen readers."""
-    links = [link for report in sorted(reports, key=lambda report: report.format) for link in _links(name, report)]
+    ordered = sorted(reports, key=lambda report: [*SAVE].index(report.format))
+    links = [_link("Open", name, id=f"{report.artifact_id}") for report in ordered if report.format == "html"]
+    links += [_link(SAVE[report.format], name, id=f"{report.artifact_id}", save="1") for report in ordered]
     return TagList(*links) if links else DASH
-
-
-def _links(name: str, report: ReportRow) -> list[Tag]:
-    number = str(report.artifact_id)
-    save = _link(SAVE[report.format], name, id=number, save="1")
-    return [_link("Open", name, id=number), save] if report.format == "html" else [save]
 
 
 def _link(text: str, name: str, **fields: str) -> Tag:

@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,12 +19,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.abilities import online
 from irt_assets.abilities.online import Measures, Theta
+from irt_assets.common.wording import did_you_mean, unknown_field, with_stop
 from irt_assets.intake.pulling.pull_state import pulled_answers
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.serving.metrics import server_registry
@@ -41,6 +44,7 @@ from services.theta_api.schemas import (
     ThetaRequest,
     ThetaResponse,
     UserId,
+    six_digits,
 )
 from services.theta_api.scores import Scores, read_scores, utc_text
 
@@ -59,7 +63,6 @@ MAX_LOOP_DELAY_S = 0.05
 useful, even if the queue is empty."""
 LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-SEND_JSON = 'Send JSON such as {"user_id": "…"}.'
 TOKEN_REQUIRED = [
     Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))
 ]
@@ -93,6 +96,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         version="1",
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": "/", "description": "the address from which this description was read"}],
         lifespan=lifespan,
         dependencies=[Depends(refuse_unknown_parameters)],
     )
@@ -155,8 +159,9 @@ async def refuse_unknown_parameters(request: Request) -> None:
     names = [field.alias for field in request.scope["route"].dependant.query_params]
     unknown = sorted(set(request.query_params).difference(names))
     if unknown and hasattr(request.state, "caller"):
-        parameters = f"must be {' or '.join(names)}" if names else "this path has no parameters"
-        raise Problem(400, "bad_request", f"unknown parameter {', '.join(unknown)}: {parameters}.")
+        parameters = f"must be {' or '.join(names)}." if names else "this path has no parameters."
+        remedy = did_you_mean(unknown[0], names) or parameters
+        raise Problem(400, "bad_request", f"unknown parameter {', '.join(unknown)}: {remedy}")
 
 
 def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
@@ -167,6 +172,7 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
     @app.post(
         f"{PREFIX}/update-theta",
+        summary="Measure and store a learner's θ",
         responses={200: {"model": ThetaResponse}, **problem_responses(400, 401, 403, 404, 409, 413, 422, 503)},
         response_model=None,
         dependencies=TOKEN_REQUIRED,
@@ -202,6 +208,7 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
     @app.get(
         f"{PREFIX}/theta",
+        summary="Read a learner's newest and earlier θ",
         responses={200: {"model": ThetaHistory}, **problem_responses(400, 401, 403, 404, 413, 422, 503)},
         response_model=None,
         dependencies=TOKEN_REQUIRED,
@@ -226,13 +233,13 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
 def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
     """Add the endpoints for health, invariants and metrics."""
 
-    @app.get("/health")
-    @app.get("/healthz")
+    @app.get("/health", summary="Check whether the process responds")
+    @app.get("/healthz", summary="Check whether the process responds")
     async def health() -> dict[str, str]:
         """Whether the process answers. The database is not checked."""
         return {"status": "ok"}
 
-    @app.get("/ready", responses=problem_responses(503))
+    @app.get("/ready", summary="Check whether θ can be requested", responses=problem_responses(503))
     async def ready() -> dict[str, str]:
         """Whether θ can be requested: parameters have been read, and the database answered when it was last used."""
         if not ledger.ready:
@@ -242,7 +249,10 @@ def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
         return {"status": "ready"}
 
     @app.get(
-        "/invariants/latest", responses=problem_responses(400, 401, 403, 404, 413, 503), dependencies=TOKEN_REQUIRED
+        "/invariants/latest",
+        summary="Read the latest results of the invariants",
+        responses=problem_responses(400, 401, 403, 404, 413, 503),
+        dependencies=TOKEN_REQUIRED,
     )
     async def invariants_latest(request: Request) -> InvariantReport:
         """The latest evaluation of every invariant."""
@@ -252,15 +262,31 @@ def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
             raise Problem(404, "no_report", "No invariant has been evaluated yet: run `irt invariants run`.")
         return InvariantReport(**latest)
 
-    @app.get("/invariants/history", responses=problem_responses(400, 401, 403, 413, 503), dependencies=TOKEN_REQUIRED)
+    @app.get(
+        "/invariants/history",
+        summary="Read the last evaluations and violations of the invariants",
+        responses=problem_responses(400, 401, 403, 413, 503),
+        dependencies=TOKEN_REQUIRED,
+    )
     async def invariants_history(request: Request) -> InvariantHistory:
         """The last evaluations and the last violations, open violations first."""
         _caller(request).require_anyone()
         return InvariantHistory(**await work("", history_of_invariants))
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", summary="Read the metrics for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(generate_latest(app.state.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", include_in_schema=False)
+    @app.get("/docs", include_in_schema=False)
+    async def front_page() -> PlainTextResponse:
+        """List the endpoints for a person who opens the address in a browser."""
+        endpoints = [
+            f"{method.upper():5}{path}: {described['summary']}"
+            for path, methods in app.openapi()["paths"].items()
+            for method, described in methods.items()
+        ]
+        return PlainTextResponse("\n".join(["θ API. /openapi.json describes it for programs.", "", *endpoints, ""]))
 
 
 def _add_problems(app: FastAPI) -> None:
@@ -272,13 +298,14 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def unfit(request: Request, error: RequestValidationError) -> Response:
-        remedy = SEND_JSON if request.method == "POST" else "See /openapi.json for the parameters."
-        return Problem(400, "bad_request", f"{_faults(error)}. {remedy}").response()
+        is_of_body = all(fault["loc"][0] == "body" for fault in error.errors())
+        remedy = _send_json(request) if is_of_body else "See /openapi.json for the parameters."
+        return Problem(400, "bad_request", f"{with_stop(_faults(request, error))} {remedy}").response()
 
     @app.exception_handler(HTTPException)
-    async def refused(_request: Request, error: HTTPException) -> Response:
+    async def refused(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:
-            return Problem(400, "bad_request", f"{error.detail}. {SEND_JSON}").response()
+            return Problem(400, "bad_request", f"{error.detail}. {_send_json(request)}").response()
         code = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
         problem = Problem(error.status_code, code, f"{error.detail}: see /openapi.json for the endpoints.")
         return problem.response(error.headers)
@@ -428,8 +455,8 @@ def _answer(
 def _ability_body(theta: Theta, measures: Measures) -> dict[str, Any]:
     measure = measures.scales.get(theta.scale_id)
     return {
-        "theta": theta.theta,
-        "se": theta.se,
+        "theta": six_digits(theta.theta),
+        "se": six_digits(theta.se),
         "model": measure.scale.model.upper() if measure else None,
         "version": f"v{theta.scale_version}",
         "updated_at": utc_text(theta.fitted_at),
@@ -437,15 +464,33 @@ def _ability_body(theta: Theta, measures: Measures) -> dict[str, Any]:
         "n_items": theta.n_items,
         "set_hash": theta.set_hash,
         "kind": theta.kind,
-        "se_total": theta.se_total,
+        "se_total": None if theta.se_total is None else six_digits(theta.se_total),
         "lookback_days": theta.lookback_days,
     }
 
 
-def _faults(error: RequestValidationError) -> str:
-    """The wrong fields with the reasons, without any of the input."""
+def _body_model(request: Request) -> type[BaseModel]:
+    """Return the model of the body of the request's path."""
+    [body] = request.scope["route"].dependant.body_params
+    return body.field_info.annotation
+
+
+def _send_json(request: Request) -> str:
+    """Show a body with the fields that the request's path requires."""
+    fields = _body_model(request).model_fields
+    example = {name: "…" for name, field in fields.items() if field.is_required()}
+    return f"Send JSON such as {json.dumps(example, ensure_ascii=False)}."
+
+
+def _faults(request: Request, error: RequestValidationError) -> str:
+    """List the wrong fields with the reasons, without any values of the input."""
     faults = []
     for fault in error.errors()[:5]:
-        field = ".".join(str(part) for part in fault["loc"][1:])
-        faults.append(f"{field[:64]!a}: {fault['msg']}" if field else str(fault["msg"]))
+        kind, place = fault["type"], fault["loc"][1:]
+        field, reason = ".".join(map(str, place)), str(fault["msg"])
+        if kind == "json_invalid":
+            field, reason = "", f"The body is not JSON: {fault['ctx']['error']} at character {place[0]}"
+        elif kind == "extra_forbidden":
+            reason = unknown_field(str(place[-1]), _body_model(request).model_json_schema())
+        faults.append(f"{field[:64]!a}: {reason}" if field else reason)
     return "; ".join(faults)

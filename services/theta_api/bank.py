@@ -136,7 +136,7 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
         return cast(Response, await work(TURN, in_turn))
 
-    @app.get(f"{BANK_PATH}/items", **_described(Page[schemas.ItemInBank]))
+    @app.get(f"{BANK_PATH}/items", **_described("List the items with their published values", Page[schemas.ItemInBank]))
     async def bank_list(
         request: Request,
         scale_id: Annotated[Id | None, Query(description="only items of this scale")] = None,
@@ -159,12 +159,12 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
         return await respond(request, task, "item_id", after, limit)
 
-    @app.get(f"{BANK_PATH}/item", **_described(schemas.ItemHistory))
+    @app.get(f"{BANK_PATH}/item", **_described("Read an item with the history of its values", schemas.ItemHistory))
     async def bank_item(request: Request, item_id: Annotated[Id, Query(examples=["q7"])]) -> Response:
         """An item with the history of its published values, and the values that come into force later."""
         return await respond(request, lambda connection, bank: _history(connection, bank.item(item_id)))
 
-    @app.get(f"{BANK_PATH}/curves", **_described(schemas.CurvesOfItems, 409))
+    @app.get(f"{BANK_PATH}/curves", **_described("Compute curves and information of items", schemas.CurvesOfItems, 409))
     async def curves(
         request: Request,
         item_id: Annotated[list[Id], Query(min_length=1, max_length=50, examples=[["q7"]])],
@@ -179,7 +179,9 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
             lambda _connection, bank: _curves([*map(bank.item, item_id)], theta or [k / 2 for k in range(-8, 9)]),
         )
 
-    @app.get(f"{BANK_PATH}/months", **_described(Page[schemas.MonthOfScale]))
+    @app.get(
+        f"{BANK_PATH}/months", **_described("List the months of a scale with their reports", Page[schemas.MonthOfScale])
+    )
     async def bank_months(
         request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
     ) -> Response:
@@ -192,7 +194,10 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
             limit,
         )
 
-    @app.get(f"{BANK_PATH}/months/{{month}}/items", **_described(Page[schemas.ItemInMonth], 409))
+    @app.get(
+        f"{BANK_PATH}/months/{{month}}/items",
+        **_described("List a month's findings by item", Page[schemas.ItemInMonth], 409),
+    )
     async def bank_month(
         request: Request,
         month: Month,
@@ -215,7 +220,10 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
         return await respond(request, task, "item_id", after, limit)
 
-    @app.get(f"{BANK_PATH}/score-tables", **_described(Page[schemas.ReleasedTable]))
+    @app.get(
+        f"{BANK_PATH}/score-tables",
+        **_described("List the released score tables of a scale", Page[schemas.ReleasedTable]),
+    )
     async def score_tables(
         request: Request, scale_id: OfScale = None, after: After = None, limit: Limit = 100
     ) -> Response:
@@ -229,10 +237,11 @@ def add_bank(app: FastAPI, ledger: Ledger, work: Work) -> None:
         )
 
 
-def _described(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
+def _described(summary: str, model: type[BaseModel], *statuses: int) -> dict[str, Any]:
     """The arguments of a route that returns `model`, or a problem with one of `statuses` besides the usual ones."""
     headers = {"ETag": {"required": True, "schema": {"type": "string"}}}
     return {
+        "summary": summary,
         "responses": {
             200: {
                 "model": model,

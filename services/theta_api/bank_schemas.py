@@ -95,7 +95,8 @@ class ReleasedTable(BaseModel):
     method: str
     made_at: datetime
     scores: list[dict[str, float | bool | None]] = Field(
-        description="by raw score; percentile is null without a norm group, passes without a pass mark"
+        description="by raw score; percentile is null without a norm group, passes without a pass mark, theta and se "
+        "if the scores need no θ"
     )
 
 

@@ -12,13 +12,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from irt_assets.adaptive.policy import MAX_PLACES
 from irt_assets.adaptive.sessions import Answer, NextItem, Session, begin_session, find_session
 from irt_assets.adaptive.stored_banks import SetGone
+from irt_assets.common.wording import did_you_mean
 from irt_assets.responses.erased import erasures_of
 from irt_psychometrics import PsychometricsError
 from resources.postgres.database import advisory_lock
 from services.theta_api.admission import Work
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses
-from services.theta_api.schemas import MAX_ID_LENGTH, UserId, to_integer
+from services.theta_api.schemas import MAX_ID_LENGTH, UserId, six_digits, to_integer
 
 NEXT_ITEM_PATH = "/api/seedtest/tests/{test}/next-item"
 MAX_NEXT_ITEM_BYTES = (MAX_PLACES + 2) * (6 * MAX_ID_LENGTH + 100)
@@ -63,6 +64,7 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
     @app.post(
         NEXT_ITEM_PATH,
+        summary="Choose the next item of a session",
         responses={200: {"model": NextItem}, **problem_responses(400, 401, 403, 404, 409, 413, 422, 503)},
         response_model=None,
         dependencies=[Security(HTTPBearer(auto_error=False))],
@@ -73,6 +75,8 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
         def choose(connection: psycopg.Connection) -> NextItem:
             session = find_session(connection, asked.session_id) or _begin(connection, ledger, test, asked)
+            if session.test_id != test:
+                _require_known(ledger, test)
             if (session.user_id, session.test_id) != (asked.user_id, test):
                 raise Problem(
                     409,
@@ -94,16 +98,24 @@ def add_next_item(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
         with seconds.time():
             chosen: NextItem = await work(asked.user_id, choose)
-        return JSONResponse(chosen.model_dump(), headers={"Cache-Control": "no-store"})
+        shown = {"theta": six_digits(chosen.theta), "se": six_digits(chosen.se)}
+        return JSONResponse(chosen.model_dump() | shown, headers={"Cache-Control": "no-store"})
+
+
+def _require_known(ledger: Ledger, test: str) -> None:
+    """Raise Problem 404 if no policy of the test is in force."""
+    plans = ledger.plans
+    if test not in plans.offers and test not in plans.faults:
+        named = did_you_mean(test, plans.offers) or f"only of: {', '.join(sorted(plans.offers)) or 'no test'}."
+        raise Problem(404, "unknown_test", f"No policy of this test is in force (`irt tests set`); {named}")
 
 
 def _begin(connection: psycopg.Connection, ledger: Ledger, test: str, asked: NextItemRequest) -> Session:
+    _require_known(ledger, test)
     measures, plans = ledger.measures(), ledger.plans
     if test in plans.faults:
         raise Problem(409, "nothing_published", f"The test cannot be given at the moment: {plans.faults[test]}.")
-    if (offer := plans.offers.get(test)) is None:
-        named = ", ".join(sorted(plans.offers)) or "no test"
-        raise Problem(404, "unknown_test", f"No policy of this test is in force (`irt tests set`), only of: {named}.")
+    offer = plans.offers[test]
     advisory_lock(connection, "theta", asked.user_id)  # an erasure waits for it before it deletes the learner's rows
     if erasures_of(connection, asked.user_id):
         raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")

@@ -57,6 +57,7 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
 
     @app.post(
         POSTS_PATH,
+        summary="Store answers, each once",
         responses={200: {"model": PostResult}, **problem_responses(400, 401, 403, 409, 413, 415, 503)},
         response_model=None,
         openapi_extra={"requestBody": BODY},

@@ -14,13 +14,33 @@ TITLES = {
     403: "This is not allowed",
     404: "There is no such learner, test, item, month or page",
     405: "The page does not accept this method",
-    409: "Nothing is published",
+    409: "The request does not fit what is stored",
     413: "The request is too large",
     415: "The body has an unsupported type",
-    422: "There is nothing to measure",
+    422: "The answers cannot be measured",
     500: "The API has failed",
     503: "The API cannot answer at the moment",
 }
+
+
+TITLES_BY_KIND = {
+    "bad_answers": "The answers do not fit the session",
+    "erased": "The learner was erased",
+    "month_held": "The month is held",
+    "no_answers": "There is nothing to measure",
+    "no_report": "Nothing has been evaluated yet",
+    "no_such_page": "There is no such page",
+    "nothing_published": "Nothing is published",
+    "other_session": "The session belongs to another learner or test",
+    "set_gone": "The session cannot continue",
+    "test_account": "The learner is a test account",
+    "unknown_item": "There is no such item",
+    "unknown_learner": "There is no such learner",
+    "unknown_month": "There is no such month",
+    "unknown_scale": "There is no such scale",
+    "unknown_test": "There is no such test",
+}
+"""Titles of the kinds whose status has several kinds."""
 
 
 class Problem(Exception):
@@ -41,7 +61,7 @@ class Problem(Exception):
             headers["WWW-Authenticate"] = 'Bearer realm="irt"'
         content = {
             "type": f"urn:irt:problem:{self.kind}",
-            "title": TITLES.get(self.status, "The request is refused"),
+            "title": TITLES_BY_KIND.get(self.kind) or TITLES.get(self.status, "The request is refused"),
             "status": self.status,
             "detail": str(self),
             **self.more,

@@ -26,6 +26,11 @@ def to_integer(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
+def six_digits(value: float) -> float:
+    """Round θ or a standard error to six digits after the point. Stored rows stay exact."""
+    return round(value, 6) + 0.0  # −0.0 becomes 0.0
+
+
 Id = Annotated[
     str,
     Field(

@@ -1,4 +1,4 @@
-"""`irt fit`, `score`, `link`, `simulate-responses` on the command line: exit codes, pure JSON, complete files."""
+"""`irt fit`, `score`, `score-table`, `link` and others on the command line: exit codes, pure JSON, complete files."""
 
 from __future__ import annotations
 
@@ -76,6 +76,10 @@ def test_fit_of_adaptive_answers_lists_items_that_are_hardly_determined(irt, tmp
     assert loose == [row["item"] for row in result["items"] if "loose" in row["flags"]]
     assert done.code == 1
     assert f"hardly determine {len(loose)} of 60 items" in done.err
+    assert ("month" in done.err, "--model 1pl" in irt("fit", tmp_path / "adaptive.csv", "--model", "rasch").err) == (
+        False,
+        False,
+    )
     assert loose[0] in done.err
 
 
@@ -122,6 +126,8 @@ def test_commands_print_a_table_or_pure_json_with_the_json_flag(irt, data: Path,
         ("simulate-responses", "OUT", "--persons", "20", "--mean", "-0.5"),
         ("simulate-responses", "OUT", "--persons", "0"),
         ("simulate-responses", "--help"),
+        ("score-table", "SIM/items.csv", "--mean", "0", "--sd", "1", "--json"),
+        ("classify", "SIM/items.csv"),
     ],
 )
 def test_mounted_commands_end_and_print_as_the_librarys_program(
@@ -312,7 +318,7 @@ def test_mangled_fit_files_are_refused_with_the_fault(file, text: str, message: 
         FILES.parameters(file(text, "fit.json"))
 
 
-KEY = {"x2": "B", "x10": "3"}
+KEY = {"x2": {"B": 1}, "x10": {"3": 1}}
 
 
 @pytest.mark.parametrize(
@@ -329,8 +335,8 @@ def test_choices_are_scored_by_a_key(file, text: str) -> None:
 def test_items_without_a_key_are_refused_with_their_name(file) -> None:
     """Columns of a matrix can be covariates, so they are left out with a note."""
     with pytest.raises(PsychometricsError, match="item x10 has no key"):
-        FILES.answers(file("person,item,score\nann,x2,1\nann,x10,0\n"), {"x2": "1"})
-    left_out = FILES.answers(file(WIDE), {"x2": "1"})
+        FILES.answers(file("person,item,score\nann,x2,1\nann,x10,0\n"), {"x2": {"1": 1}})
+    left_out = FILES.answers(file(WIDE), {"x2": {"1": 1}})
     assert "left out, because the key does not have them: x10" in left_out.notes[-1]
     assert left_out.responses.item_ids == ("x2",)
 
@@ -371,8 +377,8 @@ def test_keys_without_any_choice_are_refused_with_the_chosen_options(file, layou
     with pytest.raises(
         PsychometricsError, match=r"key of 2 of 2 items: item x2, key '2', chosen: '1\.0' \(15\), '2\.0'"
     ):
-        FILES.answers(file(text), {"x2": "2", "x10": "3"})
-    assert FILES.answers(file(text), {"x2": "2.0", "x10": "3.0"}).responses.score.sum() == 30
+        FILES.answers(file(text), {"x2": {"2": 1}, "x10": {"3": 1}})
+    assert FILES.answers(file(text), {"x2": {"2.0": 1}, "x10": {"3.0": 1}}).responses.score.sum() == 30
 
 
 @pytest.mark.parametrize(("right", "wrong"), [("1.00", "0.00"), ("TRUE", "FALSE"), ("1,0", "0,0"), ("1", "0")])
@@ -450,25 +456,28 @@ def test_covariates_are_left_out_with_a_note_or_used_as_groups(shared: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("total", "note"),
+    ("name", "values", "why"),
     [
-        (lambda x: x.sum(axis=1), "total (the sum of q1 … q4)"),
-        (lambda x: x.mean(axis=1).round(2), "total (the mean of q1 … q4)"),
-        (lambda x: 1 + np.arange(len(x)) % 2, "total (a number of the rows)"),
-        (lambda x: np.full(len(x), 3), "total (the same for everyone)"),
+        ("total", lambda x: x.sum(axis=1), "the sum of q1 … q4"),
+        ("total", lambda x: x.mean(axis=1).round(2), "the mean of q1 … q4"),
+        ("block", lambda x: 1 + np.arange(len(x)) % 2, "a number of the rows"),
+        ("wave", lambda x: np.full(len(x), 3), "the same for everyone"),
+        ("complete", lambda x: np.ones(len(x), dtype=int), "the same for everyone"),
+        ("Attempt No.", lambda x: 1 + x[:, 0], "the number of an attempt"),
+        ("seat", lambda x: (7 * np.arange(len(x)) + 3) % 41, "another number in each row"),
     ],
-    ids=["sum", "mean", "number of rows", "constant"],
+    ids=["sum", "mean", "number of rows", "constant", "constant 1", "attempt", "person"],
 )
-def test_derived_column_is_left_out_and_named(file, total, note: str) -> None:
+def test_derived_column_is_left_out_and_named(file, name: str, values, why: str) -> None:
     items = np.random.default_rng(5).integers(0, 3, (40, 4))
     lines = [
         ",".join(map(str, [f"p{k}", *row, value]))
-        for k, (row, value) in enumerate(zip(items, total(items), strict=True))
+        for k, (row, value) in enumerate(zip(items, values(items), strict=True))
     ]
-    path = file("id,q1,q2,q3,q4,total\n" + "\n".join(lines) + "\n")
+    path = file(f"id,q1,q2,q3,q4,{name}\n" + "\n".join(lines) + "\n")
     answers = FILES.answers(path, None, FILES.max_scores("4"))
     assert answers.responses.item_ids == ("q1", "q2", "q3", "q4")
-    assert f"{path}: left out, because they are not items: {note}" in answers.notes
+    assert f"{path}: left out, because they are not items: {name} ({why})" in answers.notes
 
 
 def test_derived_column_with_its_own_maximum_stays_an_item(file) -> None:
@@ -476,6 +485,13 @@ def test_derived_column_with_its_own_maximum_stays_an_item(file) -> None:
     lines = [",".join(map(str, [*row, row.sum()])) for row in items]
     path, most = file("q1,q2,q3,q4,total\n" + "\n".join(lines) + "\n"), file("item,max_score\ntotal,4\n", "most.csv")
     assert "total" in FILES.answers(path, None, FILES.max_scores(str(most))).responses.item_ids
+
+
+@pytest.mark.parametrize("name", ["q5", "q4b"])
+def test_item_that_everyone_gets_right_stays_an_item(file, name: str) -> None:
+    items = np.random.default_rng(5).integers(0, 2, (40, 4))
+    path = file(f"q1,q2,q3,q4,{name}\n" + "\n".join(",".join(map(str, [*row, 1])) for row in items) + "\n")
+    assert name in FILES.answers(path).responses.item_ids
 
 
 @pytest.mark.parametrize("names", ["one,two", "one,two,three"])
@@ -797,3 +813,183 @@ def test_parameters_written_by_irt_export_are_read_as_a_table(tmp_path: Path) ->
     assert found.others[0].further.tolist() == [[0.0], [0.8], [0.0]]
     path.write_text("item_id,a,b1,b2,D\ny,0.8,-1,2,1.7\n")
     assert FILES.parameters(path).a == pytest.approx([0.8 * 1.7])
+
+
+def test_commands_on_forms_write_every_kind_of_file(irt, data: Path, tmp_path: Path) -> None:
+    starts = {".csv": b"raw,theta", ".html": b"<!doctype html>", ".pdf": b"%PDF", ".xlsx": b"PK"}
+    for ending, start in starts.items():
+        to = tmp_path / f"table{ending}"
+        done = irt("score-table", data / "items.csv", "--mean", 0, "--sd", 1, "--to", to)
+        assert (done.code, to.read_bytes().lower().startswith(start.lower())) == (0, True), done.err
+    refused = irt("score-table", data / "items.csv", "--to", tmp_path / "table.txt")
+    assert (refused.code, "must be a file that ends in .csv, .html, .pdf, .xlsx" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "other"),
+    [("score-table", "irt scores table"), ("equate", "irt scores equate"), ("assemble", "irt forms assemble")],
+)
+def test_help_of_files_and_of_stored_forms_refer_to_each_other(irt, command: str, other: str) -> None:
+    assert other in " ".join(irt(command, "--help").out.split())
+    assert f"irt {command}" in " ".join(irt(*other.split()[1:], "--help").out.split())
+
+
+def test_forms_are_assembled_from_a_file_by_a_blueprint(irt, tmp_path: Path) -> None:
+    """Two forms of two items near θ = 0 with at most 100 words: the best items that the rules allow."""
+    rows = ["q1,1,0,a,60", "q2,1,0,b,30", "q3,1,0.1,a,60", "q4,1,0.1,b,30", "q5,1,0,a,90", "q6,1,3,b,20"]
+    (tmp_path / "bank.csv").write_text("\n".join(["item,a,b,topic,words", *rows]))
+    rules = "name: x\nforms: 2\nlength: {max: 2}\ntopics: {a: {min: 1, max: 1}}\ncolumns: {words: {max: 100}}\n"
+    (tmp_path / "exam.yaml").write_text(rules)
+    done = irt("assemble", tmp_path / "bank.csv", tmp_path / "exam.yaml", "--to", tmp_path / "f.csv", "--json")
+    found = json.loads(done.out)
+    assert {row["item"] for row in found["rows"]} == {"q1", "q2", "q3", "q4"}
+    assert sorted((row["form"], row["topic"]) for row in found["rows"]) == [
+        ("x-1", "a"), ("x-1", "b"), ("x-2", "a"), ("x-2", "b")
+    ]  # fmt: skip
+    assert "lacks standard errors" in found["notes"][1]
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 5
+    for text, message in (
+        (rules + "included: [q9]\n", "names items that"),
+        (rules + "max_exposure: .5\n", "need stored answers and forms"),
+        (rules.replace("words", "minutes"), "'words' in a table of items is unknown"),
+        (rules.replace("{words: {max: 100}}", "{words: {}, n: {max: 9}}"), "item q1 must have a number in words and n"),
+        (rules.replace("max: 2}", "maximum: 2}"), "line 3: length.maximum"),
+    ):
+        (tmp_path / "wrong.yaml").write_text(text)
+        refused = irt("assemble", tmp_path / "bank.csv", tmp_path / "wrong.yaml")
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+
+
+# --- files as systems write them -----------------------------------------------------------------------------------
+
+
+def matrix_of(cells: np.ndarray, names: str = "q{}") -> str:
+    header = ",".join(["id", *(names.format(j + 1) for j in range(cells.shape[1]))])
+    rows = (",".join([f"p{k}", *(f"{x:g}" for x in row)]) for k, row in enumerate(cells.tolist()))
+    return "\n".join([header, *rows, ""])
+
+
+def simulated(n: int = 300, seed: int = 11) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.random((n, 6)) < 1 / (1 + np.exp(np.linspace(-1, 1, 6) - 1.3 * rng.normal(size=(n, 1))))).astype(int)
+
+
+def items_of(done) -> list[tuple[float, float]]:
+    assert done.code == 0, done.err
+    return [(row["item_rest"], row["facility"]) for row in json.loads(done.out)["items"]]
+
+
+@pytest.mark.parametrize("mark", [1, 0.25])
+def test_marks_taken_off_give_the_item_rest_and_alpha_of_right_and_wrong(irt, file, mark: float) -> None:
+    """Marks are a linear function of right and wrong if no answer was omitted."""
+    right = simulated()
+    plain = irt("items", "analyse", file(matrix_of(right)), "--json")
+    path = file(matrix_of(np.where(right == 1, 1, -mark)), "marks.csv")
+    marked = irt("items", "analyse", path, "--marks-off", mark, "--json")
+    assert np.allclose(items_of(marked), items_of(plain), rtol=0, atol=1e-12)
+    alphas = [json.loads(done.out)["forms"][0]["alpha"] for done in (plain, marked)]
+    assert alphas[0] == pytest.approx(alphas[1], abs=1e-12)
+    assert FILES.answers(path, marks_off=mark).responses.score.tolist() == right.ravel().tolist()
+    assert f"the mark -{mark:g} is a wrong answer, with the score 0" in FILES.answers(path, marks_off=mark).notes[-1]
+    refused = irt("items", "analyse", path)
+    assert f"use `--marks-off {mark:g}`; if it means no answer" in " ".join(refused.err.split())
+
+
+def test_omitted_answers_between_marks_count_as_they_are_without_a_model(irt, file) -> None:
+    """An omitted answer has 0 marks, a right answer 1, and a wrong answer takes off .25."""
+    marks = np.random.default_rng(13).choice([1, -0.25, 0], (60, 5), p=[0.5, 0.35, 0.15])
+    path = file(matrix_of(marks))
+    rest = marks.sum(axis=1, keepdims=True) - marks
+    expected = [np.corrcoef(marks[:, j], rest[:, j])[0, 1] for j in range(5)]
+    found = items_of(irt("items", "analyse", path, "--marks-off", ".25", "--json"))
+    assert [r for r, _ in found] == pytest.approx(expected, abs=1e-12)
+    assert [p for _, p in found] == pytest.approx((marks.mean(axis=0) + 0.25) / 1.25, abs=1e-12)
+    refused = irt("fit", path, "--marks-off", ".25")
+    assert refused.code == 2
+    assert "Use `--omitted 0` if it counts as wrong, or `--missing 0`" in " ".join(refused.err.split())
+    wrong = FILES.answers(path, marks_off=0.25, omitted={"*": ["0"]})
+    assert (wrong.responses.score.sum(), wrong.omitted.sum()) == ((marks == 1).sum(), (marks == 0).sum())
+    assert FILES.answers(path, marks_off=0.25, missing={"*": ["0"]}).responses.n_responses == (marks != 0).sum()
+
+
+def test_thirds_with_two_decimals_are_scores_of_three(irt, file) -> None:
+    thirds = np.random.default_rng(6).integers(0, 4, (80, 4))
+    path = file(matrix_of(np.array([0, 0.33, 0.67, 1])[thirds]))
+    read = FILES.answers(path, None, FILES.max_scores("3"), denominator=3)
+    assert read.responses.score.tolist() == thirds.ravel().tolist()
+    refused = irt("items", "analyse", path)
+    assert "If they are parts of a point, use `--denominator 3 --max-score 3`" in " ".join(refused.err.split())
+    assert {*re.findall(r"item (q\d)", " ".join(refused.err.split()))} == {"q1", "q2", "q3", "q4"}
+
+
+def test_points_up_to_100_are_analysed_and_a_fit_names_the_ways(irt, file) -> None:
+    points = np.clip(np.random.default_rng(5).normal(60, 15, (80, 3)).round(), 0, 100).astype(int)
+    path = file(matrix_of(points, "essay{}"))
+    for command in (("items", "analyse"), ("fit",)):
+        advice = f"`--max-score {points.max()}` analyses the items without a model"
+        assert advice in " ".join(irt(*command, path).err.split())
+    rest = points.sum(axis=1, keepdims=True) - points
+    expected = [(np.corrcoef(points[:, j], rest[:, j])[0, 1], points[:, j].mean() / 100) for j in range(3)]
+    assert np.allclose(items_of(irt("items", "analyse", path, "--max-score", 100, "--json")), expected, atol=1e-12)
+    refused = irt("fit", path, "--max-score", 100)
+    assert (refused.code, "group points in a mapping file, values:" in refused.err) == (2, True)
+
+
+def test_0_and_100_per_cent_are_wrong_and_right(file) -> None:
+    right = simulated()
+    assert FILES.answers(file(matrix_of(100 * right))).responses.score.tolist() == right.ravel().tolist()
+    with pytest.raises(PsychometricsError, match="score '100'"):
+        FILES.answers(file("id,q1\na,0\nb,100\nc,1\n"))
+
+
+def test_words_capitals_and_a_declared_delimiter_are_read(file) -> None:
+    text = "sep=;\nName;Question;Response\nann;x2;Correct\nann;x10;Incorrect\nbob;x10;RIGHT\ncy;x2;Partially correct\n"
+    answers = FILES.answers(file(text))
+    assert as_pairs(answers) == PAIRS
+    assert any("partly right answers count as wrong: 1" in note for note in answers.notes)
+    with pytest.raises(PsychometricsError, match="name the column of persons user_id or person"):
+        FILES.answers(file("x,Question,Response\na,x2,1\n"))
+
+
+def test_empty_cells_are_wrong_answers_if_the_option_says_so(irt, file) -> None:
+    right = simulated()
+    path = file(matrix_of(right).replace(",0", ","))
+    noted = irt("fit", path)
+    assert "every answer is right: use --omitted '' if empty cells are wrong answers" in noted.err
+    fitted = irt("fit", path, "--omitted", "", "--json")
+    plain = irt("fit", file(matrix_of(right), "plain.csv"), "--json")
+    assert (fitted.code, json.loads(fitted.out)["items"]) == (0, json.loads(plain.out)["items"])
+
+
+def test_patterns_are_written_out_by_their_frequencies(file) -> None:
+    x = FILES.answers(file("id,q1,q2,Freq\na,1,0,3\nb,0,1,2\nc,1,1,0\n"))
+    assert (x.responses.n_persons, x.responses.score.reshape(5, 2).sum(axis=0).tolist()) == (5, [3, 2])
+    assert any("Freq is the number of persons who gave a row's answers" in note for note in x.notes)
+    with pytest.raises(PsychometricsError, match=r"line 3: freq must be the number of persons .* got '0\.5'"):
+        FILES.answers(file("q1,q2,freq\n1,0,3\n0,1,0.5\n"))
+
+
+MOODLE = "Surname,First name,Email address,State,Completed,Grade/3.00,Q. 1 /1.00,Q. 2 /1.00,Q. 3 /1.00\n" + "".join(
+    f"S{k},F{k},s{k}@x.org,Finished,5 October 2026 10:{k:02d} AM,2.00,{k % 2}.00,"
+    f"{'-' if k == 7 else f'{k % 3 // 2}.00'},{k // 2 % 2}.00\n"
+    for k in range(40)
+)
+
+
+@pytest.mark.parametrize("command", [("items", "analyse"), ("fit",), ("score", "--params", "P")], ids=lambda c: c[0])
+def test_commands_on_files_suggest_a_mapping_and_read_by_it(irt, file, tmp_path: Path, command) -> None:
+    path, params = file(MOODLE), file("item,a,b\nQ. 2,1,0\nQ. 3,1,0\n", "params.csv")
+    words = [str(params) if word == "P" else word for word in command]
+    refused = irt(*words, path)
+    assert (refused.code, "--suggest proposes a mapping" in " ".join(refused.err.split())) == (2, True)
+    suggested = irt(*words, path, "--suggest")
+    assert (suggested.code, "No column has the times" in suggested.out) == (0, False)
+    assert f"irt {' '.join(command[:2] if command[0] == 'items' else command[:1])} {path} --mapping" in suggested.out
+    mapping = file(suggested.out, "own.yaml")
+    done = irt(*words, path, "--mapping", mapping, "--json")
+    assert done.code in (0, 1), done.err
+    found = json.loads(done.out)
+    if command[0] == "score":
+        assert [row["person"] for row in found[:2]] == ["s0@x.org", "s1@x.org"]
+    else:
+        assert [row["item"] for row in found["items"]] == ["Q. 1", "Q. 2", "Q. 3"]

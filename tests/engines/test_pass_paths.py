@@ -12,6 +12,7 @@ from hypothesis import assume, event, given, strategies as st
 
 from irt_assets.abilities.online import Theta
 from irt_assets.blocks import plain
+from irt_assets.item_analysis.stored import FormRow
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.reports.transcript_blocks import Transcript, transcript_blocks
 from irt_assets.scales.rules import Rules
@@ -55,10 +56,11 @@ def tables(draw: st.DrawFn, *score_by: str) -> tuple[Scale, FormTable]:
     items = {f"i{k}": ItemRow(*values, c) for k, values in enumerate(zip(a, b, strict=True))}
     counts = draw(st.lists(st.integers(0, 9), min_size=len(a) + 1, max_size=len(a) + 1))
     rules = scale.rules.scores
+    form = FormRow(form_id="F", n=sum(counts), n_items=len(a), max_score=len(a), scores=tuple(counts))
 
     def make(pass_theta: float | None) -> tuple[Scale, FormTable]:
         marked = Scale("default", rules=scale.rules, pass_theta=pass_theta)
-        found = _make(marked, "2026-06", PublishedSet(items, "hash"), "F", dict.fromkeys(items, 1), counts, None)
+        found = _make(marked, "2026-06", PublishedSet(items, "hash"), "F", dict.fromkeys(items, 1), form, None)
         return marked, found
 
     try:

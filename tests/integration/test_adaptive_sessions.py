@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -32,12 +36,16 @@ from services.theta_api.next_item import NEXT_ITEM_PATH
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.posts import POSTS_PATH
 from services.theta_api.schemas import MAX_ID_LENGTH
+from services.theta_client.api import read_address
 from tests.helpers.asking import kind, unless_busy
 from tests.helpers.decided import WITHDRAWN, set_policy, undo_policy
 from tests.helpers.door import serve_in_thread
 from tests.helpers.erasing import erased_after
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.score_world import item_values
+from tests.helpers.written_commands import ROOT, fenced_blocks
+from tests.testbed.partitions import ensure_month_partitions
+from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 
 pytestmark = pytest.mark.xdist_group("theta api")
@@ -107,10 +115,10 @@ def bank(database: Database) -> Database:
 
 
 @contextmanager
-def running(database: Database, *policies: str) -> Iterator[Exam]:
+def running(database: Database, *policies: str, now: datetime = NOW) -> Iterator[Exam]:
     for policy in policies:
-        set_policy(database, Policy.from_yaml(policy), effective_from=NOW - timedelta(days=1), **SIGNED)
-    ledger = Ledger(database, 2, clock=lambda: NOW)
+        set_policy(database, Policy.from_yaml(policy), effective_from=now - timedelta(days=1), **SIGNED)
+    ledger = Ledger(database, 2, clock=lambda: now)
     listening = socket.create_server(("127.0.0.1", 0))
     with serve_in_thread(build_app(Access(TOKEN, None), ledger, 2), [listening]):
         wait_for("it to be ready", lambda: ledger.ready, pause=0.02)
@@ -120,6 +128,7 @@ def running(database: Database, *policies: str) -> Iterator[Exam]:
 def test_session_gives_items_by_the_answers_until_its_maximum(bank: Database) -> None:
     with running(bank, PLACEMENT) as exam:
         steps = exam.sit("s1")
+        assert all(round(step[name], 6) == step[name] for step in steps for name in ("theta", "se"))
         assert [step["position"] for step in steps] == [*range(1, 10)]
         assert len({step["item_id"] for step in steps[:-1]}) == 8
         assert (steps[-1]["stop"], steps[-1]["item_id"]) == ("max-items", None)
@@ -466,11 +475,12 @@ def test_requests_without_an_item_are_refused_with_the_reason(bank: Database) ->
     with running(bank, PLACEMENT, impossible) as exam:
         unknown = exam.ask("s1", test="plaecment")
         assert kind(unknown) == (404, "unknown_test")
-        assert "placement" in unknown.json()["detail"]
+        assert "did you mean placement?" in unknown.json()["detail"]
         assert kind(exam.ask("s1", test="impossible")) == (409, "nothing_published")
         item = exam.next("s1")["item_id"]
         assert kind(exam.ask("s1", user="bob")) == (409, "other_session")
-        assert kind(exam.ask("s1", test="other")) == (409, "other_session")
+        assert kind(exam.ask("s1", test="plaecment")) == (404, "unknown_test"), "although the session is known"
+        assert kind(exam.ask("s1", test="impossible")) == (409, "other_session")
         for answers in ([{"item_id": "nobody", **RIGHT}], [{"item_id": item, **RIGHT}] * 2):
             assert kind(exam.ask("s1", answers)) == (422, "bad_answers")
         assert kind(exam.ask("s1", [{"item_id": "u1", **RIGHT}])) == (422, "bad_answers"), "it was not given"
@@ -491,3 +501,80 @@ def test_session_that_begins_while_its_learner_is_erased_leaves_no_row(bank: Dat
             exam.next("s1", [], user="gone")
         assert kind(exam.ask("s2", user="gone")) == (409, "erased")
     assert rows(bank, "SELECT user_id FROM adaptive_session") == []
+
+
+# --- programs of the pages
+
+TOPICS = ("algebra", "data", "functions", "geometry", "number")
+
+
+@pytest.fixture
+def demo_bank(database: Database) -> Database:
+    """A bank like the demo's: each item has a topic of the demo and a key with four options."""
+    values = item_values()
+    add_items(database, {f"{copy}{item}": irt for copy in "ABCD" for item, irt in values.items()})
+    initialise(database, SCALE, first_month=MONTHS[0])
+    add_items(database, dict.fromkeys(f"n{k}" for k in range(1, 9)))
+    run_sql(
+        database,
+        """UPDATE question SET topic_id = (%s::text[])[1 + n %% 5],
+             meta = meta || jsonb_build_object('key', substr('ABCD', 1 + n %% 4, 1))
+           FROM (SELECT item_id AS own, row_number() OVER (ORDER BY item_id)::int AS n FROM question) numbered
+           WHERE item_id = own""",
+        (list(TOPICS),),
+    )
+    now = datetime.now(UTC)
+    call(database, ensure_month_partitions, MONTHS[0], f"{now + timedelta(days=1):%Y-%m}")
+    return database
+
+
+def blocks_of(page: str) -> list[tuple[str, str]]:
+    return fenced_blocks((ROOT / "docs" / page).read_text("utf-8"))
+
+
+def test_programs_of_the_page_take_whole_tests_on_a_bank_with_keys(
+    demo_bank: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = blocks_of("how-to/adaptive-sessions.md")
+    [policy], [program] = ([text for language, text in blocks if language == kind_] for kind_ in ("yaml", "python"))
+    [script] = [text for _, text in blocks if text.startswith("api=")]
+    with running(demo_bank, policy, now=datetime.now(UTC)) as exam:
+        done = subprocess.run(
+            ["bash", "-c", script.replace("http://127.0.0.1:8001", exam.url)],
+            env={**os.environ, "IRT_THETA_TOKEN": TOKEN},
+            capture_output=True,
+            text=True,
+            timeout=patient(120),
+            check=True,
+        )
+        *steps, last = done.stdout.splitlines()
+        assert json.loads(last)["stop"] == "max-items", done.stdout
+        assert [line.split()[0] for line in steps] == [f"{k}" for k in range(1, 22)]
+        stored = rows(
+            demo_bank,
+            """SELECT count(*), bool_and(l.correct = (l.response = q.meta->>'key')) FROM response_log l
+               JOIN question q USING (item_id)""",
+        )
+        assert stored == [(20, True)]
+
+        monkeypatch.setenv("IRT_THETA_URL", exam.url)
+        monkeypatch.setenv("IRT_THETA_TOKEN", TOKEN)
+        monkeypatch.setitem(sys.modules, "irt_theta_client", import_module("services.theta_client"))
+        read_address.cache_clear()
+        names: dict[str, Any] = {"ask": lambda item: item.endswith(("1", "2", "3"))}
+        exec(program, names)
+        read_address.cache_clear()
+        assert names["step"]["stop"] == "max-items"
+        assert len(names["answers"]) == 20
+
+
+def test_program_of_the_tutorial_takes_a_whole_test(demo_bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = blocks_of("tutorial/adaptive-test.md")
+    [policy] = [text for language, text in blocks if language == "yaml"]
+    [program] = [text for language, text in blocks if language == "py"]
+    monkeypatch.setenv("IRT_THETA_TOKEN", TOKEN)
+    with running(demo_bank, policy) as exam:
+        names: dict[str, Any] = {}
+        exec(program.replace("http://127.0.0.1:8001", exam.url), names)
+    assert 8 <= len(names["answers"]) <= 20
+    assert names["step"]["stop"] in ("max-items", "max-se")

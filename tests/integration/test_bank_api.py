@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from math import exp
@@ -38,6 +40,7 @@ from tests.helpers.asking import kind, unless_busy
 from tests.helpers.decided import WITHDRAWN
 from tests.helpers.door import serve_in_thread
 from tests.helpers.typed import Irt
+from tests.helpers.written_commands import ROOT, fenced_blocks, logical_lines
 from tests.testbed.issuer import Issuer
 from tests.testbed.stack_harness import wait_for
 
@@ -359,5 +362,36 @@ def test_export_since_a_time_has_only_the_values_that_changed(database: Database
     assert json.loads(sql.split("('i1', '")[1].split("'")[0]) == {"a": 2.0, "b": 0.5, "c": 0.0}
     nothing = command("export", "parameters", "--since", "2100-01-01", "--sql", "question").out
     assert nothing == "-- no parameters have changed since 2100-01-01 00:00 UTC\n"
+    ending = tmp_path / "ending.csv"
+    done = command("export", "parameters", "--to", ending, "--json")
+    assert done.json == {"file": f"{ending}", "rows": len(ending.read_text().splitlines()) - 1}
+    for words, message in {
+        ("--to", "xls"): "got xls; did you mean xlsx?",
+        ("--to", "b.zip"): "--to must be csv, xlsx, parquet or a file with one of these endings, got b.zip",
+        ("--to", "b.csv", "--out", "c.csv"): "--to must be csv if --out names the file, got b.csv",
+    }.items():
+        refused = command("export", "parameters", *words)
+        assert (refused.code, message in refused.err) == (2, True), refused.err
     refused = command("export", "parameters", "--sql", "question", "--form", "mirt")
     assert (refused.code, "omit --form and --out" in refused.err) == (2, True)
+
+
+def test_commands_of_the_page_read_the_bank(api: BankApi) -> None:
+    """The page's item and months are replaced by items and months of this bank."""
+    page = (ROOT / "docs/how-to/read-the-bank.md").read_text("utf-8")
+    names = {"http://127.0.0.1:8001": api.url, "A02": "i3", "2026-10": MONTH, "2026-08": HELD}
+    for written, own in names.items():
+        page = page.replace(written, own)
+    lines = [line for _, block in fenced_blocks(page) for line in logical_lines(block)]
+    [*setting] = [line for line in lines if line.startswith(("auth=", "bank="))]
+    commands = [line for line in lines if line.startswith("curl ")]
+    assert (len(setting), len(commands)) == (2, 9)
+    for command in commands:
+        answered = subprocess.run(
+            ["bash", "-c", "\n".join([*setting, command + ' -sS -w "\\n%{http_code}"'])],
+            env={**os.environ, "IRT_THETA_TOKEN": TOKEN},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert answered.endswith("409" if HELD in command else "200"), (command, answered)

@@ -125,8 +125,15 @@ def test_typed_commands_lead_from_files_to_published_parameters(settings: Settin
     assert (done.code, "anchors frozen" in done.out) == (0, True)
     assert typed("scale", "init").code == 2
 
-    calibrated = typed("calibrate", "--month", "2026-06")
-    assert (calibrated.code, "2026-06 default: green" in calibrated.out) == (0, True), calibrated.out + calibrated.err
+    calibrated = typed("calibrate", "--month", "2026-06", "--json")
+    assert (calibrated.code, "2026-06 default: green" in calibrated.err) == (0, True), calibrated.out + calibrated.err
+    [month] = calibrated.json["months"]
+    assert (month["month"], month["scale_id"], month["state"]) == ("2026-06", "default", "green")
+    assert {(run["job"], run["success"], len(run["run_id"])) for run in calibrated.json["runs"]} >= {
+        ("monthly_calibration", True, 36)
+    }
+    again = typed("job", "mirt_calibrate", "--partition", "2026-07-19", "--json")
+    assert [run["partition"] for run in again.json["runs"]][:1] == ["2026-07-19"]
     tried = typed("calibrate", "--month", "2026-06", "--try", "min_anchors=1000", "--try", "max_abs_b=0.5")
     assert (
         tried.code,
@@ -147,7 +154,11 @@ def test_typed_commands_lead_from_files_to_published_parameters(settings: Settin
         "  judged again from the stored results of 2026-06 to 2026-06: anchors_agree",
         "  2026-06: anchors_agree fails now",
     ], tightened.err
-    assert "2026-06: anchors_agree passes now" in typed("scale", "set", "min_anchors=5", *decided).out
+    loosened = typed("scale", "set", "min_anchors=5", *decided, "--json")
+    assert "2026-06: anchors_agree passes now" in loosened.err
+    assert loosened.json == {
+        "scale_id": "default", "values": {"min_anchors": "5"}, "first_month": None, "stale": []
+    }  # fmt: skip
     item = next(
         i for j, i in enumerate(truth.bank.item_ids) if not truth.bank.anchor[j] and i not in faulty(truth.as_dict())
     )

@@ -29,6 +29,7 @@ from irt_assets.decisions.withdrawal import UseRequest
 from irt_assets.ledger.decision_rows import DecisionRow, Entry, Kind, Plan
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.scales.item_status import item_status
+from irt_assets.scores.left_out import COUNT_ITEMS_AGAIN, LEAVE_ITEMS_OUT, ScoringRequest
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -59,6 +60,7 @@ def exam(database: Database, tmp_path: Path) -> Database:
     run_sql(database, "DELETE FROM anchor_set WHERE item_id IN ('i1', 'i2')")
     run_sql(database, WITHDRAWN, ("i2", "2026-01-01"))
     run_sql(database, CLOSED)
+    run_sql(database, "UPDATE form_item SET scored = false WHERE form_id = 'F1' AND item_id = 'i3'")
     set_policy(database, Policy.from_yaml(POLICY), **SIGNED)
     return database
 
@@ -109,9 +111,28 @@ class Case:
     page: tuple[str, Reference] | None = None
 
 
+SCORED = {
+    "the scored items of form F1": changed_by(
+        "UPDATE form_item SET scored = false WHERE form_id = 'F1' AND item_id = 'i5'"
+    )
+}
 CASES = {
     each.kind.name: each
     for each in (
+        Case(
+            LEAVE_ITEMS_OUT,
+            lambda: ScoringRequest(SCALE, "F1", ["i4"]),
+            SCORED,
+            ("scores", "leave-out", "F1", "i4"),
+            "F1",
+        ),
+        Case(
+            COUNT_ITEMS_AGAIN,
+            lambda: ScoringRequest(SCALE, "F1", ["i3"]),
+            SCORED,
+            ("scores", "leave-out", "F1", "i3", "--undo"),
+            "F1",
+        ),
         Case(
             REOPEN_MONTHS,
             lambda: MonthRange(MONTH),
@@ -169,10 +190,11 @@ def stored(database: Database) -> list[Any]:
     return [rows(database, f"SELECT * FROM {table}") for table in ("decision", "month_state", "adaptive_test")]
 
 
-def in_force(database: Database) -> tuple[set[str], dict[str, Any]]:
-    """The withdrawn items and the policies of tests in the far future."""
+def in_force(database: Database) -> tuple[Any, ...]:
+    """The withdrawn items, the policies of tests in the far future, and the scored items of forms."""
     withdrawn = {item for item, status in call(database, item_status).items() if status.is_withdrawn}
-    return withdrawn, {test: each.stored for test, each in call(database, versions_in_force, LATER).items()}
+    policies = {test: each.stored for test, each in call(database, versions_in_force, LATER).items()}
+    return withdrawn, policies, rows(database, "SELECT form_id, item_id FROM form_item WHERE scored ORDER BY 1, 2")
 
 
 def decided(database: Database, case: Case, **signed: str) -> int:

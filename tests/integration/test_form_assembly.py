@@ -241,3 +241,21 @@ def test_commands_assemble_show_and_release(world: Database, settings: Settings,
     assert [found.get("href") for found in references] == [f"items/{item}.xml" for item in draft.items]
     typed("forms", "release", "mock-1", "--by", "Ann", "--reason", "exam of June", "--yes")
     assert rows(world, "SELECT form_id FROM form WHERE source = 'assembled'") == [("mock-1",)]
+
+    (tmp_path / "form.csv").write_text("form_id,item_id,position\npaper,i3,1\npaper,i1,2\n")
+    import_forms(world, tmp_path / "form.csv")
+    assert {own["form_id"]: (own["state"], own["items"]) for own in typed("forms", "list", "--json").json} == {
+        "mock-1": ("released", 8),
+        "mock-2": ("draft", 8),
+        "F1": ("imported", 20),
+        "paper": ("imported", 2),
+    }
+    assert "imported" in typed("forms", "list").out
+    assert [own["item_id"] for own in typed("forms", "show", "paper", "--json").json["items"]] == ["i3", "i1"]
+    assert "Form paper: imported" in typed("forms", "show", "paper").out
+    assert "there is no form papr; did you mean paper?" in typed("forms", "show", "papr").err
+
+
+def test_misspelt_topic_with_a_minimum_is_suggested(world: Database) -> None:
+    with pytest.raises(PermanentFailure, match=r"no item in use has topic algebr; did you mean topic algebra\?"):
+        plan(world, algebra="algebr")

@@ -11,10 +11,11 @@ import pytest
 
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import sentence
+from irt_assets.demo.second_form import equate_second_form
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.item_analysis.forms import import_forms
 from irt_assets.reports.equating_blocks import design_in_words
-from irt_assets.scales.scale import read_scales
+from irt_assets.scales.scale import change_rules, read_scales
 from irt_assets.scores import equating
 from irt_assets.scores.equating import (
     EquatingComparison,
@@ -25,6 +26,7 @@ from irt_assets.scores.equating import (
 )
 from irt_assets.scores.form_tables import compute_month
 from irt_assets.scores.releases import release_table, released_tables
+from irt_assets.scores.standards import plan_mark, set_mark
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.equating import ScoreCounts, equate, equate_by_items
 from irt_psychometrics.scoring import ParameterErrors
@@ -244,6 +246,23 @@ def test_table_of_the_chosen_method_passes_the_learners_of_the_comparison(exam: 
     assert "no equating of form F2 is chosen" in refusal(choose_equating, exam, rooms.SCALE, "F2", "F1", None, **again)
 
 
+def test_raw_scores_are_equated_on_a_scale_without_theta(small_exam: Database) -> None:
+    given = {"score_by": "raw", "score_points": "12:700,20:1000", "score_lowest": 0.0, "score_highest": 1000.0}
+    change_rules(small_exam, rooms.SCALE, given)
+    set_mark(small_exam, call(small_exam, plan_mark, rooms.SCALE, 12.0), **SIGNED)
+    stale = refusal(choose_equating, small_exam, rooms.SCALE, "F2", "F1", "mean-tucker", **SIGNED, now=NOW)
+    assert "must be scored by raw, as the scale is now, got theta: release a newer table of F1" in stale
+    make_tables(small_exam)
+    release_table(small_exam, rooms.SCALE, "F1", **SIGNED)
+    old = np.clip(700 + 37.5 * (np.arange(21) - 12), 0, 1000)
+    for method in ("mean-tucker", "linear-chained", "equipercentile-chained"):
+        choose_equating(small_exam, rooms.SCALE, "F2", "F1", method, **SIGNED, now=NOW)
+        made, found = make_tables(small_exam)["F2"], compare(small_exam).methods[method]
+        np.testing.assert_allclose(made.table.unrounded, np.interp(found.equating.equated, range(21), old))
+        assert made.table.raw_cut == int(np.argmax(found.equating.equated >= 12 - 1e-9))
+        assert np.isnan(made.table.theta).all()
+
+
 def test_pass_mark_of_normalised_scores_is_kept(database: Database, tmp_path: Path) -> None:
     build(database, tmp_path, learners=300, rules=RULES | {"score_by": "normalised"})
     old = call(database, released_tables, rooms.SCALE)["F1"]
@@ -334,3 +353,17 @@ def test_command_compares_and_records_a_choice(
     assert max(map(len, run("scale", "decisions", "--scale", rooms.SCALE).out.splitlines())) < 200
     assert "nothing to undo" in run("scores", "equate", *forms, "--undo", *signed).err
     assert "contradict" in run("scores", "equate", *forms, "--undo", "--choose", "identity", *signed).err
+
+
+def test_second_form_of_the_demo_is_equated_and_released(small_exam: Database, tmp_path: Path) -> None:
+    """Its 14 common items are F1's, and its six new items have no published values."""
+    said: list[str] = []
+    for _ in range(2):
+        equate_second_form(small_exam, rooms.SCALE, "F1", MONTH, tmp_path, NOW, said.append, **SIGNED)
+    assert "equated to F1 by linear-tucker, common items" in " ".join(said)
+    found = compare(small_exam, "W")
+    assert (found.design, len(found.anchor), found.new.n) == ("common items", 14, 200)
+    made = call(small_exam, released_tables, rooms.SCALE)["W"]
+    np.testing.assert_allclose(found.methods["linear-tucker"].equating.equated, found.in_force.equated)  # type: ignore[union-attr]
+    assert made.table.raw.size == 21
+    assert "no values are published of W1" in found.without["irt-true-score"]

@@ -641,15 +641,15 @@ def test_declared_maximum_score_applies_to_the_answers_an_import_compares(
 
 def test_choices_of_a_matrix_are_stored_with_the_key(database: Database, imported: Import, tmp_path: Path) -> None:
     matrix, key = tmp_path / "choices.csv", tmp_path / "key.csv"
-    matrix.write_text("person,q1,q2\nann,A,C\nbob,B,\n")
-    key.write_text("item,key\nq1,A\nq2,D\n")
-    assert imported(matrix, key=key, at=date(2026, 7, 1)).accepted == 3
+    matrix.write_text("person,q1,q2,q3\nann,A,C,B\nbob,B,,\n")
+    key.write_text("item,key\nq1,A\nq2,D\nq3,B\nq3,E\n")
+    assert imported(matrix, key=key, at=date(2026, 7, 1)).accepted == 4
     answers = "SELECT user_id, item_id, response, correct FROM response_log ORDER BY 1, 2"
     assert (query(database, answers), query(database, "SELECT meta->>'key' FROM question ORDER BY item_id")) == (
-        [("ann", "q1", "A", True), ("ann", "q2", "C", False), ("bob", "q1", "B", False)],
-        [("A",), ("D",)],
+        [("ann", "q1", "A", True), ("ann", "q2", "C", False), ("ann", "q3", "B", True), ("bob", "q1", "B", False)],
+        [("A",), ("D",), ('["B", "E"]',)],
     )
-    key.write_text("item,key\nq1,B\nq2,D\n")
+    key.write_text("item,key\nq1,B\nq2,D\nq3,B|E\n")
     with pytest.raises(PermanentFailure, match="item q1: its record has key A, but this import has key B"):
         imported(matrix, key=key, at=date(2026, 7, 2))
 

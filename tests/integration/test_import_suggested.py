@@ -14,9 +14,11 @@ import pytest
 
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.intake.load import import_attempts
+from irt_assets.intake.mapped_files import open_mapped
 from irt_assets.intake.mapping import load_mapping
 from irt_assets.intake.suggest import suggest
 from irt_assets.intake.suggestion import preview
+from irt_psychometrics.cells import MaxScores
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -259,3 +261,19 @@ def test_frequency_needs_no_mapping(database: Database) -> None:
     assert (report.accepted, report.new_learners, report.new_items) == (18, 6, 3)
     right = "SELECT item_id, count(*) FILTER (WHERE correct) FROM response_log GROUP BY 1 ORDER BY 1"
     assert rows(database, right) == [("Item 1", 4), ("Item 2", 3), ("Item 3", 6)]
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.file != "u7.csv"], ids=lambda shape: shape.file)
+def test_commands_on_files_read_the_answers_that_an_import_stores(tmp_path: Path, shape: Shape) -> None:
+    """The learner of u7.csv answers an item twice, which a file command refuses."""
+    path, mapping = FILES / shape.file, tmp_path / "own.yaml"
+    mapping.write_text(suggest(path).as_yaml().replace(*shape.edit), "utf-8")
+    mapped = open_mapped(path, str(mapping), None, MaxScores(), {}, None, lambda _done, _rows: None)
+    read = mapped.files.answers(path, mapped.key, mapped.max_scores, denominator=mapped.denominator)
+    x = read.responses
+    found = {
+        (read.person_ids[person], x.item_ids[item], bool(score == most), int(score) if most > 1 else None)
+        for person, item, score in zip(x.person.tolist(), x.item.tolist(), x.score.tolist(), strict=True)
+        for most in [x.n_categories[item] - 1]
+    }
+    assert found == {answer for answer in shape.answers if answer[2] is not None}

@@ -17,6 +17,7 @@ from irt_assets.decisions.rekey import preview, rekey
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.staging import Staging
+from irt_assets.responses.open_months import scales_with_changed_verdicts
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.verdicts import judge_differing
 from resources.failures import PermanentFailure
@@ -97,6 +98,14 @@ def test_answers_follow_the_key_and_an_undo_restores_them(
     assert (rows(log, LOG), rows(log, KEY), counting(log)) == (before, [("A",)], counted)
     assert [one["undoes"] for one in typed("lineage", "q1", "--json").json["keys"]] == [None, decided["decision_id"]]
     assert "nothing to undo" in typed("items", "rekey", "q1", "--undo", "--yes", *SIGNED).err
+
+
+def test_months_are_stale_as_soon_as_a_key_is_changed(log: Database, settings: Settings) -> None:
+    counting(log)
+    take_snapshot(log, rooms.folder_store(settings), MONTH, None)
+    assert log.call(scales_with_changed_verdicts) == {}
+    rekey(log, "q1", "B", **BY)
+    assert MONTH in log.call(scales_with_changed_verdicts)
 
 
 @pytest.mark.ci

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from zipfile import ZipFile
 
 import dagster as dg
 import numpy as np
@@ -17,15 +19,17 @@ import pypdfium2
 import pytest
 from scipy.stats import norm, percentileofscore
 
-from irt_assets.abilities.batch import measure, newest_thetas
-from irt_assets.blocks import html
+from irt_assets.abilities.batch import judge_until, measure, newest_thetas
+from irt_assets.blocks import Letterhead, html
 from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week as write_kpis
 from irt_assets.reports.learner_facts import load_facts
-from irt_assets.reports.transcript_blocks import document, read_transcript, transcript_blocks
-from irt_assets.scales.scale import change_rules
+from irt_assets.reports.letter_blocks import document
+from irt_assets.reports.letter_facts import AGAIN, Letter, read_letters, scores_that_count
+from irt_assets.reports.transcript_blocks import read_transcript, transcript_blocks
+from irt_assets.scales.scale import change_rules, write_pass_mark
 from irt_assets.scores.issued import counting_scores, current_scores
 from irt_assets.scores.issuing import change_status, issue_scores
 from irt_assets.scores.releases import release_table
@@ -144,6 +148,15 @@ def test_scales_without_reported_scores_cost_no_query(api: Api, monkeypatch: pyt
     assert score_of(api) is None
 
 
+def letters_of(database: Database, user: str = USER, **named: Any) -> list[Letter]:
+    with database.connect() as connection:
+        return read_letters(connection, scores_that_count(connection, user_id=user), zone="UTC", **named)
+
+
+def letter_page(database: Database, user: str = USER) -> str:
+    return html.page(document(letters_of(database, user), Letterhead(), NOW))
+
+
 def test_transcript_has_every_sitting_and_the_letter_has_no_held_score(issued: Database) -> None:
     change_status(issued, rooms.SCALE, "F2", [USER], "held", by="Ann", reason="same answers as a neighbour")
     rooms.run_sql(
@@ -158,19 +171,101 @@ def test_transcript_has_every_sitting_and_the_letter_has_no_held_score(issued: D
     assert first.scaled != again.scaled
     assert [score.scaled for score in counting_scores(found.rows, found.scales).values()] == [again.scaled]
     page = html.part(*transcript_blocks(found, "UTC"))
-    letter = html.page(document(found, NOW, "UTC"))
+    letter = letter_page(issued)
     shared = ("The score of F1-u1 on scale default is", f"{again.scaled:.0f}", ">1<", "key of i3 corrected")
     assert not missing_sentences(page, *shared, "Bob", f"{held.scaled:.0f}", "same answers as a neighbour")
-    assert not missing_sentences(letter, *shared)
     new, old = (f"{scaled:.0f} (not passed)" for scaled in (again.scaled, first.scaled))
-    assert f"{new} replaces {old} since" in letter
     assert f"{new}, handed out, replaces {old}, handed out, since" in page
-    hidden = ("Bob", "Ann", f">{held.scaled:.0f}<", "same answers as a neighbour")
-    assert [*missing_sentences(letter, *hidden)] == [*hidden]
+    assert f"You scored {again.scaled:.0f}." in letter
+    assert f"your score was given as {old}" in letter
+    hidden = ("Bob", "Ann", f"{held.scaled:.0f}", "same answers", "key of i3", "F2", "handed out", "SE", "table")
+    assert [*missing_sentences(re.sub("(?s)<style.*?</style>", "", letter), *hidden)] == [*hidden]
     change_status(issued, rooms.SCALE, "F2", [USER], "issued", **SIGNED)
-    again_issued = html.page(document(call(issued, read_transcript, USER), NOW, "UTC"))
-    assert f">{held.scaled:.0f}<" in again_issued
-    assert f"replaces {held.scaled:.0f}" not in again_issued, "the learner was given this score before"
+    again_issued = letter_page(issued)
+    assert f"You scored {held.scaled:.0f}." in again_issued
+    assert "2 results from tests like this one. The latest one counts. It is the one in this letter" in again_issued
+    assert "replaces" not in again_issued, "the learner was given this score before"
+
+
+def test_letter_has_the_limits_of_the_score_table(issued: Database) -> None:
+    """The mark θ = 0 is 500 on the scale 500 + 100 θ, and the band is clipped to 200 … 800."""
+    with issued.connect() as connection:
+        letters = read_letters(connection, scores_that_count(connection, form_id="F1"), zone="UTC")
+    assert len(letters) == 40
+    for letter in letters:
+        half = AGAIN * letter.score.scaled_se
+        low, high = (np.floor(letter.score.scaled + k * half + 0.5) for k in (-1, 1))
+        assert letter.limits.band == (max(low, 200.0), min(high, 800.0))
+        assert (letter.limits.lowest, letter.limits.highest, letter.limits.mark) == (200.0, 800.0, 500.0)
+        assert letter.score.passes == (letter.score.scaled >= 500.0)
+        assert (letter.sections, letter.replaced) == ((), None)
+    change_rules(issued, rooms.SCALE, {"score_lowest": 300.0, "score_step": 10.0})
+    assert letters_of(issued)[0].limits.lowest == 200.0, "the table's rules count"
+
+
+def test_letter_lists_topics_whose_subscore_has_value(issued: Database) -> None:
+    """The points are counted from the log, and are left out if they no longer sum to the raw score."""
+    rooms.run_sql(
+        issued, "UPDATE question SET topic_id = CASE WHEN substr(item_id, 2)::int %% 2 = 0 THEN 'even' ELSE 'odd' END"
+    )
+    values = [
+        {"topic": topic, "n_items": 10, "by_subscore": 0.7, "by_total": by_total}
+        for topic, by_total in (("even", 0.6), ("odd", 0.8))
+    ]
+    rooms.run_sql(
+        issued,
+        "UPDATE item_analysis SET statistics = jsonb_set(statistics, '{subscores}', %s::jsonb) WHERE item_id = ''",
+        (json.dumps(values),),
+    )
+    rooms.run_sql(issued, """UPDATE question SET meta = meta || '{"topic_names": {"de": "Gerade"}}'""")
+    [letter] = letters_of(issued, language="de")
+    [(right,)] = rooms.rows(
+        issued,
+        """SELECT count(*) FILTER (WHERE correct) FROM response_log
+           WHERE user_id = %s AND form_id = 'F2' AND substr(item_id, 2)::int %% 2 = 0""",
+        (USER,),
+    )
+    assert letter.sections == (("Gerade", right, 10),)
+    rooms.run_sql(
+        issued, "UPDATE response_log SET correct = NOT correct WHERE user_id = %s AND item_id = 'i12'", (USER,)
+    )
+    judge_until(issued, NOW)
+    assert letters_of(issued)[0].sections == ()
+
+
+def test_letters_of_a_form_are_one_file_or_an_archive(issued: Database, irt: IrtOf, tmp_path: Path) -> None:
+    typed, users = irt(issued.settings), sorted(f"F1-u{k}" for k in range(40))
+    change_status(issued, rooms.SCALE, "F1", ["F1-u3"], "held", **SIGNED)
+    (tmp_path / "names.csv").write_text('user_id,name\nF1-u1,"Kim <b>김</b>"\nF1-u3,Lee\nnobody,Ann\n')
+    done = typed("scores", "letters", "F1", "--names", tmp_path / "names.csv", "--to", tmp_path / "l.pdf")
+    assert done.code == 0
+    assert not missing_sentences(done.out, "without a letter (2): F1-u3, nobody", "letters without a name (38): F1-u0")
+    texts = [page.get_textpage().get_text_range() for page in pypdfium2.PdfDocument(tmp_path / "l.pdf")]
+    assert [re.findall(r"(?:Your ID|Name)\s+(.+?)\s+Test\s", text) for text in texts] == [
+        ["Kim <b>김</b>" if user == "F1-u1" else user] for user in users if user != "F1-u3"
+    ]
+    german = typed("scores", "letters", "F1", "--language", "de", "--month", MONTH, "--to", tmp_path / "l.zip")
+    assert german.code == 0
+    with ZipFile(tmp_path / "l.zip") as archive:
+        names = archive.namelist()
+        [page] = pypdfium2.PdfDocument(archive.read(names[0]))
+    assert len(set(names)) == 39
+    assert not [name for name in names if "Kim" in name]
+    assert "Ihr Testergebnis" in page.get_textpage().get_text_range()
+    stored = rooms.rows(issued, "SELECT count(*) FROM learner WHERE attributes::text LIKE '%%Kim%%'")
+    assert stored == [(0,)]
+
+
+def test_letters_without_an_issued_score_are_refused(issued: Database, irt: IrtOf, tmp_path: Path) -> None:
+    typed, to = irt(issued.settings), tmp_path / "l.pdf"
+    change_status(issued, rooms.SCALE, "F2", [f"F2-u{k}" for k in range(40)] + [USER], "held", **SIGNED)
+    for words in (("F1", "--month", "2026-07"), ("F2",), ("none",)):
+        refused = typed("scores", "letters", *words, "--to", to)
+        assert (refused.code, to.exists()) == (2, False)
+        assert "a letter needs an issued score, got none" in " ".join(refused.err.split())
+    change_status(issued, rooms.SCALE, "F1", [USER], "invalid", **SIGNED)
+    refused = typed("learner", "scores", USER, "--to", to)
+    assert (refused.code, "a letter needs an issued score" in " ".join(refused.err.split())) == (2, True)
 
 
 def test_command_prints_the_scores_and_writes_the_letter(issued: Database, irt: IrtOf, tmp_path: Path) -> None:
@@ -182,7 +277,7 @@ def test_command_prints_the_scores_and_writes_the_letter(issued: Database, irt: 
     assert [(row["form_id"], row["counts"]) for row in rows] == [("F1", False), ("F2", True)]
     assert typed("learner", "scores", USER, "--to", tmp_path / "letter.pdf").code == 0
     [page] = pypdfium2.PdfDocument(tmp_path / "letter.pdf")
-    assert "The score of F1-u1" in page.get_textpage().get_text_range()
+    assert not missing_sentences(page.get_textpage().get_text_range(), "Your test result", "F1-u1", "What your score")
     assert not missing_sentences(typed("learner", "scores", USER, "--to", tmp_path / "x.odt").err, ".pdf, .docx")
     assert not missing_sentences(typed("learner", "scores", "nobody").err, "no score of a learner 'nobody'")
 
@@ -199,7 +294,11 @@ def test_page_and_letter_of_a_learner_are_for_analysts(issued: Database, instanc
     assert [write_document(request(role, user)).status_code for role, user in REFUSED] == [403, 404, 404]
     fields = urlencode({"view": "learner", "user": USER, "to": "html"})
     letter = ask(build_app(reader, None, issued.settings), "GET", "/document", {"host": "localhost:3000"}, fields)
-    assert not missing_sentences(letter.text, "The score of F1-u1 on scale default is")
+    assert not missing_sentences(letter.text, "Your test result", "F1-u1", "your score would probably be between")
+    for form in FORMS:
+        change_status(reader.database, rooms.SCALE, form, [USER], "held", **SIGNED)
+    assert write_document(request("analyst")).status_code == 404
+    assert "document?view=learner" not in str(make_page(request("analyst"))[1].body)
 
 
 def test_scores_of_an_erased_learner_leave_no_trace(api: Api, irt: IrtOf, instance: dg.DagsterInstance) -> None:
@@ -212,6 +311,8 @@ def test_scores_of_an_erased_learner_leave_no_trace(api: Api, irt: IrtOf, instan
     assert "issued_score" in erased.out
     assert kind(api.theta(USER)) == kind(api.update(USER)) == (404, "unknown_learner")
     assert typed("learner", "scores", USER).code == 2
+    with database.connect() as connection:
+        assert USER not in {score.user_id for score in scores_that_count(connection, form_id="F1")}
     request = ViewRequest("learner", {"user": USER}, person("analyst"), ReaderThen(database.settings, instance))
     assert make_page(request)[0] == write_document(request).status_code == 404
     assert len(call(database, current_scores)) == issued_before - 2
@@ -265,3 +366,7 @@ def test_form_without_fixed_items_is_scored_by_theta_of_the_sitting(issued: Data
         assert score.percentile == pytest.approx(percentileofscore(month, score.theta, "mean"))
         assert score.passes == (score.theta >= 0)
         assert score.pass_probability == pytest.approx(norm.cdf(score.theta / score.theta_se))
+    [letter] = letters_of(database, "new-0")
+    assert (letter.score.raw, letter.limits.lowest, letter.limits.mark) == (None, 200.0, 500.0)
+    call(database, write_pass_mark, rooms.SCALE, 2.9 if letter.score.passes else -2.9)
+    assert letters_of(database, "new-0")[0].limits.mark is None, "the score was issued by another mark"

@@ -92,7 +92,7 @@ HELD_BACK = """INSERT INTO publication_step (month, scale_id, state, held, why)
     ("item", "reason"),
     [
         ("a01", r"the bank has no item 'a01': ids are case-sensitive"),
-        ("new", r"nothing was ever published for item new of scale default$"),
+        ("new", r"nothing was ever published for item new of scale default; no month has estimated it yet$"),
         (ODD, "2026-06 held it back: too flat; too hard"),
     ],
 )

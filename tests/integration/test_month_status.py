@@ -17,6 +17,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from irt_assets.calibration.assets import MONTH_STATE_TAG
 from irt_assets.calibration.checks import gates_of_rules
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import fit_month, link_month
@@ -128,6 +129,12 @@ def test_month_in_the_origin_window_is_not_missing_and_names_the_first_month_of_
     assert found.state is State.ORIGIN
     assert found.why == f"part of the origin window, and drift begins after it, in {LATER}"
     assert classify_month(MONTH, rooms.SCALE, evidence).state in (State.EMPTY, State.MISSING)
+
+
+def test_month_of_the_origin_window_is_stale_once_its_answers_change() -> None:
+    gates = {"g": PASSED, "h": UNKNOWN}
+    evidence = MonthEvidence(gates=gates, was_fitted=False, drift_begins=LATER, changed=ANSWERS)
+    assert classify_month(MONTH, rooms.SCALE, evidence).state is State.STALE
 
 
 def test_stale_month_has_four_possible_causes_and_is_recomputed_from_its_earliest_step() -> None:
@@ -355,8 +362,12 @@ def test_step_materialised_alone_makes_a_month_stale_until_the_next_steps_have_r
         (State.STALE, "it was fitted again, but not linked since"),
         (State.STALE, "it was linked again, but its publication step has not run since"),
     ]
-    assert graph.run(MONTH).success
+    result = graph.run(MONTH)
+    assert result.success
     assert graph.state(MONTH).state is State.GREEN
+    [published] = result.asset_materializations_for_node("published_item_parameters")
+    assert next(iter(published.metadata)) == "state"
+    assert str(published.metadata["state"].value).startswith(f"**green**: {graph.state(MONTH).why}")
 
 
 def test_new_snapshot_does_not_hide_a_fit_with_outdated_rules(graph: Graph) -> None:
@@ -393,6 +404,10 @@ def test_failed_gate_makes_a_month_red_and_its_run_states_the_reason(own_graph: 
         failure.description or "",
     )
     assert failure.metadata["decide in"].value == "the dashboard, or `irt release`"
+    name, shown = next(iter(failure.metadata.items()))
+    assert (name, str(shown.value).startswith("**red**: anchors_agree: ")) == ("state", True), shown
+    tagged = graph.instance.get_runs(dg.RunsFilter(tags={MONTH_STATE_TAG: "red"}))
+    assert [run.run_id for run in tagged] == [result.run_id]
     seen = graph.instance.fetch_observations(dg.AssetKey("published_item_parameters"), limit=1).records[0]
     assert (seen.partition_key, seen.asset_observation.metadata[HELD].value) == (LATER, failure.description)
     assert "abilities" not in {event.step_key for event in result.all_events if event.is_step_start}

@@ -135,6 +135,13 @@ def test_decision_is_refused_if_its_proposal_has_changed_since_the_display(bank:
     assert published_rows(bank)[-1][0] == -0.9
 
 
+def test_commands_print_the_decided_proposals_as_json(bank: Database, irt: IrtOf) -> None:
+    typed, signed = irt(bank.settings), ("--by", "Ann", "--reason", "reviewed", "--yes", "--json")
+    accepted = typed("release", "accept", "2026-02/moved", "--effective-from", "2100-01-01", *signed)
+    assert accepted.json == {"accepted": ["2026-02/moved"], "effective_from": "2100-01-01T00:00:00+00:00"}
+    assert typed("release", "reject", "2026-02/still", *signed).json == {"rejected": ["2026-02/still"]}
+
+
 def test_newest_decisions_include_whether_each_is_still_valid(bank: Database) -> None:
     accept(bank)
     release.reject(bank, [Reference(FEB, "still")], by="Ben", reason="too small")

@@ -17,11 +17,18 @@ import pandas as pd
 import pytest
 
 from irt_assets.common.partitions import Month
+from irt_assets.decision_kinds import KINDS
+from irt_assets.decisions import deciding
 from irt_assets.decisions.rekey import rekey
+from irt_assets.item_analysis.forms import import_forms
+from irt_assets.item_analysis.stored import read_forms
+from irt_assets.ledger.decision_rows import read_decisions
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.scales.scale import change_rules, write_pass_mark
+from irt_assets.scores.form_tables import form_items
 from irt_assets.scores.issued import IssuedScore, current_scores, issued_scores
 from irt_assets.scores.issuing import Issue, change_status, issue_scores, preview_issue, scores_to_change
+from irt_assets.scores.left_out import LEAVE_ITEMS_OUT, ScoringRequest
 from irt_assets.scores.releases import ScoreChanges, preview_release, release_table, released_tables, table_decisions
 from irt_assets.scores.sittings import raw_scores, read_answers
 from resources.failures import PermanentFailure
@@ -432,7 +439,8 @@ def test_form_with_an_unpublished_item_has_no_table_and_the_overview_says_why(ex
     run_sql(exam, "UPDATE form_item SET item_id = 'new' WHERE (form_id, item_id) = ('F3', 'i1')")
     shown = typed("scores", "table")
     assert not missing_sentences(shown.out, "F1", "F3", "no values are published of new")
-    assert typed("scores", "table", "--json").json["without"] == {"F3": "no values are published of new"}
+    [(form, why)] = typed("scores", "table", "--json").json["without"].items()
+    assert (form, why.partition(":")[0]) == ("F3", "no values are published of new")
 
 
 def test_scores_by_theta_are_issued_and_shown_without_a_table(typed: Irt, exam: Database) -> None:
@@ -473,3 +481,52 @@ def test_commands_show_release_issue_and_hold_the_scores_of_a_form(typed: Irt, e
     for name, read in (("f1.csv", pd.read_csv), ("f1.xlsx", partial(pd.read_excel, engine="calamine"))):
         assert typed("scores", "table", "F1", "--to", tmp_path / name).code == 0
         assert len(read(tmp_path / name)) >= 21
+
+
+def test_items_left_out_do_not_count_until_they_are_counted_again(exam: Database, typed: Irt, tmp_path: Path) -> None:
+    run_sql(exam, "DELETE FROM item_parameter_publication WHERE item_id IN ('i7', 'i9')")
+    before = call(exam, form_items, SCALE)["F1"]
+    words = ("scores", "leave-out", "F1", "i7", "i9")
+    shown = typed(*words, *BY, "--dry-run")
+    assert shown.code == 0, shown.err
+    assert (
+        missing_sentences(
+            " ".join(shown.out.split()),
+            "leave items out of a score: i7 and i9 of form F1; the form then has 18 items with 18 points",
+            "before: 60 sittings of 2026-06, mean raw score",
+            "no score table: no values are published of i7, i9",
+            "of 18 on pass",
+        )
+        == []
+    )
+    assert call(exam, form_items, SCALE)["F1"] == before
+    request = ScoringRequest(SCALE, "F1", ["i7", "i9"])
+    deciding.decide(exam, LEAVE_ITEMS_OUT, request, **SIGNED)
+    after = {item: most for item, most in before.items() if item not in ("i7", "i9")}
+    assert call(exam, form_items, SCALE)["F1"] == after
+    analyse(exam, tmp_path / "exam")
+    table = make_tables(exam)["F1"]
+    assert (table.spec["items"], table.spec["n"]) == (after, N)
+    raw = rows(
+        exam,
+        """SELECT count(*) FILTER (WHERE correct AND item_id NOT IN ('i7', 'i9')) FROM response_log
+           WHERE form_id = 'F1' GROUP BY user_id""",
+    )
+    counts = Counter(k for (k,) in raw)
+    with exam.connect() as connection:
+        [form] = [form for form in read_forms(connection, SCALE, MONTH) if form.form_id == "F1"]
+    assert form.scores == tuple(counts[k] for k in range(19))
+    import_forms(exam, tmp_path / "exam" / "forms.csv")
+    assert call(exam, form_items, SCALE)["F1"] == after, "the decision stands when the form is imported again"
+    with pytest.raises(PermanentFailure, match=r"items must be scored items of form F1 .* got i7 and i99"):
+        deciding.decide(exam, LEAVE_ITEMS_OUT, ScoringRequest(SCALE, "F1", ["i7", "i99"]), **SIGNED)
+    with pytest.raises(PermanentFailure, match="must keep two or more scored items"):
+        deciding.decide(exam, LEAVE_ITEMS_OUT, ScoringRequest(SCALE, "F1", [*after][1:]), **SIGNED)
+    with exam.connect() as connection:
+        [number] = [each.decision_id for each in read_decisions(connection)]
+        inverse = deciding.undo(connection, KINDS, number)
+    deciding.decide(exam, inverse, None, **SIGNED)
+    assert call(exam, form_items, SCALE)["F1"] == before
+    assert typed(*words, *BY, "--yes").code == 0
+    assert typed(*words, *BY, "--undo", "--yes").code == 0
+    assert call(exam, form_items, SCALE)["F1"] == before

@@ -37,6 +37,7 @@ from tests.helpers import rooms
 from tests.helpers.rooms import call, rows, run_sql
 from tests.helpers.score_world import MONTH, NOW, SIGNED, analyse, build_exam, make_tables
 from tests.helpers.sentences import missing_sentences
+from tests.helpers.typed import IrtOf
 
 ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
 LOOK = replace(ANN, roles=("viewer",))
@@ -180,6 +181,35 @@ def test_released_tables_are_files_for_viewers_and_issued_scores_for_analysts(ex
 
 
 @pytest.mark.ci
+def test_items_of_a_form_are_written_to_a_file(exam: Database, irt: IrtOf, tmp_path: Path) -> None:
+    """The items have no choices: one chart has the shares of the scores, and the other one the curve."""
+    path = tmp_path / "items.html"
+    irt(exam.settings)("report", "items", "F1", "--month", MONTH, "--scale", rooms.SCALE, "--to", path)
+    written = path.read_text("utf-8")
+    assert f"Items of form F1, {MONTH}" in written
+    assert written.count("<figure>") == 40
+    assert "a 1" in written
+
+
+@pytest.mark.ci
+def test_persons_of_a_form_are_listed_for_analysts_unlikely_patterns_first(exam: Database, ann: ViewRequest) -> None:
+    """Raw scores are compared with the log's."""
+    analyst = replace(ann, identity=replace(ANN, roles=("analyst",)))
+    page = shown(analyst)
+    fields = dict(ann.fields) | {"what": "persons", "to": "xlsx"}
+    found = pd.read_excel(BytesIO(content(download(replace(analyst, fields=fields)))), engine="calamine")
+    totals = dict(rows(exam, "SELECT user_id, sum(correct::int) FROM attempt WHERE form_id = 'F1' GROUP BY 1"))
+    assert dict(zip(found["learner"], found["raw_score"], strict=True)) == totals
+    assert found["p"].is_monotonic_increasing
+    assert found["theta"].corr(found["raw_score"]) > 0.95
+    assert all(f">{learner}</a>" in page for learner in found["learner"].head(20))
+    assert f">{found['learner'][20]}</a>" not in page
+    assert "All persons:" in page
+    assert "All persons:" not in shown(replace(ann, identity=LOOK))
+    assert download(replace(ann, identity=LOOK, fields=fields)).status_code == 403
+
+
+@pytest.mark.ci
 def test_subscores_of_a_complete_form_are_stored_by_topic(exam: Database) -> None:
     form = next(form for form in call(exam, read_forms, rooms.SCALE, MONTH) if form.form_id == "F1")
     answers = pd.DataFrame(
@@ -206,3 +236,20 @@ def test_stored_form_without_subscores_is_still_read(database: Database) -> None
     )
     (form,) = call(database, read_forms, "default", MONTH)
     assert (form.scores, form.subscores, form.no_subscores) == ((1, 1, 1), (), "")
+
+
+def test_items_are_left_out_on_the_page_after_a_preview_of_passes(exam: Database, ann: ViewRequest) -> None:
+    run_sql(exam, "DELETE FROM score_table")
+    run_sql(exam, "DELETE FROM item_parameter_publication WHERE item_id = 'i7'")
+    ways = ("no values are published of i7", "irt scores leave-out", "irt scale set score_by=raw")
+    assert not missing_sentences(shown(ann), *ways, 'value="i7" checked', "Leave the items out …")
+    filled = replace(on("leave_out"), options=("i7",))
+    seen = review(ann, filled)
+    assert not missing_sentences(
+        text(seen), "Leave items out of a score: i7 of form F1; the form then has 19 items", "no score table", "pass"
+    )
+    assert decide(ann, filled, seen).ok
+    analyse(exam, Path(exam.settings.irt_home) / "exam")
+    make_tables(exam)
+    assert "Items that do not count: i7." in shown(ann)
+    assert decide(ann, replace(filled, kind="count_again")).ok

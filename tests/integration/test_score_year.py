@@ -56,7 +56,7 @@ def true_cut(year: Year, form: str) -> int:
     """The raw score that passes by the true values."""
     rows = [ItemRow(a=a, b=b) for a, b in true_values(year, form)]
     items = ItemParameters.from_rows(items_of(form), rows)
-    cut = ScoreTable.from_items(items, ScoreScale(1.0, 0.0), mark=year.standard.theta, mean=0, sd=1).raw_cut
+    cut = ScoreTable.from_items(items, ScoreScale(1.0, 0.0), mark=year.standard.mark, mean=0, sd=1).raw_cut
     assert cut is not None
     return cut
 
@@ -89,8 +89,8 @@ def test_numbers_in_the_text_of_the_page_are_the_figures_of_the_year(year: Year)
 
 
 def test_standard_of_the_panel_is_near_the_learner_that_the_panel_has_in_mind(year: Year) -> None:
-    assert abs(year.standard.theta - PASS_THETA) < 3 * year.standard.se
-    assert {table.spec["pass_theta"] for table in year.tables[FORMER].values()} == {year.standard.theta}
+    assert abs(year.standard.mark - PASS_THETA) < 3 * year.standard.se
+    assert {table.spec["pass_theta"] for table in year.tables[FORMER].values()} == {year.standard.mark}
 
 
 def test_released_tables_fail_only_in_the_months_whose_decisions_change_them(year: Year) -> None:
@@ -177,7 +177,7 @@ def key_table(year: Year) -> str:
     """Form E in March: the scores as issued, and as issued again."""
     lines = ["| | as issued in March | issued again in May |", "|---|--:|--:|"]
     before, after = (year.letters[time] for time in ("as issued", "issued again"))
-    reaches = {user: year.theta[user] >= year.standard.theta for user in before}
+    reaches = {user: year.theta[user] >= year.standard.mark for user in before}
     counts = {
         "key of item E7": ["B", "A"],
         "raw scores that pass": [f"from {year.tables[t]['E'].table.raw_cut}" for t in ("as issued", "issued again")],

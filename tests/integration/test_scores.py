@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
@@ -14,14 +15,18 @@ from psycopg.types.json import Jsonb
 from irt_assets.common.partitions import Month
 from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.scores import issued_scores_agree_with_their_tables, score_tables_match_their_hash
+from irt_assets.item_analysis.stored import read_forms
+from irt_assets.scales.scale import change_rules
 from irt_assets.scores.form_tables import hash_contents
 from irt_assets.scores.issued import current_scores
 from irt_assets.scores.issuing import issue_scores, preview_issue
 from irt_assets.scores.releases import release_table, released_tables
+from irt_assets.scores.standards import plan_mark, set_mark
 from irt_psychometrics.scoring import ScoreTable
 from resources.postgres.database import Database
+from services.theta_api.scores import score_body
 from tests.helpers import rooms
-from tests.helpers.rooms import add_attempts, attempt, call
+from tests.helpers.rooms import add_attempts, attempt, call, run_sql
 from tests.helpers.score_world import MONTH, NOW, SIGNED, build_exam, make_tables
 
 
@@ -44,6 +49,34 @@ def test_released_table_gives_the_issued_scores(exam: Database) -> None:
         assert score.raw is not None
         assert score.scaled == table.table.scaled[score.raw]
         assert score.passes == (score.raw >= table.table.raw_cut)
+
+
+def test_scores_by_raw_score_need_no_published_values(exam: Database) -> None:
+    """12 of 20 is 700, and 20 of 20 is 1000."""
+    run_sql(exam, "DELETE FROM item_parameter_publication WHERE item_id = 'i7'")
+    given = {"score_by": "raw", "score_points": "12:700,20:1000", "score_lowest": 100.0, "score_highest": 1000.0}
+    change_rules(exam, rooms.SCALE, given)
+    set_mark(exam, call(exam, plan_mark, rooms.SCALE, 12.0), **SIGNED)
+    table = make_tables(exam)["F1"]
+    assert (table.method, table.set_hash, table.table.raw_cut) == ("raw", "", 12)
+    with exam.connect() as connection:
+        [form] = [form for form in read_forms(connection, rooms.SCALE, MONTH) if form.form_id == "F1"]
+    alpha, sd = form.statistics["alpha"], form.statistics["sd"]
+    assert alpha is not None
+    assert sd is not None
+    assert table.table.scaled_se == pytest.approx([37.5 * sd * (1 - alpha) ** 0.5] * 21)
+    release_table(exam, rooms.SCALE, "F1", **SIGNED)
+    done = issue_scores(exam, rooms.SCALE, "F1", MONTH, **SIGNED, now=NOW)
+    assert violations(exam) == []
+    for score in call(exam, current_scores, form_id="F1"):
+        assert score.raw is not None
+        assert score.scaled == min(max(math.floor(700 + 37.5 * (score.raw - 12) + 0.5), 100), 1000)
+        assert (score.passes, score.theta, score.theta_se) == (score.raw >= 12, None, None)
+        assert score_body(vars(score))["scaled"] == score.scaled
+        assert score.pass_probability is not None
+        assert (score.pass_probability >= 0.5) == score.passes
+    assert len(done.new) == 150
+    assert not call(exam, current_scores, form_id="F2")
 
 
 @pytest.mark.parametrize(("by", "stored"), [(1e-7, False), (0.01, True)])

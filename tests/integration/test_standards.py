@@ -15,7 +15,7 @@ import pytest
 
 from irt_assets.reports.scale_blocks import document
 from irt_assets.reports.scale_facts import scale_facts
-from irt_assets.scales.scale import read_scales, write_pass_mark
+from irt_assets.scales.scale import change_rules, read_scales, write_pass_mark
 from irt_assets.scales.scale_decisions import read_decisions
 from irt_assets.scores import standards
 from irt_assets.scores.standards import mark_to_undo, plan_mark, plan_standard, set_mark
@@ -97,7 +97,7 @@ def test_angoff_cut_and_its_theta_equal_hand_calculation(exam: Database, tmp_pat
     slope = sum(a * p * (1 - p) for a, p in right)
     found = plan(exam, write_ratings(tmp_path))
     assert (found.judges, found.cut_raw, found.cut_se) == pytest.approx((4, cut, cut_se), abs=1e-9)
-    assert (found.theta, found.se) == pytest.approx((low, cut_se / slope), abs=1e-6)
+    assert (found.mark, found.se) == pytest.approx((low, cut_se / slope), abs=1e-6)
     assert pass_mark(exam) is None
 
 
@@ -107,8 +107,59 @@ def test_bookmark_is_the_mean_of_the_locations_of_the_marked_items(exam: Databas
     locations = [item_values()[item]["b"] + odds / item_values()[item]["a"] for item in marked]
     theta = statistics.mean(locations)
     found = plan(exam, write_marks(tmp_path, marked), "bookmark")
-    assert (found.theta, found.se) == pytest.approx((theta, statistics.stdev(locations) / 2), abs=1e-6)
+    assert (found.mark, found.se) == pytest.approx((theta, statistics.stdev(locations) / 2), abs=1e-6)
     assert found.cut_raw == pytest.approx(sum(1 / (1 + np.exp(-a * (theta - b))) for a, b in VALUES), abs=1e-5)
+
+
+def test_bookmarks_by_item_page_and_location_give_one_mark(exam: Database, tmp_path: Path) -> None:
+    """Pages are numbered by location, from the easiest item."""
+    odds, values = np.log(0.67 / 0.33), item_values()
+    places = {item: values[item]["b"] + odds / values[item]["a"] for item in ITEMS}
+    order = sorted(places, key=lambda item: places[item])
+    rows = [("i3", "", ""), ("", order.index("i8") + 1, ""), ("", "", places["i8"]), ("i15", "", "")]
+    file = tmp_path / "mixed.csv"
+    lines = [",".join(map(str, (judge, *row))) for judge, row in zip(JUDGES, rows, strict=True)]
+    file.write_text("\n".join(["judge,item_id,page,location", *lines]) + "\n")
+    found, by_items = (
+        plan(exam, file, "bookmark"),
+        plan(exam, write_marks(tmp_path, ["i3", "i8", "i8", "i15"]), "bookmark"),
+    )
+    assert (found.mark, found.se) == pytest.approx((by_items.mark, by_items.se), abs=1e-6)
+
+
+def test_ratings_in_per_cent_and_missing_ratings_are_read_and_named(exam: Database, tmp_path: Path) -> None:
+    def in_per_cent(lines: list[str]) -> None:
+        for k, line in enumerate(lines):
+            judge, item, rating = line.split(",")
+            lines[k] = f"{judge},{item},{100 * float(rating):g}"
+
+    plain, per_cent = plan(exam, write_ratings(tmp_path)), plan(exam, write_ratings(tmp_path, in_per_cent))
+    assert (per_cent.mark, per_cent.se) == pytest.approx((plain.mark, plain.se), abs=1e-9)
+    assert per_cent.notes == ("ratings are read as per cent: 98 is read as 0.98",)
+    missing = plan(exam, write_ratings(tmp_path, lambda lines: lines.pop(30)))  # Ben on i11
+    mean = statistics.mean(ratings()[judge][10] for judge in ("Ann", "Cy", "Dee"))
+    assert missing.cut_raw == pytest.approx(plain.cut_raw + (mean - ratings()["Ben"][10]) / 4, abs=1e-9)
+    assert missing.notes == ("missing ratings, taken as the item's mean of the other judges: Ben on i11",)
+
+
+def test_panel_sets_a_raw_cut_without_published_values(exam: Database, tmp_path: Path) -> None:
+    change_rules(
+        exam, rooms.SCALE, {"score_by": "raw", "score_slope": 1.0, "score_intercept": 0.0, "score_lowest": 0.0}
+    )
+    rooms.run_sql(exam, "DELETE FROM item_parameter_publication WHERE item_id = 'i7'")
+    sums = [sum(row) for row in ratings().values()]
+    done = angoff(exam, write_ratings(tmp_path))
+    assert (done.mark, done.se) == pytest.approx((statistics.mean(sums), statistics.stdev(sums) / 2), abs=1e-9)
+    assert call(exam, read_scales)[rooms.SCALE].pass_mark == done.mark
+    made = make_tables(exam)
+    assert {table.table.raw_cut for table in made.values()} == {int(np.ceil(done.mark))}
+    assert "raw score" in scale_page(exam)
+    assert pass_mark(exam) is None, "the mark in θ is another one"
+    other = call(exam, plan_mark, rooms.SCALE, 12.0)
+    set_mark(exam, other, **SIGNED)
+    assert undo(exam).mark == 12.0
+    assert call(exam, read_scales)[rooms.SCALE].pass_mark == done.mark
+    assert make_tables(exam)["F1"].spec["mark"] == pytest.approx(done.mark)
 
 
 def test_previewed_passes_are_the_passes_of_the_next_table(exam: Database, tmp_path: Path) -> None:
@@ -123,7 +174,7 @@ def test_previewed_passes_are_the_passes_of_the_next_table(exam: Database, tmp_p
         )
     ).ravel()
     passing, cuts = [], []
-    for mark in (found.theta, found.theta - found.se, found.theta + found.se):
+    for mark in (found.mark, found.mark - found.se, found.mark + found.se):
         call(exam, write_pass_mark, rooms.SCALE, mark)
         table = make_tables(exam)["F1"].table
         passing.append(int(table.passes[raw].sum()))
@@ -140,7 +191,7 @@ def test_standard_is_recorded_with_its_file_and_undone(exam: Database, tmp_path:
     call(exam, write_pass_mark, rooms.SCALE, -0.25)
     file = write_ratings(tmp_path)
     done = angoff(exam, file)
-    assert pass_mark(exam) == done.theta
+    assert pass_mark(exam) == done.mark
     [decision] = [d for d in call(exam, read_decisions, rooms.SCALE) if d.subject == "standard"]
     value = json.loads(decision.value)
     assert (value["sha256"], value["former"]) == (hashlib.sha256(file.read_bytes()).hexdigest(), -0.25)
@@ -223,10 +274,10 @@ def replaced(line: int, text: str) -> Callable[[list[str]], None]:
         (replaced(4, "Ann,i3,-0.1"), "row 4: rating: Input should be greater than or equal to 0"),
         (replaced(5, "Ann,i4,nan"), "row 5: rating: Input should be a finite number"),
         (replaced(5, "Ann,i4,often"), "row 5: rating: Input should be a valid number"),
-        (replaced(5, "Ann,i4,"), "row 5: judge Ann has no rating of item i4"),
+        (replaced(5, "Ann,i4,60"), "row 5: the rating 60 is above 1, the maximum score of item i4: write a prob"),
         (replaced(6, "Ann,i30,0.5"), "row 6: item i30 is not a scored item of form F1"),
         (replaced(7, "Ann,i1,0.5"), "row 7: judge Ann is in an earlier row with item i1"),
-        (lambda lines: lines.pop(30), "judge Ben has not rated item i11 of form F1"),
+        (lambda lines: lines.__delitem__(slice(10, 80, 20)), "no judge has rated item i11 of form F1"),
         (lambda lines: lines.__delitem__(slice(20, None)), "has one judge: a standard error needs two or more"),
         (list.clear, "has no judges: a standard error needs two or more"),
     ],
@@ -255,7 +306,11 @@ def test_ratings_that_give_no_mark_are_refused(exam: Database, tmp_path: Path) -
     assert "outside of score_lowest 200 and score_highest 800: everybody or nobody would pass" in refusal(file)
     assert "has no score table of a form F9" in refusal(file, form="F9")
     file.write_text("judge,item\nA,i1\n")
-    assert "lacks the column item_id; it needs judge and item_id, and may have rating" in refusal(file, "bookmark")
+    assert "row 2: write one of item_id, page and location" in refusal(file, "bookmark")
+    file.write_text("judge,page\nA,21\nB,3\n")
+    assert "row 2: page 21 is not in the booklet, which has 20 pages" in refusal(file, "bookmark")
+    file.write_text("judge,item_id,step\nA,i1,1\nB,i2,2\n")
+    assert "row 3: item i2 has no step 2" in refusal(file, "bookmark")
     file.write_text("judge,item_id\nA,i1\nB,i2\nA,i3\n")
     assert "row 4: judge A is in an earlier row" in refusal(file, "bookmark")
     file.write_bytes(b"\xff\xfe\x00garbage")

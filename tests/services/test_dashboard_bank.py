@@ -177,6 +177,7 @@ def test_bank_page_shows_fifty_items_in_the_requested_order(faulty: Faulty) -> N
     hardest = sorted((i for i in items if i.values), key=lambda i: -i.values.b)
     unpublished = [i for i in items if not i.values]
     status, html = show_page(faulty[0], "bank", sort="-b")
+    assert "c ± SE" not in html  # no item of a 2PL has a c above 0
     first_page = [i.item_id for i in [*hardest, *unpublished]][:PAGE_SIZE]
     assert (status, rows_of(html), 'aria-sort="descending"' in html) == (200, first_page, True)
     drifted = [i.item_id for i in items if i.drifted]
@@ -226,6 +227,7 @@ def test_item_page_shows_whether_the_item_is_sound_and_which_decision_waits(faul
     assert (status, "No decision on it waits" in html) == (200, True)
     assert f"a = {sound.values.a:.2f} and b = {sound.values.b:.2f}".replace("-", "−") in html
     assert html.count("data-figure") == 4  # curve, information, b and a by month
+    assert ("<dt>b</dt>" in html, "<dt>c</dt>" in html) == (True, False)  # a 2PL has no c
 
 
 def test_pages_of_an_item_and_of_its_form_name_an_option_that_beats_the_key(faulty: Faulty) -> None:
@@ -253,6 +255,12 @@ def test_pages_of_an_item_and_of_its_form_name_an_option_that_beats_the_key(faul
         request = view_request(faulty[0], view, scale=rooms.SCALE, to="html", **fields)
         written = body_of(document(request)).decode()
         assert ("beats the key 5" in written, "?view=" in written) == (True, False)
+    assert "document?view=items" in unescape(html)
+    sheet = view_request(faulty[0], "items", scale=rooms.SCALE, form="booklet", to="html")
+    written = body_of(document(sheet)).decode()
+    assert f"Items of form booklet, {period}" in written
+    assert written.count("<figure>") == 2  # choices and curve of the only item
+    assert "published" in written
 
 
 def test_item_page_states_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:
@@ -336,7 +344,7 @@ def test_item_ids_with_markup_or_formulas_are_escaped_on_pages_and_in_files(faul
     assert (status, rows_of(html)) == (200, [quote_plus(name)])
     status, html = show_page(faulty[0], "item", item=name, scale=rooms.SCALE)
     body = html.partition("\n")[2]
-    assert (status, "is not in use: nothing was ever published for it of" in body) == (200, True)
+    assert (status, "is not in use: no month has estimated it yet." in body) == (200, True)
     assert "<script>" not in body
     assert "y" * 100 not in re.sub(r"<[^>]*>", "", body)
     content = body_of(download(view_request(faulty[0], "", what="bank", to="csv", search=name)))

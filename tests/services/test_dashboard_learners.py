@@ -284,6 +284,7 @@ def test_reports_are_offered_by_month_and_scale_and_counted_by_week(page: Page, 
     assert f"report?id={reported['learner']}" not in text
     of_month = page("reports", month="2026-09")
     assert not missing_sentences(of_month, f'report?id={reported["drift"]}"', ">a/b</td>")
+    assert re.findall(r"report\?[^>]*>(\w+ ?\w*)<", of_month) == ["Open", "Download PDF", "Download HTML"]
     assert f"report?id={reported['gone']}" not in of_month
     for month in ("2026-9", "x", "2031-01", "%", "٢٠٢٦-٠٩"):
         page("reports", status=404, month=month)

@@ -13,6 +13,7 @@ import pytest
 
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Reference
+from irt_assets.item_analysis.stored import write_analysis
 from irt_assets.ledger.closings import close_month
 from irt_assets.responses.snapshot import current_snapshots
 from resources.postgres.database import Database
@@ -23,6 +24,7 @@ from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
 from services.jwt_verifier.tokens import Identity
 from tests.helpers.rooms import SCALE, add_attempts, attempt, call, rows, run_sql
+from tests.helpers.sat12 import FORM, ITEM_32
 from tests.helpers.sentences import missing_sentences
 from tests.helpers.waiting_decision import FEB, bank
 
@@ -66,9 +68,23 @@ def test_key_is_decided_on_the_page_after_its_effect_was_shown(bank: Database, r
     assert rows(bank, "SELECT count(*) FROM response_log WHERE correct") == [(2,)]
     assert rows(bank, "SELECT decided_by, reason FROM scale_decision") == [("Ann", "both are right")]
     assert "Undo the last change …" in shown(request_of)
+    assert not missing_sentences(shown(request_of), "A → <b>B</b> or A, by Ann", "Recompute its months", "Publish its")
     assert "1 become wrong" in text(decide(request_of, replace(BOTH, kind="undo_key")))
     assert "count no more" in text(review(request_of, replace(BOTH, scoring="drop")))
     assert "2 become right" in text(review(request_of, replace(BOTH, scoring="all")))
+
+
+def test_suspect_key_is_a_card_and_a_flag_until_it_changes(bank: Database, request_of: ViewRequest) -> None:
+    run_sql(bank, """UPDATE question SET meta = meta || '{"key": "5"}' WHERE item_id = 'moved'""")
+    form, item = replace(FORM, form_id=""), replace(ITEM_32, item_id="moved", position=1)
+    call(bank, lambda connection: write_analysis(connection, SCALE, FEB, [form], [item]))
+    months, flagged = replace(request_of, view="months", fields={}), replace(request_of, fields={"flag": "key"})
+    flagged = replace(flagged, view="bank")
+    assert not missing_sentences(shown(months), "Key of moved", "Option 3", "a suspect key: 1")
+    assert not missing_sentences(shown(flagged), "suspect key", "Items 1–1 of 1")
+    run_sql(bank, """UPDATE question SET meta = meta || '{"key": "3"}' WHERE item_id = 'moved'""")
+    assert "Key of moved" not in shown(months)
+    assert "No item matches" in shown(flagged)
 
 
 def test_closed_months_that_a_new_key_changes_are_linked_until_they_are_reopened(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -42,10 +43,11 @@ from services.theta_api.app import build_app
 from services.theta_api.next_item import NEXT_ITEM_PATH
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import EXAMPLE, POSTS_PATH
+from services.theta_api.problems import TITLES, Problem
 from services.theta_client.api import PATH
 from tests.helpers import rooms
 from tests.helpers.decided import set_policy
-from tests.helpers.door import serve_in_thread
+from tests.helpers.door import ROOT, serve_in_thread
 from tests.helpers.sentences import refusal
 from tests.testbed.issuer import ATTACKS, Issuer
 
@@ -170,6 +172,59 @@ def test_unreadable_bodies_are_refused_with_400_without_a_database_query(
     assert ledger.asked == 0
 
 
+NEXT_ITEM = NEXT_ITEM_PATH.format(test="t")
+SESSION = {"user_id": "u1", "session_id": "s1"}
+BOTH = 'Send JSON such as {"user_id": "…", "session_id": "…"}.'
+EXPLAINED = {
+    "no JSON": (PATH, b'{"user_id": "u1"', "The body is not JSON: Expecting ',' delimiter at character 16. Send JSON"),
+    "no body": (NEXT_ITEM, b"", BOTH),
+    "a missing field": (NEXT_ITEM, {"user_id": "u1"}, f"'session_id': Field required. {BOTH}"),
+    "a misspelt field": (
+        PATH,
+        {"userid": "u1", "user_id": "u1"},
+        "'userid': unknown field; did you mean user_id? Send JSON",
+    ),
+    "a misspelt field of an answer": (
+        NEXT_ITEM,
+        SESSION | {"answers": [{"item_id": "q", "corect": True}]},
+        "'answers.0.corect': unknown field; did you mean correct?",
+    ),
+    "no similar field": (PATH, {"user_id": "u1", "zzz": 1}, "'zzz': unknown field; must be user_id or lookback_days"),
+    "a misspelt parameter": (f"{POSTS_PATH}?dryrun=1", [EXAMPLE], "unknown parameter dryrun: did you mean dry_run?"),
+    "no similar parameter": (f"{PATH}?zzz=1", {"user_id": "u1"}, "unknown parameter zzz: this path has no parameters"),
+    "a wrong parameter": (f"{POSTS_PATH}?as=zzz", [EXAMPLE], "Input should be 'xapi'. See /openapi.json"),
+}
+
+
+@pytest.mark.xdist_group("theta requests")
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_detail_of_an_unreadable_request_explains_the_body_of_its_path(name: str, url: str) -> None:
+    path, content, expected = EXPLAINED[name]
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+    answer = requests.post(url + path, body, headers=headers, timeout=10)
+    is_problem(answer, 400, "bad_request")
+    assert expected in answer.json()["detail"]
+
+
+KINDS_ON_PAGE = {
+    (int(status), kind)
+    for status, kinds in re.findall(
+        r"^\| (404|409|422) \| ([^|]*) \|", (ROOT / "docs/reference/theta-api.md").read_text("utf-8"), re.MULTILINE
+    )
+    for kind in re.findall(r"`(\w+)`", kinds)
+}
+
+
+@pytest.mark.xdist_group("theta requests")
+def test_each_type_of_problem_has_a_title_of_its_own() -> None:
+    """The other statuses have a single meaning, so that their types may share a title."""
+    titles = [json.loads(bytes(Problem(*kind, "why").response().body))["title"] for kind in KINDS_ON_PAGE]
+    assert len(titles) == 15
+    assert len(set(titles)) == len(titles)
+    assert set(titles).isdisjoint(TITLES.values())
+
+
 @pytest.mark.xdist_group("theta requests")
 def test_fields_sent_by_the_documented_exam_service_are_ignored(url: str, ledger: UnusedLedger) -> None:
     body = {"user_id": "u1", "lookback_days": 30, "session_id": "s-17", "model": "2PL", "version": "v1"}
@@ -290,6 +345,11 @@ def test_probes_metrics_and_the_openapi_page_respond_and_unknown_pages_return_40
     assert "irt_theta_updates_total" in requests.get(url + "/metrics", timeout=10).text
     described = requests.get(url + "/openapi.json", timeout=10).json()
     assert {PATH, HISTORY, NEXT_ITEM_PATH, "/ready", "/invariants/latest"} <= set(described["paths"])
+    summaries = [method["summary"] for methods in described["paths"].values() for method in methods.values()]
+    assert [text for text in summaries if len(text.split()) < 4] == []
+    for path in ("/", "/docs"):
+        page = requests.get(url + path, timeout=10).text
+        assert [text for text in (*summaries, *described["paths"], "/openapi.json") if text not in page] == []
     is_problem(requests.get(url + "/nowhere", timeout=10), 404, "no_such_page")
     is_problem(requests.put(url + "/health", timeout=10), 405, "wrong_method")
 
@@ -475,7 +535,7 @@ def test_responses_of_every_status_match_the_description(user_id: str, status: i
         ("t1", "ann", ["i0", "i1"], 200),
         ("t1", "bob", [], 409),
         ("t1", "ann", ["nobody"], 422),
-        ("t2", "ann", [], 409),
+        ("t2", "ann", [], 404),
     ],
 )
 def test_next_items_of_every_status_match_the_description(

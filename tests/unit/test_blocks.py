@@ -37,6 +37,7 @@ from irt_assets.blocks import (
     table,
     terminal,
     value_with_error,
+    with_minus,
 )
 from irt_assets.blocks.html import part
 from irt_assets.blocks.markdown import markdown
@@ -73,14 +74,21 @@ def test_special_characters_in_a_markdown_cell_are_escaped(text: str, cell: str)
 def test_numbers_of_a_table_are_printed_whole_if_the_terminal_is_narrow(
     capsys: pytest.CaptureFixture[str], width: int | None
 ) -> None:
-    """At 100 columns every number was once cut to `0.` or `-1.`; at 160, -0.018 was -0.01 and item names were empty."""
+    """A table that is too wide is printed in parts, each with the first column; a pipe gets whole lines.
+
+    At 100 columns every number was once cut to `0.` or `-1.`; at 160, -0.018 was -0.01 and item names were empty.
+    """
     names = ["item", "n", *(f"b{k}" for k in range(24)), ""]
     rows = [(f"item_{k}", 1200 + k, *(-0.018 - k - j / 8 for j in range(24)), "few_persons") for k in range(3)]
     columns = tuple(Column(name, 0 < k < 26, ".3f" if k > 1 else ",") for k, name in enumerate(names))
     shown = Console(width=width, force_terminal=True) if width else Console()
     terminal.show(Table(columns, tuple(rows)), console=shown)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines == [names[:-1], *([row[0], f"{row[1]:,}", *(f"{x:.3f}" for x in row[2:-1]), row[-1]] for row in rows)]
+    printed = capsys.readouterr().out
+    expected = [names[:-1], *([row[0], f"{row[1]:,}", *(f"{x:.3f}" for x in row[2:-1]), row[-1]] for row in rows)]
+    parts = [[line.split() for line in part.splitlines()] for part in printed.split("\n\n")]
+    lines = [[line[0], *(cell for part in parts for cell in part[k][1:])] for k, line in enumerate(parts[0])]
+    assert lines == expected
+    assert width is None or max(map(len, printed.splitlines())) <= width
 
 
 BLOCKS: dict[str, tuple[Block, ...]] = {
@@ -132,6 +140,9 @@ def test_numbers_have_a_true_minus_sign_and_small_chances_are_not_rounded_to_0()
         "+2.00",
         "26 %",
     )
+    assert (number(-0.004), with_minus("mean -0.00, SD -0.0%, c -0.001")) == ("0.00", "mean 0.00, SD 0.0%, c −0.001")
+    (row,) = table(("a", "b"), [(-0.004, -0.0004)], numbers={"a": ".2f", "b": ".1%"}).body()
+    assert row == ["0.00", "0.0%"]
     assert (value_with_error(-0.5, 0.1), value_with_error(0.5, None)) == ("−0.50 ± 0.10", "0.50")
     assert (chance(0.04), chance(0.0), chance(2e-5), chance(None)) == ("0.040", "0e+00", "2e−05", "–")
 

@@ -21,7 +21,7 @@ BANK: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (RULES + "lenght: 3\n", "line 3: lenght: Extra inputs are not permitted"),
+        (RULES + "lenght: 3\n", "line 3: lenght: unknown field; did you mean length?"),
         ("name: exam\nlength:\n  min: 3\n  max: none\n", "line 4: length.max: Input should be a valid integer"),
         (RULES + "topics:\n  algebra: {min: 3, max: 2}\n", "line 4: topics.algebra: min 3 is larger than max 2"),
         (RULES + "columns: {words: {most: 3}}\n", "line 3: columns.words.most"),

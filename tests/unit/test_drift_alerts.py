@@ -77,7 +77,7 @@ RULES = {
         "b \\+0.81",
     ),
     "an anchor left out twice": (Evidence(is_anchor=True, months_dropped=2), Action.DROP_ANCHOR, "2 months in a row"),
-    "an anchor left out once": (Evidence(is_anchor=True, months_dropped=1), Action.KEEP, "look again"),
+    "an anchor left out once": (Evidence(is_anchor=True, months_dropped=1), Action.WATCH, "look again"),
     "large drift": (Evidence("high", kind="drift", months_flagged=1), Action.RE_ESTIMATE, "high severity"),
     "large change of unknown kind": (Evidence("high", kind="unclear"), Action.RE_ESTIMATE, "high severity"),
     "drift for a second month": (
@@ -85,7 +85,7 @@ RULES = {
         Action.RE_ESTIMATE,
         "2 months in a row",
     ),
-    "drift for the first month": (Evidence("medium", kind="drift", months_flagged=1), Action.KEEP, "look again"),
+    "drift for the first month": (Evidence("medium", kind="drift", months_flagged=1), Action.WATCH, "look again"),
     "drift for the first month that continues in small steps": (
         Evidence("medium", kind="drift", months_flagged=1, trend=(-0.1, 0.01)),
         Action.RE_ESTIMATE,
@@ -96,9 +96,9 @@ RULES = {
         Action.RE_ESTIMATE,
         "leak cannot be ruled out",
     ),
-    "only a trend": (Evidence(trend=(0.1, 0.01)), Action.KEEP, "not flagged, but"),
+    "only a trend": (Evidence(trend=(0.1, 0.01)), Action.WATCH, "not flagged, but"),
     "information lost": (Evidence(information_lost=True), Action.RE_ESTIMATE, "less precisely"),
-    "large DIF": (Evidence(groups_with_large_dif=("lang: ko",)), Action.KEEP, "lang: ko"),
+    "large DIF": (Evidence(groups_with_large_dif=("lang: ko",)), Action.WATCH, "lang: ko"),
     "large DIF of an anchor": (
         Evidence(is_anchor=True, groups_with_large_dif=("lang: ko",)),
         Action.DROP_ANCHOR,

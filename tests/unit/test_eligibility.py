@@ -359,7 +359,8 @@ def test_recommended_minimum_admits_most_items_of_a_real_log_below_the_default(s
 
 OTHER = {
     "hinted": "exclude", "assignment": "by_level", "latent": "auto", "second_dimension": "hold", "new_misfit": "hold",
-    "demanded_engines": "pymc", "dif_attributes": "grade", "score_by": "theta", "retest": "best",
+    "demanded_engines": "pymc", "dif_attributes": "grade", "score_by": "theta", "score_rounding": "half-even",
+    "retest": "best",
 }  # fmt: skip
 
 

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from pypdfium2 import PdfDocument
 
-from irt_assets.blocks import Figure, Figures, Section, html, plain
-from irt_assets.item_analysis.stored import FormRow
-from irt_assets.reports import form_blocks
+from irt_assets.blocks import Figure, Figures, Section, html, pdf, plain
+from irt_assets.item_analysis.stored import FormRow, ItemRow as Classical, OptionRow
+from irt_assets.ledger.fitted_items import FittedItem
+from irt_assets.reports import form_blocks, item_sheet
 from irt_assets.reports.form_facts import FormFacts
 from irt_assets.scales.scale import Scale
 from irt_psychometrics import ItemParameters
@@ -86,3 +88,30 @@ def test_document_for_a_committee_has_no_links_to_pages_of_the_dashboard() -> No
     assert "Form SAT12, 2026-10" in written
     assert "?view=" not in written
     assert "?view=item" in html.part(*form_blocks.form_blocks(FACTS))
+
+
+def sheet(items: tuple[Classical, ...]) -> item_sheet.ItemSheet:
+    estimates = {"item_32": FittedItem(ItemRow(0.13, 12.75), 600, (), {})}
+    return item_sheet.ItemSheet(
+        form=replace(FACTS, items=items), published={"item_1": ItemRow(1.2, 0.5)}, estimates=estimates
+    )
+
+
+def test_item_sheet_begins_with_suspect_keys_and_has_choices_and_curve_of_each_item() -> None:
+    flagged = replace(SOUND, item_id="item_2", flags=("max_facility",))
+    made = item_sheet.document(sheet((SOUND, flagged, *ITEMS[1:])), datetime(2026, 11, 2, 9, tzinfo=UTC))
+    text, figures = made.blocks
+    assert isinstance(figures, Figures)
+    assert plain(text.text).startswith("three items, two flagged items.")
+    shown = [(figure.chart.heading, figure.caption) for figure in figures.figures]
+    assert [name for name, _ in shown] == ["item_32", "item_32", "item_2", "item_2", "item_1", "item_1"]
+    assert shown[0][1] == "p 0.162, r 0.037, key 5; low item-rest r; above the key"
+    assert [caption for _, caption in shown[1::2]] == ["a 0.13, b 12.75", "no values", "a 1.20, b 0.50"]
+    assert lines(figures.figures[1].chart)[0].ys[40] == pytest.approx(1 / (1 + np.exp(0.13 * 12.75)))
+
+
+@pytest.mark.parametrize(("options", "pages"), [(OPTIONS, 3), ((), 3)], ids=["choices", "curves"])
+def test_item_sheet_has_six_items_on_each_page(options: tuple[OptionRow, ...], pages: int) -> None:
+    items = tuple(replace(ITEM_32, item_id=f"item_{k}", options=options) for k in range(13))
+    made = pdf.typeset(item_sheet.document(sheet(items), datetime(2026, 11, 2, 9, tzinfo=UTC)))
+    assert len(PdfDocument(made)) == pages

@@ -357,7 +357,10 @@ def test_rows_that_the_mapping_skips_are_ignored_when_points_are_counted(tmp_pat
     assert read(tmp_path, text, AsGiven(), mapping)[1].rejected == {"skipped_by_mapping": 2}
 
 
-KEYS = ("item,option\ni1,A\n", "item,key\ni1,A\ni1,B\n", "item,key\ni1,\n", "item,key\ni1\n")
+KEYS = (
+    *("item,option\ni1,A\n", "item,key\ni1,\n", "item,key\ni1\n", "item,option,score\ni1,A,1\ni1,A,0\n"),
+    *("item,option,score\ni1,A,1\ni1,C,.5\n", "item,option,score\ni1,A,1\ni1,C,.49\n"),
+)
 
 
 def test_key_file_without_columns_or_with_contradictions_is_refused(tmp_path: Path, picture: Picture) -> None:
@@ -366,6 +369,26 @@ def test_key_file_without_columns_or_with_contradictions_is_refused(tmp_path: Pa
         path.write_text(text)
         messages[" ".join(text.split())] = refusal(read_key, path)
     picture(messages, "keys", folder=re.escape(str(tmp_path)))
+
+
+def test_key_with_several_right_options_and_checkboxes_scores_an_import(tmp_path: Path) -> None:
+    """The chosen options are stored in one order, so that a later decision on the key finds them."""
+    key = tmp_path / "key.csv"
+    key.write_text("item,key\nq1,C;A\nq2,B\nq2,D\nq3,A\n")
+    rule = ByKey(read_key(key))
+    assert rule.keys == {"q1": "A;C", "q2": ["B", "D"], "q3": "A"}
+    text = "id,q1,q2,q3\n" + "".join(
+        f"s{k},{('A;C', 'C| A', 'A')[k % 3]},{'BDC'[k // 3 % 3]},{'AB'[k % 2]}\n" for k in range(60)
+    )
+    found, _ = read(tmp_path, text, rule, names=("correct", "response"))
+    assert [found["s0", "q1"], found["s1", "q1"], found["s2", "q1"]] == [(True, "A;C"), (True, "A;C"), (False, "A")]
+    assert [found["s0", "q2"], found["s3", "q2"], found["s6", "q2"]] == [(True, "B"), (True, "D"), (False, "C")]
+    assert rule.record("q2") == {"key": ["B", "D"]}
+
+
+def test_matrix_of_patterns_is_refused_without_the_option(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match="If it is, give --frequency freq; otherwise rename or delete it"):
+        read(tmp_path, "person,q1,q2,freq\na,1,0,12\nb,0,1,3\n", AsGiven())
 
 
 def test_real_files_of_points_are_refused_and_real_choices_are_scored_by_their_key(
@@ -672,7 +695,7 @@ def test_rules_of_a_mapping_file_are_applied(tmp_path: Path) -> None:
         row | {"kind": "intro", "took": "1"},
         row | {"kind": "", "took": "1"},
         row | {"kind": "task", "took": "1", "question": "-"},
-        row | {"kind": "task", "took": "1", "verdict": "Right"},
+        row | {"kind": "task", "took": "1", "verdict": "perhaps"},
     ]
     cleaned = clean(rows, path)
     assert cleaned.refused.reasons == ["skipped_by_mapping", "skipped_by_mapping", "missing_item", "bad_score"]

@@ -205,7 +205,7 @@ def test_rows_of_one_learner_in_a_matrix_are_a_choice(tmp_path: Path) -> None:
     found = suggested(tmp_path, text)
     same, other = (one["reading"]["columns"]["user_id"] for one in found.content["choose"]["learners"])
     assert (same, other) == (["id"], ["#file", "#row"])
-    assert any("attempt (a number of the rows)" in note for note in found.notes)
+    assert any("attempt (the number of an attempt)" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(("total", "what"), [(sum, "sum"), (lambda row: round(sum(row) / len(row), 2), "mean")])

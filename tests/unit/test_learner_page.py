@@ -18,7 +18,7 @@ from irt_assets.reports.learner_blocks import activity, learner_in_short, theta_
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps, sorted_topics, verdict
 from irt_assets.reports.learner_week import RENDERERS
-from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
+from irt_assets.reports.learner_words import LANGUAGES, LANGUAGES_OF, Kind, Words, catalogue, language_of
 from psychometrics_testbed.chart_parts import points
 from tests.helpers.learner_facts import EVEN, FACTS, FEW, GOOD, MONDAY, STRONG, WEAK, page
 from tests.helpers.pictures import Picture
@@ -28,26 +28,27 @@ def missing(**reasons: str) -> dict[str, Any]:
     return GOOD | dict.fromkeys(reasons) | {"why": {kpi: NullReason[reason] for kpi, reason in reasons.items()}}
 
 
-def phrases(language: str) -> dict[str, str]:
+def phrases(language: str, kind: Kind) -> dict[str, str]:
     def walk(node: Any, path: str) -> dict[str, str]:
         if isinstance(node, dict) and not node.keys() <= {"one", "other"}:
             return {k: v for name, below in node.items() for k, v in walk(below, f"{path}.{name}").items()}
         return {path: " ".join(node.values()) if isinstance(node, dict) else str(node)}
 
-    return walk(catalogue(language), "")
+    return walk(catalogue(language, kind), "")
 
 
 def text(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL))
 
 
-def test_every_language_has_the_same_phrases_with_the_same_placeholders() -> None:
+@pytest.mark.parametrize("kind", ["learner", "letter"])
+def test_every_language_has_the_same_phrases_with_the_same_placeholders(kind: Kind) -> None:
     placeholders = {
         language: {
             key: {name for _, name, _, _ in Formatter().parse(phrase) if name} for key, phrase in translation.items()
         }
-        for language in LANGUAGES
-        for translation in [phrases(language)]
+        for language in LANGUAGES_OF[kind]
+        for translation in [phrases(language, kind)]
     }
     english = placeholders.pop("en")
     for language, others in placeholders.items():
@@ -102,6 +103,10 @@ def test_kpi_out_of_range_is_refused_with_its_value(value: float) -> None:
 )
 def test_report_is_in_the_learners_language_if_the_language_is_supported(attribute: object, language: str) -> None:
     assert language_of(attribute) == language
+
+
+def test_letter_is_in_german_for_german_learners() -> None:
+    assert [language_of(attribute, "letter") for attribute in ("de-AT", "ko", "fr")] == ["de", "ko", "en"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from irt_assets.common import run_progress
 from irt_assets.common.run_progress import last_materializations
+from irt_assets.runs import in_process_runs
 from irt_assets.runs.in_process_runs import NO_STEP, RunOutcome, outcome_of
 
 
@@ -34,6 +35,14 @@ def test_outcome_is_the_same_from_stored_events_and_from_the_run() -> None:
     expected = RunOutcome("monthly", "2026-02", False, reason, result.run_id, (warning,))
     for events in (result.all_events, stored):
         assert outcome_of("monthly", "2026-02", result.run_id, result.success, events) == expected
+
+
+def test_progress_counts_the_ended_steps_of_a_run_also_if_one_fails() -> None:
+    seen = []
+    job = dg.Definitions([fit, published], jobs=[dg.define_asset_job("monthly")]).resolve_job_def("monthly")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = in_process_runs._execute(job, instance, None, progress=lambda *steps: seen.append(steps))
+    assert (result.success, seen) == (False, [(1, 2), (2, 2)])
 
 
 def test_outcome_gives_the_error_if_a_run_broke_off_within_a_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,11 +23,12 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ("irt_assets", "jobs", "resources", "services", "packages/irt-psychometrics/irt_psychometrics")
 TYPED = {
     "scale lists": "There are: accept, decisions, init, list, movement, pass-mark, set, show.",
-    "dashboard": "A server is started with irt run dashboard, or with --demo on this machine",
-    "theta-api": "A server is started with irt run theta-api",
+    "dashboard": "To start this server: irt run dashboard; without a login, on this machine only: irt run dashboard "
+    "--demo",
+    "theta-api": "To start this server: irt run theta-api",
     "report 2026-10": "For one month: irt report drift --month 2026-10",
     "report foo": "There are: drift, form, learner.",
-    "status 2026-09": "For one month: irt report drift --month 2026-09",
+    "status 2026-09": "(2026-09). For one month: irt report drift --month 2026-09",
 }
 
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.fitting import Fit, FitStatistics, InformationTable, ItemTable, PersonScores, fit
     from irt_psychometrics.itemfit.dependence import ResidualCorrelations
     from irt_psychometrics.itemfit.m2 import FormFits
-    from irt_psychometrics.itemfit.person_fit import PersonFit
+    from irt_psychometrics.itemfit.person_patterns import PersonFit
     from irt_psychometrics.links import ItemDif, ItemDrift, ScaleLink, find_dif, find_drift, link
     from irt_psychometrics.simulation.from_items import simulate_responses
 else:

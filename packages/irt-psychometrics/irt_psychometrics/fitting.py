@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.frames import Table
     from irt_psychometrics.itemfit.dependence import ResidualCorrelations
     from irt_psychometrics.itemfit.m2 import FormFits
-    from irt_psychometrics.itemfit.person_fit import PersonFit
+    from irt_psychometrics.itemfit.person_patterns import PersonFit
     from irt_psychometrics.plots.chart import Chart, Picture
 
 MISFIT = 0.05
@@ -761,7 +761,7 @@ class Fit(Result):
         >>> persons.person_ids[:2], len(persons.unlikely) / len(persons.p) < 0.06
         (('p0001', 'p0002'), True)
         """
-        from irt_psychometrics.itemfit.person_fit import person_fit
+        from irt_psychometrics.itemfit.person_patterns import person_fit
 
         found = person_fit(self._align_converged(x), self.calibration)
         return replace(found, frame_kind=x.frame_kind or self.frame_kind, frame_index=x.frame_index)

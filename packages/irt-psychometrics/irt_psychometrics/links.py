@@ -16,7 +16,6 @@ from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.confidence import normal_interval
 from irt_psychometrics.core.covariances import times
-from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
 from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.item_sources import ItemSource, find_calibration, require_items
@@ -27,6 +26,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.dif.analysis import TESTABLE, Dif
+from irt_psychometrics.dif.forms import sets_as_forms
 from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_psychometrics.dif.wald import severity_of
 from irt_psychometrics.drift.errors import Comparison, Published, repeat_linking
@@ -689,19 +689,12 @@ def find_dif(
         raise PsychometricsError(f"groups must be {x.n_persons} labels, one per person; got {len(values)}")
     usual = DEFAULT_MODEL if x.categories is None else "gpcm"
     chosen: Any = usual if model is None else model if isinstance(model, str) else [model[item] for item in x.item_ids]
-    found = Dif.from_responses("groups", x, values, forms=_forms(x), model=chosen, reference=reference)
+    forms = sets_as_forms(x, 2 * TESTABLE)
+    found = Dif.from_responses("groups", x, values, forms=forms, model=chosen, reference=reference)
     if found.wald is None:
         each = "; ".join(f"{group.name}: {group.reason}" for group in found.groups if group.reason)
         raise PsychometricsError(f"DIF cannot be tested: {found.reason}{f' ({each})' if each else ''}")
     return _dif_rows(x, found)
-
-
-def _forms(x: Responses) -> list[str | None]:
-    """For each response, the set of items that its person saw. None if too few persons saw the same set."""
-    sets = seen_sets(x)
-    large = np.bincount(sets.of_person[sets.of_person >= 0]) >= 2 * TESTABLE
-    names = np.array([str(k) if is_large else None for k, is_large in enumerate(large.tolist())], dtype=object)
-    return names[sets.of_person[x.person]].tolist()
 
 
 def _dif_rows(x: Responses, found: Dif) -> ItemDif:

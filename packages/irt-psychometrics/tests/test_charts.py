@@ -193,6 +193,23 @@ def test_axes_of_a_new_figure_have_the_size_of_the_chart() -> None:
     pyplot.close("all")
 
 
+def test_names_stand_right_of_their_points_and_move_by_a_line_instead_of_overlapping() -> None:
+    """Four names at the ends of lines, and one without room at the right."""
+    drawn = chart(width=330).names([9, 9, 9, 9, 10], [0.5, 0.5, 0.5, 0.5, 0.9], ["D", "A", "C", "B", "item_11"])
+    texts = {one.text: one for one in parse_svg(drawn.to_svg(bare=True)).iter(f"{SVG}text")}
+    assert {texts[name].get("text-anchor") for name in "DAC"} == {"start"}
+    levels = sorted(float(texts[name].get("y") or 0) for name in "DAC")
+    assert min(np.diff(levels)) >= 10
+    assert "B" not in texts  # neither its line nor the next ones have room
+    assert texts["item_11"].get("text-anchor") == "end"
+
+
+def test_plotly_cuts_no_mark_or_name_at_the_end_of_an_axis() -> None:
+    marks, names = chart().points([0, 10], [0, 1]).names([0, 10], [0, 1], ["first", "item_11"]).to_plotly()["data"]
+    assert (marks["cliponaxis"], names["cliponaxis"]) == (False, False)
+    assert names["textposition"] == ["middle right", "middle left"]
+
+
 def test_png_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for draw in (lambda: chart().save(tmp_path / "figure.png"), chart().to_matplotlib, Picture("").to_matplotlib):

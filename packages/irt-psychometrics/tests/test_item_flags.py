@@ -51,3 +51,11 @@ def test_flags_name_the_limits_that_an_item_and_its_options_break() -> None:
 def test_option_beats_the_key_only_if_it_is_certain(n: int, key_r: float, option_r: float, beats: bool) -> None:
     [flags, *_] = item(n, key_r, option_r).flags().options
     assert ("beats_key" in flags) is beats
+
+
+def test_total_among_the_items_equals_the_rest() -> None:
+    """The total correlates perfectly with the sum of the other items."""
+    scores = np.random.default_rng(3).integers(0, 2, (60, 5))
+    x = Responses.from_wide(np.c_[scores, scores.sum(axis=1)], categories=[2] * 5 + [6])
+    flags = analyse_items(x).flags().items
+    assert [("equals_rest" in found) for found in flags] == [False] * 5 + [True]

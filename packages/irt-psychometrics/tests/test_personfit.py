@@ -11,7 +11,7 @@ from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.person_fit import person_fit, person_mean_squares
+from irt_psychometrics.itemfit.person_patterns import person_fit, person_mean_squares
 from psychometrics_testbed.fit_worlds import known
 
 
@@ -119,3 +119,22 @@ def test_mean_squares_of_scored_items_match_their_definition():
         square = (x.score[x.person == i] - mean) ** 2
         assert infit[i] == pytest.approx(square.sum() / variance.sum())
         assert outfit[i] == pytest.approx((square / variance).mean())
+
+
+def test_person_fit_of_item_parameters_equals_the_fits():
+    x = irt.datasets.two_forms()[0].responses
+    fit = irt.fit(x, "2pl")
+    of_fit, of_items = fit.person_fit(x), person_fit(x, fit.items)
+    for name in ("n", "theta", "se", "lz", "p", "infit", "outfit"):
+        np.testing.assert_allclose(getattr(of_items, name), getattr(of_fit, name), atol=1e-6)
+
+
+def test_person_fit_leaves_out_items_without_parameters():
+    x = irt.datasets.two_forms()[0].responses
+    items = irt.fit(x, "2pl").items.parameters
+    some = items.select(items.item_ids[:20])
+    found, alone = person_fit(x, some), person_fit(x.of_items(np.arange(20)), some)
+    np.testing.assert_array_equal(found.lz, alone.lz)
+    assert found.n.max() == 20
+    with pytest.raises(irt.PsychometricsError, match="needs parameters of the items in the responses"):
+        person_fit(x, irt.ItemParameters.from_frame({"item": ["other"], "a": [1.0], "b": [0.0]}))

@@ -143,16 +143,37 @@ def test_wright_map_has_persons_to_the_left_and_items_at_their_difficulty() -> N
 
 
 def test_names_of_a_wright_map_do_not_overlap() -> None:
-    k = 90
+    k = 40
     ids, no_error = tuple(f"item {j}" for j in range(k)), np.zeros((k, 2, 2))
     many = ItemParameters(ids, np.ones(k), np.linspace(-0.5, 0.5, k), np.zeros(k), no_error)
     (names,) = parts(plots.wright_map(many), Names)
     assert 0 < len(names.names) < k
     drawn = plots.wright_map(many).to_svg()
     assert all(f">{name}<" in drawn for name in names.names), "the drawing leaves none of them out"
-    half_width = 0.5 * len(names.names[0]) * 5.2 / 290  # of the letters, as a share of the items' half of the chart
-    assert min(names.xs) - half_width > 0
-    assert max(names.xs) + half_width < 1
+    width = len(names.names[0]) * 5.2 / 290  # of the letters, as a share of the items' half of the chart
+    assert min(names.xs) > 0, "names are right of their marks, and marks are right of the persons"
+    assert max(names.xs) + width < 1
+
+
+def test_wright_map_of_many_items_has_the_number_of_items_in_each_band() -> None:
+    rng = np.random.default_rng(8)
+    b = np.append(rng.normal(0, 0.5, 117), 4.0)
+    ids = [f"item {k}" for k in range(118)]
+    items = ItemParameters.from_frame({"item": ids, "a": [1.0] * 118, "b": b})
+    chart = plots.wright_map(items, rng.normal(size=400))
+    persons, bands = parts(chart, Boxes)
+    (names,) = parts(chart, Names)
+    counts = [int(name.removesuffix(" items")) for name in names.names if name.endswith("items")]
+    named = [one for name in names.names if not name.endswith("items") for one in name.split(", ")]
+    assert sum(counts) + len(named) == 118
+    assert "item 117" in named  # the only item of its band
+    at = {one: y for name, y in zip(names.names, names.ys, strict=True) for one in name.split(", ")}
+    half = (bands.top[0] - bands.ys[0]) / 2
+    assert all(abs(at[one] - b[ids.index(one)]) <= half + 1e-9 for one in named)
+    assert max(persons.right) == 0 == min(bands.xs)
+    widths = dict(zip(names.ys, names.xs, strict=True))
+    assert max(widths.values()) == pytest.approx(0.7)
+    assert all(f">{name}<" in chart.to_svg() for name in names.names)
 
 
 def test_histogram_counts_finite_abilities_and_notes_the_number_left_out() -> None:

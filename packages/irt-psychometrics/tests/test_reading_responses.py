@@ -318,3 +318,22 @@ def test_sat12_choices_scored_by_their_key_match_the_scored_file() -> None:
     assert choices.n_responses == 600 * 32
     assert (choices.score == scored.score).all()
     assert choices.person_ids == scored.person_ids
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_columns_that_are_not_items_are_left_out_with_a_warning(make: Maker) -> None:
+    scores = np.random.default_rng(5).integers(0, 2, (40, 4))
+    items = {f"q{j}": scores[:, j].tolist() for j in range(4)}
+    others = {
+        "total": scores.sum(axis=1).tolist(),
+        "share": scores.mean(axis=1).round(2).tolist(),
+        "complete": [1] * 40,
+        "attempt": (1 + scores[:, 0]).tolist(),
+        "number": [*range(40)][::-1],
+    }
+    with pytest.warns(irt.ItemWarning, match=r"total \(the sum of q0 … q3\), share \(the mean of q0 … q3\), complete"):
+        x = irt.Responses.from_wide(make(items | others))
+    assert x.item_ids == ("q0", "q1", "q2", "q3")
+    named = irt.Responses.from_wide(items | {"total": others["total"]}, max_score={"total": 4})
+    assert named.item_ids == ("q0", "q1", "q2", "q3", "total")
+    assert irt.Responses.from_wide(items | {"complete": others["complete"]}, [*items, "complete"]).n_items == 5

@@ -26,12 +26,13 @@ from services.dashboard.page import NotFound, Page, ViewRequest
 PAGE_SIZE = 200
 STATUS_TONES: Mapping[str, Tone] = {IN_USE: "good", NOT_PUBLISHED: "neutral", WITHDRAWN: "dark"}
 FLAGS: Mapping[str, tuple[str, Callable[[BankItem], bool]]] = {
-    "any": ("any", lambda item: bool(item.drifted or item.dif or item.problems or item.proposal)),
+    "any": ("any", lambda item: bool(_flagged(item))),
+    "key": ("a suspect key", lambda item: bool(item.suspect_key)),
     "drift": ("drift", lambda item: item.drifted is not None),
     "dif": ("large DIF", lambda item: bool(item.dif)),
     "estimate": ("a doubtful estimate", lambda item: bool(item.problems)),
     "decision": ("a decision waits", lambda item: item.proposal is not None),
-    "none": ("none", lambda item: not (item.drifted or item.dif or item.problems or item.proposal)),
+    "none": ("none", lambda item: not _flagged(item)),
 }
 STATUSES = {"use": IN_USE, "unpublished": NOT_PUBLISHED, "withdrawn": WITHDRAWN}
 SEVERITIES = {"medium": 1, "high": 2}
@@ -115,15 +116,14 @@ def page(request: ViewRequest) -> Page:
     selection = read_selection(request, request.reader.now())
     first, pages = paginate(request, len(selection.items), PAGE_SIZE)
     rows = selection.items[first : first + PAGE_SIZE]
-    columns = [name for name in COLUMNS if name not in SCORED_COLUMNS or selection.scale.scored]
+    has_c = any(item.values and item.values.c for item in selection.all)
+    hidden = [*([] if selection.scale.scored else SCORED_COLUMNS), *([] if has_c else ["c"])]
+    columns = [name for name in COLUMNS if name not in hidden]
     column = selection.sort.removeprefix("-")
     position = columns.index(column) if column in columns else 0
     caption = f"Items {first + 1}–{first + len(rows)} of {len(selection.items)}" if rows else "No item matches"
     table = Table(
-        tuple(
-            Column(_header(request, name, selection.sort), number=COLUMNS[name][1] == "n", bar=name == "n")
-            for name in columns
-        ),
+        tuple(Column(_header(request, name, selection.sort), number=COLUMNS[name][1] == "n") for name in columns),
         tuple(tuple(map(_row(item, selection.scale.scale_id).__getitem__, columns)) for item in rows),
         f"{caption}. Answers are those of {selection.window or 'no month yet'}.",
         small=True,
@@ -159,6 +159,10 @@ def summary(selection: BankSelection) -> Text:
     )
 
 
+def _flagged(item: BankItem) -> object:
+    return item.suspect_key or item.drifted or item.dif or item.problems or item.proposal
+
+
 def form(request: ViewRequest, selection: BankSelection) -> Tag:
     sort = "" if selection.sort == "item" else selection.sort
     return query_form(
@@ -172,10 +176,12 @@ def form(request: ViewRequest, selection: BankSelection) -> Tag:
 
 
 def flags(item: BankItem) -> Text:
-    """Badges and links for everything that needs review: first a proposal, then drift, DIF and doubtful estimates."""
+    """Build badges and links for everything that needs review: a proposal, a suspect key, drift, DIF and estimates."""
     badges: list[Text] = []
     if (p := item.proposal) is not None:
         badges.append(page_link(f"decision waits ({p.window})", "proposal", proposal=str(p.reference)))
+    if item.suspect_key:
+        badges += [Badge("suspect key", "bad")]
     if (drifted := item.drifted) is not None:
         badges.append(Badge(drifted.sentence, "bad" if drifted.severity == "high" else "warning"))
     if item.dif:
@@ -242,7 +248,7 @@ def _by_error(value: float, error: float | None) -> str:
 
 def _severity_rank(item: BankItem) -> tuple[int, int]:
     severity = SEVERITIES.get(item.drifted.severity, 0) if item.drifted else 0
-    return severity, (item.proposal is not None) + len(item.dif) + len(item.problems)
+    return severity, bool(item.suspect_key) + (item.proposal is not None) + len(item.dif) + len(item.problems)
 
 
 def _header(request: ViewRequest, name: str, sort: str) -> Span:

@@ -1,7 +1,8 @@
 """The forms of a scale in a month, and one form: its scores, reliability, keys, items and precision."""
 
+import pandas as pd
 from htmltools import TagChild
-from shiny import Inputs, Outputs, Session
+from shiny import Inputs, Outputs, Session, ui
 
 from irt_assets.adaptive.forms import read_drafts
 from irt_assets.blocks import Document, Paragraph
@@ -9,20 +10,21 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
 from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import analysed_months, read_forms
-from irt_assets.reports import form_blocks
+from irt_assets.reports import form_blocks, item_sheet
 from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks
 from irt_assets.reports.form_facts import FormFacts, form_facts
 from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scores.releases import released_tables
 from services.dashboard import decision_form
 from services.dashboard.address_fields import require_known
-from services.dashboard.decisions import DecisionKind
+from services.dashboard.decisions import DecisionKind, may_decide
 from services.dashboard.elements import choice, document_links, download_links, query_form, section
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
+from services.dashboard.views import persons
 from services.dashboard.views.bank import choose_scale
 
-KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table", "issue", "issue_again")
+KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table", "leave_out", "count_again", "issue", "issue_again")
 KINDS_OF_DRAFT: tuple[DecisionKind, ...] = ("release_form", "undo_form")
 
 
@@ -69,8 +71,10 @@ def page(request: ViewRequest) -> Page:
             query_form("form", *choices),
             *form_blocks.form_blocks(facts),
             section("Assembly", *assembled) if assembled else None,
+            persons.persons_section(request, facts),
             *_decide_on_scores(request, facts),
             document_links("form", scale=facts.scale.scale_id, month=facts.month, form=facts.form.form_id),
+            _items_links(facts),
             Paragraph((all_forms, " · ", page_link("Equating", "equate", scale=scale, new=facts.form.form_id))),
         ),
     )
@@ -88,19 +92,54 @@ def _decide_on_scores(request: ViewRequest, facts: FormFacts) -> list[TagChild]:
     if facts.reported is None:
         return []
     kinds, fields = (
-        KINDS[2:] if facts.reported.by_theta else KINDS,
+        KINDS[-2:] if facts.reported.by_theta else KINDS,
         {"scale": facts.scale.scale_id, "form": facts.form.form_id},
     )
     return [
-        section("Decide on the scores", decision_form.form(request, kinds)),
+        section("Decide on the scores", _choose_items(request, facts), decision_form.form(request, kinds)),
         download_links("The released score table:", "scores", **fields) if facts.reported.released else None,
         download_links("Scores that were handed out:", "issued", **fields),
     ]
 
 
+def _choose_items(request: ViewRequest, facts: FormFacts) -> TagChild:
+    """Boxes for the items to leave out of the score or to count again; items without values are ticked if they must be
+    published."""
+    if facts.reported is None or facts.reported.by_theta or not may_decide(request.identity):
+        return None
+    items = [item.item_id for item in facts.items]
+    unpublished = [item for item in items if item not in facts.published.item_ids]
+    return ui.input_checkbox_group(
+        "options",
+        "Items to leave out of the form's score, or to count again",
+        list(dict.fromkeys([*items, *facts.reported.left_out])),
+        selected=unpublished if facts.scale.rules.scores.unit == "theta" else [],
+        inline=True,
+        width="100%",
+    )
+
+
 def document(request: ViewRequest) -> Document:
     """The page of the form as a document."""
     return form_blocks.document(_read(request)[0], request.reader.now())
+
+
+def persons_table(request: ViewRequest) -> pd.DataFrame:
+    """The persons of the form as a table."""
+    return persons.read_persons(request, _read(request)[0])
+
+
+def _items_links(facts: FormFacts) -> TagChild:
+    fields = {"scale": facts.scale.scale_id, "month": facts.month, "form": facts.form.form_id}
+    return document_links("items", "All items, six a page:", **fields)
+
+
+def items_document(request: ViewRequest) -> Document:
+    """Choices and curves of all items of the form as a document."""
+    scale, month, _ = _choose(request)
+    with request.reader.connect() as connection:
+        sheet = item_sheet.read_item_sheet(connection, scale, request.field("form"), month)
+    return item_sheet.document(sheet, request.reader.now())
 
 
 def _read(request: ViewRequest) -> tuple[FormFacts, list[TagChild]]:

@@ -18,6 +18,7 @@ from irt_assets.common.wording import quantity, shorten
 from irt_assets.decisions.bank import BankItem, bank_items
 from irt_assets.decisions.proposals import Proposal
 from irt_assets.gates.month_classification import MonthState, State
+from irt_assets.item_analysis.key_evidence import suspect_keys
 from irt_assets.ledger.fitted_items import months_of_item
 from irt_assets.responses.verdict_states import answers_by_day
 from irt_assets.scales.scale import Scale
@@ -124,13 +125,25 @@ def _days(n: Mapping[date, int]) -> Chart | None:
 
 
 def cards(connection: psycopg.Connection, waiting: Iterable[Proposal], scales: Mapping[str, Scale]) -> Tag | None:
-    """Show a card for each month whose anchors moved, and for each of the largest changes that wait for a decision."""
+    """Show a card for each suspect key, each month whose anchors moved, and the largest changes that wait."""
     largest_first = sorted(waiting, key=lambda p: -(2.0 if p.wabc is None else p.wabc))
-    shown = [*_anchor_cards(connection), *(_card(connection, p, scales) for p in largest_first[:CARDS_SHOWN])]
+    shown = [
+        *_key_cards(connection, scales),
+        *_anchor_cards(connection),
+        *(_card(connection, p, scales) for p in largest_first[:CARDS_SHOWN]),
+    ]
     more = len(largest_first) - CARDS_SHOWN
     link = tags.p(tags.a(f"{quantity(more, 'more proposal')} …", href=address("decisions"))) if more > 0 else None
     heading = tags.h2("Waits for a decision", class_="h5 mt-4")
     return tags.section(heading, tags.div(*shown, class_="tiles"), link) if shown else None
+
+
+def _key_cards(connection: psycopg.Connection, scales: Iterable[str]) -> Iterator[Tag]:
+    for scale_id in scales:
+        for item, why in suspect_keys(connection, scale_id).items():
+            yield tags.a(
+                tags.b(f"Key of {shorten(item)}"), tags.small(why), href=address("rekey", scale=scale_id, item=item)
+            )
 
 
 def _anchor_cards(connection: psycopg.Connection) -> Iterator[Tag]:

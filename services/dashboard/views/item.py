@@ -56,7 +56,7 @@ def page(request: ViewRequest) -> Page:
         f"Item {shorten(facts.item_id)}",
         render_blocks(
             *_head(request, facts, chosen),
-            Paragraph(page_link("Change the key", "rekey", **fields)) if has_key else None,
+            Paragraph(page_link("Change the key, and see what follows", "rekey", **fields)) if has_key else None,
             _selector(facts, chosen) if chosen.name else None,
             *_body(request, facts, chosen),
             document_links("item", **fields, month=request.field("month"), form=request.field("form")),

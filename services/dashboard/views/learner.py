@@ -1,6 +1,6 @@
 """One learner: θ on each scale and over time, weekly KPIs, activity, scores, reports.
 
-`reports.learner_blocks` and `reports.transcript_blocks` lay out everything except the reports.
+`reports.learner_blocks`, `reports.transcript_blocks` and `reports.letter_blocks` lay out everything except the reports.
 """
 
 from datetime import timedelta
@@ -12,9 +12,11 @@ from irt_assets.blocks import Document, Moment, Paragraph, prose, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
-from irt_assets.reports import learner_blocks, transcript_blocks
+from irt_assets.reports import learner_blocks, letter_blocks, transcript_blocks
 from irt_assets.reports.artifacts import ReportRow, reports_of_learner
+from irt_assets.reports.letter_facts import read_letters, scores_that_count
 from irt_assets.responses.learner_answers import last_live_answer
+from irt_assets.scores.issued import counting_scores
 from services.dashboard.elements import document_links, markup, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
@@ -55,7 +57,9 @@ def page(request: ViewRequest) -> Page:
             section(
                 "Scores",
                 render_blocks(*transcript_blocks.transcript_blocks(transcript, zone)),
-                document_links("learner", "As a letter, without scores that are not handed out:", user=user),
+                document_links("learner", "The letter about the score that counts:", user=user)
+                if counting_scores(transcript.rows, transcript.scales)
+                else None,
             )
             if transcript.rows
             else None,
@@ -66,13 +70,14 @@ def page(request: ViewRequest) -> Page:
 
 
 def document(request: ViewRequest) -> Document:
-    """The letter with the learner's scores."""
-    user = _user(request)
+    """Return the letter about the learner's score that counts, with a page for each scale."""
+    user, settings = _user(request), request.reader.settings
     with request.reader.connect() as connection:
-        found = transcript_blocks.read_transcript(connection, user)
-    if not found.rows:
-        raise NotFound(f"No score of a learner {shorten(user)!r} has been issued: ids are case-sensitive.")
-    return transcript_blocks.document(found, request.reader.now(), request.reader.settings.irt_time_zone)
+        scores = scores_that_count(connection, user_id=user)
+        if not scores:
+            raise NotFound(f"No score of a learner {shorten(user)!r} is handed out: ids are case-sensitive.")
+        letters = read_letters(connection, scores, zone=settings.irt_time_zone)
+    return letter_blocks.document(letters, letter_blocks.read_letterhead(settings.irt_letterhead), request.reader.now())
 
 
 def _user(request: ViewRequest) -> str:

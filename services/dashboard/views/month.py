@@ -9,6 +9,7 @@ from shiny import Inputs, Outputs, Session
 from irt_assets.blocks import Box, Paragraph, Span, Text, Tone, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
+from irt_assets.decisions.accepting import GATE_OF
 from irt_assets.decisions.proposals import Reference, waiting_proposals
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import GateStatus, MonthState, State
@@ -58,13 +59,16 @@ def page(request: ViewRequest) -> Page:
         at, ui_url, zone = request.reader.now(), settings.irt_ui_url or "", settings.irt_time_zone
         parts = [*month_blocks.sections(connection, scale, state, gates, at=at, dashboard="", ui_url=ui_url, zone=zone)]
         first = parts[: 2 if parts[0].title == month_blocks.ANCHORS else 1]
+        held_by = [subject for subject, gate in GATE_OF.items() if gates[gate].failed_itself]
+        accept = section("Accept what holds the month", decision_form.form(request, held_by)) if held_by else None
         body = render_blocks(
             Box((answer, *next_steps, *since), tone),
+            accept if state.state is State.RED else None,
             rematerialising.button_place(request) if state.state is State.STALE else None,
             _neighbours(state, months_of(states), scales_of(states)),
             tags.div(*map(render_blocks, first), class_="two"),
             *parts[len(first) :],
-            section("Reopen the month", decision_form.form(request, ("reopen",))) if closed else None,
+            section("Reopen the month", decision_form.form(request, ("reopen",))) if closed and not held_by else None,
             section("Reports", *_reports(connection, state)),
         )
     return Page(f"Is {name} safe to release?", body)
@@ -73,10 +77,9 @@ def page(request: ViewRequest) -> Page:
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     rematerialising.handle_events(request, inputs)
 
-    def month() -> list[Reference]:
-        return [Reference(_find_month(request, request.reader.month_states()), "")]
-
-    decision_form.handle_events(request, inputs, ("reopen",), month)
+    states = request.reader.month_states()
+    month = Reference(_find_month(request, states), "")
+    decision_form.handle_events(request, inputs, ("reopen", *GATE_OF), lambda: [month], find_scale(request, states))
 
 
 def _find_month(request: ViewRequest, states: Sequence[MonthState]) -> str:

@@ -30,11 +30,12 @@ from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.environment import CODE_LOCATION
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
-from irt_assets.common.wording import is_or_are, join_names, quantity, shorten, span, with_capital
-from irt_assets.decisions.origin import read_origin
+from irt_assets.common.wording import in_words, is_or_are, join_names, quantity, shorten, span, with_capital
+from irt_assets.decisions.origin import OriginSummary, read_origin
 from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.invariants.open_violations import OpenViolation, last_evaluated, open_violations
+from irt_assets.item_analysis.key_evidence import suspect_keys
 from irt_assets.ledger.steps import step_of
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.scales.scale import read_scales
@@ -62,6 +63,7 @@ NOTHING_YET = (
     "(`irt import attempts FILE`), then `irt scale init` and `irt calibrate --month MONTH`."
 )
 
+MAX_NAMED = 5
 NO_PROBLEMS = "The daemon runs, no schedule is late, and no invariant is violated."
 Waiting = Counter[tuple[str, str]]
 """Number of proposals that need a decision, by month and scale."""
@@ -99,14 +101,31 @@ def _last_month_box(connection: psycopg.Connection, states: Sequence[MonthState]
     months, scales = months_of(states), scales_of(states)
     with_answers = {state.month for state in states if state.state is not State.EMPTY}
     last = next((month for month in months if month in with_answers), months[0])
-    sentences = [f"{span(months[months.index(last) - 1], months[0])}: no answers."] if last != months[0] else []
+    sentences: list[Text] = (
+        [f"{span(months[months.index(last) - 1], months[0])}: no answers."] if last != months[0] else []
+    )
     for scale_id in scales:
         state = state_of(states, last, scale_id)
         step = step_of(connection, scale_id, last) if state.state is State.RED else None
-        summary = verdict(state, waiting[last, scale_id], step)
-        sentences.append(summary if len(scales) == 1 else f"{scale_id}: {summary}")
+        summary: Text = verdict(state, waiting[last, scale_id], step)
+        if state.state is State.ORIGIN and (origin := read_origin(connection, scale_id)):
+            summary = _origin_in_short(connection, state, origin)
+        sentences.append(summary if len(scales) == 1 else (f"{scale_id}: ", summary))
     safe = all(state_of(states, months[0], scale_id).state is State.GREEN for scale_id in scales)
     return Box(tuple(Paragraph(summary, "lead") for summary in sentences), "good" if safe else "warning")
+
+
+def _origin_in_short(connection: psycopg.Connection, state: MonthState, origin: OriginSummary) -> Text:
+    """Write how many items the origin window published and left out, which keys are suspect, and what comes next."""
+    scale, published, left_out = state.scale_id, len(origin.published_items), [*origin.left_out]
+    suspect = [*suspect_keys(connection, scale)]
+    n = page_link(f"{published} of {quantity(published + len(left_out), 'item')}", "bank", scale=scale)
+    parts = [f"{in_words(len(left_out))} left out ({join_names(left_out, MAX_NAMED)})"] * bool(left_out)
+    parts += [f"{quantity(len(suspect), 'key')} suspect"] * bool(suspect)
+    next_one = next_step(state, 0)
+    if suspect:
+        next_one = page_link(f"check the key of {shorten(suspect[0])}", "rekey", scale=scale, item=suspect[0])
+    return n, " published", *(f", {part}" for part in parts), "; next: ", next_one, "."
 
 
 def _missing_months(request: ViewRequest, states: Sequence[MonthState]) -> Iterator[Paragraph]:

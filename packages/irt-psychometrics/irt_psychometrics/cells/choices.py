@@ -2,11 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
 from irt_psychometrics.cells.columns import Cells
+from irt_psychometrics.cells.reading import KeyScores
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.choices import Choices, sort_options
 from irt_psychometrics.core.errors import PsychometricsError
@@ -19,6 +21,7 @@ MAX_CODE = 3
 """Length of an option up to which it may be a code and not a text, if most items have a key of their own."""
 BLOCK = 2**20
 """Number of answers whose choices are written at once."""
+EITHER = "If either option is right, write a line for each option, or | between them"
 REMEDY = (
     "Check that each key is spelled like the choices (2 and 2.0 are different choices) and belongs to its item. If"
     " nobody was right, leave the item out of the key"
@@ -31,7 +34,7 @@ class OptionCounts:
     Parameters
     ----------
     keys
-        Item → right option. Answers to other items are not counted.
+        Item → options of the key. Answers to other items are not counted.
     max_options
         Number of options of an item from which on only its key is still counted, because more are free texts.
 
@@ -42,7 +45,7 @@ class OptionCounts:
 
     Examples
     --------
-    >>> counts = OptionCounts({"q1": "A", "q2": "B"})
+    >>> counts = OptionCounts({"q1": ["A"], "q2": ["B"]})
     >>> counts.add(Cells.of(["q1", "q1", "q1"]), Cells.of(["A", "C", ""]))
     >>> counts.by_item
     {'q1': Counter({'A': 1, 'C': 1})}
@@ -50,7 +53,7 @@ class OptionCounts:
     'test.csv: no answers to 1 items of the key: q2'
     """
 
-    def __init__(self, keys: Mapping[str, str], max_options: float = math.inf) -> None:
+    def __init__(self, keys: Mapping[str, Collection[str]], max_options: float = math.inf) -> None:
         self._keys, self._max_options = keys, max_options
         self.by_item: dict[str, Counter[str]] = {}
 
@@ -66,7 +69,7 @@ class OptionCounts:
 
         Examples
         --------
-        >>> counts = OptionCounts({"q1": "A"})
+        >>> counts = OptionCounts({"q1": ["A"]})
         >>> counts.add(Cells.of(["q1", "q1"]), Cells.of(["B", "A"]), np.array([True, False]))
         >>> counts.by_item
         {'q1': Counter({'B': 1})}
@@ -77,7 +80,7 @@ class OptionCounts:
             item, option = items.texts[pair // len(options.texts)], options.texts[pair % len(options.texts)]
             if item in self._keys and option:
                 counts = self.by_item.setdefault(item, Counter())
-                if option in counts or len(counts) < self._max_options or option == self._keys[item]:
+                if option in counts or len(counts) < self._max_options or option in self._keys[item]:
                     counts[option] += times
 
     def notes(self, file: str, *, name_absent: bool = True) -> list[str]:
@@ -99,11 +102,11 @@ class OptionCounts:
         ------
         PsychometricsError
             If nobody chose the key of an item with many answers, or, if there are many answers in all, the key of any
-            item.
+            item, or if an item's key has several options together and no answer has.
 
         Examples
         --------
-        >>> counts = OptionCounts({"q1": "A"})
+        >>> counts = OptionCounts({"q1": ["A"]})
         >>> counts.add(Cells.of(["q1", "q1"]), Cells.of(["B", "C"]))
         >>> counts.notes("test.csv")[0]
         "test.csv: nobody chose the key of item q1, key 'A', chosen: 'B' (1), 'C' (1)"
@@ -114,10 +117,14 @@ class OptionCounts:
             named = []
             for item in items:
                 chosen = [f"{choice!r} ({n:,})" for choice, n in by_item[item].most_common() if n]
-                named.append(f"item {item}, key {keys[item]!r}, chosen: {some_of(chosen)}")
+                key = " or ".join(map(repr, keys[item]))
+                named.append(f"item {item}, key {key}, chosen: {some_of(chosen)}")
             return some_of(named, between="; ")
 
-        unchosen = [item for item in keys if item in by_item and not by_item[item][keys[item]]]
+        unchosen = [item for item in keys if item in by_item and not by_item[item].keys() & {*keys[item]}]
+        together = [item for item in unchosen if ";" in "".join(keys[item]) and ";" not in "".join(by_item[item])]
+        if together:
+            raise PsychometricsError(f"{file}: nobody chose several options: {describe(together)}. {EITHER}.")
         total = sum(counts.total() for counts in by_item.values())
         all_wrong = len(unchosen) == len(by_item) and total >= MANY
         if wrong := [item for item in unchosen if all_wrong or by_item[item].total() >= MANY]:
@@ -126,7 +133,7 @@ class OptionCounts:
         notes = [f"{file}: nobody chose the key of {describe(unchosen)}"] if unchosen else []
         if name_absent and (absent := [item for item in keys if item not in by_item]):
             notes.append(f"{file}: no answers to {len(absent)} items of the key: {some_of(absent)}")
-        options = {*keys.values()}
+        options = {*chain.from_iterable(keys.values())}
         others = sum(by_item.values(), Counter[str]())
         own = set() if 2 * len(options) <= len(keys) else {choice for choice in others if len(choice) > MAX_CODE}
         if named := [f"{choice!r} ({n:,})" for choice, n in others.most_common() if choice not in options | own]:
@@ -140,7 +147,7 @@ def choices_of(
     item: Ints,
     code: Ints,
     texts: Sequence[str],
-    keys: Mapping[str, str],
+    keys: KeyScores,
     counts: Mapping[str, Counter[str]],
 ) -> Choices:
     """Return the choices among the options of each item, shortest first.
@@ -148,7 +155,7 @@ def choices_of(
     `item` and `code`, shape (n_responses,), are places in `items` and in `texts`; the code is −1 without a choice.
     `counts`: the chosen options of each item, as in `OptionCounts.by_item`.
     """
-    labels = {name: sort_options({*counts.get(name, ()), keys[name]}) for name in items}
+    labels = {name: sort_options({*counts.get(name, ()), *keys[name]}) for name in items}
     place, label, size = {text: k for k, text in enumerate(texts)}, dict[int, int](), np.int64(len(texts))
     for j, name in enumerate(items):
         label |= {j * len(texts) + place[text]: k for k, text in enumerate(labels[name]) if text in place}
@@ -158,5 +165,6 @@ def choices_of(
     for part in (slice(first, first + BLOCK) for first in range(0, len(code), BLOCK)):
         chosen = code[part] >= 0
         option[part][chosen] = of_known[np.searchsorted(known, (item[part] * size + code[part])[chosen])]
-    right = tuple(frozenset((keys[name],)) for name in items)
+    most = {name: max(keys[name].values()) for name in items}
+    right = tuple(frozenset(text for text, score in keys[name].items() if score == most[name]) for name in items)
     return Choices(option, tuple(labels.values()), right)

@@ -12,9 +12,15 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 
-WORDS = {"false": 0.0, "true": 1.0}
+FREQUENCY_NAMES = ("freq", "freqs", "frequency", "count", "counts")
+"""Columns that may contain the number of persons who gave a row's answers."""
+PARTLY = "partially correct"
+"""Words for a partly right answer, which counts as wrong."""
+WORDS = {"false": 0.0, "true": 1.0, "incorrect": 0.0, "correct": 1.0, "wrong": 0.0, "right": 1.0, PARTLY: 0.0}
 """Words for wrong and right. They are scores only of items with the maximum score 1."""
 WHOLE = 1e-6  # tolerance for shares: 0.3333333 of 3 points is 1 point
+ROUNDED = 0.0051  # tolerance for a share that is written with two decimals: 0.33 of 3 points is 1 point
+MAX_PARTS = 12  # parts of a point that two decimals distinguish
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2})", re.ASCII)  # with three digits, it may group thousands
 
@@ -156,6 +162,8 @@ class Cells(NamedTuple):
     def scores(self, most: npt.ArrayLike, denominator: int = 1, words: Mapping[str, float] = WORDS) -> Floats:
         """Read scores: numbers that become whole if they are multiplied by the denominator, such as half points by 2.
 
+        Shares of a point may be rounded to two decimals: 0.33 times 3 is 1.
+
         Parameters
         ----------
         most
@@ -178,8 +186,30 @@ class Cells(NamedTuple):
         """
         scaled = self.points(words) * denominator
         whole = np.round(scaled)
-        is_score = np.abs(scaled - whole) <= (WHOLE if denominator > 1 else 0.0)
+        near = WHOLE if denominator > MAX_PARTS else ROUNDED * denominator
+        is_score = np.abs(scaled - whole) <= (near if denominator > 1 else 0.0)
         return np.where(is_score & ~(self.in_words(words) & (np.asarray(most) > 1)), whole, np.nan)
+
+    def percent_as_points(self) -> Self:
+        """Replace 0 and 100 per cent by 0 and 1, if no other number occurs.
+
+        Returns
+        -------
+        Cells
+            The column with 1 instead of 100, or the same column.
+
+        Examples
+        --------
+        >>> Cells.of(["0", "100", ""]).percent_as_points().texts
+        ['0', '1', '']
+        >>> Cells.of(["0", "100", "1"]).percent_as_points().texts
+        ['0', '100', '1']
+        """
+        numbers = [_number(text, {}) for text in self.texts]
+        if not {100.0} <= {x for x in numbers if not math.isnan(x)} <= {0.0, 100.0}:
+            return self
+        texts = ["1" if x == 100 else text for text, x in zip(self.texts, numbers, strict=True)]
+        return type(self)(texts, self.places)
 
     def counts(self, rows: Mask | slice = slice(None)) -> Counter[str]:
         """Count the texts of some rows.

@@ -11,13 +11,17 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.cells.columns import Cells
+from irt_psychometrics.cells.columns import ROUNDED, Cells
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.choices import sort_options
+from irt_psychometrics.core.frames import number_values
 
 T = TypeVar("T")
 SPECIAL = re.compile(r"[*?[]")
 CHARACTER_CLASS = re.compile(r"\[!?\]?[^]]*\]")
 BLANK = ("", "na", "nan")
+KeyScores = Mapping[str, Mapping[str, int]]
+"""Item → option → score; other options have the score 0. Options that must all be chosen are joined by ";"."""
 Codes = Mapping[str, Sequence[str]]
 """Column, or pattern of columns → texts."""
 
@@ -189,7 +193,8 @@ class CellPlan:
     Attributes
     ----------
     key
-        Item → right option, if cells are choices.
+        Item → option → score, if cells are choices; other options have the score 0. If options such as "A;C" must all
+        be chosen, cells of the item may have them in any order, with ; , or | between them.
     max_scores
         Maximum scores of the items.
     missing
@@ -198,6 +203,8 @@ class CellPlan:
         Column or pattern → texts that mean that the item was seen and omitted, which counts as wrong.
     denominator
         The factor that makes scores whole numbers, such as 2 for half points.
+    marks
+        Mark → score, if marks are taken off for wrong answers; no other number is then a score.
 
     Examples
     --------
@@ -207,11 +214,64 @@ class CellPlan:
     ([1, -1, -1, -1], [2])
     """
 
-    key: Mapping[str, str] | None = None
+    key: KeyScores | None = None
     max_scores: MaxScores = field(default_factory=MaxScores)
     missing: Codes = field(default_factory=dict)
     omitted: Codes = field(default_factory=dict)
     denominator: int = 1
+    marks: Mapping[float, int] = field(default_factory=dict)
+
+    def maximum(self, item: str) -> int:
+        """Look up the maximum score of an item.
+
+        Parameters
+        ----------
+        item
+            Name of the item.
+
+        Returns
+        -------
+        int
+            The highest score in the key or of the marks, or else the maximum in `max_scores`.
+
+        Examples
+        --------
+        >>> CellPlan(key={"q1": {"A": 2, "C": 1}}).maximum("q1")
+        2
+        """
+        scores = (self.key or {}).get(item, {}).values()
+        return max(scores or self.marks.values(), default=0) or self.max_scores[item]
+
+    def chosen(self, items: Cells, cells: Cells) -> Cells:
+        """Write several chosen options in one order, in cells of items that several options together answer.
+
+        Parameters
+        ----------
+        items
+            Item of each row.
+        cells
+            Cell of each row.
+
+        Returns
+        -------
+        Cells
+            The chosen options, several joined by ";", shortest first.
+
+        Examples
+        --------
+        >>> plan = CellPlan(key={"q1": {"A;C": 1}, "q2": {"A": 1}})
+        >>> plan.chosen(Cells.of(["q1", "q1", "q2"]), Cells.of(["C, A", "C", "C, A"])).to_list()
+        ['A;C', 'C', 'C, A']
+        """
+        options = ((item, option) for item, scores in (self.key or {}).items() for option in scores if ";" in option)
+        several = {item for item, option in options if option == join_options(option)}
+        if not several:
+            return cells
+        both = [*cells.texts, *map(join_options, cells.texts)]
+        number = {text: k for k, text in enumerate(dict.fromkeys(both))}
+        of_several = items.map(several.__contains__).astype(np.int64)
+        index = np.array([number[text] for text in both], dtype=np.int64)
+        return Cells([*number], index[cells.places + of_several * len(cells.texts)])
 
     @cached_property
     def _codes(self) -> tuple[ByPattern[Sequence[str]], ByPattern[Sequence[str]]]:
@@ -227,7 +287,7 @@ class CellPlan:
         items
             Item of each row.
         cells
-            Cell of each row.
+            Cell of each row, as `chosen` returns it.
 
         Returns
         -------
@@ -236,22 +296,50 @@ class CellPlan:
 
         Examples
         --------
-        >>> plan = CellPlan(key={"q1": "A"})
+        >>> plan = CellPlan(key={"q1": {"A": 1}})
         >>> plan.score("q1", Cells.of(["q1"] * 3), Cells.of(["A", "B", "NA"])).score.tolist()
         [1, 0, -1]
         """
         omitted = cells.in_words(_words(self._codes[1], column))
         blank = cells.in_words({*BLANK, *_words(self._codes[0], column)}) & ~omitted
         if self.key is None:
-            most = self.max_scores.of_rows(items)
-            whole = cells.scores(most, self.denominator)
+            most = items.map(self.maximum)
+            points = cells if self.max_scores or self.marks or self.denominator > 1 else cells.percent_as_points()
+            whole = points.map(self._score_of_mark) if self.marks else points.scores(most, self.denominator)
             known = (whole >= 0) & (whole <= most) & ~blank
             score = np.where(omitted, 0, np.where(known, whole, -1)).astype(np.int8)
         else:
-            key, options = self.key, {text: k for k, text in enumerate(cells.texts)}
-            right = cells.places == items.map(lambda item: options.get(key.get(item, ""), -1))
-            score = np.where(blank, -1, right & ~omitted).astype(np.int8)
+            first, pair = number_values(items.places * np.int64(max(len(cells.texts), 1)) + cells.places)
+            pairs = zip(items.places[first].tolist(), cells.places[first].tolist(), strict=True)
+            credits_of_pairs = [self.key.get(items.texts[k], {}).get(cells.texts[option], 0) for k, option in pairs]
+            credit = np.array(credits_of_pairs, dtype=np.int64)[pair]
+            score = np.where(blank, -1, np.where(omitted, 0, credit)).astype(np.int8)
         return ScoredCells(score, blank, omitted)
+
+    def _score_of_mark(self, text: str) -> float:
+        [mark] = Cells([text], np.zeros(1, dtype=np.int64)).points()
+        return next((score for known, score in self.marks.items() if abs(mark - known) <= ROUNDED), np.nan)
+
+
+def join_options(text: str) -> str:
+    """Write several options in one order, joined by ";".
+
+    Parameters
+    ----------
+    text
+        Options with ; , or | between them.
+
+    Returns
+    -------
+    str
+        The options, shortest first.
+
+    Examples
+    --------
+    >>> join_options("C | A")
+    'A;C'
+    """
+    return ";".join(sort_options(filter(None, map(str.strip, re.split("[;,|]", text)))))
 
 
 def codes_by_column(options: Iterable[str] | None) -> dict[str, tuple[str, ...]]:

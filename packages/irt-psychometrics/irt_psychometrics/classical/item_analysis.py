@@ -17,6 +17,7 @@ from irt_psychometrics.classical.form_statistics import (
     form_statistics,
 )
 from irt_psychometrics.classical.item_flags import (
+    EQUAL_REST,
     MAX_FACILITY,
     MIN_FACILITY,
     MIN_ITEM_REST,
@@ -130,8 +131,9 @@ class ItemAnalysis(Result):
         Returns
         -------
         Flags
-            Names of the limits that each of the J items and M options breaks. A wrong option and its item have the flag
-            `above_key` if the option-rest correlation is above 0 and above the key's, and `beats_key` if this is
+            Names of the limits that each of the J items and M options breaks. An item has the flag `equals_rest` if its
+            item-rest correlation is at least .99, as of a total among the items. A wrong option and its item have the
+            flag `above_key` if the option-rest correlation is above 0 and above the key's, and `beats_key` if this is
             certain: 3.3 standard errors above 0, and 2 above the key's (Meng, Rosenthal & Rubin 1992). Scores and
             omissions have no flags.
 
@@ -151,6 +153,7 @@ class ItemAnalysis(Result):
             "min_facility": self.facility < min_facility,
             "max_facility": self.facility > max_facility,
             "min_item_rest": self.item_rest < min_item_rest,
+            "equals_rest": self.item_rest >= EQUAL_REST,
             **{name: np.bincount(item, of_options[name], J) > 0 for name in ("above_key", "beats_key")},
         }
         return Flags(names_where(of_items), names_where(of_options))

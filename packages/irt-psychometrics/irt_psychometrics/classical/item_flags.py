@@ -14,6 +14,8 @@ MIN_FACILITY, MAX_FACILITY, MIN_ITEM_REST, MIN_OPTION_SHARE = 0.15, 0.95, 0.15, 
 MIN_Z, MIN_Z_DIFFERENCE = 3.3, 2.0
 """An option beats the key if its option-rest correlation is this many standard errors above 0 (1 in 2,000 by chance)
 and this many above the key's (1 in 40). Options of sound items have negative correlations."""
+EQUAL_REST = 0.99
+"""Item-rest correlation from which an item equals the rest: it is a total among the items, or a copy."""
 MAX_R = 0.999
 """Bound of correlations, because Fisher's z of 1 is infinite."""
 

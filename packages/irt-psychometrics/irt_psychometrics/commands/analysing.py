@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from irt_psychometrics.classical.item_analysis import ItemAnalysis, analyse_items
-from irt_psychometrics.classical.item_flags import MAX_FACILITY, MIN_FACILITY, MIN_ITEM_REST, Flags
+from irt_psychometrics.classical.item_flags import (
+    EQUAL_REST,
+    MAX_FACILITY,
+    MIN_FACILITY,
+    MIN_ITEM_REST,
+    Flags,
+)
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.core.arrays import finite
@@ -17,10 +23,12 @@ EXPLANATIONS = {
     "min_facility": f"p is below {MIN_FACILITY}",
     "max_facility": f"p is above {MAX_FACILITY}",
     "min_item_rest": f"the item-rest correlation is below {MIN_ITEM_REST}",
+    "equals_rest": f"the item-rest correlation is at least {EQUAL_REST}: is the item a total of the others, or a copy?",
     "above_key": "an option has a positive correlation with the rest score, above the key's",
     "beats_key": "such an option, beyond chance: check the key",
 }
 """Flag of an item → its reason."""
+OPTION_REST = "option-rest is among persons who chose an option; item-rest counts omitted answers as 0"
 INCOMPLETE = (
     "not all persons have a score on all items, so there is no α, and r is with the mean of the other items that each"
     " person saw. If blank cells are omitted answers, --omitted '' counts them as wrong"
@@ -71,7 +79,7 @@ class FileAnalysis:
                 if row["item"] in flagged
             ]
             headings = ("item", "option", "n", "share", "option-rest", "lower third", "middle", "upper third", "")
-            report.append(ReportTable(headings, rows, {"n": ","} | dict.fromkeys(headings[3:8], ".3f")))
+            report += [ReportTable(headings, rows, {"n": ","} | dict.fromkeys(headings[3:8], ".3f")), OPTION_REST]
         return report
 
     def files(self) -> dict[str, str]:

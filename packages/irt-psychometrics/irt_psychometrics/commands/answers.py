@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.cells.choices import OptionCounts, choices_of
-from irt_psychometrics.cells.columns import Cells
+from irt_psychometrics.cells.columns import FREQUENCY_NAMES, MAX_PARTS, PARTLY, Cells
 from irt_psychometrics.cells.derived_columns import FirstRows
 from irt_psychometrics.cells.notes import describe_cells, sums_of
-from irt_psychometrics.cells.reading import CellPlan
-from irt_psychometrics.commands.tables import Batch, Table, faults
+from irt_psychometrics.cells.reading import CellPlan, KeyScores
+from irt_psychometrics.commands.tables import PERSON_NAMES, Batch, Table, faults
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.choices import Choices
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.options import MAX_SCORE
+from irt_psychometrics.core.options import MAX_POINTS, MAX_SCORE
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
 
@@ -32,13 +33,27 @@ LAYOUTS = (
 )
 
 NEGATIVE = (
-    "Scores are not below 0: write 0 for marks taken off for wrong answers, and leave cells of omitted answers blank;"
-    " use `--missing=-1` if -1 means no answer"
+    "Scores are not below 0. If wrong answers have this mark, use `--marks-off {mark:g}`; if it means no answer, use"
+    " `--missing={text}`"
 )
+ZERO = (
+    "Is a {text} an omitted answer? Use `--omitted {text}` if it counts as wrong, or `--missing {text}` if it does not"
+    " count"
+)
+PARTS = "If they are parts of a point, use `--denominator {parts} --max-score {top}`"
+POINTS = (
+    "If they are points, `--max-score {top}` analyses the items without a model. A fit takes scores up to {most}: group"
+    " points in a mapping file, values: {{correct: {{'{top}': {most}}}}}"
+)
+RIGHT_ALONE = "every answer is right: use --omitted '' if empty cells are wrong answers"
 TABLE = (
     "If they are scores, give `--max-score FILE`, a table item,max_score with each item's maximum (cells reach"
     " {reached}), or `--max-score {top}` if it is the maximum of every item. If they are choices, give `--key FILE`"
 )
+
+
+class LayoutError(PsychometricsError):
+    """A file that is neither a matrix of scores nor a list of answers."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +84,33 @@ def read_answers(table: Table, reading: CellPlan, groups: str | None = None) -> 
     """Read a matrix of scores or a list `person,item,score`; blank, NA and NaN mean that the item was not seen.
 
     `groups` is the column with the persons' groups. A column of a matrix is left out, with a note, if the key does not
-    have it or, without a key, if most of its cells cannot be scores or if it is a total or a number of rows. Without a
-    column of names, persons are numbered by row from 1, and empty rows at the end are ignored.
+    have it or, without a key, if most of its cells cannot be scores or if it is derived (see `derived_columns`).
+    Without a column of names, persons are numbered by row from 1, and empty rows at the end are ignored. A matrix with
+    a column of frequencies has a row for each pattern of answers, and its persons are numbered.
 
-    Raises PsychometricsError, which names file, line and item, for rows of the wrong length, other scores, pairs or
-    columns that occur twice, keys that nobody chose, and persons without a group or with two.
+    Raises LayoutError if the file is neither a matrix nor a list, and PsychometricsError, which names file, line and
+    item, for rows of the wrong length, other scores, pairs or columns that occur twice, keys that nobody chose, and
+    persons without a group or with two.
     """
     table.require_unique_columns()
     path, key = table.path, reading.key
     person, item, score = table.person, table.item, table.first_of(SCORE_NAMES)
+    if item is not None and score is not None and person is None:
+        raise LayoutError(
+            f"{path} looks like a list, because it has the columns {item} and {score}: name the column of persons"
+            f" {' or '.join(PERSON_NAMES[:2])}"
+        )
     if person is not None and item is not None and score is None:
-        raise PsychometricsError(
+        raise LayoutError(
             f"{path} looks like a list, because it has the columns {person} and {item}: name the column of scores"
             f" {' or '.join(SCORE_NAMES)}, or the column {item} otherwise if the file is a matrix"
         )
     is_list = None not in (person, item, score)
+    frequency = table.first_of(FREQUENCY_NAMES)
+    patterns: list[str] = []
+    if not (is_list or frequency is None or frequency in (key or {}) or frequency in reading.max_scores):
+        table, person = table.repeat_rows(frequency), None
+        patterns = [f"{frequency} is the number of persons who gave a row's answers"]
     names = [name for name in table.columns if name not in (person, groups)]
     columns = [str(score)] if is_list else _item_columns(path, names, key)
     cells = _Cells(reading, {} if is_list else {name: k for k, name in enumerate(columns)}, OptionCounts(key or {}))
@@ -102,17 +129,19 @@ def read_answers(table: Table, reading: CellPlan, groups: str | None = None) -> 
     derived = {} if is_list or key is not None else cells.first.derived(reading.max_scores)
     aside = [] if is_list else [*derived, *cells.columns_aside(derived)]
     wrong = {name: found for name, found in cells.wrong.items() if found and name not in aside}
-    messages = [
-        f"line {line}, item {name}: score {text!r}" + (f", and its scores are 0 … {most}" if most > 1 else "")
+    by_item = [
+        [
+            f"line {line}, item {name}: score {text!r}" + (f", and its scores are 0 … {most}" if most > 1 else "")
+            for line, text in found
+        ]
         for name, found in wrong.items()
-        for most in [reading.max_scores[name]]
-        for line, text in found
+        for most in [reading.maximum(name)]
     ]
+    messages = [message for nth in zip_longest(*by_item) for message in nth if message]  # no item alone is to blame
     messages += [f"line {line}: an answer without a person or an item" for line in dict.fromkeys(cells.nameless)]
     if messages:
         tops = {name: None if is_list else cells.highest(name) for name in wrong}
-        below = any((Cells.of(text for _, text in found).points() < 0).any() for found in wrong.values())
-        raise _matrix_error(path, messages, tops, len(columns) - len(aside), below=below)
+        raise _matrix_error(path, messages, tops, len(columns) - len(aside), cells.wrong_texts(wrong), reading)
     items = sorted(cells.items) if is_list else [name for name in columns if name not in aside]
     read, n_unseen = cells.answers(path, items, numbered=person is None)
     if groups is not None:
@@ -121,7 +150,11 @@ def read_answers(table: Table, reading: CellPlan, groups: str | None = None) -> 
     without = [name for name in names if key is not None and name not in key and not is_list]
     del blanks[""]
     blanks[""] = n_unseen - blanks.total()
-    notes = describe_cells(blanks, [*read.person_ids, *items], *sums_of(read.responses))
+    notes = patterns + describe_cells(blanks, [*read.person_ids, *items], *sums_of(read.responses))
+    if cells.n_partly:
+        notes.append(f"partly right answers count as wrong: {cells.n_partly:,}")
+    if reading.key is None and n_unseen and read.responses.score.all():
+        notes.append(RIGHT_ALONE)
     left_out = {
         "most cells are not scores": aside[len(derived) :],
         "they are not items": [f"{name} ({why})" for name, why in derived.items()],
@@ -139,7 +172,8 @@ def read_groups(table: Table, answers: Answers) -> tuple[str, ...]:
     """
     table.require_unique_columns()
     rows, path = table.rows(), table.path
-    if "group" not in table.columns:
+    group = table.first_of(("group",))
+    if group is None:
         raise PsychometricsError(f"{path}: groups are a table person,group; its columns are {', '.join(table.columns)}")
     person = table.person
     if person is None:
@@ -148,8 +182,8 @@ def read_groups(table: Table, answers: Answers) -> tuple[str, ...]:
                 f"{path} has {len(rows)} groups for {len(answers.person_ids)} persons: give one line for each person in"
                 " their order, or a table person,group"
             )
-        return tuple(row["group"] for _, row in rows)
-    return _group_of_each(path, answers.person_ids, ((line, row[person], row["group"]) for line, row in rows))
+        return tuple(row[group] for _, row in rows)
+    return _group_of_each(path, answers.person_ids, ((line, row[person], row[group]) for line, row in rows))
 
 
 def _group_of_each(path: Path, persons: Sequence[str], rows: Iterable[tuple[int, str, str]]) -> tuple[str, ...]:
@@ -181,6 +215,7 @@ class _Cells:
         texts: chosen option → its code, in the order in which they occur.
         options: numbers of answers with each option.
         first: the first rows of a matrix.
+        n_partly: number of partly right answers.
         rows: person and line of each row.
         columns: row, item, score and omission of each answer, and the code of the chosen option if there is a key.
     """
@@ -196,6 +231,7 @@ class _Cells:
     n_unseen: Counter[str] = field(default_factory=Counter)
     texts: dict[str, int] = field(default_factory=dict)
     first: FirstRows = field(default_factory=FirstRows)
+    n_partly: int = 0
     rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
     columns: list[npt.NDArray[Any]] = field(
         default_factory=lambda: [np.empty(0, dtype=own) for own in (np.int32, np.int32, np.int8, np.bool_, np.int32)]
@@ -209,11 +245,12 @@ class _Cells:
         block: list[tuple[npt.NDArray[Any], ...]] = []
         for column in columns:
             items = of_item or Cells([column], np.zeros(len(named), dtype=np.int64))
-            cells = batch.text(column)
+            cells = self.reading.chosen(items, batch.text(column))
             self.first.add(column, cells)
             scored = self.reading.score(column, items, cells)
             self.blanks[column] += cells.counts(scored.blank)
             seen = scored.score >= 0
+            self.n_partly += int((seen & cells.in_words([PARTLY] if self.reading.key is None else [])).sum())
             has_choice = seen & ~scored.omitted if self.reading.key else np.zeros_like(seen)
             code = _numbers(cells, has_choice, self.texts)
             code[~has_choice] = -1
@@ -242,14 +279,17 @@ class _Cells:
 
     def highest(self, item: str) -> int | None:
         """The largest wrong cell of an item, if all of them are whole numbers that can be scores; otherwise None."""
-        values = {text.removesuffix(".0") for _, text in self.wrong[item]}
-        numbers = [int(value) for value in values if value.isdecimal() and int(value) <= MAX_SCORE]
-        return max(numbers) if values and len(numbers) == len(values) else None
+        return highest_score((text for _, text in self.wrong[item]), MAX_SCORE)
+
+    def wrong_texts(self, items: Iterable[str]) -> Cells:
+        """The distinct wrong cells of some items."""
+        return Cells.of(dict.fromkeys(text for item in items for _, text in self.wrong[item]))
 
     def columns_aside(self, derived: Collection[str]) -> list[str]:
         """Other columns of a matrix most of whose cells cannot be scores, whatever the maximum; empty if all are."""
         names = [name for name in self.items if name not in derived]
-        found = [name for name in names if len(self.wrong[name]) > self.n_scores[name] and self.highest(name) is None]
+        mostly = [name for name in names if len(self.wrong[name]) > self.n_scores[name]]
+        found = [name for name in mostly if self.highest(name) is None and not parts_of_point(self.wrong_texts([name]))]
         return found if len(found) < len(names) else []
 
     def answers(self, path: Path, items: Sequence[str], *, numbered: bool) -> tuple[Answers, int]:
@@ -283,8 +323,8 @@ class _Cells:
             raise faults(path, repeats, remedy)
         self.columns = []
         del row
-        categories = np.array([self.reading.max_scores[name] for name in items], dtype=np.int64) + 1
-        scored = self.reading.key is None and bool((categories > 2).any())
+        categories = np.array([self.reading.maximum(name) for name in items], dtype=np.int64) + 1
+        scored = bool((categories > 2).any())
         responses = Responses(
             person,
             item,
@@ -301,27 +341,51 @@ class _Cells:
         return Answers(responses, tuple(persons), omitted, choices), n_unseen
 
 
-def _item_columns(path: Path, names: Sequence[str], key: Mapping[str, str] | None) -> list[str]:
+def highest_score(texts: Iterable[str], limit: int) -> int | None:
+    """Return the largest of some scores, or None if one of them is not a whole number from 0 to `limit`."""
+    values = {text.removesuffix(".0") for text in texts}
+    numbers = [int(value) for value in values if value.isdecimal() and int(value) <= limit]
+    return max(numbers) if values and len(numbers) == len(values) else None
+
+
+def parts_of_point(texts: Cells) -> int:
+    """Return the smallest number of parts of a point, above 1, in which all cells are scores, or else 0."""
+    if not (texts.points() >= 0).all():
+        return 0
+    fitting = (parts for parts in range(2, MAX_PARTS + 1) if (texts.scores(MAX_SCORE, parts) <= MAX_SCORE).all())
+    return next(fitting, 0)
+
+
+def _item_columns(path: Path, names: Sequence[str], key: KeyScores | None) -> list[str]:
     items = [name for name in names if key is None or name in key]
     if not items:
         _check_key(path, names, key)
-        raise PsychometricsError(f"{path} has no column that is an item. {LAYOUTS}")
+        raise LayoutError(f"{path} has no column that is an item. {LAYOUTS}")
     return items
 
 
 def _matrix_error(
-    path: Path, messages: Sequence[str], tops: Mapping[str, int | None], n_items: int, *, below: bool
+    path: Path, messages: Sequence[str], tops: Mapping[str, int | None], n_items: int, texts: Cells, reading: CellPlan
 ) -> PsychometricsError:
     """Return the error for wrong cells of a file with `n_items` items.
 
-    `tops`: item → its highest wrong cell, None if a cell cannot be a score of any item. `below`: whether cells are
-    below 0.
+    `tops`: item → its highest wrong cell, None if a cell cannot be a score of any item. `texts`: the wrong cells.
     """
     top = max((top or 0 for top in tops.values()), default=0)
-    if below:
-        return faults(path, messages, NEGATIVE)
-    if not top or None in tops.values():
+    numbers = texts.points()
+    if not texts.texts:
         return faults(path, messages, LAYOUTS)
+    if {*numbers.tolist()} == {0.0} and reading.marks:
+        return faults(path, messages, ZERO.format(text=texts.texts[0]))
+    if (below := np.flatnonzero(numbers < 0)).size:
+        return faults(path, messages, NEGATIVE.format(mark=-numbers[below[0]], text=texts.texts[below[0]]))
+    if not top or None in tops.values():
+        if points := highest_score(texts.texts, MAX_POINTS):
+            return faults(path, messages, POINTS.format(top=points, most=MAX_SCORE))
+        if parts := parts_of_point(texts):
+            whole = max(parts, int(texts.scores(MAX_SCORE, parts).max()))
+            return faults(path, messages, PARTS.format(parts=parts, top=whole))
+        return LayoutError(str(faults(path, messages, LAYOUTS)))
     if len(tops) < n_items or {*tops.values()} != {top}:
         reached = some_of([f"{name},{most}" for name, most in tops.items()])
         return faults(path, messages, TABLE.format(reached=reached, top=top))
@@ -331,7 +395,7 @@ def _matrix_error(
     return faults(path, messages, remedy)
 
 
-def _check_key(path: Path, items: Sequence[str], key: Mapping[str, str] | None) -> None:
+def _check_key(path: Path, items: Sequence[str], key: KeyScores | None) -> None:
     without = [item for item in items if key is not None and item not in key]
     if without:
         raise faults(

@@ -10,8 +10,9 @@ from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import csv_of
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.itemfit import ItemFit
-from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.person_patterns import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.links import find_dif
 
@@ -19,7 +20,7 @@ from irt_psychometrics.links import find_dif
 def fit_tables(
     answers: Answers, calibration: Calibration, item_fits: ItemFit | None
 ) -> tuple[dict[str, str], list[str]]:
-    """The tables by file name, and sentences about tables that cannot be computed.
+    """The tables by file name, and sentences about items with DIF and about tables that cannot be computed.
 
     `forms.csv`, `items.csv` and `options.csv` are files of `analyse`. `item_fit.csv` has infit, outfit, RMSD and S-X²,
     `person_fit.csv` the sum score, the WLE of θ, lz*, infit and outfit of each person, and `dif.csv` the differences
@@ -39,7 +40,7 @@ def fit_tables(
         add("item_fit.csv", lambda: _item_fit(answers, calibration, item_fits))
         add("person_fit.csv", lambda: _person_fit(answers, calibration))
     if answers.groups is not None:
-        add("dif.csv", lambda: _dif(answers, calibration))
+        add("dif.csv", lambda: _dif(answers, calibration, notes))
     return files, notes
 
 
@@ -59,9 +60,13 @@ def _person_fit(answers: Answers, calibration: Calibration) -> str:
     return _csv({"person": answers.person_ids, "n": n, "score": total.astype(int)} | measures)
 
 
-def _dif(answers: Answers, calibration: Calibration) -> str:
+def _dif(answers: Answers, calibration: Calibration, notes: list[str]) -> str:
     models = dict(zip(calibration.item_ids, calibration.models, strict=True))
-    return _csv(find_dif(answers.responses, answers.groups or (), model=models)._columns())
+    found = find_dif(answers.responses, answers.groups or (), model=models)
+    sizes = zip(found.item_ids, found.groups, found.severity, strict=True)
+    named = [f"{item} ({size}, {group})" for item, group, size in sizes if size in ("medium", "high")]
+    notes.append(f"DIF against {found.reference}: {some_of(named) or 'no medium or high difference'}; see dif.csv")
+    return _csv(found._columns())
 
 
 def _csv(columns: Mapping[str, Any]) -> str:

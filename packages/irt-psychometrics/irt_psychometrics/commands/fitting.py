@@ -24,6 +24,7 @@ from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
 from irt_psychometrics.core.program_forms import columns_of as columns_of_form, log_odds_of
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation import Normality, Shape, fit_em, normality
 from irt_psychometrics.itemfit import ItemFit, item_fit
 from irt_psychometrics.linking import AnchorSet
@@ -33,6 +34,8 @@ Calibrate = Callable[[Responses, Model | tuple[Model, ...], AnchorSet | None], C
 """A different engine: a function of responses, models and anchors that returns a calibration."""
 ITEM_COLUMNS = (*("item", "a", "b", "c", "a_se", "b_se", "c_se"), *("n", "p_value", "infit", "outfit", "rmsd", "flags"))
 LOOSE, LOOSE_WHY = "loose", "the answers hardly determine it: |b| is above 6, or SE(b) above 1"
+MAX_SE = 1000.0
+"""Larger standard errors are shown as unknown: they only mean that the answers do not determine the parameter."""
 DOUBTFUL = 0.01
 """p value below which an assumption is reported as rejected."""
 
@@ -88,6 +91,19 @@ class FileFit:
         cal = self.calibration
         loose = (np.abs(cal.b) > max_abs_b) | (cal.b_se > max_b_se)
         return [cal.item_ids[j] for j in np.flatnonzero(loose) if not cal.flags[j]]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentence about items that the answers hardly determine, with advice that fits the model."""
+        loose = self.loose_items()
+        if not loose:
+            return []
+        simpler = "" if self.calibration.model in ("rasch", "1pl") else ", or use --model 1pl"
+        message = (
+            f"the answers hardly determine {len(loose)} of {self.calibration.n_items} items ({some_of(loose)}): |b| is"
+            f" above 6, or SE(b) above 1, and other parameters may be as far off. Collect more answers{simpler}"
+        )
+        return [message]
 
     def as_dict(self) -> dict[str, Any]:
         cal = self.calibration
@@ -297,7 +313,7 @@ def _item_table(items: Sequence[Mapping[str, Any]]) -> ReportTable:
     columns += _columns_of_models(items)
     columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
     rows = [
-        (row["item"], row["n"], *(row.get(name) for _, name in columns), ", ".join(row["flags"]))
+        (row["item"], row["n"], *(_shown(name, row.get(name)) for _, name in columns), ", ".join(row["flags"]))
         for row in map(_with_whole_slope, items)
     ]
     headings = [heading for heading, _ in columns]
@@ -319,6 +335,10 @@ def _columns_of_models(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
     for name in sorted(of_scores, key=lambda name: (name[0], int(name[1:]))):
         found += [(name, name)] + ([("SE", errors[name])] if name in errors else [])
     return found
+
+
+def _shown(name: str, value: float | None) -> float | None:
+    return None if name.endswith("_se") and value is not None and value > MAX_SE else value
 
 
 def _with_whole_slope(row: Mapping[str, Any]) -> dict[str, Any]:

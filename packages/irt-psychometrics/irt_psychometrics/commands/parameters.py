@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from irt_psychometrics.cells.reading import MaxScores, is_blank
+from irt_psychometrics.commands.answers import SCORE_NAMES
 from irt_psychometrics.commands.tables import Table, faults
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Mask
@@ -35,6 +36,7 @@ class ParameterTable(ItemParameters):
         without: items of the table without parameters, such as items that a fit could not estimate.
         mean, sd: mean and SD of θ in the fitted population, on the table's scale; 0 and 1 if the file does not contain
             them.
+        has_population: whether the file contains them.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class ParameterTable(ItemParameters):
     without: tuple[str, ...] = ()
     mean: float = 0.0
     sd: float = 1.0
+    has_population: bool = False
 
     @property
     def warnings(self) -> list[str]:
@@ -140,7 +143,17 @@ def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Ta
         without=tuple(item for item in items.item_ids if not known[item]),
         mean=latent["mean"],
         sd=latent["sd"],
+        has_population=fit is not None,
     )
+
+
+def are_parameters(path: Path, open_table: Callable[[Path], Table]) -> bool:
+    """Check whether a file contains parameters of items: a fit.json, or a table with a row per item."""
+    if _fit_json(path) is not None:
+        return True
+    table = open_table(path)
+    is_list = table.first_of(SCORE_NAMES) is not None
+    return table.item is not None and not is_list and any(map(is_read, table.columns))
 
 
 def _filled(row: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The program `analyse|fit|score|link|simulate-responses|warm-up`: call the library and print the result.
+"""The program `analyse|fit|score|score-table|…`: call the library and print the result.
 
 Other programs mount these commands with a name and a reader of files of their own.
 
@@ -13,17 +13,28 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from irt_psychometrics import commands
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.files import Files
-from irt_psychometrics.commands.output import check_folder
+from irt_psychometrics.commands.output import FileResult, check_folder
 from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.options import DEFAULT_MODEL, MODELS, LatentRule, Method
+from irt_psychometrics.core.options import (
+    DEFAULT_MODEL,
+    MODELS,
+    Adjustment,
+    EquatingMethod,
+    ItemMethod,
+    LatentRule,
+    Method,
+)
 
 PROGRAM = "python -m irt_psychometrics"
 
 
-def main(words: Sequence[str] | None = None, *, program: str = PROGRAM, files: Files | None = None) -> int:
+def main(
+    words: Sequence[str] | None = None, *, program: str = PROGRAM, files: Files | None = None, see_also: str = ""
+) -> int:
     """Run a command line.
 
     Parameters
@@ -33,14 +44,16 @@ def main(words: Sequence[str] | None = None, *, program: str = PROGRAM, files: F
     program
         Name of the program, for help and messages. It lets a program offer a command as its own.
     files
-        Reader of the files; None: CSV, TSV and Parquet.
+        Reader and writer of the files; None: reads CSV, TSV and Parquet, and writes CSV and HTML.
+    see_also
+        Sentences at the end of the command's help, for example about other commands of `program`.
 
     Returns
     -------
     int
         The exit code: 0 done; 1 the result is not sound; 2 the input is wrong.
     """
-    known, unknown = parser(program).parse_known_args(words)
+    known, unknown = parser(program, see_also).parse_known_args(words)
     options = vars(known)
     command: Callable[..., int] = options.pop("command")
     own: argparse.ArgumentParser = options.pop("parser")
@@ -61,7 +74,9 @@ def fit(
     key: Path | None,
     max_score: str | None,
     missing: list[str],
+    omitted: list[str],
     denominator: int,
+    marks_off: float,
     groups: str | None,
     latent: LatentRule,
     out: Path | None,
@@ -70,7 +85,18 @@ def fit(
     """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
     from irt_psychometrics.commands.fitting import fit as fit_answers
 
-    answers = _answers(files, file, key, max_score, missing, out, denominator=denominator, groups=groups)
+    answers = _answers(
+        files,
+        file,
+        key,
+        max_score,
+        missing,
+        out,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+        groups=groups,
+    )
     done = fit_answers(
         answers,
         model=model,
@@ -83,12 +109,8 @@ def fit(
     _print(done.as_dict(), done.report(), as_json)
     if done.reason:
         _tell(f"not converged: {done.reason}")
-    if loose := done.loose_items():
-        _warn(
-            f"the answers hardly determine {', '.join(loose)}: |b| is above 6, or SE(b) above 1, and other slopes may"
-            " be as far off. Collect more answers, or use --model 1pl"
-        )
-    return int(bool(loose or not done.calibration.convergence.converged))
+    _warn(*done.warnings)
+    return int(bool(done.warnings or not done.calibration.convergence.converged))
 
 
 def analyse(
@@ -99,13 +121,25 @@ def analyse(
     missing: list[str],
     omitted: list[str],
     denominator: int,
+    marks_off: float,
     out: Path | None,
     as_json: bool,
 ) -> int:
     """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
     from irt_psychometrics.commands.analysing import analyse as analyse_answers
 
-    answers = _answers(files, file, key, max_score, missing, out, omitted=omitted, denominator=denominator)
+    answers = _answers(
+        files,
+        file,
+        key,
+        max_score,
+        missing,
+        out,
+        omitted=omitted,
+        denominator=denominator,
+        marks_off=marks_off,
+        classical=True,
+    )
     done = analyse_answers(answers)
     if out is not None:
         done.write(out)
@@ -120,7 +154,9 @@ def score(
     method: Any,
     key: Path | None,
     missing: list[str],
+    omitted: list[str],
     denominator: int,
+    marks_off: float,
     partial: bool,
     out: Path | None,
     as_json: bool,
@@ -129,13 +165,101 @@ def score(
     from irt_psychometrics.commands.scoring import score as score_answers
 
     known = _parameters(files, params)
-    answers = _answers(files, file, key, known.max_scores, missing, out, denominator=denominator)
+    answers = _answers(
+        files, file, key, known.max_scores, missing, out, omitted=omitted, denominator=denominator, marks_off=marks_off
+    )
     done = score_answers(answers, known, method=method, partial=partial)
     if out is not None:
         done.write(out)
     _warn(*done.warnings)
     _print(done.as_dict(), done.report(), as_json)
     return 0
+
+
+def score_table(
+    files: Files,
+    params: Path,
+    mean: float | None,
+    sd: float | None,
+    slope: float,
+    intercept: float,
+    step: float,
+    cut: float | None,
+    counts: Path | None,
+    to: Path | None,
+    as_json: bool,
+) -> int:
+    """Make the score table of a form from its items: raw score → θ, SE, scaled score, percentile, result."""
+    files.check_ending(to)
+    norm = files.open_table(counts) if counts is not None else None
+    known = _parameters(files, params)
+    scale = {"slope": slope, "intercept": intercept, "step": step}
+    done = commands.form_tables.score_table(known, **scale, mean=mean, sd=sd, cut=cut, counts=norm)
+    return _deliver(files, done, to, as_json)
+
+
+def equate(
+    files: Files,
+    new: Path,
+    old: Path,
+    method: Any,
+    adjustment: Any,
+    key: Path | None,
+    max_score: str | None,
+    missing: list[str],
+    omitted: list[str],
+    denominator: int,
+    to: Path | None,
+    as_json: bool,
+) -> int:
+    """Find the old form's equivalent of each raw score of a new form, from answers or item parameters of both."""
+    files.check_ending(to)
+    if files.are_parameters(new):
+        tables = _parameters(files, new), _parameters(files, old)
+        done = commands.form_tables.equate_parameters(*tables, method or "true-score")
+    else:
+        cells: dict[str, Any] = {"omitted": omitted, "denominator": denominator}
+        forms = [_answers(files, form, key, max_score, missing, None, **cells) for form in (new, old)]
+        done = commands.form_tables.equate_answers(forms[0], forms[1], method or "equipercentile", adjustment)
+    return _deliver(files, done, to, as_json)
+
+
+def classify(
+    files: Files,
+    file: Path,
+    cut: list[float],
+    mean: float | None,
+    sd: float | None,
+    to: Path | None,
+    as_json: bool,
+) -> int:
+    """Compute how often a form decides as the true scores would, and how often two forms would decide alike."""
+    files.check_ending(to)
+    if files.are_parameters(file):
+        done = commands.form_tables.classify(_parameters(files, file), cut, mean=mean, sd=sd)
+    else:
+        done = commands.form_tables.classify_abilities(files.open_table(file), cut)
+    return _deliver(files, done, to, as_json)
+
+
+def dif(
+    files: Files,
+    file: Path,
+    groups: str,
+    reference: str | None,
+    key: Path | None,
+    max_score: str | None,
+    missing: list[str],
+    omitted: list[str],
+    denominator: int,
+    to: Path | None,
+    as_json: bool,
+) -> int:
+    """Find items that function differently for groups of persons (DIF), by Mantel-Haenszel and Wald tests."""
+    files.check_ending(to)
+    cells: dict[str, Any] = {"omitted": omitted, "denominator": denominator, "groups": groups}
+    answers = _answers(files, file, key, max_score, missing, None, **cells)
+    return _deliver(files, commands.dif.dif(answers, reference=reference), to, as_json)
 
 
 def link(
@@ -183,11 +307,15 @@ def warm_up(files: Files, as_json: bool) -> int:  # noqa: ARG001
     return 0
 
 
-def _metrics(text: str) -> list[float]:
+def _numbers(text: str) -> list[float]:
     try:
-        values = [float(part) for part in text.split(",")]
+        return [float(part) for part in text.split(",")]
     except ValueError:
-        values = []
+        raise argparse.ArgumentTypeError(f"must be numbers such as 12 or 12,18, got {text!r}") from None
+
+
+def _metrics(text: str) -> list[float]:
+    values = _numbers(text)
     if len(values) not in (1, 2):
         raise argparse.ArgumentTypeError(
             f"must be one D for both tables or NEW,OLD, such as 1.7 or 1,1.7, got {text!r}"
@@ -197,9 +325,11 @@ def _metrics(text: str) -> list[float]:
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "file": {"type": Path, "help": "Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz, too."},
-    "--key": {"type": Path, "help": "Table item,key of the right options, if the cells are choices."},
+    "--key": {"type": Path, "help": "Table item,key or item,option,score, if the cells are choices."},
     "--missing": {"action": "append", "help": "Cells without an answer: TEXT, or COLUMN=TEXT. May be repeated."},
+    "--omitted": {"action": "append", "help": "Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT."},
     "--denominator": {"type": int, "default": 1, "help": "Factor that makes scores whole numbers."},
+    "--marks-off": {"type": float, "default": 0, "help": "Mark taken off for a wrong answer, such as 0.25."},
     "--out": {"type": Path, "help": "Folder for the results, created if it is missing."},
 }
 MAX_SCORE = {
@@ -207,15 +337,29 @@ MAX_SCORE = {
         "help": "Maximum score: `M`, `ITEM=M` for an item or a pattern, or a table item,max_score. Default: 1."
     }
 }
-COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
-    analyse: ANSWERS
-    | MAX_SCORE
-    | {
-        "--omitted": {
-            "action": "append",
-            "help": "Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT.",
-        },
+POPULATION = {
+    "--mean": {"type": float, "help": "Mean of θ in the population. Default: the mean in the fit.json."},
+    "--sd": {"type": float, "help": "SD of θ in the population. Default: the SD in the fit.json."},
+}
+TO = {"--to": {"type": Path, "help": "File for the table: .csv or .html; `irt` also writes .pdf and .xlsx."}}
+_CELLS: dict[str, dict[str, Any]] = {
+    **{name: ANSWERS[name] for name in ("--key", "--missing", "--omitted", "--denominator")},
+    **MAX_SCORE,
+}
+FORMS_TO_EQUATE: dict[str, dict[str, Any]] = {
+    "new": {"type": Path, "help": "Answers to the new form, or its items (table item,a,b,c, or fit.json)."},
+    "old": {"type": Path, "help": "The same of the old form. Items of the same name are common items."},
+    "--method": {
+        "choices": (*get_args(EquatingMethod), *get_args(ItemMethod)),
+        "help": "Default: equipercentile for answers, true-score for items.",
     },
+    "--adjustment": {
+        "choices": get_args(Adjustment),
+        "help": "Adjustment for groups of different ability, with common items. Default: chained.",
+    },
+}
+COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
+    analyse: ANSWERS | MAX_SCORE,
     fit: ANSWERS
     | MAX_SCORE
     | {
@@ -241,6 +385,34 @@ COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
             "help": "Accept answers to less than half of the table's items.",
         },
     },
+    score_table: {"params": {"type": Path, "help": "Table item,a,b,c, or the fit.json that fit --out writes."}}
+    | POPULATION
+    | {
+        "--slope": {"type": float, "default": 10.0, "help": "Scaled score = slope·θ + intercept."},
+        "--intercept": {"type": float, "default": 50.0, "help": "Scaled score of θ = 0."},
+        "--step": {"type": float, "default": 1.0, "help": "Scaled scores are multiples of it; halves are rounded up."},
+        "--cut": {"type": float, "help": "Lowest scaled score, before rounding, that passes."},
+        "--counts": {"type": Path, "help": "Table raw,n of the norm group, for percentiles."},
+    }
+    | TO,
+    equate: FORMS_TO_EQUATE | _CELLS | TO,
+    classify: {
+        "file": {"type": Path, "help": "Items of a form (table item,a,b,c, or fit.json), or a table theta,se."},
+        "--cut": {
+            "type": _numbers,
+            "required": True,
+            "help": "Cuts, such as 12 or --cut=-1,1: raw scores for items, θ for a table theta,se.",
+        },
+    }
+    | POPULATION
+    | TO,
+    dif: {
+        "file": ANSWERS["file"],
+        "--groups": {"required": True, "help": "Column of FILE, or table person,group."},
+        "--reference": {"help": "Group with which the others are compared. Default: the largest."},
+    }
+    | _CELLS
+    | TO,
     link: {
         "new": {"type": Path, "help": "Table item,a,b,c[,a_se,b_se], or a fit.json: parameters to transform."},
         "old": {"type": Path, "help": "Table or fit.json whose scale they are put on."},
@@ -282,8 +454,8 @@ ALSO = {simulate_responses: ("simulate",)}
 """Command → further names."""
 
 
-def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
-    """Build the parser of all commands of a program with this name."""
+def parser(program: str = PROGRAM, see_also: str = "") -> argparse.ArgumentParser:
+    """Build the parser of all commands of a program with this name. `see_also` ends the help of each command."""
     whole = argparse.ArgumentParser(prog=program, description="Item response theory on files: CSV, TSV and Parquet.")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     for function, arguments in COMMANDS.items():
@@ -292,6 +464,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
             aliases=ALSO.get(function, ()),
             help=function.__doc__,
             description=function.__doc__,
+            epilog=see_also,
             allow_abbrev=False,
         )
         command.set_defaults(command=function, parser=command)
@@ -313,6 +486,14 @@ def _parameters(files: Files, path: Path, metric_d: float = 1.0) -> ParameterTab
     found = files.parameters(path, metric_d)
     _warn(*found.warnings)
     return found
+
+
+def _deliver(files: Files, done: FileResult, to: Path | None, as_json: bool) -> int:
+    """Print the result, and write it to the file `to`."""
+    if to is not None:
+        files.write(done, to)
+    _print(done.as_dict(), done.report(), as_json)
+    return 0
 
 
 def _print(content: Any, report: Iterable[Any], as_json: bool) -> None:

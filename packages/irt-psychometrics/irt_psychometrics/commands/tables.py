@@ -7,8 +7,9 @@ import csv
 import gzip
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,11 +22,13 @@ from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.program_forms import ITEM_NAMES
 
-PERSON_NAMES = ("user_id", "person", "person_id", "student", "student_id", "learner", "learner_id", "id", "")
+PERSON_NAMES = ("user_id", "person", "person_id", "student", "student_id", "learner", "learner_id", "id", "name", "")
 FAULTS_NAMED = 5
 SECOND = " (2)"
 """Suffix that some readers append to the name of a column that occurs twice."""
 DELIMITERS = ("\t", ",", ";")
+DECLARED_DELIMITER = re.compile(r"sep=([,;\t])\r?\n")
+"""First line of a file in which the delimiter is declared for Excel."""
 FRAME_LIBRARIES = ("pyarrow", "polars", "pandas")
 FLOAT_DIGITS = {"Float32": 24, "Float64": 53}
 """Binary digits of floating-point types, which represent every whole number below 2 to the power of these digits
@@ -84,7 +87,7 @@ class Table:
 
     def rows(self) -> list[tuple[int, dict[str, str]]]:
         """The rows of a small table with their line numbers; empty rows are left out."""
-        ids = (*ITEM_NAMES, "group", self.person)
+        ids = (self.item, self.person, self.first_of(("group",)))
         rows = []
         for batch in self.batches():
             cells = [(batch.ids if name in ids else batch.text)(name).to_list() for name in self.columns]
@@ -104,8 +107,31 @@ class Table:
         return self.first_of(ITEM_NAMES)
 
     def first_of(self, names: Sequence[str]) -> str | None:
-        """The first of `names` that is a column. Returns None if none of them is."""
-        return next((name for name in names if name in self.columns), None)
+        """Find the first of `names` that is a column, in small or capital letters. Returns None if all are absent."""
+        columns = {name.lower(): name for name in reversed(self.columns)}
+        return next((columns[name] for name in names if name in columns), None)
+
+    def repeat_rows(self, frequency: str) -> "Table":
+        """Write out a table of patterns: repeat each row as often as the column `frequency` says.
+
+        Reading raises PsychometricsError for cells of this column that are neither a whole number nor empty.
+        """
+
+        def read() -> Iterator[Batch]:
+            for batch in self.read():
+                cells = batch.text(frequency)
+                times = np.where(cells.in_words([""]), 0, cells.points({}))
+                if (wrong := np.flatnonzero(~((times >= 0) & (times % 1 == 0)))).size:
+                    row = int(wrong[0])
+                    raise PsychometricsError(
+                        f"{self.path}, line {batch.lines[row]}: {frequency} must be the number of persons who gave"
+                        f" these answers, got {cells.texts[cells.places[row]]!r}. Rename or delete a column of another"
+                        " meaning"
+                    )
+                rows = np.repeat(np.arange(len(times)), times.astype(np.int64))
+                yield Batch(batch.lines[rows], partial(_cells_of_rows, batch.column, rows), batch.bad)
+
+        return replace(self, columns=[name for name in self.columns if name != frequency], read=read)
 
     def require_unique_columns(self) -> None:
         """Raise PsychometricsError, which names the columns, if columns occur twice."""
@@ -118,6 +144,11 @@ class Table:
             raise faults(
                 self.path, [f"column {name} occurs twice" for name in repeated], "Give each column its own name"
             )
+
+
+def _cells_of_rows(column: Column, rows: Ints, name: str, ids: bool) -> Cells:
+    cells = column(name, ids)
+    return Cells(cells.texts, cells.places[rows])
 
 
 def faults(path: Path, messages: Sequence[str], remedy: str) -> PsychometricsError:
@@ -177,9 +208,15 @@ def _csv(path: Path, text: str) -> tuple[Sequence[str], Rows]:
 
 def _csv_rows(path: Path, text: str) -> Iterator[list[str]]:
     first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
+    declared = DECLARED_DELIMITER.match(text)
+    delimiter = (
+        declared[1] if declared else max(DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
+    )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
+        if declared:
+            next(reader)
+            yield []
         yield from reader
     except csv.Error as error:
         raise PsychometricsError(f"{path}, line {reader.line_num}: {error}. Is it a table?") from error

@@ -3,7 +3,8 @@
 `score_tables` interprets the cells of a table.
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -12,12 +13,14 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.choices import Choices
+from irt_psychometrics.core.derived_columns import FIRST_ROWS, derived_columns
 from irt_psychometrics.core.design import Component, components
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.errors import ItemWarning, PsychometricsError
 from irt_psychometrics.core.frames import Frame, label_of, read_frame, sort_rows
 from irt_psychometrics.core.results import Result
 from irt_psychometrics.core.score_tables import Key, Scoring, number_persons
 from irt_psychometrics.core.testlets import share_testlets
+from irt_psychometrics.core.wording import some_of
 
 DAY = 86_400_000_000
 """A day in microseconds, the unit of `Responses.at`."""
@@ -134,8 +137,9 @@ class Responses(Result):
             A data frame of any kind, a mapping column → cells, or a persons × items matrix. None, NaN and empty text
             mean that the person did not see the item. Names of columns are used as text.
         item_ids
-            For a frame, the columns that are items, in this order; None: all but `person`. For a matrix, the items'
-            names; None: i1, i2, …
+            For a frame, the columns that are items, in this order; None: all but `person` and, with a warning, columns
+            that cannot be items: the sum or the mean of others, a constant, a number of rows, persons or attempts. For
+            a matrix, the items' names; None: i1, i2, …
         categories
             Shape (J,), the number of scores of each item; only for a matrix. `max_score` is an alternative.
         person
@@ -187,6 +191,8 @@ class Responses(Result):
         ids = tuple(map(str, columns if item_ids is None else item_ids))
         if not ids:
             raise PsychometricsError("the table has no column with answers to an item")
+        if item_ids is None:
+            ids = _without_derived(frame, ids, key or {}, max_score if isinstance(max_score, Mapping) else ())
         scoring = Scoring.from_key_or_maximum(ids, key, max_score)
         labels = _row_labels(frame, person)
 
@@ -625,6 +631,26 @@ def _matrix(data: Any, *, as_numbers: bool) -> npt.NDArray[Any]:
 
 def _matrix_ids(item_ids: Sequence[str | int] | None, n_items: int) -> tuple[str, ...]:
     return tuple(map(str, item_ids)) if item_ids is not None else tuple(f"i{j + 1}" for j in range(n_items))
+
+
+def _without_derived(frame: Frame, ids: tuple[str, ...], key: Container[Any], named: Container[Any]) -> tuple[str, ...]:
+    """Return the columns without those that cannot be items, of which an ItemWarning tells.
+
+    `key`, `named`: items with a right option, and items with a maximum score.
+    """
+    scored = [name for name in ids if name not in key]
+    first = [frame.column(name, "an item").numbers()[:FIRST_ROWS] for name in scored]
+    derived = derived_columns(scored, np.array(first).T, named)
+    if not derived or len(derived) == len(ids):
+        return ids
+    columns = some_of([f"{name} ({why})" for name, why in derived.items()])
+    warnings.warn(
+        f"left out, because they are not items: {columns}. Name all items in item_ids= if they are items, and the"
+        " column of persons in person=",
+        ItemWarning,
+        stacklevel=3,
+    )
+    return tuple(name for name in ids if name not in derived)
 
 
 def _row_labels(frame: Frame, person: str | int | None) -> tuple[str | int, ...] | None:

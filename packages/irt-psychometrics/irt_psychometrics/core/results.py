@@ -282,11 +282,13 @@ class PrintedTable(NamedTuple):
         )
 
 
-def html_table(columns: Mapping[str, Sequence[Any]], title: str, *, decimals: int = 3) -> str:
+def html_table(
+    columns: Mapping[str, Sequence[Any]], title: str, *, decimals: int = 3, max_rows: int | None = MAX_ROWS
+) -> str:
     """Render columns as an HTML table below a title. All texts are escaped."""
     from html import escape
 
-    table = PrintedTable.from_columns(columns, decimals=decimals)
+    table = PrintedTable.from_columns(columns, decimals=decimals, max_rows=max_rows)
     kinds = [' class="irt-text"' if is_text else "" for is_text in table.are_texts]
     head = "".join(f'<th scope="col"{own}>{escape(name)}</th>' for name, own in zip(table.names, kinds, strict=True))
     body = []

@@ -96,7 +96,8 @@ class WithinForms:
     groups
         G names, the reference first.
     mantel_haenszel, mantel, logistic
-        G − 1 rows of J results. A result is None if either group has fewer than 200 complete sittings with the item.
+        G − 1 rows of J results. A result is None if either group has fewer complete sittings with the item than
+        `Dif.from_responses` requires, 200 by default.
         Scored items have only Mantel's test, other items only the other two.
     sittings
         Shape (G, J), number of complete sittings with the item.
@@ -200,6 +201,7 @@ class Dif:
         latent: Latent = "normal",
         threads: int | None = None,
         reference: str | None = None,
+        min_sittings: int = TESTABLE,
     ) -> Self:
         """Compare the groups of an attribute.
 
@@ -224,6 +226,10 @@ class Dif:
             Number of threads of the fits; None: all processors. The result does not depend on it.
         reference
             The group with which the others are compared, if it can be tested. None: the largest group.
+        min_sittings
+            Minimum number of a group's persons, and of complete sittings with an item, for the methods that match on
+            scores. With few sittings a large difference may be missed (`low_power` of a Mantel-Haenszel result), but
+            the tests remain valid. The Wald test always needs 200.
 
         Returns
         -------
@@ -274,13 +280,14 @@ class Dif:
             found, left_out = _compare_groups(compare, tested)
             wald, reason = (None, found.why) if isinstance(found, Refusal) else (found, "")
         groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
-        large = [group.name for group in groups if group.large_enough]
+        large = [group.name for group in groups if group.n_learners >= min_sittings]
         within = None
         if forms is not None and len(large) > 1:
             reference = wald.groups[0] if wald else large[0]
             order = [reference, *(name for name in large if name != reference)]
             turn = np.array([order.index(name) if name in order else -1 for name in names] + [-1])
-            within = _within_forms(responses, forms, turn[member], tuple(order), wald.anchors if wald else None)
+            anchors = wald.anchors if wald else None
+            within = _within_forms(responses, forms, turn[member], tuple(order), anchors, min_sittings)
         return cls(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
 
     @classmethod
@@ -451,6 +458,7 @@ def _within_forms(
     member: Ints,
     groups: tuple[str, ...],
     anchors: Collection[str] | None,
+    min_sittings: int,
 ) -> WithinForms | None:
     """Compare groups within forms, matched on the score on the anchors, so that items with DIF do not bias the score.
 
@@ -475,7 +483,7 @@ def _within_forms(
     ) -> tuple[tuple[_Result | None, ...], ...]:
         return tuple(
             tuple(
-                test(t, f) if scored[j] == of_scored and n[[0, f], j].min() >= TESTABLE else None
+                test(t, f) if scored[j] == of_scored and n[[0, f], j].min() >= min_sittings else None
                 for j, t in enumerate(counts)
             )
             for f in focal

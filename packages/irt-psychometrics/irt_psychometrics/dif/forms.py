@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.responses import Responses
 
 PART_OF_FORM = 0.5
@@ -53,6 +54,18 @@ class Cells:
     n: Floats
     right: Floats
     squares: Floats
+
+
+def sets_as_forms(responses: Responses, least: int) -> list[str | None]:
+    """Return a form for each response: the set of items that the person saw.
+
+    None if fewer than `least` persons saw the same set.
+    """
+    sets = seen_sets(responses)
+    large = np.bincount(sets.of_person[sets.of_person >= 0]) >= least
+    names = np.array([str(k) if is_large else None for k, is_large in enumerate(large.tolist())], dtype=object)
+    found: list[str | None] = names[sets.of_person[responses.person]].tolist()
+    return found
 
 
 def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> tuple[tuple[Sittings, ...], int]:

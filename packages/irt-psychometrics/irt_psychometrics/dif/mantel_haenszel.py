@@ -18,6 +18,9 @@ DELTA = -2.35
 """Factor from a log odds ratio to ETS's delta scale of difficulty, 4/1.7 (Holland & Thayer 1988)."""
 NEGLIGIBLE, LARGE = 1.0, 1.5
 CERTAIN_Z, CERTAIN_P = 1.645, 0.05
+FOUND_Z = 1.959964 + 0.841621
+"""A difference of this many standard errors is found with a probability of 80 %: the normal quantiles of .975 and of .8
+(Cohen 1988, ch. 12)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,16 @@ class MantelHaenszel:
     chi2: float
     p: float
     ets_class: EtsClass | None
+
+    @property
+    def detectable(self) -> float:
+        """Size of delta that a two-sided 5 % test finds with a probability of 80 % at this standard error."""
+        return FOUND_Z * self.se
+
+    @property
+    def low_power(self) -> bool:
+        """Whether a large difference (class C) is missed with a probability above 20 %."""
+        return self.detectable > LARGE
 
 
 def mantel_haenszel(counts: Cells, focal: int) -> MantelHaenszel:

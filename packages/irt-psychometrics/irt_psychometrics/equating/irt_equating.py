@@ -5,7 +5,7 @@ Equating by distributions of observed scores is in `score_equating`. Estimating 
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from irt_psychometrics.core.delta import SMALL_STEP, delta_errors
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_sources import ItemSource, find_calibration, require_items, require_population
 from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.options import ItemMethod
 from irt_psychometrics.equating.continuous_scores import Percentiles
 from irt_psychometrics.equating.score_equating import Equating
 from irt_psychometrics.scoring.form_scores import (
@@ -28,8 +29,6 @@ from irt_psychometrics.scoring.form_scores import (
     widest_theta,
 )
 from irt_psychometrics.scoring.sum_scores import nodes_of_forms, score_distributions
-
-ItemMethod = Literal["true-score", "observed-score"]
 
 _NO_ERRORS = (
     "Errors are not known: joint_cov must contain the errors of both forms' items and of the link together; for fits, "

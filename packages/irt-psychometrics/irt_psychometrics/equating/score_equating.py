@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from irt_psychometrics.core.delta import SMALL_STEP, delta_errors
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_sources import find_calibration
 from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.options import Adjustment, EquatingMethod
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result
 from irt_psychometrics.equating.continuous_scores import (
@@ -37,9 +38,6 @@ from irt_psychometrics.equating.linear_equating import (
 from irt_psychometrics.equating.score_counts import ScoreCounts
 
 _SAMPLES = 1000
-
-EquatingMethod = Literal["identity", "mean", "linear", "circle-arc", "equipercentile", "kernel"]
-Adjustment = Literal["tucker", "levine", "levine-true-score", "frequency-estimation", "chained"]
 
 _ADJUSTMENTS: dict[str, tuple[str, ...]] = {
     "identity": (),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.itemfit.measure import Measure
     from irt_psychometrics.itemfit.misfit import Window
     from irt_psychometrics.itemfit.observed import Observed
+    from irt_psychometrics.itemfit.person_patterns import person_fit
 else:
     __getattr__ = names_when_used(__name__)
 
@@ -25,4 +26,5 @@ __all__ = [
     "Window",
     "WindowGrowth",
     "item_fit",
+    "person_fit",
 ]

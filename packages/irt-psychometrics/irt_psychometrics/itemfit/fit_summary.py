@@ -33,7 +33,7 @@ from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
 from irt_psychometrics.itemfit.m2 import FormFit, form_fit
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.person_fit import PersonFit, person_fit
+from irt_psychometrics.itemfit.person_patterns import PersonFit, person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.itemfit.twins import item_twins, learner_twins
 from irt_psychometrics.scoring.reliability import fitted_reliability

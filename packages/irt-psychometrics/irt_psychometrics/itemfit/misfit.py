@@ -27,7 +27,7 @@ from irt_psychometrics.itemfit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_RO
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.measure import CONFIDENCE, Measure
 from irt_psychometrics.itemfit.model_replicates import FittedData
-from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.person_patterns import person_fit
 
 ROUNDS = 7
 """Replications of each window for the distribution of a difference of eigenvalues by chance. Each replication of one

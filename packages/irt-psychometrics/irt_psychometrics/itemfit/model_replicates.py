@@ -15,7 +15,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.curves import log_probabilities_at, probability_at
 from irt_psychometrics.core.design import row_starts, seen_sets
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import CountedScores, items_where
+from irt_psychometrics.core.item_models import CountedScores, ItemCurves, items_where
 from irt_psychometrics.core.model_families import PartialCreditModel
 from irt_psychometrics.core.models import Calibration, Population, spread
 from irt_psychometrics.core.quadrature import Grid
@@ -103,6 +103,20 @@ def _most_information(calibration: Calibration, low: float, high: float) -> floa
     return float((known.n @ each).max() / max(calibration.n_persons, 1))
 
 
+def count_scores(responses: Responses, curves: ItemCurves) -> Responses:
+    """Return the responses with scores that the curves have; a score that they lack counts as in `CountedScores`.
+
+    Raises PsychometricsError if an item's curve is neither logistic nor of a partial credit model.
+    """
+    for some in curves.others:
+        if not isinstance(some.model, PartialCreditModel):
+            some.model.require_logistic("fit of a model to its items")
+    if not (curves.categories > 2).any():
+        return replace(responses, categories=None)
+    score = CountedScores.from_curves(curves).of_answers(responses.item, responses.score, responses.categories)
+    return replace(responses, score=score, categories=curves.categories)
+
+
 @dataclass(frozen=True)
 class FittedData:
     """Responses to the J items that have parameters, and the calibration of these items.
@@ -137,14 +151,8 @@ class FittedData:
                 f"same items in one order; {named}"
             )
         keep = calibration.estimated
-        for some in calibration.curves.others:
-            if not isinstance(some.model, PartialCreditModel):
-                some.model.require_logistic("fit of a model to its items")
-        kept, fit = responses.of_items(keep), calibration.select(keep)
-        score, scored = kept.score, (fit.n_categories > 2).any()
-        if scored:
-            score = CountedScores.from_curves(fit.curves).of_answers(kept.item, score, kept.categories)
-        kept = replace(kept, score=score, categories=fit.n_categories if scored else None)
+        fit = calibration.select(keep)
+        kept = count_scores(responses.of_items(keep), fit.curves)
         abilities = Abilities.from_calibration(calibration, groups, responses.n_persons)
         return cls(kept, fit, abilities, np.flatnonzero(keep), responses.n_items)
 

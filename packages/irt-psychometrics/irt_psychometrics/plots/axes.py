@@ -118,7 +118,7 @@ class Boxes(Part):
 
 @dataclass(frozen=True)
 class Names(Part):
-    """Names next to points. A name that would overlap an earlier one is not drawn."""
+    """Names next to points. A name that would overlap an earlier one is moved by a line or not drawn."""
 
     names: Sequence[str] = ()
 

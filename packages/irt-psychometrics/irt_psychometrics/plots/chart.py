@@ -204,7 +204,7 @@ class Chart(Axes):
         return self._add(Boxes(left, bottom, colour, name, (), (), right, top, fills, texts, hatched, pale))
 
     def names(self, xs: Numbers, ys: Numbers, names: Iterable[str]) -> Self:
-        """Add names next to points. A name that would overlap an earlier name is left out.
+        """Add names next to points. A name that would overlap an earlier name is moved by a line, or left out.
 
         Parameters
         ----------

@@ -37,6 +37,9 @@ MAX_CURVES = 8
 """Maximum number of information curves with a colour and a name. Further curves are grey."""
 MAX_ROWS = 60
 """Maximum number of items in a figure with one row per item."""
+MAX_MARKS, BANDS, MAX_NAMED = 40, 16, 2
+"""Largest number of items of a Wright map with a mark each, number of bands of more items, and largest number of items
+of a band with names."""
 ID_LENGTH = 24
 THETA = "ability θ"
 SOUND: dict[str, Any] = {"colour": "blue", "shape": "circle"}
@@ -254,6 +257,8 @@ test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would 
 def wright_map(fit: ItemSource, scores: Scores | Result | npt.ArrayLike | None = None) -> Chart:
     """Draw persons and items on one scale: a histogram of abilities on the left, items by difficulty on the right.
 
+    More than 40 items are drawn as numbers of items in bands of difficulty, with the names if a band has at most two.
+
     Parameters
     ----------
     fit
@@ -297,10 +302,28 @@ def wright_map(fit: ItemSource, scores: Scores | Result | npt.ArrayLike | None =
         at = np.linspace(*ends, NODES)
         chart.line(-0.9 * np.exp(-0.5 * ((at - mean) / sd) ** 2), at)
     chart.line([0, 0], ends, "grey", width=0.8)
+    if len(b) > MAX_MARKS:
+        return _add_bands(chart, np.clip(b, *ends), known.item_ids)
     places, named = _places_of_names(b, [*map(str, known.item_ids)], (ends[1] - ends[0]) / (height - 28))
     titles = [f"{item}: b = {value:.2f}" for item, value in zip(known.item_ids, b, strict=True)]
     chart.points(places, b, titles=titles, **SOUND)
     return chart.names(places[named], b[named], [shortened(known.item_ids[j], 20) for j in named])
+
+
+def _add_bands(chart: Chart, b: Floats, item_ids: Sequence[str]) -> Chart:
+    """Draw the number of items in each band of difficulty, with the names of few."""
+    edges = np.linspace(*chart.y, BANDS + 1)
+    band = np.clip(np.digitize(b, edges) - 1, 0, BANDS - 1)
+    n = np.bincount(band, minlength=BANDS)
+    filled = np.flatnonzero(n)
+    texts = [
+        ", ".join(shortened(item_ids[j], 12) for j in np.flatnonzero(band == k).tolist())
+        if n[k] <= MAX_NAMED
+        else f"{n[k]} items"
+        for k in filled
+    ]
+    chart.boxes(np.zeros(BANDS), edges[:-1], 0.7 * n / n.max(), edges[1:], "orange", hatched=True)
+    return chart.names(0.7 * n[filled] / n.max(), (edges[:-1] + edges[1:])[filled] / 2, texts)
 
 
 def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[Floats, npt.NDArray[np.intp]]:
@@ -318,7 +341,7 @@ def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[F
         if free.size:
             last[column] = b[j]
             named.append(j)
-        places[j] = (column + 0.5) / columns
+        places[j] = (column + 0.1) / columns  # names are at the right of their marks
     return places, np.array(named, dtype=np.intp)
 
 
@@ -365,7 +388,7 @@ def score_distribution(scores: Scores | Result | npt.ArrayLike, fit: ItemSource 
             expected += share * np.exp(-0.5 * ((at - group.mean) / group.sd) ** 2) / (group.sd * np.sqrt(2 * np.pi))
         expected *= theta.size * (edges[1] - edges[0])
     top = 1.08 * max(float(n.max()), float(expected.max()))
-    mean = f"mean {round(theta.mean(), 2) + 0.0:.2f}".replace("-", "−")
+    mean = f"mean {theta.mean():z.2f}".replace("-", "−")
     described = f"{theta.size} persons: {mean}, SD {theta.std():.2f}"
     chart = Chart(_ends(edges), (0.0, top), THETA, "persons", described, **SIZE)
     chart.boxes(edges[:-1], np.zeros(n.size), edges[1:], n, name="persons", hatched=True)

@@ -78,6 +78,7 @@ def _points(points: Points, dated: bool) -> Iterator[dict[str, Any]]:
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines+markers" if points.joined else "markers",
+        "cliponaxis": False,  # whole marks at the ends of the axis
         "x": _values(points.xs, dated=dated),
         "y": _values(points.ys),
         "name": points.name,
@@ -101,7 +102,10 @@ def _points(points: Points, dated: bool) -> Iterator[dict[str, Any]]:
 
 
 def _names(chart: Axes, names: Names, dated: bool) -> Iterator[dict[str, Any]]:
-    """Names above their points, omitting names that would overlap an earlier one in a plot of the usual size."""
+    """Names beside their points, at the left if the right has no room in a plot of the usual size.
+
+    Names that would overlap an earlier name are omitted.
+    """
     shown: list[int] = []
     x_pixel, y_pixel = (abs(end - start) / size for (start, end), size in ((chart.x, 440), (chart.y, 280)))
     for k, name in enumerate(names.names):
@@ -111,13 +115,15 @@ def _names(chart: Axes, names: Names, dated: bool) -> Iterator[dict[str, Any]]:
             for other in shown
         ):
             shown.append(k)
+    ends = [(max(chart.x) - names.xs[k]) / x_pixel < 7 * len(names.names[k]) for k in shown]
     yield {
         "type": "scatter",
         "mode": "text",
+        "cliponaxis": False,
         "x": _values([names.xs[k] for k in shown], dated=dated),
         "y": _values([names.ys[k] for k in shown]),
-        "text": [names.names[k] for k in shown],
-        "textposition": "top center",
+        "text": [f" {names.names[k]} " for k in shown],  # distance from the mark
+        "textposition": [f"middle {'left' if end else 'right'}" for end in ends],
         "hoverinfo": "skip",
     }
 

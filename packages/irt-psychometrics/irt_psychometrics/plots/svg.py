@@ -187,14 +187,17 @@ class _Drawing:
                 yield _text(*middle, boxes.texts[k], "middle", halo)
 
     def _names(self, names: Names) -> Iterator[str]:
-        middle, taken = (self.left + self.right) / 2, list[tuple[float, float]]()
+        taken = list[tuple[float, float]]()
         for x, y, name in zip(names.xs, names.ys, names.names, strict=True):
-            px, py = self._x(x), self._y(y)
-            if any(abs(px - other) < _NAME[0] and abs(py - level) < _NAME[1] for other, level in taken):
+            px, py, text = self._x(x), self._y(y), shortened(name, 22)
+            near = [level for other, level in taken if abs(px - other) < _NAME[0]]
+            levels = (py, py - _NAME[1], py + _NAME[1])
+            level = next((level for level in levels if all(abs(level - one) >= _NAME[1] for one in near)), None)
+            if level is None:
                 continue
-            taken.append((px, py))
-            right = px <= middle
-            place = px + (5 if right else -5), py + 3, shortened(name, 22), "start" if right else "end"
+            taken.append((px, level))
+            right = px + 5 + _LETTER * len(text) <= self.right + _RIGHT
+            place = px + (5 if right else -5), level + 3, text, "start" if right else "end"
             yield _text(*place, ' stroke="white" stroke-width="3"') + _text(*place)  # white around black
 
     def _x_ticks(self) -> list[tuple[float, str]]:

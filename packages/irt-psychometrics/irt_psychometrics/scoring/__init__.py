@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.scoring.moving_ability import theta_now
     from irt_psychometrics.scoring.reliability import fitted_reliability
     from irt_psychometrics.scoring.rest_posterior import rest_abilities
-    from irt_psychometrics.scoring.score_table import ScoreScale, ScoreTable, normal_deviates
+    from irt_psychometrics.scoring.score_table import ScoreScale, ScoreTable, normal_deviates, percentile_ranks
     from irt_psychometrics.scoring.total_error import ParameterErrors
 else:
     __getattr__ = names_when_used(__name__)
@@ -27,6 +27,7 @@ __all__ = [
     "estimate_abilities",
     "fitted_reliability",
     "normal_deviates",
+    "percentile_ranks",
     "rest_abilities",
     "theta_now",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from irt_psychometrics.scoring.form_scores import (
 )
 from irt_psychometrics.scoring.sum_scores import sum_score_table
 
+Rounding = Literal["half-up", "half-even", "not-up-to-pass"]
 _EXACT = 1e-9
 """Differences of scaled scores that rounding errors can make."""
 
@@ -38,16 +39,20 @@ class ScoreScale:
     Attributes
     ----------
     slope, intercept
-        The line. x is θ, a raw score of the base form, or a normal deviate (`normal_deviates`).
+        The line. x is θ, a raw score, a percentage, or a normal deviate (`normal_deviates`).
     step
-        Reported scores are multiples of it; halves are rounded up.
+        Reported scores are multiples of it.
     lowest, highest
         The lowest and the highest obtainable scores; None: no limit.
+    rounding
+        "half-up": halves are rounded up. "half-even": halves are rounded to the even multiple of the step.
+        "not-up-to-pass": as "half-up", but a score below the pass mark is shown below the mark.
 
     Raises
     ------
     PsychometricsError
-        For a slope or a step that is not above 0, and for a lowest score that is not below the highest.
+        For a slope or a step that is not above 0, for a lowest score that is not below the highest, and for another
+        rounding.
 
     Examples
     --------
@@ -63,6 +68,7 @@ class ScoreScale:
     step: float = 1.0
     lowest: float | None = None
     highest: float | None = None
+    rounding: Rounding = "half-up"
 
     def __post_init__(self) -> None:
         low, high = self._limits
@@ -71,6 +77,8 @@ class ScoreScale:
                 f"score scale {self.slope:g}·x + {self.intercept:g}, step {self.step:g}, {low:g} … {high:g}: slope and"
                 " step must be above 0, and the lowest score below the highest"
             )
+        if self.rounding not in get_args(Rounding):
+            raise PsychometricsError(f"rounding must be one of {', '.join(get_args(Rounding))}, got {self.rounding!r}")
 
     @property
     def _limits(self) -> tuple[float, float]:
@@ -91,20 +99,42 @@ class ScoreScale:
         """
         return np.clip(self.slope * x + self.intercept, *self._limits)
 
-    def rounded(self, unrounded: Floats) -> Floats:
+    def rounded(self, unrounded: Floats, mark: float | None = None) -> Floats:
         """Round scaled scores for display.
 
         Parameters
         ----------
         unrounded
             Scaled scores as `unrounded` returns them, of any shape.
+        mark
+            The lowest unrounded score that passes, used by "not-up-to-pass".
 
         Returns
         -------
         array in the shape of `unrounded`
             Multiples of `step`, between the lowest and the highest score.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from irt_psychometrics.scoring import ScoreScale
+        >>> half_points, at = np.array([68.5, 69.5]), dict(slope=1, intercept=0)
+        >>> ScoreScale(**at).rounded(half_points).tolist()
+        [69.0, 70.0]
+        >>> ScoreScale(**at, rounding="half-even").rounded(half_points).tolist()
+        [68.0, 70.0]
+        >>> ScoreScale(**at, rounding="not-up-to-pass").rounded(half_points, mark=70).tolist()
+        [69.0, 69.0]
         """
-        return np.clip(np.floor(unrounded / self.step + 0.5 + _EXACT) * self.step, *self._limits)
+        steps = unrounded / self.step
+        if self.rounding == "half-even":
+            halves = np.rint(2 * steps) / 2
+            whole = np.rint(np.where(np.abs(halves - steps) <= _EXACT, halves, steps))
+        else:
+            whole = np.floor(steps + 0.5 + _EXACT)
+        if self.rounding == "not-up-to-pass" and mark is not None:
+            whole = whole - ((unrounded < mark - _EXACT) & (whole * self.step >= mark - _EXACT))
+        return np.clip(whole * self.step, *self._limits)
 
 
 def normal_deviates(counts: npt.ArrayLike) -> Floats:
@@ -135,12 +165,31 @@ def normal_deviates(counts: npt.ArrayLike) -> Floats:
 
 
 def percentile_ranks(counts: npt.ArrayLike) -> Floats:
-    """Compute the percentage of a norm group below each score, with half of those who have it.
+    """Compute the percentage of a norm group below each raw score, with half of the persons who have the score.
 
-    `counts` are for the scores 0 … K. A score below or above the scores of all persons gets the rank of half a person,
-    so that its deviate is finite.
+    A score below or above the scores of all persons gets the rank of half a person, so that the normal deviate of the
+    rank is finite.
 
-    Raises PsychometricsError for a norm group without persons.
+    Parameters
+    ----------
+    counts
+        Shape (K + 1,), the number of persons of the norm group with each raw score 0 … K.
+
+    Returns
+    -------
+    array of shape (K + 1,)
+        Percentile ranks, above 0 and below 100.
+
+    Raises
+    ------
+    PsychometricsError
+        For a norm group without persons.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.scoring import percentile_ranks
+    >>> percentile_ranks([10, 20, 10]).tolist()
+    [12.5, 50.0, 87.5]
     """
     n = np.asarray(counts, float)
     if not n.sum() > 0:
@@ -159,6 +208,7 @@ class ScoreTable(Result):
         Shape (K + 1,), 0 … K.
     theta, se
         Shape (K + 1,), θ and its standard error: of the posterior given the raw score, or where the test curve has it.
+        The values and errors themselves, if the table was made by `from_values`.
     unrounded, scaled
         Shape (K + 1,), scaled scores before and after rounding.
     scaled_se
@@ -300,7 +350,7 @@ class ScoreTable(Result):
             raise PsychometricsError(f"norm_counts has {counts.size} counts; the form has {values.size} raw scores")
         unrounded = scale.unrounded(rising)
         passes = np.zeros(values.size, dtype=bool) if mark is None else unrounded >= mark - _EXACT
-        scaled = scale.rounded(unrounded)
+        scaled = scale.rounded(unrounded, mark)
         if mark is not None and (shown := np.flatnonzero(~passes & (scaled >= mark)).tolist()):
             notes = (*notes, f"Raw scores {shown} are shown as {mark:g} or more by rounding, and do not pass.")
         percentile = np.full(values.size, np.nan) if counts is None else percentile_ranks(counts)
@@ -312,7 +362,7 @@ class ScoreTable(Result):
         Parameters
         ----------
         theta, se
-            Shape (K + 1,), θ of each raw score and the standard error of θ.
+            Shape (K + 1,), θ of each raw score and the standard error of θ; NaN if θ is not known.
 
         Returns
         -------

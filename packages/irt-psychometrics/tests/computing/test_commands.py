@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -141,10 +142,46 @@ def test_choices_are_scored_by_a_key(file, capsys: pytest.CaptureFixture[str]) -
         FILES.key(file("item,key\nx2,B\nx10,3\n", "key.csv")),
     )
     assert scores_of(answers) == SCORES
-    with pytest.raises(PsychometricsError, match="line 3: item x2 has the keys B and C"):
-        FILES.key(file("item,key\nx2,B\nx2,C\n", "key.csv"))
     main(["fit", str(file(MATRIX)), "--key", str(file("item,key\nx2,1\n", "key.csv"))])
     assert "left out, because the key does not have them: x10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("item,key\nx2,B\nx2,D\nx10,3\n", {"x2": {"B": 1, "D": 1}, "x10": {"3": 1}}),
+        ("Item;Key\nx2;B|D\n", {"x2": {"B": 1, "D": 1}}),
+        ('item,key\nx2,"C;A"\n', {"x2": {"A;C": 1}}),
+        ("item,option,score\nx2,A,1\nx2,C,.5\nx2,D,0\n", {"x2": {"A": 2, "C": 1, "D": 0}}),
+        ("item,option,points\nx2,A,1\nx2,C,0.33\n", {"x2": {"A": 3, "C": 1}}),
+        ("item,option,score,key\nx2,A,5,A\nx2,C,2,A\n", {"x2": {"A": 5, "C": 2}}),
+    ],
+)
+def test_keys_have_several_right_options_and_scores_of_options(file, text: str, key: dict[str, dict[str, int]]) -> None:
+    assert FILES.key(file(text, "key.csv")) == key
+
+
+def test_several_right_options_and_checkboxes_are_scored(file) -> None:
+    answers = file("id;q1;q2;q3\na;A,C;B;A\nb;C|A;D;C\nc;A;C;B\n")
+    key = FILES.key(file("item,option,score\nq1,C;A,1\nq2,B,1\nq2,D,1\nq3,A,1\nq3,C,.5\n", "key.csv"))
+    read = FILES.answers(answers, key)
+    assert read.responses.score.reshape(3, 3).tolist() == [[1, 1, 2], [1, 1, 1], [0, 0, 0]]
+    assert read.responses.n_categories.tolist() == [2, 2, 3]
+    assert read.choices is not None
+    assert read.choices.keys == (frozenset({"A;C"}), frozenset("BD"), frozenset("A"))
+    assert read.choices.labels[0] == ("A", "A;C")
+    as_list = "person,item,response\n" + "".join(
+        f'{person},{item},"{choice}"\n'
+        for person, *choices in (line.split(";") for line in answers.read_text().splitlines()[1:])
+        for item, choice in zip(("q1", "q2", "q3"), choices, strict=True)
+    )
+    assert scores_of(FILES.answers(file(as_list, "list.csv"), key)) == scores_of(read)
+
+
+def test_key_of_options_together_is_refused_if_nobody_chose_several(file) -> None:
+    answers = file("id,q1,q2\na,B,A\nb,D,A\n")
+    with pytest.raises(PsychometricsError, match=r"item q1, key 'B;D', chosen: 'B' .*write a line for each option"):
+        FILES.answers(answers, FILES.key(file("item,key\nq1,B;D\nq2,A\n", "key.csv")))
 
 
 def test_item_analysis_of_sat12_names_the_weak_items_and_the_wrong_key(shared: Path) -> None:
@@ -165,13 +202,14 @@ def test_item_analysis_of_sat12_names_the_weak_items_and_the_wrong_key(shared: P
     shown = {f"{row['item']}/{row['option']}": round(row["rest_correlation"], 3) for row in options}
     strong = {name: r for name, r in shown.items() if r > 0.05}
     assert strong == {"item_8/5": 0.076, "item_12/3": 0.069, "item_23/3": 0.072, "item_32/3": 0.203}
+    assert "item-rest counts omitted answers as 0" in str(analyse(answers).report()[-1])
 
 
 def test_folder_of_a_fit_has_classical_tables_item_fit_person_fit_and_dif(shared: Path, tmp_path: Path) -> None:
     matrix = shared / "data" / "spisa_wide.csv.gz"
     answers = FILES.answers(matrix, groups="gender")
     fitted = fit(answers, groups=answers.groups)
-    assert fitted.write(tmp_path) == []
+    [note] = fitted.write(tmp_path)
     rows = {path.name: list(csv.DictReader(path.read_text().splitlines())) for path in tmp_path.glob("*.csv")}
     counts = {"params": 45, "forms": 1, "items": 45, "options": 90, "item_fit": 45, "person_fit": 1075, "dif": 45}
     assert {name: len(found) for name, found in rows.items()} == {f"{name}.csv": n for name, n in counts.items()}
@@ -181,6 +219,12 @@ def test_folder_of_a_fit_has_classical_tables_item_fit_person_fit_and_dif(shared
     assert 0.05 < np.mean([float(row["p"]) < 0.1 for row in rows["person_fit.csv"] if row["p"]]) < 0.2
     known = irt.find_dif(answers.responses, answers.groups)
     assert [row["severity"] for row in rows["dif.csv"]] == list(known.severity)
+    large = [
+        (item, size) for item, size in zip(known.item_ids, known.severity, strict=True) if size in ("medium", "high")
+    ]
+    assert all(f"{item} ({size}, " in note for item, size in large[:3])
+    assert note.startswith("DIF against")
+    assert note.endswith("see dif.csv")
     assert {name for row in rows["item_fit.csv"] for name in row} >= {"infit", "outfit", "rmsd", "s_x2", "s_x2_p"}
 
 
@@ -200,3 +244,18 @@ def test_wrong_requests_have_exit_code_2(words: list[str], message: str, capsys:
     except SystemExit as end:
         code = end.code
     assert (code, message in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize(("model", "simpler"), [("2pl", True), ("rasch", False), ("1pl", False)])
+def test_advice_for_undetermined_items_follows_from_the_model(file, model: str, simpler: bool) -> None:
+    """A Rasch fit once advised a 1PL, which has a parameter more, and standard errors had eleven digits."""
+    rng = np.random.default_rng(1)
+    scores = (rng.random((60, 4)) < [0.3, 0.5, 0.6, 0.97]).astype(int)
+    rows = "".join(f"p{k},{','.join(map(str, row))}\n" for k, row in enumerate(scores.tolist()))
+    fitted = fit(FILES.answers(file("person,a,b,c,d\n" + rows)), model="rasch")
+    cal = fitted.calibration
+    models = (model,) * cal.n_items
+    wide = replace(fitted, calibration=replace(cal, models=models, cov=cal.cov * 1e20, flags=((),) * cal.n_items))
+    [warning] = wide.warnings
+    assert ("or use --model 1pl" in warning, "month" in warning) == (simpler, False)
+    assert "00000" not in str(wide.report()[0])

@@ -15,7 +15,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence
 from irt_psychometrics.itemfit.m2 import form_fit
-from irt_psychometrics.itemfit.person_fit import person_mean_squares
+from irt_psychometrics.itemfit.person_patterns import person_mean_squares
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.scoring.abilities import eap, estimate_abilities
 from irt_psychometrics.scoring.reliability import marginal_reliability

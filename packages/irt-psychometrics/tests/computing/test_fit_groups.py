@@ -17,7 +17,7 @@ from irt_psychometrics.itemfit.dependence import local_dependence, parallel_anal
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.model_replicates import Abilities
-from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.person_patterns import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from psychometrics_testbed.fit_worlds import known, two_sided, unseen
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE

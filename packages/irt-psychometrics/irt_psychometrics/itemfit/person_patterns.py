@@ -3,22 +3,24 @@
 Item fit is in `item_fit` and `sum_score_fit`; scoring is in `scoring`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
 
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.design import over_learners
+from irt_psychometrics.core.design import over_learners, row_starts
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.item_sources import ItemSource, find_calibration, require_items
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.itemfit import fit_kernels
+from irt_psychometrics.itemfit.fit_kernels import Rows
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.model_replicates import FittedData
+from irt_psychometrics.itemfit.model_replicates import count_scores
 from irt_psychometrics.scoring.abilities import estimate_abilities
 
 UNLIKELY = 0.05
@@ -108,52 +110,78 @@ class PersonFit(Result):
         return [f"{few:,} of {len(self.n):,} persons have fewer than {Measure.MIN_ITEMS} answers, too few for a test."]
 
 
-def person_fit(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> PersonFit:
+def person_fit(responses: Responses, items: ItemSource, *, threads: int | None = None) -> PersonFit:
     """Compute lz*, infit and outfit of every person at the WLE.
 
-    Sources of lz* are Snijders (2001), for Warm's estimate Magis, Raîche & Béland (2012), and for items with several
-    scores Sinharay (2016).
+    Use it to find guessing or copying by the published values of an item bank. Sources of lz* are Snijders (2001), for
+    Warm's estimate Magis, Raîche & Béland (2012), and for items with several scores Sinharay (2016).
 
     The log-likelihood of a pattern minus its expectation is W = Σ (x − P) w with w = log(P/(1 − P)). Let the estimate
     of θ solve r₀ + Σ (x − P) r = 0 with r = P'/(P(1 − P)). Then W has the mean and variance of
     Σ (x − P)(w − κ r) − κ r₀ with κ = Σ P'w / Σ P'r, so lz* = (W + κ r₀)/√(Σ (w − κ r)² P(1 − P)). For the WLE,
     r₀ = J/(2I). For a scored item, the sums are over its scores: w = log P(x) minus its expectation, r = a times the
     difference between the score and its expectation, and J = a³ times the score's third central moment.
+
+    Parameters
+    ----------
+    responses
+        Responses of N persons. Responses to items without parameters are left out.
+    items
+        A fit, or parameters of items.
+    threads
+        Number of threads. None: one for each core.
+
+    Returns
+    -------
+    PersonFit
+        One row per person.
+
+    Raises
+    ------
+    PsychometricsError
+        If no item of the responses has parameters, or if an item's curve is neither logistic nor of a partial credit
+        model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.itemfit import person_fit
+    >>> names = [f"q{k}" for k in range(8)]
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 8, "b": np.linspace(-2, 1.5, 8)})
+    >>> patterns = np.array([[1, 1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1, 1]])  # the second is right on hard items
+    >>> x = irt.Responses.from_wide(patterns, item_ids=names)
+    >>> (person_fit(x, bank).p < 0.05).tolist()
+    [False, True]
     """
-    whole = FittedData.from_responses(
-        responses, replace(calibration, populations=())
-    )  # the WLE needs no ability distribution
-    fit, r = whole.calibration, whole.responses
-    others = fit.curves.others
+    whole, calibration = require_items(items, "person_fit").among(responses.item_ids), find_calibration(items)
+    keep = whole.curves.known
+    if not keep.any():
+        raise PsychometricsError("person_fit needs parameters of the items in the responses, got none of them")
+    curves = whole.select([item for item, has in zip(responses.item_ids, keep, strict=True) if has]).curves
+    r, others = count_scores(responses.of_items(keep), curves), curves.others
+    latent = (calibration.latent_mean, calibration.latent_sd) if calibration else (0.0, 1.0)  # where the search begins
     scores = estimate_abilities(
-        r,
-        fit.a,
-        fit.d,
-        fit.c,
-        others=others,
-        method="wle",
-        mean=fit.latent_mean,
-        sd=fit.latent_sd,
-        threads=threads,
+        r, curves.a, curves.d, curves.c, others=others, method="wle", mean=latent[0], sd=latent[1], threads=threads
     )
-    rows = whole.rows
+    rows = Rows(row_starts(r), r.item, r.score)
     n = np.diff(rows.start)
     theta = np.where(n < Measure.MIN_ITEMS, np.nan, scores.theta)
     moments = np.full((r.n_persons, 3), np.nan)
-    t = np.full((fit.n_items, fit.n_categories.max(initial=2)), -np.inf)
+    t = np.full((len(curves.a), curves.categories.max(initial=2)), -np.inf)
     for some in others:
         t[some.at, : len(some.further)] = some.further.T
-    items = fit.a, fit.d, fit.c, fit.n_categories, t
+    arrays = curves.a, curves.d, curves.c, curves.categories, t
 
     def one(first: int, last: int) -> None:
-        fit_kernels.likelihood_moments(first, last, rows, items, theta, moments)
+        fit_kernels.likelihood_moments(first, last, rows, arrays, theta, moments)
 
     over_learners(one, r, rows.start, threads)
     with np.errstate(divide="ignore", invalid="ignore"):
         lz = moments[:, 0] / np.sqrt(moments[:, 1])
         skewness = moments[:, 2] / moments[:, 1] ** 1.5
     ids = responses.person_ids or tuple(range(responses.n_persons))
-    mean_squares = person_mean_squares(r, fit.curves, theta)
+    mean_squares = person_mean_squares(r, curves, theta)
     p = ndtr(normal_score(lz, skewness))
     return PersonFit(ids, n, scores.theta, scores.se, lz, p, *mean_squares, responses.frame_kind)
 
