@@ -32,10 +32,9 @@ from irt_assets.engines import registry
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.library_files import FILES, open_rows
-from irt_assets.intake.mapped_files import open_mapped
+from irt_assets.intake.mapped_files import MappedFiles
 from irt_assets.scales.rules import LatentRule
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.cells import codes_by_column
 from irt_psychometrics.commands import (
     Files,
     LayoutError,
@@ -233,22 +232,10 @@ def read_answers(
     """
     with progress_bar("rows", quiet=False) as advance:
         files = replace(FILES, read=partial(open_rows, progress=advance))
-        of_key: Any = FILES.key(key) if key is not None else None
         if mapping is not None:
-            mapped = open_mapped(
-                file,
-                mapping,
-                of_key,
-                FILES.max_scores_of(max_scores, classical=options.get("classical", False)),
-                codes_by_column(missing),
-                options.get("groups"),
-                advance,
-            )
-            files, of_key, max_scores = mapped.files, mapped.key, mapped.max_scores
-            options["denominator"] = max(mapped.denominator, options["denominator"])
-            note(mapped.notes)
+            files = MappedFiles(mapping=mapping, progress=advance, read=open_rows)
         try:
-            answers = files.answers_by_options(file, of_key, max_scores, missing, folder, **options)
+            answers = files.answers_by_options(file, key, max_scores, missing, folder, **options)
         except LayoutError as error:
             raise PsychometricsError(f"{error}. --suggest proposes a mapping by which the file can be read") from error
     note(answers.notes)

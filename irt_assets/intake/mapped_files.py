@@ -4,9 +4,10 @@ The mapping is bound and the cells are cleaned as in an import; the library scor
 """
 
 from collections.abc import Callable, Iterator, Mapping as Map, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,86 +26,83 @@ from irt_psychometrics.commands import Batch as LibraryBatch, Files
 
 PERSON, ITEM, SCORE = "person", "item", "score"
 """Columns of a list, by the library's names; a matrix has the first and the items."""
-OptionScores = Map[str, Map[str, int]]
 
 
-@dataclass(frozen=True)
-class MappedFile:
-    """A file of answers with its mapping.
+@dataclass(frozen=True, kw_only=True)
+class MappedFiles(Files):
+    """Reader of a command's files that reads answers by a mapping.
 
     Attributes:
-        files: the library's reader, which reads this file by its mapping.
-        key: item → option → score, from the command or the mapping. None: cells are scores.
-        max_scores: the maximum scores, from the command or the mapping.
-        denominator: factor that makes scores whole numbers.
-        notes: sentences about columns that are left out.
+        mapping: the name of a preset, a file, or "auto".
+        progress: function that takes the number of rows read, and their total.
     """
 
-    files: Files
-    key: OptionScores | None
-    max_scores: MaxScores
-    denominator: int
-    notes: tuple[str, ...]
+    mapping: str
+    progress: Callable[[int, int | None], None] = lambda _done, _rows: None
 
+    def answers(
+        self,
+        path: Path,
+        key: Map[str, Map[str, int]] | None = None,
+        max_scores: MaxScores | None = None,
+        *,
+        missing: Map[str, Sequence[str]] | None = None,
+        denominator: int = 1,
+        groups: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Read answers as `Files.answers` does, with the keys, maximum scores and denominator of the mapping.
 
-def open_mapped(
-    path: Path,
-    mapping: str,
-    key: OptionScores | None,
-    max_scores: MaxScores,
-    missing: Map[str, Sequence[str]],
-    groups: str | None,
-    progress: Callable[[int, int | None], None],
-) -> MappedFile:
-    """Open a file of answers by a mapping: the name of a preset, a file, or "auto".
-
-    `key`, `max_scores`, `missing`: as in the library's `Files.answers`. `groups`: a column with the persons' groups.
-    Raises PermanentFailure if the mapping does not fit the file.
-    """
-    given = load_mapping(mapping)
-    source = open_source(path, encoding_of(None, given), given)
-    binding = bind_attempts(given, str(path), source.columns).with_null_values(missing)
-    rules, columns = binding.mapping, Columns(binding)
-    key = key or {item: {option: 1} for item, option in key_in_one_order(rules.keys).items()} or None
-    max_scores = MaxScores(max_scores.by_item, {**rules.max_scores, **max_scores.by_pattern})
-    notes, items = [], [ITEM, SCORE]
-    if rules.wide:
-        scoring = AsGiven(max_scores) if key is None else ByKey(keys_of_scores(str(path), key, equal=False))
-        found = item_columns(binding, source.batches(), scoring)
-        items, aside = found.items, [f"{name} ({why})" if why else name for name, why in found.aside.items()]
-        max_scores = MaxScores({item: max_scores[item] for item in items})
-        notes += [f"{path}: left out by the mapping {rules.name}: {some_of(aside, 10)}"] if aside else []
-    others = [groups] if groups in source.columns else []
-    is_choice = key is not None and "response" in binding.columns
-
-    def cells_of(rows: pa.RecordBatch) -> dict[str, pa.Array]:
-        ours = {"user_id": columns.our_column(rows, "user_id")}
+        Raises PermanentFailure if the mapping does not fit the file.
+        """
+        given = load_mapping(self.mapping)
+        source = open_source(path, encoding_of(None, given), given)
+        binding = bind_attempts(given, str(path), source.columns).with_null_values(missing or {})
+        rules, columns = binding.mapping, Columns(binding)
+        key = key or {item: {option: 1} for item, option in key_in_one_order(rules.keys).items()} or None
+        most = max_scores or MaxScores()
+        most = MaxScores(most.by_item, {**rules.max_scores, **most.by_pattern})
+        notes, items, texts = [], [ITEM, SCORE], dict[str, str]()
         if rules.wide:
-            texts = {name: columns.cells(rows, name, "correct") for name in items}
-            cells = {name: replace_texts(own, rules.item_values.get(name, {})) for name, own in texts.items()}
-        else:
-            ours |= {name: columns.our_column(rows, name) for name in ("item_id", "correct", "score", "response")}
-            replace_by_item(rules, ours)
-            score = ours["response"] if is_choice else pc.coalesce(ours["score"], ours["correct"])
-            cells = {ITEM: ours["item_id"], SCORE: score}
-        return {PERSON: ours["user_id"], **cells, **{name: columns.cells(rows, name) for name in others}}
+            scoring = AsGiven(most) if key is None else ByKey(keys_of_scores(str(path), key, equal=False))
+            found = item_columns(binding, source.batches(), scoring)
+            items, aside = found.items, [f"{name} ({why})" if why else name for name, why in found.aside.items()]
+            most = MaxScores({item: most[item] for item in items})
+            notes += [f"{path}: left out by the mapping {rules.name}: {some_of(aside, 10)}"] if aside else []
+            texts = {} if key is None else rules.wide.responses
+        others = [groups] if groups in source.columns else []
+        is_choice = key is not None and "response" in binding.columns
 
-    def batches() -> Iterator[LibraryBatch]:
-        done = 0
-        for batch in source.batches():
-            used = np.ones(len(batch.lines), dtype=bool)
-            for _, is_skipped in columns.skipped(batch.rows):
-                used &= ~np.asarray(is_skipped)
-            cells = cells_of(batch.rows.filter(pa.array(used)))
-            bad = [(bad.line, bad.value) for bad in batch.bad]
-            yield LibraryBatch(batch.lines[used], partial(_column, cells), bad)
-            done += len(batch.lines)
-            progress(done, max(done, source.rows))
+        def cells_of(rows: pa.RecordBatch) -> dict[str, pa.Array]:
+            ours = {"user_id": columns.our_column(rows, "user_id")}
+            if rules.wide:
+                given = {name: columns.cells(rows, texts.get(name, name), "correct") for name in items}
+                cells = {name: replace_texts(own, rules.item_values.get(name, {})) for name, own in given.items()}
+            else:
+                ours |= {name: columns.our_column(rows, name) for name in ("item_id", "correct", "score", "response")}
+                replace_by_item(rules, ours)
+                score = ours["response"] if is_choice else pc.coalesce(ours["score"], ours["correct"])
+                cells = {ITEM: ours["item_id"], SCORE: score}
+            return {PERSON: ours["user_id"], **cells, **{name: columns.cells(rows, name) for name in others}}
 
-    def read(other: Path) -> tuple[Sequence[str], Callable[[], Iterator[LibraryBatch]]]:
-        return ([PERSON, *items, *others], batches) if other == path else open_rows(other)
+        def batches() -> Iterator[LibraryBatch]:
+            done = 0
+            for batch in source.batches():
+                used = np.ones(len(batch.lines), dtype=bool)
+                for _, is_skipped in columns.skipped(batch.rows):
+                    used &= ~np.asarray(is_skipped)
+                cells = cells_of(batch.rows.filter(pa.array(used)))
+                bad = [(bad.line, bad.value) for bad in batch.bad]
+                yield LibraryBatch(batch.lines[used], partial(_column, cells), bad)
+                done += len(batch.lines)
+                self.progress(done, max(done, source.rows))
 
-    return MappedFile(Files(read), key, max_scores, rules.denominator, tuple(notes))
+        def read(other: Path) -> tuple[Sequence[str], Callable[[], Iterator[LibraryBatch]]]:
+            return ([PERSON, *items, *others], batches) if other == path else open_rows(other)
+
+        options |= {"missing": missing, "denominator": max(rules.denominator, denominator), "groups": groups}
+        answers = Files(read).answers(path, key, most, **options)
+        return replace(answers, notes=(*notes, *answers.notes))
 
 
 def _column(cells: Map[str, pa.Array], name: str, _ids: bool) -> Cells:

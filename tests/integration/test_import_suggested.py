@@ -14,11 +14,10 @@ import pytest
 
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.intake.load import import_attempts
-from irt_assets.intake.mapped_files import open_mapped
+from irt_assets.intake.mapped_files import MappedFiles
 from irt_assets.intake.mapping import load_mapping
 from irt_assets.intake.suggest import suggest
 from irt_assets.intake.suggestion import preview
-from irt_psychometrics.cells import MaxScores
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -268,8 +267,7 @@ def test_commands_on_files_read_the_answers_that_an_import_stores(tmp_path: Path
     """The learner of u7.csv answers an item twice, which a file command refuses."""
     path, mapping = FILES / shape.file, tmp_path / "own.yaml"
     mapping.write_text(suggest(path).as_yaml().replace(*shape.edit), "utf-8")
-    mapped = open_mapped(path, str(mapping), None, MaxScores(), {}, None, lambda _done, _rows: None)
-    read = mapped.files.answers(path, mapped.key, mapped.max_scores, denominator=mapped.denominator)
+    read = MappedFiles(mapping=str(mapping)).answers(path)
     x = read.responses
     found = {
         (read.person_ids[person], x.item_ids[item], bool(score == most), int(score) if most > 1 else None)
@@ -277,3 +275,13 @@ def test_commands_on_files_read_the_answers_that_an_import_stores(tmp_path: Path
         for most in [x.n_categories[item] - 1]
     }
     assert found == {answer for answer in shape.answers if answer[2] is not None}
+
+
+def test_key_scores_the_chosen_options_beside_the_scores_of_a_matrix(tmp_path: Path) -> None:
+    path, mapping = FILES / "canvas.csv", tmp_path / "own.yaml"
+    mapping.write_text(suggest(path).as_yaml(), "utf-8")
+    read = MappedFiles(mapping=str(mapping)).answers(path, {"4501": {"5": 1}, "4503": {"False": 1}})
+    assert read.responses.item_ids == ("4501", "4503")
+    assert read.responses.score.tolist() == [0, 0, 1, 1, 0, 1]
+    assert read.choices is not None
+    assert read.choices.labels == (("4", "5"), ("True", "False"))

@@ -60,6 +60,8 @@ class Files:
         and not as right and wrong, if a 0 is not a code. `groups`: the column of the file with the persons' groups, or
         the path of a table person,group.
         """
+        if marks_off and (key is not None or max_scores):
+            raise PsychometricsError("--marks-off is for right and wrong answers: leave --key and --max-score out")
         table = self.open_table(path)
         codes = (missing or {}, omitted or {})
         marks, note = _marks(
@@ -80,7 +82,7 @@ class Files:
     def answers_by_options(
         self,
         path: Path,
-        key: Path | KeyScores | None,
+        key: Path | None,
         max_scores: str | MaxScores | None,
         missing: Sequence[str] | None,
         folder: Path | None,
@@ -89,16 +91,14 @@ class Files:
         classical: bool = False,
         **options: Any,
     ) -> Answers:
-        """Read answers by the options of a command: a key or its file, maximum scores or their text, and codes.
+        """Read answers by the options of a command: a key's file, maximum scores or their text, and codes.
 
         Raises PsychometricsError if results cannot be written to `folder`. `options`: as in `answers`.
         """
         check_folder(folder)
-        if options.get("marks_off") and (key is not None or isinstance(max_scores, str)):
-            raise PsychometricsError("--marks-off is for right and wrong answers: leave --key and --max-score out")
         return self.answers(
             path,
-            self.key(key) if isinstance(key, Path) else key,
+            None if key is None else self.key(key),
             self.max_scores_of(max_scores, classical=classical),
             missing=codes_by_column(missing),
             omitted=codes_by_column(omitted),
