@@ -19,8 +19,8 @@ DELTA = -2.35
 NEGLIGIBLE, LARGE = 1.0, 1.5
 CERTAIN_Z, CERTAIN_P = 1.645, 0.05
 FOUND_Z = 1.959964 + 0.841621
-"""A difference of this many standard errors is found with a probability of 80 %: the normal quantiles of .975 and of .8
-(Cohen 1988, ch. 12)."""
+"""A difference of this many standard errors is found with a probability of 80 %: the sum of the normal quantiles of
+.975 and .8."""
 
 
 @dataclass(frozen=True)

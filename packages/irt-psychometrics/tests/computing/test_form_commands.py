@@ -207,7 +207,7 @@ def test_dif_of_large_groups_has_both_methods(run: Run, refusal: Any, tmp_path: 
 
 
 def test_dif_of_73_men_and_243_women_agrees_with_the_literature(run: Run, shared: Path) -> None:
-    """Men more often do curse and scold than women who want to as much (De Boeck & Wilson 2004, verbal aggression)."""
+    """Men more often do curse and scold than women who want to as much (De Boeck and Wilson on verbal aggression)."""
     rows = run("dif", shared / "data" / "verbal_aggression_binary_wide.csv", "--groups", "gender")["rows"]
     assert {(row["n_ref"], row["n"], row["power"]) for row in rows} == {(243, 73, "low")}
     doing = [row["delta"] for row in rows if row["item"].endswith(("DoCurse", "DoScold"))]
