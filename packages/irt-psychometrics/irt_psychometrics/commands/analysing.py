@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from irt_psychometrics.classical.item_analysis import ItemAnalysis, analyse_items
 from irt_psychometrics.classical.item_flags import (
     EQUAL_REST,
@@ -16,8 +14,7 @@ from irt_psychometrics.classical.item_flags import (
     Flags,
 )
 from irt_psychometrics.commands.answers import Answers
-from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
-from irt_psychometrics.core.arrays import finite
+from irt_psychometrics.commands.output import Report, ReportTable, csv_of, rows_of, write_whole
 
 EXPLANATIONS = {
     "min_facility": f"p is below {MIN_FACILITY}",
@@ -107,18 +104,6 @@ def analyse(answers: Answers) -> FileAnalysis:
     """
     found = analyse_items(answers.responses, answers.choices, omitted=answers.omitted, keep_rest=False)
     return FileAnalysis(found, found.flags(), answers.choices is not None)
-
-
-def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A dict for each row of the columns. Numbers that are not finite are None."""
-    values = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
-    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*values, strict=True))
-    return [without_nan(row) for row in rows]
-
-
-def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with None instead of numbers that are not finite."""
-    return {name: finite(x) if isinstance(x, float) else x for name, x in row.items()}
 
 
 def _describe_form(form: Mapping[str, Any]) -> str:

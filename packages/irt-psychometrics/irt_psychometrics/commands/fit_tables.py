@@ -1,13 +1,12 @@
 """Tables of a fit's folder: classical item analysis, item fit, person fit and DIF, as CSV."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from irt_psychometrics.commands.analysing import analyse, rows_of
+from irt_psychometrics.commands.analysing import analyse
 from irt_psychometrics.commands.answers import Answers
-from irt_psychometrics.commands.output import csv_of
+from irt_psychometrics.commands.output import csv_of_columns
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.wording import some_of
@@ -48,7 +47,7 @@ def _item_fit(answers: Answers, calibration: Calibration, item_fits: ItemFit) ->
     by_score = sum_score_fit(answers.responses, calibration, groups=answers.groups)
     df = np.where(by_score.df > 0, by_score.df, np.nan)
     columns = {**vars(item_fits), "s_x2": by_score.statistic, "s_x2_df": df, "s_x2_p": by_score.p}
-    return _csv({"item": calibration.item_ids, **columns})
+    return csv_of_columns({"item": calibration.item_ids, **columns})
 
 
 def _person_fit(answers: Answers, calibration: Calibration) -> str:
@@ -57,7 +56,7 @@ def _person_fit(answers: Answers, calibration: Calibration) -> str:
     total = np.bincount(responses.person, responses.score, minlength=responses.n_persons)
     found = person_fit(responses, calibration)
     measures = {name: getattr(found, name) for name in ("theta", "se", "lz", "p", "infit", "outfit")}
-    return _csv({"person": answers.person_ids, "n": n, "score": total.astype(int)} | measures)
+    return csv_of_columns({"person": answers.person_ids, "n": n, "score": total.astype(int)} | measures)
 
 
 def _dif(answers: Answers, calibration: Calibration, notes: list[str]) -> str:
@@ -66,8 +65,4 @@ def _dif(answers: Answers, calibration: Calibration, notes: list[str]) -> str:
     sizes = zip(found.item_ids, found.groups, found.severity, strict=True)
     named = [f"{item} ({size}, {group})" for item, group, size in sizes if size in ("medium", "high")]
     notes.append(f"DIF against {found.reference}: {some_of(named) or 'no medium or high difference'}; see dif.csv")
-    return _csv(found._columns())
-
-
-def _csv(columns: Mapping[str, Any]) -> str:
-    return csv_of(rows_of(columns), [*columns])
+    return csv_of_columns(found._columns())

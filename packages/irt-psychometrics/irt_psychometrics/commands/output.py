@@ -76,9 +76,7 @@ class FileResult:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A dict for each row, with None instead of numbers that are not finite."""
-        cells = [cells.tolist() if isinstance(cells, np.ndarray) else cells for cells in self.columns.values()]
-        finite_cells = [[finite(x) if isinstance(x, float) else x for x in column] for column in cells]
-        return [dict(zip(self.columns, row, strict=True)) for row in zip(*finite_cells, strict=True)]
+        return rows_of(self.columns)
 
     @property
     def table(self) -> ReportTable:
@@ -104,7 +102,7 @@ class FileResult:
 
     def to_csv(self) -> bytes:
         """Return the rows as CSV."""
-        return csv_of(self.rows, [*self.columns]).encode()
+        return csv_of_columns(self.columns).encode()
 
     def to_html(self) -> bytes:
         """Return the result as an HTML page."""
@@ -122,6 +120,18 @@ class FileResult:
 Writers = Mapping[str, Callable[[FileResult], bytes]]
 """Ending of a file's name → the function that returns the file's content."""
 WRITERS: Writers = {".csv": FileResult.to_csv, ".html": FileResult.to_html}
+
+
+def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a dict for each row of the columns, with None instead of numbers that are not finite."""
+    cells = [cells.tolist() if isinstance(cells, np.ndarray) else cells for cells in columns.values()]
+    finite_cells = [[finite(x) if isinstance(x, float) else x for x in column] for column in cells]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*finite_cells, strict=True)]
+
+
+def csv_of_columns(columns: Mapping[str, Any]) -> str:
+    """Write columns as CSV, as `csv_of` writes rows."""
+    return csv_of(rows_of(columns), [*columns])
 
 
 def csv_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -83,8 +83,6 @@ def fit(
     as_json: bool,
 ) -> int:
     """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
-    from irt_psychometrics.commands.fitting import fit as fit_answers
-
     answers = _answers(
         files,
         file,
@@ -97,16 +95,14 @@ def fit(
         marks_off=marks_off,
         groups=groups,
     )
-    done = fit_answers(
+    done = commands.fit(
         answers,
         model=model,
         anchors=_parameters(files, anchors) if anchors is not None else None,
         groups=answers.groups,
         latent=latent,
     )
-    if out is not None:
-        _tell(*(f"note: {note}" for note in done.write(out)))
-    _print(done.as_dict(), done.report(), as_json)
+    _deliver(done, as_json, out)
     if done.reason:
         _tell(f"not converged: {done.reason}")
     _warn(*done.warnings)
@@ -126,8 +122,6 @@ def analyse(
     as_json: bool,
 ) -> int:
     """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
-    from irt_psychometrics.commands.analysing import analyse as analyse_answers
-
     answers = _answers(
         files,
         file,
@@ -140,11 +134,7 @@ def analyse(
         marks_off=marks_off,
         classical=True,
     )
-    done = analyse_answers(answers)
-    if out is not None:
-        done.write(out)
-    _print(done.as_dict(), done.report(), as_json)
-    return 0
+    return _deliver(commands.analyse(answers), as_json, out)
 
 
 def score(
@@ -162,18 +152,13 @@ def score(
     as_json: bool,
 ) -> int:
     """Estimate abilities of persons from their answers and known item parameters."""
-    from irt_psychometrics.commands.scoring import score as score_answers
-
     known = _parameters(files, params)
     answers = _answers(
         files, file, key, known.max_scores, missing, out, omitted=omitted, denominator=denominator, marks_off=marks_off
     )
-    done = score_answers(answers, known, method=method, partial=partial)
-    if out is not None:
-        done.write(out)
+    done = commands.score(answers, known, method=method, partial=partial)
     _warn(*done.warnings)
-    _print(done.as_dict(), done.report(), as_json)
-    return 0
+    return _deliver(done, as_json, out)
 
 
 def score_table(
@@ -195,7 +180,7 @@ def score_table(
     known = _parameters(files, params)
     scale = {"slope": slope, "intercept": intercept, "step": step}
     done = commands.form_tables.score_table(known, **scale, mean=mean, sd=sd, cut=cut, counts=norm)
-    return _deliver(files, done, to, as_json)
+    return _deliver_table(files, done, to, as_json)
 
 
 def equate(
@@ -221,7 +206,7 @@ def equate(
         cells: dict[str, Any] = {"omitted": omitted, "denominator": denominator}
         forms = [_answers(files, form, key, max_score, missing, None, **cells) for form in (new, old)]
         done = commands.form_tables.equate_answers(forms[0], forms[1], method or "equipercentile", adjustment)
-    return _deliver(files, done, to, as_json)
+    return _deliver_table(files, done, to, as_json)
 
 
 def classify(
@@ -239,7 +224,7 @@ def classify(
         done = commands.form_tables.classify(_parameters(files, file), cut, mean=mean, sd=sd)
     else:
         done = commands.form_tables.classify_abilities(files.open_table(file), cut)
-    return _deliver(files, done, to, as_json)
+    return _deliver_table(files, done, to, as_json)
 
 
 def dif(
@@ -259,7 +244,7 @@ def dif(
     files.check_ending(to)
     cells: dict[str, Any] = {"omitted": omitted, "denominator": denominator, "groups": groups}
     answers = _answers(files, file, key, max_score, missing, None, **cells)
-    return _deliver(files, commands.dif.dif(answers, reference=reference), to, as_json)
+    return _deliver_table(files, commands.dif.dif(answers, reference=reference), to, as_json)
 
 
 def link(
@@ -273,9 +258,7 @@ def link(
     as_json: bool,
 ) -> int:
     """Put a table of item parameters on the scale of another table through their common items."""
-    from irt_psychometrics.commands.linking import link as link_tables
-
-    done = link_tables(
+    done = commands.link(
         _parameters(files, new, metric_d[0]),
         _parameters(files, old, metric_d[-1]),
         method=method,
@@ -283,16 +266,13 @@ def link(
         purify=purify,
     )
     _warn(*done.warnings)
-    _print(done.as_dict(), done.report(), as_json)
-    return 0
+    return _deliver(done, as_json)
 
 
 def simulate_responses(files: Files, folder: Path, params: Path | None, as_json: bool, **options: Any) -> int:
     """Simulate answers that follow the model exactly, and write the true values next to them."""
-    from irt_psychometrics.commands.simulating import simulate_responses as simulate
-
     check_folder(folder)
-    done = simulate(params=_parameters(files, params) if params is not None else None, **options)
+    done = commands.simulate_responses(params=_parameters(files, params) if params is not None else None, **options)
     done.write(folder)
     _print(done.as_dict(), done.report(folder), as_json)
     return 0
@@ -302,9 +282,7 @@ def warm_up(files: Files, as_json: bool) -> int:  # noqa: ARG001
     """Compile all kernels now, so that no analysis waits for compilation: for images and continuous integration."""
     from irt_psychometrics.commands.warming_up import warm_up as compile_kernels
 
-    done = compile_kernels()
-    _print(done.as_dict(), done.report(), as_json)
-    return 0
+    return _deliver(compile_kernels(), as_json)
 
 
 def _numbers(text: str) -> list[float]:
@@ -488,10 +466,17 @@ def _parameters(files: Files, path: Path, metric_d: float = 1.0) -> ParameterTab
     return found
 
 
-def _deliver(files: Files, done: FileResult, to: Path | None, as_json: bool) -> int:
-    """Print the result, and write it to the file `to`."""
+def _deliver_table(files: Files, done: FileResult, to: Path | None, as_json: bool) -> int:
+    """Write the table to the file `to`, and print it."""
     if to is not None:
         files.write(done, to)
+    return _deliver(done, as_json)
+
+
+def _deliver(done: Any, as_json: bool, out: Path | None = None) -> int:
+    """Write the result into the folder `out`, with notes on files that cannot be written, and print the result."""
+    notes = None if out is None else done.write(out)
+    _tell(*(f"note: {note}" for note in notes or ()))
     _print(done.as_dict(), done.report(), as_json)
     return 0
 

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from irt_psychometrics.commands.analysing import rows_of
 from irt_psychometrics.commands.answers import Answers
-from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
+from irt_psychometrics.commands.output import Report, ReportTable, csv_of, rows_of, write_whole
 from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.wording import some_of
