@@ -138,14 +138,11 @@ def fit(
         groups=answers.groups,
         latent=latent,
     )
-    if folder is not None:
-        note(done.write(folder))
-    result = done.as_dict()
-    print_result(done, as_json)
-    if not result["converged"]:
+    print_result(done, as_json, folder)
+    if done.reason:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
     _warn(*done.warnings)
-    exit_with_failure(done.warnings or not result["converged"])
+    exit_with_failure(done.warnings or not done.calibration.convergence.converged)
 
 
 @app.command(epilog="Example: irt score answers.csv --params fit/fit.json")
@@ -183,10 +180,8 @@ def score(
         marks_off=marks_off,
     )
     done = score_answers(answers, known, method=method, partial=partial)
-    if folder is not None:
-        done.write(folder)
     _warn(*done.warnings)
-    print_result(done, as_json)
+    print_result(done, as_json, folder)
 
 
 @app.command(context_settings=MOUNTED, epilog="Example: irt link new.csv old.csv --method haebara")
@@ -238,7 +233,7 @@ def read_answers(
             answers = files.answers_by_options(file, key, max_scores, missing, folder, **options)
         except LayoutError as error:
             raise PsychometricsError(f"{error}. --suggest proposes a mapping by which the file can be read") from error
-    note(answers.notes)
+    _note(answers.notes)
     return answers
 
 
@@ -249,8 +244,10 @@ def _parameters(path: Path) -> Any:
     return found
 
 
-def print_result(done: Any, as_json: bool) -> None:
-    """Print a result as JSON, or the sentences and tables of its report."""
+def print_result(done: Any, as_json: bool, folder: Path | None = None) -> None:
+    """Write a result into a folder, if one is given, and print the result as JSON or as a report."""
+    if folder is not None:
+        _note(done.write(folder) or ())
     if as_json:
         print_json(done.as_dict())
         return
@@ -266,6 +263,6 @@ def _warn(*warnings: str) -> None:
         err.print(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
-def note(notes: Iterable[str]) -> None:
+def _note(notes: Iterable[str]) -> None:
     for sentence in notes:
         err.print(escape(f"note: {sentence}"))

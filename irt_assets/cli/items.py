@@ -189,7 +189,4 @@ def analyse(
         marks_off=marks_off,
         classical=True,
     )
-    done = analyse_answers(answers)
-    if folder is not None:
-        done.write(folder)
-    print_result(done, as_json)
+    print_result(analyse_answers(answers), as_json, folder)

@@ -95,11 +95,10 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     """
     if not changed:
         return []
-    items, most = [item.item_id for item in changed], [item.max_score for item in changed]
-    values = {"items": items, "most": most}
+    values = {"items": [item.item_id for item in changed], "most": [item.max_score for item in changed]}
     named = join_names([f"{item.item_id} ({item.former} → {item.max_score})" for item in changed], MAX_NAMED)
     query = "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1"
-    if published := first_column(connection, query, (items,)):
+    if published := first_column(connection, query, (values["items"],)):
         raise PermanentFailure(
             f"{file}: the maximum score of {join_names(published, MAX_NAMED)} cannot change, because parameters are "
             "published. An item with a different maximum score is a different item: give it an id of its own. "

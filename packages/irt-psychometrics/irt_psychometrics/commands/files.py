@@ -96,10 +96,12 @@ class Files:
         Raises PsychometricsError if results cannot be written to `folder`. `options`: as in `answers`.
         """
         check_folder(folder)
+        if isinstance(max_scores, str):
+            max_scores = self.max_scores(max_scores, limit=MAX_POINTS if classical else MAX_SCORE)
         return self.answers(
             path,
             None if key is None else self.key(key),
-            self.max_scores_of(max_scores, classical=classical),
+            max_scores,
             missing=codes_by_column(missing),
             omitted=codes_by_column(omitted),
             classical=classical,
@@ -134,12 +136,6 @@ class Files:
         if not keys:
             raise PsychometricsError(f"{table.path}: no item has a key")
         return whole
-
-    def max_scores_of(self, given: str | MaxScores | None, *, classical: bool) -> MaxScores:
-        """Return the maximum scores of a command's option. `classical`: whether the command has no model."""
-        if given is None or isinstance(given, MaxScores):
-            return given or MaxScores()
-        return self.max_scores(given, limit=MAX_POINTS if classical else MAX_SCORE)
 
     def max_scores(self, *options: str, limit: int = MAX_SCORE) -> MaxScores:
         """Read maximum scores from options: `M` for all items, `ITEM=M` for an item or a pattern, or a table.

@@ -19,7 +19,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model, model_of
 from irt_psychometrics.core.item_tables import T_COLUMNS
 from irt_psychometrics.core.items import WHOLE_SLOPE
-from irt_psychometrics.core.models import Calibration, Flag, Population
+from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
 from irt_psychometrics.core.program_forms import columns_of as columns_of_form, log_odds_of
 from irt_psychometrics.core.responses import Responses
@@ -126,7 +126,11 @@ class FileFit:
             "seconds": round(self.seconds, 3),
         }
         if len(cal.populations) > 1:
-            result["groups"] = [_group(population) for population in cal.populations]
+            result["groups"] = [
+                {"group": group.name, "n_persons": group.n_persons}
+                | {name: finite(getattr(group, name)) for name in ("mean", "sd", "mean_se", "sd_se")}
+                for group in cal.populations
+            ]
         return result
 
     def _items(self) -> list[dict[str, Any]]:
@@ -215,9 +219,7 @@ def fit(
     PsychometricsError
         If a calibration of these answers is not possible.
     """
-    known = None
-    if anchors is not None:
-        known = anchors.anchors(anchors.item_ids, with_errors=bool(anchors.errors_known.all()))
+    known = None if anchors is None else anchors.anchors(anchors.item_ids, with_errors=bool(anchors.errors_known.all()))
     models = models_of(answers.responses, model)
     began = time.perf_counter()
     shape = None
@@ -266,11 +268,6 @@ def _fit_with_shape(
         return fit_em(some, model=models_of(some, model), anchors=anchors, groups=groups, latent=latent, **options)
 
     return Shape.fit(fit, responses, model, latent)
-
-
-def _group(population: Population) -> dict[str, Any]:
-    numbers = {name: finite(getattr(population, name)) for name in ("mean", "sd", "mean_se", "sd_se")}
-    return {"group": population.name, "n_persons": population.n_persons, **numbers}
 
 
 # -- the report ----------------------------------------------------------------------------------------------------

@@ -114,16 +114,13 @@ def equate_answers(
     Items of the same name are common items; otherwise the groups count as random samples of one population. The methods
     "true-score" and "observed-score" fit both forms and link the fits through common items.
     """
-    match method:
-        case "true-score" | "observed-score":
-            if adjustment is not None:
-                raise PsychometricsError(f"--adjustment must be left out for --method {method}, which links both forms")
-            fits = [fit(x, "2pl" if x.categories is None else "gpcm") for x in (new.responses, old.responses)]
-            return _of_result(equate_by_items(*fits, method=method, link=link(*fits)), EQUATING_FORMATS)
-        case _:
-            return _of_result(
-                equate(new.responses, old.responses, method=method, adjustment=adjustment), EQUATING_FORMATS
-            )
+    forms = (new.responses, old.responses)
+    if method not in ("true-score", "observed-score"):
+        return _of_result(equate(*forms, method=method, adjustment=adjustment), EQUATING_FORMATS)
+    if adjustment is not None:
+        raise PsychometricsError(f"--adjustment must be left out for --method {method}, which links both forms")
+    fits = [fit(x, "2pl" if x.categories is None else "gpcm") for x in forms]
+    return _of_result(equate_by_items(*fits, method=method, link=link(*fits)), EQUATING_FORMATS)
 
 
 def equate_parameters(new: ParameterTable, old: ParameterTable, method: EquatingMethod | ItemMethod) -> FileResult:

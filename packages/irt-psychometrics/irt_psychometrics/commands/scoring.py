@@ -123,6 +123,7 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap", 
             " it the table of the test that was taken? If the test has only some items of a bank: --partial"
         )
     items = params.among(responses.item_ids)
-    own, of = (items.a, items.d, items.c), params
-    scores = estimate_abilities(responses, *own, others=items.others, method=method, mean=of.mean, sd=of.sd)
+    scores = estimate_abilities(
+        responses, items.a, items.d, items.c, others=items.others, method=method, mean=params.mean, sd=params.sd
+    )
     return ScoredPersons(params.path, len(params.item_ids), answers.person_ids, scores, ignored, unanswered)
