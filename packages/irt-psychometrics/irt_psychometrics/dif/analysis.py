@@ -470,13 +470,11 @@ def _within_forms(
         return None
     everything, focal = range(responses.n_items), range(1, len(groups))
 
-    def tables(matching: Collection[int]) -> list[Cells]:
-        return [cells(taken, j, matching, len(groups)) for j in everything]
+    def tables(matching: Collection[int]) -> tuple[list[Cells], Ints]:
+        counts = [cells(taken, j, matching, len(groups)) for j in everything]
+        return counts, np.stack([t.n.sum(axis=0) for t in counts], axis=1).astype(np.int64)
 
     scored = responses.n_categories > 2
-
-    def answer_counts(counts: Sequence[Cells]) -> Ints:
-        return np.stack([t.n.sum(axis=0) for t in counts], axis=1).astype(np.int64)
 
     def each(
         test: Callable[[Cells, int], _Result], counts: Sequence[Cells], n: Ints, *, of_scored: bool
@@ -491,15 +489,13 @@ def _within_forms(
 
     if anchors is None:
         first = tables(everything)
-        n = answer_counts(first)
-        found = [*each(mantel_haenszel, first, n, of_scored=False), *each(mantel, first, n, of_scored=True)]
+        found = [*each(mantel_haenszel, *first, of_scored=False), *each(mantel, *first, of_scored=True)]
         of_items = zip(*found, strict=True)
         sound = [all(m is None or m.ets_class in ("A", None) for m in of_item) for of_item in of_items]
         matching = [j for j in everything if sound[j]]
     else:
         matching = [j for j in everything if responses.item_ids[j] in anchors]
-    counts = tables(matching)
-    n = answer_counts(counts)
+    counts, n = tables(matching)
     return WithinForms(
         groups=groups,
         mantel_haenszel=each(mantel_haenszel, counts, n, of_scored=False),

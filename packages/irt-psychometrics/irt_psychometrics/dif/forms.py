@@ -23,14 +23,12 @@ class Sittings:
     """S complete sittings of one form with K items.
 
     Attributes:
-        form: id of the form.
         group: shape (S,), index of the learner's group.
         items: shape (K,), indices into the items of the responses.
         score: shape (S, K), scores.
         most: shape (K,), maximum score of each item.
     """
 
-    form: str
     group: Ints
     items: Ints
     score: npt.NDArray[np.int8]
@@ -98,9 +96,7 @@ def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> 
         complete = (table >= 0).all(axis=1)
         incomplete += int((~complete).sum())
         if complete.any():
-            out.append(
-                Sittings(label, group[persons[complete]], items, table[complete], responses.n_categories[items] - 1)
-            )
+            out.append(Sittings(group[persons[complete]], items, table[complete], responses.n_categories[items] - 1))
     return tuple(out), incomplete
 
 
@@ -110,25 +106,18 @@ def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_gro
     The item is part of its own matching score. Otherwise items without DIF would appear to have it if groups differ in
     ability (Holland & Thayer 1988).
     """
-    forms, scores, n = [], [], []
-    right: list[Floats] = []
-    squares: list[Floats] = []
+    forms, scores, sums = [np.empty(0, dtype=np.int64)], [np.empty(0)], [np.zeros((3, 0, n_groups))]
     for k, sat in enumerate(taken):
         if item not in sat.items:
             continue
         used = np.isin(sat.items, [*matching, item])
         total = sat.score[:, used].sum(axis=1, dtype=np.int64)
-        own = sat.score[:, np.flatnonzero(sat.items == item)[0]]
+        points = sat.score[:, np.flatnonzero(sat.items == item)[0]].astype(float)
         shape = (int(sat.most[used].sum()) + 1, n_groups)
         place = np.ravel_multi_index((total, sat.group), shape)
-        n.append(np.bincount(place, minlength=shape[0] * n_groups).reshape(shape))
-        points = own.astype(float)
-        for sums, power in ((right, points), (squares, points**2)):
-            sums.append(np.bincount(place, power, minlength=shape[0] * n_groups).astype(float).reshape(shape))
+        weights = (np.ones_like(points), points, points**2)
+        sums.append(np.stack([np.bincount(place, of, shape[0] * n_groups).reshape(shape) for of in weights]))
         forms.append(np.full(shape[0], k))
         scores.append(np.arange(shape[0]) / (shape[0] - 1))
-    if not n:
-        none = np.zeros((0, n_groups))
-        return Cells(np.empty(0, dtype=np.int64), np.empty(0), none, none, none)
-    counts = np.concatenate(n).astype(float)
-    return Cells(np.concatenate(forms), np.concatenate(scores), counts, np.concatenate(right), np.concatenate(squares))
+    n, right, squares = np.concatenate(sums, axis=1)
+    return Cells(np.concatenate(forms), np.concatenate(scores), n, right, squares)
