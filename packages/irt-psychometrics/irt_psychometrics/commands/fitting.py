@@ -310,7 +310,7 @@ def _item_table(items: Sequence[Mapping[str, Any]]) -> ReportTable:
     columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
     rows = [
         (row["item"], row["n"], *(_shown(name, row.get(name)) for _, name in columns), ", ".join(row["flags"]))
-        for row in map(_with_whole_slope, items)
+        for row in ({**row, WHOLE_SLOPE: row["a"] and row["a"] * row.get("max_score", 1)} for row in items)
     ]
     headings = [heading for heading, _ in columns]
     return ReportTable(
@@ -335,10 +335,6 @@ def _columns_of_models(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
 
 def _shown(name: str, value: float | None) -> float | None:
     return None if name.endswith("_se") and value is not None and value > MAX_SE else value
-
-
-def _with_whole_slope(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, WHOLE_SLOPE: None if row["a"] is None else row["a"] * row.get("max_score", 1)}
 
 
 def _theta_report(result: Mapping[str, Any]) -> Report:

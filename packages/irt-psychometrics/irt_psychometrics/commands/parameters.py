@@ -213,8 +213,7 @@ def parse_json(text: str, parse_float: Callable[[str], float] = float) -> Any:
 
 def _latent(path: Path, latent: Any) -> dict[str, float]:
     given = latent if isinstance(latent, dict) else {}
-    numbers = {name: to_number(name, given.get(name)) for name in ("mean", "sd")}
-    mean, sd = numbers["mean"], numbers["sd"]
+    mean, sd = (to_number(name, given.get(name)) for name in ("mean", "sd"))
     if mean is None or sd is None or not sd > 0:
         raise _unreadable_fit(path, "latent has no mean and SD that are numbers")
     return {"mean": mean, "sd": sd}

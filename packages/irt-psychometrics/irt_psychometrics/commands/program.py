@@ -71,30 +71,13 @@ def fit(
     file: Path,
     model: Any,
     anchors: Path | None,
-    key: Path | None,
-    max_score: str | None,
-    missing: list[str],
-    omitted: list[str],
-    denominator: int,
-    marks_off: float,
-    groups: str | None,
     latent: LatentRule,
     out: Path | None,
     as_json: bool,
+    **cells: Any,
 ) -> int:
     """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
-    answers = _answers(
-        files,
-        file,
-        key,
-        max_score,
-        missing,
-        out,
-        omitted=omitted,
-        denominator=denominator,
-        marks_off=marks_off,
-        groups=groups,
-    )
+    answers = _answers(files, file, out, **cells)
     done = commands.fit(
         answers,
         model=model,
@@ -109,32 +92,9 @@ def fit(
     return int(bool(done.warnings or not done.calibration.convergence.converged))
 
 
-def analyse(
-    files: Files,
-    file: Path,
-    key: Path | None,
-    max_score: str | None,
-    missing: list[str],
-    omitted: list[str],
-    denominator: int,
-    marks_off: float,
-    out: Path | None,
-    as_json: bool,
-) -> int:
+def analyse(files: Files, file: Path, out: Path | None, as_json: bool, **cells: Any) -> int:
     """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
-    answers = _answers(
-        files,
-        file,
-        key,
-        max_score,
-        missing,
-        out,
-        omitted=omitted,
-        denominator=denominator,
-        marks_off=marks_off,
-        classical=True,
-    )
-    return _deliver(commands.analyse(answers), as_json, out)
+    return _deliver(commands.analyse(_answers(files, file, out, classical=True, **cells)), as_json, out)
 
 
 def score(
@@ -142,20 +102,14 @@ def score(
     file: Path,
     params: Path,
     method: Any,
-    key: Path | None,
-    missing: list[str],
-    omitted: list[str],
-    denominator: int,
-    marks_off: float,
     partial: bool,
     out: Path | None,
     as_json: bool,
+    **cells: Any,
 ) -> int:
     """Estimate abilities of persons from their answers and known item parameters."""
     known = _parameters(files, params)
-    answers = _answers(
-        files, file, key, known.max_scores, missing, out, omitted=omitted, denominator=denominator, marks_off=marks_off
-    )
+    answers = _answers(files, file, out, known.max_scores, **cells)
     done = commands.score(answers, known, method=method, partial=partial)
     _warn(*done.warnings)
     return _deliver(done, as_json, out)
@@ -189,13 +143,9 @@ def equate(
     old: Path,
     method: Any,
     adjustment: Any,
-    key: Path | None,
-    max_score: str | None,
-    missing: list[str],
-    omitted: list[str],
-    denominator: int,
     to: Path | None,
     as_json: bool,
+    **cells: Any,
 ) -> int:
     """Find the old form's equivalent of each raw score of a new form, from answers or item parameters of both."""
     files.check_ending(to)
@@ -203,8 +153,7 @@ def equate(
         tables = _parameters(files, new), _parameters(files, old)
         done = commands.form_tables.equate_parameters(*tables, method or "true-score")
     else:
-        cells: dict[str, Any] = {"omitted": omitted, "denominator": denominator}
-        forms = [_answers(files, form, key, max_score, missing, None, **cells) for form in (new, old)]
+        forms = [_answers(files, form, **cells) for form in (new, old)]
         done = commands.form_tables.equate_answers(forms[0], forms[1], method or "equipercentile", adjustment)
     return _deliver_table(files, done, to, as_json)
 
@@ -230,21 +179,15 @@ def classify(
 def dif(
     files: Files,
     file: Path,
-    groups: str,
     reference: str | None,
-    key: Path | None,
-    max_score: str | None,
-    missing: list[str],
-    omitted: list[str],
-    denominator: int,
     to: Path | None,
     as_json: bool,
+    **cells: Any,
 ) -> int:
     """Find items that function differently for groups of persons (DIF), by Mantel-Haenszel and Wald tests."""
     files.check_ending(to)
-    cells: dict[str, Any] = {"omitted": omitted, "denominator": denominator, "groups": groups}
-    answers = _answers(files, file, key, max_score, missing, None, **cells)
-    return _deliver_table(files, commands.dif.dif(answers, reference=reference), to, as_json)
+    done = commands.dif.dif(_answers(files, file, **cells), reference=reference)
+    return _deliver_table(files, done, to, as_json)
 
 
 def link(
@@ -324,18 +267,6 @@ _CELLS: dict[str, dict[str, Any]] = {
     **{name: ANSWERS[name] for name in ("--key", "--missing", "--omitted", "--denominator")},
     **MAX_SCORE,
 }
-FORMS_TO_EQUATE: dict[str, dict[str, Any]] = {
-    "new": {"type": Path, "help": "Answers to the new form, or its items (table item,a,b,c, or fit.json)."},
-    "old": {"type": Path, "help": "The same of the old form. Items of the same name are common items."},
-    "--method": {
-        "choices": (*get_args(EquatingMethod), *get_args(ItemMethod)),
-        "help": "Default: equipercentile for answers, true-score for items.",
-    },
-    "--adjustment": {
-        "choices": get_args(Adjustment),
-        "help": "Adjustment for groups of different ability, with common items. Default: chained.",
-    },
-}
 COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
     analyse: ANSWERS | MAX_SCORE,
     fit: ANSWERS
@@ -373,7 +304,20 @@ COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
         "--counts": {"type": Path, "help": "Table raw,n of the norm group, for percentiles."},
     }
     | TO,
-    equate: FORMS_TO_EQUATE | _CELLS | TO,
+    equate: {
+        "new": {"type": Path, "help": "Answers to the new form, or its items (table item,a,b,c, or fit.json)."},
+        "old": {"type": Path, "help": "The same of the old form. Items of the same name are common items."},
+        "--method": {
+            "choices": (*get_args(EquatingMethod), *get_args(ItemMethod)),
+            "help": "Default: equipercentile for answers, true-score for items.",
+        },
+        "--adjustment": {
+            "choices": get_args(Adjustment),
+            "help": "Adjustment for groups of different ability, with common items. Default: chained.",
+        },
+    }
+    | _CELLS
+    | TO,
     classify: {
         "file": {"type": Path, "help": "Items of a form (table item,a,b,c, or fit.json), or a table theta,se."},
         "--cut": {
@@ -453,9 +397,9 @@ def parser(program: str = PROGRAM, see_also: str = "") -> argparse.ArgumentParse
     return whole
 
 
-def _answers(files: Files, file: Path, key: Path | None, *options: Any, **more: Any) -> Answers:
-    """Read the answers of a file by options, as `Files.answers_by_options` does, and print the notes."""
-    answers = files.answers_by_options(file, key, *options, **more)
+def _answers(files: Files, file: Path, out: Path | None = None, max_score: Any = None, **cells: Any) -> Answers:
+    """Read the answers of a file, and print the notes. `cells`: further options, as in `Files.answers_by_options`."""
+    answers = files.answers_by_options(file, max_scores=max_score, folder=out, **cells)
     _tell(*(f"note: {note}" for note in answers.notes))
     return answers
 
