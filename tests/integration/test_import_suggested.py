@@ -264,17 +264,21 @@ def test_frequency_needs_no_mapping(database: Database) -> None:
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.file != "u7.csv"], ids=lambda shape: shape.file)
 def test_commands_on_files_read_the_answers_that_an_import_stores(tmp_path: Path, shape: Shape) -> None:
-    """The learner of u7.csv answers an item twice, which a file command refuses."""
+    """The learner of u7.csv answers an item twice, which a file command refuses.
+
+    An import also stores the score of an item whose maximum score is 1, beside right and wrong.
+    """
     path, mapping = FILES / shape.file, tmp_path / "own.yaml"
     mapping.write_text(suggest(path).as_yaml().replace(*shape.edit), "utf-8")
     read = MappedFiles(mapping=str(mapping)).answers(path)
     x = read.responses
+    most = dict(zip(x.item_ids, (x.n_categories - 1).tolist(), strict=True))
     found = {
-        (read.person_ids[person], x.item_ids[item], bool(score == most), int(score) if most > 1 else None)
-        for person, item, score in zip(x.person.tolist(), x.item.tolist(), x.score.tolist(), strict=True)
-        for most in [x.n_categories[item] - 1]
+        (read.person_ids[person], item, score == most[item], score if most[item] > 1 else None)
+        for person, item, score in zip(x.person.tolist(), map(x.item_ids.__getitem__, x.item), x.score, strict=True)
     }
-    assert found == {answer for answer in shape.answers if answer[2] is not None}
+    stored = [answer for answer in shape.answers if answer[2] is not None]
+    assert found == {(*answer[:3], answer[3] if most[answer[1]] > 1 else None) for answer in stored}
 
 
 def test_key_scores_the_chosen_options_beside_the_scores_of_a_matrix(tmp_path: Path) -> None:

@@ -115,12 +115,15 @@ def equate_answers(
     "true-score" and "observed-score" fit both forms and link the fits through common items.
     """
     forms = (new.responses, old.responses)
-    if method not in ("true-score", "observed-score"):
-        return _of_result(equate(*forms, method=method, adjustment=adjustment), EQUATING_FORMATS)
-    if adjustment is not None:
-        raise PsychometricsError(f"--adjustment must be left out for --method {method}, which links both forms")
-    fits = [fit(x, "2pl" if x.categories is None else "gpcm") for x in forms]
-    return _of_result(equate_by_items(*fits, method=method, link=link(*fits)), EQUATING_FORMATS)
+    match method:
+        case "true-score" | "observed-score":
+            if adjustment is not None:
+                raise PsychometricsError(f"--adjustment must be left out for --method {method}, which links both forms")
+            fits = [fit(x, "2pl" if x.categories is None else "gpcm") for x in forms]
+            done = equate_by_items(*fits, method=method, link=link(*fits))
+        case _:
+            done = equate(*forms, method=method, adjustment=adjustment)
+    return _of_result(done, EQUATING_FORMATS)
 
 
 def equate_parameters(new: ParameterTable, old: ParameterTable, method: EquatingMethod | ItemMethod) -> FileResult:

@@ -267,6 +267,18 @@ _CELLS: dict[str, dict[str, Any]] = {
     **{name: ANSWERS[name] for name in ("--key", "--missing", "--omitted", "--denominator")},
     **MAX_SCORE,
 }
+FORMS_TO_EQUATE: dict[str, dict[str, Any]] = {
+    "new": {"type": Path, "help": "Answers to the new form, or its items (table item,a,b,c, or fit.json)."},
+    "old": {"type": Path, "help": "The same of the old form. Items of the same name are common items."},
+    "--method": {
+        "choices": (*get_args(EquatingMethod), *get_args(ItemMethod)),
+        "help": "Default: equipercentile for answers, true-score for items.",
+    },
+    "--adjustment": {
+        "choices": get_args(Adjustment),
+        "help": "Adjustment for groups of different ability, with common items. Default: chained.",
+    },
+}
 COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
     analyse: ANSWERS | MAX_SCORE,
     fit: ANSWERS
@@ -304,20 +316,7 @@ COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
         "--counts": {"type": Path, "help": "Table raw,n of the norm group, for percentiles."},
     }
     | TO,
-    equate: {
-        "new": {"type": Path, "help": "Answers to the new form, or its items (table item,a,b,c, or fit.json)."},
-        "old": {"type": Path, "help": "The same of the old form. Items of the same name are common items."},
-        "--method": {
-            "choices": (*get_args(EquatingMethod), *get_args(ItemMethod)),
-            "help": "Default: equipercentile for answers, true-score for items.",
-        },
-        "--adjustment": {
-            "choices": get_args(Adjustment),
-            "help": "Adjustment for groups of different ability, with common items. Default: chained.",
-        },
-    }
-    | _CELLS
-    | TO,
+    equate: FORMS_TO_EQUATE | _CELLS | TO,
     classify: {
         "file": {"type": Path, "help": "Items of a form (table item,a,b,c, or fit.json), or a table theta,se."},
         "--cut": {
