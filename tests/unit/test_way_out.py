@@ -27,7 +27,7 @@ TYPED = {
     "--demo",
     "theta-api": "To start this server: irt run theta-api",
     "report 2026-10": "For one month: irt report drift --month 2026-10",
-    "report foo": "There are: drift, form, learner.",
+    "report foo": "There are: drift, form, items, learner.",
     "status 2026-09": "(2026-09). For one month: irt report drift --month 2026-09",
 }
 
@@ -87,7 +87,11 @@ CELLS = {
         "",
         r"item q1: score '2'. If they are scores, give `--max-score FILE`, a table item,max_score .* reach q1,2\)",
     ),
-    "marks taken off": ("q1,q2\n1,-0.25\n0,1\n", "", r"write 0 for marks taken off for wrong .* `--missing=-1` if -1"),
+    "marks taken off": (
+        "q1,q2\n1,-0.25\n0,1\n",
+        "",
+        r"use `--marks-off 0.25`; if it means no answer, use `--missing=-0.25`",
+    ),
     "list without scores": ("id,item,trial\na,q1,0\na,q2,0\n", "", r"name the column of scores score or correct"),
     "one wrong cell": ("q1,q2\n1,0\nx,1\n", "", r"line 3, item q1: score 'x'.* A file of answers is a matrix"),
 }
