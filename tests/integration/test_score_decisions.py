@@ -419,7 +419,7 @@ def test_answers_of_a_sitting_are_those_of_its_scale_and_window(exam: Database) 
         (("issue", "F1", *BY), "no score table of form F1 is released: `irt scores release F1 --scale default`"),
         (
             ("issue", "F9", "--month", MONTH, *BY),
-            "the log has no sitting of a form F9 on scale default from 2026-06-01",
+            "answers have a form only if the mapping of the import names the form (constants: {form_id: NAME})",
         ),
         (("hold", "F1", "F1-u1", *BY), "F1-u1 has no score"),
         (("hold", "F1", "F1-u1", "--invalid", "--restore", *BY), "--invalid and --restore contradict each other"),
