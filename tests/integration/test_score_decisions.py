@@ -443,6 +443,15 @@ def test_form_with_an_unpublished_item_has_no_table_and_the_overview_says_why(ex
     assert (form, why.partition(":")[0]) == ("F3", "no values are published of new")
 
 
+def test_sittings_of_a_form_without_a_list_of_items_lead_to_the_import_of_the_list(exam: Database, typed: Irt) -> None:
+    sit(exam, "P", FORMS["F1"], ["p1"], day=8)
+    assert typed("scale", "set", "score_by=raw", "score_points=10:500,20:700", "--yes", *BY).code == 0
+    assert "import the list of the form's items (`irt import forms FILE`)" in typed("scores", "issue", "P", *BY).err
+    run_sql(exam, "DELETE FROM score_table")
+    run_sql(exam, "DELETE FROM form_item")
+    assert "a score table needs the list of a form's items" in typed("scores", "table").out
+
+
 def test_scores_by_theta_are_issued_and_shown_without_a_table(typed: Irt, exam: Database) -> None:
     """The form P has no fixed items."""
     sit(exam, "P", FORMS["F1"], ["p1", "p2"], day=8)
