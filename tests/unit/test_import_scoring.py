@@ -893,6 +893,15 @@ def test_total_in_a_matrix_is_left_out_and_named(tmp_path: Path, scoring: Scorin
     assert f"{path}: not items, left out: total (the sum of a … c)" in report.notes
 
 
+def test_report_of_a_matrix_counts_left_out_columns_after_twenty(tmp_path: Path) -> None:
+    keys = [f"Right answer {k}" for k in range(30)]
+    path = tmp_path / "m.csv"
+    path.write_text(",".join(["user_id,a,b", *keys]) + "\n" + "p1,1,0" + ",x" * 30 + "\np2,0,1" + ",x" * 30 + "\n")
+    given, report = AnswerSource(open_source(path), load_mapping("wide"), date(2026, 7, 1), AsGiven()), ImportReport()
+    assert len([*given.answers(LIMITS, report, ignore_rows, AsGiven())]) == 1
+    assert f"{path}: not items, left out: {', '.join(keys[:20])} and 10 more" in report.notes
+
+
 def test_import_notes_learners_without_points_and_maxima_out_of_reach(tmp_path: Path) -> None:
     rng = np.random.default_rng(23)
     right = rng.random((300, 12)) < 1 / (1 + np.exp(np.linspace(-1.5, 1.5, 12) - rng.normal(size=(300, 1))))
