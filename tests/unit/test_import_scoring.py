@@ -261,6 +261,16 @@ def test_choices_in_a_matrix_are_scored_by_a_key(tmp_path: Path) -> None:
     }
 
 
+def test_codes_count_as_no_answer_only_if_all_columns_of_scores_are_empty(tmp_path: Path) -> None:
+    """Inspera writes null as the manual mark of questions that are scored automatically."""
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("columns: {user_id: u, item_id: q, correct: [manual, auto]}\nnull_values: {'*': ['null']}")
+    text = "u,q,manual,auto\nann,q1,null,1\nbob,q1,0,1\ncid,q1,null,null\ndan,q1,null,\neve,q1,,\n"
+    found, report = read(tmp_path, text, AsGiven(), mapping, names=("correct",))
+    assert [found[name, "q1"] for name in ("ann", "bob", "cid")] == [True, False, None]
+    assert any(note.endswith("counted as no answer: 1 empty, 2 × 'null'") for note in report.notes)
+
+
 @pytest.mark.parametrize("ours", ["response", "correct"])
 def test_choices_in_a_list_are_scored_by_a_key_and_stored(tmp_path: Path, ours: str) -> None:
     """EdNet's logs have a column of options, and the key is in a separate table."""
