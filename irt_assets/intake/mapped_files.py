@@ -74,13 +74,16 @@ def open_mapped(
         items, aside = found.items, [f"{name} ({why})" if why else name for name, why in found.aside.items()]
         max_scores = MaxScores({item: max_scores[item] for item in items})
         notes += [f"{path}: left out by the mapping {rules.name}: {some_of(aside, 10)}"] if aside else []
+    if key is None and (rules.wide.responses if rules.wide else "response" in binding.columns):
+        notes.append(f"{path}: the choices beside the scores are used only with a key: --key FILE (item,key)")
     others = [groups] if groups in source.columns else []
     is_choice = key is not None and "response" in binding.columns
 
     def cells_of(rows: pa.RecordBatch) -> dict[str, pa.Array]:
         ours = {"user_id": columns.our_column(rows, "user_id")}
         if rules.wide:
-            texts = {name: columns.cells(rows, name, "correct") for name in items}
+            chosen = rules.wide.responses if key is not None else {}
+            texts = {name: columns.cells(rows, chosen.get(name, name), "correct") for name in items}
             cells = {name: replace_texts(own, rules.item_values.get(name, {})) for name, own in texts.items()}
         else:
             ours |= {name: columns.our_column(rows, name) for name in ("item_id", "correct", "score", "response")}
