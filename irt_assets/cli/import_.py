@@ -15,7 +15,7 @@ from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
 from irt_assets.intake.ingest import keys_of, proposed_prefix
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
-from irt_assets.intake.suggest import NO_TIMES, NO_ZONE, suggest as suggest_mapping
+from irt_assets.intake.suggest import NO_FORM, NO_TIMES, NO_ZONE, suggest as suggest_mapping
 from irt_assets.intake.suggestion import make_choices, preview
 from irt_assets.item_analysis.forms import import_forms
 from irt_assets.scales.item_keys import Key
@@ -175,7 +175,7 @@ def print_suggestion(
     options = f" --at {at}" if at else ""
     options += f" --key {key}" if key else ""
     if command:
-        found.notes = [note for note in found.notes if note not in (NO_TIMES, NO_ZONE)]
+        found.notes = [note for note in found.notes if note not in (NO_FORM, NO_TIMES, NO_ZONE)]
         shown, command = [], f"irt {command} {files[0]} --mapping FILE.yaml{options}"
     else:
         shown = preview(files[0], found, at=at, key=key, zone=zone)

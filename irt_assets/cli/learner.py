@@ -28,7 +28,8 @@ from irt_assets.intake.pulling.erase import rows_left_at_sources
 from irt_assets.reports import letter_blocks, transcript_blocks
 from irt_assets.reports.letter_facts import read_letters, scores_that_count
 from irt_assets.responses.erased import Erasure, erasures
-from irt_assets.scores.issued import counting_scores
+from irt_assets.scales.scale import read_scales
+from irt_assets.scores.issued import counting_scores, issued_scores
 from jobs.retention import erasure as erasing
 from resources.cluster.lake import lake_to_write
 from resources.failures import PermanentFailure
@@ -111,8 +112,8 @@ def scores(
     """
     settings = current_settings()
     with current_database().connect() as connection:
-        found = transcript_blocks.read_transcript(connection, user)
-        if not found.rows:
+        rows, scales = issued_scores(connection, user_id=user), read_scales(connection)
+        if not rows:
             raise PermanentFailure(
                 f"no score of a learner {user!r} has been issued: ids are case-sensitive; `irt scores issue` issues "
                 "scores"
@@ -122,10 +123,10 @@ def scores(
             head = letter_blocks.read_letterhead(settings.irt_letterhead)
             write_document(letter_blocks.document(letters, head, datetime.now(UTC)), to)
     if as_json:
-        counting = counting_scores(found.rows, found.scales).values()
-        print_json([vars(row) | {"counts": row in counting} for row in found.rows])
+        counting = counting_scores(rows, scales).values()
+        print_json([vars(row) | {"counts": row in counting} for row in rows])
     elif to is None:
-        print_blocks(*transcript_blocks.transcript_blocks(found, settings.irt_time_zone))
+        print_blocks(*transcript_blocks.transcript_blocks(rows, scales, settings.irt_time_zone))
 
 
 def _print_holdings(held: erasing.Holdings) -> None:

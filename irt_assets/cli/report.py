@@ -101,8 +101,9 @@ def items_report(
 ) -> None:
     """Write the choices and curves of all items of a form, six items a page, flagged items first."""
     with current_database().connect() as connection:
-        sheet = item_sheet.read_item_sheet(connection, named_scale(read_scales(connection), scale), form, month)
-    write_document(item_sheet.document(sheet, datetime.now(UTC)), to)
+        facts = form_facts(connection, named_scale(read_scales(connection), scale), form, month)
+        estimates = item_sheet.read_estimates(connection, facts)
+    write_document(item_sheet.document(facts, estimates, datetime.now(UTC)), to)
 
 
 @app.command(epilog="Example: irt report learner --week 2026-W46 --user u17")

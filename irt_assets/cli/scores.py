@@ -98,6 +98,8 @@ def table_(
         print_blocks(tables_overview([*listed.values()]).with_column("released table", numbers))
         if missing:
             print_blocks(table(("form", "without a table, because"), missing.items()))
+        elif not listed:
+            say("a score table needs the list of a form's items: `irt import forms FILE`")
 
 
 @app.command(epilog="Example: irt scores show F1")

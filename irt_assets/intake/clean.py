@@ -151,22 +151,30 @@ class Columns:
         If the mapping names several columns, they are joined; of results, the first that is not empty counts.
         """
         file_columns = self._binding.columns.get(name, ())
-        parts = [self.cells(rows, file_column, name) for file_column in file_columns]
         constant = self._mapping.constants.get(name)
-        if not parts:
+        if not file_columns:
             return pa.repeat(pa.scalar(constant, pa.string()), rows.num_rows)
-        separator = " " if name in TIMES else "/"
-        if len(parts) == 1 or name in RESULTS:
-            cells = pc.coalesce(*parts)
+        if name in RESULTS:
+            read = [self._read(rows, file_column, name) for file_column in file_columns]
+            cells, given = (pc.coalesce(*parts) for parts in zip(*read, strict=True))
+            self._count_codes(name, cells, given)
         else:
-            cells = pc.binary_join_element_wise(*parts, separator)
+            parts = [self.cells(rows, file_column, name) for file_column in file_columns]
+            separator = " " if name in TIMES else "/"
+            cells = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, separator)
         return cells if constant is None else pc.fill_null(cells, constant)
 
     def cells(self, rows: pa.RecordBatch, file_column: str, our_name: str | None = None) -> pa.Array:
         """A column of the file as trimmed text, null if empty. Timestamps stay timestamps if `our_name` is a time."""
+        cells, given = self._read(rows, file_column, our_name)
+        self._count_codes(our_name, cells, given)
+        return cells
+
+    def _read(self, rows: pa.RecordBatch, file_column: str, our_name: str | None) -> tuple[pa.Array, pa.Array]:
+        """Read a column as `cells` returns it, and as trimmed text in which nothing is replaced."""
         cells = rows.column(rows.schema.get_field_index(file_column))
         if our_name in TIMES and pa.types.is_timestamp(cells.type):
-            return cells
+            return cells, cells
         if our_name in NAMES:
             cells, changed = visible_ids(as_ids(cells, file_column))
             self._changed_ids |= changed
@@ -176,9 +184,11 @@ class Columns:
             cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
         if our_name is not None:
             cells = replace_texts(cells, self._mapping.values.get(our_name, {}))
+        return cells, given
+
+    def _count_codes(self, our_name: str | None, cells: pa.Array, given: pa.Array) -> None:
         if our_name in self.codes and cells.null_count > given.null_count:
             self.codes[our_name].update(encode(given.filter(pc.is_null(cells)).drop_null()).counts())
-        return cells
 
     @property
     def notes(self) -> list[str]:

@@ -373,7 +373,7 @@ class AnswerSource:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
         if aside:
             named = [f"{name} ({why})" if why else name for name, why in aside.items()]
-            report.notes.append(f"{self.name}: not items, left out: {names_of(named)}")
+            report.notes.append(f"{self.name}: not items, left out: {names_of(named, 20)}")
         if constant:
             report.notes.append(
                 f"{self.name}: items with the same value for everyone: {some_of(constant, 10)}. Name the items in a"

@@ -70,6 +70,8 @@ class MappedFiles(Files):
             most = MaxScores({item: most[item] for item in items})
             notes += [f"{path}: left out by the mapping {rules.name}: {some_of(aside, 10)}"] if aside else []
             texts = {} if key is None else rules.wide.responses
+        if key is None and (rules.wide.responses if rules.wide else "response" in binding.columns):
+            notes.append(f"{path}: the choices beside the scores are used only with a key: --key FILE (item,key)")
         others = [groups] if groups in source.columns else []
         is_choice = key is not None and "response" in binding.columns
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from irt_assets.common.wording import some_of
 from irt_assets.intake.text_encoding import SAMPLE, not_utf8_error
 from resources.failures import PermanentFailure
 
@@ -205,10 +206,9 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return list(unique)
 
 
-def names_of(columns: Sequence[str]) -> str:
-    """The first columns of a file, each cut to a readable length."""
-    more = f" and {len(columns) - MAX_NAMED:,} more" if len(columns) > MAX_NAMED else ""
-    return ", ".join(name if len(name) <= 100 else f"{name[:99]}…" for name in columns[:MAX_NAMED]) + more
+def names_of(columns: Sequence[str], most: int = MAX_NAMED) -> str:
+    """List the first columns of a file, each cut to a readable length."""
+    return some_of([name if len(name) <= 100 else f"{name[:99]}…" for name in columns], most)
 
 
 def check_columns(path: Path, names: Collection[str]) -> None:

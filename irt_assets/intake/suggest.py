@@ -42,6 +42,10 @@ UNUSED = {
 }
 MEANINGS = {1: "right", 0: "wrong", None: "no answer"}
 NO_ZONE = "The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}."
+NO_FORM = (
+    "If these are the answers to a test whose scores are reported, name the test's form now, constants: {form_id:"
+    " NAME}. Stored answers get no form later."
+)
 NO_KEY = "The answers look like options, and no key is known: give --key FILE, a table item,key."
 
 
@@ -198,6 +202,7 @@ def _answers(
         unread = see.named([c for c in columns if c.looks_like_times], words.TIMES["completed_at"])
     rest = [c for c in columns if c not in (*times.values(), unread)]
     content = _list(rest, notes, keyed=keyed) or _matrix(rest, given, notes, keyed=keyed, frequency=frequency)
+    notes += [] if "form_id" in content["columns"] else [NO_FORM]
     done, zone = times.get("completed_at"), times.get("zone")
     if done is None:
         notes.append(_no_times(unread))

@@ -63,6 +63,7 @@ LIST = {
         r"^(rt|latency|duration|ms)( sec| ms| s)?$|(response|reaction|elapsed|answer) time|^time taken",
     ),
     "topic_id": (TOPIC,),
+    "form_id": (r"^(test )?form( id)?$",),
     "session_id": (r"^(session|sitting|test session|solving)( id)?$",),
     "attempt_id": (r"^(attempt|transaction|event|log|response) id$",),
     "hints_used": (r"^hints?( (used|count))?$|^help level$",),

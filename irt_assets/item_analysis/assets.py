@@ -15,8 +15,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import natural_order, quantity, some_of
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.item_analysis.analysis import Analysis
-from irt_assets.item_analysis.flags import find_option_above_key
-from irt_assets.item_analysis.key_evidence import describe_rival, named_options
+from irt_assets.item_analysis.key_evidence import describe_rival, find_option_above_key, named_options
 from irt_assets.item_analysis.periods import analyse_day, analyse_month
 from irt_assets.item_analysis.stored import SUMMARY, ItemRow, OptionRow, read_items
 from irt_assets.scales.scale import read_scales

@@ -10,13 +10,13 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.blocks import number, percent
 from irt_assets.common.wording import join_names, shorten
-from irt_assets.item_analysis.flags import find_option_above_key
-from irt_assets.item_analysis.stored import ItemRow, OptionRow, read_items
+from irt_assets.item_analysis.stored import ItemRow, OptionRow, analysed_months, read_items
 from irt_psychometrics.classical import KeyEvidence
-from resources.postgres.database import one_value
 
 NAMED_FROM = 1000.0
 """E from which an item is named: a right key reaches it in a year with probability 0.001 at most (Ville 1939)."""
+BEATS_KEY = "beats_key"
+"""Flag of an option that certainly beats the key (see `irt_psychometrics.classical.ItemAnalysis.flags`)."""
 
 
 def read_keys(connection: psycopg.Connection, scale_id: str) -> dict[str, tuple[str, ...]]:
@@ -85,15 +85,25 @@ def suspect_keys(connection: psycopg.Connection, scale_id: str) -> dict[str, str
 
     Items whose key has changed since the analysis are absent.
     """
-    query = "SELECT max(period) FROM item_analysis WHERE scale_id = %s AND length(period) = 7"
-    month = one_value(connection, query, (scale_id,))
-    keys = read_keys(connection, scale_id) if month else {}
+    keys, months = read_keys(connection, scale_id), analysed_months(connection, scale_id)
     return {
-        item.item_id: describe_rival(item, rival)
-        for item in (read_items(connection, scale_id, month, form_id="") if keys else ())
-        if (rival := find_option_above_key(item))
+        item.item_id: warning
+        for item in (read_items(connection, scale_id, months[-1], form_id="") if months and keys else ())
+        if (warning := key_warning(item))
         and {option.option for option in item.options if option.is_key} == {*keys.get(item.item_id, ())}
     }
+
+
+def find_option_above_key(item: ItemRow) -> OptionRow | None:
+    """Find the option with the highest option-rest correlation among the rivals that certainly beat the key."""
+    rivals = (option for option in item.options if BEATS_KEY in option.flags)
+    return max(rivals, key=lambda option: option.rest_correlation or 0, default=None)
+
+
+def key_warning(item: ItemRow) -> str:
+    """Write a sentence on the option that certainly beats the key; "" if no option does."""
+    rival = find_option_above_key(item)
+    return describe_rival(item, rival) if rival else ""
 
 
 def describe_rival(item: ItemRow, rival: OptionRow) -> str:

@@ -10,8 +10,7 @@ import numpy as np
 
 from irt_assets.blocks import Badge, Cell, Figure, Pairs, Table, number, pairs, table, value_with_error
 from irt_assets.common.wording import shorten
-from irt_assets.item_analysis.flags import find_option_above_key
-from irt_assets.item_analysis.key_evidence import describe_rival
+from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.item_analysis.stored import ItemRow
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.plots import Chart
@@ -33,12 +32,6 @@ FLAGS = {
 """Flags in words, by the name of the rule or of the finding. `key_warning` is the sentence on the others."""
 SHAPES = ("circle", "diamond", "square", "triangle", "cross")
 THIRDS = ("lower third", "middle", "upper")
-
-
-def key_warning(item: ItemRow) -> str:
-    """A sentence on the option that certainly beats the key; "" if no option does."""
-    option = find_option_above_key(item)
-    return describe_rival(item, option) if option else ""
 
 
 def key_warnings(items: Iterable[ItemRow]) -> tuple[str, ...]:

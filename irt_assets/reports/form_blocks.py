@@ -30,9 +30,10 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import quantity, sentence
 from irt_assets.gates.misfit import misfit_in_words
+from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.item_analysis.stored import SUMMARY, FormRow, ItemRow
 from irt_assets.reports import score_blocks
-from irt_assets.reports.classical_blocks import discrimination, flags_in_words, key_warning
+from irt_assets.reports.classical_blocks import discrimination, flags_in_words
 from irt_assets.reports.form_facts import FormFacts
 from irt_assets.reports.item_blocks import abilities
 from irt_psychometrics.plots import Chart

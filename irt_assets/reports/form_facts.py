@@ -1,11 +1,13 @@
 """Read a form in a month: its item analysis, the published values of its items, and the month's fit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import psycopg
 
 from irt_assets.common.partitions import Month, month_of
-from irt_assets.item_analysis.stored import FormRow, ItemRow, analysed_months, read_forms, read_items
+from irt_assets.item_analysis.stored import FormRow, ItemRow as Analysed, analysed_months, read_forms, read_items
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.linked_windows import linked_origin, linkings_of
 from irt_assets.ledger.origin_fit import overlapping_origin
@@ -16,6 +18,7 @@ from irt_assets.scores.issued import IssuedScore, current_scores
 from irt_assets.scores.left_out import items_left_out
 from irt_assets.scores.releases import TableRelease, preview_release, released_tables
 from irt_psychometrics import ItemParameters
+from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
 
 
@@ -52,18 +55,25 @@ class FormFacts:
     Attributes:
         form: its statistics; the name of all answers is empty.
         items: its items in their order.
-        published: the items whose values are in force at the month's end.
+        values: the values of its items that are in force at the month's end, by item.
         fit: fit statistics of the month's fit, or of the origin window's fit, over all forms; or None.
+        fit_id: this fit, or None.
         reported: its reported scores, or None: all answers together, and some scales, report no scores.
     """
 
     scale: Scale
     month: str
     form: FormRow
-    items: tuple[ItemRow, ...]
-    published: ItemParameters
+    items: tuple[Analysed, ...]
+    values: Mapping[str, ItemRow]
     fit: SetStatistics | None
+    fit_id: str | None = None
     reported: ReportedForm | None = None
+
+    @cached_property
+    def published(self) -> ItemParameters:
+        """The items whose values are in force at the month's end."""
+        return ItemParameters.from_rows([*self.values], self.values.values())
 
     @property
     def name(self) -> str:
@@ -85,7 +95,7 @@ def form_facts(connection: psycopg.Connection, scale: Scale, form_id: str, month
     items = read_items(connection, scale.scale_id, chosen, form_id=form_id)
     start, end = Month(chosen).bounds
     names = {item.item_id for item in items}
-    published = [each for each in publications_in_force(connection, scale.scale_id, end) if each.item_id in names]
+    published = publications_in_force(connection, scale.scale_id, end)
     linked = next((fit for fit in linkings_of(connection, scale, chosen, 1) if fit.month == chosen), None)
     if linked is None and overlapping_origin(connection, scale.scale_id, start, end):
         linked = linked_origin(connection, scale)
@@ -94,8 +104,9 @@ def form_facts(connection: psycopg.Connection, scale: Scale, form_id: str, month
         month=chosen,
         form=forms[form_id],
         items=tuple(items),
-        published=ItemParameters.from_rows([each.item_id for each in published], [each.values for each in published]),
+        values={each.item_id: each.values for each in published if each.item_id in names},
         fit=linked.spec.fit_statistics if linked else None,
+        fit_id=linked.fit_id if linked else None,
         reported=_read_reported(connection, scale, form_id, chosen)
         if form_id and scale.rules.scores.score_slope
         else None,

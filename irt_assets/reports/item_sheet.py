@@ -4,23 +4,19 @@ For a committee that reads every item. The page of an item has the same charts w
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 import psycopg
 
 from irt_assets.blocks import Document, Figure, Figures, Paragraph, number
-from irt_assets.common.partitions import Month
 from irt_assets.common.wording import quantity, shorten
+from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.item_analysis.stored import ItemRow
-from irt_assets.ledger.fitted_items import FittedItem, items_of_month, items_of_origin
-from irt_assets.ledger.origin_fit import overlapping_origin
-from irt_assets.ledger.publications import publications_in_force
-from irt_assets.reports.classical_blocks import flags_in_words, key_warning, trace_lines
-from irt_assets.reports.form_facts import FormFacts, form_facts
+from irt_assets.ledger.fitted_items import NOT_FITTED, FittedItem, items_of_fit
+from irt_assets.reports.classical_blocks import flags_in_words, trace_lines
+from irt_assets.reports.form_facts import FormFacts
 from irt_assets.reports.item_blocks import curves, parameters
-from irt_assets.scales.scale import Scale
-from irt_psychometrics.items import ItemRow as Values
 from irt_psychometrics.plots import Chart
 from resources.version import code_version
 
@@ -32,34 +28,13 @@ LEGEND = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ItemSheet:
-    """A form, and the curves of its items.
-
-    Attributes:
-        published: the values in force at the month's end, by item.
-        estimates: the items of the month's fit, or of the origin window's fit.
-    """
-
-    form: FormFacts
-    published: Mapping[str, Values]
-    estimates: Mapping[str, FittedItem]
+def read_estimates(connection: psycopg.Connection, facts: FormFacts) -> Mapping[str, FittedItem]:
+    """Read the estimates of the month's fit, or of the origin window's fit, by item."""
+    return items_of_fit(connection, facts.fit_id) if facts.fit_id else {}
 
 
-def read_item_sheet(connection: psycopg.Connection, scale: Scale, form_id: str, month: str | None = None) -> ItemSheet:
-    """Read all items of the form in the month. Raises PermanentFailure as `form_facts` does."""
-    form = form_facts(connection, scale, form_id, month)
-    start, end = Month(form.month).bounds
-    estimates = items_of_month(connection, scale, form.month)
-    if not estimates and overlapping_origin(connection, scale.scale_id, start, end):
-        estimates = items_of_origin(connection, scale.scale_id)
-    published = {row.item_id: row.values for row in publications_in_force(connection, scale.scale_id, end)}
-    return ItemSheet(form=form, published=published, estimates=estimates)
-
-
-def document(sheet: ItemSheet, at: datetime) -> Document:
-    """Return the charts of all items as a document."""
-    form = sheet.form
+def document(form: FormFacts, estimates: Mapping[str, FittedItem], at: datetime) -> Document:
+    """Return the charts of all items of the form as a document."""
     title = f"Items of {'form ' * bool(form.form.form_id)}{form.name}, {form.month}"
     flagged = quantity(sum(bool(item.flags) for item in form.items), "flagged item")
     return Document(
@@ -70,26 +45,24 @@ def document(sheet: ItemSheet, at: datetime) -> Document:
         kind="bank",
         blocks=(
             Paragraph(f"{quantity(len(form.items), 'item')}, {flagged}. {LEGEND}"),
-            Figures(tuple(_figures(sheet))),
+            Figures(tuple(_figures(form, estimates))),
         ),
     )
 
 
-def _figures(sheet: ItemSheet) -> Iterator[Figure]:
+def _figures(form: FormFacts, estimates: Mapping[str, FittedItem]) -> Iterator[Figure]:
     """Yield the choices and the curve of each item, or only the curve if no item of the form has choices."""
-    items = sorted(sheet.form.items, key=lambda item: (not key_warning(item), not item.flags))
+    items = sorted(form.items, key=lambda item: (not key_warning(item), not item.flags))
     has_choices = any(item.options for item in items)
     height = PAIR_HEIGHT if has_choices else SINGLE_HEIGHT
     for item in items:
-        published = sheet.published.get(item.item_id)
-        fitted = sheet.estimates.get(item.item_id)
-        values = fitted.values if fitted else None
-        curve = curves(item.item_id, published, values, sheet.form.scale, sheet.form.month)
-        known = values or published
-        fitted_values = parameters(known) if known else "no values"
+        published = form.values.get(item.item_id)
+        estimate = estimates.get(item.item_id, NOT_FITTED).values
+        curve, known = curves(item.item_id, published, estimate, form.scale, form.month), estimate or published
+        values = parameters(known) if known else "no values"
         if has_choices:
             yield _figure(item, trace_lines(item), height, _in_short(item))
-        yield _figure(item, curve, height, fitted_values if has_choices else f"{_in_short(item)}; {fitted_values}")
+        yield _figure(item, curve, height, values if has_choices else f"{_in_short(item)}; {values}")
 
 
 def _figure(item: ItemRow, figure: Figure, height: int, caption: str) -> Figure:
@@ -99,7 +72,5 @@ def _figure(item: ItemRow, figure: Figure, height: int, caption: str) -> Figure:
 
 
 def _in_short(item: ItemRow) -> str:
-    known = {"p": item.facility, "r": item.item_rest}
-    statistics = [f"{name} {number(value, 3)}" for name, value in known.items()]
-    key = [f"key {shorten(item.key, 20)}"] if item.key else []
-    return "; ".join([", ".join(statistics + key), *filter(None, [flags_in_words(item.flags)])])
+    key, flags = item.key and f", key {shorten(item.key, 20)}", flags_in_words(item.flags)
+    return f"p {number(item.facility, 3)}, r {number(item.item_rest, 3)}{key or ''}" + (f"; {flags}" if flags else "")

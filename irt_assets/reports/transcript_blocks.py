@@ -4,13 +4,10 @@ Does not belong here: the letter to the learner (see `letter_blocks`).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-
-import psycopg
 
 from irt_assets.blocks import Block, Cell, List, Moment, Paragraph, Section, Text, table
-from irt_assets.scales.scale import Scale, read_scales
-from irt_assets.scores.issued import IssuedScore, counting_scores, issued_scores, newest_of_sittings
+from irt_assets.scales.scale import Scale
+from irt_assets.scores.issued import IssuedScore, counting_scores, newest_of_sittings
 
 LEGEND = (
     "SE: standard error of the score. Percentile: rank in the norm group. Probability: that the true score passes. "
@@ -21,39 +18,25 @@ VERDICTS = {True: " (passed)", False: " (not passed)", None: ""}
 NUMBERS = {"raw": ",", "score": ".10g", "SE": ".1f", "percentile": ".0f", "probability": ".0%"}
 
 
-@dataclass(frozen=True)
-class Transcript:
-    """All issued scores of a learner.
+def transcript_blocks(rows: list[IssuedScore], scales: Mapping[str, Scale], zone: str) -> Iterator[Block]:
+    """Yield the blocks about all scores of a learner, also those that are held or do not count.
 
-    Attributes:
-        rows: the rows of `issued_score`, in the order in which they were added.
-        scales: the scales, by id.
+    `rows`: the rows of `issued_score`, in the order in which they were added.
     """
-
-    rows: list[IssuedScore]
-    scales: Mapping[str, Scale]
-
-
-def read_transcript(connection: psycopg.Connection, user_id: str) -> Transcript:
-    return Transcript(issued_scores(connection, user_id=user_id), read_scales(connection))
-
-
-def transcript_blocks(found: Transcript, zone: str) -> Iterator[Block]:
-    """Yield the blocks about all scores, also those that are held or do not count."""
-    current, counting = newest_of_sittings(found.rows), [*counting_scores(found.rows, found.scales).values()]
+    current, counting = newest_of_sittings(rows), [*counting_scores(rows, scales).values()]
     for score in counting:
         text = (
             f"The score of {score.user_id} on scale {score.scale_id} is {score.scaled:.10g}{VERDICTS[score.passes]}, "
             f"with a standard error of {score.scaled_se:.1f}. It is from form {score.form_id}, sat on "
         )
-        end = f". Of several scores, the {found.scales[score.scale_id].rules.scores.retest} one counts."
+        end = f". Of several scores, the {scales[score.scale_id].rules.scores.retest} one counts."
         yield Paragraph((text, Moment(score.sat_at, zone), end), "lead")
     if not counting:
         yield Paragraph("No score counts, because every score is held or invalid.", "lead")
-    rows = [_cells(row, zone, row in counting) for row in current]
-    yield table(tuple(rows[0]), [(*row.values(),) for row in rows], numbers=NUMBERS, small=True)
+    cells = [_cells(row, zone, row in counting) for row in current]
+    yield table(tuple(cells[0]), [(*row.values(),) for row in cells], numbers=NUMBERS, small=True)
     yield Paragraph(LEGEND, "quiet")
-    if lines := tuple(_replacements(found.rows, zone)):
+    if lines := tuple(_replacements(rows, zone)):
         yield Section("Replaced scores", (List(lines),), together=True)
 
 

@@ -190,7 +190,8 @@ def _plan(connection: psycopg.Connection, scale_id: str, form_id: str, month: st
     if answers.empty:
         raise PermanentFailure(
             f"the log has no sitting of a form {form_id} on scale {scale_id} from {start:%Y-%m-%d} to {end:%Y-%m-%d}: "
-            "form ids are case-sensitive"
+            "form ids are case-sensitive, and answers have a form only if the mapping of the import names the form "
+            "(constants: {form_id: NAME})"
         )
     if not answers["answered"].any():
         raise PermanentFailure(

@@ -77,7 +77,8 @@ def report_thetas(scale: Scale, theta: Floats, se: Floats) -> ReportedScores:
     if rules.score_by == "normalised" or rules.unit != "theta":
         raise PermanentFailure(
             f"scores of scale {scale.scale_id} come from raw scores (score_by={rules.score_by}), and this form has no "
-            "raw score: set score_by to eap, test-curve or theta"
+            "raw score: import the list of the form's items (`irt import forms FILE`), or set score_by to eap, "
+            "test-curve or theta"
         )
     line, mark = reported_scale(scale), score_mark(scale)
     unrounded = line.unrounded(theta)

@@ -544,6 +544,18 @@ def test_items_are_analysed_without_a_database(irt, shared: Path, tmp_path: Path
     assert json.loads(irt(*words, "--missing", "8", "--json").out)["forms"] == []
 
 
+def test_choices_beside_scores_are_analysed_by_a_key(irt, file) -> None:
+    """Canvas writes the choice of each question beside its points, and no key."""
+    path = file("id,a,a pts,b,b pts\nann,x,1,y,1\nbob,x,1,z,0\ncid,z,0,y,1\ndan,z,0,z,0\n", "canvas.csv")
+    mapping = "columns: {user_id: id}\nwide: {items: [a pts, b pts], responses: {a pts: a, b pts: b}}\n"
+    words = ("items", "analyse", path, "--mapping", file(mapping, "own.yaml"))
+    without = " ".join(irt(*words).err.split())
+    assert "the choices beside the scores are used only with a key: --key FILE (item,key)" in without
+    done = irt(*words, "--key", file("item,key\na pts,x\nb pts,y\n", "key.csv"), "--json")
+    options = {(one["item"], one["option"]): one["n"] for one in json.loads(done.out)["options"]}
+    assert options == {("a pts", "x"): 2, ("a pts", "z"): 2, ("b pts", "y"): 2, ("b pts", "z"): 2}
+
+
 def test_codes_of_missing_and_omitted_answers_and_half_points_are_read(file, shared: Path) -> None:
     data = shared / "data"
     path, key = data / "sat12_raw_choices.csv", FILES.key(data / "sat12_key.csv")

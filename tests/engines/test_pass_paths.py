@@ -14,7 +14,7 @@ from irt_assets.abilities.online import Theta
 from irt_assets.blocks import plain
 from irt_assets.item_analysis.stored import FormRow
 from irt_assets.ledger.publications import PublishedSet
-from irt_assets.reports.transcript_blocks import Transcript, transcript_blocks
+from irt_assets.reports.transcript_blocks import transcript_blocks
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
 from irt_assets.scores.form_tables import FormTable, _make
@@ -90,8 +90,8 @@ def sit(table: FormTable) -> list[IssuedScore]:
 
 
 def transcript_passes(row: IssuedScore, scale: Scale) -> bool:
-    found = Transcript([row], {"default": scale})
-    texts = [plain(block.text) for block in transcript_blocks(found, "UTC") if hasattr(block, "text")]  # type: ignore[union-attr]
+    blocks = transcript_blocks([row], {"default": scale}, "UTC")
+    texts = [plain(block.text) for block in blocks if hasattr(block, "text")]  # type: ignore[union-attr]
     passes, fails = (any(words in text for text in texts) for words in ("(passed)", "(not passed)"))
     assert passes != fails
     return passes

@@ -28,9 +28,9 @@ from irt_assets.kpis.weekly import write_week as write_kpis
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.letter_blocks import document
 from irt_assets.reports.letter_facts import AGAIN, Letter, read_letters, scores_that_count
-from irt_assets.reports.transcript_blocks import read_transcript, transcript_blocks
-from irt_assets.scales.scale import change_rules, write_pass_mark
-from irt_assets.scores.issued import counting_scores, current_scores
+from irt_assets.reports.transcript_blocks import transcript_blocks
+from irt_assets.scales.scale import change_rules, read_scales, write_pass_mark
+from irt_assets.scores.issued import counting_scores, current_scores, issued_scores
 from irt_assets.scores.issuing import change_status, issue_scores
 from irt_assets.scores.releases import release_table
 from irt_assets.servers.instance import dagster_instance
@@ -166,11 +166,11 @@ def test_transcript_has_every_sitting_and_the_letter_has_no_held_score(issued: D
     [(_, again)] = issue_scores(
         issued, rooms.SCALE, "F1", MONTH, again=True, by="Bob", reason="key of i3 corrected", now=NOW
     ).changed
-    found = call(issued, read_transcript, USER)
-    first, held, _, _ = found.rows
+    rows, scales = call(issued, issued_scores, user_id=USER), call(issued, read_scales)
+    first, held, _, _ = rows
     assert first.scaled != again.scaled
-    assert [score.scaled for score in counting_scores(found.rows, found.scales).values()] == [again.scaled]
-    page = html.part(*transcript_blocks(found, "UTC"))
+    assert [score.scaled for score in counting_scores(rows, scales).values()] == [again.scaled]
+    page = html.part(*transcript_blocks(rows, scales, "UTC"))
     letter = letter_page(issued)
     shared = ("The score of F1-u1 on scale default is", f"{again.scaled:.0f}", ">1<", "key of i3 corrected")
     assert not missing_sentences(page, *shared, "Bob", f"{held.scaled:.0f}", "same answers as a neighbour")

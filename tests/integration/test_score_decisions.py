@@ -419,7 +419,7 @@ def test_answers_of_a_sitting_are_those_of_its_scale_and_window(exam: Database) 
         (("issue", "F1", *BY), "no score table of form F1 is released: `irt scores release F1 --scale default`"),
         (
             ("issue", "F9", "--month", MONTH, *BY),
-            "the log has no sitting of a form F9 on scale default from 2026-06-01",
+            "answers have a form only if the mapping of the import names the form (constants: {form_id: NAME})",
         ),
         (("hold", "F1", "F1-u1", *BY), "F1-u1 has no score"),
         (("hold", "F1", "F1-u1", "--invalid", "--restore", *BY), "--invalid and --restore contradict each other"),
@@ -441,6 +441,15 @@ def test_form_with_an_unpublished_item_has_no_table_and_the_overview_says_why(ex
     assert not missing_sentences(shown.out, "F1", "F3", "no values are published of new")
     [(form, why)] = typed("scores", "table", "--json").json["without"].items()
     assert (form, why.partition(":")[0]) == ("F3", "no values are published of new")
+
+
+def test_sittings_of_a_form_without_a_list_of_items_lead_to_the_import_of_the_list(exam: Database, typed: Irt) -> None:
+    sit(exam, "P", FORMS["F1"], ["p1"], day=8)
+    assert typed("scale", "set", "score_by=raw", "score_points=10:500,20:700", "--yes", *BY).code == 0
+    assert "import the list of the form's items (`irt import forms FILE`)" in typed("scores", "issue", "P", *BY).err
+    run_sql(exam, "DELETE FROM score_table")
+    run_sql(exam, "DELETE FROM form_item")
+    assert "a score table needs the list of a form's items" in typed("scores", "table").out
 
 
 def test_scores_by_theta_are_issued_and_shown_without_a_table(typed: Irt, exam: Database) -> None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from irt_assets.blocks import Badge, plain
+from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.reports import classical_blocks
 from psychometrics_testbed.chart_parts import lines, points
 from tests.helpers.sat12 import ITEM_32, OPTIONS
 
 
 def test_option_that_beats_the_key_is_named_with_shares_and_correlations() -> None:
-    assert classical_blocks.key_warning(ITEM_32) == (
+    assert key_warning(ITEM_32) == (
         "Option 3 (chosen by 44 %, r = 0.20) beats the key 5 (chosen by 16 %, r = 0.04): the key may be wrong."
     )
 
 
 def test_key_without_a_flagged_option_has_no_warning() -> None:
     unflagged = tuple(replace(option, flags=()) for option in OPTIONS)
-    assert classical_blocks.key_warning(replace(ITEM_32, options=unflagged)) == ""
+    assert key_warning(replace(ITEM_32, options=unflagged)) == ""
 
 
 def test_all_options_are_traced_on_one_chart_whose_wide_line_is_the_key() -> None:

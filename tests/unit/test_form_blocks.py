@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from pypdfium2 import PdfDocument
 
-from irt_assets.blocks import Figure, Figures, Section, html, pdf, plain
+from irt_assets.blocks import Document, Figure, Figures, Section, html, pdf, plain
 from irt_assets.item_analysis.stored import FormRow, ItemRow as Classical, OptionRow
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.reports import form_blocks, item_sheet
 from irt_assets.reports.form_facts import FormFacts
 from irt_assets.scales.scale import Scale
-from irt_psychometrics import ItemParameters
 from irt_psychometrics.items import ItemRow
 from psychometrics_testbed.chart_parts import boxes, lines, points
 from tests.helpers.sat12 import FORM, ITEM_32, OPTIONS
@@ -27,7 +26,7 @@ FACTS = FormFacts(
     month="2026-10",
     form=FORM,
     items=ITEMS,
-    published=ItemParameters.from_rows(["item_1"], [ItemRow(1.2, 0.5)]),
+    values={"item_1": ItemRow(1.2, 0.5)},
     fit=None,
 )
 
@@ -90,16 +89,14 @@ def test_document_for_a_committee_has_no_links_to_pages_of_the_dashboard() -> No
     assert "?view=item" in html.part(*form_blocks.form_blocks(FACTS))
 
 
-def sheet(items: tuple[Classical, ...]) -> item_sheet.ItemSheet:
+def sheet(items: tuple[Classical, ...]) -> Document:
     estimates = {"item_32": FittedItem(ItemRow(0.13, 12.75), 600, (), {})}
-    return item_sheet.ItemSheet(
-        form=replace(FACTS, items=items), published={"item_1": ItemRow(1.2, 0.5)}, estimates=estimates
-    )
+    return item_sheet.document(replace(FACTS, items=items), estimates, datetime(2026, 11, 2, 9, tzinfo=UTC))
 
 
 def test_item_sheet_begins_with_suspect_keys_and_has_choices_and_curve_of_each_item() -> None:
     flagged = replace(SOUND, item_id="item_2", flags=("max_facility",))
-    made = item_sheet.document(sheet((SOUND, flagged, *ITEMS[1:])), datetime(2026, 11, 2, 9, tzinfo=UTC))
+    made = sheet((SOUND, flagged, *ITEMS[1:]))
     text, figures = made.blocks
     assert isinstance(figures, Figures)
     assert plain(text.text).startswith("three items, two flagged items.")
@@ -113,5 +110,5 @@ def test_item_sheet_begins_with_suspect_keys_and_has_choices_and_curve_of_each_i
 @pytest.mark.parametrize(("options", "pages"), [(OPTIONS, 3), ((), 3)], ids=["choices", "curves"])
 def test_item_sheet_has_six_items_on_each_page(options: tuple[OptionRow, ...], pages: int) -> None:
     items = tuple(replace(ITEM_32, item_id=f"item_{k}", options=options) for k in range(13))
-    made = pdf.typeset(item_sheet.document(sheet(items), datetime(2026, 11, 2, 9, tzinfo=UTC)))
+    made = pdf.typeset(sheet(items))
     assert len(PdfDocument(made)) == pages

@@ -261,6 +261,16 @@ def test_choices_in_a_matrix_are_scored_by_a_key(tmp_path: Path) -> None:
     }
 
 
+def test_codes_count_as_no_answer_only_if_all_columns_of_scores_are_empty(tmp_path: Path) -> None:
+    """Inspera writes null as the manual mark of questions that are scored automatically."""
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("columns: {user_id: u, item_id: q, correct: [manual, auto]}\nnull_values: {'*': ['null']}")
+    text = "u,q,manual,auto\nann,q1,null,1\nbob,q1,0,1\ncid,q1,null,null\ndan,q1,null,\neve,q1,,\n"
+    found, report = read(tmp_path, text, AsGiven(), mapping, names=("correct",))
+    assert [found[name, "q1"] for name in ("ann", "bob", "cid")] == [True, False, None]
+    assert any(note.endswith("counted as no answer: 1 empty, 2 × 'null'") for note in report.notes)
+
+
 @pytest.mark.parametrize("ours", ["response", "correct"])
 def test_choices_in_a_list_are_scored_by_a_key_and_stored(tmp_path: Path, ours: str) -> None:
     """EdNet's logs have a column of options, and the key is in a separate table."""
@@ -891,6 +901,15 @@ def test_total_in_a_matrix_is_left_out_and_named(tmp_path: Path, scoring: Scorin
     answers = [answers for _, answers in given.answers(LIMITS, report, ignore_rows, scoring)]
     assert {*answers[0]["item_id"].to_pylist()} == {"a", "b", "c"}
     assert f"{path}: not items, left out: total (the sum of a … c)" in report.notes
+
+
+def test_report_of_a_matrix_counts_left_out_columns_after_twenty(tmp_path: Path) -> None:
+    keys = [f"Right answer {k}" for k in range(30)]
+    path = tmp_path / "m.csv"
+    path.write_text(",".join(["user_id,a,b", *keys]) + "\n" + "p1,1,0" + ",x" * 30 + "\np2,0,1" + ",x" * 30 + "\n")
+    given, report = AnswerSource(open_source(path), load_mapping("wide"), date(2026, 7, 1), AsGiven()), ImportReport()
+    assert len([*given.answers(LIMITS, report, ignore_rows, AsGiven())]) == 1
+    assert f"{path}: not items, left out: {', '.join(keys[:20])} and 10 more" in report.notes
 
 
 def test_import_notes_learners_without_points_and_maxima_out_of_reach(tmp_path: Path) -> None:

@@ -200,6 +200,21 @@ def test_item_of_true_and_false_beside_numbers_is_an_item(tmp_path: Path, top: s
     assert found.content.get("max_scores") == (None if top == "1" else {"q3": 2})
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "named"),
+    [
+        ("id,q1,q2", "{a},{b}", False),
+        ("row,student,item,right", "s{c},q{b},{a}", False),
+        ("row,form_id,student,item,right", "F1,s{c},q{b},{a}", True),
+    ],
+)
+def test_suggestion_asks_for_the_form_unless_a_column_has_it(
+    tmp_path: Path, header: str, row: str, named: bool
+) -> None:
+    found = suggested(tmp_path, table(header, 40, lambda k: row.format(a=k % 2, b=k // 2 % 2, c=k // 4)))
+    assert any("constants: {form_id: NAME}" in note for note in found.notes) != named
+
+
 def test_rows_of_one_learner_in_a_matrix_are_a_choice(tmp_path: Path) -> None:
     text = "id,attempt,q1,q2,q3\n" + "".join(f"s{k // 2},{1 + k % 2},{k % 2},{k // 3 % 2},1\n" for k in range(40))
     found = suggested(tmp_path, text)

@@ -17,7 +17,6 @@ from irt_assets.scales.scale import Scale
 from irt_assets.scores.form_tables import FormTable
 from irt_assets.scores.issued import IssuedScore
 from irt_assets.scores.releases import ScoreChanges, TableRelease
-from irt_psychometrics import ItemParameters
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import ScoreScale, ScoreTable
 
@@ -52,7 +51,7 @@ FACTS = FormFacts(
     month="2026-06",
     form=FORM,
     items=(),
-    published=ItemParameters.from_rows(ITEMS, [ItemRow(1.0, b) for b in (-1.0, 0.0, 1.0)]),
+    values={name: ItemRow(1.0, b) for name, b in zip(ITEMS, (-1.0, 0.0, 1.0), strict=True)},
     fit=None,
 )
 

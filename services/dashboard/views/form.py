@@ -1,7 +1,7 @@
-"""The forms of a scale in a month, and one form: its scores, reliability, keys, items and precision."""
+"""The forms of a scale in a month, and one form: its scores, reliability, keys, items, precision and persons."""
 
 import pandas as pd
-from htmltools import TagChild
+from htmltools import Tag, TagChild, tags
 from shiny import Inputs, Outputs, Session, ui
 
 from irt_assets.adaptive.forms import read_drafts
@@ -13,15 +13,17 @@ from irt_assets.item_analysis.stored import analysed_months, read_forms
 from irt_assets.reports import form_blocks, item_sheet
 from irt_assets.reports.assembly_blocks import assembled_forms, assembly_blocks
 from irt_assets.reports.form_facts import FormFacts, form_facts
+from irt_assets.reports.person_list import person_table, read_person_list
+from irt_assets.responses.snapshot import snapshot_for_scale
 from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scores.releases import released_tables
+from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.address_fields import require_known
 from services.dashboard.decisions import DecisionKind, may_decide
 from services.dashboard.elements import choice, document_links, download_links, query_form, section
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
-from services.dashboard.views import persons
 from services.dashboard.views.bank import choose_scale
 
 KINDS: tuple[DecisionKind, ...] = ("release_table", "undo_table", "leave_out", "count_again", "issue", "issue_again")
@@ -62,7 +64,7 @@ def page(request: ViewRequest) -> Page:
             ),
         )
     facts, choices = _read(request)
-    scale = facts.scale.scale_id
+    scale, fields = facts.scale.scale_id, _fields(facts)
     all_forms = page_link(f"All forms of {facts.month}", "forms", scale=scale, month=facts.month)
     title = f"Form {facts.name}" if facts.form.form_id else "All answers"
     return Page(
@@ -71,10 +73,10 @@ def page(request: ViewRequest) -> Page:
             query_form("form", *choices),
             *form_blocks.form_blocks(facts),
             section("Assembly", *assembled) if assembled else None,
-            persons.persons_section(request, facts),
+            _persons_section(request, facts),
             *_decide_on_scores(request, facts),
-            document_links("form", scale=facts.scale.scale_id, month=facts.month, form=facts.form.form_id),
-            _items_links(facts),
+            document_links("form", **fields),
+            document_links("items", "All items, six a page:", **fields),
             Paragraph((all_forms, " · ", page_link("Equating", "equate", scale=scale, new=facts.form.form_id))),
         ),
     )
@@ -126,20 +128,48 @@ def document(request: ViewRequest) -> Document:
 
 def persons_table(request: ViewRequest) -> pd.DataFrame:
     """The persons of the form as a table."""
-    return persons.read_persons(request, _read(request)[0])
+    return _read_persons(request, _read(request)[0])
 
 
-def _items_links(facts: FormFacts) -> TagChild:
-    fields = {"scale": facts.scale.scale_id, "month": facts.month, "form": facts.form.form_id}
-    return document_links("items", "All items, six a page:", **fields)
+def _persons_section(request: ViewRequest, facts: FormFacts) -> Tag | None:
+    """Show the persons with the least likely patterns, and links to all. Return None for senders below analyst."""
+    if not request.identity.has_role("analyst"):
+        return None
+    try:
+        shown = person_table(_read_persons(request, facts))
+    except PermanentFailure as failure:
+        return section("Persons", tags.p(f"There is no list of persons: {failure}."))
+    return section("Persons", shown, download_links("All persons:", "persons", **_fields(facts)))
+
+
+def _read_persons(request: ViewRequest, facts: FormFacts) -> pd.DataFrame:
+    """Read the form's persons in the month. Raises PermanentFailure as `read_person_list`, and without a snapshot."""
+    reader, scale_id = request.reader, facts.scale.scale_id
+    with reader.connect() as connection:
+        snapshot = snapshot_for_scale(connection, facts.month, scale_id)
+    if snapshot is None:
+        raise PermanentFailure(f"the answers of {facts.month} have not been scored yet")
+
+    def read() -> pd.DataFrame:
+        with reader.connect() as connection:
+            return read_person_list(connection, reader.store, snapshot, facts)
+
+    values = "".join(map(repr, (facts.published.a, facts.published.b, facts.published.c)))
+    key = ("persons", snapshot.snapshot_hash, scale_id, facts.form.form_id, values)
+    return reader.compute_cached(key, read)
+
+
+def _fields(facts: FormFacts) -> dict[str, str]:
+    """Return the fields of addresses about the form."""
+    return {"scale": facts.scale.scale_id, "month": facts.month, "form": facts.form.form_id}
 
 
 def items_document(request: ViewRequest) -> Document:
     """Choices and curves of all items of the form as a document."""
-    scale, month, _ = _choose(request)
+    facts, _ = _read(request)
     with request.reader.connect() as connection:
-        sheet = item_sheet.read_item_sheet(connection, scale, request.field("form"), month)
-    return item_sheet.document(sheet, request.reader.now())
+        estimates = item_sheet.read_estimates(connection, facts)
+    return item_sheet.document(facts, estimates, request.reader.now())
 
 
 def _read(request: ViewRequest) -> tuple[FormFacts, list[TagChild]]:

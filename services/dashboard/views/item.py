@@ -11,10 +11,11 @@ from irt_assets.blocks import Block, Document, Figures, Paragraph, Section, noti
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Reference
+from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.item_analysis.stored import ItemRow, read_items
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.reports import item_blocks, item_history_blocks
-from irt_assets.reports.classical_blocks import key_warning, options_table, statistics, trace_lines
+from irt_assets.reports.classical_blocks import options_table, statistics, trace_lines
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_proportions
 from irt_assets.scales.scale import read_scales
 from irt_psychometrics.itemfit import Observed

@@ -16,7 +16,8 @@ from irt_assets.reports import learner_blocks, letter_blocks, transcript_blocks
 from irt_assets.reports.artifacts import ReportRow, reports_of_learner
 from irt_assets.reports.letter_facts import read_letters, scores_that_count
 from irt_assets.responses.learner_answers import last_live_answer
-from irt_assets.scores.issued import counting_scores
+from irt_assets.scales.scale import read_scales
+from irt_assets.scores.issued import counting_scores, issued_scores
 from services.dashboard.elements import document_links, markup, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
@@ -47,7 +48,7 @@ def page(request: ViewRequest) -> Page:
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
         reports = reports_of_learner(connection, user)
-        transcript = transcript_blocks.read_transcript(connection, user)
+        rows, scales = issued_scores(connection, user_id=user), read_scales(connection)
     standing = learner_blocks.page_blocks(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shorten(user)} stand?",
@@ -56,12 +57,12 @@ def page(request: ViewRequest) -> Page:
             tags.p(f"θ older than the latest {MAX_THETAS:,} are not shown.") if len(thetas) == MAX_THETAS else None,
             section(
                 "Scores",
-                render_blocks(*transcript_blocks.transcript_blocks(transcript, zone)),
+                render_blocks(*transcript_blocks.transcript_blocks(rows, scales, zone)),
                 document_links("learner", "The letter about the score that counts:", user=user)
-                if counting_scores(transcript.rows, transcript.scales)
+                if counting_scores(rows, scales)
                 else None,
             )
-            if transcript.rows
+            if rows
             else None,
             _reports(request, reports, user),
             Paragraph((page_link("Other learners", "learners"), " · ", page_link("the KPIs of all", "kpis"))),
