@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 
+from irt_assets.simulation.scenario import demo_scenario
 from irt_psychometrics.linking import Linking, link_to_anchors
 from psychometrics_testbed.linked_months import INTERCEPT, ids, month
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
@@ -34,6 +37,14 @@ def test_month_is_held_if_twelve_of_thirty_anchors_moved_together() -> None:
     named = [set(f.suspects) & set(ids(12)) for f in found]
     assert np.mean([len(some) for some in named]) >= 11  # a month without suspects counts as 0
     assert np.mean([len(set(f.suspects) - set(ids(12))) for f in found]) <= 1
+
+
+def test_every_month_is_held_if_anchors_move_as_in_the_demo() -> None:
+    faults = demo_scenario(datetime(2026, 12, 1, tzinfo=UTC)).faults
+    fault = next(one for one in faults if one.kind == "anchors_moved")
+    # about 1000 answers an item, as in the demo; at .6 some 5 % of the months would pass, P(none of 60) = 0.05
+    found = months(60, seed=11, moved=fault.n_items, shift=fault.size)
+    assert all(disagree(f) for f in found)
 
 
 def test_a_single_moved_anchor_of_thirty_is_dropped_and_the_rest_agrees() -> None:
