@@ -71,7 +71,8 @@ def equate_second_form(
             "item_id": order * LEARNERS,
             "position": [*at] * LEARNERS,
             "score": right.ravel().astype(int),
-            "completed_at": [began + k * min(timedelta(seconds=40), (now - began) // len(at)) for k in at] * LEARNERS,
+            "completed_at": [began + k * min(timedelta(seconds=40), (now - began) // (len(at) + 1)) for k in at]
+            * LEARNERS,
             "response_time_ms": np.random.default_rng(5).integers(8_000, 40_000, right.size),
         }
     )

@@ -199,7 +199,7 @@ def take_adaptive_test(database: Database, folder: Path, now: datetime, say: Say
     answered["attempt_id"] = answered["user_id"] + "-" + answered["position"].astype(str)
     answered["completed_at"] = began + answered["position"] * min(
         timedelta(seconds=40),
-        (now - began) // answered["position"].max(),  # the month may be minutes old
+        (now - began) // (answered["position"].max() + 1),  # before now, in a month that is minutes old
     )
     answered["response_time_ms"] = np.random.default_rng(2).integers(8_000, 40_000, len(answered))
     answered.assign(session_id=answered["user_id"], form_id=TEST).to_csv(file, index=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from irt_assets.common.partitions import Month
@@ -355,11 +356,14 @@ def test_command_compares_and_records_a_choice(
     assert "contradict" in run("scores", "equate", *forms, "--undo", "--choose", "identity", *signed).err
 
 
-def test_second_form_of_the_demo_is_equated_and_released(small_exam: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("now", [NOW, NOW.replace(day=1, hour=0, minute=1)])
+def test_second_form_of_the_demo_is_equated_and_released(small_exam: Database, tmp_path: Path, now: datetime) -> None:
     """Its 14 common items are F1's, and its six new items have no published values."""
     said: list[str] = []
     for _ in range(2):
-        equate_second_form(small_exam, rooms.SCALE, "F1", MONTH, tmp_path, NOW, said.append, **SIGNED)
+        equate_second_form(small_exam, rooms.SCALE, "F1", MONTH, tmp_path, now, said.append, **SIGNED)
+    answered = pd.concat([pd.read_csv(file) for file in tmp_path.glob("*.csv")])["completed_at"].dropna()
+    assert pd.to_datetime(answered, format="ISO8601").max() < now
     assert "equated to F1 by linear-tucker, common items" in " ".join(said)
     found = compare(small_exam, "W")
     assert (found.design, len(found.anchor), found.new.n) == ("common items", 14, 200)
