@@ -33,7 +33,7 @@ STYLES = {"bold": "bold", "quiet": "dim"}
 
 
 def show(*blocks: Block, console: Console) -> None:
-    """Print the blocks. A table is as wide as the terminal, or 160 characters if there is none.
+    """Print the blocks. A table is as wide as the terminal, or 160 characters if no terminal is attached.
 
     A table that needs more is printed in parts, each with some of the columns after the first column.
     """

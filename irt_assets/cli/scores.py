@@ -225,7 +225,7 @@ def letters(
     """Write the letters to the learners of a form about their issued scores.
 
     Each learner gets one letter about the score that counts. Scores that are
-    held or do not count get none.
+    held or do not count get no letter.
     """
     settings, at = current_settings(), datetime.now(UTC)
     known, head = read_names(names) if names else {}, read_letterhead(settings.irt_letterhead)

@@ -99,7 +99,7 @@ def with_stop(text: str) -> str:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Suggest the most similar of `names`: "did you mean length?". Return "" if none is similar."""
+    """Suggest the most similar of `names`: "did you mean length?". Return "" if no name is similar."""
     similar = get_close_matches(name, [*names], n=1)
     return f"did you mean {similar[0]}?" if similar else ""
 

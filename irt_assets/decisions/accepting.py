@@ -1,4 +1,4 @@
-"""What a person has to accept before months are green: guessing, and misfit of the window that is their reference."""
+"""Subjects that a person has to accept before months are green: guessing, and misfit in the origin window."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -20,10 +20,10 @@ TO_RECOMPUTE = (State.STALE, State.ORIGIN, State.MISSING)
 def subjects_to_accept(
     connection: psycopg.Connection, scale_id: str, months: Sequence[MonthState]
 ) -> dict[Acceptable, str]:
-    """Find what a person has to accept before all of `months` are green, each with the first month that it holds.
+    """Find the subjects to accept before all of `months` are green, each with the first month that it holds.
 
     A month that was judged is held by its gates. A month of the origin window that has no fit of its own will be held
-    by what the origin window let pass.
+    by the subjects that the origin window let pass.
     """
     verdicts = read_verdicts(connection, [month.month for month in months if month.state is State.RED])
     origin = read_origin(connection, scale_id)
@@ -40,7 +40,7 @@ def subjects_to_accept(
 
 
 def steps_after_key(connection: psycopg.Connection, scale_id: str, months: Collection[str]) -> list[str]:
-    """Describe, before a key is changed, the steps after its `months` are recomputed: what will be held, and why."""
+    """Describe, before a key is changed, which of its `months` will be held once they are recomputed, and why."""
     states = [MonthState(month, scale_id, State.STALE, "") for month in sorted(months)]
     held = [
         f"{month} will be held until somebody accepts that {IN_WORDS[subject]}, which the origin window let pass"

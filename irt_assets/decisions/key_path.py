@@ -1,4 +1,4 @@
-"""The way from a corrected key to a published value: its steps, and where one stands."""
+"""Steps from a corrected key to a published value, and the progress of an item through them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class KeyPath:
         decision: the decision, as in `key_decisions`.
         months: states of the open months in which scores of the item's answers have changed, oldest first.
         to_accept: subjects that hold these months, or will hold them, each with the first of the months.
-        value: the newest publication since the decision or, if there is none, the newest before it.
+        value: the newest publication since the decision, otherwise the newest one before it.
         is_new: whether the value was published since the decision.
         proposal: the proposal that waits for a decision.
         unpublished: why nothing is published; "" if there is a value.

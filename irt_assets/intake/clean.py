@@ -192,7 +192,7 @@ class Columns:
 
     @property
     def notes(self) -> list[str]:
-        """A sentence on the ids that had invisible characters; empty if none had."""
+        """A sentence on the ids that had invisible characters; empty if no id had any."""
         changed = some_of(sorted(map(repr, self._changed_ids)), 5)
         read = "read without invisible characters (such as U+200B), and with spaces for no-break spaces"
         return [f"{quantity(len(self._changed_ids), 'id')} {read}: {changed}"] if changed else []

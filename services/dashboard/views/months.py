@@ -116,7 +116,7 @@ def _last_month_box(connection: psycopg.Connection, states: Sequence[MonthState]
 
 
 def _origin_in_short(connection: psycopg.Connection, state: MonthState, origin: OriginSummary) -> Text:
-    """Write how many items the origin window published and left out, which keys are suspect, and what comes next."""
+    """Write how many items the origin window published and left out, which keys are suspect, and the next step."""
     scale, published, left_out = state.scale_id, len(origin.published_items), [*origin.left_out]
     suspect = [*suspect_keys(connection, scale)]
     n = page_link(f"{published} of {quantity(published + len(left_out), 'item')}", "bank", scale=scale)

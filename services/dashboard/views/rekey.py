@@ -1,4 +1,4 @@
-"""The key of an item: the options that learners chose, the decision on which of them are right, and what follows.
+"""The key of an item: the options that learners chose, the decision on the right ones, and the next steps.
 
 Addresses are `?view=rekey&scale=default&item=A01`.
 """
