@@ -40,10 +40,8 @@ def equate_second_form(
             return
         items = form_items(connection, scale_id)[old]
         common = {item: most for k, (item, most) in enumerate(items.items()) if k % 3 < 2}
-        published, topics = (
-            published_items(in_force(connection, scale_id, now), common),
-            first_column(connection, "SELECT DISTINCT topic_id FROM question WHERE scale_id = %s", (scale_id,)),
-        )
+        published = published_items(in_force(connection, scale_id, now), common)
+        topics = first_column(connection, "SELECT DISTINCT topic_id FROM question WHERE scale_id = %s", (scale_id,))
     say(f"{LEARNERS} new learners sit form {FORM}, which is equated to form {old} …")
     order, at = [*common, *NEW_ITEMS], range(1, len(common) + len(NEW_ITEMS) + 1)
     questions, form, log = (folder / f"second_{name}.csv" for name in ("questions", "form", "answers"))
@@ -53,10 +51,9 @@ def equate_second_form(
     pd.DataFrame({"form_id": FORM, "item_id": order, "position": at}).to_csv(form, index=False)
     import_bank_file(database, QUESTIONS, questions)
     import_forms(database, form)
-    began, theta = (
-        max(now - timedelta(days=1), Month(month_of(now)).start),
-        np.random.default_rng(3).normal(0.2, 1.0, LEARNERS),
-    )
+    began = max(now - timedelta(days=1), Month(month_of(now)).start)
+    pace = min(timedelta(seconds=40), (now - began) // (len(at) + 1))
+    theta = np.random.default_rng(3).normal(0.2, 1.0, LEARNERS)
     parts = [published, ItemParameters.from_rows([*NEW_ITEMS], NEW_ITEMS.values())]
     right = np.hstack(
         [
@@ -71,8 +68,7 @@ def equate_second_form(
             "item_id": order * LEARNERS,
             "position": [*at] * LEARNERS,
             "score": right.ravel().astype(int),
-            "completed_at": [began + k * min(timedelta(seconds=40), (now - began) // (len(at) + 1)) for k in at]
-            * LEARNERS,
+            "completed_at": [began + k * pace for k in at] * LEARNERS,
             "response_time_ms": np.random.default_rng(5).integers(8_000, 40_000, right.size),
         }
     )
