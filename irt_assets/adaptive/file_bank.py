@@ -21,7 +21,7 @@ DESCRIBED = {"topic": ("topic", "topic_id"), "format": ("format",), "testlet": (
 def assemble_from_file(path: Path, blueprint: Blueprint) -> FileResult:
     """Assemble the forms of a blueprint from the items of a file.
 
-    Items have the errors of the file, or, if the file has no errors, the errors that 500 answers would leave. Raises
+    Items have the errors of the file. If an item lacks errors, all items get the errors of 500 answers. Raises
     PermanentFailure if a rule needs stored forms or answers, or names an item that the file does not have.
     """
     if blueprint.max_exposure is not None or (blueprint.anchors and blueprint.anchors.form):

@@ -65,14 +65,14 @@ def small_world(home: Path, months: list[str], *faults: Fault) -> Iterator[Setti
         EmbeddedPostgres(home / "postgres").stop()
 
 
-def fill(settings: Settings, months: list[str], *faults: Fault) -> None:
+def fill(settings: Settings, months: list[str], *faults: Fault, learners_per_month: int = 300) -> None:
     """Load the bank and its answers into an empty database, and initialise the scale."""
     database = Database(settings)
     scenario = AnyScenario(
         months=tuple(months),
         now=Month(months[-1]).end,
         seed=20260702,
-        learners_per_month=300,
+        learners_per_month=learners_per_month,
         items_per_block=12,
         anchors_per_block=5,
         faults=faults,

@@ -27,7 +27,8 @@ from tests.testbed.stack_harness import running_stack
 from tests.ui.browser import CHROMIUM, browser
 from tests.ui.walked_platform import PAGE_MS, Picture, Platform
 
-ANCHORS_MISRECORDED = 7
+ANCHORS_MISRECORDED, LEARNERS = 7, 600
+"""Number of anchors with wrong scores, and of learners a month: with 300 learners, some months would stay green."""
 MADE_EASY = 3
 
 
@@ -48,7 +49,8 @@ def platform(
             "smtp_url": SecretStr(f"smtp://127.0.0.1:{mail.port}"),
         }
         with template_copy(postgres, migrated_template, tmp_path_factory.mktemp("platform"), **options) as settings:
-            fill(settings, full, Fault("drift", first_month=full[2], size=-0.9, n_items=MADE_EASY))
+            drift = Fault("drift", first_month=full[2], size=-0.9, n_items=MADE_EASY)
+            fill(settings, full, drift, learners_per_month=LEARNERS)
             _misrecord(Database(settings), full[1])
             with running_stack(settings, "tests.helpers.quiet_location", "tests.helpers.quick_daemon") as stack:
                 yield Platform(stack, web, mail, empty, full)
