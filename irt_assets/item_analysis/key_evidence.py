@@ -1,10 +1,12 @@
 """Keys of items, and the evidence against them from day to day: a test martingale of each item in a calendar year."""
 
+from __future__ import annotations
+
 import json
 import zlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -12,6 +14,9 @@ from irt_assets.blocks import number, percent
 from irt_assets.common.wording import join_names, shorten
 from irt_assets.item_analysis.stored import ItemRow, OptionRow, analysed_months, read_items
 from irt_psychometrics.classical import KeyEvidence
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAMED_FROM = 1000.0
 """E from which an item is named: a right key reaches it in a year with probability 0.001 at most (Ville 1939)."""

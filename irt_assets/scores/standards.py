@@ -37,7 +37,7 @@ from irt_assets.scales.scale_decisions import (
 )
 from irt_assets.scores.form_tables import MAX_NAMED, FormTable, place_on_line, published_items, read_tables
 from irt_assets.scores.releases import find_table
-from irt_assets.scores.reported import SAME, UNITS, in_unit, score_of_mark
+from irt_assets.scores.reported import SAME, UNITS, score_of_mark
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -97,8 +97,8 @@ class PassMark:
 
     def change_in_words(self, before: float | None, after: float | None) -> str:
         """Return the pass mark before and after a decision."""
-        old, new = ("–" if mark is None else in_unit(self.unit, mark) for mark in (before, after))
-        return f"pass mark of scale {self.scale_id}: {old} → {new.removeprefix(UNITS[self.unit]).strip()}"
+        old, new = ("–" if mark is None else f"{mark:.4g}" for mark in (before, after))
+        return f"pass mark of scale {self.scale_id}: {UNITS[self.unit]} {old} → {new}"
 
     @property
     def sentences(self) -> list[str]:

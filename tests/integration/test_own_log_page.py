@@ -103,7 +103,7 @@ def assert_shown(block: str, printed: str, months: Collection[str]) -> None:
 
 
 def pattern(line: str, months: Collection[str]) -> str:
-    parts = re.split(rf"({'|'.join(map(re.escape, months))})", line)
+    parts = re.split(rf"((?:{'|'.join(map(re.escape, months))})(?!-\d))", line)  # days are numbers
     return "".join(part if k % 2 else generalised(part) for k, part in enumerate(parts))
 
 
