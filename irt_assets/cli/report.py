@@ -23,6 +23,9 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 
 app = typer.Typer(no_args_is_help=True)
+DocumentFile = Annotated[Path, typer.Option("--to", help="File to write: NAME.pdf, NAME.docx or NAME.html.")]
+AnyForm = Annotated[str, typer.Argument(help="Form. Default: all answers of the month.")]
+AnalysedMonth = Annotated[str | None, typer.Option("--month", help="Month, YYYY-MM. Default: the newest analysed one.")]
 
 
 @app.command(epilog="Example: irt report drift --month 2026-09 --out reports")
@@ -80,12 +83,7 @@ def drift(
 
 
 @app.command("form", epilog="Example: irt report form booklet-a --month 2026-09 --to booklet-a.pdf")
-def form_report(
-    to: Annotated[Path, typer.Option(help="File to write: NAME.pdf, NAME.docx or NAME.html.")],
-    form: Annotated[str, typer.Argument(help="Form. Default: all answers of the month.")] = "",
-    month: Annotated[str | None, typer.Option(help="Month, YYYY-MM. Default: the newest analysed one.")] = None,
-    scale: ScaleId = "default",
-) -> None:
+def form_report(to: DocumentFile, form: AnyForm = "", month: AnalysedMonth = None, scale: ScaleId = "default") -> None:
     """Write a form's scores, reliability, keys, items and precision for a committee."""
     with current_database().connect() as connection:
         facts = form_facts(connection, named_scale(read_scales(connection), scale), form, month)
@@ -93,12 +91,7 @@ def form_report(
 
 
 @app.command("items", epilog="Example: irt report items booklet-a --month 2026-09 --to items.pdf")
-def items_report(
-    to: Annotated[Path, typer.Option(help="File to write: NAME.pdf, NAME.docx or NAME.html.")],
-    form: Annotated[str, typer.Argument(help="Form. Default: all answers of the month.")] = "",
-    month: Annotated[str | None, typer.Option(help="Month, YYYY-MM. Default: the newest analysed one.")] = None,
-    scale: ScaleId = "default",
-) -> None:
+def items_report(to: DocumentFile, form: AnyForm = "", month: AnalysedMonth = None, scale: ScaleId = "default") -> None:
     """Write the choices and curves of all items of a form, six items a page, flagged items first."""
     with current_database().connect() as connection:
         facts = form_facts(connection, named_scale(read_scales(connection), scale), form, month)
