@@ -43,7 +43,11 @@ def test_a_month_can_be_launched_by_clicking_and_the_page_shows_its_progress(
     page.goto(f"{platform.address}/jobs")
     page.get_by_role("link", name=MONTHLY_JOB).first.click()
     page.get_by_role("button", name="Materialize all").click()
-    page.get_by_placeholder("ex: ").fill(platform.months[0])
+    confirm, field = page.get_by_role("button", name="Confirm"), page.get_by_placeholder("ex: ")
+    expect(confirm.or_(field).first).to_be_visible()
+    if confirm.is_visible():  # Dagster asks until the night's judging, which the platform does not wait for
+        confirm.click()
+    field.fill(platform.months[0])
     page.get_by_placeholder("ex: ").press("Enter")
     picture(page, "2-month")
     page.get_by_role("button", name="Launch 1 run").click()
