@@ -30,12 +30,13 @@ from irt_assets.reports import scale_blocks
 from irt_assets.reports.scale_facts import as_dict, scale_facts
 from irt_assets.responses.snapshot import months_with_changed_rules
 from irt_assets.runs.in_process_runs import run_checks
-from irt_assets.runs.queue import queue_judging
+from irt_assets.runs.queue import queue_once
 from irt_assets.scales.rules import STAGES, valid_values
 from irt_assets.scales.scale import change_rules, named_scale, preview_rules, read_scales
 from irt_assets.scales.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
 from irt_assets.scores.standards import mark_to_undo, plan_mark, set_mark, undo_sentences
 from irt_psychometrics.items import Model
+from jobs.watching.stuck_runs import QUEUE_STATUSES
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 
@@ -477,7 +478,8 @@ def _judge(database: Database, days: DaysToJudge) -> None:
         return
     try:
         with current_instance(database) as instance:
-            run_id = queue_judging(instance, current_settings(), database)
+            # a run under way does not count, because it has already chosen its days
+            run_id = queue_once(instance, current_settings(), database, JUDGE_JOB, QUEUE_STATUSES, {})
         say(f"  {JUDGE_JOB} judges them: run {run_id}")
     except (PermanentFailure, TransientFailure) as failure:
         say(f"  not judged yet, as {failure}: `irt job {JUDGE_JOB}` judges them now, a daemon does at 00:30 UTC")

@@ -83,6 +83,11 @@ def show(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
     _print_some("key", [f"{item}: {shorten(why, MAX_TEXT_LENGTH)}" for item, why in overview.suspect_keys.items()])
     _print_some(
+        "invariants",
+        [f"were evaluated {at(overview.evaluated_at)}, before {overview.outdated} → irt invariants run"]
+        * bool(overview.outdated),
+    )
+    _print_some(
         "violated",
         [f"{v.invariant}: {v.subjects} open, e.g. {shorten(v.example, MAX_TEXT_LENGTH)}" for v in overview.violations],
     )

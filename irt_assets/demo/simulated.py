@@ -30,9 +30,9 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
 from irt_assets.intake.inbox import import_waiting_files
 from irt_assets.intake.load import import_attempts
-from irt_assets.invariants.open_violations import last_evaluated
+from irt_assets.invariants.open_violations import changes_since_evaluation, last_evaluated
 from irt_assets.item_analysis.forms import import_forms
-from irt_assets.ledger.steps import last_settled_at, steps_of_month
+from irt_assets.ledger.steps import steps_of_month
 from irt_assets.reports import drift_month, learner_copies, learner_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
@@ -283,17 +283,10 @@ def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     requests += [(KPI_JOB, week, "") for week in weeks]
     requests += [(ITEM_ANALYSIS_JOB, day, "") for day in DAYS.last_keys(now, ITEM_DAYS)]
     requests += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
+    with Database(settings).connect() as connection:
+        outdated = changes_since_evaluation(connection, last_evaluated(connection))
     for job, first, last in requests:
-        made_since = job == INVARIANTS_JOB and _months_changed_since_evaluation(Database(settings))
-        (replace(jobs, again=True) if made_since else jobs).run(job, first, last)
-
-
-def _months_changed_since_evaluation(database: Database) -> bool:
-    """Whether a month was published or held after the invariants were last evaluated."""
-    with database.connect() as connection:
-        evaluated = last_evaluated(connection)
-        settled = last_settled_at(connection)
-    return bool(evaluated and settled and settled > evaluated)
+        (replace(jobs, again=True) if job == INVARIANTS_JOB and outdated else jobs).run(job, first, last)
 
 
 def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:

@@ -1,4 +1,4 @@
-"""Data that monitors read often: the open violations and their severity, and the times of the last report and backup.
+"""Data that monitors read often: open violations and their severity, and the age of the last report and backup.
 
 Light to import, and without Dagster.
 """
@@ -9,11 +9,16 @@ from datetime import datetime, timedelta
 
 import psycopg
 
+from irt_assets.common.wording import join_names, quantity
+from irt_assets.ledger.decisions import newest_decisions
+from irt_assets.ledger.steps import months_stepped_since
 from resources.alerts.outbox import Severity
 from resources.postgres.database import first_column, one_value, record
 
 BACKUP_AGE = timedelta(hours=25)
 """Age after which a daily backup is late."""
+MAX_DECISIONS, MAX_MONTHS = 20, 3
+"""Maximum number of decisions that are counted, and of months that are listed, since the last evaluation."""
 SEVERITY: Mapping[str, Severity] = {
     "every_month_is_green": "error",
     "published_parameters_come_from_sound_fits": "error",
@@ -100,3 +105,20 @@ def last_backup(connection: psycopg.Connection) -> LastBackup | None:
 def last_evaluated(connection: psycopg.Connection) -> datetime | None:
     """The time of the newest report, from the schedule or by hand. Returns None if there is no report."""
     return one_value(connection, "SELECT max(evaluated_at) FROM invariant_result WHERE subject = ''")
+
+
+def changes_since_evaluation(connection: psycopg.Connection, at: datetime | None) -> str:
+    """Describe the changes since the invariants were evaluated at `at`, to tell whether the result is current.
+
+    Returns a clause with the months recomputed and the number of decisions made, such as "2026-08 was recomputed and 1
+    decision was made"; empty if nothing has changed, or if the invariants have never been evaluated.
+    """
+    if at is None:
+        return ""
+    months = months_stepped_since(connection, at)
+    decisions = sum(decision.at > at for decision in newest_decisions(connection, MAX_DECISIONS))
+    counted = [
+        (join_names(months, MAX_MONTHS), "recomputed", len(months)),
+        (quantity(decisions, "decision"), "made", decisions),
+    ]
+    return " and ".join(f"{names} {'was' if n == 1 else 'were'} {verb}" for names, verb, n in counted if n)

@@ -147,11 +147,6 @@ def write_step(connection: psycopg.Connection, step: Step, run_id: str | None) -
     )
 
 
-def months_settled_since(connection: psycopg.Connection, at: datetime) -> list[str]:
-    """List the months that were first done on a scale after `at`, oldest first."""
-    return first_column(connection, "SELECT DISTINCT month FROM month_verdict WHERE settled_at > %s ORDER BY 1", (at,))
-
-
-def last_settled_at(connection: psycopg.Connection) -> datetime | None:
-    """Time when a month was last published or held. Returns None if no month has been yet."""
-    return one_value(connection, "SELECT max(settled_at) FROM month_verdict")
+def months_stepped_since(connection: psycopg.Connection, at: datetime) -> list[str]:
+    """List the months of which a run, also a repeated one, wrote a step after `at`, oldest first."""
+    return first_column(connection, "SELECT DISTINCT month FROM month_verdict WHERE stepped_at > %s ORDER BY 1", (at,))

@@ -4,18 +4,18 @@ This module does not load the graph, because that takes time and memory, and the
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from irt_assets.common.environment import CODE_LOCATION, workspace
-from irt_assets.common.job_names import JUDGE_JOB, MONTHLY_JOB
+from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.plans import Plan, find_plan
 from jobs.watching.daemons import daemon_alive
-from jobs.watching.stuck_runs import QUEUE_STATUSES
 from resources.dagster_compat import queue_run
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
@@ -42,20 +42,28 @@ def queue_stale_months(
     return stale
 
 
-def queue_judging(instance: dg.DagsterInstance, settings: Settings, database: Database) -> str:
-    """Queue a run that judges the days that have changed. Returns its id, or the id of a run that is already queued.
+def queue_once(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    database: Database,
+    job: str,
+    statuses: Sequence[dg.DagsterRunStatus],
+    tags: Mapping[str, str],
+) -> str:
+    """Queue a run of the job, for the newest partition that is due if the job has partitions, so that it runs once.
 
-    Runs under way do not count, because they have already chosen their days. Raises PermanentFailure if no daemon runs,
-    and TransientFailure if the code server does not respond.
+    Returns the run's id, or the id of an earlier run of the job that has one of `statuses`. Raises PermanentFailure if
+    no daemon runs, and TransientFailure if the code server does not respond.
     """
     if not daemon_alive(instance):
         raise PermanentFailure("no daemon runs")
-    plan = find_plan(JUDGE_JOB)
+    plan = find_plan(job)
+    newest, _ = plan.newest_due(datetime.now(UTC), settings.irt_first_month) or (None, None)
     with database.connect() as one_at_a_time:
         advisory_lock(one_at_a_time, "irt job", plan.job)
-        if runs := instance.get_runs(dg.RunsFilter(job_name=plan.job, statuses=QUEUE_STATUSES), limit=1):
+        if runs := instance.get_runs(dg.RunsFilter(job_name=plan.job, statuses=statuses), limit=1):
             return runs[0].run_id
-        return enqueue(instance, settings, plan, None, {})
+        return enqueue(instance, settings, plan, newest, tags)
 
 
 def enqueue(

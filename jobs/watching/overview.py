@@ -25,6 +25,7 @@ from irt_assets.intake.silence import Silence, silent_sources
 from irt_assets.invariants.open_violations import (
     LastBackup,
     OpenViolation,
+    changes_since_evaluation,
     last_backup,
     last_evaluated,
     open_violations,
@@ -117,6 +118,7 @@ class Overview:
         silent: sources that have been silent for too long.
         pulls: the state of each pulled source, in words.
         evaluated_at: time of the last evaluation of the invariants.
+        outdated: the changes since then, as a clause; empty if nothing has changed.
         suspect_keys: why the keys of items may be wrong, by item.
         changed: closed months whose answers have changed since, as the last night counted them.
     """
@@ -137,6 +139,7 @@ class Overview:
     silent: list[Silence] = field(default_factory=list)
     pulls: list[str] = field(default_factory=list)
     evaluated_at: datetime | None = None
+    outdated: str = ""
     changed: list[ClosedMonth] = field(default_factory=list)
     suspect_keys: dict[str, str] = field(default_factory=dict)
 
@@ -148,6 +151,7 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
     months = complete_months(settings, now)
     with database.connect() as connection:
         violations, evaluated = list(open_violations(connection)), last_evaluated(connection)
+        outdated = changes_since_evaluation(connection, evaluated)
         alerts_now = open_alerts(connection)
         open_proposals = waiting_proposals(connection)
         backup = last_backup(connection)
@@ -178,6 +182,7 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
         silent=[each for each in silences.values() if each is not None],
         pulls=pulls,
         evaluated_at=evaluated,
+        outdated=outdated,
         changed=changed,
         suspect_keys=suspect,
     )

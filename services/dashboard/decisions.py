@@ -14,6 +14,7 @@ import psycopg
 
 from irt_assets.adaptive.changes import effects_of_withdrawal
 from irt_assets.adaptive.forms import plan_release, release_forms, release_sentences
+from irt_assets.common.job_names import INVARIANTS_JOB
 from irt_assets.common.wording import first_sentences, join_names, sentence, with_capital, with_stop
 from irt_assets.decision_kinds import RESTORE, WITHDRAW
 from irt_assets.decisions import anchor_versions, deciding, model_change, rekey, release, release_undo
@@ -32,6 +33,8 @@ from irt_assets.scores.equating import choose_equating, preview_choice
 from irt_assets.scores.issuing import issue_scores, preview_issue
 from irt_assets.scores.left_out import COUNT_ITEMS_AGAIN, LEAVE_ITEMS_OUT, ScoringRequest
 from irt_assets.scores.releases import preview_release, release_table
+from jobs.launching.launched_by import LAUNCHED_BY
+from resources.dagster_compat import NOT_FINISHED_STATUSES
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import ViewRequest
 from services.jwt_verifier.tokens import Identity, Role, TokenRefused
@@ -141,12 +144,14 @@ class DecisionOutcome:
         planned: the basis of a kind in `irt_assets.decision_kinds` or of a change of a key; otherwise the undo of
             decisions on proposals, the change of anchors or of a scale's movement, the release of a score table or of
             forms, the scores that are issued, or the choice of an equating.
+        run_id: the run of a queued evaluation; otherwise empty.
     """
 
     ok: bool
     sentences: tuple[str, ...]
     seen: tuple[Proposal, ...] = ()
     planned: Any = None
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,12 +225,19 @@ def queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcome
     _require_decider(request.identity)
     reader, by = request.reader, request.identity.sub
     queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
-    sentence = (
-        f"{join_names(queued, MAX_NAMED)}: requested by {by}."
-        if queued
-        else "Every month is already queued or computed."
+    requested = f"{join_names(queued, MAX_NAMED)}: requested by {by}."
+    return DecisionOutcome(True, (requested if queued else "Every month is already queued or computed.",))
+
+
+@_report_errors
+def queue_evaluation(request: ViewRequest) -> DecisionOutcome:
+    """Queue an evaluation of the invariants in the caller's name, unless an evaluation is queued or under way."""
+    _require_decider(request.identity)
+    reader, tags = request.reader, {LAUNCHED_BY: request.identity.sub}
+    run_id = queue.queue_once(
+        *(reader.instance, reader.settings, reader.database, INVARIANTS_JOB, NOT_FINISHED_STATUSES), tags
     )
-    return DecisionOutcome(True, (sentence,))
+    return DecisionOutcome(True, ("An evaluation of the invariants is queued or under way.",), run_id=run_id)
 
 
 def _preview(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:

@@ -2,20 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
-
-import psycopg
 
 from irt_assets.blocks import Span, Text
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import join_names, quantity, with_capital
+from irt_assets.common.wording import quantity, with_capital
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import MonthState, State
-from irt_assets.ledger.decisions import newest_decisions
-from irt_assets.ledger.steps import Step, months_settled_since
+from irt_assets.ledger.steps import Step
 
-MAX_REASON_LENGTH, MAX_DECISIONS = 100, 20
-"""Maximum length of a short reason in characters, and maximum number of decisions that are counted."""
+MAX_REASON_LENGTH = 100
+"""Maximum length of a short reason in characters."""
 NOTHING_TO_DO = "nothing to do"
 VERDICTS: Mapping[State, str] = {
     State.GREEN: "{month} is green and safe to release; {waits}.",
@@ -47,16 +43,6 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
         waits=decisions if waiting else "nothing waits for a decision",
         follows=with_capital(decisions) if waiting else "Its decisions follow when its runs have ended",
     )
-
-
-def changes_since_evaluation(connection: psycopg.Connection, at: datetime | None) -> str:
-    """Return the months recomputed and the decisions made after the invariants were evaluated, as a clause or ''."""
-    if at is None:
-        return ""
-    months = months_settled_since(connection, at)
-    decisions = sum(decision.at > at for decision in newest_decisions(connection, MAX_DECISIONS))
-    counted = [(join_names(months, 3), "recomputed", len(months)), (quantity(decisions, "decision"), "made", decisions)]
-    return " and ".join(f"{names} {'was' if n == 1 else 'were'} {verb}" for names, verb, n in counted if n)
 
 
 def waiting_decisions(n: int) -> str:

@@ -1,7 +1,7 @@
-"""Recompute stale months from a page: a button, and a link to the runs that it queues."""
+"""Recompute stale months or evaluate the invariants from a page: a button, and a link to the runs that it queues."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from htmltools import TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
@@ -12,52 +12,75 @@ from irt_assets.common.partitions import months_between
 from irt_assets.common.wording import join_names
 from irt_assets.gates.month_classification import State
 from jobs.watching.daemons import daemon_alive
-from services.dashboard.decisions import DECIDER, DecisionOutcome, may_decide, queue_months
+from services.dashboard.decisions import DECIDER, DecisionOutcome, may_decide, queue_evaluation, queue_months
 from services.dashboard.page import ViewRequest
 
 
-def button_place(request: ViewRequest) -> TagChild:
-    """The element in which the button appears, for those who may recompute months."""
+def button_place(request: ViewRequest, act: str = "Recomputing months") -> TagChild:
+    """Build the element in which a page's button appears, for those who may use it. `act`: the act in words."""
     if not may_decide(request.identity):
-        return tags.p(f"Recomputing months needs the role {DECIDER}.", class_="text-body-secondary")
+        return tags.p(f"{act} needs the role {DECIDER}.", class_="text-body-secondary")
     return tags.div(ui.output_ui("making"), aria_live="polite", class_="my-3")
 
 
 def handle_events(request: ViewRequest, inputs: Inputs) -> None:
-    """Show the button for the stale months, and after a click the outcome."""
+    """Show the button that recomputes the stale months, and after a click the outcome."""
     offered: list[str] = []
+
+    def draw() -> TagChild:
+        offered[:] = sorted({state.month for state in request.reader.month_states() if state.state is State.STALE})
+        return _months_button(offered, daemon_alive=daemon_alive(request.reader.instance)) if offered else None
+
+    _handle_clicks(request, inputs, draw, lambda: queue_months(request, tuple(offered)))
+
+
+def handle_evaluation(request: ViewRequest, inputs: Inputs) -> None:
+    """Show the button that evaluates the invariants, and after a click the outcome."""
+    _handle_clicks(
+        request,
+        inputs,
+        lambda: _button(
+            "Evaluate the invariants now", "irt invariants run", daemon_alive=daemon_alive(request.reader.instance)
+        ),
+        lambda: queue_evaluation(request),
+    )
+
+
+def _handle_clicks(
+    request: ViewRequest, inputs: Inputs, draw: Callable[[], TagChild], act: Callable[[], DecisionOutcome]
+) -> None:
+    """Show the button that `draw` returns, and after a click the outcome of `act`. Both run in threads."""
     requested: reactive.Value[DecisionOutcome | None] = reactive.Value(None)
 
     @render.ui
     async def making() -> TagChild:
         outcome = requested()
-        if outcome is not None:
-            return _outcome_text(request, outcome)
-        states = await asyncio.to_thread(request.reader.month_states)
-        offered[:] = sorted({state.month for state in states if state.state is State.STALE})
-        is_alive = await asyncio.to_thread(daemon_alive, request.reader.instance)
-        return _button(offered, daemon_alive=is_alive) if offered else None
+        return await asyncio.to_thread(draw) if outcome is None else _outcome_text(request, outcome)
 
     @reactive.effect
     @reactive.event(inputs["make_again"])
     async def _() -> None:
-        requested.set(await asyncio.to_thread(queue_months, request, tuple(offered)))
+        requested.set(await asyncio.to_thread(act))
 
 
 def _outcome_text(request: ViewRequest, outcome: DecisionOutcome) -> TagList:
-    runs = f"{request.reader.settings.ui_url}/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}/runs"
     reload = tags.a("reload this page", href="")
     if not outcome.ok:
         return TagList(tags.p(*outcome.sentences), tags.p("To try again, ", reload, "."))
-    in_dagster = tags.a("Dagster shows the progress of the runs", href=runs)
-    return TagList(tags.p(*outcome.sentences), tags.p(in_dagster, "; once they have ended, ", reload, "."))
+    path = f"runs/{outcome.run_id}" if outcome.run_id else f"locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}/runs"
+    in_dagster = tags.a("Dagster shows the progress", href=f"{request.reader.settings.ui_url}/{path}")
+    return TagList(tags.p(*outcome.sentences), tags.p(in_dagster, "; at the end, ", reload, "."))
 
 
-def _button(months: Sequence[str], *, daemon_alive: bool) -> TagChild:
-    """The button, or the command to type if no daemon runs."""
-    if not daemon_alive:
-        by_hand = tags.code(f"irt backfill --from {months[0]} --to {months[-1]}")
-        return tags.p("No daemon runs, so nothing starts from here: ", by_hand)
+def _months_button(months: Sequence[str], *, daemon_alive: bool) -> TagChild:
     in_a_row = len(months) > 1 and [*months_between(months[0], months[-1])] == [*months]
     span = f"{months[0]} … {months[-1]}" if in_a_row else join_names(months, 5)
-    return ui.input_action_button("make_again", f"Recompute {span}", class_="btn-primary")
+    by_hand = f"irt backfill --from {months[0]} --to {months[-1]}"
+    return _button(f"Recompute {span}", by_hand, daemon_alive=daemon_alive)
+
+
+def _button(label: str, command: str, *, daemon_alive: bool) -> TagChild:
+    """Build the button, or show the command to type if no daemon runs."""
+    if not daemon_alive:
+        return tags.p("No daemon runs, so nothing starts from here: ", tags.code(command))
+    return ui.input_action_button("make_again", label, class_="btn-primary")

@@ -1,4 +1,4 @@
-"""A button that recomputes stale months: once for any number of clicks, in the name of the user."""
+"""Buttons that recompute stale months and evaluate the invariants: once for any number of clicks, under a name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from htmltools import TagList
 
 from irt_assets.blocks import Paragraph, html
-from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.job_names import INVARIANTS_JOB, MONTHLY_JOB
+from irt_assets.common.partitions import DAYS
 from irt_assets.common.probes import DAEMONS
 from irt_assets.common.run_progress import PARTITION_TAG, partitions_under_way
 from irt_assets.gates.month_classification import MonthState, State
@@ -99,6 +100,33 @@ def test_recomputation_needs_the_role_that_decides(request_page: ViewRequest, ro
     assert ("needs the role psychometrician" in str(rematerialising.button_place(of_role))) is not may
 
 
+def test_evaluation_is_queued_once_until_its_run_has_ended(request_page: ViewRequest) -> None:
+    instance, ben = request_page.reader.instance, replace(request_page.identity, sub="Ben")
+    days = DAYS.last_keys(datetime.now(UTC), 1)
+    first = decisions.queue_evaluation(request_page)
+    second = decisions.queue_evaluation(replace(request_page, identity=ben))
+    days += DAYS.last_keys(datetime.now(UTC), 1)  # midnight may have passed meanwhile
+    (run,) = instance.get_runs()
+    assert (first.run_id, second.run_id, run.job_name) == (run.run_id, run.run_id, INVARIANTS_JOB)
+    assert run.tags[PARTITION_TAG] in days
+    assert run.tags[LAUNCHED_BY] == "Ann"
+    response = str(rematerialising._outcome_text(request_page, second))
+    assert not missing_sentences(response, "is queued or under way.", f'/runs/{run.run_id}"', "reload this page")
+    instance.report_run_canceled(run)
+    assert decisions.queue_evaluation(request_page).run_id != run.run_id
+    assert len(instance.get_runs()) == 2
+
+
+def test_evaluation_needs_the_role_that_decides_and_a_daemon(request_page: ViewRequest) -> None:
+    viewer = replace(request_page, identity=replace(request_page.identity, roles=("viewer",)))
+    assert decisions.queue_evaluation(viewer).ok is False
+    place = str(rematerialising.button_place(viewer, "Evaluating the invariants"))
+    assert "Evaluating the invariants needs the role psychometrician." in place
+    beat(request_page.reader.instance, datetime.now(UTC) - timedelta(hours=1))
+    assert decisions.queue_evaluation(request_page).sentences == ("no daemon runs.",)
+    assert request_page.reader.instance.get_runs() == []
+
+
 def test_months_are_not_queued_without_a_daemon_or_code_server(
     request_page: ViewRequest, refusals: list[Exception]
 ) -> None:
@@ -119,7 +147,7 @@ def test_months_are_not_queued_without_a_daemon_or_code_server(
     ],
 )
 def test_button_names_its_months_or_the_command(months: list[str], alive: bool, message: str) -> None:
-    shown = str(TagList(rematerialising._button(months, daemon_alive=alive)))
+    shown = str(TagList(rematerialising._months_button(months, daemon_alive=alive)))
     assert message in shown
     assert ("<button" in shown) is alive
 

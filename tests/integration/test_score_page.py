@@ -107,6 +107,19 @@ def test_form_page_has_the_table_and_its_decisions_only_for_those_who_may_decide
 
 
 @pytest.mark.ci
+def test_stored_form_without_analysed_answers_has_a_page(exam: Database, ann: ViewRequest) -> None:
+    """The page of such a form said that the form did not exist."""
+    run_sql(exam, "DELETE FROM item_analysis WHERE form_id = 'F1'")
+    seen = shown(ann)
+    sentence = f"No answers to the form in {MONTH} have been analysed."
+    assert not missing_sentences(seen, "Form F1 is stored with 20 items.", sentence)
+    assert "The released score table:" not in seen
+    release_table(exam, rooms.SCALE, "F1", **SIGNED)
+    assert "The released score table:" in shown(ann)
+    assert make_page(replace(ann, fields=dict(ann.fields) | {"form": "F9"}))[0] == 404
+
+
+@pytest.mark.ci
 def test_table_is_released_on_the_page_unless_a_newer_one_was_made_after_the_preview(
     exam: Database, ann: ViewRequest
 ) -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.common.probes import DAEMONS, daemon
+from irt_assets.ledger.steps import step_of, stepped_months, write_step
 from irt_assets.runs.in_process_runs import run_job
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS
@@ -147,6 +148,27 @@ def test_status_shows_months_violations_alerts_and_runs(seen_month: StatusView, 
     empty = [month["month"] for month in status["months"] if month["state"] == "empty"]
     lines = shown.out.splitlines()
     assert (sum(any(month in line for month in empty) for line in lines), len(lines) <= 30) == (1, True)
+
+
+def test_status_reports_a_recomputation_until_the_invariants_are_evaluated(seen_month: StatusView, irt: IrtOf) -> None:
+    typed = irt(seen_month.settings)
+
+    def outdated() -> str:
+        return "".join(line for line in typed("status").out.splitlines() if "invariants were evaluated" in line)
+
+    assert outdated() == ""  # they have never been evaluated
+    typed("invariants", "run")
+    assert outdated() == ""
+    with seen_month.database.connect() as connection:
+        month, *_ = stepped_months(connection, rooms.SCALE)
+        step = step_of(connection, rooms.SCALE, month)
+        assert step is not None
+        assert step.settled_at is not None
+        write_step(connection, step, "a repeated run")  # keeps the time at which the month was settled
+    assert f", before {month} was recomputed → irt invariants run" in outdated()
+    assert seen_month.look().outdated == f"{month} was recomputed"
+    typed("invariants", "run")
+    assert outdated() == ""
 
 
 def test_status_names_spark_and_the_lake_if_configured(world: Settings, tmp_path: Path, now: datetime) -> None:

@@ -360,14 +360,44 @@ def test_health_page_shows_violations_and_the_next_step(settings: Settings, page
     links = [f'?view=health&invariant={one.name}"' for one in INVARIANTS]
     held_of_all = f"{held} of {len(INVARIANTS)} invariants hold as of"
     assert not missing_sentences(text, held_of_all, "Next: start the daemon", f"{WEEK} {looked}", *links)
-    assert text.count(">violated</span>") == len(
-        {
-            name
-            for (name,) in rows(
-                Database(settings), "SELECT invariant FROM invariant_result WHERE resolved_at IS NULL AND subject <> ''"
-            )
-        }
+    violated = {
+        name
+        for (name,) in rows(
+            Database(settings), "SELECT invariant FROM invariant_result WHERE resolved_at IS NULL AND subject <> ''"
+        )
+    }
+    section = text[text.index(">Invariants</h") :]
+    open_table, _, folded = section.partition("<details>")
+    assert (open_table.count(">violated</span>"), text.count(">violated</span>")) == (len(violated), len(violated))
+    assert (">holds</span>" in open_table, ">holds</span>" in folded) == (False, True)
+    n_held = sum(passed for _, passed, _ in verdicts)
+    assert f"{n_held} invariants without a violation</summary>" in folded
+
+
+def test_button_that_evaluates_the_invariants_is_shown_by_role(page: Page, looked: str) -> None:
+    place, refusal = 'id="making"', "Evaluating the invariants needs the role psychometrician."
+    for role, may in (("viewer", False), ("analyst", False), ("psychometrician", True)):
+        text = page("health", person(role))
+        assert (place in text, refusal in text) == (may, not may)
+
+
+def test_checks_are_out_of_date_after_a_decision(settings: Settings, page: Page, looked: str) -> None:
+    clause = "one decision was made"
+    texts = [page("health"), page("health", invariant="kpis_are_whole"), page("months")]
+    assert not [text for text in texts if clause in text]
+    run_sql(
+        Database(settings),
+        """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
+             SELECT scale_id, 'model', '2pl', now(), 'ann', 'a test' FROM calibration_scale LIMIT 1""",
     )
+    step, verdict, line = (
+        f"Next: evaluate the invariants again: since they were evaluated, {clause}.",
+        f", before {clause}.",
+        f", before {clause} (",
+    )
+    assert step in page("health")
+    assert verdict in page("health", invariant="kpis_are_whole")
+    assert line in page("months")
 
 
 def test_alerts_show_the_channels_that_were_notified(settings: Settings, page: Page, looked: str) -> None:

@@ -46,5 +46,5 @@ VIEWS: tuple[View, ...] = (
     View("learner", learner.page),
     View("kpis", kpis.page, menu="KPIs", group="People"),
     View("arrivals", arrivals.page, menu="Arrivals", group="Health"),
-    View("health", health.page, menu="Checks", group="Health"),
+    View("health", health.page, menu="Checks", group="Health", server=health.server),
 )

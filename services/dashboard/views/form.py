@@ -7,7 +7,7 @@ from shiny import Inputs, Outputs, Session, ui
 from irt_assets.adaptive.forms import read_drafts
 from irt_assets.blocks import Document, Paragraph
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import sentence
+from irt_assets.common.wording import quantity, sentence
 from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import analysed_months, read_forms
 from irt_assets.reports import form_blocks, item_sheet
@@ -16,6 +16,7 @@ from irt_assets.reports.form_facts import FormFacts, form_facts
 from irt_assets.reports.person_list import person_table, read_person_list
 from irt_assets.responses.snapshot import snapshot_for_scale
 from irt_assets.scales.scale import Scale, read_scales
+from irt_assets.scores.form_tables import form_items
 from irt_assets.scores.releases import released_tables
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
@@ -50,6 +51,7 @@ def page(request: ViewRequest) -> Page:
     with request.reader.connect() as connection:
         drafts = read_drafts(connection, chosen.scale_id)
         analysed = {form.form_id for form in read_forms(connection, chosen.scale_id, month)}
+        items, tables = form_items(connection, chosen.scale_id), released_tables(connection, chosen.scale_id)
     stored = drafts.get(request.field("form"))
     assembled = [*assembly_blocks(stored, drafts)] if stored else []
     if stored and stored.form_id not in analysed:
@@ -63,9 +65,23 @@ def page(request: ViewRequest) -> Page:
                 Paragraph(page_link("All forms", "forms", scale=stored.blueprint.scale)),
             ),
         )
+    if (name := request.field("form")) in items.keys() - analysed:
+        return Page(
+            f"Form {name}",
+            render_blocks(
+                Paragraph(f"Form {name} is stored with {quantity(len(items[name]), 'item')}.", "lead"),
+                Paragraph(
+                    f"No answers to the form{f' in {month}' if month else ''} have been analysed. "
+                    "The analysis comes with the first month that has answers to it."
+                ),
+                download_links("The released score table:", "scores", scale=chosen.scale_id, form=name)
+                if name in tables
+                else None,
+                Paragraph(page_link("All forms", "forms", scale=chosen.scale_id)),
+            ),
+        )
     facts, choices = _read(request)
     scale, fields = facts.scale.scale_id, _fields(facts)
-    all_forms = page_link(f"All forms of {facts.month}", "forms", scale=scale, month=facts.month)
     title = f"Form {facts.name}" if facts.form.form_id else "All answers"
     return Page(
         f"{title}, {facts.month}",
@@ -77,7 +93,12 @@ def page(request: ViewRequest) -> Page:
             *_decide_on_scores(request, facts),
             document_links("form", **fields),
             document_links("items", "All items, six a page:", **fields),
-            Paragraph((all_forms, " · ", page_link("Equating", "equate", scale=scale, new=facts.form.form_id))),
+            Paragraph(
+                (
+                    *(page_link(f"All forms of {facts.month}", "forms", scale=scale, month=facts.month), " · "),
+                    page_link("Equating", "equate", scale=scale, new=facts.form.form_id),
+                )
+            ),
         ),
     )
 

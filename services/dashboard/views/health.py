@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from htmltools import tags
+from shiny import Inputs, Outputs, Session
 
 from irt_assets.blocks import (
     DASH,
@@ -35,7 +36,12 @@ from irt_assets.blocks import (
 from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.wording import in_words, is_or_are, join_names, quantity, shorten, with_capital, with_stop
 from irt_assets.invariants.invariant import Invariant
-from irt_assets.invariants.open_violations import OpenViolation, last_evaluated, open_violations
+from irt_assets.invariants.open_violations import (
+    OpenViolation,
+    changes_since_evaluation,
+    last_evaluated,
+    open_violations,
+)
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.results import history_of_invariant, latest_invariants, runs_of_invariants
 from jobs.plans import PLANS
@@ -45,10 +51,10 @@ from jobs.watching.overview import ScheduleState, read_schedules
 from jobs.watching.stuck_runs import UnfinishedRun, runs_under_way
 from resources.alerts.outbox import RecordedAlert, recent_alerts
 from resources.settings import Settings
+from services.dashboard import rematerialising
 from services.dashboard.elements import markup
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
-from services.dashboard.release_status import changes_since_evaluation
 
 BY_NAME = {one.name: one for one in INVARIANTS}
 RUNS_SHOWN, ALERTS_SHOWN, MAX_TEXT_LENGTH = 14, 50, 240
@@ -72,7 +78,7 @@ def page(request: ViewRequest) -> Page:
         counts = {violations.invariant: violations for violations in open_violations(connection)}
         runs = runs_of_invariants(connection, RUNS_SHOWN)
         messages = recent_alerts(connection, ALERTS_SHOWN)
-        since = changes_since_evaluation(connection, last_evaluated(connection)) if counts else ""
+        since = changes_since_evaluation(connection, last_evaluated(connection))
         late_plans = read_lateness(connection, PLANS, settings.irt_first_month, now)
     schedules = list(read_schedules(instance, settings, now, late_plans))
     return Page(
@@ -83,12 +89,17 @@ def page(request: ViewRequest) -> Page:
                 notice(("Next: ", step), tone)
                 for step, tone in _next_steps(latest, counts, schedules, since, is_alive=is_alive)
             ),
+            rematerialising.button_place(request, "Evaluating the invariants"),
             Section("Invariants", tuple(_invariants(request, latest, counts, runs, zone))),
             Section("Alerts", tuple(_alerts(request, messages))),
             Section("Schedules", (_daemon(is_alive, seen, zone), _schedules(schedules, zone))),
             Section("Runs under way", (_runs(runs_under_way(instance), settings),)),
         ),
     )
+
+
+def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    rematerialising.handle_evaluation(request, inputs)
 
 
 def _answer(
@@ -133,9 +144,9 @@ def _next_steps(
     if not is_alive:
         yield prose("start the daemon, `irt serve`, or see why it ended."), "warning"
     if latest is None:
-        yield prose("check everything now, `irt invariants run`."), "warning"
+        yield "evaluate the invariants now.", "warning"
     if since:
-        yield prose(f"check everything again, `irt invariants run`: since it was checked, {since}."), "warning"
+        yield f"evaluate the invariants again: since they were evaluated, {since}.", "warning"
     worst = min(counts.values(), key=lambda invariant: invariant.severity, default=None)
     if worst is not None and worst.invariant in BY_NAME:
         invariant = BY_NAME[worst.invariant]
@@ -158,19 +169,27 @@ def _invariants(
     verdicts = {one["name"]: one for one in latest["invariants"]}
     at = _moment(latest["evaluated_at"], zone)
     yield Paragraph(("Conditions that all stored data must meet. Each was last evaluated ", at, "."))
-    yield table(
-        ("invariant", "severity", "state", "open", "since", "example, or untested part"),
-        [_row(request, one, verdicts.get(one.name), untested.get(one.name, ""), counts, zone) for one in INVARIANTS],
-        numbers={"open": ","},
-        caption="Every invariant, and whether it holds",
-    )
+    failed = {name for name, verdict in verdicts.items() if not verdict["passed"]} | counts.keys()
+    for is_violated in (True, False):
+        shown = [one for one in INVARIANTS if (one.name in failed) is is_violated]
+        part = table(
+            ("invariant", "severity", "state", "open", "since", "example, or untested part"),
+            [_row(request, one, verdicts.get(one.name), untested.get(one.name, ""), counts, zone) for one in shown],
+            numbers={"open": ","},
+            caption="Invariants that do not hold, errors first"
+            if is_violated
+            else "Invariants that hold, as far as they were tested",
+            empty="no invariant is violated",
+        )
+        summary = with_capital(f"{quantity(len(shown), 'invariant')} without a violation")
+        yield part if is_violated else Details(summary, (part,))
     evaluated = table(
         ("evaluated", "held", "of"),
         [(_moment(one["evaluated_at"], zone), one["held"], one["of"]) for one in runs],
         numbers=("held", "of"),
         caption="When the invariants were evaluated, newest first",
     )
-    yield Details(f"The last {len(runs)} evaluations", (evaluated,))
+    yield Details("The last evaluations", (evaluated,))
 
 
 def _row(
@@ -217,6 +236,7 @@ def _one_invariant(request: ViewRequest, name: str) -> Page:
     zone = request.reader.settings.irt_time_zone
     with request.reader.connect() as connection:
         history = history_of_invariant(connection, name)
+        since = changes_since_evaluation(connection, last_evaluated(connection))
     may_see = request.identity.has_role("analyst") or invariant.kind not in PERSONAL
     still = sum(violation["resolved_at"] is None for violation in history["violations"])
     runs = history["looks"]
@@ -225,7 +245,6 @@ def _one_invariant(request: ViewRequest, name: str) -> Page:
         [_violation(violation, zone) for violation in history["violations"]],
         caption="Open violations first, then resolved ones; at most 500",
     )
-    hidden = Paragraph(f"{still:,} are open. They name {HIDDEN}.")
     evaluations = table(
         ("evaluated", "result", "observed, or untested part"),
         [
@@ -245,10 +264,10 @@ def _one_invariant(request: ViewRequest, name: str) -> Page:
     return Page(
         with_capital(invariant.truth),
         render_blocks(
-            Paragraph(_verdict(runs, still, zone), "lead"),
+            Paragraph(_verdict(runs, still, since, zone), "lead"),
             notice(("To fix it: ", *prose(invariant.fix)), TONES[invariant.severity]) if still else None,
             pairs(facts),
-            Section("Violations", (violations if may_see else hidden,)),
+            Section("Violations", (violations if may_see else Paragraph(f"{still:,} are open. They name {HIDDEN}."),)),
             Section("History", (evaluations,)),
             Paragraph(page_link("All checks and alerts", "health")),
         ),
@@ -261,13 +280,13 @@ def _result_word(evaluation: Latest) -> str:
     return "holds, as far as it was tested" if evaluation["not_tested"] else "holds"
 
 
-def _verdict(evaluations: Sequence[Latest], still: int, zone: str) -> Text:
+def _verdict(evaluations: Sequence[Latest], still: int, since: str, zone: str) -> Text:
     if not evaluations:
         return "Not known yet: it has not been evaluated."
     summary = (
         f"It does not hold: {quantity(still, 'violation')} open" if still else f"It {_result_word(evaluations[0])}"
     )
-    return f"{summary}, as of ", _moment(evaluations[0]["evaluated_at"], zone), "."
+    return f"{summary}, as of ", _moment(evaluations[0]["evaluated_at"], zone), f", before {since}." if since else "."
 
 
 def _violation(violation: Latest, zone: str) -> tuple[Cell, ...]:
@@ -357,5 +376,4 @@ def _runs(runs: Sequence[UnfinishedRun], settings: Settings) -> Table:
         + (Badge(run.status, "info"), Moment(run.since, settings.irt_time_zone), run.by or None)
         for run in runs
     ]
-    headers = ("run", "of", "partition", "state", "since", "by")
-    return table(headers, rows, caption="Runs that have not ended")
+    return table(("run", "of", "partition", "state", "since", "by"), rows, caption="Runs that have not ended")

@@ -34,7 +34,12 @@ from irt_assets.common.wording import in_words, is_or_are, join_names, quantity,
 from irt_assets.decisions.origin import OriginSummary, read_origin
 from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.gates.month_classification import MonthState, State
-from irt_assets.invariants.open_violations import OpenViolation, last_evaluated, open_violations
+from irt_assets.invariants.open_violations import (
+    OpenViolation,
+    changes_since_evaluation,
+    last_evaluated,
+    open_violations,
+)
 from irt_assets.item_analysis.key_evidence import suspect_keys
 from irt_assets.ledger.steps import step_of
 from irt_assets.responses.closing_records import read_closed
@@ -51,7 +56,6 @@ from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.release_status import (
     NOTHING_TO_DO,
-    changes_since_evaluation,
     next_step,
     shorten_reason,
     verdict,
@@ -120,12 +124,11 @@ def _origin_in_short(connection: psycopg.Connection, state: MonthState, origin: 
     scale, published, left_out = state.scale_id, len(origin.published_items), [*origin.left_out]
     suspect = [*suspect_keys(connection, scale)]
     n = page_link(f"{published} of {quantity(published + len(left_out), 'item')}", "bank", scale=scale)
-    parts = [f"{in_words(len(left_out))} left out ({join_names(left_out, MAX_NAMED)})"] * bool(left_out)
-    parts += [f"{quantity(len(suspect), 'key')} suspect"] * bool(suspect)
-    next_one = next_step(state, 0)
-    if suspect:
-        next_one = page_link(f"check the key of {shorten(suspect[0])}", "rekey", scale=scale, item=suspect[0])
-    return n, " published", *(f", {part}" for part in parts), "; next: ", next_one, "."
+    parts = [f", {in_words(len(left_out))} left out ({join_names(left_out, MAX_NAMED)})"] * bool(left_out)
+    if not suspect:
+        return n, " published", *parts, "; next: ", next_step(state, 0), "."
+    check = page_link(f"check the key of {shorten(suspect[0])}", "rekey", scale=scale, item=suspect[0])
+    return n, " published", *parts, f", {quantity(len(suspect), 'key')} suspect; next: ", check, "."
 
 
 def _missing_months(request: ViewRequest, states: Sequence[MonthState]) -> Iterator[Paragraph]:
@@ -168,33 +171,29 @@ def _problems(connection: psycopg.Connection, reader: Reader, last: str) -> Iter
     if late_jobs := [plan.job for plan, late in late_plans.items() if late.of_schedule]:
         n = page_link(quantity(len(late_jobs), "schedule"), "health")
         yield Badge("late", "warning"), " ", n, f": {join_names(late_jobs, 3)}."
-    if violations := list(open_violations(connection)):
-        yield _violated_invariants(connection, violations, last, zone)
+    violations, evaluated_at = list(open_violations(connection)), last_evaluated(connection)
+    at: Text = Moment(evaluated_at, zone) if evaluated_at else "an unknown day"
+    if since := changes_since_evaluation(connection, evaluated_at):
+        violated = f" ({in_words(len(violations))} violated then)" if violations else ""
+        yield (
+            *(Badge("to be evaluated", "warning"), " The invariants were evaluated at ", at),
+            *(f", before {since}{violated}: ", page_link("evaluate them now", "health"), "."),
+        )
+    elif violations:
+        yield _violated_invariants(violations, last, at)
     if alerts := open_alerts(connection):
         n = page_link(quantity(len(alerts), "alert"), "health")
         tone: Tone = "bad" if any(alert.severity == "error" for alert in alerts) else "warning"
         yield Badge("alert", tone), " ", n, f" {is_or_are(len(alerts))} open."
 
 
-def _violated_invariants(
-    connection: psycopg.Connection, violations: Sequence[OpenViolation], last: str, zone: str
-) -> Text:
-    """State the number of violated invariants, the months that they concern, and the time of the evaluation.
+def _violated_invariants(violations: Sequence[OpenViolation], last: str, at: Text) -> Text:
+    """State the number of violated invariants, the months that they concern, and the time `at` of the evaluation.
 
-    If months or decisions have changed since then, the invariants have to be evaluated again. `last`: the last month.
+    `last`: the last month.
     """
-    evaluated_at = last_evaluated(connection)
-    since = changes_since_evaluation(connection, evaluated_at)
     partitions = {p for violation in violations for p in violation.partitions}  # "": without a month or day
-    n_violated = len(violations)
-    n = page_link(quantity(n_violated, "invariant"), "health")
-    at: Text = Moment(evaluated_at, zone) if evaluated_at else "an unknown day"
-    if since:
-        were, by_hand = "was" if n_violated == 1 else "were", prose("`irt invariants run` evaluates them now.")
-        return (
-            *(Badge("to be evaluated", "warning"), " ", n),
-            *(f" {were} violated as of ", at, f", before {since}: ", *by_hand),
-        )
+    n = page_link(quantity(len(violations), "invariant"), "health")
     tone: Tone = "warning"
     if not any(p == "" or p.startswith(last) for p in partitions):
         matters = f", for {join_names(sorted(partitions), 3)} and not for {last}"
@@ -203,7 +202,7 @@ def _violated_invariants(
         tone = "bad"
     else:
         matters = " (only warnings, which do not prevent a release)"
-    return Badge("violated", tone), " ", n, f" {is_or_are(n_violated)} violated{matters}, as of ", at, "."
+    return Badge("violated", tone), " ", n, f" {is_or_are(len(violations))} violated{matters}, as of ", at, "."
 
 
 def _list(connection: psycopg.Connection, states: Sequence[MonthState], waiting: Waiting, scale_id: str) -> Block:
