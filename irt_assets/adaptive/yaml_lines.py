@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from irt_assets.common.wording import did_you_mean, unknown_field
+from irt_assets.common.wording import did_you_mean, fault_message
 from irt_assets.intake.clean import MAX_ID_LENGTH
 from irt_psychometrics.adaptive import ItemLimit
 from resources.failures import PermanentFailure
@@ -71,11 +71,7 @@ class ContentRules(Part):
         except ValidationError as error:
             faults = [
                 f"line {_line(tree, fault['loc'])}: {'.'.join(map(str, fault['loc'])) or 'rules'}: "
-                + (
-                    unknown_field(str(fault["loc"][-1]), cls.model_json_schema())
-                    if fault["type"] == "extra_forbidden"
-                    else fault["msg"].removeprefix("Value error, ")
-                )
+                + fault_message(fault, cls)
                 for fault in error.errors()
             ]
             raise PermanentFailure(f"the {cls.__name__.lower()} is not valid; {'; '.join(faults)}") from None

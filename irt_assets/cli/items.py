@@ -159,7 +159,7 @@ def list_(
     say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
 
 
-@app.command(epilog="Example: irt items analyse choices.csv --key key.csv --to analysis")
+@app.command(epilog="Example: irt items analyse choices.csv --key key.csv --out analysis")
 def analyse(
     file: Responses,
     mapping: Mapping = None,
@@ -169,7 +169,7 @@ def analyse(
     omitted: Omitted = None,
     denominator: Denominator = 1,
     marks_off: MarksOff = 0,
-    folder: Annotated[Path | None, typer.Option("--to", help="Folder for items.csv, options.csv, forms.csv.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder for items.csv, options.csv, forms.csv.")] = None,
     as_json: AsJson = False,
     suggest: Suggest = False,
 ) -> None:

@@ -6,6 +6,8 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
+from pydantic import BaseModel
+
 _NUMBER_WORDS = (
     "none",
     "one",
@@ -109,6 +111,16 @@ def unknown_field(name: str, schema: Mapping[str, Any]) -> str:
     parts = (schema, *schema.get("$defs", {}).values())
     names = dict.fromkeys(field for part in parts for field in part.get("properties", ()))
     return f"unknown field; {did_you_mean(name, names) or 'must be ' + ' or '.join(names)}"
+
+
+def fault_message(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """Return the message about a fault that Pydantic found in a document, with a suggestion for an unknown field.
+
+    `model` is the model of the whole document.
+    """
+    if fault["type"] == "extra_forbidden":
+        return unknown_field(str(fault["loc"][-1]), model.model_json_schema())
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def sentence(text: str) -> str:

@@ -23,6 +23,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from pydantic import Field, ValidationError
 
+from irt_assets.common.wording import with_stop
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_rows
 from irt_assets.intake.ingest import AnswerSource, check_zone, ingest_answers, limits_of, with_prefix_of_items
 from irt_assets.intake.mapping import (
@@ -220,7 +221,9 @@ class FolderOptions:
         except ObjectMissing:
             options = kind()
         except ValidationError as error:
-            raise PermanentFailure(f"{problems_of(error)}. Accepted keys: {', '.join(kind.model_fields)}.") from error
+            raise PermanentFailure(
+                f"{with_stop(problems_of(error, kind))} Accepted keys: {', '.join(kind.model_fields)}."
+            ) from error
         except TypeError as error:
             raise PermanentFailure("it is not YAML with a line `name: value` for each option") from error
         with ExitStack() as stack:

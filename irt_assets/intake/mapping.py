@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from irt_assets.common.wording import fault_message, with_stop
 from irt_assets.intake.sources import names_of
 from irt_assets.intake.text_encoding import check_encoding
 from irt_psychometrics.cells import ByPattern, Cells
@@ -299,10 +300,10 @@ def read_yaml(path: Path, *, aliases: bool = False) -> Any:
         raise PermanentFailure(f"{path}{location}: it is not YAML with a line `name: value` for each option") from None
 
 
-def problems_of(error: ValidationError) -> str:
-    """The faults of options from a file, each after its key, without the values."""
+def problems_of(error: ValidationError, model: type[BaseModel]) -> str:
+    """Describe the faults of a `model` that was read from a file, each after its key, without the values."""
     return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault_message(fault, model)}"
         for fault in error.errors(include_input=False)
     )
 
@@ -404,7 +405,9 @@ def _parse(content: Any, name: str, *, preset: bool) -> Mapping:
         mapping = Mapping.model_validate({**content, "name": name, "preset": preset})
         mapping.model_dump_json()  # raises ValueError for half a surrogate pair
     except ValidationError as error:
-        raise PermanentFailure(f"{name}: {problems_of(error)}. A mapping file looks like\n{EXAMPLE}") from error
+        raise PermanentFailure(
+            f"{name}: {with_stop(problems_of(error, Mapping))} A mapping file looks like\n{EXAMPLE}"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise PermanentFailure(f"{name} is not YAML of whole characters, such as\n{EXAMPLE}") from error
     return mapping

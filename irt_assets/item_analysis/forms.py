@@ -103,7 +103,7 @@ def read_rows(file: Path, cells_type: type[BaseModel], encoding: str | None = No
                 found = cells_type.model_validate({name: cell for name, cell in cells.items() if cell})
                 yield {"line": line, **found.model_dump()}
             except ValidationError as error:
-                raise PermanentFailure(f"{file}, row {line}: {problems_of(error)}") from None
+                raise PermanentFailure(f"{file}, row {line}: {problems_of(error, cells_type)}") from None
 
 
 def take_from_log(connection: psycopg.Connection, answers: pd.DataFrame, *, whole_month: bool) -> None:

@@ -530,7 +530,7 @@ def test_hard_items_alone_give_no_note_on_persons(hard: int) -> None:
 
 def test_items_are_analysed_without_a_database(irt, shared: Path, tmp_path: Path) -> None:
     words = ("items", "analyse", shared / "data" / "sat12_raw_choices.csv", "--key", shared / "data" / "sat12_key.csv")
-    done = irt(*words, "--omitted", "8", "--to", tmp_path)
+    done = irt(*words, "--omitted", "8", "--out", tmp_path)
     assert (done.code, done.err) == (0, "")
     text = " ".join(done.out.split())
     assert "mean 18.202, SD 5.054, α 0.798 (0.774 … 0.820)" in text

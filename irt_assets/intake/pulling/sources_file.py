@@ -173,5 +173,5 @@ def _source(name: str, given: Map[str, Any]) -> PullSource:
             _ = source.url
         _ = source.rules
     except ValidationError as error:
-        raise PermanentFailure(f"IRT_PULL_SOURCES, {name}: {problems_of(error)}") from None
+        raise PermanentFailure(f"IRT_PULL_SOURCES, {name}: {problems_of(error, PullSource)}") from None
     return source
