@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from htmltools import TagChild, TagList, tags
+from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
 from irt_assets.common.environment import CODE_LOCATION
@@ -12,7 +12,7 @@ from irt_assets.common.partitions import months_between
 from irt_assets.common.wording import join_names
 from irt_assets.gates.month_classification import State
 from jobs.watching.daemons import daemon_alive
-from services.dashboard.decisions import DECIDER, DecisionOutcome, may_decide, queue_months
+from services.dashboard.decisions import DECIDER, MAX_NAMED, DecisionOutcome, may_decide, queue_months
 from services.dashboard.page import ViewRequest
 
 
@@ -24,15 +24,16 @@ def button_place(request: ViewRequest) -> TagChild:
 
 
 def handle_events(request: ViewRequest, inputs: Inputs) -> None:
-    """Show the button for the stale months, and after a click the outcome."""
+    """Show the button for the stale months, after a click the outcome, and load the page again after the runs."""
     offered: list[str] = []
     requested: reactive.Value[DecisionOutcome | None] = reactive.Value(None)
+    ended: reactive.Value[bool] = reactive.Value(False)
 
     @render.ui
     async def making() -> TagChild:
         outcome = requested()
         if outcome is not None:
-            return _outcome_text(request, outcome)
+            return _ended_text(offered) if ended() else _outcome_text(request, outcome)
         states = await asyncio.to_thread(request.reader.month_states)
         offered[:] = sorted({state.month for state in states if state.state is State.STALE})
         is_alive = await asyncio.to_thread(daemon_alive, request.reader.instance)
@@ -43,14 +44,29 @@ def handle_events(request: ViewRequest, inputs: Inputs) -> None:
     async def _() -> None:
         requested.set(await asyncio.to_thread(queue_months, request, tuple(offered)))
 
+    @reactive.effect
+    async def _() -> None:
+        if (outcome := requested()) and outcome.ok:
+            reactive.invalidate_later(5)  # seconds, as a run takes minutes
+            states = await asyncio.to_thread(request.reader.month_states)
+            ended.set(not any(state.state is State.RUNNING for state in states if state.month in offered))
+
+
+def _ended_text(months: Sequence[str]) -> Tag:
+    """Return the element that makes the script load the page again, unless a reason is typed on it."""
+    return tags.div(
+        f"The runs of {join_names(months, MAX_NAMED)} have ended.", class_="alert alert-info decided", data_seen=""
+    )
+
 
 def _outcome_text(request: ViewRequest, outcome: DecisionOutcome) -> TagList:
     runs = f"{request.reader.settings.ui_url}/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}/runs"
-    reload = tags.a("reload this page", href="")
     if not outcome.ok:
-        return TagList(tags.p(*outcome.sentences), tags.p("To try again, ", reload, "."))
-    in_dagster = tags.a("Dagster shows the progress of the runs", href=runs)
-    return TagList(tags.p(*outcome.sentences), tags.p(in_dagster, "; once they have ended, ", reload, "."))
+        return TagList(tags.p(*outcome.sentences), tags.p("To try again, ", tags.a("reload this page", href=""), "."))
+    return TagList(
+        tags.p(*outcome.sentences),
+        tags.p(tags.a("Dagster shows the progress of the runs", href=runs), "; this page loads again when they end."),
+    )
 
 
 def _button(months: Sequence[str], *, daemon_alive: bool) -> TagChild:
