@@ -39,7 +39,7 @@ class KeyPath:
         scale_id: scale of the item.
         decision: the decision, as in `key_decisions`.
         months: states of the open months in which scores of the item's answers have changed, oldest first. Months of
-            the origin window that need no fit are absent if there are others.
+            the origin window that need no fit are listed only if there is no other month.
         to_accept: subjects that hold these months, or will hold them, each with the first of the months.
         value: the newest publication since the decision, otherwise the newest one before it.
         is_new: whether the value was published since the decision.

@@ -1,4 +1,4 @@
-"""What follows a decision on a key: months that are or will be held, what a person accepts, and the list of steps."""
+"""After a decision on a key: months that are or will be held, subjects that a person accepts, and the list of steps."""
 
 from __future__ import annotations
 
