@@ -22,8 +22,8 @@ def subjects_to_accept(
 ) -> dict[Acceptable, str]:
     """Find the subjects to accept before all of `months` are green, each with the first month that it holds.
 
-    A month that was judged is held by its gates. A month of the origin window that has no fit of its own will be held
-    by the subjects that the origin window let pass.
+    A month that was judged is held by its gates. A month of the origin window that is being computed, or has to be,
+    will be held by the subjects that the origin window let pass.
     """
     verdicts = read_verdicts(connection, [month.month for month in months if month.state is State.RED])
     origin = read_origin(connection, scale_id)
@@ -31,7 +31,7 @@ def subjects_to_accept(
     for month in months:
         gates = verdicts.get((month.month, scale_id), NOTHING_JUDGED).gates
         failed = [subject for subject, gate in GATE_OF.items() if gate in gates and not gates[gate].passed]
-        if origin and month.state in TO_RECOMPUTE and origin.window.covers(Month(month.month)):
+        if origin and month.state in (*TO_RECOMPUTE, State.RUNNING) and origin.window.covers(Month(month.month)):
             accepted = accepted_subjects(connection, scale_id, Month(month.month).start)
             failed = [subject for subject in origin.let_pass if subject not in accepted]
         for subject in failed:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import psycopg
 
-from irt_assets.blocks import Text
+from irt_assets.blocks import Span, Text
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import join_names
 from irt_assets.decisions.accepting import IN_WORDS, TO_RECOMPUTE, subjects_to_accept
@@ -38,7 +38,8 @@ class KeyPath:
     Attributes:
         scale_id: scale of the item.
         decision: the decision, as in `key_decisions`.
-        months: states of the open months in which scores of the item's answers have changed, oldest first.
+        months: states of the open months in which scores of the item's answers have changed, oldest first. Months of
+            the origin window that need no fit are listed only if there is no other month.
         to_accept: subjects that hold these months, or will hold them, each with the first of the months.
         value: the newest publication since the decision, otherwise the newest one before it.
         is_new: whether the value was published since the decision.
@@ -70,21 +71,29 @@ class KeyPath:
     def _recompute(self) -> KeyStep:
         title = "Recompute its months"
         if waiting := self.in_state(TO_RECOMPUTE):
-            return KeyStep(title, "next", f"{join_names(waiting)}: scores of answers have changed.")
+            changed = f"{join_names(waiting)}: scores of answers have changed. "
+            if self.to_accept:
+                return KeyStep(title, "later", f"{changed}Decide first, and each month is computed only once.")
+            by_hand = Span(f"irt backfill --from {waiting[0]} --to {waiting[-1]}", "code")
+            how = "the button below" if self.in_state([State.STALE]) else by_hand
+            return KeyStep(title, "next", (f"{changed}Use ", how, "."))
         if running := self.in_state(UNDER_WAY):
-            return KeyStep(title, "under way", f"{join_names(running)}: reload this page when the runs have ended.")
-        done = f"Recomputed: {join_names(self.in_state([*State]))}." if self.months else "No open month has changed."
-        return KeyStep(title, "done", done)
+            return KeyStep(title, "under way", f"{join_names(running)}: the page loads again when the runs have ended.")
+        return KeyStep(
+            title,
+            "done",
+            f"Recomputed: {join_names(self.in_state([*State]))}." if self.months else "No open month has changed.",
+        )
 
     @property
     def _accept(self) -> KeyStep:
         title = "Decide what holds a month"
         if self.to_accept:
-            is_held, let_pass = "is held", ""
-            if self.in_state(TO_RECOMPUTE):
-                is_held, let_pass = "will be held", ", which the origin window let pass"
-            whys = (f"{month} {is_held} because {IN_WORDS[subject]}" for subject, month in self.to_accept.items())
-            return KeyStep(title, "next", f"{join_names(whys)}{let_pass}. Accept it, or change the scale's model.")
+            whys = (
+                f"{month} {'is' if month in self.in_state([State.RED]) else 'will be'} held because {IN_WORDS[subject]}"
+                for subject, month in self.to_accept.items()
+            )
+            return KeyStep(title, "next", f"{join_names(whys)}. Accept it, or change the scale's model.")
         if red := [month for month in self.months if month.state is State.RED]:
             link = page_link(red[0].month, "month", month=red[0].month, scale=self.scale_id)
             return KeyStep(title, "next", (link, f" is held: {red[0].why}."))
@@ -123,6 +132,7 @@ def read_key_path(connection: psycopg.Connection, item_id: str, running: Collect
     decision, scale_id = decisions[-1], decisions[-1]["scale_id"]
     months = sorted({*months_rescored(connection, item_id)} - {*closed_months_changed(connection, item_id)})
     states = [state for state in ledger_states(connection, months, running) if state.scale_id == scale_id]
+    states = [state for state in states if state.state is not State.ORIGIN] or states
     published = publications_with_their_fits(connection, item_id)
     since = [row for row in published if row["published_at"] > decision["decided_at"]]
     return KeyPath(

@@ -28,9 +28,14 @@ def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]
 
 
 def why_unpublished(connection: psycopg.Connection, scale_id: str, item_id: str) -> str:
-    """Explain why nothing is published for an item: the newest month that held it back, or the origin window."""
+    """Explain why nothing is published for an item: the newest month that held it back, or the origin window.
+
+    The last change of the key comes with it, as the key may have been the cause.
+    """
+    decided = key_decisions(connection, item_id)
+    key = f"; its key was last changed on {decided[-1]['decided_at']:%Y-%m-%d}" if decided else ""
     if step := last_step_that_held(connection, scale_id, item_id):
-        return f"{step.month} held it back: {'; '.join(step.held[item_id])}"
+        return f"{step.month} held it back: {'; '.join(step.held[item_id])}{key}"
     if (origin := read_origin(connection, scale_id)) and item_id in origin.left_out:
-        return f"the origin window left it out: {origin.left_out[item_id]}"
-    return "no month has estimated it yet"
+        return f"the origin window left it out: {origin.left_out[item_id]}{key}"
+    return f"no month has estimated it yet{key}"

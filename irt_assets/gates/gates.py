@@ -186,14 +186,14 @@ SET_GATES: tuple[SetGate, ...] = (
         "item_calibration",
         "Learners do not guess, or the scale's model includes guessing.",
         "Give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept it with a "
-        "reason (`irt scale accept guessing`). Then materialise the month again.",
+        "reason, once for all months (`irt scale accept guessing`). Then materialise the month again.",
     ),
     SetGate(
         misfit_was_accepted,
         "item_calibration",
         "The misfit of the window with which months are compared is small, or has been accepted.",
-        "Look at its clusters of items. Then accept the misfit with a reason (`irt scale accept misfit`), or put the "
-        "items of a second ability on their own scale.",
+        "Look at its clusters of items. Then accept the misfit with a reason, once for all months that are compared "
+        "with the window (`irt scale accept misfit`), or put the items of a second ability on their own scale.",
     ),
     SetGate(
         misfit_has_not_grown,

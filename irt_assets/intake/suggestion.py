@@ -64,7 +64,10 @@ SENTENCES = (
     ("values", f"labels of a rating scale, from the lowest; {IF_OPTIONS}"),
     ("denominator", "scores are fractions of a point: this many parts are a point"),
     ("max_scores", "the highest scores that the file names or has: write the ones that can be reached"),
-    ("null_values", "texts and codes that mean that there is no answer"),
+    (
+        "null_values",
+        "texts and codes that mean that there is no answer; in an analysis, --omitted '' counts them as wrong",
+    ),
     ("units", "the values are too small for milliseconds"),
     ("constants.D", "the D of the program that wrote the file"),
     ("constants", "no column is a discrimination: a Rasch model, in which a = 1 for all items"),

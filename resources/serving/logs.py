@@ -170,7 +170,8 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> Iterator
     if record.exc_info:
         yield "exception", hide(formatter.formatException(record.exc_info))
     elif error is not None:
-        yield "exception", hide(error.to_string())
+        # A Failure has a message for people, and Dagster's event log keeps the trace.
+        yield "exception", hide(error.message.strip() if error.cls_name == "Failure" else error.to_string())
     tags = meta.get("job_tags") or {}
     of_run = {
         "run_id": meta.get("run_id"),

@@ -85,10 +85,10 @@ def test_stale_month_is_queued_once_if_requested_repeatedly(request_page: ViewRe
     assert runs(request_page) == [(month, "Ann") for month in MONTHS]
 
 
-def test_response_to_the_button_links_to_the_runs_and_recommends_a_reload(request_page: ViewRequest) -> None:
+def test_response_to_the_button_links_to_the_runs_and_announces_a_reload(request_page: ViewRequest) -> None:
     response = str(rematerialising._outcome_text(request_page, decisions.queue_months(request_page, MONTHS[:1])))
     assert not missing_sentences(
-        response, "2026-08: requested by Ann.", "/jobs/monthly_calibration/runs", "reload this page"
+        response, "2026-08: requested by Ann.", "/jobs/monthly_calibration/runs", "this page loads again"
     )
 
 
@@ -111,7 +111,7 @@ def test_evaluation_is_queued_once_until_its_run_has_ended(request_page: ViewReq
     assert run.tags[PARTITION_TAG] in days
     assert run.tags[LAUNCHED_BY] == "Ann"
     response = str(rematerialising._outcome_text(request_page, second))
-    assert not missing_sentences(response, "is queued or under way.", f'/runs/{run.run_id}"', "reload this page")
+    assert not missing_sentences(response, "is queued or under way.", f'/runs/{run.run_id}"', "this page loads again")
     instance.report_run_canceled(run)
     assert decisions.queue_evaluation(request_page).run_id != run.run_id
     assert len(instance.get_runs()) == 2

@@ -17,7 +17,7 @@ from scipy.special import expit
 
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import decide_model_change, preview_model_change
-from irt_assets.decisions.origin import Origin, initialise
+from irt_assets.decisions.origin import Origin, initialise, read_origin
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates, misfit, model_gates
@@ -30,6 +30,7 @@ from irt_assets.ledger.fit_spec import ComparedMisfit
 from irt_assets.ledger.month_state import find_reference
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import change_rules, read_scales
+from irt_assets.scales.scale_decisions import Acceptable
 from irt_psychometrics.estimation import Population
 from jobs.retention.erasure import erase, holdings
 from jobs.retention.unused import prune_files, prune_rows
@@ -173,6 +174,13 @@ def reference_of(settings: Settings, month: str) -> Any:
         return find_reference(connection, read_scales(connection, Month(month).start)[SCALE], month)
 
 
+def let_pass(settings: Settings) -> tuple[Acceptable, ...]:
+    """Subjects that the origin window let pass."""
+    origin = rooms.call(Database(settings), read_origin, SCALE)
+    assert origin is not None
+    return origin.let_pass
+
+
 def typed_init(irt: IrtOf, settings: Settings, *words: str) -> Any:
     given = [word for name, value in RULES.items() for word in ("--set", f"{name}={value}")]
     return irt(settings)("scale", "init", *given, *words)
@@ -195,6 +203,7 @@ def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: I
         "the two halves of the items that disagree most place a learner ",
     )
     assert "irt scale accept misfit" not in output
+    assert let_pass(log) == ()
     month = calibrate(log, SOUND)
     assert (month.state, month.held_by, month.misfit["reference"]) == ("done", {}, ORIGIN_IN_WORDS)
     assert month.misfit["ratio"] < MAX_RATIO
@@ -205,6 +214,7 @@ def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: I
 def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Settings, irt: IrtOf) -> None:
     output = " ".join(typed_init(irt, log, "--origin", TWO).out.split())
     assert f"`irt scale accept misfit --scale {SCALE}`" in output
+    assert let_pass(log) == ("misfit",)
     month = calibrate(log, TWO_TOO)
     assert (month.state, list(month.held_by)) == ("held", [ACCEPTED])
     assert month.misfit["ratio"] > MAX_RATIO
@@ -222,10 +232,16 @@ def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Setti
     typed = irt(log)
     accepted = typed("scale", "accept", "misfit", "--yes", *SIGNED)
     assert accepted.code == 0, accepted.err
+    assert let_pass(log) == ("misfit",), "a later decision does not change what the window let pass"
     again = calibrate(log, TWO_TOO)
     assert (again.state, again.held_by) == ("done", {})
     assert model_gates.misfit_was_accepted(again.evidence).why.startswith("misfit is accepted; ")
     assert f"misfit accepted from {FIRST} on: Ann: short tests" in typed("scale", "decisions").out
+
+
+def test_misfit_of_the_origin_needs_no_decision_if_the_scale_only_warns(log: Settings) -> None:
+    assert not from_window(log, TWO, new_misfit="warn").misfit_holds
+    assert let_pass(log) == ()
 
 
 # -- misfit that is new ------------------------------------------------------------------------------

@@ -169,11 +169,15 @@ def test_messages_of_a_run_are_logged_once_with_run_and_partition(
     def broken() -> None:
         raise ValueError("no such thing")
 
+    @dg.asset(deps=[month], partitions_def=month.partitions_def)
+    def held() -> None:
+        raise dg.Failure("the month is held", allow_retries=False)
+
     with dg.instance_for_test(
         overrides={"python_logs": {"managed_python_loggers": ["irt_assets"], "python_log_level": "INFO"}}
     ) as instance:
         job = dg.Definitions(
-            assets=[month, broken],
+            assets=[month, broken, held],
             jobs=[dg.define_asset_job("nightly", selection="*")],
             loggers={"console": console},
             executor=dg.in_process_executor,
@@ -188,8 +192,10 @@ def test_messages_of_a_run_are_logged_once_with_run_and_partition(
         (line,) = [line for line in printed if line["message"] == message]
         assert (line["run_id"], line["job"], line["partition"]) == (result.run_id, "nightly", "2026-09")
         assert line["step"] == "month"
-    (failed,) = [line for line in printed if line.get("event") == "STEP_FAILURE"]
-    assert "ValueError: no such thing" in failed["exception"]
+    failed = {line["step"]: line["exception"] for line in printed if line.get("event") == "STEP_FAILURE"}
+    assert "ValueError: no such thing" in failed["broken"]
+    assert "Stack Trace" in failed["broken"]
+    assert failed["held"].endswith("Failure: the month is held"), "a message for people needs no trace"
     assert {"timestamp", "level", "logger", "message"} <= set.intersection(*(set(line) for line in printed))
 
 

@@ -168,7 +168,7 @@ addEventListener("DOMContentLoaded", () => {
   }
   new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });
 });
-// After a decision the page is loaded again, so that all of it shows the new state, with the outcome below its heading.
+// After a decision, and after requested runs, the page is loaded again, so that all of it shows the new state, with the outcome below its heading.
 const OUTCOME = "outcome of the decision";
 function showOutcome() {
   const outcome = sessionStorage.getItem(OUTCOME);
@@ -180,10 +180,10 @@ function showOutcome() {
 // Scroll to a new question or outcome of the decision form, and give it the keyboard focus.
 new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes.forEach((node) => {
   const said = node.matches?.("[data-seen]") ? node : node.querySelector?.("[data-seen]");
-  if (!said) return;
+  if (!said || (said.closest("#making") && document.getElementById("reason")?.value)) return; // keeps a typed reason
   said.scrollIntoView({ block: "center" });
   said.querySelector("button")?.focus({ preventScroll: true });
-  if (!said.matches("#decision .decided")) return;
+  if (!said.matches("#decision .decided, #making .decided")) return;
   sessionStorage.setItem(OUTCOME, said.outerHTML);
   location.replace(location.search); // from its top, which a reload would not show
 }))).observe(root, { childList: true, subtree: true });
