@@ -101,6 +101,12 @@ def key_decisions(connection: psycopg.Connection, item_id: str) -> list[dict[str
     )
 
 
+def has_other_key(connection: psycopg.Connection, item_id: str, at: datetime) -> bool:
+    """Whether decisions after `at` have changed the item's key, and have not restored it."""
+    later = [decision for decision in key_decisions(connection, item_id) if decision["decided_at"] > at]
+    return bool(later) and later[0]["former"] != later[-1]["key"]
+
+
 def months_rescored(connection: psycopg.Connection, item_id: str) -> dict[str, datetime]:
     """Return month → when scores of the item's answers in it last changed by a decision."""
     return dict(

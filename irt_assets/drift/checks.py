@@ -292,7 +292,7 @@ def items_result(
 
     The message names the new items, and the metadata contain a row for each item and the remedy. The check also fails,
     as a warning, if there are `unjudged` scales, for which nothing is known about the items; they are given with the
-    reasons. `first` begins the message.
+    reasons, and each has a row without an item. `first` begins the message.
     """
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
     unknown = sentences_by_scale(unjudged or {})
@@ -307,7 +307,9 @@ def items_result(
         description=description,
         metadata={
             ITEMS: row_table(
-                ("scale", "item", KNOWN_FROM, "why"), [(n.scale_id, n.item_id, n.known, n.why) for n in new + known]
+                ("scale", "item", KNOWN_FROM, "why"),
+                [(scale, "", "", why) for scale, why in (unjudged or {}).items()]
+                + [(n.scale_id, n.item_id, n.known, n.why) for n in new + known],
             ),
             **({HOW_TO_FIX: fix if new else "; ".join(unknown)} if new or unknown else {}),
         },

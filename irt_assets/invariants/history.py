@@ -199,7 +199,7 @@ def _alerted_by_checks(connection: psycopg.Connection, partition: str) -> bool:
         one_value(
             connection,
             """SELECT 1 FROM alert WHERE resolved_at IS NULL AND partition = %s
-                 AND (starts_with(key, 'check ') OR starts_with(key, 'run ') OR starts_with(key, 'held ')) LIMIT 1""",
+                 AND (starts_with(key, 'check') OR starts_with(key, 'run ') OR starts_with(key, 'held ')) LIMIT 1""",
             (partition,),
         )
     )

@@ -92,13 +92,12 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
         limit=MAX_EVENTS,
         ascending=True,
     )
-    touched = set()
-    for record in records:
-        event = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
-        if not alerts.has_other_alert(event.asset_check_key):
-            touched.add((event.asset_check_key, event.partition or ""))
+    evaluated = [record.event_log_entry.get_dagster_event().asset_check_evaluation_data for record in records]
+    months = {event.partition or "" for event in evaluated if event.asset_check_key in alerts.GATES}
+    assert context.repository_def is not None
+    checks = {key for key in context.repository_def.asset_graph.asset_check_keys if not alerts.has_other_alert(key)}
+    partitions = {event.partition or "" for event in evaluated if event.asset_check_key in checks}
     opened = resolved = 0
-    months = {partition for key, partition in touched if key in alerts.GATES}
     with database.connect() as connection:
         for month in sorted(months):
             alert = alerts.held_alert(connection, month, database.settings.dashboard_url)
@@ -106,17 +105,23 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
                 opened += open_alert(connection, alert)
                 resolved += resolve_alerts_of_checks(connection, month)
             elif alerts.gates_pass(connection, month):
-                resolved += resolve_alert(connection, alerts.held_key(month))
-        for key, partition in sorted(touched):
-            evaluation = alerts.latest_evaluation(context.instance, key, partition)
-            if evaluation is None:
-                continue  # its run is in progress, or has died, which raises its own alert
-            if evaluation.passed:
-                resolved += resolve_alert(connection, alerts.check_key(key, partition))
-            elif key not in alerts.GATES:
-                opened += open_alert(connection, alerts.check_alert(evaluation))
+                resolved += resolve_alert(connection, alerts.HELD + month)
+        before = open_keys(connection, "check")
+        partitions |= {key.rpartition(" ")[2] for key in before}  # a decision may have settled them
+        found = alerts.alerts_by_check(connection, context.instance, checks, partitions) if partitions else {}
+        for partition, alert_of in sorted(found.items()):
+            failed = {key: alert for key, alert in alert_of.items() if alert is not None}
+            wanted = [*failed.values()]
+            if failed and alerts.MONTH.fullmatch(partition):
+                wanted = [alerts.month_alert(partition, failed, database.settings.dashboard_url)]
+            opened += sum(open_alert(connection, alert) for alert in wanted)
+            over = before.keys() & {
+                alerts.MONTH_CHECKS + partition,
+                *(alerts.check_key(key, partition) for key in alert_of),
+            } - {alert.key for alert in wanted}
+            resolved += sum(resolve_alert(connection, key) for key in over)
     context.update_cursor(str(max([cursor, *(record.storage_id for record in records)])))
-    return dg.SkipReason(f"{len(touched)} checks evaluated, {opened} alerts opened, {resolved} resolved")
+    return dg.SkipReason(f"{len(evaluated)} checks evaluated, {opened} alerts opened, {resolved} resolved")
 
 
 def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:

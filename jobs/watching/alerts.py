@@ -5,7 +5,8 @@ What does not belong here: cursors (see `alert_sensors`), the outbox, violated i
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -15,6 +16,8 @@ from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import INVARIANT_REPORT, INVENTORY, LAKE_EQUALS_LOG, documents_name, job_of
 from irt_assets.common.retries import failed_because_held, step_failure_reason
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, is_requested_again, materialized_since
+from irt_assets.decisions.rekey import has_other_key
+from irt_assets.drift.checks import settled_items
 from irt_assets.gates.gates import SET_GATES, SetGate, hold_reasons
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
@@ -22,15 +25,29 @@ from irt_assets.ledger.month_verdicts import MonthVerdict, read_verdicts
 from jobs.plans import GRACE, Plan
 from jobs.watching.lateness import Lateness
 from resources.alerts.outbox import Alert, Severity
-from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
+from resources.dagster_compat import (
+    AssetCheckExecutionRecordStatus,
+    InstigatorState,
+    InstigatorType,
+    PartitionKeyFilter,
+    TickStatus,
+)
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, LEARNERS, rows_of
 
 MONTH = re.compile(r"\d{4}-\d{2}")
 MIN_FAILED_TICKS = 3
 MAX_REASON_LENGTH = 300
-SCHEDULES, SENSORS, BACKUP = "schedule ", "sensor ", "backup"
+HELD, MONTH_CHECKS, SCHEDULES, SENSORS, BACKUP = "held ", "checks ", "schedule ", "sensor ", "backup"
 """Beginnings of alerts' keys."""
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in SET_GATES}
+ITEM_CHECKS = {
+    **dict.fromkeys(("keys_are_right", "items_were_estimated", "items_pass_their_gates", "items_treat_groups_alike")),
+    **dict.fromkeys(("no_item_drifted_far", "no_item_drifted", "no_item_lost_information"), settled_items),
+}
+"""The checks that fail only because of the items in their table. The value, if any, is the function that lists the
+partition's items on which decisions have been made."""
+MAX_RUNS = 5
+"""Number of runs searched for a check's last result: the newest runs may have planned it without evaluating it."""
 UI_JOB = "__ASSET_JOB"
 MAX_RUNTIME_MESSAGE = "exceeding maximum runtime"
 """Part of the daemon's message when it stops a run; the message differs if a person cancels the run."""
@@ -171,21 +188,56 @@ def check_key(key: dg.AssetCheckKey, partition: str) -> str:
 
 
 def latest_evaluation(
-    instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str, *, among: int = 1
 ) -> dg.AssetCheckEvaluation | None:
-    """The last evaluation of a check.
+    """Find the last evaluation of a check among its newest runs.
 
-    Returns None if the check has never been evaluated, or if a later run has planned it again.
+    Returns None if none of these runs has evaluated the check.
     """
     records = instance.event_log_storage.get_asset_check_execution_history(
-        key, limit=1, partition_filter=PartitionKeyFilter(key=partition or None)
+        key, limit=among, partition_filter=PartitionKeyFilter(key=partition or None)
     )
-    evaluation = records[0].evaluation if records else None
-    return evaluation if isinstance(evaluation, dg.AssetCheckEvaluation) else None
+    return next((found for record in records if isinstance(found := record.evaluation, dg.AssetCheckEvaluation)), None)
 
 
-def held_key(month: str) -> str:
-    return f"held {month}"
+def alerts_by_check(
+    connection: psycopg.Connection,
+    instance: dg.DagsterInstance,
+    checks: Collection[dg.AssetCheckKey],
+    partitions: Collection[str],
+) -> dict[str, dict[dg.AssetCheckKey, Alert | None]]:
+    """Build the alerts that evaluated checks need now, by partition. Checks of the asset that was made first lead.
+
+    The value is None if the check passes or is settled. A result counts until the check is evaluated again.
+    """
+    alert_of: dict[str, dict[dg.AssetCheckKey, Alert | None]] = {partition: {} for partition in partitions}
+    for info in sorted(
+        instance.event_log_storage.get_asset_check_partition_info(sorted(checks)),
+        key=lambda info: info.latest_target_materialization_storage_id or 0,
+    ):
+        key, partition = info.check_key, info.partition_key or ""
+        if partition in alert_of and info.latest_execution_status is AssetCheckExecutionRecordStatus.SUCCEEDED:
+            alert_of[partition][key] = None
+        elif partition in alert_of and (evaluation := latest_evaluation(instance, key, partition, among=MAX_RUNS)):
+            alert_of[partition][key] = check_alert(connection, evaluation)
+    return alert_of
+
+
+def month_alert(month: str, failed: Mapping[dg.AssetCheckKey, Alert], dashboard_url: str | None) -> Alert:
+    """Bundle the alerts about a month's failed checks. An error comes first, and then the check of the first asset."""
+    first, *others = sorted(failed.values(), key=lambda alert: alert.severity)
+    return replace(
+        first,
+        key=MONTH_CHECKS + month,
+        what=first.what.rstrip(".") + f"; other failed checks: {len(others)}" * bool(others),
+        fix=first.fix + _decision_hint(month, dashboard_url),
+        kind="checks",
+        subjects=[
+            f"{key.name}: {item}" if item else key.name
+            for key, alert in failed.items()
+            for item in (alert.kind == "items" and alert.subjects) or [""]
+        ],
+    )
 
 
 def held_alert(connection: psycopg.Connection, month: str, dashboard_url: str | None) -> Alert | None:
@@ -197,7 +249,7 @@ def held_alert(connection: psycopg.Connection, month: str, dashboard_url: str | 
     first = next(iter(failed))
     reasons = {gate.name: "; ".join(sentences) for gate, sentences in failed.items()}
     return Alert(
-        key=held_key(month),
+        key=HELD + month,
         severity="error",
         what=f"{month} is held: {_shorten(hold_reasons(reasons))}",
         fix=first.fix + _decision_hint(month, dashboard_url),
@@ -230,13 +282,19 @@ def gates_pass(connection: psycopg.Connection, month: str) -> bool:
     return bool(statuses) and all(status.passed for of_scale in statuses for status in of_scale)
 
 
-def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
+def check_alert(connection: psycopg.Connection, evaluation: dg.AssetCheckEvaluation) -> Alert | None:
     """Return the alert about a failed evaluation.
+
+    Returns None for set gates, which `held_alert` covers, and if somebody has since decided on all items of the check.
 
     The text goes to chats, so it does not repeat the description of a check on learners, which names them.
     """
     # Items that were reported before are left out.
-    items = tuple(row["item"] for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM))
+    named = [row for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM)]
+    rows = _without_decision(connection, evaluation, named)
+    if evaluation.passed or evaluation.asset_check_key in GATES or (named and not rows):
+        return None
+    items = tuple(row["item"] for row in rows if row.get("item"))
     learners = tuple(row["learners"] for row in rows_of(evaluation.metadata, LEARNERS))
     reason = _reason(evaluation, evaluation.partition or "")
     return _check_alert(
@@ -248,6 +306,25 @@ def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
         str(evaluation.metadata[HOW_TO_FIX].value) if HOW_TO_FIX in evaluation.metadata else DEFAULT_FIX,
         kind="learners" if learners else "items",
     )
+
+
+def _without_decision(
+    connection: psycopg.Connection, evaluation: dg.AssetCheckEvaluation, rows: list[dict[str, str]]
+) -> list[dict[str, str]]:
+    """Select the rows of items that still need a decision.
+
+    A changed key settles all that was found with the old one, until the check is evaluated with the new key.
+    """
+    name, target = evaluation.asset_check_key.name, evaluation.target_materialization_data
+    if name not in ITEM_CHECKS or target is None:
+        return rows
+    settled = find(connection, evaluation.partition or "") if (find := ITEM_CHECKS[name]) else {}
+    return [
+        row
+        for row in rows
+        if (row["scale"], row["item"]) not in settled
+        and not has_other_key(connection, row["item"], datetime.fromtimestamp(target.timestamp, UTC))
+    ]
 
 
 def _check_alert(
@@ -350,5 +427,4 @@ def _shorten(reason: str) -> str:
 
 def has_other_alert(key: dg.AssetCheckKey) -> bool:
     """Whether other alerts already report a check's failures. This holds for invariants and the inventory of months."""
-    of_invariants = key.asset_key == dg.AssetKey(INVARIANT_REPORT) and key.name != LAKE_EQUALS_LOG
-    return of_invariants or key.name == INVENTORY
+    return key.name == INVENTORY or (key.asset_key == dg.AssetKey(INVARIANT_REPORT) and key.name != LAKE_EQUALS_LOG)

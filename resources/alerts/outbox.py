@@ -1,7 +1,7 @@
 """The outbox of alerts: notifications for people, kept in PostgreSQL until every channel has delivered them.
 
-An alert is opened once and resolved once, however often its cause is found. This module reads and writes the tables
-`alert` and `alert_delivery`; `notifier` sends the messages.
+An alert is opened once and resolved once, however often its cause is found. Its text is updated while it is open. This
+module reads and writes the tables `alert` and `alert_delivery`; `notifier` sends the messages.
 """
 
 import json
@@ -72,16 +72,31 @@ class RecordedAlert(Alert):
 
 
 def open_alert(connection: psycopg.Connection, alert: Alert, *, is_over: bool = False) -> bool:
-    """Open `alert` unless an alert with its key is open. Returns whether it was opened.
+    """Open `alert`, or update the open alert with its key. Returns whether it was opened.
+
+    The update is sent to the channels only if it adds a subject.
 
     is_over: resolve it at once, so that nothing stays open.
     """
+    values = {**vars(alert), "subjects": json.dumps(alert.subjects), "is_over": is_over}
+    connection.execute(
+        """WITH news AS (
+             UPDATE alert_delivery d SET delivered_at = NULL, next_attempt_at = now() FROM alert a
+             WHERE a.alert_id = d.alert_id AND d.event = 'opened' AND d.delivered_at IS NOT NULL
+               AND a.key = %(key)s AND a.resolved_at IS NULL AND NOT a.subjects @> %(subjects)s::jsonb)
+           UPDATE alert SET (severity, what, kind, subjects, fix, link) =
+             (%(severity)s, %(what)s, %(kind)s, %(subjects)s, %(fix)s, %(link)s)
+           WHERE key = %(key)s AND resolved_at IS NULL AND (severity, what, kind, subjects, fix, link)
+             IS DISTINCT FROM (%(severity)s, %(what)s, %(kind)s, %(subjects)s::jsonb, %(fix)s, %(link)s)""",
+        values,
+    )
     inserted = connection.execute(
         """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link, resolved_at)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
+           SELECT %(key)s, %(severity)s, %(what)s, %(partition)s, %(kind)s, %(subjects)s, %(fix)s, %(link)s,
+                  CASE WHEN %(is_over)s THEN now() END
+           WHERE NOT EXISTS (SELECT FROM alert WHERE key = %(key)s AND resolved_at IS NULL)  -- uses no number
            ON CONFLICT (key) WHERE resolved_at IS NULL DO NOTHING""",
-        (alert.key, alert.severity, alert.what, alert.partition, alert.kind)
-        + (json.dumps(alert.subjects), alert.fix, alert.link, is_over),
+        values,
     )
     return inserted.rowcount == 1
 

@@ -14,6 +14,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.common.partitions import DAYS, MONTHS as MONTHS_PERIOD, WEEKS
 from irt_assets.common.retries import HELD
+from irt_assets.decisions.rekey import rekey
 from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.invariants.history import Report, store_results
 from irt_assets.invariants.invariant import InvariantResult, Violation
@@ -24,7 +25,7 @@ from jobs.plans import Plan
 from jobs.watching.alert_sensors import build_alert_sensors
 from jobs.watching.alerts import held_alert
 from jobs.watching.lateness import Lateness, PlanRecord, lateness
-from resources.alerts.outbox import Alert, open_alert
+from resources.alerts.outbox import Alert, open_alert, queue
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, row_table
 from resources.postgres.database import Database
@@ -38,7 +39,8 @@ from tests.helpers.dagster_private import (
     TickData,
     check_run_timeout,
 )
-from tests.helpers.rooms import call, rows, run_sql
+from tests.helpers.decided import WITHDRAWN
+from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.worlds import not_before
 
 pytestmark = pytest.mark.ci
@@ -54,7 +56,9 @@ class World:
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance = settings, instance
-        self.broken, self.gate, self.items, self.evaluate = False, True, [], True
+        self.broken, self.gate, self.evaluate = False, True, True
+        self.items: dict[str, list[str]] = {}
+        """The new items that each check on items reports."""
         self.error: BaseException = dg.Failure("the month has no answers", allow_retries=False)
         self.cursors: dict[str, str | None] = {}
 
@@ -69,17 +73,9 @@ class World:
 
         @dg.asset_check(asset=first, partitions_def=MONTHS)
         def gate() -> dg.AssetCheckResult:
-            fix = {} if self.gate else {HOW_TO_FIX: "look for a leak"}
-            return dg.AssetCheckResult(passed=self.gate, description="anchors disagree", metadata=fix)
-
-        @dg.asset_check(asset=second, partitions_def=MONTHS)
-        def item_gate() -> Any:
-            return dg.AssetCheckResult(
-                passed=not self.items,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=f"{len(self.items)} items held back",
-                metadata={ITEMS: row_table(("item", KNOWN_FROM), [("q0", "2026-05"), *((i, "") for i in self.items)])},
-            )
+            tests = row_table(("scale", "test"), [(SCALE, "placement")])  # some checks report other things than items
+            details = {} if self.gate else {HOW_TO_FIX: "look for a leak", ITEMS: tests}
+            return dg.AssetCheckResult(passed=self.gate, description="anchors disagree", metadata=details)
 
         @dg.asset(partitions_def=MONTHS, check_specs=[dg.AssetCheckSpec("maybe", asset="third", partitions_def=MONTHS)])
         def third() -> Iterator[Any]:
@@ -101,9 +97,10 @@ class World:
                 raise dg.Failure("June is held", metadata={HELD: "June is held"}, allow_retries=False)
 
         self.failed_gates: set[str] = set()
+        on_items = [self._item_check(name) for name in ("keys_are_right", "no_item_drifted", "item_gate")]
         self.defs = dg.Definitions(
             assets=[first, second, third, fourth, *monthly, published_item_parameters],
-            asset_checks=[gate, item_gate, *map(self._set_gate, SET_GATES)],
+            asset_checks=[gate, *on_items, *map(self._set_gate, SET_GATES)],
             jobs=[
                 dg.define_asset_job("calibration", selection=[*assets, "published_item_parameters"]),
                 dg.define_asset_job("month", selection=["first", "second"]),
@@ -117,6 +114,20 @@ class World:
             executor=dg.in_process_executor,
         )
         self.sensors = {sensor.name: sensor for sensor in build_alert_sensors([NIGHTLY], settings)}
+
+    def _item_check(self, name: str) -> dg.AssetChecksDefinition:
+        @dg.asset_check(asset="second", name=name, partitions_def=MONTHS)
+        def check() -> dg.AssetCheckResult:
+            new = self.items.get(name, [])
+            rows = [(SCALE, "q0", "2026-05"), *((SCALE, item, "") for item in new)]
+            return dg.AssetCheckResult(
+                passed=not new,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{len(new)} items",
+                metadata={ITEMS: row_table(("scale", "item", KNOWN_FROM), rows)},
+            )
+
+        return check
 
     def _set_gate(self, gate: SetGate) -> dg.AssetChecksDefinition:
         @dg.asset_check(asset=gate.asset, name=gate.name, partitions_def=MONTHS, op_tags={"dagster/priority": "100"})
@@ -145,6 +156,7 @@ class World:
         context = dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursors.get(name),
+            definitions=self.defs,
             resources={"database": Database(self.settings)},
         )
         with context:
@@ -384,26 +396,146 @@ def test_held_publication_is_reported_as_a_failed_run_if_its_gates_passed(world:
 
 def test_failed_check_is_a_single_alert_with_the_remedy(world: World) -> None:
     world.gate = False
-    assert (world.run(), world.alerts_after_sensors()) == (True, [("check first gate 2026-06", "error", JUNE, True)])
+    assert (world.run(), world.alerts_after_sensors()) == (True, [("checks 2026-06", "error", JUNE, True)])
     ((message, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
     assert message == "the check gate of first failed: anchors disagree"
-    assert fix == "look for a leak"
+    assert fix == "look for a leak Open decisions: `irt release list --month 2026-06`"
     assert link == "/assets/first?view=checks&checkDetail=gate"
     world.gate = True
-    assert (world.run(), world.alerts_after_sensors()) == (True, [("check first gate 2026-06", "error", JUNE, False)])
+    assert (world.run(), world.alerts_after_sensors()) == (True, [("checks 2026-06", "error", JUNE, False)])
 
 
 def test_alert_of_items_held_back_is_a_warning_with_their_names(world: World) -> None:
-    world.items = ["q2", "q1"]
+    world.items = {"item_gate": ["q2", "q1"]}
     assert (
         world.run(),
         world.alerts_after_sensors(),
         rows(Database(world.settings), "SELECT kind, subjects FROM alert"),
     ) == (
         True,
-        [("check second item_gate 2026-06", "warning", JUNE, True)],
-        [("items", ["q2", "q1"])],
+        [("checks 2026-06", "warning", JUNE, True)],
+        [("checks", ["item_gate: q2", "item_gate: q1"])],
     )
+
+
+# -- several failed checks of a month ----------------------------------------------------------------
+
+
+@pytest.fixture
+def wrong_key(world: World) -> World:
+    """A world whose item q1 has the key A, although learners who chose B are right. Checks report it."""
+    database = Database(world.settings)
+    add_items(database, {"q1": None, "q2": None})
+    run_sql(database, """UPDATE question SET meta = '{"key": "A"}' WHERE item_id = 'q1'""")
+    start = utc(2026, 6, 3)
+    add_attempts(database, [attempt(f"u{n}", "q1", start, response="AB"[n % 2], correct=n % 2 == 0) for n in range(4)])
+    world.items = {"keys_are_right": ["q1"], "no_item_drifted": ["q1"]}
+    world.run()
+    return world
+
+
+def decide_on_key(world: World, key: str | None) -> None:
+    """Change the key of q1, or undo the change."""
+    rekey(Database(world.settings), "q1", key, by="Ann", reason="wrong key")
+
+
+def open_subjects(world: World) -> list[list[str]]:
+    """The subjects of each open alert, after ticks of the sensors."""
+    world.watch()
+    return [subjects for (subjects,) in rows(Database(world.settings), OPEN_SUBJECTS)]
+
+
+OPEN_SUBJECTS = "SELECT subjects FROM alert WHERE resolved_at IS NULL ORDER BY alert_id"
+Q1 = ["keys_are_right: q1", "no_item_drifted: q1"]
+
+
+def test_wrong_key_is_a_single_alert_until_the_key_is_corrected(wrong_key: World) -> None:
+    assert wrong_key.alerts_after_sensors() == [("checks 2026-06", "warning", JUNE, True)]
+    ((message,),) = rows(Database(wrong_key.settings), "SELECT what FROM alert")
+    assert message == "the check keys_are_right of second failed: 1 items; other failed checks: 1"
+    assert open_subjects(wrong_key) == [Q1]
+    decide_on_key(wrong_key, "B")
+    assert open_subjects(wrong_key) == []
+    decide_on_key(wrong_key, None)
+    assert open_subjects(wrong_key) == [Q1], "the key is wrong again"
+    decide_on_key(wrong_key, "B")
+    wrong_key.items = {}
+    assert (wrong_key.run(), open_subjects(wrong_key)) == (True, [])
+    decide_on_key(wrong_key, None)
+    assert open_subjects(wrong_key) == [], "the checks passed; the sensor reads no keys"
+
+
+def test_corrected_key_that_mends_nothing_is_reported_after_the_recomputation(wrong_key: World) -> None:
+    decide_on_key(wrong_key, "B")
+    assert open_subjects(wrong_key) == []
+    assert (wrong_key.run(), open_subjects(wrong_key)) == (True, [Q1])
+
+
+def test_faults_that_a_key_does_not_mend_keep_their_alert(wrong_key: World) -> None:
+    wrong_key.gate = False
+    wrong_key.items["keys_are_right"].append("q2")
+    wrong_key.items["item_gate"] = ["q1"]
+    wrong_key.run()
+    every = ["gate", "keys_are_right: q1", "keys_are_right: q2", "no_item_drifted: q1", "item_gate: q1"]
+    [subjects] = open_subjects(wrong_key)
+    assert sorted(subjects) == sorted(every)
+    decide_on_key(wrong_key, "B")
+    [subjects] = open_subjects(wrong_key)
+    assert sorted(subjects) == ["gate", "item_gate: q1", "keys_are_right: q2"], "item_gate may fail for another reason"
+    wrong_key.gate, wrong_key.items = True, {"keys_are_right": ["q2"]}
+    assert (wrong_key.run(), open_subjects(wrong_key)) == (True, [["keys_are_right: q2"]])
+    assert len(wrong_key.alerts()) == 1
+
+
+def test_decision_on_drift_ends_the_alert_of_the_item_but_not_of_scales_that_were_not_judged(wrong_key: World) -> None:
+    database = Database(wrong_key.settings)
+    wrong_key.items = {"no_item_drifted": ["q1", ""]}  # a scale that was not judged has a row without an item
+    wrong_key.run()
+    assert open_subjects(wrong_key) == [["no_item_drifted: q1"]]
+    run_sql(database, WITHDRAWN, ("q1", "2026-06-01"))
+    assert open_subjects(wrong_key) == [["no_item_drifted"]]
+    wrong_key.items = {"no_item_drifted": ["q1"]}
+    assert (wrong_key.run(), open_subjects(wrong_key)) == (True, [])
+
+
+def test_open_alert_is_sent_again_only_if_a_check_or_an_item_is_new(wrong_key: World) -> None:
+    database = Database(wrong_key.settings)
+
+    def messages_after_run() -> list[tuple[Any, ...]]:
+        """The messages that are due after a run of the month. They are then delivered."""
+        wrong_key.run()
+        wrong_key.watch()
+        call(database, queue, ["slack"])
+        due = rows(database, "SELECT event FROM alert_delivery WHERE delivered_at IS NULL")
+        run_sql(database, "UPDATE alert_delivery SET delivered_at = now()")
+        return due
+
+    assert messages_after_run() == [("opened",)]
+    assert messages_after_run() == []
+    wrong_key.items["keys_are_right"] = ["q1", "q2"]
+    assert messages_after_run() == [("opened",)]
+    wrong_key.items = {"keys_are_right": ["q2"]}
+    assert messages_after_run() == [], "there is less to do"
+    assert open_subjects(wrong_key) == [["keys_are_right: q2"]]
+    wrong_key.items = {}
+    assert messages_after_run() == [("resolved",)]
+    assert len(wrong_key.alerts()) == 1
+
+
+def test_alert_of_an_earlier_version_for_a_single_check_becomes_the_months_alert(wrong_key: World) -> None:
+    former = Alert("check second keys_are_right 2026-06", "warning", "a check failed", "look", partition=JUNE)
+    call(Database(wrong_key.settings), open_alert, former)
+    assert wrong_key.alerts_after_sensors() == [
+        (former.key, "warning", JUNE, False),
+        ("checks 2026-06", "warning", JUNE, True),
+    ]
+
+
+def test_failed_check_stays_an_alert_while_it_is_evaluated_again(wrong_key: World) -> None:
+    assert open_subjects(wrong_key) == [Q1]
+    job = wrong_key.defs.resolve_job_def("month")
+    wrong_key.instance.create_run_for_job(job, tags={"dagster/partition": JUNE}, status=dg.DagsterRunStatus.STARTED)
+    assert open_subjects(wrong_key) == [Q1]
 
 
 def test_planned_check_that_was_never_evaluated_is_an_alert_until_the_check_passes(world: World) -> None:
@@ -429,7 +561,7 @@ def test_step_that_failed_after_materialising_its_asset_stays_an_alert(world: Wo
 
 
 def test_history_of_checks_is_read_in_batches(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.watching.alert_sensors.MAX_EVENTS", 2)
+    monkeypatch.setattr("jobs.watching.alert_sensors.MAX_EVENTS", 4)
     monkeypatch.setattr("jobs.watching.alert_sensors.OVERLAP_IDS", 0)
     for month in ("2026-06", "2026-07", "2026-08"):
         real_world.run(partition=month)
@@ -439,7 +571,7 @@ def test_history_of_checks_is_read_in_batches(real_world: World, monkeypatch: py
         real_world.tick("alerts_of_checks")
     assert real_world.alerts() == []
     real_world.tick("alerts_of_checks")
-    assert real_world.alerts() == [("check first gate 2026-09", "error", "2026-09", True)]
+    assert real_world.alerts() == [("checks 2026-09", "error", "2026-09", True)]
 
 
 # -- schedules ---------------------------------------------------------------------------------------

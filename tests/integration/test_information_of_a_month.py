@@ -33,6 +33,7 @@ from irt_assets.reports.drift_report import verdict
 from irt_assets.scales.scale import read_scales
 from irt_assets.simulation.truth import Truth
 from psychometrics_testbed.linked_months import errors
+from resources.dagster_schema import ITEMS as ITEM_ROWS, rows_of
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -438,6 +439,8 @@ def test_scale_without_a_comparison_fails_the_check(bank: Database) -> None:
     result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, unjudged=silent)
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert silent == {SCALE: result.description}
+    (row,) = rows_of(result.metadata, ITEM_ROWS)
+    assert (row["scale"], row["item"], row["why"]) == (SCALE, "", result.description)
     assert items_result([], "no item", "do this", unjudged={}).passed
 
 

@@ -18,6 +18,7 @@ from irt_assets.engines.registry import comparison_names
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.invariants.drift import ANALYSES
 from jobs.automation import AFTER_A_MONTH
+from jobs.watching.alerts import ITEM_CHECKS
 from resources.settings import Settings
 from resources.tables import METADATA
 
@@ -40,6 +41,11 @@ def test_every_materializable_asset_links_to_its_installed_file(tmp_path: Path) 
     for key in graph.materializable_asset_keys:
         [reference] = graph.get(key).metadata["dagster/code_references"].code_references
         assert Path(reference.source.rpartition(":")[0]).is_file(), key
+
+
+def test_checks_whose_alerts_a_decision_settles_exist(tmp_path: Path) -> None:
+    graph = build_defs(Settings(irt_home=tmp_path)).resolve_asset_graph()
+    assert ITEM_CHECKS.keys() <= {key.name for key in graph.asset_check_keys}
 
 
 def test_every_asset_has_a_short_description_and_owners_and_reads_no_later_group(tmp_path: Path) -> None:
