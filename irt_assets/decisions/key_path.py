@@ -78,7 +78,7 @@ class KeyPath:
             how = "the button below" if self.in_state([State.STALE]) else by_hand
             return KeyStep(title, "next", (f"{changed}Use ", how, "."))
         if running := self.in_state(UNDER_WAY):
-            return KeyStep(title, "under way", f"{join_names(running)}: the page loads again when the runs have ended.")
+            return KeyStep(title, "under way", f"{join_names(running)}: reload this page when the runs have ended.")
         return KeyStep(
             title,
             "done",

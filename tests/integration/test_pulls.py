@@ -308,7 +308,8 @@ def test_unreachable_source_is_named_without_its_password(
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ({"zonee": "UTC"}, "lms: zonee: Extra inputs are not permitted"),
+        ({"zonee": "UTC"}, "lms: zonee: unknown field; did you mean zone?"),
+        ({"mapping": {"colums": {}}}, "lms: colums: unknown field; did you mean columns?"),
         ({"zone": "Mars"}, "not a time zone"),
         ({"cursor": None}, "cursor is missing"),
         ({"cursor": {"column": "nope", "key": "id"}}, "the cursor names 'nope'"),

@@ -212,6 +212,11 @@ def test_pdf_is_typeset_if_text_has_unprintable_or_very_long_words(text: str) ->
     )
 
 
+def test_pdf_prints_the_caption_above_the_table() -> None:
+    printed = text_of(as_pdf.typeset(document(table(("item", "use"), (("q1", "free"),), caption="Items in use"))))
+    assert 0 <= printed.find("Items in use") < printed.find("q1")
+
+
 def test_pdf_contains_latin_and_korean_text_and_signs_of_formulas() -> None:
     made = text_of(as_pdf.typeset(document(Paragraph("Ability θ ≥ 0.5 ± 0.1 Δb² −1 – …"), Paragraph("학습자 보고서"))))
     assert "Ability θ ≥ 0.5 ± 0.1 Δb² −1 – …" in made

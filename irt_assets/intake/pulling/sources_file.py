@@ -173,5 +173,6 @@ def _source(name: str, given: Map[str, Any]) -> PullSource:
             _ = source.url
         _ = source.rules
     except ValidationError as error:
-        raise PermanentFailure(f"IRT_PULL_SOURCES, {name}: {problems_of(error, PullSource)}") from None
+        model = Mapping if error.title == Mapping.__name__ else PullSource
+        raise PermanentFailure(f"IRT_PULL_SOURCES, {name}: {problems_of(error, model)}") from None
     return source
