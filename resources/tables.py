@@ -545,6 +545,7 @@ form = _table(
         "file: imported; assembled: from a blueprint; log: all sessions of the form in the log agree on it",
     ),
     _req("recorded_at", UTC, "time at which it was imported, released or last read from the log", NOW),
+    _opt("seed_places", JSONB, "places in a session, from 1, that seed draws fill; null: none"),
 )
 
 form_item = _table(
@@ -731,6 +732,57 @@ adaptive_simulation = _table(
     _req("code_version", Text, "version of this code"),
     _opt("run_id", Text, "Dagster run that made it"),
     _req("made_at", UTC, "time at which it was made", NOW),
+)
+
+seed_draw = _table(
+    "seed_draw",
+    "Draws of new items for places in sessions. Answers in these places have the reason seed.",
+    NO_JOB,
+    Column("draw_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the draw, in order"),
+    _req("scale_id", Text, "scale"),
+    _req("item_id", Text, "new item"),
+    _req("user_id", Text, "learner"),
+    _req("session_id", Text, "session"),
+    _req("position", Integer, "place in the session, from 1", None, ge=1),
+    _opt("form_id", Text, "form or test; null: practice"),
+    _opt("theta", Double, "mean of the posterior of the learner's ability; null: not known", unit="θ"),
+    _opt("theta_se", Double, "standard deviation of this posterior", unit="θ", ge=0),
+    _req("probability", Double, "probability with which the item was drawn", None, ge=0, le=1),
+    _req("at_random", Boolean, "whether the item was drawn at random"),
+    _req("drawn_at", UTC, "time of the draw", NOW),
+    _opt("given_back_at", UTC, "time at which the draw was given back; null: it counts as an answer in the limits"),
+    Index("seed_draw_place", "session_id", "position", unique=True),
+    Index("seed_draw_session_item", "session_id", "item_id", unique=True),
+    Index("seed_draw_item", "item_id", postgresql_where=sa.text("given_back_at IS NULL")),
+    Index("seed_draw_learner", "user_id"),
+)
+
+item_pipeline = _table(
+    "item_pipeline",
+    "Unpublished items with answers: their posteriors, and whether they can be published. Replaced each night.",
+    RecomputedBy(("item_pipeline",)),
+    _scale(),
+    _item(),
+    _req("model", Text, "model"),
+    _req("parameters", JSONB, "parameters and their standard errors, by the names in the model; missing: not known"),
+    _req("n", Integer, "number of answers", None, ge=0),
+    _req("first_at", UTC, "time of the first answer"),
+    _req("last_at", UTC, "time of the last answer"),
+    _opt("measured_at", UTC, "time of the answer with which it reached min_provisional_responses; null: not yet"),
+    _opt("prior_share", Double, "share of the prior in the precision; null: not known", ge=0, le=1),
+    _req("p_gates", JSONB, "item gate → probability of passing it", sa.text("'{}'::jsonb")),
+    _opt("e_value", Double, "evidence that another option is right; null: none", ge=0),
+    _req("accused", Boolean, "whether this evidence accuses the key", sa.text("false")),
+    _opt("position", Double, "mean place of the answers in their sessions; null: not known", ge=1),
+    _opt("misfit", Double, "misfit of the item's curve as a z statistic; null: not known"),
+    _req("flags", JSONB, "flags of the estimate", sa.text("'[]'::jsonb")),
+    _req("publishable", Boolean, "whether a person may publish it"),
+    _opt("publishable_at", UTC, "first night of those since which it is publishable; null: it is not"),
+    _opt("ready_at", Date, "day on which it is expected to be publishable; null: no forecast"),
+    _opt("ready_from", Date, "first day of the forecast's 80 % interval"),
+    _opt("ready_to", Date, "last day of this interval"),
+    _opt("stuck", Text, "why it does not get ahead; null: it does"),
+    _req("evaluated_at", UTC, "time of the evaluation", NOW),
 )
 
 item_parameter_publication = _table(
@@ -1401,6 +1453,37 @@ VIEWS = {
             PARTITION BY item_id ORDER BY effective_from, status_id) AS until
           FROM item_status) decided
         WHERE state = 'withdrawn' AND (until IS NULL OR until > since)
+    """,
+    "item_stage": """
+        SELECT q.item_id, q.scale_id,
+               CASE WHEN fate.state IN ('rejected', 'retired') THEN fate.state
+                    WHEN published.since IS NOT NULL THEN 'published'
+                    WHEN p.publishable THEN 'publishable'
+                    WHEN p.measured_at IS NOT NULL THEN 'measured'
+                    WHEN p.n > 0 THEN 'seeded'
+                    ELSE 'draft' END AS stage,
+               CASE WHEN fate.state IN ('rejected', 'retired') THEN fate.decided_at
+                    WHEN published.since IS NOT NULL THEN published.since
+                    WHEN p.publishable THEN p.publishable_at
+                    ELSE coalesce(p.measured_at, p.first_at) END AS since,
+               coalesce(p.n, 0) AS n,
+               CASE WHEN fate.state IN ('rejected', 'retired') THEN format('%s: %s', fate.decided_by, fate.reason)
+                    WHEN published.since IS NOT NULL THEN published.reason
+                    WHEN p.publishable THEN 'a person may publish it'
+                    WHEN p.stuck IS NOT NULL THEN p.stuck
+                    WHEN p.n > 0 AND p.ready_at IS NULL THEN 'there is no forecast yet'
+                    WHEN p.n > 0 THEN format('publishable around %s', p.ready_at)
+                    ELSE 'it has no answers yet' END AS why
+        FROM question q
+        LEFT JOIN (
+          SELECT DISTINCT ON (subject) subject, value ->> 'state' AS state, decided_by, reason, decided_at
+          FROM decision WHERE kind IN ('reject items', 'retire items', 'bring items back')
+          ORDER BY subject, decision_id DESC) fate ON fate.subject = q.item_id
+        LEFT JOIN (
+          SELECT DISTINCT ON (scale_id, item_id) scale_id, item_id, effective_from AS since, reason
+          FROM item_parameter_publication WHERE effective_from <= now()
+          ORDER BY scale_id, item_id, effective_from, publication_id) published USING (scale_id, item_id)
+        LEFT JOIN item_pipeline p USING (scale_id, item_id)
     """,
 }
 

@@ -48,7 +48,7 @@ def test_migrations_have_a_single_head() -> None:
 def test_every_table_of_the_design_exists() -> None:
     assert set(REQUIRED) <= set(METADATA.tables)
     views = {"attempt", "report_artifacts", "item_parameter_current", "standing_decision", "item_status"}
-    assert {*views, "item_withdrawal", "publication_step"} == set(VIEWS)
+    assert {*views, "item_withdrawal", "publication_step", "item_stage"} == set(VIEWS)
 
 
 def test_every_table_is_described_and_has_a_key() -> None:

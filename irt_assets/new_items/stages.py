@@ -1,0 +1,43 @@
+"""List the items of a bank with their stages, from the view `item_stage`."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import psycopg
+
+from resources.postgres.database import records
+
+Stage = Literal["draft", "seeded", "measured", "publishable", "published", "rejected", "retired"]
+
+
+@dataclass(frozen=True)
+class ItemStage:
+    """An item's stage.
+
+    Attributes:
+        since: start of the stage; None if it is not known.
+        n: number of answers since the item was first shown; 0 if the item was published before its answers were read.
+        why: a sentence for people.
+    """
+
+    item_id: str
+    scale_id: str
+    stage: Stage
+    since: datetime | None
+    n: int
+    why: str
+
+
+def item_stages(
+    connection: psycopg.Connection, scale_id: str | None = None, items: Collection[str] | None = None
+) -> list[ItemStage]:
+    """Read the stages of a scale's items, or of `items` only, in order of the ids. None: all."""
+    return records(
+        connection,
+        ItemStage,
+        """SELECT item_id, scale_id, stage, since, n, why FROM item_stage
+           WHERE coalesce(scale_id = %s, true) AND coalesce(item_id = ANY(%s), true) ORDER BY item_id""",
+        (scale_id, None if items is None else [*items]),
+    )
