@@ -2,7 +2,8 @@
 
 The public names are those in `__all__` of this package and of its modules adaptive, alignment, assembly, cells,
 classical, datasets, dif, drift, equating, estimation, information, itemfit, items, linking, new_items, plots,
-responses, scoring and simulation. A module is imported when it is used: `irt_psychometrics.classical`. No module needs a database.
+responses, scoring and simulation. A module is imported when it is used: `irt_psychometrics.classical`. No module needs
+a database.
 """
 
 from typing import TYPE_CHECKING
