@@ -239,7 +239,7 @@ def pipeline(
     to: Annotated[Path | None, typer.Option(help="File to write the items to, .csv or .xlsx.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the new items as of the last night: values, forecast, and what holds each up."""
+    """List the new items as of the last night: values, forecast and obstacles."""
     if to is not None and to.suffix not in (".csv", ".xlsx"):
         raise PermanentFailure(f"--to takes a file named .csv or .xlsx, not {to}")
     with current_database().connect() as connection:
