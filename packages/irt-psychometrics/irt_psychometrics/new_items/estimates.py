@@ -4,7 +4,7 @@ The estimate of an item is the mode of
 
     Σᵢ log ∫ P(xᵢ | θ; item) pᵢ(θ) dθ + log prior,
 
-where pᵢ is the posterior of person i by published items. One EM cycle with these weights (OEM; Wainer & Mislevy 1990)
+where pᵢ is the posterior of person i by published items. One EM cycle with these weights (OEM)
 would be biased, because the new item's answers change the weights, so the search goes on to the mode (MEM; Ban, Hanson,
 Wang, Yi & Harris 2001). Other new items do not change the weights.
 
@@ -168,7 +168,7 @@ def estimate_new_items(
 
 
 class _Layout(NamedTuple):
-    """J items: names, models, maximum scores, free parameters (J, D), and means and precisions of the priors."""
+    """Items to estimate: names, models, maximum scores, free parameters (J, D), and means and precisions of the priors."""
 
     item_ids: tuple[str, ...]
     models: list[ItemModel]
@@ -179,7 +179,7 @@ class _Layout(NamedTuple):
 
 
 class _Answers(NamedTuple):
-    """N answers, sorted by item; answers to item j begin at `start[j]`. `n` and `points` (J,) are counts and sums."""
+    """Answers sorted by item; answers to item j begin at `start[j]`. `n` and `points` (J,) are counts and sums."""
 
     start: Ints
     item: Ints

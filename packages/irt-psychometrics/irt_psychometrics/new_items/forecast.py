@@ -19,7 +19,7 @@ MOST_DOUBT = 1.0
 
 @dataclass(frozen=True)
 class Targets:
-    """When an item is precise enough: largest errors of ln a and b, and the least number of answers."""
+    """Largest errors of ln a and b, and least number of answers, with which an item is precise enough."""
 
     ln_a_se: float = 0.25
     b_se: float = 0.25

@@ -1,4 +1,4 @@
-"""What published items tell of the persons who answer new items: posteriors of θ, and effects of the items' errors."""
+"""Posteriors of θ of the persons who answer new items, and effects of the published items' errors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PersonPosteriors:
         Raises
         ------
         PsychometricsError
-            If a mean is not finite, or an SD is not finite and at least 0. The message tells the person's row.
+            If a mean is not finite, or an SD is not finite and at least 0. The message has the person's row.
 
         Examples
         --------
