@@ -168,7 +168,7 @@ def estimate_new_items(
 
 
 class _Layout(NamedTuple):
-    """Items to estimate: names, models, maximum scores, free parameters (J, D), and means and precisions of the priors."""
+    """Items: names, models, maximum scores, free parameters (J, D), and means and precisions of the priors."""
 
     item_ids: tuple[str, ...]
     models: list[ItemModel]

@@ -1,4 +1,4 @@
-"""Posteriors of θ of the persons who answer new items, and effects of the published items' errors."""
+"""Posteriors of θ of persons who answer new items, and effects of the published items' errors."""
 
 from __future__ import annotations
 
