@@ -10,6 +10,7 @@ ITEM_ANALYSIS_DAILY, ITEM_ANALYSIS_JOB = "item_analysis_daily", "analyse_items"
 JUDGED, JUDGE_JOB = "judged_attempts", "judge_attempts"
 LAKE = "lake"
 LAKE_EQUALS_LOG = "lake_equals_log"
+NEW_ITEMS_MOVE_ON = "new_items_move_on"
 PRUNE_JOB = "prune"
 ALIASES = {"mirt_calibrate": NIGHTLY_JOB, "compute_daily_kpis": KPI_JOB}
 """The documents' names of two jobs. A run under either name is a run of the job."""

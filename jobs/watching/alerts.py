@@ -13,7 +13,14 @@ import dagster as dg
 import psycopg
 
 from irt_assets.common.dashboard_pages import month_page
-from irt_assets.common.job_names import INVARIANT_REPORT, INVENTORY, LAKE_EQUALS_LOG, documents_name, job_of
+from irt_assets.common.job_names import (
+    INVARIANT_REPORT,
+    INVENTORY,
+    LAKE_EQUALS_LOG,
+    NEW_ITEMS_MOVE_ON,
+    documents_name,
+    job_of,
+)
 from irt_assets.common.retries import failed_because_held, step_failure_reason
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, is_requested_again, materialized_since
 from irt_assets.decisions.rekey import has_other_key
@@ -426,5 +433,6 @@ def _shorten(reason: str) -> str:
 
 
 def has_other_alert(key: dg.AssetCheckKey) -> bool:
-    """Whether other alerts already report a check's failures. This holds for invariants and the inventory of months."""
-    return key.name == INVENTORY or (key.asset_key == dg.AssetKey(INVARIANT_REPORT) and key.name != LAKE_EQUALS_LOG)
+    """Return whether other alerts report a check's failures: those on invariants, the inventory and new items."""
+    of_invariant = key.asset_key == dg.AssetKey(INVARIANT_REPORT) and key.name != LAKE_EQUALS_LOG
+    return of_invariant or key.name in (INVENTORY, NEW_ITEMS_MOVE_ON)

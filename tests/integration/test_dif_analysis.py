@@ -174,7 +174,9 @@ def test_dif_check_warns_of_the_item_and_does_not_block(
     )
     (check,) = result.get_asset_check_evaluations()
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
-    alert = check_alert(check)
+    with Database(settings).connect() as connection:
+        alert = check_alert(connection, check)
+    assert alert is not None
     assert the_item(truth) in alert.subjects
     assert (alert.severity, alert.fix) == ("warning", DIF_REMEDY)
     assert f"{SCALE}: {the_item(truth)} (" in alert.what
@@ -285,7 +287,9 @@ def test_drift_check_and_its_alert_name_the_drifted_items(
     settings, truth, _ = faulty
     far = checks(run_drift(settings, MONTHS[1]))["no_item_drifted_far"]
     assert not far.passed
-    alert = check_alert(far)
+    with Database(settings).connect() as connection:
+        alert = check_alert(connection, far)
+    assert alert is not None
     assert set(planted_faults(truth)) <= set(alert.subjects)
     assert (alert.kind, alert.partition, alert.severity) == ("items", MONTHS[1], "error")
     assert alert.fix == DRIFT_REMEDIES["high"]

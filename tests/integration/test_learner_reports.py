@@ -572,7 +572,9 @@ def test_documents_job_writes_a_week_and_its_check_names_a_missing_report(
     assert [row["learner"] for row in rows_of(reported, "without a report")] == [broken]
     check = evaluations["every_learner_has_both_reports"]
     assert (check.passed, f"{broken} has no report" in (check.description or "")) == (False, True)
-    alert = check_alert(check)
+    with database.connect() as connection:
+        alert = check_alert(connection, check)
+    assert alert is not None
     assert (alert.kind, alert.subjects, broken in alert.what) == ("learners", (broken,), False)
 
 
