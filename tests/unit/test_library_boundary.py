@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "packages/irt-psychometrics/irt_psychometrics"
 PUBLIC = (
     "responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif",
-    "information", "equating", "adaptive", "assembly", "simulation", "datasets", "plots", "cells", "commands",
+    "information", "equating", "adaptive", "new_items", "assembly", "simulation", "datasets", "plots", "cells",
+    "commands",
 )  # fmt: skip
 NEEDED = {"narwhals", "numba", "numpy", "scipy"}
 OF_THE_CALLER = {"highspy", "matplotlib", "plotly", "sklearn", "tqdm"}

@@ -32,7 +32,7 @@ BY_POSITION = {
     "irt_psychometrics/scoring/total_error.py ParameterErrors._partial_credit_errors": "arguments of a kernel, too",
     "irt_psychometrics/estimation/reductions.py pieces": "arguments of a kernel, in the kernel's order",
     "irt_assets/responses/window.py timed_responses_of": "columns of the same answers, unpacked at once",
-    "irt_psychometrics/adaptive/item_posterior.py _fit_bank": "fields of the record that its only caller makes",
+    "irt_psychometrics/adaptive/item_posterior.py fit_bank": "fields of the record `ItemPosterior`",
     "irt_psychometrics/adaptive/shadow.py ShadowTests._make_solvers": "a pool's entry, unpacked at once",
     "irt_psychometrics/assembly/forms.py _with_certainty": "fields of the record that its only caller makes",
     "irt_psychometrics/assembly/forms.py solve": "a solution with its objective and bound, as from `Program.solve`",

@@ -1,8 +1,9 @@
 """Item response theory: calibration with planned missing data, errors, anchors, linking, drift and DIF.
 
 The public names are those in `__all__` of this package and of its modules adaptive, alignment, assembly, cells,
-classical, datasets, dif, drift, equating, estimation, information, itemfit, items, linking, plots, responses, scoring
-and simulation. A module is imported when it is used: `irt_psychometrics.classical`. No module needs a database.
+classical, datasets, dif, drift, equating, estimation, information, itemfit, items, linking, new_items, plots,
+responses, scoring and simulation. A module is imported when it is used: `irt_psychometrics.classical`. No module needs
+a database.
 """
 
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         itemfit,
         items,
         linking,
+        new_items,
         plots,
         responses,
         scoring,

@@ -135,7 +135,7 @@ class ItemPosterior:
             errors = (vectors * np.maximum(values, 0.0)[:, None]) @ vectors.swapaxes(1, 2)
         for _ in range(2):
             ratio = np.nan_to_num(_assumed(items, location) / _assumed(items, estimates), nan=1.0).ravel()
-            prior_cov, mean_cov, weight, location = _fit_bank(estimates, covariances.scale(total, ratio), points)
+            prior_cov, mean_cov, weight, location = fit_bank(estimates, covariances.scale(total, ratio), points)
         common = ratio.reshape(-1, 2, 1) * common
         return cls(items, covariances.scale(errors, ratio), common, points, prior_cov, mean_cov, weight, location)
 
@@ -270,7 +270,7 @@ def _read(table: Floats, score: Floats) -> Floats:
     return left + (at - low) * (right - left)
 
 
-def _fit_bank(estimates: Floats, errors: Floats, points: Ints) -> tuple[Floats, Floats, Floats, Floats]:
+def fit_bank(estimates: Floats, errors: Floats, points: Ints) -> tuple[Floats, Floats, Floats, Floats]:
     """Estimate T, the covariance of m̂, S⁻¹ and η̃ by EM, from estimates (J, 2) with errors (J, 2, 2)."""
     prior_cov, errors, located = np.eye(2), errors + NO_ERROR * np.eye(2), estimates[:, :, None]
     for _ in range(MAX_STEPS):
