@@ -27,6 +27,7 @@ from irt_assets.invariants.assets import build_invariant_assets
 from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.item_analysis.assets import build_item_analysis_assets, build_key_checks
 from irt_assets.kpis.assets import build_kpi_assets, build_kpi_checks
+from irt_assets.new_items.assets import build_pipeline_asset
 from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets
@@ -98,6 +99,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         ],
         "abilities": [build_ability_asset(months), build_movement_asset(months)],
         "scores": [build_score_asset(months)],
+        "new_items": [build_pipeline_asset(days)],
         "adaptive": [build_simulation_asset(months), build_exposure_asset(days)],
         "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
         "kpis": [*build_kpi_assets(weeks, days)],

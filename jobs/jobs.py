@@ -22,6 +22,7 @@ from irt_assets.common.job_names import (
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.item_analysis.assets import ITEM_ANALYSIS
+from irt_assets.new_items.assets import ITEM_PIPELINE
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from irt_assets.scores.assets import SCORE_TABLES
 from jobs.automation import build_automation_sensor
@@ -72,9 +73,10 @@ REGULAR_JOBS = (
     ),
     (
         NIGHTLY_JOB,
-        (NIGHTLY,),
+        (NIGHTLY, ITEM_PIPELINE),
         _tags("nightly", 6),
-        "The nightly calibration: each scale's own engine fits 30 days, then the fits are linked and θ is computed.",
+        "The nightly calibration: each scale's own engine fits 30 days, then the fits are linked and θ is computed. "
+        "Then new items are estimated.",
     ),
     (
         LEARNER_REPORT_JOB,

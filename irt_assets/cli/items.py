@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 
 from irt_assets.adaptive.changes import effects_of_withdrawal
-from irt_assets.blocks import table
+from irt_assets.blocks import Paragraph, table
 from irt_assets.cli.attempts import print_correction
 from irt_assets.cli.console import (
     AsJson,
@@ -37,12 +38,18 @@ from irt_assets.cli.desk import (
 )
 from irt_assets.cli.import_ import Missing, Suggest, print_suggestion
 from irt_assets.cli.installation import By, Reason, current_database
+from irt_assets.common.wording import quantity
 from irt_assets.decision_kinds import RESTORE, WITHDRAW
 from irt_assets.decisions import rekey as decide_key
+from irt_assets.decisions.exports import write_export
 from irt_assets.decisions.release import midnight
 from irt_assets.decisions.withdrawal import UseRequest
+from irt_assets.new_items.pipeline_blocks import items_table
+from irt_assets.new_items.progress import read_pipeline
+from irt_assets.new_items.stages import Stage, item_stages
 from irt_assets.scales.item_status import item_status
 from irt_psychometrics.commands import analyse as analyse_answers
+from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -157,6 +164,33 @@ def list_(
         print_blocks(table(("item", "scale", "topic", "use"), rows))
     out_of_use = sum(use.is_withdrawn for use in status.values())
     say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
+
+
+@app.command(epilog="Example: irt items pipeline --stuck")
+def pipeline(
+    scale: Annotated[str | None, typer.Option(help="Only items of this scale.")] = None,
+    stage: Annotated[
+        Stage | None, typer.Option(help="Only items at this stage. Drafts and published items have no row.")
+    ] = None,
+    stuck: Annotated[bool, typer.Option("--stuck", help="Only items that do not get ahead, with the remedy.")] = False,
+    to: Annotated[Path | None, typer.Option(help="File to write the items to, .csv or .xlsx.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the new items as of the last night: values, forecast, and what holds each up."""
+    if to is not None and to.suffix not in (".csv", ".xlsx"):
+        raise PermanentFailure(f"--to takes a file named .csv or .xlsx, not {to}")
+    with current_database().connect() as connection:
+        stages = {each.item_id: each.stage for each in item_stages(connection, scale)}
+        found = read_pipeline(connection, scale)
+    items = [item for item in found if stage in (None, stages[item.item_id]) and (item.stuck or not stuck)]
+    rows = [{"stage": stages[item.item_id]} | item.as_row() for item in items]
+    if to is not None:
+        write_export(pd.DataFrame(rows), "csv" if to.suffix == ".csv" else "xlsx", to, "new items")
+        say(f"{quantity(len(rows), 'new item')} in {to}")
+    elif as_json:
+        print_json(rows)
+    else:
+        print_blocks(items_table(items), *(Paragraph(f"{item.item_id}: {item.remedy}") for item in items if item.stuck))
 
 
 @app.command(epilog="Example: irt items analyse choices.csv --key key.csv --to analysis")

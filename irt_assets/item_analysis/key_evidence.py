@@ -85,6 +85,21 @@ def named_options(connection: psycopg.Connection, scale_id: str, day: str) -> di
     return {item: option for item, key, option, first in found if key == keys[item] and first == day}
 
 
+def evidence_of_year(connection: psycopg.Connection, scale_id: str, day: str) -> dict[str, float]:
+    """Item → the largest E of the year up to a day against the item's present key. Items without evidence are absent.
+
+    The key is accused from `NAMED_FROM` on.
+    """
+    keys = {item: _as_text(key) for item, key in read_keys(connection, scale_id).items()}
+    found = connection.execute(
+        """SELECT item_id, key, max(e_value) FROM key_evidence
+           WHERE item_id = ANY(%(items)s) AND day BETWEEN date_trunc('year', %(day)s::date) AND %(day)s
+           GROUP BY 1, 2""",
+        {"items": [*keys], "day": day},
+    )
+    return {item: e_value for item, key, e_value in found if key == keys[item]}
+
+
 def suspect_keys(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:
     """Find the items whose key may be wrong by the item analysis of the newest month, each with a sentence on why.
 

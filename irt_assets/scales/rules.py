@@ -349,6 +349,22 @@ class ScoreRules(Stage):
         return self
 
 
+class SeedRules(Stage):
+    """Limits for new items."""
+
+    change: ClassVar[str] = "A change makes nothing stale. `item_pipeline` uses it from the next night on."
+
+    seed_min_responses: Count = Field(
+        default=100, description="Answers that a new item needs to be publishable by `item_pipeline`."
+    )
+    seed_max_b_se: UpTo100 = Field(
+        default=0.25, description="Largest standard error of b with which a new item is publishable."
+    )
+    seed_max_ln_a_se: UpTo100 = Field(
+        default=0.25, description="Largest standard error of ln a with which a new item is publishable."
+    )
+
+
 class Rules(BaseModel):
     """The settings of a scale, by the stage of a month that reads them. Elsewhere they are named without a stage."""
 
@@ -361,6 +377,7 @@ class Rules(BaseModel):
     publication: PublicationRules = PublicationRules()
     warnings: WarningRules = WarningRules()
     scores: ScoreRules = ScoreRules()
+    seeding: SeedRules = SeedRules()
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Rules:
@@ -424,6 +441,7 @@ STAGES: dict[str, type[Stage]] = {
     "publication": PublicationRules,
     "warnings": WarningRules,
     "scores": ScoreRules,
+    "seeding": SeedRules,
 }
 """The stages in the order of a month."""
 STAGE_OF = {name: stage for stage, rules in STAGES.items() for name in rules.model_fields}
