@@ -59,7 +59,7 @@ class Analysis:
 
 
 def analyse(answers: pd.DataFrame, bank: Bank, forms: pd.DataFrame) -> Analysis:
-    """Analyse each form, and all answers, whose `form_id` is empty.
+    """Analyse each form without its seed answers, and all answers, whose `form_id` is empty.
 
     `answers` has the columns of `answers.read_answers`, for one scale, and `forms` the columns of `forms.read_forms`.
     Complete forms are analysed by the sum score. Otherwise the rest score is θ from the other items if at least half of
@@ -70,13 +70,13 @@ def analyse(answers: pd.DataFrame, bank: Bank, forms: pd.DataFrame) -> Analysis:
         raise PsychometricsError("no answer counts")
     labels = _labels(answers)
     parts: list[Analysis] = []
-    for name, of_form in answers.groupby("form"):
+    for name, of_form in answers[~answers["seed"]].groupby("form"):
         form = forms[forms["form_id"] == name]
         complete = complete_form(of_form, form)
         counted = of_form[of_form["counted"]] if complete is None else complete
         if len(counted):
             parts.append(_analyse_form(str(name), of_form, counted, labels, bank, form, complete=complete is not None))
-    if len(parts) == 1:
+    if len(parts) == 1 and not answers["seed"].any():
         whole = parts[0]
     else:
         whole = _analyse_form("", answers, answers[answers["counted"]], labels, bank, forms[:0], complete=False)

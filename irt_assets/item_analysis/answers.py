@@ -24,8 +24,9 @@ def read_answers(table: pa.Table, scale_id: str) -> pd.DataFrame:
     """The live attempts of real learners on a scale, one row each.
 
     Columns: learner, item, form (empty: practice), position, at (µs), option (None: not known), seconds, score,
-    max_score, and whether the attempt is counted (it has a score, or 0 for an omission), answered, not_reached and
-    rapid. The minima of responses per learner and item do not apply.
+    max_score, and whether the attempt is counted (it has a score, or 0 for an omission), answered, not_reached, rapid
+    and seed (a seed draw chose the item). Seed answers are counted, but are no part of a form. The minima of responses
+    per learner and item do not apply.
     """
     table = table.filter(pc.equal(table["scale_id"], scale_id))
     reason = pc.fill_null(table["reason"].cast(pa.string()), "").to_numpy(zero_copy_only=False)
@@ -44,10 +45,11 @@ def read_answers(table: pa.Table, scale_id: str) -> pd.DataFrame:
             "seconds": np.where(ms > 0, ms / 1000, np.nan),
             "score": points,
             "max_score": np.ones(len(points), dtype=int) if most is None else most,
-            "counted": np.isin(reason, ["", *map(str, FEW)]) & (points >= 0),
+            "counted": np.isin(reason, ["", Reason.SEED, *map(str, FEW)]) & (points >= 0),
             "answered": answered,
             "not_reached": reason == Reason.NOT_REACHED,
             "rapid": reason == Reason.RAPID,
+            "seed": reason == Reason.SEED,
         }
     )
     of_others = np.isin(reason, [str(Reason.SANDBOX), str(Reason.TEST_ACCOUNT)])

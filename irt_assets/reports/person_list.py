@@ -48,7 +48,7 @@ def read_person_list(
         if sum(one.num_rows for one in parts) > MAX_ANSWERS:
             raise PermanentFailure(f"{facts.name} has more than {MAX_ANSWERS:,} answers: choose a form")
     answers = read_answers(pa.concat_tables(parts), scale_id)
-    answers = answers[answers["counted"]]
+    answers = answers[answers["counted"] & ~answers["seed"]]
     sittings = answers.groupby(["learner", "form"])
     persons = sittings["score"].agg(answers="size", raw_score="sum").astype(int).reset_index()
     item, item_ids = pd.factorize(answers["item"], sort=True)

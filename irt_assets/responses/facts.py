@@ -13,7 +13,7 @@ import ibis.expr.types as ir
 from irt_assets.responses.answers import Time, attempts_between, instant
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
-from resources.postgres.relations import LEARNER, QUESTION
+from resources.postgres.relations import LEARNER, QUESTION, SEED_DRAW
 
 LOOKBACK = timedelta(days=365)
 """Age up to which answers count for a learner's ability, if θ is constant."""
@@ -45,6 +45,8 @@ SCORES = ("given_score", "max_score")
 items."""
 LEARNER_COLUMNS = ("is_test", "user_id")
 """Columns of `learner` that eligibility reads."""
+SEED_COLUMNS = ("session_id", "item_id", "user_id")
+"""Columns of `seed_draw` that eligibility reads; they identify the answers to the drawn items."""
 KEY = "learner_key"
 """Column of `learner`: the number of a learner in files and verdicts."""
 
@@ -138,6 +140,8 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.
     attempts = attempts.left_join(bank, attempts.item_id == bank.known_item)
     learners = LEARNER.select(*LEARNER_COLUMNS, *key).rename(known_user="user_id")
     rows = attempts.left_join(learners, attempts.user_id == learners.known_user)
+    drawn = SEED_DRAW.select(*SEED_COLUMNS, drawn=True)
+    rows = rows.left_join(drawn, SEED_COLUMNS).drop(*(f"{name}_right" for name in SEED_COLUMNS))
     rows = rows.mutate(scale_id=rows.scale_id.fill_null("default"))
     facts = {name: fact(rows, scales) for name, fact in FACTS.items()}
     if scored:
@@ -169,6 +173,7 @@ FACTS: dict[str, Callable[[ir.Table, Mapping[str, Scale]], ir.BooleanValue]] = {
     "unknown_item": lambda rows, _: rows.known_item.isnull(),
     "seen_before": _seen_before,
     "answered_later": lambda rows, _: rows.answered_later,
+    "seeded": lambda rows, _: rows.drawn.notnull(),
 }
 """Boolean facts about an attempt, each a field of `Attempts`.
 
@@ -176,6 +181,7 @@ FACTS: dict[str, Callable[[ir.Table, Mapping[str, Scale]], ir.BooleanValue]] = {
 - unknown_item: the item is not in the bank.
 - seen_before: the learner met the item earlier within the look-back of the scale.
 - answered_later: the item was omitted in an exam.
+- seeded: a seed draw chose the item for the session.
 """
 JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS)
 """Columns from which an attempt is judged, apart from its learner, its item and the item's usual time."""

@@ -27,6 +27,7 @@ from irt_assets.responses.facts import (
     LATER,
     LEARNER_COLUMNS,
     READ_BOUNDS,
+    SEED_COLUMNS,
     Bounds,
     columns_to_read,
     facts_within,
@@ -184,8 +185,8 @@ _BOUNDS = "bounds AS (SELECT " + ", ".join(f'%({name})s::timestamptz AS "{name}"
 def _query_of_learner(scales: tuple[Scale, ...]) -> tuple[bytes, pa.Schema]:
     """`MonthRules.query` and its columns. Its parameters are user, items, before (the previous month) and `Bounds`.
 
-    Its CTEs `attempt`, `learner` and `question` hide the tables of the same names: they contain only the learner's rows
-    and the items to judge.
+    Its CTEs `attempt`, `learner`, `seed_draw` and `question` hide the tables of the same names: they contain only the
+    learner's rows and the items to judge.
     """
     by_id = {scale.scale_id: scale for scale in scales}
     facts = facts_within(READ_BOUNDS, by_id)
@@ -195,6 +196,7 @@ attempt AS MATERIALIZED (
   SELECT {", ".join(columns_to_read(COLUMNS, by_id))} FROM attempt
   WHERE user_id = %(user)s AND completed_at >= %(lookback)s AND completed_at < %(after)s),
 learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
+seed_draw AS MATERIALIZED (SELECT {", ".join(SEED_COLUMNS)} FROM seed_draw WHERE user_id = %(user)s),
 question AS MATERIALIZED (
   SELECT {", ".join(columns_to_read(ITEM_COLUMNS, by_id))} FROM question
   WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt WHERE completed_at >= %(start)s)))

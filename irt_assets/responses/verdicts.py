@@ -222,8 +222,10 @@ _FINGERPRINTS = """
       SELECT midnight::date AS day, g.*, scale_id, max_score
       FROM (
         SELECT date_bin('1 day', completed_at, timestamptz 'epoch') AS midnight, item_id, count(*) AS n,
-               sum((date_part('epoch', recorded_at) * 1000000)::bigint) AS recorded, sum(revision) AS revision
-        FROM response_log WHERE completed_at >= %(first)s AND completed_at < %(end)s GROUP BY 1, 2
+               sum((date_part('epoch', recorded_at) * 1000000)::bigint) AS recorded, sum(revision) AS revision,
+               'seeds ' || sum(draw_id) AS seeds
+        FROM response_log LEFT JOIN seed_draw USING (session_id, item_id, user_id)
+        WHERE completed_at >= %(first)s AND completed_at < %(end)s GROUP BY 1, 2
       ) g LEFT JOIN question USING (item_id)
     ), few AS (
       SELECT b.*, coalesce(r.least, %(usual)s) AS least
@@ -245,7 +247,7 @@ _FINGERPRINTS = """
     )
     SELECT day, sum(n)::bigint AS n, sum(recorded) AS recorded_sum, sum(revision) AS revision_sum,
            coalesce(min(test_accounts), '') AS test_accounts,
-           sum(hashtextextended(concat_ws(chr(31), item_id, scale_id, max_score), 0))::text AS items,
+           sum(hashtextextended(concat_ws(chr(31), item_id, scale_id, max_score, seeds), 0))::text AS items,
            array_agg(DISTINCT coalesce(scale_id, 'default')) AS scales, coalesce(min(answers), '0') AS answers
     FROM by_item LEFT JOIN flagged USING (day) LEFT JOIN new USING (day)
     WHERE day >= %(start)s::date GROUP BY day ORDER BY day
@@ -291,8 +293,9 @@ def _hash(values: Iterable[object]) -> str:
 _CHANGED = """
     WITH log AS (
       SELECT r.attempt_id, r.completed_at, r.user_id, r.item_id, r.recorded_at, r.mode, l.is_test, q.scale_id,
-             CASE WHEN q.max_score > 1 THEN q.max_score END AS max_score
+             CASE WHEN q.max_score > 1 THEN q.max_score END AS max_score, draw_id IS NOT NULL AS is_seed
       FROM response_log r LEFT JOIN learner l USING (user_id) LEFT JOIN question q ON q.item_id = r.item_id
+      LEFT JOIN seed_draw s ON (s.session_id, s.item_id, s.user_id) = (r.session_id, r.item_id, r.user_id)
       WHERE r.completed_at >= %(start)s AND r.completed_at < %(end)s AND r.completed_at::date = ANY(%(days)s)
     ), verdict AS (
       SELECT * FROM attempt_verdict
@@ -309,6 +312,7 @@ _CHANGED = """
        OR log.scale_id IS NULL AND coalesce(v.reason NOT IN ('sandbox', 'test_account', 'unusable'), true)
        OR log.scale_id IS NOT NULL AND v.reason = 'unusable'
        OR log.mode = 'live' AND coalesce(v.reason = 'test_account', false) <> coalesce(log.is_test, false)
+       OR coalesce(v.reason, 'seed') = 'seed' AND (v.reason IS NULL) = log.is_seed
        OR completed_at::date = ANY(%(new_times)s) AND coalesce(t.n, 0) < coalesce(r.least, %(usual)s)
 """
 

@@ -28,6 +28,8 @@ _ANSWERS = """
     FROM response_log r JOIN attempt_verdict v USING (attempt_id, completed_at)
     WHERE r.form_id = %(form)s AND v.scale_id = %(scale)s AND r.completed_at >= %(start)s AND r.completed_at < %(end)s
       AND v.reason IS DISTINCT FROM 'sandbox' AND v.reason IS DISTINCT FROM 'test_account'
+      AND NOT EXISTS (SELECT FROM seed_draw s
+                      WHERE (s.session_id, s.item_id, s.user_id) = (r.session_id, r.item_id, r.user_id))
     ORDER BY r.user_id, r.session_id, r.item_id, r.completed_at"""
 
 
@@ -35,6 +37,7 @@ def read_answers(
     connection: psycopg.Connection, scale_id: str, form_id: str, start: datetime, end: datetime, *, fixed: bool
 ) -> pd.DataFrame:
     """The judged answers of real learners in sittings of a form that end in [start, end), the first to each item.
+    Answers to items that a seed draw chose count for no score, and are left out.
 
     `fixed`: whether the form has fixed items, so that sessions continue sittings.
 

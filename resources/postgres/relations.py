@@ -43,6 +43,7 @@ ATTEMPT = _attempt()
 QUESTION = relation(tables.question)
 LEARNER = relation(tables.learner)
 VERDICT = relation(tables.attempt_verdict)
+SEED_DRAW = relation(tables.seed_draw)
 VERDICT_COLUMNS = {
     "learner_key": "int64",
     "scale_id": "string",

@@ -449,6 +449,7 @@ def test_rules_of_eligibility_give_the_counts_of_the_truth(demo):
                 seen_before=log.category[rows] == CATEGORIES.index("repeat"),
                 exam=log.form[rows] >= 0,
                 answered_later=log.position[rows] < last[log.session[rows]],
+                seeded=np.zeros(rows.size, dtype=bool),
                 correct=log.correct[rows],
                 hints=log.hints[rows].astype(np.int32),
                 time_ms=time[rows],

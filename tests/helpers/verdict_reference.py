@@ -34,6 +34,7 @@ class Log:
 
     Attributes:
         items: scale and maximum score of each item in the bank.
+        draws: session, item and learner of each seed draw.
         rule: value of a rule for a month and a scale, by its name.
     """
 
@@ -41,6 +42,7 @@ class Log:
     items: Mapping[str, tuple[str, int]]
     test_accounts: Collection[str]
     rule: Callable[[str, str, str], Any]
+    draws: Collection[tuple[str, str, str]] = ()
 
 
 def months_before(time: datetime, months: int) -> datetime:
@@ -124,6 +126,8 @@ def judge_log(log: Log) -> dict[Key, Verdict]:
         is_timed = a["correct"] is not None and a["response_time_ms"] is not None and usual is not None
         if is_timed and a["response_time_ms"] < min(rule("rapid_share") * usual, rule("rapid_cap_ms")):
             reason = reason or "rapid"
+        if (a["session_id"], a["item_id"], a["user_id"]) in log.draws:
+            reason = reason or "seed"
         found[a["id"], when] = Verdict(scale, reason, None if reason else score, most if most > 1 else None)
     return found
 

@@ -157,7 +157,9 @@ def read_log(database: Database) -> Log:
 
     bank = rows(database, "SELECT item_id, scale_id, coalesce(max_score, 1) FROM question")
     flagged = rows(database, "SELECT user_id FROM learner WHERE is_test")
-    return Log(attempts, {item: (scale, most) for item, scale, most in bank}, {user for (user,) in flagged}, rule)
+    draws = {*rows(database, "SELECT session_id, item_id, user_id FROM seed_draw")}
+    items = {item: (scale, most) for item, scale, most in bank}
+    return Log(attempts, items, {user for (user,) in flagged}, rule, draws)
 
 
 def _stored_verdicts(database: Database) -> dict[Key, Verdict]:
@@ -222,6 +224,21 @@ def _correct_some(database: Database) -> None:
             "UPDATE question SET scale_id = 'other' WHERE item_id IN (SELECT min(item_id) FROM question)",
         ):
             connection.execute(statement)
+
+
+def _seed_some(database: Database) -> None:
+    """Draw the items of every seventh attempt."""
+    run_sql(
+        database,
+        """INSERT INTO seed_draw (scale_id, item_id, user_id, session_id, position, probability, at_random)
+           SELECT DISTINCT ON (session_id, item_id) 'default', item_id, user_id, session_id, position, 0.1, false
+           FROM response_log WHERE mod(hashtext(attempt_id), 7) = 0 AND session_id IS NOT NULL AND position IS NOT NULL
+           ON CONFLICT DO NOTHING""",
+    )
+
+
+def _take_draws_back(database: Database) -> None:
+    run_sql(database, "DELETE FROM seed_draw WHERE mod(hashtext(session_id), 2) = 0")
 
 
 def _erase_some(database: Database) -> None:
@@ -367,6 +384,7 @@ def _scored(database: Database) -> None:
     leak = Fault("leak", size=0.1, share=0.5, n_items=3, first_month=MONTHS[1])
     scenario = replace(SMALL, scored_items=((0, 1, 2, 3), (0, 1, 2), (0, 2)), faults=(leak,))
     load_scenario(database, scenario, LOWERED)
+    _seed_some(database)
 
 
 WORLDS = (
@@ -384,7 +402,7 @@ WORLDS = (
     World(
         "scored items, corrected",
         _scored,
-        (_correct_some, _erase_some, _change_rules, _close_and_change_rules),
-        reasons=("sandbox", "test_account", "repeat", "not_reached", "rapid"),
+        (_take_draws_back, _seed_some, _correct_some, _erase_some, _change_rules, _close_and_change_rules),
+        reasons=("sandbox", "test_account", "repeat", "not_reached", "rapid", "seed"),
     ),
 )

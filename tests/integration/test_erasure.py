@@ -117,6 +117,11 @@ def everything_of_user(settings: Settings) -> Path:
                  seed, eligible, unscored, seen) VALUES ('adaptive', %s, 't', 1, %s, 1, '', 1, '{}', '[]', '[]')""",
             (USER, SCALE),
         )
+        connection.execute(
+            """INSERT INTO seed_draw (scale_id, item_id, user_id, session_id, position, probability, at_random)
+               VALUES (%s, 'new', %s, 'adaptive', 1, 0.1, true)""",
+            (SCALE, USER),
+        )
         connection.execute("INSERT INTO ability_state VALUES (%s, %s, 'x', now(), 'b', 1, '0', 1)", (USER, SCALE))
         for status, replaces in (("issued", None), ("held", 1)):
             connection.execute(

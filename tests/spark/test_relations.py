@@ -31,7 +31,7 @@ from irt_assets.scales.scale import Scale
 from resources.cluster.relational import Run, on_duckdb, on_postgres, on_spark
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.relations import LEARNER, QUESTION, VERDICT
+from resources.postgres.relations import LEARNER, QUESTION, SEED_DRAW, VERDICT
 from tests.helpers import dirty_log, kpi_worlds, rooms
 from tests.helpers.same_rows import EQUAL, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
@@ -94,7 +94,7 @@ def log(
         with database.connect() as connection:
             span = start - timedelta(days=1000), end + timedelta(days=30)
             tables = {"attempt": attempts_with_verdicts(*span, in_lake=False)}
-            tables |= {table.get_name(): table for table in (QUESTION, LEARNER, VERDICT)}
+            tables |= {table.get_name(): table for table in (QUESTION, LEARNER, VERDICT, SEED_DRAW)}
             for name, table in tables.items():
                 write_parquet(on_postgres(connection), table, folder / name)
                 duck.execute(f"CREATE VIEW {name} AS FROM read_parquet('{folder}/{name}/*.parquet')")

@@ -35,7 +35,8 @@ LENIENT = {"min_responses": 1, "min_learner_responses": 1}
 
 ROW = {
     "user": 0, "item": 0, "live": True, "is_test": False, "unknown_item": False, "seen_before": False, "exam": False,
-    "answered_later": False, "correct": 1, "hints": 0, "time_ms": np.nan, "item_median_ms": np.nan, "item_n_timed": 0,
+    "answered_later": False, "seeded": False, "correct": 1, "hints": 0, "time_ms": np.nan, "item_median_ms": np.nan,
+    "item_n_timed": 0,
 }  # fmt: skip
 DTYPES = {"user": np.int32, "item": np.int32, "correct": np.int8, "hints": np.int32, "time_ms": float}
 
@@ -78,6 +79,8 @@ def plain_reading(rows: list[dict], rules: Rules) -> list[tuple[str | None, int]
             verdict = ("rapid", -1)
         else:
             verdict = (None, 0 if r["hints"] > 0 else r["correct"])
+        if verdict[0] is None and r["seeded"]:
+            verdict = ("seed", -1)
         verdicts.append(verdict)
     changed = True
     while changed:
@@ -105,6 +108,7 @@ rows_strategy = st.lists(
             "seen_before": st.sampled_from([False, False, False, True]),
             "exam": st.booleans(),
             "answered_later": st.booleans(),
+            "seeded": st.sampled_from([False, False, False, True]),
             "correct": st.sampled_from([-1, 0, 1, 1]),
             "hints": st.sampled_from([-1, 0, 0, 2]),
             "time_ms": st.sampled_from([np.nan, 0.0, 500.0, 999.0, 1000.0, 9_999.0, 10_000.0, 60_000.0]),
@@ -145,7 +149,8 @@ def test_counts_add_up_and_scored_attempts_satisfy_both_minima(rows: list[dict],
     attempts = attempts_of(rows)
     verdict = judge(attempts, rules)
     assert sum(verdict.counts.values()) == len(rows)
-    assert set(verdict.counts) == {"scored", *(r.value for r in Reason if r is not Reason.SCORE_MISSING)}
+    rare = {"score_missing", "seed"} & {*filter(None, reasons(verdict))}
+    assert set(verdict.counts) == {"scored", *rare, *({r.value for r in Reason} - {"score_missing", "seed"})}
     of_user, of_item = Counter(attempts.user[verdict.code < 0]), Counter(attempts.item[verdict.code < 0])
     assert all(n >= rules.eligibility.min_learner_responses for n in of_user.values())
     assert all(n >= rules.eligibility.min_fitted_responses for n in of_item.values())
@@ -177,7 +182,7 @@ def test_verdicts_are_the_same_if_learners_are_judged_in_parts(rows: list[dict],
     for indices, (code, score) in zip(parts, outcomes, strict=True):
         assert (code.tolist(), score.tolist()) == (whole.code[indices].tolist(), whole.score[indices].tolist())
     counts = [counts_by_reason(code) for code, _ in outcomes]
-    assert {reason: sum(one[reason] for one in counts) for reason in whole.counts} == whole.counts
+    assert {reason: sum(one.get(reason, 0) for one in counts) for reason in whole.counts} == whole.counts
 
 
 def test_points_of_a_single_answer_equal_its_verdict() -> None:
@@ -245,7 +250,7 @@ def test_two_million_attempts_are_judged_in_seconds() -> None:
     flag = lambda share: rng.random(n) < share  # noqa: E731
     attempts = Attempts(
         user=rng.integers(0, 50_000, n), item=rng.integers(0, 2_000, n), live=~flag(0.01), is_test=flag(0.01),
-        unknown_item=flag(0.01), seen_before=flag(0.1), exam=flag(0.5), answered_later=flag(0.5),
+        unknown_item=flag(0.01), seen_before=flag(0.1), exam=flag(0.5), answered_later=flag(0.5), seeded=flag(0.1),
         correct=rng.integers(-1, 2, n).astype(np.int8), hints=rng.integers(-1, 3, n).astype(np.int32),
         time_ms=rng.lognormal(9, 1, n), item_median_ms=np.full(2_000, 8000.0), item_n_timed=np.full(2_000, 1000),
     )  # fmt: skip

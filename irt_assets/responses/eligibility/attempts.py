@@ -33,6 +33,7 @@ class Attempts:
         seen_before: whether the learner met the item earlier within the look-back.
         exam: whether the attempt was made in an exam session.
         answered_later: whether a later item of that session was answered.
+        seeded: whether a seed draw chose the item for the session.
         correct: int8; 1 for full credit, 0 for less, −1 if the item was shown and not answered.
         hints: int32; number of hints taken, −1 if unknown.
         time_ms: response time, NaN if unknown.
@@ -52,6 +53,7 @@ class Attempts:
     seen_before: Mask
     exam: Mask
     answered_later: Mask
+    seeded: Mask
     correct: npt.NDArray[np.int8]
     hints: npt.NDArray[np.int32]
     time_ms: Floats
@@ -210,6 +212,12 @@ class Reason(StrEnum):
         _rapid,
         is_rejected=True,
     )
+    SEED = _Meaning(
+        "seed",
+        "A seed draw chose the new item for the learner, so that its learners are no sample of all.",
+        lambda attempts, _: attempts.seeded,
+        shows_drift=False,
+    )
     FEW_LEARNER_RESPONSES = _Meaning(
         "few_learner_responses", "The learner has fewer responses than the scale's minimum."
     )
@@ -327,11 +335,11 @@ def items_with_few(responses: Iterable[tuple[K, int]], least: int, before: Conta
 def counts_by_reason(code: npt.NDArray[np.int8]) -> dict[str, int]:
     """Number of attempts by reason ("scored": scored attempts).
 
-    Reasons without an attempt have 0, except SCORE_MISSING, which is absent then.
+    Reasons without an attempt have 0, except SCORE_MISSING and SEED, which are absent then.
     """
     tally = np.bincount(code + 1, minlength=len(_REASONS) + 1)
     counts = {"scored": int(tally[0])} | {str(r.value): int(tally[_CODE[r] + 1]) for r in _REASONS}
-    return {reason: n for reason, n in counts.items() if n or reason != Reason.SCORE_MISSING}
+    return {reason: n for reason, n in counts.items() if n or reason not in (Reason.SCORE_MISSING, Reason.SEED)}
 
 
 def count_rejected(counts: Mapping[str, int]) -> tuple[int, int]:
