@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from irt_assets.cli.console import confirm, say
+from irt_assets.cli.console import confirm, print_json, say
 from irt_assets.cli.installation import current_database
 from irt_assets.common.wording import join_names
 from irt_assets.decision_kinds import KINDS
@@ -13,15 +13,21 @@ MAX_NAMED = 5
 
 
 def confirm_decision(
-    kind: Kind, request: Any, *, by: str, reason: str, yes: bool = False, dry_run: bool = False
+    kind: Kind, request: Any, *, by: str, reason: str, yes: bool = False, dry_run: bool = False, as_json: bool = False
 ) -> None:
-    """Print the effect of a decision, ask, and record it."""
+    """Print the effect of a decision, ask, and record it. `as_json`: print the decision as JSON in the end."""
     database = current_database()
     plan = database.call(deciding.preview, kind, request)
-    say(*plan.sentences)
+    names = [*dict.fromkeys(entry.name for entry in plan.entries)]
+    if not as_json:
+        say(*plan.sentences)
     if not dry_run:
-        confirm(f"{kind.name}: {join_names(dict.fromkeys(entry.name for entry in plan.entries), MAX_NAMED)}?", yes)
-        say(deciding.decide(database, kind, request, plan.basis, by=by, reason=reason))
+        confirm(f"{kind.name}: {join_names(names, MAX_NAMED)}?", yes)
+        decided = deciding.decide(database, kind, request, plan.basis, by=by, reason=reason)
+        if as_json:
+            print_json({"kind": kind.name, "subjects": names, "effects": plan.sentences, "decided": decided})
+        else:
+            say(decided)
 
 
 def confirm_undo(decision_id: int, *, by: str, reason: str, yes: bool = False) -> None:

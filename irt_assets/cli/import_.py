@@ -141,16 +141,18 @@ def forms(
 ) -> None:
     """Import forms: the items of each form and their places.
 
-    A form in the file replaces the stored one. If a row is at fault, nothing is
-    stored.
+    A form in the file replaces the stored one. A row without item_id is a place
+    that seed draws fill. If a row is at fault, nothing is stored.
     """
     found = import_forms(current_database(), file, encoding=encoding, dry_run=dry_run)
-    sizes = Counter(found["form_id"])
+    sizes = Counter(found["form_id"][found["item_id"] != ""])
     if as_json:
         print_json(sizes)
     else:
         checked = "checked" if dry_run else "stored"
-        say(f"{quantity(len(sizes), 'form')} {checked}, {quantity(sum(sizes.values()), 'item')}")
+        places = len(found) - sum(sizes.values())
+        seeds = f", {quantity(places, 'seed place')}" if places else ""
+        say(f"{quantity(len(sizes), 'form')} {checked}, {quantity(sum(sizes.values()), 'item')}{seeds}")
 
 
 def print_suggestion(

@@ -44,6 +44,16 @@ from irt_assets.decisions import rekey as decide_key
 from irt_assets.decisions.exports import write_export
 from irt_assets.decisions.release import midnight
 from irt_assets.decisions.withdrawal import UseRequest
+from irt_assets.new_items.decided import (
+    BRING_BACK,
+    MAX_ANSWERS,
+    REJECT,
+    RETIRE,
+    SEED,
+    STOP,
+    ItemsRequest,
+    SeedLimits,
+)
 from irt_assets.new_items.pipeline_blocks import items_table
 from irt_assets.new_items.progress import read_pipeline
 from irt_assets.new_items.stages import Stage, item_stages
@@ -92,6 +102,59 @@ def restore(
     """
     request = UseRequest(items, midnight(since, "--from") if since else None)
     confirm_decision(RESTORE, request, by=by, reason=reason, yes=yes)
+
+
+@app.command(epilog='Example: irt items seed N01 N02 --max-answers 200 --by Kim --reason "new in June"')
+def seed(
+    items: Items,
+    by: By,
+    reason: Reason,
+    max_answers: Annotated[
+        int, typer.Option("--max-answers", min=1, max=MAX_ANSWERS, help="Most answers to each item.")
+    ] = SeedLimits().max_answers,
+    per_day: Annotated[
+        int | None, typer.Option("--per-day", min=1, max=MAX_ANSWERS, help="Most answers to each item a day (UTC).")
+    ] = None,
+    first: Annotated[str | None, typer.Option("--from", help="First day (UTC), YYYY-MM-DD. Default: now.")] = None,
+    last: Annotated[str | None, typer.Option("--until", help="Last day (UTC), YYYY-MM-DD. Default: none.")] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Seed new items: show them to learners in places that count for no score.
+
+    Replaces the former limits of items that are seeded already.
+    """
+    limits = SeedLimits(
+        max_answers=max_answers,
+        max_per_day=per_day,
+        first_day=midnight(first, "--from").date() if first else None,
+        last_day=midnight(last, "--until").date() if last else None,
+    )
+    confirm_decision(SEED, ItemsRequest(items, limits), by=by, reason=reason, yes=yes, as_json=as_json)
+
+
+@app.command(epilog='Example: irt items stop N01 --by Kim --reason "enough answers"')
+def stop(items: Items, by: By, reason: Reason, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Stop seeding items. Answers to earlier draws still count for the items' estimates."""
+    confirm_decision(STOP, ItemsRequest(items), by=by, reason=reason, yes=yes, as_json=as_json)
+
+
+@app.command(epilog='Example: irt items reject N01 --by Kim --reason "two right answers"')
+def reject(items: Items, by: By, reason: Reason, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Reject unpublished items. They are not drawn, and not proposed for publication."""
+    confirm_decision(REJECT, ItemsRequest(items), by=by, reason=reason, yes=yes, as_json=as_json)
+
+
+@app.command(epilog='Example: irt items retire A21 --by Kim --reason "replaced by N01"')
+def retire(items: Items, by: By, reason: Reason, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Retire published items. Answers count towards θ until the items are withdrawn."""
+    confirm_decision(RETIRE, ItemsRequest(items), by=by, reason=reason, yes=yes, as_json=as_json)
+
+
+@app.command("bring-back", epilog='Example: irt items bring-back N01 --by Kim --reason "rewritten key"')
+def bring_back(items: Items, by: By, reason: Reason, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Bring rejected or retired items back to the stage that their data gives them."""
+    confirm_decision(BRING_BACK, ItemsRequest(items), by=by, reason=reason, yes=yes, as_json=as_json)
 
 
 @app.command(epilog='Example: irt items rekey A01 --key C --also D --by Kim --reason "both right"')

@@ -130,11 +130,11 @@ def _compare_nights_with_months(context: InvariantContext) -> Findings:
     kind="items",
     protects="No item that is chosen freely is shown to so many learners that it becomes known.",
     fix="Show the item less often, or add items to its topic.",
-    note="At most 30 % of a month's learners may have seen an item. On a scale with `assignment=by_level` every "
-    "attempt outside adaptive tests counts; on a linear one, only attempts outside forms count, because everyone who "
-    "takes a form sees its items and its anchors. It is not tested if learners see more than 15 % of the scale's items "
-    "on average: in so small a bank no item stays unknown. In an adaptive test, the limit is `exposure.max` of its "
-    "policy, and 3 standard errors more, for 100 sessions of the last 30 days or more.",
+    note="At most 30 % of a month's learners may have seen a published item. On a scale with `assignment=by_level` "
+    "every attempt outside adaptive tests counts; on a linear one, only attempts outside forms count, because everyone "
+    "who takes a form sees its items and its anchors. It is not tested if learners see more than 15 % of the scale's "
+    "published items on average: in so small a bank no item stays unknown. In an adaptive test, the limit is "
+    "`exposure.max` of its policy, and 3 standard errors more, for 100 sessions of the last 30 days or more.",
 )
 def items_are_not_overexposed(context: InvariantContext) -> Findings:
     for scale_id, scale in context.scales.items():
@@ -146,15 +146,18 @@ def items_are_not_overexposed(context: InvariantContext) -> Findings:
         month = context.finished_months[scale_id][-1]
         forms_too = scale.rules.fit.assignment == "by_level"
         rows = context.connection.execute(
-            """WITH seen AS (
-                 SELECT DISTINCT a.user_id, a.item_id FROM attempt a JOIN question q USING (item_id)
+            """WITH published AS (
+                 SELECT DISTINCT item_id FROM item_parameter_publication JOIN question USING (scale_id, item_id)
+                 WHERE scale_id = %(scale)s AND effective_from < %(end)s),
+               seen AS (
+                 SELECT DISTINCT a.user_id, a.item_id FROM attempt a JOIN published USING (item_id)
                  LEFT JOIN learner l USING (user_id)
                  WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s AND a.mode = 'live'
-                   AND NOT coalesce(l.is_test, false) AND q.scale_id = %(scale)s
+                   AND NOT coalesce(l.is_test, false)
                    AND (a.form_id IS NULL
                         OR (%(forms_too)s AND a.form_id NOT IN (SELECT test_id FROM adaptive_test))))
                SELECT item_id, count(*), (SELECT count(DISTINCT user_id) FROM seen),
-                      (SELECT count(*) FROM question WHERE scale_id = %(scale)s)
+                      (SELECT count(*) FROM published)
                FROM seen GROUP BY 1 ORDER BY 1""",
             context.window(month) | {"scale": scale_id, "forms_too": forms_too},
         ).fetchall()

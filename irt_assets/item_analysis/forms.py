@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import pandas as pd
 import psycopg
+from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from irt_assets.common.wording import join_names, some_of
@@ -27,12 +28,12 @@ MAX_NAMED = 5
 
 
 class _Cells(BaseModel):
-    """A row of a file of forms; an empty cell has the default."""
+    """A row of a file of forms; an empty cell has the default. A row without an item is a seed place."""
 
     model_config = ConfigDict(extra="ignore")
 
     form_id: str
-    item_id: str
+    item_id: str = ""
     position: Annotated[int, Field(ge=1)]
     max_score: Annotated[int | None, Field(ge=1, le=MAX_SCORE)] = None
     scored: bool = True
@@ -51,24 +52,28 @@ def read_forms(connection: psycopg.Connection) -> pd.DataFrame:
 def import_forms(database: Database, file: Path, *, encoding: str | None = None, dry_run: bool = False) -> pd.DataFrame:
     """Store the forms of a file with the columns form_id, item_id, position and, if given, max_score and scored.
 
-    A form in the file replaces the stored one. Without max_score, the bank's maximum score of the item applies.
-    Returns the forms. Raises PermanentFailure that names the file and the row if a row is at fault, or the form if an
-    adaptive test has its name; nothing is stored then.
+    A form in the file replaces the stored one. A row without item_id is a place that seed draws fill. Without
+    max_score, the bank's maximum score of the item applies. Returns the forms. Raises PermanentFailure that names the
+    file and the row if a row is at fault, or the form if an adaptive test has its name; nothing is stored then.
     """
     found = pd.DataFrame(read_rows(file, _Cells, encoding), columns=["line", *_Cells.model_fields])
-    found["first"] = found.groupby(["form_id", "position"])["item_id"].transform("first")
+    is_item = found["item_id"] != ""
+    named = ("item " + found["item_id"]).where(is_item, "a seed place")
+    found["first"] = named.groupby([found["form_id"], found["position"]]).transform("first")
     with database.connect() as connection:
         maxima = dict(connection.execute("SELECT item_id, coalesce(max_score, 1) FROM question").fetchall())
         faults = {
-            "item {item_id} is not in the bank; import it first: `irt import questions FILE`": ~found["item_id"].isin(
-                maxima
-            ),
-            "form {form_id} already has item {item_id}": found.duplicated(["form_id", "item_id"]),
-            "form {form_id} already has item {first} in position {position}": found["item_id"] != found["first"],
+            "item {item_id} is not in the bank; import it first: `irt import questions FILE`": is_item
+            & ~found["item_id"].isin(maxima),
+            "form {form_id} already has item {item_id}": is_item & found.duplicated(["form_id", "item_id"]),
+            "form {form_id} must have an item in the column item_id, got seed places only": ~is_item.groupby(
+                found["form_id"]
+            ).transform("any"),
+            "form {form_id} already has {first} in position {position}": found.duplicated(["form_id", "position"]),
         }
         require_sound_rows(file, found, faults)
         require_free_names(connection, found["form_id"].unique(), "form")
-        found["max_score"] = found["max_score"].fillna(found["item_id"].map(maxima)).astype(int)
+        found["max_score"] = found["max_score"].fillna(found["item_id"].map(maxima)).fillna(1).astype(int)
         if not dry_run:
             store_forms(connection, found, "file")
     return found
@@ -115,7 +120,9 @@ def take_from_log(connection: psycopg.Connection, answers: pd.DataFrame, *, whol
     """
     lock_form_names(connection)
     others = "SELECT form_id FROM form WHERE source <> 'log' UNION SELECT test_id FROM adaptive_test"
-    answers = answers[(answers["form"] != "") & ~answers["form"].isin(first_column(connection, others))]
+    answers = answers[
+        (answers["form"] != "") & ~answers["seed"] & ~answers["form"].isin(first_column(connection, others))
+    ]
     answers = answers.rename(columns={"form": "form_id", "item": "item_id"})
     items = answers.groupby(["form_id", "item_id"], as_index=False).agg(
         position=("position", "first"),
@@ -133,7 +140,8 @@ def take_from_log(connection: psycopg.Connection, answers: pd.DataFrame, *, whol
 
 
 def store_forms(connection: psycopg.Connection, found: pd.DataFrame, source: str) -> None:
-    """Replace these forms in the transaction of `connection`. `found` has the columns that `read_forms` returns.
+    """Replace these forms in the transaction of `connection`. `found` has the columns that `read_forms` returns. A row
+    with an empty item_id is a seed place.
 
     Raises PermanentFailure if an adaptive test has the name of a form.
     """
@@ -141,14 +149,17 @@ def store_forms(connection: psycopg.Connection, found: pd.DataFrame, source: str
     lock_form_names(connection)
     require_free_names(connection, forms, "form")
     connection.execute("DELETE FROM form_item WHERE form_id = ANY(%s)", (forms,))
-    connection.execute(
-        """INSERT INTO form (form_id, source) SELECT unnest(%s::text[]), %s
-           ON CONFLICT (form_id) DO UPDATE SET source = excluded.source, recorded_at = now()""",
-        (forms, source),
-    )
+    is_item = found["item_id"] != ""
+    places = found[~is_item].groupby("form_id")["position"].agg(sorted)
     with connection.cursor() as cursor:
         cursor.executemany(
+            """INSERT INTO form (form_id, source, seed_places) VALUES (%s, %s, %s)
+               ON CONFLICT (form_id) DO UPDATE
+               SET source = excluded.source, seed_places = excluded.seed_places, recorded_at = now()""",
+            [(form, source, Jsonb(places[form]) if form in places else None) for form in forms],
+        )
+        cursor.executemany(
             "INSERT INTO form_item (form_id, item_id, position, max_score, scored) VALUES (%s, %s, %s, %s, %s)",
-            found[[*_Cells.model_fields]].itertuples(index=False, name=None),
+            found[is_item][[*_Cells.model_fields]].itertuples(index=False, name=None),
         )
     apply_scoring(connection, forms)

@@ -28,6 +28,17 @@ from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.withdrawal import UseRequest
 from irt_assets.ledger.decision_rows import DecisionRow, Entry, Kind, Plan
 from irt_assets.ledger.decisions import newest_decisions
+from irt_assets.new_items.decided import (
+    BRING_BACK,
+    REJECT,
+    RETIRE,
+    SEED,
+    STOP,
+    ItemsRequest,
+    SeedLimits,
+    read_seeding,
+)
+from irt_assets.new_items.stages import item_stages
 from irt_assets.scales.item_status import item_status
 from irt_assets.scores.left_out import COUNT_ITEMS_AGAIN, LEAVE_ITEMS_OUT, ScoringRequest
 from resources.failures import PermanentFailure
@@ -39,11 +50,13 @@ from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
 from services.jwt_verifier.tokens import Identity
 from tests.helpers.decided import WITHDRAWN, set_policy
-from tests.helpers.rooms import SCALE, call, rows, run_sql
+from tests.helpers.rooms import SCALE, add_items, call, rows, run_sql
 from tests.helpers.score_world import MONTH, SIGNED, build_exam, sit
 from tests.helpers.typed import IrtOf
 
 POLICY = f"test: placement\nscale: {SCALE}\nlength: {{max: 8}}\n"
+LIMITS = SeedLimits(max_answers=90, max_per_day=5)
+DECIDED = "INSERT INTO decision (kind, scale_id, subject, value, decided_by, reason) VALUES (%s, %s, %s, %s, 'Bo', 'x')"
 LATER = datetime(2099, 1, 1, tzinfo=UTC)
 CLOSED = """INSERT INTO month_state
               (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
@@ -55,13 +68,19 @@ Change = Callable[[Database, Any], Any]
 
 @pytest.fixture
 def exam(database: Database, tmp_path: Path) -> Database:
-    """An exam with a closed month, a free item i1, a withdrawn item i2, and a policy of the test `placement`."""
+    """An exam with a closed month, a free item i1, a withdrawn item i2, and a policy of the test `placement`.
+
+    The new items are n1, n2, which is seeded, and n3, which is rejected.
+    """
     build_exam(database, tmp_path / "exam", learners=40)
     run_sql(database, "DELETE FROM anchor_set WHERE item_id IN ('i1', 'i2')")
     run_sql(database, WITHDRAWN, ("i2", "2026-01-01"))
     run_sql(database, CLOSED)
     run_sql(database, "UPDATE form_item SET scored = false WHERE form_id = 'F1' AND item_id = 'i3'")
     set_policy(database, Policy.from_yaml(POLICY), **SIGNED)
+    add_items(database, {"n1": None, "n2": None, "n3": None})
+    decide(database, SEED, ItemsRequest(["n2"], LIMITS), **SIGNED)
+    decide(database, REJECT, ItemsRequest(["n3"]), **SIGNED)
     return database
 
 
@@ -177,6 +196,22 @@ CASES = {
             ("tests", "set", "FILE"),
             "placement",
         ),
+        *(
+            Case(
+                kind,
+                lambda item=item: ItemsRequest([item], SeedLimits(max_answers=30)),
+                {f"the {part} of {item}": changed_by(DECIDED, kind.opposite, SCALE, item, value)},
+                ("items", *command, item),
+                item,
+            )
+            for kind, item, part, value, command in (
+                (SEED, "n1", "seeding", '{"max_answers": 0}', ("seed", "--max-answers", "30")),
+                (STOP, "n2", "seeding", '{"max_answers": 7}', ("stop",)),
+                (REJECT, "n1", "state", '{"state": "in use"}', ("reject",)),
+                (RETIRE, "i1", "state", '{"state": "in use"}', ("retire",)),
+                (BRING_BACK, "n3", "state", '{"state": "rejected"}', ("bring-back",)),
+            )
+        ),
     )
 }
 
@@ -191,10 +226,13 @@ def stored(database: Database) -> list[Any]:
 
 
 def in_force(database: Database) -> tuple[Any, ...]:
-    """The withdrawn items, the policies of tests in the far future, and the scored items of forms."""
+    """The withdrawn items, the policies of tests in the far future, the scored items of forms, and the items' stages
+    and limits of seeding."""
     withdrawn = {item for item, status in call(database, item_status).items() if status.is_withdrawn}
     policies = {test: each.stored for test, each in call(database, versions_in_force, LATER).items()}
-    return withdrawn, policies, rows(database, "SELECT form_id, item_id FROM form_item WHERE scored ORDER BY 1, 2")
+    stages = [(each.item_id, each.stage) for each in call(database, item_stages)]
+    scored = rows(database, "SELECT form_id, item_id FROM form_item WHERE scored ORDER BY 1, 2")
+    return withdrawn, policies, scored, stages, call(database, read_seeding, SCALE, datetime.now(UTC))
 
 
 def decided(database: Database, case: Case, **signed: str) -> int:
@@ -382,10 +420,10 @@ def test_new_kind_needs_only_a_declaration_and_a_place_in_the_list(
 ) -> None:
     kind = NoteOnAScale()
     monkeypatch.setitem(decision_kinds.KINDS, kind.name, kind)  # type: ignore[call-overload]
-    assert decide(exam, kind, "read aloud", **SIGNED) == "recorded as decision 3 by Ann"
+    assert decide(exam, kind, "read aloud", **SIGNED) == "recorded as decision 5 by Ann"
     typed = irt(settings)
-    assert "decision 4 by Ann" in typed("decisions", "undo", "3", "--by", "Ann", "--reason", "June", "--yes").out
+    assert "decision 6 by Ann" in typed("decisions", "undo", "5", "--by", "Ann", "--reason", "June", "--yes").out
     found = typed("decisions", "--kind", kind.name, "--json").json
-    assert [(each["decision_id"], each["item_id"]) for each in found] == [(4, SCALE), (3, SCALE)]
+    assert [(each["decision_id"], each["item_id"]) for each in found] == [(6, SCALE), (5, SCALE)]
     assert kind.name in typed("decisions").out
-    assert rows(exam, "SELECT value, undoes FROM decision WHERE decision_id = 4") == [({"text": "not: read aloud"}, 3)]
+    assert rows(exam, "SELECT value, undoes FROM decision WHERE decision_id = 6") == [({"text": "not: read aloud"}, 5)]

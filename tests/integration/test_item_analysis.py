@@ -104,6 +104,8 @@ def test_sat12_with_choices_has_the_reference_numbers_and_names_item_32(sat12: D
         ("SAT12,item_1,1\nSAT12,item_2,\n", "row 3: position: Field required"),
         ("SAT12,item_1,1\nSAT12,item_1,2\n", "row 3: form SAT12 already has item item_1"),
         ("SAT12,item_1,1\nSAT12,item_2,1\n", "row 3: form SAT12 already has item item_1 in position 1"),
+        ("SAT12,item_1,1\nSAT12,,1\n", "row 3: form SAT12 already has item item_1 in position 1"),
+        ("SAT12,,1\nSAT12,,1\n", "row 2: form SAT12 must have an item in the column item_id, got seed places only"),
         ("SAT12,item_99,1\n", "row 2: item item_99 is not in the bank; import it first: `irt import questions FILE`"),
     ],
 )
@@ -133,8 +135,9 @@ def test_forms_are_taken_from_the_log_if_all_learners_agree_and_imported_forms_s
         for learner in (1, 2)
         for k, item in enumerate("BA", 1)
     ]
-    other = [("other", 1, "A", 1), ("other", 2, "B", 1), ("unplaced", 1, "A", 0), ("", 1, "A", 1)]
-    answers = pd.DataFrame([*agreed, *other], columns=["form", "learner", "item", "position"]).assign(max_score=1)
+    other = [("other", 1, "A", 1), ("other", 2, "B", 1), ("unplaced", 1, "A", 0), ("", 1, "A", 1), ("same", 1, "C", 3)]
+    answers = pd.DataFrame([*agreed, *other], columns=["form", "learner", "item", "position"])
+    answers = answers.assign(max_score=1, seed=answers["item"] == "C")
     call(database, take_from_log, answers, whole_month=True)
     same = [("same", "log", "B", 1, 1, True), ("same", "log", "A", 2, 1, True)]
     imported = [("imported", "file", "A", 7, 3, False)]
