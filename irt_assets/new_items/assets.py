@@ -1,4 +1,4 @@
-"""The asset `item_pipeline`, its check, and the weekly alert on new items that are stuck. `pipeline` computes the rows."""
+"""The asset `item_pipeline`, its check, and the weekly alert on stuck items. `pipeline` computes the rows."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -112,7 +112,7 @@ def check_pipeline(connection: psycopg.Connection, pipelines: Sequence[ScalePipe
 
 
 def differences(connection: psycopg.Connection, made: ScalePipeline) -> Iterator[tuple[str, str]]:
-    """Compare with the newest month: yield each item that differs in a or b by more than 2 SE of the difference, and how.
+    """Compare with the newest month. Yield each item that differs in a or b by more than 2 SE of the difference.
 
     The SE assumes independent answers. It is too large, because the pipeline also has the month's answers.
     """

@@ -124,13 +124,12 @@ def _since(item: PipelineItem, former: PipelineItem | None) -> PipelineItem:
 
 
 def _read_answers(connection: psycopg.Connection, scale: Scale, published: PublishedSet, end: datetime) -> Answers:
-    """Read the answers to items that are neither published nor closed, without those while the item was withdrawn."""
-    found = read_new_item_answers(connection, scale, end - WINDOW, end)
+    """Read the answers to the items that are not published, rejected or retired."""
+    found = read_new_item_answers(connection, scale.scale_id, end - WINDOW, end)
     closed = {each.item_id for each in item_stages(connection, scale.scale_id) if each.stage in CLOSED}
     item, names = codes(found["item_id"])
     at = instants(found["completed_at"])
-    open_items = np.array([name not in closed and name not in published.items for name in names], dtype=bool)
-    rows = np.flatnonzero(open_items[item] & ~published.withdrawn.mask(item, names, at))
+    rows = np.flatnonzero(~np.isin(names, [*closed, *published.items])[item])
     rows = rows[np.lexsort((at[rows], item[rows]))]
     kept, place = np.unique(item[rows], return_inverse=True)
     return Answers(
