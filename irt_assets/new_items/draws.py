@@ -105,12 +105,7 @@ def _eligible(
            UNION SELECT item_id FROM seed_draw WHERE user_id = %(user)s""",
         {"user": user_id, "since": now - LOOK_BACK},
     )
-    closed = {*met, *excluded}
-    may = [
-        item not in closed and (among is None or topic in among)
-        for item, topic in zip(pool.item_ids, pool.topics, strict=True)
-    ]
-    return pool.available & np.array(may)
+    return pool.may_draw({*met, *excluded}, among)
 
 
 def _draws_left(connection: psycopg.Connection, pool: SeedPool, user_id: str, in_session: int, now: datetime) -> int:
@@ -140,10 +135,11 @@ def _draw(
     If other servers have used up the item's limit, the next best follows. Only the first item of a request (`waits`)
     waits for another server that draws the item: two requests that wait for items of the other would never end.
     """
-    rules, gain = pool.scale.rules.seeding, pool.gain(*posterior)
+    rules = pool.scale.rules.seeding
     rng = np.random.default_rng(lock_key("seed", places.session_id, str(position)) % 2**63)
     while eligible.any():
         open_items = eligible & (np.cumsum(eligible) <= rules.seed_open_items)
+        gain = pool.gain(np.flatnonzero(open_items), *posterior)
         choice = choose_item(gain, open_items, rng, rules.seed_random_share)
         eligible[choice.place] = False
         is_locked = _lock_item(connection, pool.item_ids[choice.place], waits=waits)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,19 +55,38 @@ class SeedPool:
     def item_ids(self) -> Sequence[str]:
         return self.values.item_ids
 
-    @property
-    def available(self) -> Mask:
-        """Whether the limits leave room for another draw, shape (J,)."""
-        most = [(own.max_answers, own.max_per_day or own.max_answers) for own in self.limits]
-        return np.asarray((self.counts[:, :2] < most).all(axis=1))
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Index of each item."""
+        return {item: j for j, item in enumerate(self.item_ids)}
 
-    def gain(self, theta: float, se: float) -> Floats:
-        """Compute the expected gain in precision of (ln a, b) by an answer at this ability, shape (J,).
+    @cached_property
+    def _most(self) -> Ints:
+        return np.array([(own.max_answers, own.max_per_day or own.max_answers) for own in self.limits])
 
-        Draws since the night count as answers, so that a day's draws do not all choose the same items.
+    @cached_property
+    def _precision(self) -> Floats:
+        """Precision of (ln a, b) of each item as of the night, shape (J, 2, 2)."""
+        by = np.column_stack([1 / self.values.a, np.ones_like(self.values.a)])
+        cov = by[:, :, None] * self.values.cov_of_each * by[:, None]
+        return np.asarray(np.linalg.inv(cov + 1e-10 * np.eye(2)))  # a may have no error
+
+    def may_draw(self, closed: Iterable[str], topics: Collection[str] | None) -> Mask:
+        """Find the items outside `closed`, of `topics` if given, whose limits leave room for a draw, shape (J,)."""
+        may = np.asarray((self.counts[:, :2] < self._most).all(axis=1))
+        may[[self.places[item] for item in closed if item in self.places]] = False
+        return may if topics is None else may & np.isin(np.array(self.topics, dtype=object), [*topics])
+
+    def gain(self, some: Ints, theta: float, se: float) -> Floats:
+        """Compute the gain in precision of (ln a, b) that an answer at this ability to `some` items is expected to have.
+
+        Returns the gains, shape (J,), 0 for other items. Draws since the night count as answers, so that a day's draws
+        do not all choose the same items.
         """
-        known = np.linalg.inv(_cov(self.values)) + self.counts[:, 2, None, None] * self.information
-        return expected_gain(self.values, known, theta, se)
+        known = self._precision[some] + self.counts[some, 2, None, None] * self.information[some]
+        gain = np.zeros(len(self.item_ids))
+        gain[some] = expected_gain(self.values.among([self.item_ids[j] for j in some]), known, theta, se)
+        return gain
 
 
 class SeedPools:
@@ -146,12 +166,6 @@ def _read_counts(
     )
     by_item = {item: own for item, *own in counted}
     return np.array([by_item.get(item, [0, 0, 0]) for item in items], dtype=np.int64)
-
-
-def _cov(values: ItemParameters) -> Floats:
-    """Compute the covariance of (ln a, b) of each item, shape (J, 2, 2)."""
-    by = np.column_stack([1 / values.a, np.ones_like(values.a)])
-    return np.asarray(by[:, :, None] * values.cov_of_each * by[:, None]) + 1e-10 * np.eye(2)  # a may have no error
 
 
 def start_of_day(now: datetime) -> datetime:
