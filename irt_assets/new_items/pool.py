@@ -78,7 +78,7 @@ class SeedPool:
         return may if topics is None else may & np.isin(np.array(self.topics, dtype=object), [*topics])
 
     def gain(self, some: Ints, theta: float, se: float) -> Floats:
-        """Compute the gain in precision of (ln a, b) that an answer at this ability to `some` items is expected to have.
+        """Compute the expected gain in precision of (ln a, b) by an answer to each of `some` items at this ability.
 
         Returns the gains, shape (J,), 0 for other items. Draws since the night count as answers, so that a day's draws
         do not all choose the same items.
