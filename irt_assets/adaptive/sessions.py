@@ -315,7 +315,7 @@ class Plans:
         excluded: set[str],
         now: datetime,
     ) -> Collection[str]:
-        """Draw a new item for a place of a session by the ability so far, unless the place has one. Returns the item."""
+        """Draw a new item for a place by the ability so far, unless the place has one. Returns the item, if any."""
         pool = self.seeds.by_scale.get(bank.policy.scale)
         place = Places(session.user_id, session.session_id, session.test_id, [position])
         posterior = step.theta, step.se
