@@ -35,7 +35,6 @@ class SeedPool:
 
     Attributes:
         values: estimates of the night, or of the prior if an item has none.
-        information: information of an answer by a learner of the population, shape (J, 2, 2).
         topics: topic of each item; None if it has none.
         limits: decided limits of each item.
         counts: draws that hold an answer, those of them today, and those since the night, shape (J, 3). Draws of this
@@ -45,7 +44,6 @@ class SeedPool:
 
     scale: Scale
     values: ItemParameters
-    information: Floats
     topics: Sequence[str | None]
     limits: Sequence[SeedLimits]
     counts: Ints
@@ -63,6 +61,11 @@ class SeedPool:
     @cached_property
     def _most(self) -> Ints:
         return np.array([(own.max_answers, own.max_per_day or own.max_answers) for own in self.limits])
+
+    @cached_property
+    def _usual_information(self) -> Floats:
+        """Information of an answer by a learner of the population, shape (J, 2, 2)."""
+        return answer_information(self.values, self.scale.mu, self.scale.sigma)
 
     @cached_property
     def _precision(self) -> Floats:
@@ -83,7 +86,7 @@ class SeedPool:
         Returns the gains, shape (J,), 0 for other items. Draws since the night count as answers, so that a day's draws
         do not all choose the same items.
         """
-        known = self._precision[some] + self.counts[some, 2, None, None] * self.information[some]
+        known = self._precision[some] + self.counts[some, 2, None, None] * self._usual_information[some]
         gain = np.zeros(len(self.item_ids))
         gain[some] = expected_gain(self.values.among([self.item_ids[j] for j in some]), known, theta, se)
         return gain
@@ -131,10 +134,10 @@ def _read_pool(
     made_of = scale, measure.published.set_hash, evaluated_at, {item: seeding[item] for item in items}
     counts = _read_counts(connection, items, now, evaluated_at)
     if former and former.made_of == made_of:
-        parts = former.values, former.information, former.topics
+        values, topics = former.values, former.topics
     else:
-        parts = _read_values(connection, measure, items, nightly)
-    return SeedPool(scale, *parts, [seeding[item] for item in items], counts, made_of)
+        values, topics = _read_values(connection, measure, items, nightly)
+    return SeedPool(scale, values, topics, [seeding[item] for item in items], counts, made_of)
 
 
 def _is_done(item: PipelineItem) -> bool:
@@ -144,15 +147,14 @@ def _is_done(item: PipelineItem) -> bool:
 
 def _read_values(
     connection: psycopg.Connection, measure: Measure, items: Sequence[str], nightly: Mapping[str, PipelineItem]
-) -> tuple[ItemParameters, Floats, Sequence[str | None]]:
+) -> tuple[ItemParameters, Sequence[str | None]]:
     declared = declare_items(connection, measure.scale, measure.published, items)
     by_prior = item_rows(estimate_new_items(items, [], [], [], PersonPosteriors.normal([], []), **declared).items)
     rows = [
         item_from_json(nightly[item].parameters) if item in nightly and nightly[item].parameters else row
         for item, row in zip(items, by_prior, strict=True)
     ]
-    values = ItemParameters.from_rows(items, rows)
-    return values, answer_information(values, measure.scale.mu, measure.scale.sigma), declared["topics"]
+    return ItemParameters.from_rows(items, rows), declared["topics"]
 
 
 def _read_counts(
