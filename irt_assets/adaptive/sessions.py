@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -33,10 +33,12 @@ from irt_assets.adaptive.stored_banks import read_session_bank, store_bank
 from irt_assets.adaptive.versions import TestVersion, versions_in_force
 from irt_assets.common.arrays import Floats
 from irt_assets.intake.max_scores import known_maxima
+from irt_assets.new_items.draws import Places, fill_places, give_back_unanswered, read_draws
+from irt_assets.new_items.pool import SeedPools
 from irt_assets.responses.points import is_possible, read_points
 from irt_assets.scales.item_status import Withdrawals, read_withdrawals
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.adaptive import simulate_tests
+from irt_psychometrics.adaptive import Step, simulate_tests
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, one_value, record
 
@@ -67,7 +69,7 @@ class Session:
         bank_hash: the stored bank; None: the session began before banks were stored.
         start_theta, start_se: the learner's θ of the start by which items are chosen; None: the population.
         eligible: items that are avoided because of their exposure, by interval of θ.
-        unscored: items for the unscored places, in order.
+        unscored: items for the unscored places, in order; empty if new items are drawn when a place comes up.
         seen: items that the learner had seen within the look-back before the start.
     """
 
@@ -119,7 +121,8 @@ class Offer:
         counts, simulated: `exposure_counts` and `simulated_counts` of the test.
         finished: counts in sessions that ended in this process, by day of their start, until the day is counted.
         ended: the sessions of the last days that `finished` includes, by day of their start.
-        drawn: for each item for unscored places, the number of sessions for which it was drawn.
+        drawn: for each item for unscored places, the number of sessions for which it was drawn; empty while items of
+            the scale are being seeded.
     """
 
     version: TestVersion
@@ -143,11 +146,13 @@ class Plans:
     Attributes:
         offers: the tests in force.
         faults: the reasons for which other tests in force cannot be given.
+        seeds: the new items to draw for unscored places.
     """
 
     def __init__(self) -> None:
         self.offers: dict[str, Offer] = {}
         self.faults: dict[str, str] = {}
+        self.seeds = SeedPools()
         self._banks: dict[str, TestBank] = {}
         self._withdrawn, self._dropped = Withdrawals(), set[str]()
         self._max_scores: dict[str, int | None] = {}
@@ -220,8 +225,9 @@ class Plans:
                     (version.test_id, now - 90 * DAY),
                 )
             )
+        unscored = () if version.policy.scale in self.seeds.by_scale else read.unscored
         return Offer(
-            version, bank, counts, simulated, finished, ended, Counter({item: drawn[item] for item in read.unscored})
+            version, bank, counts, simulated, finished, ended, Counter({item: drawn[item] for item in unscored})
         )
 
     def bank_of(self, connection: psycopg.Connection, session: Session) -> TestBank:
@@ -251,8 +257,10 @@ class Plans:
         bank, offer = self.bank_of(connection, session), self.offers.get(session.test_id)
         answers = read_answers(connection, session) if sent is None else sent
         plan, answered = bank.plan, {answer.item_id for answer in answers}
+        draws_seeds = bool(bank.test.unscored and not session.unscored)
+        seeds = {*read_draws(connection, session.user_id, session.session_id).values()} if draws_seeds else set()
         gone = {item for item in self._withdrawn.stretches if self._withdrawn.covers(item, now)} | self._dropped
-        uncounted = self._dropped | {*session.unscored} | gone.difference(plan.places)
+        uncounted = self._dropped | {*session.unscored} | seeds | gone.difference(plan.places)
         points = [self._points(bank, answer, from_log=sent is None) for answer in answers]
         given = [
             (answer.item_id, own)
@@ -266,12 +274,17 @@ class Plans:
             random_state=session.seed,
             start=session.start,
             score_from_start=bank.policy.score_by == "theta-now",
-            excluded=gone | answered | {*session.seen},
+            excluded=gone | answered | {*session.seen} | _enemies(bank, seeds),
             eligible=session.eligible,
         )
         position, stop, item = len(answers) + 1, step.stop, step.item
         places = plan.unscored_places(session.seed) if stop in (None, "max-items") else ()
-        unscored = [own for own in session.unscored if position in places and own not in answered and own not in gone]
+        of_place = session.unscored if position in places else []
+        if draws_seeds and position in places:
+            of_place = [*self._fill(connection, session, bank, position, step, gone | _enemies(bank, answered), now)]
+        unscored = [own for own in of_place if own not in answered and own not in gone]
+        if stop and not unscored and seeds:
+            give_back_unanswered(connection, session.session_id, answered, now)
         if unscored:
             item, stop = unscored[0], None
         elif stop and offer and offer.version.version == session.version:
@@ -289,8 +302,24 @@ class Plans:
             se=step.se,
             stop=stop,
             passes=step.passes if stop else None,
-            skipped=sorted(gone & (plan.places.keys() | {*session.unscored})),
+            skipped=sorted(gone & (plan.places.keys() | {*session.unscored} | seeds)),
         )
+
+    def _fill(
+        self,
+        connection: psycopg.Connection,
+        session: Session,
+        bank: TestBank,
+        position: int,
+        step: Step,
+        excluded: set[str],
+        now: datetime,
+    ) -> Collection[str]:
+        """Draw a new item for a place by the ability so far, unless the place has one. Returns the item, if any."""
+        pool = self.seeds.by_scale.get(bank.policy.scale)
+        place = Places(session.user_id, session.session_id, session.test_id, [position])
+        posterior = step.theta, step.se
+        return fill_places(connection, pool, place, lambda: posterior, now, excluded=excluded).values()
 
     def _points(self, bank: TestBank, answer: Answer, *, from_log: bool) -> int | None:
         """Read an answer's points; None: it does not count. Raises PsychometricsError if a sent one is impossible."""
@@ -303,6 +332,11 @@ class Plans:
                 f"{answer.score}{correct}"
             )
         return read_points(answer.correct, answer.score, most)
+
+
+def _enemies(bank: TestBank, items: Set[str]) -> set[str]:
+    """Return the enemies of items, and the items that have enemies, by the policy of the test."""
+    return {enemy for group in bank.policy.enemies if items & {*group} for enemy in group}
 
 
 def _is_recent(day: date, now: datetime) -> bool:

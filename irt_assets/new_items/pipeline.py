@@ -6,7 +6,7 @@ estimates (`irt_psychometrics.new_items`), learners' abilities (`persons`) and o
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -152,7 +152,7 @@ def _evaluate(
     e_values = evidence_of_year(connection, scale.scale_id, day_of(end - timedelta(microseconds=1)))
     start = np.searchsorted(answers.item, np.arange(len(answers.item_ids) + 1))
     least = scale.rules.eligibility.min_provisional_responses
-    parameters = [json.loads(item_as_json(row)) if row else {} for row in _item_rows(estimates.items)]
+    parameters = [json.loads(item_as_json(row)) if row else {} for row in item_rows(estimates.items)]
     misfit = _largest(estimates.misfit)
     items = []
     for j, item_id in enumerate(answers.item_ids):
@@ -203,18 +203,7 @@ def _estimate(
     connection: psycopg.Connection, scale: Scale, published: PublishedSet, answers: Answers, abilities: Abilities
 ) -> tuple[list[Model], NewItemEstimates]:
     """Estimate the items with the prior of the published ones. Returns the model of each, and the estimates."""
-    assert published.errors is not None
-    rows = connection.execute(
-        "SELECT item_id, topic_id, coalesce(max_score, 1) FROM question WHERE scale_id = %s", (scale.scale_id,)
-    )
-    bank = {item: (topic, max_score) for item, topic, max_score in rows}
-    topics, max_scores = zip(*map(bank.__getitem__, answers.item_ids), strict=True)
-    in_bank = models_in_bank(connection, scale.scale_id)
-    models = [
-        scored_item_model(scale.model, in_bank.get(item)) if max_score > 1 else scale.model
-        for item, max_score in zip(answers.item_ids, max_scores, strict=True)
-    ]
-    prior = BankPrior.from_items(published.errors.items, [bank.get(item, (None,))[0] for item in published.items])
+    declared = declare_items(connection, scale, published, answers.item_ids)
     used = abilities.person >= 0
     estimates = estimate_new_items(
         answers.item_ids,
@@ -222,13 +211,29 @@ def _estimate(
         abilities.person[used],
         answers.score[used],
         PersonPosteriors.normal(abilities.theta, abilities.se),
-        prior,
-        models=models,
-        max_scores=max_scores,
-        topics=topics,
         theta_effects=abilities.effects,
+        **declared,
     )
-    return models, estimates
+    return declared["models"], estimates
+
+
+def declare_items(
+    connection: psycopg.Connection, scale: Scale, published: PublishedSet, item_ids: Sequence[str]
+) -> dict[str, Any]:
+    """Read the arguments of `estimate_new_items` that describe new items: `prior`, `models`, `max_scores`, `topics`."""
+    assert published.errors is not None
+    rows = connection.execute(
+        "SELECT item_id, topic_id, coalesce(max_score, 1) FROM question WHERE scale_id = %s", (scale.scale_id,)
+    )
+    bank = {item: (topic, max_score) for item, topic, max_score in rows}
+    topics, max_scores = zip(*map(bank.__getitem__, item_ids), strict=True)
+    in_bank = models_in_bank(connection, scale.scale_id)
+    models = [
+        scored_item_model(scale.model, in_bank.get(item)) if max_score > 1 else scale.model
+        for item, max_score in zip(item_ids, max_scores, strict=True)
+    ]
+    prior = BankPrior.from_items(published.errors.items, [bank.get(item, (None,))[0] for item in published.items])
+    return {"prior": prior, "models": models, "max_scores": max_scores, "topics": topics}
 
 
 def _forecast(
@@ -295,7 +300,7 @@ def _largest(misfit: Floats) -> Floats:
     return misfit[np.arange(len(misfit)), at]
 
 
-def _item_rows(items: ItemParameters) -> list[ItemRow | None]:
+def item_rows(items: ItemParameters) -> list[ItemRow | None]:
     """Convert estimates to rows; None for an item that could not be estimated."""
     further: dict[int, Mapping[str, float]] = {}
     errors = np.zeros((len(items.item_ids), items.n_further))

@@ -363,6 +363,19 @@ class SeedRules(Stage):
     seed_max_ln_a_se: UpTo100 = Field(
         default=0.25, description="Largest standard error of ln a with which a new item is publishable."
     )
+    seed_open_items: Count = Field(
+        default=100,
+        description="New items among which a draw chooses, at most: those with the most answers among the items that "
+        "the learner may see. The others wait, so that the first items are publishable sooner.",
+    )
+    seed_random_share: Share = Field(
+        default=0.2,
+        description="Share of draws at random among the open items, so that learners of all abilities answer each.",
+    )
+    seed_per_session: Count = Field(default=5, description="Draws of new items in a session, at most.")
+    seed_per_learner_day: Count = Field(
+        default=10, description="Draws of new items for a learner a day (UTC), at most."
+    )
 
 
 class Rules(BaseModel):

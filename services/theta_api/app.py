@@ -47,6 +47,7 @@ from services.theta_api.schemas import (
     six_digits,
 )
 from services.theta_api.scores import Scores, read_scores, utc_text
+from services.theta_api.seeds import add_seeds
 
 LOG = logging.getLogger("services.theta_api")
 PREFIX = "/api/seedtest/analysis/irt"
@@ -144,6 +145,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
 
     _add_theta(app, ledger, work)
     add_next_item(app, ledger, work)
+    add_seeds(app, ledger, work)
     add_posts(app, ledger, lambda turn, task: admitted(to_post, turn, task))
     add_bank(app, ledger, work)
     _add_status(app, ledger, work)

@@ -157,6 +157,7 @@ class Ledger:
         if self._measures is None:
             _compile()
         with self._database.connect() as connection:
+            self.plans.seeds.refresh(connection, measures)
             self.plans.refresh(connection, measures.as_of)
         if self._pool is None:
             self._post_pool = self._open(POST_OPTIONS, self._posts, "irt posts")

@@ -34,11 +34,13 @@ TITLES_BY_KIND = {
     "other_session": "The session belongs to another learner or test",
     "set_gone": "The session cannot continue",
     "test_account": "The learner is a test account",
+    "unknown_form": "There is no such form",
     "unknown_item": "There is no such item",
     "unknown_learner": "There is no such learner",
     "unknown_month": "There is no such month",
     "unknown_scale": "There is no such scale",
     "unknown_test": "There is no such test",
+    "unknown_topic": "There is no such topic",
 }
 """Titles of the kinds whose status has several kinds."""
 

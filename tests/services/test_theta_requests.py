@@ -44,6 +44,7 @@ from services.theta_api.next_item import NEXT_ITEM_PATH
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import EXAMPLE, POSTS_PATH
 from services.theta_api.problems import TITLES, Problem
+from services.theta_api.seeds import SEEDS_PATH
 from services.theta_client.api import PATH
 from tests.helpers import rooms
 from tests.helpers.decided import set_policy
@@ -319,13 +320,14 @@ EXAM_SERVICES = {
 
 
 @pytest.mark.xdist_group("theta requests")
+@pytest.mark.parametrize("path", [NEXT_ITEM, SEEDS_PATH])
 @pytest.mark.parametrize("who", EXAM_SERVICES)
-def test_next_items_require_a_role_and_the_scope(who: str, url: str, ledger: UnusedLedger) -> None:
+def test_items_of_sessions_require_a_role_and_the_scope(who: str, path: str, url: str, ledger: UnusedLedger) -> None:
     """A 503 means that the caller was admitted, as the database is unreachable in this test."""
     claims, status = EXAM_SERVICES[who]
     headers = {"Authorization": f"Bearer {Issuer().token(**claims)}"}
-    content = {"user_id": "ann", "session_id": "s1"}
-    answer = requests.post(url + NEXT_ITEM_PATH.format(test="t"), json=content, headers=headers, timeout=10)
+    content = {"user_id": "ann", "session_id": "s1"} | ({"n": 1} if path == SEEDS_PATH else {})
+    answer = requests.post(url + path, json=content, headers=headers, timeout=10)
     assert answer.status_code == status
     assert ledger.asked == (status == 503)
 
@@ -344,7 +346,7 @@ def test_probes_metrics_and_the_openapi_page_respond_and_unknown_pages_return_40
     is_problem(requests.get(url + "/ready", timeout=10), 503, "not_ready")
     assert "irt_theta_updates_total" in requests.get(url + "/metrics", timeout=10).text
     described = requests.get(url + "/openapi.json", timeout=10).json()
-    assert {PATH, HISTORY, NEXT_ITEM_PATH, "/ready", "/invariants/latest"} <= set(described["paths"])
+    assert {PATH, HISTORY, NEXT_ITEM_PATH, SEEDS_PATH, "/ready", "/invariants/latest"} <= set(described["paths"])
     summaries = [method["summary"] for methods in described["paths"].values() for method in methods.values()]
     assert [text for text in summaries if len(text.split()) < 4] == []
     for path in ("/", "/docs"):
@@ -550,6 +552,20 @@ def test_next_items_of_every_status_match_the_description(
 
     assert answer("t1", "ann", []) == 200
     assert answer(test, user_id, items) == status
+
+
+@pytest.mark.xdist_group("theta contract")
+@pytest.mark.parametrize(
+    ("field", "value", "status"),
+    [("n", 2, 200), ("n", 51, 400), ("form_id", "nobody", 404), ("topics", ["none"], 404), ("scale_id", "none", 404)],
+)
+def test_new_items_of_every_status_match_the_description(
+    field: str, value: Any, status: int, contract_url: str
+) -> None:
+    case = SCHEMA[SEEDS_PATH]["POST"].Case(body={"user_id": "ann", "session_id": "s1", "n": 1, field: value})
+    excluded = [positive_data_acceptance]
+    response = case.call_and_validate(base_url=contract_url, headers=HEADERS, excluded_checks=excluded)
+    assert response.status_code == status
 
 
 @pytest.mark.xdist_group("theta contract")
