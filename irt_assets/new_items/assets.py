@@ -52,7 +52,7 @@ def build_pipeline_asset(days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 NEW_ITEMS_MOVE_ON,
                 asset=ITEM_PIPELINE,
-                description="No new item is stuck, and the values of new items agree with those of the newest month.",
+                description="No new item is stuck, and the values of new items agree with the newest month.",
             )
         ],
     )
@@ -82,7 +82,7 @@ def pipeline_metadata(pipelines: Sequence[ScalePipeline]) -> Metadata:
 
 
 def check_pipeline(connection: psycopg.Connection, pipelines: Sequence[ScalePipeline]) -> dg.AssetCheckResult:
-    """Warn about items that are stuck, or whose values differ from those of the newest month."""
+    """Warn about items that are stuck, or whose values differ from the newest month's values."""
     rows = [
         (item.scale_id, item.item_id, item.stuck, item.remedy)
         for made in pipelines

@@ -1,7 +1,7 @@
 """Draw new items for places in learners' sessions, within the limits, and store each draw before anybody sees it.
 
 A draw is made under locks of the learner, the session and the item, so that servers that draw at the same time
-neither exceed a limit nor draw twice for a place. What does not belong here: the values and counts in memory (`pool`).
+neither exceed a limit nor draw twice for a place. Values and counts in memory belong to `pool`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def fill_places(
     among: Collection[str] | None = None,
     excluded: Iterable[str] = (),
 ) -> dict[int, str]:
-    """Draw an item for each place that has none. Returns place → item, fewer if the limits leave no item.
+    """Draw an item for each empty place. Returns place → item, fewer if the limits leave no item.
 
     A place that has been filled keeps its item. `posterior` returns the mean and SD of the learner's θ and is called
     only if there is something to draw. `among`: topics of the items; None: all. Items in `excluded` are not drawn.

@@ -1,4 +1,4 @@
-"""Each night, estimate every unpublished item with answers, forecast its publication, and find obstacles.
+"""Estimate every unpublished item with answers each night, forecast its publication, and find obstacles.
 
 The rows are computed from the verdicts each night and only propose: no fit, link or θ reads them. Does not belong here:
 estimates (`irt_psychometrics.new_items`), learners' abilities (`persons`) and obstacles (`progress`).
@@ -301,7 +301,7 @@ def _largest(misfit: Floats) -> Floats:
 
 
 def item_rows(items: ItemParameters) -> list[ItemRow | None]:
-    """Convert estimates to rows; None for an item that could not be estimated."""
+    """Convert estimates to rows. An item without an estimate has None."""
     further: dict[int, Mapping[str, float]] = {}
     errors = np.zeros((len(items.item_ids), items.n_further))
     if items.further_cov is not None:

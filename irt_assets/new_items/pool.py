@@ -34,12 +34,12 @@ class SeedPool:
     """Items of a scale that are being seeded, in order: those with the most answers first.
 
     Attributes:
-        values: estimates of the night, or of the prior if an item has none.
-        topics: topic of each item; None if it has none.
+        values: the night's estimates; an item without an estimate has the prior's values.
+        topics: topic of each item, or None.
         limits: decided limits of each item.
-        counts: draws that hold an answer, those of them today, and those since the night, shape (J, 3). Draws of this
+        counts: draws that hold an answer, also only of today, and only since the night, shape (J, 3). Draws of this
             process are added; draws of others are read every half-minute.
-        made_of: what the other attributes but `counts` were made of.
+        made_of: the sources of the other attributes except `counts`.
     """
 
     scale: Scale
@@ -123,7 +123,10 @@ def give_back(connection: psycopg.Connection, now: datetime) -> None:
 def _read_pool(
     connection: psycopg.Connection, measure: Measure, now: datetime, former: SeedPool | None
 ) -> SeedPool | None:
-    """Read the pool of a scale; None if no item is being seeded. Reuses the values of `former` if nothing changed."""
+    """Read the pool of a scale, or reuse the values of `former` if nothing changed.
+
+    Returns None if no item is being seeded.
+    """
     scale, seeding = measure.scale, read_seeding(connection, measure.scale.scale_id, now)
     nightly = {item.item_id: item for item in read_pipeline(connection, scale.scale_id) if item.item_id in seeding}
     wanted = [item for item in seeding if not (item in nightly and _is_done(nightly[item]))]

@@ -20,7 +20,7 @@ class ItemStage:
     """An item's stage.
 
     Attributes:
-        since: start of the stage; None if it is not known.
+        since: start of the stage, or None.
         n: number of answers since the item was first shown; 0 if the item was published before its answers were read.
         why: a sentence for people.
     """

@@ -111,7 +111,7 @@ def _draw(connection: psycopg.Connection, ledger: Ledger, asked: SeedsRequest) -
 
 
 def _scale_of(measures: Measures, scale_id: str | None) -> str:
-    """Return the requested scale, or the only one with published items. Raises Problem if there is none."""
+    """Return the requested scale, or the only scale with published items. Raises Problem if no scale fits."""
     published = sorted(measures.scales)
     if not published:
         raise Problem(

@@ -241,7 +241,7 @@ def test_abilities_that_move_are_those_of_the_day_of_the_answer(bank: Database) 
     assert still.person.tolist() == [0, 0, 0]
 
 
-# -- what people see ---------------------------------------------------------------------------------
+# -- metadata, checks and the command ---------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ def test_open_items_have_the_most_answers_and_are_neither_publishable_nor_accuse
 
 
 def test_twenty_servers_never_exceed_a_limit(bank: Database) -> None:
-    """Each server has a pool that does not see the draws of the others. 300 sessions want 420 of 100 answers."""
+    """Give each server a pool that does not see the other servers' draws; 300 sessions want 420 of 100 answers."""
     seed(bank, *NEW[:3], max_answers=20)
     seed(bank, *NEW[3:5], max_answers=400, max_per_day=20)
     pools = [read_pool(bank) for _ in range(20)]

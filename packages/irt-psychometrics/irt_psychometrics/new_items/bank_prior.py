@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -74,7 +75,7 @@ class BankPrior:
         items
             Published items with their errors: a `Fit`, a `ScaleLink` or `ItemParameters`.
         topics
-            Topic of each item, shape (J,); None for an item without a topic. None: no item has one.
+            Topic of each item, shape (J,), with None for items without a topic. By default no item has a topic.
 
         Returns
         -------
@@ -112,8 +113,8 @@ class BankPrior:
             return cls(step_sd=_step_sd(items), guessing=_guessing(items))
         values, errors = values[known], errors[known]
         of_items = np.array([None] * J if topics is None else topics, dtype=object)[known]
-        means, cov, spread = _group_means(values, errors, np.zeros(len(values), dtype=np.int64))
-        slope, difficulty = _normals(means[0], spread + cov[0])
+        groups = _estimate_groups(values, errors, np.zeros(len(values), dtype=np.int64))
+        slope, difficulty = _normals(groups.means[0], groups.within + groups.cov[0])
         return cls(slope, difficulty, _step_sd(items), _guessing(items), _by_topic(values, errors, of_items))
 
     def priors(self, model: Model = DEFAULT_MODEL, only: Sequence[str] | None = None, *, max_score: int = 1) -> Priors:
@@ -145,17 +146,25 @@ class BankPrior:
         return Priors(**chosen, only=None if only is None else tuple(only))  # type: ignore[arg-type]
 
     def of_topic(self, topic: str | None) -> tuple[Normal, Normal]:
-        """Return the distributions of ln(a·m) and of b for items of a topic; the bank's if the topic has none."""
+        """Return the distributions of ln(a·m) and of b for items of a topic; by default the bank's."""
         return self.by_topic.get(topic or "", (self.slope, self.difficulty))
 
 
-def _group_means(values: Floats, errors: Floats, group: Ints) -> tuple[Floats, Floats, Floats]:
-    """Estimate the means (G, 2) of the groups 0 … G − 1, their covariances (G, 2, 2), and T within groups (2, 2)."""
+class _Groups(NamedTuple):
+    """Means of G groups (G, 2), covariances of these means (G, 2, 2), and T within groups (2, 2)."""
+
+    means: Floats
+    cov: Floats
+    within: Floats
+
+
+def _estimate_groups(values: Floats, errors: Floats, group: Ints) -> _Groups:
+    """Estimate the distribution in the groups 0 … G − 1. `group`: each item's group, shape (J,)."""
     within, cov, weight, _ = fit_bank(values, errors, group)
     first = np.unique(group, return_index=True)[1]
     totals = np.zeros((len(first), 2, 1))
     np.add.at(totals, group, weight @ values[:, :, None])
-    return (cov[first] @ totals)[:, :, 0], cov[first], within
+    return _Groups((cov[first] @ totals)[:, :, 0], cov[first], within)
 
 
 def _by_topic(values: Floats, errors: Floats, topics: np.ndarray) -> dict[str, tuple[Normal, Normal]]:
@@ -166,10 +175,10 @@ def _by_topic(values: Floats, errors: Floats, topics: np.ndarray) -> dict[str, t
     group = np.array([place.get(topic, len(large)) for topic in topics], dtype=np.int64)
     if len(np.unique(group)) < 2:
         return {}
-    means, cov, within = _group_means(values, errors, group)
-    between, of_mean, weight, shrunk = fit_bank(means, cov, np.zeros(len(means), dtype=np.int64))
+    groups = _estimate_groups(values, errors, group)
+    between, of_mean, weight, shrunk = fit_bank(groups.means, groups.cov, np.zeros(len(groups.means), dtype=np.int64))
     rest = np.eye(2) - between @ weight
-    spread = within + rest @ between + rest @ of_mean @ rest.swapaxes(1, 2)
+    spread = groups.within + rest @ between + rest @ of_mean @ rest.swapaxes(1, 2)
     return {topic: _normals(shrunk[k], spread[k]) for topic, k in place.items()}
 
 

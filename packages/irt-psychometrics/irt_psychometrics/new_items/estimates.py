@@ -115,7 +115,7 @@ def estimate_new_items(
     persons
         Posteriors of the P persons.
     prior
-        Prior of the items; None for a flat prior.
+        Prior of the items. A flat prior is None.
     models
         Model of all items, or of each. An item with a maximum score above 1 has the partial credit model that belongs
         to it, such as "gpcm" for "2pl". The slope of a "1pl" is held at the mean of the prior, or at 1 if the prior is
@@ -149,7 +149,7 @@ def estimate_new_items(
     """
     laid = _lay_out(item_ids, models, max_scores, topics, prior)
     answers = _sort_answers(laid, item, person, score, len(persons.nodes))
-    x, information, moments, converged = _modes(laid, answers, persons)
+    x, information, moments, converged = _find_modes(laid, answers, persons)
     both = laid.free[:, :, None] & laid.free[:, None]
     total = np.where(both & converged[:, None, None], information + laid.precision, np.eye(x.shape[1]))
     cov = np.where(both, np.linalg.inv(total), 0.0)
@@ -187,6 +187,15 @@ class _Answers(NamedTuple):
     score: Ints
     n: Ints
     points: npt.NDArray[Any]
+
+
+class _Modes(NamedTuple):
+    """Modes (J, D), the answers' information (J, D, D), the kernel's moments (N, 2 + D), and which modes were found."""
+
+    x: Floats
+    information: Floats
+    moments: Floats
+    converged: Mask
 
 
 def _lay_out(
@@ -257,9 +266,8 @@ def _sort_answers(
     return _Answers(start, item[order], person[order], score[order], n, np.bincount(item, score, J))
 
 
-def _modes(laid: _Layout, answers: _Answers, persons: PersonPosteriors) -> tuple[Floats, Floats, Floats, Mask]:
-    """Return the modes (J, D), the answers' information (J, D, D), the kernel's moments (N, 2 + D), and whether each
-    mode was found."""
+def _find_modes(laid: _Layout, answers: _Answers, persons: PersonPosteriors) -> _Modes:
+    """Start from the prior and the share of points, and search for the mode of each item."""
     x, m, n = laid.mean.copy(), laid.max_score, answers.n
     ability = np.bincount(answers.item, persons.theta[answers.person], len(n))
     share = (answers.points + m / 2) / (m * (n + 1))
@@ -279,7 +287,7 @@ def _modes(laid: _Layout, answers: _Answers, persons: PersonPosteriors) -> tuple
         converged,
     )
     upper = np.triu(np.ones(information.shape[1:], dtype=bool), 1)
-    return x, np.where(upper, information.swapaxes(1, 2), information), moments, converged
+    return _Modes(x, np.where(upper, information.swapaxes(1, 2), information), moments, converged)
 
 
 def _published_cov(cov: Floats, answers: _Answers, by_theta: Floats, theta_effects: Any) -> Floats:
