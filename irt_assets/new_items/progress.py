@@ -151,11 +151,14 @@ class PipelineItem:
         return None if self.meets(rules) else next((obstacle for obstacle, applies in found.items() if applies), None)
 
 
-def read_pipeline(connection: psycopg.Connection, scale_id: str | None = None) -> list[PipelineItem]:
-    """Read the unpublished items with answers of a scale (None: of all), as the last night found them."""
+def read_pipeline(
+    connection: psycopg.Connection, scale_id: str | None = None, item_id: str | None = None
+) -> list[PipelineItem]:
+    """Read the unpublished items with answers of a scale, or one of them, as the last night found them. None: all."""
     return records(
         connection,
         PipelineItem,
-        "SELECT * FROM item_pipeline WHERE coalesce(scale_id = %s, true) ORDER BY scale_id, item_id",
-        (scale_id,),
+        """SELECT * FROM item_pipeline WHERE coalesce(scale_id = %s, true) AND coalesce(item_id = %s, true)
+           ORDER BY scale_id, item_id""",
+        (scale_id, item_id),
     )
