@@ -18,9 +18,9 @@ class QueuedItem:
     """An item in the queue.
 
     Attributes:
-        limits: limits of the draws; None if the item may not be drawn now.
-        progress: share of the answers and precisions that the scale's rules demand; None if there is no answer.
-        new: the item's row of `item_pipeline`; None if the item is not new or has no answers.
+        limits: limits of the draws, for an item that may be drawn now.
+        progress: share of the answers and precisions that the scale's rules demand, for a new item with answers.
+        new: row of `item_pipeline`, which only new items with answers have.
     """
 
     stage: ItemStage
@@ -36,7 +36,7 @@ class QueuedItem:
 
     @property
     def stuck(self) -> str:
-        """Why the item does not get ahead; "" if it does, or if it is not open."""
+        """Reason why an open item does not get ahead; "" for other items."""
         return (self.new and self.is_open and self.new.stuck) or ""
 
     def as_row(self) -> Mapping[str, Any]:

@@ -76,7 +76,7 @@ class ItemFacts:
         withdrawn: whether it is withdrawn at the requested time.
         status: the decision on its use that begins last, perhaps in the future.
         stage: stage of its life.
-        new: its row of `item_pipeline`, or None if it is not new or has no answers.
+        new: row of `item_pipeline`, which only new items with answers have.
         exposure: month → learners to whom it was presented, and all learners of the month's item analysis.
         of_bank: facts of the bank about it (`model`, `block`), as text.
         test: the items of the scale in force; only read if the scale has a pass mark.

@@ -102,7 +102,7 @@ def stage(facts: ItemFacts) -> Section:
 
 
 def _steps(facts: ItemFacts) -> list[tuple[datetime, str]]:
-    """List what brought the item to its stage, oldest first: decisions, answers and the first publication."""
+    """List the steps to the item's stage, oldest first: decisions, answers and the first publication."""
     kinds, new = {kind.name for kind in ITEM_DECISIONS}, facts.new
     steps = [(row.at, f"{row.kind}, {row.by}: {row.reason}") for row in facts.decisions if row.kind in kinds]
     if new is not None:

@@ -218,9 +218,9 @@ def _decide_on_stage(facts: ItemFacts) -> Tag:
     """Fold the commands that decide on the item at its stage."""
     last = next((row.kind for row in facts.decisions if row.kind in (SEED.name, STOP.name)), STOP.name)
     stage = facts.stage.stage
-    item = shlex.quote(facts.item_id) if facts.item_id == shorten(facts.item_id) else "ITEM"
+    item = facts.item_id if facts.item_id == shorten(facts.item_id) else "ITEM"
     allowed = [name for kind, name in COMMANDS if stage in kind.stages and (kind is not STOP or last == SEED.name)]
-    copied = (tags.li(tags.code(f'irt items {name} {item} --by NAME --reason "…"')) for name in allowed)
+    copied = (tags.li(tags.code(f'irt items {name} {shlex.quote(item)} --by NAME --reason "…"')) for name in allowed)
     return _folded("Decide on its stage", tags.p("Copy a command:"), tags.ul(*copied))
 
 

@@ -1,4 +1,4 @@
-"""The queue of new items: stages, progress, forecasts, and what holds an item up.
+"""The queue of new items: stages, progress, forecasts, and obstacles with remedies.
 
 The filters are fields of the address, which `downloads` reads as well.
 """
@@ -79,7 +79,7 @@ def page(request: ViewRequest) -> Page:
 
 
 def _head(selection: QueueSelection) -> Sequence[Block]:
-    """Return the state of the queue in a sentence, and what comes first if nothing can be estimated."""
+    """Return the state of the queue in a sentence, after a notice if the scale has no published items."""
     queue, scale_id = [item for item in selection.all if item.is_open], selection.scale.scale_id
     blocks: list[Block] = []
     if not any(item.stage.stage == "published" for item in selection.all):
