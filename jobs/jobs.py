@@ -75,8 +75,7 @@ REGULAR_JOBS = (
         NIGHTLY_JOB,
         (NIGHTLY, ITEM_PIPELINE),
         _tags("nightly", 6),
-        "The nightly calibration: each scale's own engine fits 30 days, then the fits are linked and θ is computed. "
-        "Then new items are estimated.",
+        "The nightly calibration: each scale's own engine fits 30 days and links; then θ and new items are estimated.",
     ),
     (
         LEARNER_REPORT_JOB,

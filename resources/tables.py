@@ -116,7 +116,8 @@ question = _table(
         "meta",
         JSONB,
         'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model, max_score, block}, '
-        "key (an option, a list of right options, true: every answer gets credit, or []: not scored)",
+        "key (an option, a list of right options, true: every answer gets credit, or []: not scored), "
+        "replaces (id of the former version of the item)",
         sa.text("'{}'::jsonb"),
     ),
     Column(
@@ -545,7 +546,7 @@ form = _table(
         "file: imported; assembled: from a blueprint; log: all sessions of the form in the log agree on it",
     ),
     _req("recorded_at", UTC, "time at which it was imported, released or last read from the log", NOW),
-    _opt("seed_places", JSONB, "places in a session, from 1, that seed draws fill; null: none"),
+    _opt("seed_places", JSONB, "places in a session, from 1, that seed draws fill; null: no places"),
 )
 
 form_item = _table(
@@ -771,7 +772,7 @@ item_pipeline = _table(
     _opt("measured_at", UTC, "time of the answer with which it reached min_provisional_responses; null: not yet"),
     _opt("prior_share", Double, "share of the prior in the precision; null: not known", ge=0, le=1),
     _req("p_gates", JSONB, "item gate → probability of passing it", sa.text("'{}'::jsonb")),
-    _opt("e_value", Double, "evidence that another option is right; null: none", ge=0),
+    _opt("e_value", Double, "evidence that another option is right; null: no evidence", ge=0),
     _req("accused", Boolean, "whether this evidence accuses the key", sa.text("false")),
     _opt("position", Double, "mean place of the answers in their sessions; null: not known", ge=1),
     _opt("misfit", Double, "misfit of the item's curve as a z statistic; null: not known"),
@@ -1456,19 +1457,19 @@ VIEWS = {
     """,
     "item_stage": """
         SELECT q.item_id, q.scale_id,
-               CASE WHEN fate.state IN ('rejected', 'retired') THEN fate.state
-                    WHEN published.since IS NOT NULL THEN 'published'
+               CASE WHEN published.since IS NOT NULL AND fate.state IS DISTINCT FROM 'retired' THEN 'published'
+                    WHEN fate.state IN ('rejected', 'retired') THEN fate.state
                     WHEN p.publishable THEN 'publishable'
                     WHEN p.measured_at IS NOT NULL THEN 'measured'
                     WHEN p.n > 0 THEN 'seeded'
                     ELSE 'draft' END AS stage,
-               CASE WHEN fate.state IN ('rejected', 'retired') THEN fate.decided_at
-                    WHEN published.since IS NOT NULL THEN published.since
+               CASE WHEN published.since IS NOT NULL AND fate.state IS DISTINCT FROM 'retired' THEN published.since
+                    WHEN fate.state IN ('rejected', 'retired') THEN fate.decided_at
                     WHEN p.publishable THEN p.publishable_at
                     ELSE coalesce(p.measured_at, p.first_at) END AS since,
                coalesce(p.n, 0) AS n,
-               CASE WHEN fate.state IN ('rejected', 'retired') THEN format('%s: %s', fate.decided_by, fate.reason)
-                    WHEN published.since IS NOT NULL THEN published.reason
+               CASE WHEN published.since IS NOT NULL AND fate.state IS DISTINCT FROM 'retired' THEN published.reason
+                    WHEN fate.state IN ('rejected', 'retired') THEN format('%s: %s', fate.decided_by, fate.reason)
                     WHEN p.publishable THEN 'a person may publish it'
                     WHEN p.stuck IS NOT NULL THEN p.stuck
                     WHEN p.n > 0 AND p.ready_at IS NULL THEN 'there is no forecast yet'

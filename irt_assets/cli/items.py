@@ -104,7 +104,7 @@ def restore(
     confirm_decision(RESTORE, request, by=by, reason=reason, yes=yes)
 
 
-@app.command(epilog='Example: irt items seed N01 N02 --max-answers 200 --by Kim --reason "new in June"')
+@app.command(epilog="Example: irt items seed N01 N02 --max-answers 200 --by Kim --reason June")
 def seed(
     items: Items,
     by: By,
@@ -116,7 +116,7 @@ def seed(
         int | None, typer.Option("--per-day", min=1, max=MAX_ANSWERS, help="Most answers to each item a day (UTC).")
     ] = None,
     first: Annotated[str | None, typer.Option("--from", help="First day (UTC), YYYY-MM-DD. Default: now.")] = None,
-    last: Annotated[str | None, typer.Option("--until", help="Last day (UTC), YYYY-MM-DD. Default: none.")] = None,
+    last: Annotated[str | None, typer.Option("--until", help="Last day (UTC), YYYY-MM-DD. Default: no limit.")] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -141,7 +141,7 @@ def stop(items: Items, by: By, reason: Reason, yes: Yes = False, as_json: AsJson
 
 @app.command(epilog='Example: irt items reject N01 --by Kim --reason "two right answers"')
 def reject(items: Items, by: By, reason: Reason, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Reject unpublished items. They are not drawn, and not proposed for publication."""
+    """Reject unpublished items. They are not drawn for seed places, nor proposed for publication."""
     confirm_decision(REJECT, ItemsRequest(items), by=by, reason=reason, yes=yes, as_json=as_json)
 
 
@@ -239,7 +239,7 @@ def pipeline(
     to: Annotated[Path | None, typer.Option(help="File to write the items to, .csv or .xlsx.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the new items as of the last night: values, forecast, and what holds each up."""
+    """List the new items as of the last night: values, forecast and obstacles."""
     if to is not None and to.suffix not in (".csv", ".xlsx"):
         raise PermanentFailure(f"--to takes a file named .csv or .xlsx, not {to}")
     with current_database().connect() as connection:

@@ -147,8 +147,7 @@ def items_are_not_overexposed(context: InvariantContext) -> Findings:
         forms_too = scale.rules.fit.assignment == "by_level"
         rows = context.connection.execute(
             """WITH published AS (
-                 SELECT DISTINCT item_id FROM item_parameter_publication JOIN question USING (scale_id, item_id)
-                 WHERE scale_id = %(scale)s AND effective_from < %(end)s),
+                 SELECT item_id FROM item_stage WHERE scale_id = %(scale)s AND stage IN ('published', 'retired')),
                seen AS (
                  SELECT DISTINCT a.user_id, a.item_id FROM attempt a JOIN published USING (item_id)
                  LEFT JOIN learner l USING (user_id)

@@ -25,8 +25,8 @@ def read_answers(table: pa.Table, scale_id: str) -> pd.DataFrame:
 
     Columns: learner, item, form (empty: practice), position, at (µs), option (None: not known), seconds, score,
     max_score, and whether the attempt is counted (it has a score, or 0 for an omission), answered, not_reached, rapid
-    and seed (a seed draw chose the item). Seed answers are counted, but are no part of a form. The minima of responses
-    per learner and item do not apply.
+    and seed (a seed draw chose the item). Seed answers are counted, but do not belong to a form. The minima of
+    responses per learner and item do not apply.
     """
     table = table.filter(pc.equal(table["scale_id"], scale_id))
     reason = pc.fill_null(table["reason"].cast(pa.string()), "").to_numpy(zero_copy_only=False)

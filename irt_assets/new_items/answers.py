@@ -18,9 +18,7 @@ _ANSWERS = """
     WHERE v.scale_id = %(scale)s AND v.completed_at >= %(since)s AND v.completed_at < %(until)s
       AND (v.reason IS NULL OR v.reason = 'seed')
       AND v.item_id IN (
-        SELECT item_id FROM question q WHERE scale_id = %(scale)s AND NOT EXISTS (
-          SELECT FROM item_parameter_publication p
-          WHERE (p.scale_id, p.item_id) = (q.scale_id, q.item_id) AND effective_from <= %(until)s))
+        SELECT item_id FROM item_stage WHERE scale_id = %(scale)s AND stage NOT IN ('published', 'retired'))
       AND NOT EXISTS (SELECT FROM item_withdrawal w
                       WHERE w.item_id = v.item_id AND since <= v.completed_at
                         AND coalesce(w.until > v.completed_at, true))
@@ -29,7 +27,7 @@ _ANSWERS = """
 
 
 def read_new_item_answers(connection: psycopg.Connection, scale_id: str, since: datetime, until: datetime) -> pa.Table:
-    """Read the judged answers of [since, until) to the items of a scale that have no published values at `until`.
+    """Read the judged answers of [since, until) to the items of a scale that have no published values now.
 
     These are answers that count and answers to seed draws, each once, in order of item and time. An answer that was
     given while its item was withdrawn is left out. Columns: item_id, learner_key, user_id, completed_at, score (from 0

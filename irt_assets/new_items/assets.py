@@ -42,9 +42,8 @@ def build_pipeline_asset(days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
             "question_bank",
             dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping()),
         ],
-        description="One row per unpublished item with answers in the last 12 months, as of the newest night: its "
-        "values, the day on which it is expected to be publishable, and what holds it up. It proposes; no fit, link "
-        "or θ reads it.",
+        description="One row per unpublished item with answers in 12 months, as of the newest night: values, errors, "
+        "the expected day of publication, and obstacles. A proposal only: no fit, link or θ reads it.",
         kinds={"numba", "postgres"},
         pool=LIGHT_POOL,
         metadata=stored_in(tables.item_pipeline),

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field
 
 from irt_assets.common.wording import first_sentences, join_names, quantity
 from irt_assets.ledger.decision_rows import DecisionRow, Entry, Kind, Plan, read_decisions
-from irt_assets.new_items.stages import ItemStage, Stage, item_stages
+from irt_assets.new_items.stages import IN_LEDGER, UNPUBLISHED, ItemStage, Stage, item_stages
+from irt_assets.scales.item_status import read_withdrawals
 from resources.failures import PermanentFailure
-from resources.postgres.database import first_column
 
 MAX_NAMED = 10
 """Number of items that are named one by one; the others are counted."""
@@ -81,7 +81,7 @@ class ItemDecision(Kind):
     Attributes:
         decided: the value; None: the limits of the request.
         stages: stages of the items that may be decided on so.
-        way_out: what to do with an item in another stage.
+        way_out: advice on items in other stages.
         effect: a sentence about {item} with {value}.
         opposite: kind that undoes the first decision on an item.
     """
@@ -142,7 +142,7 @@ class ItemDecision(Kind):
         self, connection: psycopg.Connection, stages: Mapping[str, ItemStage], before: Mapping[str, DecisionRow | None]
     ) -> Iterator[str]:
         """Yield why items cannot be decided on, a sentence for each."""
-        published = {*first_column(connection, "SELECT DISTINCT scale_id FROM item_parameter_current")}
+        published = {each.scale_id for each in item_stages(connection) if each.stage in IN_LEDGER}
         for item, stage in stages.items():
             last = before[item]
             if stage.stage not in self.stages:
@@ -174,7 +174,6 @@ def _forms_with(connection: psycopg.Connection, items: Sequence[str]) -> list[st
     return first_sentences(sentences, MAX_NAMED)
 
 
-UNPUBLISHED: tuple[Stage, ...] = ("draft", "seeded", "measured", "publishable")
 SEED = ItemDecision(
     "seed items",
     SeedLimits,
@@ -199,7 +198,7 @@ REJECT = ItemDecision(
     ItemFate(state="rejected"),
     UNPUBLISHED,
     "only unpublished items can be rejected; `irt items retire` retires published ones",
-    "item {item} is {value}: it is not drawn, and is not proposed for publication.",
+    "item {item} is {value}: it is not drawn or proposed. A month may still publish it from other answers.",
     "bring items back",
 )
 RETIRE = ItemDecision(
@@ -228,20 +227,15 @@ def read_seeding(connection: psycopg.Connection, scale_id: str, at: datetime) ->
 
     These are unpublished items whose last decision seeds them, and which are not rejected, retired or withdrawn.
     """
-    rows = connection.execute(
-        """SELECT s.subject, s.value
-           FROM (SELECT DISTINCT ON (subject) subject, value FROM decision
-                 WHERE kind IN ('seed items', 'stop seeding') AND decided_at <= %(at)s
-                 ORDER BY subject, decision_id DESC) s
-             JOIN item_stage i ON i.item_id = s.subject
-           WHERE i.scale_id = %(scale)s AND i.stage = ANY(%(stages)s)
-             AND NOT EXISTS (SELECT FROM item_withdrawal w WHERE w.item_id = s.subject AND since <= %(at)s
-                             AND coalesce(until > %(at)s, true))
-           ORDER BY 1""",
-        {"scale": scale_id, "at": at, "stages": [*UNPUBLISHED]},
-    )
-    limits = {item: SeedLimits.model_validate(value) for item, value in rows}
-    day = at.astimezone(UTC).date()
+    day, withdrawn = at.astimezone(UTC).date(), read_withdrawals(connection)
+    found = read_decisions(connection, kinds=(SEED.name, STOP.name), scale_id=scale_id)
+    last = {decision.subject: decision for decision in found if decision.decided_at <= at}
+    stages = item_stages(connection, scale_id, last)
+    limits = {
+        each.item_id: SeedLimits.model_validate(last[each.item_id].value)
+        for each in stages
+        if each.stage in UNPUBLISHED and not withdrawn.covers(each.item_id, at)
+    }
     return {
         item: each
         for item, each in limits.items()

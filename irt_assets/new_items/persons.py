@@ -52,7 +52,7 @@ class Occasions(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Persons of some learners, and the person of each occasion (−1: none)."""
+    """Persons of some learners, and the person of each occasion; −1 if there is no such person."""
 
     theta: Floats
     se: Floats

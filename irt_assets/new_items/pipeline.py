@@ -1,7 +1,7 @@
-"""Each night, estimate every unpublished item with answers, forecast its publication, and find what is stuck.
+"""Each night, estimate every unpublished item with answers, forecast its publication, and find obstacles.
 
-The rows are made anew from the verdicts and propose only: no fit, link or θ reads them. What does not belong here: the
-estimates (`irt_psychometrics.new_items`), learners' abilities (`persons`), and what holds an item up (`progress`).
+The rows are computed from the verdicts each night and only propose: no fit, link or θ reads them. Does not belong here:
+estimates (`irt_psychometrics.new_items`), learners' abilities (`persons`) and obstacles (`progress`).
 """
 
 import json
@@ -51,7 +51,7 @@ WINDOW = timedelta(days=365)
 WEEKS_OF_RATE = 4
 """Number of weeks before the night that give the rate of answers to come."""
 ABILITIES_OF_FORECAST = 200
-"""Number of learners whose abilities stand for the learners to come."""
+"""Number of learners who represent the learners to come."""
 CLOSED = ("published", "rejected", "retired")
 """Stages of items that the pipeline leaves out."""
 
@@ -192,7 +192,7 @@ def _evaluate(
 
 
 def _judge(item: PipelineItem, rules: SeedRules) -> PipelineItem:
-    """Add whether the item is publishable, and what holds it up. A date stands only for items that get ahead."""
+    """Add whether the item is publishable, and the reason if it is stuck."""
     if item.meets(rules):
         return replace(item, publishable=True, publishable_at=item.evaluated_at)
     obstacle = item.obstacle(rules)
@@ -236,7 +236,7 @@ def _forecast(
 ) -> Floats:
     """Forecast the days until each item is precise, and an 80 % interval, shape (J, 3).
 
-    The rate is that of the last weeks, of which an item has at most as many as since its first answer.
+    The rate is computed from the last weeks, but from no week before the item's first answer.
     """
     order = np.argsort(abilities.theta)
     some = order[np.unique(np.linspace(0, len(order) - 1, ABILITIES_OF_FORECAST).astype(int))] if len(order) else order
@@ -322,5 +322,5 @@ def _known(value: float) -> float | None:
 
 
 def _after(end: datetime, days: float) -> Any:
-    """Return the day on which a forecast ends; None if it is more than ten years away."""
+    """Return the day after a number of days, or None from ten years on."""
     return (end + timedelta(days=math.ceil(days))).date() if days <= 3650 else None

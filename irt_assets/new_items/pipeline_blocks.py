@@ -25,7 +25,7 @@ def overview(pipelines: Sequence[ScalePipeline]) -> Table:
 
 
 def items_table(items: Iterable[PipelineItem]) -> Table:
-    """List items with their values, the day on which each is expected to be publishable, and what holds it up."""
+    """List items with values, the expected day of publication, and the reason if an item is stuck."""
     rows = [
         (
             *(item.scale_id, item.item_id, item.n),

@@ -1,4 +1,4 @@
-"""Rows of the table `item_pipeline`: how far each unpublished item is, and what holds it up."""
+"""Rows of the table `item_pipeline`: progress and obstacles of each unpublished item."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -96,18 +96,18 @@ class PipelineItem:
 
     @property
     def b_se(self) -> float | None:
-        """Standard error of b; None if it is not known."""
+        """Standard error of b, or None."""
         return self.parameters.get("b_se")
 
     @property
     def ln_a_se(self) -> float | None:
-        """Standard error of ln a; None if it is not known, and 0 if the model fixes a."""
+        """Standard error of ln a, or None; 0 for models with a fixed slope."""
         se = self.parameters.get("a_se")
         return None if se is None else se / self.parameters["a"]
 
     @property
     def remedy(self) -> str:
-        """What to do about `stuck`; "" if the item is not stuck."""
+        """Remedy if the item is stuck, or ""."""
         return REMEDIES.get(self.stuck or "", "").replace("ITEM", self.item_id)
 
     def as_row(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class PipelineItem:
         return self.progress(rules) >= 1 and self.passes_gates and not (self.accused or self.flags)
 
     def obstacle(self, rules: SeedRules) -> Obstacle | None:
-        """Find what holds the item up. Returns None if it may be published or gets ahead."""
+        """Find the first obstacle. Returns None if it may be published or gets ahead."""
         seen = self.evaluated_at - self.first_at >= SILENCE
         late = self.ready_at is None or self.ready_at > (self.evaluated_at + HORIZON).date()
         found = {

@@ -10,6 +10,9 @@ import psycopg
 from resources.postgres.database import records
 
 Stage = Literal["draft", "seeded", "measured", "publishable", "published", "rejected", "retired"]
+UNPUBLISHED: tuple[Stage, ...] = ("draft", "seeded", "measured", "publishable")
+IN_LEDGER: tuple[Stage, ...] = ("published", "retired")
+"""Stages of items with published values."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.new_items import pipeline, progress
 from irt_assets.new_items.assets import ALERT, ITEM_PIPELINE, NEW_ITEMS_MOVE_ON, announce_stuck, differences
 from irt_assets.new_items.persons import measure_persons
-from irt_assets.new_items.pipeline import ScalePipeline, make_pipeline
+from irt_assets.new_items.pipeline import make_pipeline
 from irt_assets.new_items.progress import PipelineItem, read_pipeline
 from irt_assets.scales.item_status import microseconds
 from irt_assets.scales.scale import read_scales

@@ -22,8 +22,8 @@ from resources.settings import Settings
 from resources.tables import METADATA
 
 GROUPS = (
-    *("intake", "responses", "item_analysis", "features", "calibration", "abilities", "scores", "adaptive"),
-    *("drift", "kpis", "reports", "invariants"),
+    *("intake", "responses", "item_analysis", "features", "calibration", "abilities", "scores"),
+    *("new_items", "adaptive", "drift", "kpis", "reports", "invariants"),
 )
 """Names of the asset groups, in the order of data flow."""
 

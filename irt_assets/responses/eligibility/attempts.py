@@ -214,7 +214,7 @@ class Reason(StrEnum):
     )
     SEED = _Meaning(
         "seed",
-        "A seed draw chose the new item for the learner, so that its learners are no sample of all.",
+        "A seed draw chose the new item by the learner, so its answers do not represent all learners.",
         lambda attempts, _: attempts.seeded,
         shows_drift=False,
     )

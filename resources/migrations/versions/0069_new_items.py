@@ -14,8 +14,12 @@ oldest_code = "0057_verdict_state"
 def upgrade() -> None:
     op.execute(
         """
+        COMMENT ON COLUMN question.meta IS
+            'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model, max_score, block}, '
+            'key (an option, a list of right options, true: every answer gets credit, or []: not scored), '
+            'replaces (id of the former version of the item)';
         ALTER TABLE form ADD COLUMN seed_places JSONB;
-        COMMENT ON COLUMN form.seed_places IS 'places in a session, from 1, that seed draws fill; null: none';
+        COMMENT ON COLUMN form.seed_places IS 'places in a session, from 1, that seed draws fill; null: no places';
 
         CREATE TABLE seed_draw (
             draw_id BIGINT GENERATED ALWAYS AS IDENTITY,
@@ -92,7 +96,7 @@ def upgrade() -> None:
             'time of the answer with which it reached min_provisional_responses; null: not yet';
         COMMENT ON COLUMN item_pipeline.prior_share IS 'share of the prior in the precision; null: not known';
         COMMENT ON COLUMN item_pipeline.p_gates IS 'item gate → probability of passing it';
-        COMMENT ON COLUMN item_pipeline.e_value IS 'evidence that another option is right; null: none';
+        COMMENT ON COLUMN item_pipeline.e_value IS 'evidence that another option is right; null: no evidence';
         COMMENT ON COLUMN item_pipeline.accused IS 'whether this evidence accuses the key';
         COMMENT ON COLUMN item_pipeline.position IS 'mean place of the answers in their sessions; null: not known';
         COMMENT ON COLUMN item_pipeline.misfit IS 'misfit of the item''s curve as a z statistic; null: not known';
@@ -108,19 +112,19 @@ def upgrade() -> None:
 
         CREATE VIEW item_stage AS
         SELECT q.item_id, q.scale_id,
-               CASE WHEN fate.state IN ('rejected', 'retired') THEN fate.state
-                    WHEN published.since IS NOT NULL THEN 'published'
+               CASE WHEN published.since IS NOT NULL AND fate.state IS DISTINCT FROM 'retired' THEN 'published'
+                    WHEN fate.state IN ('rejected', 'retired') THEN fate.state
                     WHEN p.publishable THEN 'publishable'
                     WHEN p.measured_at IS NOT NULL THEN 'measured'
                     WHEN p.n > 0 THEN 'seeded'
                     ELSE 'draft' END AS stage,
-               CASE WHEN fate.state IN ('rejected', 'retired') THEN fate.decided_at
-                    WHEN published.since IS NOT NULL THEN published.since
+               CASE WHEN published.since IS NOT NULL AND fate.state IS DISTINCT FROM 'retired' THEN published.since
+                    WHEN fate.state IN ('rejected', 'retired') THEN fate.decided_at
                     WHEN p.publishable THEN p.publishable_at
                     ELSE coalesce(p.measured_at, p.first_at) END AS since,
                coalesce(p.n, 0) AS n,
-               CASE WHEN fate.state IN ('rejected', 'retired') THEN format('%s: %s', fate.decided_by, fate.reason)
-                    WHEN published.since IS NOT NULL THEN published.reason
+               CASE WHEN published.since IS NOT NULL AND fate.state IS DISTINCT FROM 'retired' THEN published.reason
+                    WHEN fate.state IN ('rejected', 'retired') THEN format('%s: %s', fate.decided_by, fate.reason)
                     WHEN p.publishable THEN 'a person may publish it'
                     WHEN p.stuck IS NOT NULL THEN p.stuck
                     WHEN p.n > 0 AND p.ready_at IS NULL THEN 'there is no forecast yet'
@@ -146,5 +150,8 @@ def downgrade() -> None:
         DROP VIEW item_stage;
         DROP TABLE item_pipeline, seed_draw;
         ALTER TABLE form DROP COLUMN seed_places;
+        COMMENT ON COLUMN question.meta IS
+            'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model, max_score, block}, '
+            'key (an option, a list of right options, true: every answer gets credit, or []: not scored)';
         """
     )

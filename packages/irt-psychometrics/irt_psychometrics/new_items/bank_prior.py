@@ -131,8 +131,7 @@ class BankPrior:
         Returns
         -------
         Priors
-            Priors with the bank's means and SDs. The mean of the `LogNormal` is larger by the variance: `LogNormal` is
-            a density of a, and its mode then is at the bank's mean of ln a.
+            Priors with the bank's means and SDs.
 
         Examples
         --------
@@ -140,7 +139,7 @@ class BankPrior:
         >>> BankPrior().priors("rasch", only=["q7"]).as_dict()
         {'b': {'family': 'Normal', 'mean': 0.0, 'sd': 1.0}, 'only': ['q7']}
         """
-        a = LogNormal(self.slope.mean - float(np.log(max_score)) + self.slope.sd**2, self.slope.sd)
+        a = LogNormal(self.slope.mean - float(np.log(max_score)), self.slope.sd)
         found = {"a": a, "b": self.difficulty, "c": self.guessing}
         chosen = {name: found[name] for name in item_model(model).priors_on}
         return Priors(**chosen, only=None if only is None else tuple(only))  # type: ignore[arg-type]

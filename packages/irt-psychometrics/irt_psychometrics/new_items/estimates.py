@@ -4,9 +4,13 @@ The estimate of an item is the mode of
 
     Σᵢ log ∫ P(xᵢ | θ; item) pᵢ(θ) dθ + log prior,
 
-where pᵢ is the posterior of person i by published items. One EM cycle with these weights (OEM; Wainer & Mislevy 1990)
+where pᵢ is the posterior of person i by published items. One EM cycle with these weights (OEM)
 would be biased, because the new item's answers change the weights, so the search goes on to the mode (MEM; Ban, Hanson,
 Wang, Yi & Harris 2001). Other new items do not change the weights.
+
+As in `core.priors`, the prior is a density of a and b, so as a function of ln a the log prior is the normal one − ln a.
+Errors of d = −ab are nearly normal, and −ln a is the Jacobian between (ln a, b) and (ln a, d), so the mode is nearly
+the posterior mean. The mode of (ln a, b) would have slopes that are too large by about the variance of ln a.
 
 Errors of published items move θ of person i by Eᵢ, so the mode moves by I⁻¹ Σᵢ (∂g/∂θ)ᵢ Eᵢ (implicit function theorem),
 where g is the gradient and I the information with the prior. As P depends on θ − b, (∂g/∂θ)ᵢ is the answer's
@@ -36,6 +40,8 @@ from irt_psychometrics.new_items.persons import PersonPosteriors
 
 NO_ERROR = 1e-10
 """Variance added to parameters that are held, so that their precision is finite."""
+WIDEST = 1.0
+"""Largest variance of ln a that widens the error of b. Above it an item's slope is not determined at all."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def estimate_new_items(
     >>> persons = PersonPosteriors.normal([-1.0, 0.0, 1.0], 0.4)
     >>> found = estimate_new_items(["new"], [0, 0, 0], [0, 1, 2], [0, 0, 1], persons, BankPrior())
     >>> round(float(found.items.b[0]), 2), found.n.tolist()
-    (0.23, [3])
+    (0.29, [3])
     """
     laid = _lay_out(item_ids, models, max_scores, topics, prior)
     answers = _sort_answers(laid, item, person, score, len(persons.nodes))
@@ -150,7 +156,7 @@ def estimate_new_items(
     cov[~converged] = np.nan
     shared = _published_cov(cov, answers, moments[:, 2:], theta_effects)
     return NewItemEstimates(
-        items=_item_parameters(laid, x, cov + shared, converged),
+        items=_item_parameters(laid, x, _widen(cov + shared, x[:, 1]), converged),
         n=np.diff(answers.start),
         prior_share=np.einsum("jde,jed->j", cov, laid.precision) / laid.free.sum(axis=1),
         converged=converged,
@@ -162,7 +168,7 @@ def estimate_new_items(
 
 
 class _Layout(NamedTuple):
-    """J items: names, models, maximum scores, free parameters (J, D), and means and precisions of the priors."""
+    """Items: names, models, maximum scores, free parameters (J, D), and means and precisions of the priors."""
 
     item_ids: tuple[str, ...]
     models: list[ItemModel]
@@ -173,7 +179,7 @@ class _Layout(NamedTuple):
 
 
 class _Answers(NamedTuple):
-    """N answers, sorted by item; answers to item j begin at `start[j]`. `n` and `points` (J,) are counts and sums."""
+    """Answers sorted by item; answers to item j begin at `start[j]`. `n` and `points` (J,) are counts and sums."""
 
     start: Ints
     item: Ints
@@ -210,17 +216,21 @@ def _lay_out(
 
 
 def _prior_terms(prior: BankPrior, topic: str | None, model: ItemModel, m: int, size: int) -> tuple[Floats, Floats]:
-    """Return the mean (D,) and precision (D, D) of one item's parameters. A fixed slope is 1."""
+    """Return the mean (D,) and precision (D, D) of one item's parameters. A fixed slope is 1.
+
+    The density of ln a is multiplied by 1/a, which moves the mean by the variance.
+    """
     slope, difficulty = prior.of_topic(topic)
     mean, precision = np.zeros(size), np.zeros((size, size))
-    mean[:2] = 0.0 if model.fixed_slopes else slope.mean - np.log(m), difficulty.mean
-    precision[0, 0], precision[1, 1] = slope.sd**-2, difficulty.sd**-2
+    mean[1], precision[1, 1] = difficulty.mean, difficulty.sd**-2
+    if model.own_slopes:
+        mean[0], precision[0, 0] = slope.mean - slope.sd**2 - np.log(m), slope.sd**-2
+    elif model.common_slope:
+        mean[0] = slope.mean
     if model.guesses:
         mean[2], precision[2, 2] = prior.guessing.mean, prior.guessing.sd**-2
     steps = np.diff(np.eye(m + 1)[:, 1:-1], axis=0)  # b − step k = τ_k − τ_(k−1)
     precision[2 : m + 1, 2 : m + 1] += steps.T @ steps / prior.step_sd**2
-    if not model.own_slopes:
-        precision[0, 0] = 0.0
     return mean, precision
 
 
@@ -281,6 +291,18 @@ def _published_cov(cov: Floats, answers: _Answers, by_theta: Floats, theta_effec
         moved = cov[j] @ (theta_effects[answers.person[first:last]].T @ by_theta[first:last]).T
         found[j] = moved @ moved.T
     return found
+
+
+def _widen(cov: Floats, b: Floats) -> Floats:
+    """Replace the error of b by the SD of b = −d/a if (ln a, d) are normal, which is wider than by the delta method."""
+    by_a, between = np.minimum(cov[:, 0, 0], WIDEST), cov[:, 0, 1]
+    with_d = -(between + b * by_a)  # covariance of ln a and d/a
+    of_d = cov[:, 1, 1] + 2 * b * between + b**2 * by_a
+    square = np.exp(2 * by_a) * ((b + 2 * with_d) ** 2 + of_d)
+    variance = square - np.exp(by_a) * (b + with_d) ** 2
+    scale = np.ones(cov.shape[:2])
+    scale[:, 1] = np.sqrt(np.maximum(variance / cov[:, 1, 1], 1.0))
+    return scale[:, :, None] * cov * scale[:, None]
 
 
 def _item_parameters(laid: _Layout, x: Floats, cov: Floats, converged: Mask) -> ItemParameters:

@@ -13,11 +13,13 @@ Z80 = 1.2815515655446004
 """Standard normal score with 10 % above it."""
 MOST_ANSWERS = 1 << 20
 """Number of answers after which an error counts as never reached."""
+MOST_DOUBT = 1.0
+"""Largest variance of the logarithm of the number of answers: an interval from a quarter to four times the median."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """When an item is precise enough: largest errors of ln a and b, and the least number of answers."""
+    """Largest errors of ln a and b, and least number of answers, with which an item is precise enough."""
 
     ln_a_se: float = 0.25
     b_se: float = 0.25
@@ -64,7 +66,7 @@ def days_to_precision(
     needed = np.maximum(of_errors, targets.answers - n)
     total, T = daily.sum(axis=1), daily.shape[1]
     # information grows with a², so the number of answers to an error is as uncertain as 2 ln a
-    doubt = np.where(of_errors == needed, 4 * np.linalg.inv(precision)[:, 0, 0], 0.0)
+    doubt = np.where(of_errors == needed, np.minimum(4 * np.linalg.inv(precision)[:, 0, 0], MOST_DOUBT), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         median = np.where(needed > 0, needed * T / total, 0.0)
         spread = np.sqrt(_dispersion(daily) * (1 / needed + 1 / total) + doubt)

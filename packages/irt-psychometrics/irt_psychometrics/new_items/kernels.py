@@ -20,7 +20,7 @@ from irt_psychometrics.core.kernels import _inlined_in_place_kernel, _kernel
 MAX_STEPS, TOLERANCE, LONGEST = 100, 1e-7, 1.0
 """Number of Newton steps, the change of a parameter at which they end, and the largest change in one step."""
 ROUNDING, LEAST_PIVOT = 1e-12, 1e-9
-"""Share of the log posterior that is taken for rounding, and the least pivot of a matrix that has an inverse."""
+"""Relative rounding error of the log posterior, and the least pivot of a matrix that has an inverse."""
 
 
 @_inlined_in_place_kernel
