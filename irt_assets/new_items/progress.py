@@ -1,5 +1,6 @@
 """Rows of the table `item_pipeline`: progress and obstacles of each unpublished item."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
@@ -108,7 +109,7 @@ class PipelineItem:
     @property
     def remedy(self) -> str:
         """Remedy if the item is stuck, or ""."""
-        return REMEDIES.get(self.stuck or "", "").replace("ITEM", self.item_id)
+        return REMEDIES.get(self.stuck or "", "").replace("ITEM", shlex.quote(self.item_id))
 
     def as_row(self) -> dict[str, Any]:
         """Return the item as a flat row for files, with a column for each parameter and each gate's probability."""
