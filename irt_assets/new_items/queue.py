@@ -7,9 +7,9 @@ from typing import Any
 
 import psycopg
 
-from irt_assets.new_items.decided import UNPUBLISHED, SeedLimits, read_seeding
+from irt_assets.new_items.decided import SeedLimits, read_seeding
 from irt_assets.new_items.progress import PipelineItem, read_pipeline
-from irt_assets.new_items.stages import ItemStage, item_stages
+from irt_assets.new_items.stages import UNPUBLISHED, ItemStage, item_stages
 from irt_assets.scales.scale import Scale
 
 

@@ -21,9 +21,8 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.linked_windows import last_fitted_month, linked_origin, linkings_of
 from irt_assets.ledger.movement_proposals import MovementProposal, newest_proposal
 from irt_assets.ledger.origin_fit import overlapping_origin
-from irt_assets.new_items.decided import UNPUBLISHED
 from irt_assets.new_items.progress import PipelineItem, read_pipeline
-from irt_assets.new_items.stages import item_stages
+from irt_assets.new_items.stages import UNPUBLISHED, item_stages
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
 from irt_assets.scales.scale_decisions import ScaleDecision, read_decisions

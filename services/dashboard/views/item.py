@@ -14,7 +14,8 @@ from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.item_analysis.stored import ItemRow, read_items
 from irt_assets.ledger.relations import ORIGIN_WINDOW
-from irt_assets.new_items.decided import BRING_BACK, REJECT, RETIRE, SEED, STOP, UNPUBLISHED
+from irt_assets.new_items.decided import BRING_BACK, REJECT, RETIRE, SEED, STOP
+from irt_assets.new_items.stages import UNPUBLISHED
 from irt_assets.reports import item_blocks, item_history_blocks
 from irt_assets.reports.classical_blocks import options_table, statistics, trace_lines
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_proportions
