@@ -117,7 +117,8 @@ class Column:
         format: format specification of numbers, as in `format(value, …)`.
         share: relative share of the width that the columns of numbers leave; 0: the width of the longest cell.
         hint: explanation of the name, which pages show when the pointer is on it.
-        bar: whether the dashboard draws a bar behind each number, relative to the largest one.
+        bar: whether the dashboard draws a bar behind each number, relative to the largest one; behind
+            a percentage, relative to 100 %.
     """
 
     name: Text

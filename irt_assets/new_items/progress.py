@@ -1,5 +1,6 @@
 """Rows of the table `item_pipeline`: progress and obstacles of each unpublished item."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
@@ -108,7 +109,7 @@ class PipelineItem:
     @property
     def remedy(self) -> str:
         """Remedy if the item is stuck, or ""."""
-        return REMEDIES.get(self.stuck or "", "").replace("ITEM", self.item_id)
+        return REMEDIES.get(self.stuck or "", "").replace("ITEM", shlex.quote(self.item_id))
 
     def as_row(self) -> dict[str, Any]:
         """Return the item as a flat row for files, with a column for each parameter and each gate's probability."""
@@ -151,11 +152,14 @@ class PipelineItem:
         return None if self.meets(rules) else next((obstacle for obstacle, applies in found.items() if applies), None)
 
 
-def read_pipeline(connection: psycopg.Connection, scale_id: str | None = None) -> list[PipelineItem]:
-    """Read the unpublished items with answers of a scale (None: of all), as the last night found them."""
+def read_pipeline(
+    connection: psycopg.Connection, scale_id: str | None = None, item_id: str | None = None
+) -> list[PipelineItem]:
+    """Read the unpublished items with answers of a scale, or one of them, as the last night found them. None: all."""
     return records(
         connection,
         PipelineItem,
-        "SELECT * FROM item_pipeline WHERE coalesce(scale_id = %s, true) ORDER BY scale_id, item_id",
-        (scale_id,),
+        """SELECT * FROM item_pipeline WHERE coalesce(scale_id = %s, true) AND coalesce(item_id = %s, true)
+           ORDER BY scale_id, item_id""",
+        (scale_id, item_id),
     )

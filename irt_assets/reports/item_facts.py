@@ -22,6 +22,8 @@ from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, months_of_item
 from irt_assets.ledger.origin_fit import origin_fit
 from irt_assets.ledger.publications import publications_in_force, publications_with_their_fits
+from irt_assets.new_items.progress import PipelineItem, read_pipeline
+from irt_assets.new_items.stages import ItemStage, item_stages
 from irt_assets.reports.drift_facts import ItemFindings, observed_of
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
@@ -73,6 +75,8 @@ class ItemFacts:
         response_time: median in ms, and the number of answers.
         withdrawn: whether it is withdrawn at the requested time.
         status: the decision on its use that begins last, perhaps in the future.
+        stage: stage of its life.
+        new: row of `item_pipeline`, which only new items with answers have.
         exposure: month → learners to whom it was presented, and all learners of the month's item analysis.
         of_bank: facts of the bank about it (`model`, `block`), as text.
         test: the items of the scale in force; only read if the scale has a pass mark.
@@ -95,6 +99,8 @@ class ItemFacts:
     response_time: tuple[float, int] | None
     withdrawn: bool
     status: Status | None
+    stage: ItemStage
+    new: PipelineItem | None
     exposure: Mapping[str, tuple[int, int]]
     of_bank: Mapping[str, str]
     test: ItemParameters | None
@@ -178,6 +184,8 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         response_time=(time[0], time[1]) if time else None,
         withdrawn=now is not None and now.is_withdrawn,
         status=item_status(connection).get(item_id),
+        stage=item_stages(connection, scale.scale_id, [item_id])[0],
+        new=next(iter(read_pipeline(connection, scale.scale_id, item_id)), None),
         exposure={month: (n, of) for month, n, of in connection.execute(_EXPOSURE, keys)},
         of_bank={name: str(value) for name, value in (known[1] or {}).items() if name in ("model", "block")},
         test=_items_in_force(connection, scale, at) if scale.pass_theta is not None else None,

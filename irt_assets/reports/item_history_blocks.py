@@ -1,7 +1,7 @@
 """Blocks on an item's months, findings, decisions and publications, for the dashboard's page of an item."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Literal
 
@@ -16,9 +16,12 @@ from irt_assets.blocks import (
     Figures,
     Paragraph,
     Section,
+    Tone,
     chance,
     filled_sections,
     number,
+    pairs,
+    percent,
     table,
     value_with_error,
 )
@@ -28,6 +31,8 @@ from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import join_names, shorten
 from irt_assets.drift.blocks import DIF_EXPLAINED, dif_table, drift_table, information_table
 from irt_assets.ledger.relations import ORIGIN_WINDOW
+from irt_assets.new_items.decided import ITEM_DECISIONS
+from irt_assets.new_items.stages import Stage
 from irt_assets.reports.decision_blocks import decisions_table, publications
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
 from irt_psychometrics.estimation import Flag
@@ -39,11 +44,21 @@ AXIS_MARGIN = timedelta(days=10)
 DRIFT_CAPTION = "Each month against the values published when it began"
 KEPT_CAPTION = "Information as published and as each month has it, averaged over the population"
 DIF_NOTE = Paragraph(DIF_EXPLAINED, "quiet")
+STAGE_TONES: Mapping[Stage, Tone] = {
+    "draft": "neutral",
+    "seeded": "info",
+    "measured": "info",
+    "publishable": "good",
+    "published": "good",
+    "rejected": "dark",
+    "retired": "dark",
+}
 PARAMETERS: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
 
 
 def history_sections(facts: ItemFacts, zone: str) -> Iterator[Section]:
     """Yield sections on the item's months, findings, decisions and publications. Times are in the time zone `zone`."""
+    yield stage(facts)
     if facts.months:
         yield month_by_month(facts)
     drift = [((row.month,), row) for row in reversed(facts.drift)]
@@ -63,6 +78,39 @@ def history_sections(facts: ItemFacts, zone: str) -> Iterator[Section]:
         ("Decisions", [decisions_table(facts.decisions, zone, dashboard="")] if facts.decisions else ()),
         ("Sources of the published values", [Details(f"Publications: {len(found)}", found)] if found else ()),
     )
+
+
+def stage(facts: ItemFacts) -> Section:
+    """Return a section on the item's stage, on the progress of a new item, and on the steps to the stage."""
+    now, new = facts.stage, facts.new
+    known = pairs(
+        {
+            "stage": (Badge(now.stage, STAGE_TONES[now.stage]), f" since {now.since:%Y-%m-%d}" if now.since else ""),
+            "why": now.why,
+            "answers while new": f"{now.n:,}" if now.n else None,
+            "progress": percent(new.progress(facts.scale.rules.seeding)) if new else None,
+            "errors": f"SE(b) {number(new.b_se)}, SE(ln a) {number(new.ln_a_se)}" if new else None,
+            "prior's share": percent(new.prior_share) if new else None,
+            "publishable on": f"{new.ready_at} (80 %: {new.ready_from} to {new.ready_to or 'later'})"
+            if new and new.ready_at and not new.publishable
+            else None,
+        }
+    )
+    steps = [(f"{at:%Y-%m-%d}", step) for at, step in _steps(facts)]
+    shown = table(("day", "step"), steps, caption="How it got there", empty="nothing yet", small=True)
+    return Section("Stage", (known, shown))
+
+
+def _steps(facts: ItemFacts) -> list[tuple[datetime, str]]:
+    """List the steps to the item's stage, oldest first: decisions, answers and the first publication."""
+    kinds, new = {kind.name for kind in ITEM_DECISIONS}, facts.new
+    steps = [(row.at, f"{row.kind}, {row.by}: {row.reason}") for row in facts.decisions if row.kind in kinds]
+    if new is not None:
+        reached = ((new.first_at, "first answer"), (new.measured_at, "measured"), (new.publishable_at, "publishable"))
+        steps += [(at, step) for at, step in reached if at is not None]
+    if facts.publications:
+        steps.append((min(row["effective_from"] for row in facts.publications), "first published values in force"))
+    return sorted(steps)
 
 
 def month_by_month(facts: ItemFacts) -> Section:

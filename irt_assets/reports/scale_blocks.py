@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -56,6 +56,7 @@ MOVEMENT_WORDS = {
     "ability_growth": "growth of θ in a week",
     "occasion_variance": "variance of θ from day to day",
 }
+MONTH = timedelta(days=30.5)
 MOVEMENT_TITLE = "How abilities move"
 
 
@@ -103,6 +104,8 @@ def sections(
         why = prose(f"No month can be linked before the scale has an origin{command}.")
         yield Section("No origin yet", (notice(why, "warning"),))
     yield Section("Bank and learners", tuple(_bank(facts)))
+    if facts.new_items:
+        yield Section("Size of the bank to come", tuple(_size_forecast(facts, dashboard)))
     if facts.measured:
         yield Section("θ by month", tuple(_learners(facts)))
     if facts.linked:
@@ -182,9 +185,6 @@ def _bank_table(facts: ScaleFacts) -> Table:
     edges = [facts.scale.mu + k * facts.scale.sigma for k in (-2, -1, 0, 1, 2)]
     bands = [f"b < {number(edges[0], 1)}", *(f"{number(x, 1)} to {number(y, 1)}" for x, y in pairwise(edges))]
     bands.append(f"b ≥ {number(edges[-1], 1)}")
-    ordered = sorted(facts.items, key=lambda item: natural_order(item.topic or ""))
-    by_topic = {name: [*items] for name, items in groupby(ordered, lambda item: shorten(item.topic or "no topic"))}
-    whole = {"all": ordered} if len(by_topic) > 1 else {}
 
     def counts(items: Sequence[BankItem]) -> Sequence[Cell]:
         statuses = [item.status for item in items]
@@ -192,10 +192,40 @@ def _bank_table(facts: ScaleFacts) -> Table:
         n = np.bincount(np.searchsorted(edges, b, side="right"), minlength=len(bands))
         return [*map(statuses.count, (IN_USE, NOT_PUBLISHED, WITHDRAWN)), *n.tolist()]
 
-    rows: list[Sequence[Cell]] = [(topic, *counts(items)) for topic, items in (by_topic | whole).items()]
+    rows: list[Sequence[Cell]] = [(topic, *counts(items)) for topic, items in _by_topic(facts).items()]
     columns = (IN_USE, NOT_PUBLISHED, WITHDRAWN, *bands)
     caption = "Items by topic and status, and those in use by b"
     return table(("topic", *columns), rows, numbers=columns, caption=caption, small=True)
+
+
+def _by_topic(facts: ScaleFacts) -> dict[str, list[BankItem]]:
+    """Group the items by topic, with all items at the end if there are several topics."""
+    ordered = sorted(facts.items, key=lambda item: natural_order(item.topic or ""))
+    by_topic = {name: [*items] for name, items in groupby(ordered, lambda item: shorten(item.topic or "no topic"))}
+    return by_topic | ({"all": ordered} if len(by_topic) > 1 else {})
+
+
+def _size_forecast(facts: ScaleFacts, dashboard: str | None) -> Iterator[Block]:
+    """Yield a table of the items in use by topic, now and in one to three months by the forecasts of new items."""
+    night = max(item.evaluated_at for item in facts.new_items).date()
+    in_use = {item.item_id for item in facts.in_use}
+    coming = {item.item_id: item for item in facts.new_items}
+    ready = {name: night if item.publishable else item.ready_at for name, item in coming.items() if not item.stuck}
+    ends = [night + k * MONTH for k in range(4)]
+
+    def counts(items: Sequence[BankItem]) -> Sequence[Cell]:
+        published = sum(item.item_id in in_use for item in items)
+        days = [day for item in items if (day := ready.get(item.item_id))]
+        by_end = [published + sum(day <= end for day in days) for end in ends]
+        stuck = sum(bool(coming[item.item_id].stuck) for item in items if item.item_id in coming)
+        return [published, *by_end, stuck]
+
+    columns = (IN_USE, *("with publishable items", "in 1 month", "in 2 months", "in 3 months"), "stuck")
+    rows = [(topic, *counts(items)) for topic, items in _by_topic(facts).items()]
+    caption = f"Items in use by topic, as of {night}, if each new item is published on the day of its forecast"
+    yield table(("topic", *columns), rows, numbers=columns, caption=caption, small=True)
+    queue = page_link("New items", "new_items", dashboard=dashboard, scale=facts.scale.scale_id)
+    yield Paragraph(("Stuck items are in no forecast. The queue: ", queue, "."), "quiet")
 
 
 def _learners(facts: ScaleFacts) -> Iterator[Block]:

@@ -21,6 +21,8 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.linked_windows import last_fitted_month, linked_origin, linkings_of
 from irt_assets.ledger.movement_proposals import MovementProposal, newest_proposal
 from irt_assets.ledger.origin_fit import overlapping_origin
+from irt_assets.new_items.progress import PipelineItem, read_pipeline
+from irt_assets.new_items.stages import UNPUBLISHED, item_stages
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
 from irt_assets.scales.scale_decisions import ScaleDecision, read_decisions
@@ -68,6 +70,7 @@ class ScaleFacts:
         anchors: the newest anchor set, or None if the scale has no origin.
         decisions: decisions on model, priors, movement and rules, oldest first.
         items: every item of the scale.
+        new_items: unpublished items with answers that are not rejected, as the last night found them.
         measured: months with measured learners, oldest first.
         linked: linking of each fitted month, oldest first.
         reliability: reliability of θ in each month's fit; of a month in the origin window without a fit of its own, in
@@ -81,6 +84,7 @@ class ScaleFacts:
     anchors: AnchorSet | None
     decisions: tuple[ScaleDecision, ...]
     items: tuple[BankItem, ...]
+    new_items: tuple[PipelineItem, ...]
     measured: tuple[MeasuredMonth, ...]
     linked: tuple[LinkedMonth, ...]
     reliability: Mapping[str, float | None]
@@ -110,6 +114,8 @@ def scale_facts(connection: psycopg.Connection, scale: Scale, at: datetime) -> S
     """Read the facts of a scale as of `at`. Months are the last 24 with a fit, and with measured learners."""
     last = last_fitted_month(connection, scale) or ""
     measured, origin = tuple(read_measured_months(connection, scale)), linked_origin(connection, scale)
+    stages = item_stages(connection, scale.scale_id)
+    unpublished = {each.item_id for each in stages if each.stage in UNPUBLISHED}
     of_origin = origin.spec.fit_statistics if origin else None
     return ScaleFacts(
         scale=scale,
@@ -117,6 +123,7 @@ def scale_facts(connection: psycopg.Connection, scale: Scale, at: datetime) -> S
         anchors=read_anchors(connection, scale.scale_id, scale.anchor_version) if scale.initialised else None,
         decisions=tuple(read_decisions(connection, scale.scale_id)),
         items=tuple(bank_items(connection, scale, at)),
+        new_items=tuple(item for item in read_pipeline(connection, scale.scale_id) if item.item_id in unpublished),
         measured=measured,
         linked=tuple(read_history(connection, scale, last)),
         reliability={

@@ -31,7 +31,7 @@ from resources.postgres.warehouse import read_frame
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
 from services.dashboard.page import NotAllowed, NotFound, ViewRequest
-from services.dashboard.views import arrivals, bank, equate, form, item, learner, scale, test
+from services.dashboard.views import arrivals, bank, equate, form, item, learner, new_items, scale, test
 from services.jwt_verifier.tokens import Role, TokenRefused
 from services.report_files import TYPES as REPORT_TYPES
 
@@ -145,6 +145,11 @@ def _bank(request: ViewRequest) -> pd.DataFrame:
     )
 
 
+def _pipeline(request: ViewRequest) -> pd.DataFrame:
+    """Return the items that the page *New items* lists at the same address fields."""
+    return pd.DataFrame([item.as_row() for item in new_items.read_selection(request, request.reader.now()).items])
+
+
 def _export(read_all: Callable[..., pd.DataFrame]) -> Callable[[ViewRequest], pd.DataFrame]:
     """Read a table of all scales at the current time, and keep the rows of the address's scale and form."""
 
@@ -167,6 +172,7 @@ def _released(connection: psycopg.Connection, **_at: datetime) -> pd.DataFrame:
 
 DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
     "bank": (_bank, "viewer"),
+    "pipeline": (_pipeline, "viewer"),
     "parameters": (_export(partial(read_export, subject="parameters")), "viewer"),
     "flags": (_export(partial(read_export, subject="flags")), "viewer"),
     "abilities": (_export(partial(read_export, subject="abilities")), "analyst"),

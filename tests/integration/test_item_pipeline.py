@@ -135,7 +135,7 @@ def test_sound_items_are_publishable_and_planted_faults_are_stuck(bank: Database
     assert all(item.ready_from <= item.ready_at <= item.ready_to for item in sound)
     assert found["wrong key"].p_gates["positive_a"] < 1e-6
     assert found["failed"].flags == ["one_score"]
-    assert "irt items rekey wrong key" in found["wrong key"].remedy
+    assert "irt items rekey 'wrong key'" in found["wrong key"].remedy
     assert all(19 < item.position < 40 for item in sound)
 
 

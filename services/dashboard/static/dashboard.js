@@ -36,7 +36,8 @@ function prepareTable(box) {
     const cells = rows.map((row) => row.cells[column]);
     for (const cell of cells) if (/^\d{4}-\d\d\S*$/.test(textOf(cell))) cell.classList.add("text-nowrap");
     if (th.classList.contains("bar")) {
-      const most = Math.max(...cells.map(numberOf).filter(isFinite));
+      const isShare = cells.some((cell) => textOf(cell).endsWith("%"));
+      const most = isShare ? 100 : Math.max(...cells.map(numberOf).filter(isFinite));
       for (const cell of cells) cell.style.setProperty("--share", `${(100 * numberOf(cell)) / most || 0}%`);
     }
     if (rows.length < 3 || th.querySelector("a, button") || !textOf(th) || !cells.some(textOf)) continue;

@@ -14,6 +14,8 @@ from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.item_analysis.stored import ItemRow, read_items
 from irt_assets.ledger.relations import ORIGIN_WINDOW
+from irt_assets.new_items.decided import BRING_BACK, REJECT, RETIRE, SEED, STOP
+from irt_assets.new_items.stages import UNPUBLISHED
 from irt_assets.reports import item_blocks, item_history_blocks
 from irt_assets.reports.classical_blocks import options_table, statistics, trace_lines
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_proportions
@@ -28,6 +30,8 @@ from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
 
+COMMANDS = ((SEED, "seed"), (STOP, "stop"), (REJECT, "reject"), (RETIRE, "retire"), (BRING_BACK, "bring-back"))
+"""Kinds of decisions on the stage of an item, with the commands of `irt items`."""
 USE_KINDS: tuple[DecisionKind, ...] = ("withdraw", "restore")
 
 
@@ -57,11 +61,15 @@ def page(request: ViewRequest) -> Page:
         f"Item {shorten(facts.item_id)}",
         render_blocks(
             *_head(request, facts, chosen),
+            notice(prose(f"It is stuck: {facts.new.stuck}. {facts.new.remedy}"), "warning")
+            if facts.new and facts.new.stuck and facts.stage.stage in UNPUBLISHED
+            else None,
             Paragraph(page_link("Change the key, and see what follows", "rekey", **fields)) if has_key else None,
             _selector(facts, chosen) if chosen.name else None,
             *_body(request, facts, chosen),
             document_links("item", **fields, month=request.field("month"), form=request.field("form")),
             _use(request, facts),
+            _decide_on_stage(facts),
             Paragraph(page_link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
         ),
     )
@@ -205,6 +213,16 @@ def _use(request: ViewRequest, facts: ItemFacts) -> Tag | None:
         tags.p("Answers from that day on count towards no ability; earlier ones and what was reported stay."),
         decision_form.form(request, ("withdraw",)),
     )
+
+
+def _decide_on_stage(facts: ItemFacts) -> Tag:
+    """Fold the commands that decide on the item at its stage."""
+    last = next((row.kind for row in facts.decisions if row.kind in (SEED.name, STOP.name)), STOP.name)
+    stage = facts.stage.stage
+    item = facts.item_id if facts.item_id == shorten(facts.item_id) else "ITEM"
+    allowed = [name for kind, name in COMMANDS if stage in kind.stages and (kind is not STOP or last == SEED.name)]
+    copied = (tags.li(tags.code(f'irt items {name} {shlex.quote(item)} --by NAME --reason "…"')) for name in allowed)
+    return _folded("Decide on its stage", tags.p("Copy a command:"), tags.ul(*copied))
 
 
 def _folded(summary: str, *body: TagChild) -> Tag:
