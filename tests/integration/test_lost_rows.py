@@ -29,6 +29,7 @@ PARTITION = {
     "item_analysis_daily": DAY,
     "item_exposure": DAY,
     "nightly_calibration": NIGHT,
+    "item_pipeline": NIGHT,
 }
 """Partition of each asset that is not made for months."""
 DIFFERS = {"computed_at", "judged_at", "fitted_at", "made_at", "updated_at", "inactivity_at", "update_id", "run_id"} | {
