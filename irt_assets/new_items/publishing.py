@@ -146,7 +146,7 @@ def _estimate(row: PipelineItem) -> str:
 
 
 def _effect(row: PipelineItem, since: datetime) -> str:
-    """Describe what is published, and what it rests on."""
+    """Describe the publication and its evidence."""
     gates = ", ".join(f"{gate} {p:.0%}" for gate, p in row.p_gates.items())
     key = "no evidence on the key" if row.e_value is None else f"key not accused (e-value {row.e_value:.3g})"
     return (

@@ -18,7 +18,7 @@ import pytest
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.decisions.deciding import decide
 from irt_assets.decisions.origin import initialise
-from irt_assets.drift.month import judge_month
+from irt_assets.drift.month_comparison import compare_month
 from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.publications import (
     one_set_is_in_force_and_changes_are_decided,
@@ -48,6 +48,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import (
     SCALE,
@@ -58,6 +59,7 @@ from tests.helpers.rooms import (
     folder_store,
     link_made_up,
     made_up_calibration,
+    made_up_linking,
     model_scores,
     rows,
     run_sql,
@@ -323,21 +325,23 @@ def test_published_item_is_in_force_with_the_pipelines_values_and_drifts_from_th
         assert float(published.errors.items.b_se[at]) == pytest.approx(row.parameters["b_se"], rel=1e-12)
         for invariant in (one_set_is_in_force_and_changes_are_decided, published_parameters_come_from_sound_fits):
             context = InvariantContext(connection, store, END, ())
-            assert [x for x in invariant(context) if isinstance(x, Violation) and x.subject == "n03"] == []
+            assert [x for x in invariant.find(context) if isinstance(x, Violation) and x.subject == "n03"] == []
     assert "n03" not in night(database, "2026-08-01")
     assert irt(seeded)("lineage", "n03").code == 0
     with pytest.raises(PermanentFailure, match="n03 has published values already"):
         decide(database, PUBLISH, request, by="Kim", reason="again")
     [made] = make_pipeline(database, "2026-08-01")
     values = {item: (x.a, x.b) for item, x in published.items.items()}
+    linking = made_up_linking([item for item in values if item != "n03"])
+    monkeypatch.setattr(rooms, "made_up_linking", lambda *_, **__: linking)
     link_made_up(database, store, "2026-08", made_up_calibration(values | {"n03": (a, b + 1.5)}))
     with database.connect() as connection:
         assert not [*changes_of_setting(connection, made)]
-        drift = judge_month(connection, store, "2026-08", read_scales(connection, END)[SCALE]).drift
-        assert drift is not None
+        drift = compare_month(connection, read_scales(connection, END)[SCALE], "2026-08").drift
         assert drift.severity[drift.item_ids.index("n03")] == "high"
     monkeypatch.setattr(publishing, "SETTING_TEST_AT", 3)
-    answers = [attempt(f"u{i:03d}", "n03", END + timedelta(days=1), correct=True) for i in range(4)]
+    add_learners(database, ["v0", "v1", "v2", "v3"])
+    answers = [attempt(f"v{i}", "n03", END + timedelta(days=1), correct=True) for i in range(4)]
     for some, named in ((answers[:2], []), (answers[2:], ["n03"])):
         add_attempts(database, some)
         judge_differing(database, date(2026, 8, 1), date(2026, 9, 1))
