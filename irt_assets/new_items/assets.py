@@ -149,8 +149,8 @@ def changes_of_setting(connection: psycopg.Connection, made: ScalePipeline) -> I
     of_month = items_of_month(connection, made.scale, month) if month else {}
     scored = items_to_test(connection, made.scale.scale_id, month) if month else {}
     for item, published in scored.items():
-        if item in of_month:
-            values = of_month[item].values
+        values = of_month[item].values if item in of_month else None
+        if values is not None:
             se = math.hypot(values.b_se or math.inf, published.b_se or math.inf)
             if abs(values.b - published.b) > MAX_DIFFERENCE * se:
                 why = f"first published from seeds: its b was {published.b:.2f}, but is {values.b:.2f} in {month}"
