@@ -803,7 +803,11 @@ item_parameter_publication = _table(
     _req("effective_from", UTC, "time from which the values are in force"),
     _opt("month", Text, "month of the fit, or FIRST:LAST of a recalibration; null: values of the bank"),
     _opt("fit_id", Text, "fit that estimated the values; null: values of the bank"),
-    _req("rule", Text, "origin, first, decision, or undo (the values before a decision)"),
+    _req(
+        "rule",
+        Text,
+        "origin, first, pipeline (a new item's estimate), decision, or undo (the values before a decision)",
+    ),
     _opt("decided_by", Text, "person who decided; null: a rule did"),
     _req("reason", Text, "reason"),
     _opt("replaces", BigInteger, "publication that it replaces"),

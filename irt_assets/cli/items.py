@@ -56,6 +56,7 @@ from irt_assets.new_items.decided import (
 )
 from irt_assets.new_items.pipeline_blocks import items_table
 from irt_assets.new_items.progress import read_pipeline
+from irt_assets.new_items.publishing import PUBLISH, PublishRequest
 from irt_assets.new_items.stages import Stage, item_stages
 from irt_assets.scales.item_status import item_status
 from irt_psychometrics.commands import analyse as analyse_answers
@@ -143,6 +144,12 @@ def stop(items: Items, by: By, reason: Reason, yes: Yes = False, as_json: AsJson
 def reject(items: Items, by: By, reason: Reason, yes: Yes = False, as_json: AsJson = False) -> None:
     """Reject unpublished items. They are not drawn for seed places, nor proposed for publication."""
     confirm_decision(REJECT, ItemsRequest(items), by=by, reason=reason, yes=yes, as_json=as_json)
+
+
+@app.command(epilog='Example: irt items publish N01 --by Kim --reason "read and sound"')
+def publish(items: Items, by: By, reason: Reason, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Publish new items with the values of the newest night, from next month on."""
+    confirm_decision(PUBLISH, PublishRequest(items), by=by, reason=reason, yes=yes, as_json=as_json)
 
 
 @app.command(epilog='Example: irt items retire A21 --by Kim --reason "replaced by N01"')

@@ -35,7 +35,8 @@ def published_parameters_come_from_sound_fits(context: InvariantContext) -> Find
         yield NotTested("nothing is published yet")
     for source in sources:
         if source.fit_id is None:
-            faults = {f"published by the rule '{source.rule}' without a fit": source.rule not in ("origin", "undo")}
+            without_fit = source.rule in ("origin", "undo", "pipeline")
+            faults = {f"published by the rule '{source.rule}' without a fit": not without_fit}
         elif not source.fit_is_there:
             faults = {f"fit {source.fit_id} does not exist": True}
         else:
@@ -94,7 +95,7 @@ def one_set_is_in_force_and_changes_are_decided(context: InvariantContext) -> Fi
         else:
             history.append(change.values)
         if change.earlier is None:
-            if change.rule in ("decision", "undo") and not change.decided:
+            if change.rule in ("decision", "undo", "pipeline") and not change.decided:
                 yield Violation(item, "published by a decision that is not recorded", "an accepted decision", month)
         elif change.rule not in ("decision", "undo"):
             yield Violation(item, f"published again by the rule '{change.rule}'", "a decision for every change", month)

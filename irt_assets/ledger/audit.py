@@ -89,7 +89,11 @@ def changes(connection: psycopg.Connection) -> list[Change]:
         """SELECT p.item_id, coalesce(p.month, '') AS month, p.rule, p.effective_from, p.replaces,
                       lag(p.publication_id) OVER mine AS earlier, lag(p.effective_from) OVER mine AS earlier_since,
                       lag(p.rule) OVER mine AS earlier_rule,
-                      EXISTS (SELECT 1 FROM release_decision d
+                      EXISTS (SELECT 1 FROM decision d
+                              WHERE p.rule = 'pipeline' AND d.kind = 'publish new items'
+                                AND (d.scale_id, d.subject, d.effective_from)
+                                  = (p.scale_id, p.item_id, p.effective_from))
+                      OR EXISTS (SELECT 1 FROM release_decision d
                               WHERE d.scale_id = p.scale_id AND d.item_id = p.item_id
                                 AND d.effective_from = p.effective_from
                                 AND CASE WHEN p.rule = 'undo' THEN d.decision = 'undo'

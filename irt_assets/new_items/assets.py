@@ -1,7 +1,8 @@
 """The asset `item_pipeline`, its check, and the weekly alert on stuck items. `pipeline` computes the rows."""
 
+import math
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import numpy as np
@@ -14,9 +15,10 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.ledger.fitted_items import items_of_month
-from irt_assets.ledger.linked_windows import newest_window
+from irt_assets.ledger.linked_windows import last_sound_month, newest_window
 from irt_assets.new_items.pipeline import ScalePipeline, make_pipeline
 from irt_assets.new_items.pipeline_blocks import items_table, overview, progress_picture
+from irt_assets.new_items.publishing import SETTING_TEST_AT, items_to_test
 from resources import tables
 from resources.alerts.outbox import Alert, settle_alerts
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, row_table, stored_in
@@ -28,6 +30,9 @@ ALERT = "new items "
 MAX_NAMED, MAX_DIFFERENCE = 10, 2.0
 _DIFFERENT = (
     "Read the item: its learners, its place in sessions or its text may differ between the month and the seeds."
+)
+_SETTING = (
+    "Learners may answer a scored item differently. Decide on the month's proposal for the item: `irt release list`."
 )
 
 
@@ -94,6 +99,11 @@ def check_pipeline(connection: psycopg.Connection, pipelines: Sequence[ScalePipe
         for made in pipelines
         for item, why in differences(connection, made)
     ]
+    rows += [
+        (made.scale.scale_id, item, why, _SETTING)
+        for made in pipelines
+        for item, why in changes_of_setting(connection, made)
+    ]
     unmade = "; ".join(f"{made.scale.scale_id}: {made.why}" for made in pipelines if made.why)
     fixes = dict.fromkeys(remedy for _, _, _, remedy in rows)
     return dg.AssetCheckResult(
@@ -128,6 +138,23 @@ def differences(connection: psycopg.Connection, made: ScalePipeline) -> Iterator
                         item.item_id,
                         f"its {name} is {item.parameters[name]:.2f}, but {getattr(values, name):.2f} in {month}",
                     )
+
+
+def changes_of_setting(connection: psycopg.Connection, made: ScalePipeline) -> Iterator[tuple[str, str]]:
+    """Compare published values from seeds with the newest month, if an item had its first 500 scored answers in it.
+
+    Yields each item with a b that differs by more than 2 SE of the difference.
+    """
+    month = last_sound_month(connection, made.scale, datetime.max.replace(tzinfo=UTC))
+    of_month = items_of_month(connection, made.scale, month) if month else {}
+    scored = items_to_test(connection, made.scale.scale_id, month) if month else {}
+    for item, published in scored.items():
+        values = of_month[item].values if item in of_month else None
+        if values is not None:
+            se = math.hypot(values.b_se or math.inf, published.b_se or math.inf)
+            if abs(values.b - published.b) > MAX_DIFFERENCE * se:
+                why = f"first published from seeds: its b was {published.b:.2f}, but is {values.b:.2f} in {month}"
+                yield item, f"{why}, with its first {SETTING_TEST_AT} scored answers"
 
 
 def announce_stuck(connection: psycopg.Connection, pipelines: Sequence[ScalePipeline], day: date) -> None:

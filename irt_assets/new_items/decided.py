@@ -103,7 +103,7 @@ class ItemDecision(Kind):
         items = [*dict.fromkeys(request.items)]
         before = {item: self._last(connection, item) for item in items}
         if problems := [
-            *_missing(items, stages),
+            *missing_items(items, stages),
             *request.limits.problems,
             *self._problems(connection, stages, before),
         ]:
@@ -115,7 +115,7 @@ class ItemDecision(Kind):
                 [self.effect.format(item=item, value=value.in_words) for item in items], MAX_NAMED
             ),
             basis={f"{part} of {item}": self._in_words(before[item]) for item in items},
-            effects=lambda connection: _forms_with(connection, items) if value is request.limits else [],
+            effects=lambda connection: forms_with_items(connection, items) if value is request.limits else [],
         )
 
     def inverse(self, connection: psycopg.Connection, decision: DecisionRow) -> tuple[str, ItemsRequest]:
@@ -156,14 +156,14 @@ class ItemDecision(Kind):
                 )
 
 
-def _missing(items: Sequence[str], stages: Collection[str]) -> Iterator[str]:
+def missing_items(items: Sequence[str], stages: Collection[str]) -> Iterator[str]:
     """Yield a sentence for each item that the bank lacks, or one if no item is named."""
     if not items:
         yield "no item is named"
     yield from (f"the bank has no item {item!r} (ids are case-sensitive)" for item in items if item not in stages)
 
 
-def _forms_with(connection: psycopg.Connection, items: Sequence[str]) -> list[str]:
+def forms_with_items(connection: psycopg.Connection, items: Sequence[str]) -> list[str]:
     """Name the forms in which items count towards the score, a sentence for each item."""
     rows = connection.execute(
         """SELECT item_id, array_agg(form_id ORDER BY form_id) FROM form_item WHERE scored AND item_id = ANY(%s)

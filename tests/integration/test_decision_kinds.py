@@ -38,6 +38,7 @@ from irt_assets.new_items.decided import (
     SeedLimits,
     read_seeding,
 )
+from irt_assets.new_items.publishing import PUBLISH, PublishRequest
 from irt_assets.new_items.stages import item_stages
 from irt_assets.scales.item_status import item_status
 from irt_assets.scores.left_out import COUNT_ITEMS_AGAIN, LEAVE_ITEMS_OUT, ScoringRequest
@@ -50,6 +51,7 @@ from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
 from services.jwt_verifier.tokens import Identity
 from tests.helpers.decided import WITHDRAWN, set_policy
+from tests.helpers.new_items import PUBLISHABLE
 from tests.helpers.rooms import SCALE, add_items, call, rows, run_sql
 from tests.helpers.score_world import MONTH, SIGNED, build_exam, sit
 from tests.helpers.typed import IrtOf
@@ -70,7 +72,7 @@ Change = Callable[[Database, Any], Any]
 def exam(database: Database, tmp_path: Path) -> Database:
     """An exam with a closed month, a free item i1, a withdrawn item i2, and a policy of the test `placement`.
 
-    The new items are n1, n2, which is seeded, and n3, which is rejected.
+    The new items are n1, n2, which is seeded, n3, which is rejected, and n4, which is publishable.
     """
     build_exam(database, tmp_path / "exam", learners=40)
     run_sql(database, "DELETE FROM anchor_set WHERE item_id IN ('i1', 'i2')")
@@ -78,7 +80,8 @@ def exam(database: Database, tmp_path: Path) -> Database:
     run_sql(database, CLOSED)
     run_sql(database, "UPDATE form_item SET scored = false WHERE form_id = 'F1' AND item_id = 'i3'")
     set_policy(database, Policy.from_yaml(POLICY), **SIGNED)
-    add_items(database, {"n1": None, "n2": None, "n3": None})
+    add_items(database, {"n1": None, "n2": None, "n3": None, "n4": None})
+    run_sql(database, PUBLISHABLE, ("n4",))
     decide(database, SEED, ItemsRequest(["n2"], LIMITS), **SIGNED)
     decide(database, REJECT, ItemsRequest(["n3"]), **SIGNED)
     return database
@@ -195,6 +198,13 @@ CASES = {
             },
             ("tests", "set", "FILE"),
             "placement",
+        ),
+        Case(
+            PUBLISH,
+            lambda: PublishRequest(["n4"]),
+            {"the estimate of n4": changed_by("UPDATE item_pipeline SET n = n + 1 WHERE item_id = 'n4'")},
+            ("items", "publish", "n4"),
+            "n4",
         ),
         *(
             Case(

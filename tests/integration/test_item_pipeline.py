@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -15,21 +16,38 @@ import numpy as np
 import pytest
 
 from irt_assets.common.job_names import NEW_ITEMS_MOVE_ON, NIGHTLY_JOB
+from irt_assets.decisions.deciding import decide
 from irt_assets.decisions.origin import initialise
+from irt_assets.drift.month_comparison import compare_month
+from irt_assets.invariants.invariant import InvariantContext, Violation
+from irt_assets.invariants.publications import (
+    one_set_is_in_force_and_changes_are_decided,
+    published_parameters_come_from_sound_fits,
+)
 from irt_assets.ledger.item_errors import set_with_errors
-from irt_assets.new_items import pipeline, progress
-from irt_assets.new_items.assets import ALERT, ITEM_PIPELINE, announce_stuck, differences
+from irt_assets.new_items import pipeline, progress, publishing
+from irt_assets.new_items.assets import (
+    ALERT,
+    ITEM_PIPELINE,
+    announce_stuck,
+    changes_of_setting,
+    differences,
+)
 from irt_assets.new_items.persons import measure_persons
 from irt_assets.new_items.pipeline import make_pipeline
 from irt_assets.new_items.progress import PipelineItem, read_pipeline
+from irt_assets.new_items.publishing import PUBLISH, PublishRequest
+from irt_assets.responses.verdicts import judge_differing
 from irt_assets.scales.item_status import microseconds
 from irt_assets.scales.scale import read_scales
 from irt_psychometrics.scoring import Movement
 from resources.alerts.outbox import open_keys
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, rows_of
+from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import (
     SCALE,
@@ -40,6 +58,7 @@ from tests.helpers.rooms import (
     folder_store,
     link_made_up,
     made_up_calibration,
+    made_up_linking,
     model_scores,
     rows,
     run_sql,
@@ -287,6 +306,64 @@ def test_the_check_names_items_that_differ_from_the_newest_month(seeded: Setting
     link_made_up(database, store, "2026-06", made_up_calibration(near | {"n03": (a, b + 1.5)}))
     with database.connect() as connection:
         assert {item: why.split(" is ")[0] for item, why in differences(connection, made)} == {"n03": "its b"}
+
+
+def test_published_item_is_in_force_with_the_pipelines_values_and_drifts_from_them(
+    seeded: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, store = Database(seeded), folder_store(seeded)
+    row = night(database)["n03"]
+    a, b = row.parameters["a"], row.parameters["b"]
+    request = PublishRequest(["n03"], now=END - timedelta(hours=1))
+    assert decide(database, PUBLISH, request, by="Kim", reason="read").startswith("recorded")
+    with database.connect() as connection:
+        published = set_with_errors(connection, SCALE, END)
+        assert published.errors is not None
+        assert published.fits["n03"] is None
+        at = published.errors.items.item_ids.index("n03")
+        assert float(published.errors.items.b_se[at]) == pytest.approx(row.parameters["b_se"], rel=1e-12)
+        for invariant in (one_set_is_in_force_and_changes_are_decided, published_parameters_come_from_sound_fits):
+            context = InvariantContext(connection, store, END, ())
+            assert [x for x in invariant.find(context) if isinstance(x, Violation) and x.subject == "n03"] == []
+    assert "n03" not in night(database, "2026-08-01")
+    assert irt(seeded)("lineage", "n03").code == 0
+    with pytest.raises(PermanentFailure, match="n03 has published values already"):
+        decide(database, PUBLISH, request, by="Kim", reason="again")
+    [made] = make_pipeline(database, "2026-08-01")
+    values = {item: (x.a, x.b) for item, x in published.items.items()}
+    linking = made_up_linking([item for item in values if item != "n03"])
+    monkeypatch.setattr(rooms, "made_up_linking", lambda *_, **__: linking)
+    link_made_up(database, store, "2026-08", made_up_calibration(values | {"n03": (a, b + 1.5)}))
+    with database.connect() as connection:
+        assert not [*changes_of_setting(connection, made)]
+        drift = compare_month(connection, read_scales(connection, END)[SCALE], "2026-08").drift
+        assert drift.severity[drift.item_ids.index("n03")] == "high"
+    monkeypatch.setattr(publishing, "SETTING_TEST_AT", 3)
+    add_learners(database, ["v0", "v1", "v2", "v3"])
+    answers = [attempt(f"v{i}", "n03", END + timedelta(days=1), correct=True) for i in range(4)]
+    for some, named in ((answers[:2], []), (answers[2:], ["n03"])):
+        add_attempts(database, some)
+        judge_differing(database, date(2026, 8, 1), date(2026, 9, 1))
+        with database.connect() as connection:
+            assert [item for item, _ in changes_of_setting(connection, made)] == named
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("n", "99", "n03 has 99 answers, but seed_min_responses is 100"),
+        ("parameters", """parameters || '{"b_se": 0.3}'""", "n03 has SE(b) = 0.300, but seed_max_b_se is 0.25"),
+        ("p_gates", """p_gates || '{"max_abs_b": 0.2}'""", "n03 passes the gate max_abs_b with probability 0.20"),
+        ("accused", "true", "n03 has a key that another option beats"),
+        ("flags", """'["misfit"]'""", "n03 has the flag misfit"),
+    ],
+)
+def test_item_that_fails_a_rule_is_not_published(bank: Database, column: str, value: str, why: str) -> None:
+    night(bank)
+    run_sql(bank, f"UPDATE item_pipeline SET {column} = {value} WHERE item_id = 'n03'")
+    with pytest.raises(PermanentFailure, match=re.escape(why)):
+        decide(bank, PUBLISH, PublishRequest(["n03"]), by="Kim", reason="read")
+    assert rows(bank, "SELECT count(*) FROM item_parameter_publication WHERE item_id = 'n03'") == [(0,)]
 
 
 def test_the_command_lists_stuck_items_and_writes_files(seeded: Settings, irt: IrtOf, tmp_path: Path) -> None:
