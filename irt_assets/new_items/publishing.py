@@ -1,5 +1,6 @@
 """Publish new items with the values of `item_pipeline`, by a person's decision, and test them once they are scored."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -54,6 +55,7 @@ class PublishNewItems(Kind):
     """Publish the items of a `PublishRequest`."""
 
     name, value, subject = "publish new items", PipelineValues, "item"
+    stages = ("publishable",)
     why_no_undo = "θ may have been reported with the values. `irt items withdraw ITEM` takes the item out of use"
 
     def plan(self, connection: psycopg.Connection, request: PublishRequest) -> Plan:
@@ -114,9 +116,9 @@ def _refusals(
     if stage.item_id in items_ever_published(connection, stage.scale_id):
         yield "has published values already. Months propose changes of them: `irt release list`"
     elif stage.stage in ("rejected", "retired"):
-        yield f"is {stage.stage}: `irt items bring-back {stage.item_id}` first"
+        yield f"is {stage.stage}: `irt items bring-back {shlex.quote(stage.item_id)}` first"
     elif read_withdrawals(connection).covers(stage.item_id, since):
-        yield f"is withdrawn: `irt items restore {stage.item_id}` first"
+        yield f"is withdrawn: `irt items restore {shlex.quote(stage.item_id)}` first"
     elif row is None:
         yield "has no row in item_pipeline: it is estimated in the night after its first answers"
     else:
@@ -137,7 +139,8 @@ def _shortfalls(row: PipelineItem, rules: SeedRules) -> Iterator[str]:
         if p < MIN_PROBABILITY:
             yield f"passes the gate {gate} with probability {p:.2f}, but must pass with {MIN_PROBABILITY:g} or more"
     if row.accused:
-        yield f"has a key that another option beats (e-value {row.e_value or 0:.3g}): `irt items rekey {row.item_id}`"
+        rekey = f"`irt items rekey {shlex.quote(row.item_id)}`"
+        yield f"has a key that another option beats (e-value {row.e_value or 0:.3g}): {rekey}"
     yield from (f"has the flag {flag}" for flag in row.flags)
 
 

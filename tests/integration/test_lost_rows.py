@@ -64,7 +64,7 @@ def lost_and_recomputed(
 
 
 def add_session(database: Database) -> None:
-    """Add a session of the adaptive test with answers to four items."""
+    """Add a session of the adaptive test with answers to four items, and an answer to an unpublished item."""
     published = rooms.call(database, in_force, rooms.SCALE, BEGAN)
     rooms.run_sql(
         database,
@@ -77,7 +77,10 @@ def add_session(database: Database) -> None:
         rooms.attempt(*("new", item, BEGAN + timedelta(minutes=at)), session_id="s", form_id="placement", position=at)
         for at, item in enumerate(sorted(published.items)[:4], 1)
     ]
-    rooms.add_attempts(database, answers)
+    rooms.run_sql(
+        database, "INSERT INTO question (item_id, scale_id, topic_id) VALUES ('new', %s, 'topic')", (rooms.SCALE,)
+    )
+    rooms.add_attempts(database, [*answers, rooms.attempt("new", "new", BEGAN + timedelta(minutes=5))])
 
 
 def make_assets(graph: Graph) -> None:

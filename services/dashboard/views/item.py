@@ -15,6 +15,7 @@ from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.item_analysis.stored import ItemRow, read_items
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.new_items.decided import BRING_BACK, REJECT, RETIRE, SEED, STOP
+from irt_assets.new_items.publishing import PUBLISH
 from irt_assets.new_items.stages import UNPUBLISHED
 from irt_assets.reports import item_blocks, item_history_blocks
 from irt_assets.reports.classical_blocks import options_table, statistics, trace_lines
@@ -30,7 +31,14 @@ from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
 
-COMMANDS = ((SEED, "seed"), (STOP, "stop"), (REJECT, "reject"), (RETIRE, "retire"), (BRING_BACK, "bring-back"))
+COMMANDS = (
+    (PUBLISH, "publish"),
+    (SEED, "seed"),
+    (STOP, "stop"),
+    (REJECT, "reject"),
+    (RETIRE, "retire"),
+    (BRING_BACK, "bring-back"),
+)
 """Kinds of decisions on the stage of an item, with the commands of `irt items`."""
 USE_KINDS: tuple[DecisionKind, ...] = ("withdraw", "restore")
 

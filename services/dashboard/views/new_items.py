@@ -38,7 +38,7 @@ class QueueSelection:
 
 
 def read_selection(request: ViewRequest, at: datetime) -> QueueSelection:
-    """Read the items that the address chooses: by default those that are not published yet, and not rejected.
+    """Read the items that the address chooses: by default the unpublished items that are not rejected.
 
     Raises NotFound if the scale or the stage is unknown.
     """

@@ -338,8 +338,9 @@ def _key_evidence(
 ) -> dict[str, KeyEvidence]:
     """Return the evidence against the keys of some items, by item."""
     of_form = form[x.person]
-    by_form = [rest[of_form == k] for k in range(form.max(initial=-1) + 1)]
-    mean, sd = (np.array([compute(own[~np.isnan(own)]) for own in by_form]) for compute in (np.mean, np.std))
+    by_form = [own[~np.isnan(own)] for own in (rest[of_form == k] for k in range(form.max(initial=-1) + 1))]
+    # a form whose sittings have one answer each has no rest scores
+    mean, sd = np.array([(own.mean(), own.std()) if own.size else (np.nan, np.nan) for own in by_form]).T
     z = (rest - mean[of_form]) / sd[of_form]
     found = {}
     for j in items:
