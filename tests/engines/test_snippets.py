@@ -72,6 +72,7 @@ READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/how-to/session-hook.md": dict,
     "docs/library/equating.md": dict,
     "docs/library/index.md": dict,
+    "docs/library/new-items.md": dict,
     LIBRARY: dict,
     PYMC: a_short_chain,
 }
