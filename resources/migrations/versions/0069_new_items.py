@@ -18,6 +18,8 @@ def upgrade() -> None:
             'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model, max_score, block}, '
             'key (an option, a list of right options, true: every answer gets credit, or []: not scored), '
             'replaces (id of the former version of the item)';
+        COMMENT ON COLUMN item_parameter_publication.rule IS
+            'origin, first, pipeline (a new item''s estimate), decision, or undo (the values before a decision)';
         ALTER TABLE form ADD COLUMN seed_places JSONB;
         COMMENT ON COLUMN form.seed_places IS 'places in a session, from 1, that seed draws fill; null: no places';
 
@@ -147,6 +149,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(
         """
+        COMMENT ON COLUMN item_parameter_publication.rule IS
+            'origin, first, decision, or undo (the values before a decision)';
         DROP VIEW item_stage;
         DROP TABLE item_pipeline, seed_draw;
         ALTER TABLE form DROP COLUMN seed_places;
