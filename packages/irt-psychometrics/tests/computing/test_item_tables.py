@@ -126,7 +126,9 @@ def test_scored_items_of_a_saved_fit_keep_their_scores_and_information() -> None
     fit = irt.fit(responses("gpcm", 1), "gpcm")
     back = ItemParameters.from_frame(through_csv(fit.items.to_frame("pandas")))
     assert back.curves.categories.tolist() == [3] * 8
-    np.testing.assert_array_equal(back.curves.information(THETA), fit.curves.information(THETA))
+    # the parameters are equal; sums over categories may be in another order, as arrays in memory are aligned
+    np.testing.assert_array_equal(back.curves.a, fit.curves.a)
+    np.testing.assert_allclose(back.curves.information(THETA), fit.curves.information(THETA), rtol=1e-14)
 
 
 def test_items_come_back_from_parquet(tmp_path: Path) -> None:
