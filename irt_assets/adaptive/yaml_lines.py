@@ -71,7 +71,7 @@ class ContentRules(Part):
         except ValidationError as error:
             faults = [
                 f"line {_line(tree, fault['loc'])}: {'.'.join(map(str, fault['loc'])) or 'rules'}: "
-                + fault_message(fault, cls)
+                + fault_message(fault, cls.model_json_schema)
                 for fault in error.errors()
             ]
             raise PermanentFailure(f"the {cls.__name__.lower()} is not valid; {'; '.join(faults)}") from None

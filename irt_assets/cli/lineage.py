@@ -9,8 +9,7 @@ from irt_assets.cli.console import AsJson, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.decision_kinds import ITEM_KINDS
 from irt_assets.decisions.lineage import lineage as trace
-from irt_assets.decisions.rekey import key_decisions
-from irt_assets.ledger.decisions import decisions_on, newest_decisions
+from irt_assets.ledger.decisions import decisions_on, key_decisions, newest_decisions
 from irt_assets.reports.decision_blocks import decisions_table, publications
 from irt_assets.scales.item_status import item_status
 

@@ -1,12 +1,10 @@
 """Parts of sentences: counts, lists, capital letters and full stops."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
-
-from pydantic import BaseModel
 
 _NUMBER_WORDS = (
     "none",
@@ -113,13 +111,13 @@ def unknown_field(name: str, schema: Mapping[str, Any]) -> str:
     return f"unknown field; {did_you_mean(name, names) or 'must be ' + ' or '.join(names)}"
 
 
-def fault_message(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
+def fault_message(fault: Mapping[str, Any], make_schema: Callable[[], Mapping[str, Any]]) -> str:
     """Return the message about a fault that Pydantic found in a document, with a suggestion for an unknown field.
 
-    `model` is the model of the whole document.
+    `make_schema` returns the document's JSON Schema.
     """
     if fault["type"] == "extra_forbidden":
-        return unknown_field(str(fault["loc"][-1]), model.model_json_schema())
+        return unknown_field(str(fault["loc"][-1]), make_schema())
     return str(fault["msg"]).removeprefix("Value error, ")
 
 

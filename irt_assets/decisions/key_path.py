@@ -12,9 +12,10 @@ from irt_assets.common.wording import join_names
 from irt_assets.decisions.accepting import IN_WORDS, TO_RECOMPUTE, subjects_to_accept
 from irt_assets.decisions.lineage import why_unpublished
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
-from irt_assets.decisions.rekey import closed_months_changed, key_decisions, months_rescored
+from irt_assets.decisions.rekey import closed_months_changed, months_rescored
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.gates.month_status import ledger_states
+from irt_assets.ledger.decisions import key_decisions
 from irt_assets.ledger.publications import publications_with_their_fits
 from irt_assets.scales.item_keys import key_in_words
 from irt_assets.scales.scale_decisions import Acceptable

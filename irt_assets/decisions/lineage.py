@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.decisions.origin import read_origin
-from irt_assets.decisions.rekey import key_decisions
+from irt_assets.ledger.decisions import key_decisions
 from irt_assets.ledger.publications import publications_with_their_fits
 from irt_assets.ledger.steps import last_step_that_held
 from resources.failures import PermanentFailure

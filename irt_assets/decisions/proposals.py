@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from irt_assets.ledger.decisions import DecisionSubject
+from irt_assets.common.partitions import Month
+from irt_assets.ledger.decisions import DecisionSubject, decisions_on_drift
 from irt_assets.ledger.proposals import newest_windows_of, read_proposals
 from irt_assets.ledger.steps import step_of, steps_of_month
 from irt_assets.scales.item_status import Status, item_status
@@ -384,3 +385,23 @@ def _dif_in_words(found: Mapping[str, Any]) -> str:
     q = "" if found["q"] is None else f", q = {found['q']:.2g}"
     ets = f", ETS {found['ets']}" if found["ets"] else ""
     return f"DIF{size} for {found['attribute']} = {found['group']}{q}{ets}"
+
+
+def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
+    """The month's items whose drift needs no decision, with the reasons.
+
+    The reason is a decision on a proposal (with its month), a proposal of this month that is settled, or the item's
+    withdrawal. A decision counts if the proposal's month found the drift with the same or a higher severity, and if the
+    wABC has grown by at most `ItemParameters.MEDIUM_WABC` since. A rejection counts until a different value comes into
+    force, and an acceptance until its value is in force.
+    """
+    proposed = proposals(connection, windows=[month], may_ask=True)
+    withdrawn = connection.execute(
+        """SELECT q.scale_id, w.item_id, w.since, w.decided_by
+           FROM item_withdrawal w JOIN question q USING (item_id) WHERE w.until IS NULL"""
+    ).fetchall()
+    return (
+        {(p.scale_id, p.item_id): p.settled for p in proposed if p.settled}
+        | decisions_on_drift(connection, month, Month(month).start, grown=ItemParameters.MEDIUM_WABC)
+        | {(scale, item): f"withdrawn from {since:%Y-%m-%d} on by {by}" for scale, item, since, by in withdrawn}
+    )

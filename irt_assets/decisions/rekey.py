@@ -22,6 +22,7 @@ from irt_assets.decisions.release_impact import ThetaShift
 from irt_assets.intake.corrections import Rekeying, rekey_answers
 from irt_assets.intake.staging import lock_out_imports_and_posts
 from irt_assets.ledger.closings import reopen_months
+from irt_assets.ledger.decisions import key_decisions
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import ability_start
@@ -30,7 +31,7 @@ from irt_assets.scales.item_keys import DROPPED, RIGHT, Key, key_in_words
 from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scales.scale_decisions import KEY_OF, record_decisions, require_text, standing_decisions
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, first_column, named_rows
+from resources.postgres.database import Database, first_column
 
 MAX_OPTIONS = 20
 SAME = 1e-9
@@ -87,24 +88,6 @@ def read_options(connection: psycopg.Connection, item_id: str) -> tuple[Key | No
     if not rows:
         raise PermanentFailure(f"the bank has no item {item_id!r}: ids are case-sensitive")
     return rows[0][0], sorted((option, n, bool(right)) for _, option, n, right in rows if option is not None)
-
-
-def key_decisions(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
-    """Read the decisions on an item's key, oldest first: decision_id, scale_id, former, key, `undoes` (the number of
-    the decision that it undoes, or None), decided_by, reason and decided_at."""
-    return named_rows(
-        connection,
-        """SELECT decision_id, scale_id, value::jsonb->'former' AS former, value::jsonb->'key' AS key,
-                  (value::jsonb->>'undoes')::bigint AS undoes, decided_by, reason, decided_at FROM scale_decision
-           WHERE subject = %s ORDER BY decision_id""",
-        (KEY_OF + item_id,),
-    )
-
-
-def has_other_key(connection: psycopg.Connection, item_id: str, at: datetime) -> bool:
-    """Whether decisions after `at` have changed the item's key, and have not restored it."""
-    later = [decision for decision in key_decisions(connection, item_id) if decision["decided_at"] > at]
-    return bool(later) and later[0]["former"] != later[-1]["key"]
 
 
 def months_rescored(connection: psycopg.Connection, item_id: str) -> dict[str, datetime]:

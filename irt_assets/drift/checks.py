@@ -13,15 +13,13 @@ import psycopg
 from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import quantity, sentences_by_scale, some_of
-from irt_assets.decisions.proposals import proposals
+from irt_assets.decisions.proposals import settled_items
 from irt_assets.drift.blocks import variation_warning
 from irt_assets.drift.information import TEST_ID
 from irt_assets.drift.uncompared_months import unjudged_scales
 from irt_assets.drift.unestimated_items import find_missing_items
-from irt_assets.ledger.decisions import decisions_on_drift
 from irt_assets.ledger.publications import in_force
 from irt_assets.scales.scale import read_scales
-from irt_psychometrics import ItemParameters
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, row_table
 
 DRIFT_REMEDIES = {
@@ -151,26 +149,6 @@ def _banks_that_vary(connection: psycopg.Connection, month: str) -> str:
         (month,),
     ).fetchall()
     return "".join(f"{scale}: {warning}" for scale, details in rows if (warning := variation_warning([details])))
-
-
-def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
-    """The month's items whose drift needs no decision, with the reasons.
-
-    The reason is a decision on a proposal (with its month), a proposal of this month that is settled, or the item's
-    withdrawal. A decision counts if the proposal's month found the drift with the same or a higher severity, and if the
-    wABC has grown by at most `ItemParameters.MEDIUM_WABC` since. A rejection counts until a different value comes into
-    force, and an acceptance until its value is in force.
-    """
-    proposed = proposals(connection, windows=[month], may_ask=True)
-    withdrawn = connection.execute(
-        """SELECT q.scale_id, w.item_id, w.since, w.decided_by
-           FROM item_withdrawal w JOIN question q USING (item_id) WHERE w.until IS NULL"""
-    ).fetchall()
-    return (
-        {(p.scale_id, p.item_id): p.settled for p in proposed if p.settled}
-        | decisions_on_drift(connection, month, Month(month).start, grown=ItemParameters.MEDIUM_WABC)
-        | {(scale, item): f"withdrawn from {since:%Y-%m-%d} on by {by}" for scale, item, since, by in withdrawn}
-    )
 
 
 def _published_items_are_in_the_bank(look: CheckInput) -> dg.AssetCheckResult:

@@ -303,7 +303,7 @@ def read_yaml(path: Path, *, aliases: bool = False) -> Any:
 def problems_of(error: ValidationError, model: type[BaseModel]) -> str:
     """Describe the faults of a `model` that was read from a file, each after its key, without the values."""
     return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault_message(fault, model)}"
+        f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault_message(fault, model.model_json_schema)}"
         for fault in error.errors(include_input=False)
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import psycopg
 
-from irt_assets.scales.scale_decisions import require_text
+from irt_assets.scales.scale_decisions import KEY_OF, require_text
 from resources.postgres.database import named_rows, one_value, records
 
 DecisionKind = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
@@ -219,3 +219,21 @@ def decisions_on_drift(
         {"month": month, "start": start, "grown": grown},
     )
     return {(scale, item): f"{window}, {decision}ed by {by}" for scale, item, window, decision, by in rows}
+
+
+def key_decisions(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
+    """Read the decisions on an item's key, oldest first: decision_id, scale_id, former, key, `undoes` (the number of
+    the decision that it undoes, or None), decided_by, reason and decided_at."""
+    return named_rows(
+        connection,
+        """SELECT decision_id, scale_id, value::jsonb->'former' AS former, value::jsonb->'key' AS key,
+                  (value::jsonb->>'undoes')::bigint AS undoes, decided_by, reason, decided_at FROM scale_decision
+           WHERE subject = %s ORDER BY decision_id""",
+        (KEY_OF + item_id,),
+    )
+
+
+def has_other_key(connection: psycopg.Connection, item_id: str, at: datetime) -> bool:
+    """Whether decisions after `at` have changed the item's key, and have not restored it."""
+    later = [decision for decision in key_decisions(connection, item_id) if decision["decided_at"] > at]
+    return bool(later) and later[0]["former"] != later[-1]["key"]

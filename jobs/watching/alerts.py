@@ -23,11 +23,11 @@ from irt_assets.common.job_names import (
 )
 from irt_assets.common.retries import failed_because_held, step_failure_reason
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, is_requested_again, materialized_since
-from irt_assets.decisions.rekey import has_other_key
-from irt_assets.drift.checks import settled_items
+from irt_assets.decisions.proposals import settled_items
 from irt_assets.gates.gates import SET_GATES, SetGate, hold_reasons
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
+from irt_assets.ledger.decisions import has_other_key
 from irt_assets.ledger.month_verdicts import MonthVerdict, read_verdicts
 from jobs.plans import GRACE, Plan
 from jobs.watching.lateness import Lateness

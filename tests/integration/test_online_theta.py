@@ -16,9 +16,8 @@ from irt_assets.cli import app
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors
 from irt_assets.decisions.exports import read_export
-from irt_assets.decisions.proposals import find_proposals, latest_waiting, proposals
+from irt_assets.decisions.proposals import find_proposals, latest_waiting, proposals, settled_items
 from irt_assets.decisions.withdrawal import next_day
-from irt_assets.drift.checks import settled_items
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses import learner_answers

@@ -33,11 +33,12 @@ from irt_assets.decisions.proposals import (
     latest_waiting,
     parse_reference,
     proposals,
+    settled_items,
     waiting_proposals,
 )
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.decisions.release_undo import Undo, undo
-from irt_assets.drift.checks import build_drift_checks, settled_items
+from irt_assets.drift.checks import build_drift_checks
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.verdicts import judge_differing

@@ -10,9 +10,10 @@ from irt_assets.blocks import Badge, Paragraph, Tone, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.key_path import KeyPath, read_key_path
 from irt_assets.decisions.proposals import Reference
-from irt_assets.decisions.rekey import closed_months_changed, key_decisions, read_options
+from irt_assets.decisions.rekey import closed_months_changed, read_options
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import unsettled_months
+from irt_assets.ledger.decisions import key_decisions
 from irt_assets.scales.item_keys import key_in_words
 from services.dashboard import decision_form, rematerialising
 from services.dashboard.decisions import DecisionKind, may_decide
