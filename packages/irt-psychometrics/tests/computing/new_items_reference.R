@@ -1,4 +1,4 @@
-# One new item beside held items by R's mirt, for test_new_items.py:
+# One new item beside held items by R's mirt, for test_new_item_estimates.py:
 # Rscript new_items_reference.R ANSWERS.csv HELD.csv > mirt_new_items.json. ANSWERS has a row per person, the held items
 # and then the new ones, blank = not seen; HELD has the columns a and d. Each new item is calibrated alone.
 given <- commandArgs(TRUE)
