@@ -1,7 +1,7 @@
 """Rows of the table `item_pipeline`: progress and obstacles of each unpublished item."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import psycopg
 from scipy.stats import norm
 
+from irt_assets.common.wording import quantity
 from irt_assets.gates.model_gates import MISFIT_LEVEL
 from irt_assets.scales.rules import SeedRules
 from resources.postgres.database import records
@@ -131,9 +132,26 @@ class PipelineItem:
         """Whether the item passes each item gate with a probability of at least `MIN_PROBABILITY`."""
         return bool(self.p_gates) and min(self.p_gates.values()) >= MIN_PROBABILITY
 
+    def shortfalls(self, rules: SeedRules) -> Iterator[str]:
+        """Yield why nobody may publish the item yet, each rule with the item's number."""
+        if self.b_se is None or self.ln_a_se is None or not self.p_gates:
+            yield "could not be estimated"
+        if self.n < rules.seed_min_responses:
+            yield f"has {quantity(self.n, 'answer')}, but seed_min_responses is {rules.seed_min_responses}"
+        for name, se, rule in (("b", self.b_se, "seed_max_b_se"), ("ln a", self.ln_a_se, "seed_max_ln_a_se")):
+            if se is not None and se > getattr(rules, rule):
+                yield f"has SE({name}) = {se:.3f}, but {rule} is {getattr(rules, rule):g}"
+        for gate, p in self.p_gates.items():
+            if p < MIN_PROBABILITY:
+                yield f"passes the gate {gate} with probability {p:.2f}, but must pass with {MIN_PROBABILITY:g} or more"
+        if self.accused:
+            rekey = f"`irt items rekey {shlex.quote(self.item_id)}`"
+            yield f"has a key that another option beats (e-value {self.e_value or 0:.3g}): {rekey}"
+        yield from (f"has the flag {flag}" for flag in self.flags)
+
     def meets(self, rules: SeedRules) -> bool:
-        """Whether a person may publish the item by the scale's rules. The share of the prior decides nothing."""
-        return self.progress(rules) >= 1 and self.passes_gates and not (self.accused or self.flags)
+        """Return whether a person may publish the item by the scale's rules. The prior's share decides nothing."""
+        return not any(self.shortfalls(rules))
 
     def obstacle(self, rules: SeedRules) -> Obstacle | None:
         """Find the first obstacle. Returns None if it may be published or gets ahead."""

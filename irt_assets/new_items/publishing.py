@@ -16,10 +16,9 @@ from irt_assets.ledger.decision_rows import DecisionRow, Entry, Kind, Plan
 from irt_assets.ledger.encoding import item_from_json
 from irt_assets.ledger.publications import Publication, in_force_query, items_ever_published, publish
 from irt_assets.new_items.decided import MAX_NAMED, forms_with_items, missing_items
-from irt_assets.new_items.progress import MIN_PROBABILITY, PipelineItem, read_pipeline
+from irt_assets.new_items.progress import PipelineItem, read_pipeline
 from irt_assets.new_items.stages import ItemStage, item_stages
 from irt_assets.scales.item_status import read_withdrawals
-from irt_assets.scales.rules import SeedRules
 from irt_assets.scales.scale import read_scales
 from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
@@ -122,26 +121,7 @@ def _refusals(
     elif row is None:
         yield "has no row in item_pipeline: it is estimated in the night after its first answers"
     else:
-        yield from _shortfalls(row, read_scales(connection)[stage.scale_id].rules.seeding)
-
-
-def _shortfalls(row: PipelineItem, rules: SeedRules) -> Iterator[str]:
-    """Yield the rules that an item fails, each with the number."""
-    if not row.parameters:
-        yield "could not be estimated"
-    if row.n < rules.seed_min_responses:
-        yield f"has {quantity(row.n, 'answer')}, but seed_min_responses is {rules.seed_min_responses}"
-    limits = (("b", row.b_se, "seed_max_b_se"), ("ln a", row.ln_a_se, "seed_max_ln_a_se"))
-    for name, se, rule in limits:
-        if se is not None and se > getattr(rules, rule):
-            yield f"has SE({name}) = {se:.3f}, but {rule} is {getattr(rules, rule):g}"
-    for gate, p in row.p_gates.items():
-        if p < MIN_PROBABILITY:
-            yield f"passes the gate {gate} with probability {p:.2f}, but must pass with {MIN_PROBABILITY:g} or more"
-    if row.accused:
-        rekey = f"`irt items rekey {shlex.quote(row.item_id)}`"
-        yield f"has a key that another option beats (e-value {row.e_value or 0:.3g}): {rekey}"
-    yield from (f"has the flag {flag}" for flag in row.flags)
+        yield from row.shortfalls(read_scales(connection)[stage.scale_id].rules.seeding)
 
 
 def _estimate(row: PipelineItem) -> str:
