@@ -351,8 +351,8 @@ def _item_parameters(laid: _Layout, x: Floats, cov: Floats, converged: Mask) -> 
         further[1:-1] = np.where(inner < laid.max_score[:, None], a[:, None] * x[:, 2:], 0.0).T
         by[:, 2:, 0] = further.T
         by[:, 2 + inner, 1 + inner] = np.where(inner < laid.max_score[:, None], a[:, None], 0.0)
-    elif guesses.any():
-        by[:, 2, 2] = guesses
+    if guesses.any():
+        by[guesses, 2, 2] = 1.0
     all_cov = by @ cov @ by.swapaxes(1, 2)
     parameters = np.vstack([a, -a * x[:, 1], further])
     others = tuple(
