@@ -14,7 +14,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
 from irt_psychometrics import Calibration
-from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.estimation import Flag, fit_em
 from irt_psychometrics.items import LogitNormal, LogNormal, Normal, Priors
 from irt_psychometrics.new_items import BankPrior
 from irt_psychometrics.responses import Responses
@@ -83,6 +83,15 @@ def test_window_repeats_and_a_fit_with_the_stored_priors_finds_the_same_values(w
     np.testing.assert_array_equal(again.cov, with_prior.cov)
     cold = fit_em(MONTH, priors=Priors.from_dict(with_prior.priors))
     np.testing.assert_allclose(np.stack([cold.a, cold.b]), np.stack([with_prior.a, with_prior.b]), atol=1e-4)
+
+
+def test_unpublished_item_with_enough_answers_can_show_a_wrong_key() -> None:
+    """A prior on a or b keeps slopes positive."""
+    wrong = MONTH.item == len(ITEMS) - 1
+    reversed_key = replace(MONTH, score=np.where(wrong, 1 - MONTH.score, MONTH.score).astype(MONTH.score.dtype))
+    found = fit(replace(REQUEST, responses=reversed_key, provisional=FEW[:-1]))
+    assert Priors.from_dict(found.priors).only == FEW[:-1]
+    assert found.flags[-1] == (Flag.NEGATIVE_DISCRIMINATION,)
 
 
 OWN = Scale("s", priors=Priors(b=Normal(0.0, 2.0)))
