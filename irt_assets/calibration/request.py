@@ -34,10 +34,11 @@ from irt_psychometrics.estimation import EarlierAnswers, Shape
 from irt_psychometrics.itemfit import FitSummary, Growth, ItemSums
 from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
+from irt_psychometrics.new_items import BankPrior
 from resources.postgres.database import first_column
 
 PROVISIONAL_SLOPE = Priors.weakly_informative().a
-"""Prior on the slope of an item with few answers."""
+"""Prior on the slope of an item with few answers, if the window has no prior of the bank."""
 MAX_SAMPLED_LEARNERS = 5_000
 """Learners sampled on a linear scale to correlate item difficulty with earlier θ (SE < 0.02)."""
 _SESSION_TESTS = """SELECT test_id FROM adaptive_test GROUP BY 1
@@ -157,25 +158,52 @@ class FitRequest:
         known = self.anchors
         return {} if known is None else {i: c for i, c in zip(known.item_ids, known.c.tolist(), strict=True) if c > 0}
 
-    def priors(self, model: Model | Sequence[Model] | None = None) -> Priors | None:
+    @property
+    def _shrunken_items(self) -> tuple[str, ...]:
+        """Provisional items that have priors on a and b of their own.
+
+        Anchors and published items are left out, because shrunken values cannot be compared, and scored items, because
+        a scored item has a slope per point.
+        """
+        compared = self._compared_items | self.scored_items
+        return tuple(item for item in self.provisional if item not in compared)
+
+    def priors(
+        self, model: Model | Sequence[Model] | None = None, bank_prior: BankPrior | None = None
+    ) -> Priors | None:
         """Return the priors under a model (None: the request's), or None if the fit has no priors.
 
         If the scale has its own prior on a or b, it applies to all items, including anchors and provisional items, and
-        no other prior on a or b is added. Otherwise provisional items have a prior on their slope, with three
-        exceptions: anchors and published items, because a shrunken slope cannot be compared; slopes that items have in
-        common, because they depend on the answers to all items; and scored items, whose slope is per point. On c of a
-        3PL all items have a prior: the scale's own, or else the model's `default_priors`.
+        no other prior on a or b is added. Otherwise some provisional items have the prior of the bank on b and on a
+        slope of their own, or a weak prior on the slope if `bank_prior` is None. Items with enough responses to be
+        published have no prior, because it would hide a negative slope. On c of a 3PL all items have a prior: the
+        scale's own, or else the model's `default_priors`.
         """
         family = item_model(model or self.model)
         own = self.scale.priors or Priors()
         c = (own.c or family.default_priors.c) if family.guesses else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
-        compared = self._compared_items | self.scored_items
-        only = tuple(item for item in self.provisional if item not in compared)
+        only = self._shrunken_items
+        if only and bank_prior is not None:
+            found = bank_prior.priors(only=only)
+            return replace(found, a=found.a if family.own_slopes else None, c=c)
         if only and family.own_slopes:
             return Priors(a=PROVISIONAL_SLOPE, c=c, only=only)
         return Priors(c=c) if own.c is not None and c is not None else None
+
+    def estimate_bank_prior(self, found: Calibration) -> BankPrior | None:
+        """Estimate the prior of provisional items from a fit of this window, as the distribution of published items.
+
+        It uses the fit's estimates of items with enough responses, not the published values, so the window repeats.
+        Returns None if no item would have the prior, or if there are fewer than 20 such estimates with errors.
+        """
+        own = self.scale.priors or Priors()
+        if not self._shrunken_items or own.positive_slopes or not found.convergence.converged:
+            return None
+        enough = self.published.difference(self.provisional)
+        prior = BankPrior.from_items(found.items.among([item for item in found.item_ids if item in enough]))
+        return None if prior.difficulty == BankPrior.difficulty else prior
 
 
 def build_fit_request(
@@ -309,20 +337,28 @@ def _fit_by_other_engine(engine: Calibrator, request: FitRequest, data_hash: str
 
 
 def _fit_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -> CalibrationResult:
-    """Fit one population, with the distribution of θ that the scale's rule requires."""
+    """Fit one population, with the distribution of θ that the scale's rule requires.
+
+    If the window gives a prior of the bank, the fit continues with it.
+    """
     model, responses, rule = request.model, request.responses, request.scale.rules.fit.latent
     item_models, testlets = item_model(model), request.testlets_used
     step_arguments, guessing = request.step_arguments, request.guessing
 
     def fit(
-        some: Responses, under: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **options: Any
+        some: Responses,
+        under: Model,
+        latent: Latent,
+        testlets: Mapping[str, str] | None = None,
+        bank_prior: BankPrior | None = None,
+        **options: Any,
     ) -> Calibration:
         names = model if under == item_models.name else under
         return engine.calibrate(
             some,
             model=names,
             data_hash=data_hash,
-            priors=request.priors(names),
+            priors=request.priors(names, bank_prior),
             latent=latent,
             testlets=testlets,
             guessing=guessing,
@@ -333,9 +369,10 @@ def _fit_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -
     is_tested = rule == "auto" and not item_models.guesses
     name = item_models.name
     found, shape = Shape.fit(fit if is_tested else partial(fit, testlets=testlets), responses, name, rule)
-    if is_tested and responses.share_testlets(testlets):
+    bank_prior = request.estimate_bank_prior(found)
+    if bank_prior is not None or (is_tested and responses.share_testlets(testlets)):
         # only now, because the test of θ's distribution needs the inverse information as the covariance of the items
-        found = fit(responses, name, shape.latent, testlets)
+        found = fit(responses, name, shape.latent, testlets, bank_prior, start=found)
     return CalibrationResult(found, shape=shape, everybody=engine.item_sums(found))
 
 
@@ -368,11 +405,11 @@ def _fit_by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calib
     assert request.days is not None
 
     def fit(weeks: Responses, groups: list[str], learners: Ints) -> Calibration:
-        return engine.calibrate(
+        calibrate = partial(
+            engine.calibrate,
             weeks,
             model=request.model,
             data_hash=data_hash,
-            priors=request.priors(),
             groups=groups,
             reference=min(groups),  # the first week
             testlets=request.testlets_used,
@@ -380,6 +417,11 @@ def _fit_by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calib
             guessing=request.guessing,
             **request.step_arguments,
         )
+        found = calibrate(priors=request.priors())
+        bank_prior = request.estimate_bank_prior(found)
+        if bank_prior is None:
+            return found
+        return calibrate(priors=request.priors(bank_prior=bank_prior), start=found)
 
     made = Growth.fit_by_week(fit, request.responses, request.days)
     return CalibrationResult(made.calibration, made.weeks.groups, weeks=made.weeks.responses, growth=made.growth)

@@ -51,15 +51,6 @@ class Occasions(NamedTuple):
     day: Ints
 
 
-class _Group(NamedTuple):
-    """Persons of some learners, and the person of each occasion; −1 if there is no such person."""
-
-    theta: Floats
-    se: Floats
-    effects: Any
-    place: Ints
-
-
 def measure_persons(
     connection: psycopg.Connection,
     end: datetime,
@@ -84,7 +75,7 @@ def measure_persons(
         some = slice(*np.searchsorted(of, [first, first + len(names)]))
         occasions = Occasions(names, of[some] - first, days[some])
         group = _measure_group(connection, end, scale, published, occasions, roots)
-        place[some] = np.where(group.place < 0, -1, group.place + n)
+        place[some] = np.where(group.person < 0, -1, group.person + n)
         groups.append(group)
         n += len(group.theta)
     theta, se = (np.concatenate([getattr(group, name) for group in groups]) for name in ("theta", "se"))
@@ -119,7 +110,8 @@ def _measure_group(
     published: PublishedSet,
     occasions: Occasions,
     roots: csr_matrix,
-) -> _Group:
+) -> Abilities:
+    """Measure some learners, with the person of each occasion in place of the person of each answer."""
     items, names = list(published.items), occasions.learners
     found, users = scoring_responses(connection, ability_start(end, scale), end, items, names, published.withdrawn)
     number = {name: k for k, name in enumerate(names)}
@@ -130,14 +122,14 @@ def _measure_group(
     place = np.full(len(occasions.day), -1)
     place[answered] = np.arange(len(answered))
     if not len(answered):
-        return _Group(np.zeros(0), np.zeros(0), csr_matrix((0, roots.shape[1])), place)
+        return Abilities(np.zeros(0), np.zeros(0), csr_matrix((0, roots.shape[1])), place)
     scores = estimate(responses, published.items, scale, published.testlets)
     moves, waited = scale.movement, (occasions.day[answered] - responses.last_at // DAY).astype(np.float64)
     variance = scores.se**2 + moves.variance_over(waited) + moves.occasion_variance
     assert published.errors is not None
     alone = replace(published.errors.items, cov=np.tile(np.eye(2), (len(items), 1, 1)))
     effects = theta_effects(responses, alone, scale.mu, scale.sigma) @ roots  # as if ability were constant
-    return _Group(scores.theta + moves.growth_over(waited), np.sqrt(variance), effects, place)
+    return Abilities(scores.theta + moves.growth_over(waited), np.sqrt(variance), effects, place)
 
 
 def _responses_by(responses: Responses, occasions: Occasions) -> Responses:

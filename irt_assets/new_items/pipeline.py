@@ -17,7 +17,7 @@ import psycopg
 from scipy.special import ndtr
 
 from irt_assets.abilities.batch import judge_until
-from irt_assets.common.arrays import Floats, Ints
+from irt_assets.common.arrays import Floats, Ints, finite
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.item_analysis.key_evidence import NAMED_FROM, evidence_of_year
 from irt_assets.ledger.encoding import item_as_json
@@ -110,17 +110,10 @@ def _make_rows(connection: psycopg.Connection, scale: Scale, end: datetime) -> S
     published = set_with_errors(connection, scale.scale_id, end)
     answers = _read_answers(connection, scale, published, end) if published.items else None
     items = _evaluate(connection, scale, published, answers, end) if answers and answers.item_ids else []
-    items = [_since(item, former.get(item.item_id)) for item in items]
+    items = [_judge(item, scale.rules.seeding, former.get(item.item_id)) for item in items]
     warehouse.replace(connection, tables.item_pipeline, owned, pd.DataFrame([asdict(item) for item in items]))
     why = "" if published.items else "it has no published items yet, and the origin comes first: `irt scale init`"
     return ScalePipeline(scale, items, why)
-
-
-def _since(item: PipelineItem, former: PipelineItem | None) -> PipelineItem:
-    """Keep the night since which an item is publishable."""
-    if not (item.publishable and former and former.publishable):
-        return item
-    return replace(item, publishable_at=former.publishable_at)
 
 
 def _read_answers(connection: psycopg.Connection, scale: Scale, published: PublishedSet, end: datetime) -> Answers:
@@ -163,38 +156,40 @@ def _evaluate(
             "misfit": abs(misfit[j]) > MAX_MISFIT,
             "withdrawn": published.withdrawn.covers(item_id, end),
         }
-        item = PipelineItem(
-            scale_id=scale.scale_id,
-            item_id=item_id,
-            model=models[j],
-            parameters=parameters[j],
-            n=len(at),
-            first_at=instant_of(int(at[0])),
-            last_at=instant_of(int(at[-1])),
-            measured_at=instant_of(int(at[least - 1])) if len(at) >= least else None,
-            prior_share=_known(estimates.prior_share[j]),
-            p_gates={name: float(p[j]) for name, p in gates.items()} if parameters[j] else {},
-            e_value=e_value,
-            accused=e_value is not None and e_value >= NAMED_FROM,
-            position=_mean_position(answers.position[start[j] : start[j + 1]]),
-            misfit=_known(misfit[j]),
-            flags=[name for name, applies in flags.items() if applies],
-            publishable=False,
-            publishable_at=None,
-            ready_at=_after(end, days[j, 0]),
-            ready_from=_after(end, days[j, 1]),
-            ready_to=_after(end, days[j, 2]),
-            stuck=None,
-            evaluated_at=end,
+        items.append(
+            PipelineItem(
+                scale_id=scale.scale_id,
+                item_id=item_id,
+                model=models[j],
+                parameters=parameters[j],
+                n=len(at),
+                first_at=instant_of(int(at[0])),
+                last_at=instant_of(int(at[-1])),
+                measured_at=instant_of(int(at[least - 1])) if len(at) >= least else None,
+                prior_share=finite(estimates.prior_share[j]),
+                p_gates={name: float(p[j]) for name, p in gates.items()} if parameters[j] else {},
+                e_value=e_value,
+                accused=e_value is not None and e_value >= NAMED_FROM,
+                position=_mean_position(answers.position[start[j] : start[j + 1]]),
+                misfit=finite(misfit[j]),
+                flags=[name for name, applies in flags.items() if applies],
+                publishable=False,
+                publishable_at=None,
+                ready_at=_after(end, days[j, 0]),
+                ready_from=_after(end, days[j, 1]),
+                ready_to=_after(end, days[j, 2]),
+                stuck=None,
+                evaluated_at=end,
+            )
         )
-        items.append(_judge(item, scale.rules.seeding))
     return items
 
 
-def _judge(item: PipelineItem, rules: SeedRules) -> PipelineItem:
-    """Add whether the item is publishable, and the reason if it is stuck."""
+def _judge(item: PipelineItem, rules: SeedRules, former: PipelineItem | None) -> PipelineItem:
+    """Add whether the item is publishable, since which night, and the reason if it is stuck."""
     if item.meets(rules):
-        return replace(item, publishable=True, publishable_at=item.evaluated_at)
+        since = former.publishable_at if former and former.publishable else item.evaluated_at
+        return replace(item, publishable=True, publishable_at=since)
     obstacle = item.obstacle(rules)
     return replace(item, stuck=obstacle.reason if obstacle else None)
 
@@ -320,10 +315,6 @@ def item_rows(items: ItemParameters) -> list[ItemRow | None]:
 def _mean_position(position: Floats) -> float | None:
     known = position[np.isfinite(position)]
     return float(known.mean()) if known.size else None
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _after(end: datetime, days: float) -> Any:

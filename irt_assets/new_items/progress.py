@@ -1,7 +1,7 @@
 """Rows of the table `item_pipeline`: progress and obstacles of each unpublished item."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -171,13 +171,13 @@ class PipelineItem:
 
 
 def read_pipeline(
-    connection: psycopg.Connection, scale_id: str | None = None, item_id: str | None = None
+    connection: psycopg.Connection, scale_id: str | None = None, items: Collection[str] | None = None
 ) -> list[PipelineItem]:
-    """Read the unpublished items with answers of a scale, or one of them, as the last night found them. None: all."""
+    """Read the unpublished items with answers of a scale, or some of them, as the last night found them. None: all."""
     return records(
         connection,
         PipelineItem,
-        """SELECT * FROM item_pipeline WHERE coalesce(scale_id = %s, true) AND coalesce(item_id = %s, true)
+        """SELECT * FROM item_pipeline WHERE coalesce(scale_id = %s, true) AND coalesce(item_id = ANY(%s), true)
            ORDER BY scale_id, item_id""",
-        (scale_id, item_id),
+        (scale_id, None if items is None else [*items]),
     )

@@ -62,7 +62,7 @@ class PublishNewItems(Kind):
         published."""
         items, since = [*dict.fromkeys(request.items)], month_of(request.now).end
         stages = {stage.item_id: stage for stage in item_stages(connection, items=items)}
-        rows = {row.item_id: row for row in read_pipeline(connection) if row.item_id in stages}
+        rows = {row.item_id: row for row in read_pipeline(connection, items=items)}
         problems = [*missing_items(items, stages)]
         for item, stage in stages.items():
             problems += [f"{item} {why}" for why in _refusals(connection, stage, rows.get(item), since)]

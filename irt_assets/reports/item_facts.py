@@ -185,7 +185,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         withdrawn=now is not None and now.is_withdrawn,
         status=item_status(connection).get(item_id),
         stage=item_stages(connection, scale.scale_id, [item_id])[0],
-        new=next(iter(read_pipeline(connection, scale.scale_id, item_id)), None),
+        new=next(iter(read_pipeline(connection, scale.scale_id, [item_id])), None),
         exposure={month: (n, of) for month, n, of in connection.execute(_EXPOSURE, keys)},
         of_bank={name: str(value) for name, value in (known[1] or {}).items() if name in ("model", "block")},
         test=_items_in_force(connection, scale, at) if scale.pass_theta is not None else None,

@@ -89,6 +89,12 @@ def test_selected_items_keep_their_covariances() -> None:
     np.testing.assert_array_equal(among.cov, [np.full((2, 2), np.nan), joint[2:4, 2:4]])
 
 
+def test_among_returns_no_items_if_none_are_named() -> None:
+    essay = {"item": ["essay"], "a": [0.8], "b1": [0.5], "b2": [-0.1], "model": ["gpcm"]}
+    none = ItemParameters.from_frame(essay).among([])
+    assert (none.item_ids, none.others) == ((), ())
+
+
 # -- models ------------------------------------------------------------------------------------------
 # Data classes: values that `Responses` accepts, and values that a `Calibration` derives from a and d.
 

@@ -693,7 +693,7 @@ class ItemParameters(Result):
         known = (self.a, self.b, self.c, self.cov_of_each)
         a, b, c, cov = (_values_at(x, at) for x in known)
         further_cov = None if self.further_cov is None else _values_at(self.further_cov, at)
-        others = select_others(self.others, np.array(at), len(self.a))
+        others = select_others(self.others, np.array(at, dtype=np.intp), len(self.a))
         more = self.cov_ab_assumed, self.frame_kind
         return ItemParameters(tuple(item_ids), a, b, c, cov, further_cov, others, *more)
 

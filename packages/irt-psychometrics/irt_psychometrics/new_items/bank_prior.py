@@ -113,8 +113,8 @@ class BankPrior:
             return cls(step_sd=_step_sd(items), guessing=_guessing(items))
         values, errors = values[known], errors[known]
         of_items = np.array([None] * J if topics is None else topics, dtype=object)[known]
-        groups = _estimate_groups(values, errors, np.zeros(len(values), dtype=np.int64))
-        slope, difficulty = _normals(groups.means[0], groups.within + groups.cov[0])
+        means, cov, within = _estimate_groups(values, errors, np.zeros(len(values), dtype=np.int64))
+        slope, difficulty = _normals(means[0], within + cov[0])
         return cls(slope, difficulty, _step_sd(items), _guessing(items), _by_topic(values, errors, of_items))
 
     def priors(self, model: Model = DEFAULT_MODEL, only: Sequence[str] | None = None, *, max_score: int = 1) -> Priors:
@@ -175,10 +175,10 @@ def _by_topic(values: Floats, errors: Floats, topics: np.ndarray) -> dict[str, t
     group = np.array([place.get(topic, len(large)) for topic in topics], dtype=np.int64)
     if len(np.unique(group)) < 2:
         return {}
-    groups = _estimate_groups(values, errors, group)
-    between, of_mean, weight, shrunk = fit_bank(groups.means, groups.cov, np.zeros(len(groups.means), dtype=np.int64))
+    means, cov, within = _estimate_groups(values, errors, group)
+    between, of_mean, weight, shrunk = fit_bank(means, cov, np.zeros(len(means), dtype=np.int64))
     rest = np.eye(2) - between @ weight
-    spread = groups.within + rest @ between + rest @ of_mean @ rest.swapaxes(1, 2)
+    spread = within + rest @ between + rest @ of_mean @ rest.swapaxes(1, 2)
     return {topic: _normals(shrunk[k], spread[k]) for topic, k in place.items()}
 
 

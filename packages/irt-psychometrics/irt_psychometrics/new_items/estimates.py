@@ -35,9 +35,14 @@ from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_psychometrics.new_items.bank_prior import BankPrior
-from irt_psychometrics.new_items.kernels import find_modes
+from irt_psychometrics.new_items.kernels import add_answers
 from irt_psychometrics.new_items.persons import PersonPosteriors
 
+MAX_STEPS, TOLERANCE, LONGEST = 100, 1e-7, 1.0
+"""Number of Newton steps, the change of a parameter at which they end, and the largest change in one step."""
+ROUNDING, LEAST_EIGENVALUE, LEAST_RIDGE = 1e-12, 1e-9, 1e-3
+"""Relative rounding error of the log posterior, the least eigenvalue of a matrix that has an inverse, and the least
+increase of the diagonal of other matrices."""
 NO_ERROR = 1e-10
 """Variance added to parameters that are held, so that their precision is finite."""
 WIDEST = 1.0
@@ -150,9 +155,8 @@ def estimate_new_items(
     laid = _lay_out(item_ids, models, max_scores, topics, prior)
     answers = _sort_answers(laid, item, person, score, len(persons.nodes))
     x, information, moments, converged = _find_modes(laid, answers, persons)
-    both = laid.free[:, :, None] & laid.free[:, None]
-    total = np.where(both & converged[:, None, None], information + laid.precision, np.eye(x.shape[1]))
-    cov = np.where(both, np.linalg.inv(total), 0.0)
+    total = _among(laid.free & converged[:, None], information + laid.precision)
+    cov = np.where(laid.free[:, :, None] & laid.free[:, None], np.linalg.inv(total), 0.0)
     cov[~converged] = np.nan
     shared = _published_cov(cov, answers, moments[:, 2:], theta_effects)
     return NewItemEstimates(
@@ -267,27 +271,48 @@ def _sort_answers(
 
 
 def _find_modes(laid: _Layout, answers: _Answers, persons: PersonPosteriors) -> _Modes:
-    """Start from the prior and the share of points, and search for the mode of each item."""
+    """Search for the mode of each item by Newton's method, from the prior and the share of points.
+
+    Steps are halved until the posterior grows.
+    """
     x, m, n = laid.mean.copy(), laid.max_score, answers.n
     ability = np.bincount(answers.item, persons.theta[answers.person], len(n))
     share = (answers.points + m / 2) / (m * (n + 1))
     begin = ability / np.maximum(n, 1) - logit(share) / m
     x[:, 1] = np.where(n > 0, begin, x[:, 1])
-    information, moments = np.zeros(laid.precision.shape), np.zeros((len(answers.item), 2 + x.shape[1]))
-    converged = np.zeros(len(n), dtype=bool)
-    guesses, held = np.array([model.guesses for model in laid.models], dtype=np.int64), 1 - laid.free[:, 0]
-    find_modes(
-        (answers.start, answers.person, answers.score),
-        (np.ascontiguousarray(persons.nodes), np.ascontiguousarray(persons.weights)),
-        (m, guesses, held),
-        (laid.mean, laid.precision),
-        x,
-        information,
-        moments,
-        converged,
-    )
-    upper = np.triu(np.ones(information.shape[1:], dtype=bool), 1)
-    return _Modes(x, np.where(upper, information.swapaxes(1, 2), information), moments, converged)
+    by_answer = answers.start, answers.person, answers.score
+    by_item = m, np.array([model.guesses for model in laid.models], dtype=np.int64)
+    by_person = np.ascontiguousarray(persons.nodes), np.ascontiguousarray(persons.weights)
+    value, gradient, information = np.zeros(len(n)), np.zeros(x.shape), np.zeros(laid.precision.shape)
+    moments = np.zeros((len(answers.item), 2 + x.shape[1]))
+    tried, step, best = x.copy(), np.zeros(x.shape), np.full(len(n), -np.inf)
+    searched, converged = np.arange(len(n)), np.zeros(len(n), dtype=bool)
+    for _ in range(MAX_STEPS):
+        add_answers(searched, by_answer, by_person, by_item, tried, value, gradient, information, moments)
+        off = tried - laid.mean
+        pull = (laid.precision @ off[:, :, None])[:, :, 0]
+        reached = value - (off * pull).sum(axis=1) / 2
+        higher = reached > best - ROUNDING * (1 + np.abs(best))
+        x[higher], best[higher] = tried[higher], reached[higher]
+        total = _among(laid.free & higher[:, None], information + laid.precision)
+        lowest = np.linalg.eigvalsh(total)[:, 0]
+        ridge = np.where(lowest > LEAST_EIGENVALUE, 0.0, LEAST_RIDGE - 2 * lowest)
+        total += ridge[:, None, None] * np.eye(x.shape[1])
+        newton = np.linalg.solve(total, (laid.free * (gradient - pull))[:, :, None])[:, :, 0]
+        longest = np.abs(newton).max(axis=1)[:, None]
+        ended = higher & (longest[:, 0] < TOLERANCE)
+        converged |= ended & (ridge == 0)
+        step = np.where(higher[:, None], newton * LONGEST / np.maximum(longest, LONGEST), step / 2)
+        searched = searched[~ended[searched]]
+        tried[searched] = x[searched] + step[searched]
+        if not searched.size:
+            break
+    return _Modes(x, information, moments, converged)
+
+
+def _among(free: Mask, matrices: Floats) -> Floats:
+    """Take rows and columns of parameters that are not `free` (J, D) from the identity matrix."""
+    return np.where(free[:, :, None] & free[:, None], matrices, np.eye(free.shape[1]))
 
 
 def _published_cov(cov: Floats, answers: _Answers, by_theta: Floats, theta_effects: Any) -> Floats:
@@ -326,8 +351,8 @@ def _item_parameters(laid: _Layout, x: Floats, cov: Floats, converged: Mask) -> 
         further[1:-1] = np.where(inner < laid.max_score[:, None], a[:, None] * x[:, 2:], 0.0).T
         by[:, 2:, 0] = further.T
         by[:, 2 + inner, 1 + inner] = np.where(inner < laid.max_score[:, None], a[:, None], 0.0)
-    elif guesses.any():
-        by[:, 2, 2] = guesses
+    if guesses.any():
+        by[guesses, 2, 2] = 1.0
     all_cov = by @ cov @ by.swapaxes(1, 2)
     parameters = np.vstack([a, -a * x[:, 1], further])
     others = tuple(

@@ -203,6 +203,25 @@ def test_items_without_information_have_the_prior_or_no_mode() -> None:
     assert np.isnan(flat.items.b).all()
 
 
+def test_items_of_different_models_have_the_estimates_of_each_alone() -> None:
+    rng = np.random.default_rng(12)
+    persons, item, person = (
+        PersonPosteriors.normal(rng.normal(size=80), 0.4),
+        np.repeat([0, 1], 80),
+        np.arange(160) % 80,
+    )
+    score = np.concatenate([rng.integers(0, 2, 80), rng.integers(0, 4, 80)])
+    models, maxima = ["3pl", "gpcm"], [1, 3]
+    both = estimate_new_items(["a", "b"], item, person, score, persons, BankPrior(), models=models, max_scores=maxima)
+    for j, name in enumerate("ab"):
+        own = {"models": [models[j]], "max_scores": [maxima[j]]}
+        of = np.flatnonzero(item == j)
+        alone = estimate_new_items([name], item[of] - j, person[of], score[of], persons, BankPrior(), **own)
+        expected, found = alone.items.to_frame("pandas").iloc[0], both.items.to_frame("pandas").iloc[j]
+        numbers = [column for column in expected.index if column not in ("item", "model")]
+        np.testing.assert_allclose(found[numbers].astype(float), expected[numbers].astype(float), rtol=1e-6)
+
+
 def test_a_wrong_key_shows_in_the_thirds_by_ability() -> None:
     wrong = (PERSONS.theta < 0).astype(int)
     found = estimate_new_items(["new"], [0] * 300, range(300), wrong, PERSONS, BankPrior())
