@@ -102,6 +102,16 @@ def test_information_of_a_draft_is_the_sum_over_its_items(world: Database) -> No
         assert ((low < mean) & (mean < high)).all()
 
 
+def test_enemies_that_items_list_are_never_in_one_form(world: Database) -> None:
+    [first, *_] = plan(world)
+    a, b, *_ = first.items
+    enemies = "UPDATE question SET meta = meta || %s::jsonb WHERE item_id = %s"
+    run_sql(world, enemies, (json.dumps({"enemies": [b]}), a))
+    assert not any({*draft.items} >= {a, b} for draft in plan(world))
+    with pytest.raises(InfeasibleError, match=f"enemies {', '.join(sorted((a, b)))}"):
+        plan(world, f"uses: {{max: 2}}\nincluded: [{a}, {b}]\n")
+
+
 def test_draft_is_no_form_until_it_is_released(world: Database) -> None:
     store_drafts(world, plan(world), **SIGNED)
     assert stored_forms(world) == {}
