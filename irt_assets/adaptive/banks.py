@@ -16,6 +16,7 @@ from irt_assets.common.arrays import Floats, Mask
 from irt_assets.ledger.encoding import item_as_json, item_from_json
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, items_ever_published
+from irt_assets.new_items.stages import UNPUBLISHED, item_stages
 from irt_assets.scales.enemies import read_enemies
 from irt_assets.scales.scale import Scale, initialised_scale
 from irt_psychometrics import ItemParameters
@@ -37,7 +38,7 @@ class ItemBank:
         scale: the scale.
         published: the published set, with the errors of its items.
         questions: topic, format, testlet, meta and enemies of the scale's items that are in use.
-        unscored: items in use that have never been published.
+        unscored: items in use that have never been published, and are not rejected.
     """
 
     scale: Scale
@@ -207,5 +208,6 @@ def read_item_bank(connection: psycopg.Connection, scale_id: str, at: datetime) 
         if not published.withdrawn.covers(item, at)
     }
     known = items_ever_published(connection, scale_id)
-    unscored = tuple(item for item in used if item not in known)
+    stages = item_stages(connection, scale_id, used.keys() - known)
+    unscored = tuple(each.item_id for each in stages if each.stage in UNPUBLISHED)
     return ItemBank(scale=scale, published=published, questions=used, unscored=unscored)
