@@ -76,6 +76,15 @@ class Blueprint(ContentRules):
         """The names of the forms."""
         return [self.name] if self.forms == 1 else [f"{self.name}-{k}" for k in range(1, self.forms + 1)]
 
+    def needed(self, per_form: int) -> int:
+        """Compute the least number of items of a group in the bank if each form has `per_form` of them.
+
+        Anchors may be in all forms; each other item is in at most `uses.max` forms.
+        """
+        anchors = min(self.anchors.n, per_form) if self.anchors else 0
+        uses = min(self.uses.max or self.forms, self.forms)
+        return anchors + math.ceil(self.forms * (per_form - anchors) / uses)
+
     def places(self, items: Sequence[str]) -> dict[int, str]:
         """Return the item in each place of a form with these items, in order. Seed places have ""."""
         free = (place for place in count(1) if place not in self.seed_places)
