@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +16,8 @@ from irt_assets.common.arrays import Floats, Mask
 from irt_assets.ledger.encoding import item_as_json, item_from_json
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, items_ever_published
+from irt_assets.new_items.stages import UNPUBLISHED, item_stages
+from irt_assets.scales.enemies import read_enemies
 from irt_assets.scales.scale import Scale, initialised_scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.adaptive import AdaptiveTest, ItemPosterior, SelectionPlan
@@ -23,7 +25,7 @@ from irt_psychometrics.scoring import ParameterErrors
 from resources.failures import PermanentFailure
 from resources.postgres.database import named_rows
 
-_OF_QUESTIONS = "topic", "format", "testlet"
+_OF_QUESTIONS = "topic", "format", "testlet", "enemies"
 _OF_SCALES = "scale_id", "mu", "sigma", "pass_theta", "anchor_version"
 """Facts about an item and about a scale that a plan depends on."""
 
@@ -35,8 +37,8 @@ class ItemBank:
     Attributes:
         scale: the scale.
         published: the published set, with the errors of its items.
-        questions: topic, format, testlet and meta of the scale's items that are in use.
-        unscored: items in use that have never been published.
+        questions: topic, format, testlet, meta and enemies of the scale's items that are in use.
+        unscored: items in use that have never been published, and are not rejected.
     """
 
     scale: Scale
@@ -89,6 +91,12 @@ class TestBank(ItemBank):
         return self.plan.test
 
     @cached_property
+    def enemies(self) -> list[Set[str]]:
+        """Groups of items of which a session has at most one: by the policy, and by the items themselves."""
+        pairs = ({item, enemy} for item, own in self.questions.items() for enemy in own.get("enemies") or ())
+        return [*map(set, self.policy.enemies), *pairs]
+
+    @cached_property
     def plan(self) -> SelectionPlan:
         """The plan by which items are chosen.
 
@@ -117,7 +125,7 @@ class TestBank(ItemBank):
                 "item_id": item,
                 "publication_id": published.publication_ids.get(item),
                 "parameters": json.loads(item_as_json(published.items[item])),
-                "question": {name: self.questions[item][name] for name in _OF_QUESTIONS},
+                "question": {name: self.questions[item].get(name) for name in _OF_QUESTIONS},
                 "fit": int(errors.origin[j]),
                 "cov": _as_json(errors.items.cov[j]),
                 "further_cov": None if further is None else _as_json(further[j]),
@@ -192,8 +200,14 @@ def read_item_bank(connection: psycopg.Connection, scale_id: str, at: datetime) 
            WHERE scale_id = %s AND meta->'key' IS DISTINCT FROM '[]'::jsonb ORDER BY item_id""",
         (scale_id,),
     )
+    enemies = read_enemies(connection)
     questions = {row.pop("item_id"): row for row in rows}
-    used = {item: own for item, own in questions.items() if not published.withdrawn.covers(item, at)}
+    used = {
+        item: own | {"enemies": enemies.get(item, [])}
+        for item, own in questions.items()
+        if not published.withdrawn.covers(item, at)
+    }
     known = items_ever_published(connection, scale_id)
-    unscored = tuple(item for item in used if item not in known)
+    stages = item_stages(connection, scale_id, used.keys() - known)
+    unscored = tuple(each.item_id for each in stages if each.stage in UNPUBLISHED)
     return ItemBank(scale=scale, published=published, questions=used, unscored=unscored)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, count
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -44,6 +44,7 @@ class Blueprint(ContentRules):
         overlap: the maximum number of items that two forms have in common, apart from anchors.
         max_exposure: items that a larger share of a month's learners saw in the last year are in no form.
         included, excluded: items that are in every form, or in no form.
+        seed_places: positions in each form that draws of new items fill, from 1. The form's items have the others.
         seconds: the time limit of the search, after which the best forms found are taken.
     """
 
@@ -59,17 +60,36 @@ class Blueprint(ContentRules):
     max_exposure: Share | None = None
     included: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    seed_places: tuple[Annotated[int, Field(ge=1, le=MAX_COUNT)], ...] = ()
     seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
     @model_validator(mode="after")
     def _require_valid_rules(self) -> Self:
         self.design({}, 0.0)
+        last = (self.length.min or self.length.max or 0) + len(self.seed_places)
+        if len({*self.seed_places}) < len(self.seed_places) or max(self.seed_places, default=0) > last:
+            raise ValueError(f"seed_places must be different positions from 1 to {last}, got {[*self.seed_places]}")
         return self
 
     @property
     def names(self) -> list[str]:
         """The names of the forms."""
         return [self.name] if self.forms == 1 else [f"{self.name}-{k}" for k in range(1, self.forms + 1)]
+
+    def needed(self, per_form: int) -> int:
+        """Compute the least number of items of a group in the bank if each form has `per_form` of them.
+
+        Anchors may be in all forms; each other item is in at most `uses.max` forms.
+        """
+        anchors = min(self.anchors.n, per_form) if self.anchors else 0
+        uses = min(self.uses.max or self.forms, self.forms)
+        return anchors + math.ceil(self.forms * (per_form - anchors) / uses)
+
+    def places(self, items: Sequence[str]) -> dict[int, str]:
+        """Return the item in each place of a form with these items, in order. Seed places have ""."""
+        free = (place for place in count(1) if place not in self.seed_places)
+        filled = {place: item for item, place in zip(items, free, strict=False)}
+        return dict(sorted((filled | dict.fromkeys(self.seed_places, "")).items()))
 
     @property
     def items(self) -> set[str]:

@@ -37,9 +37,9 @@ def assemble_from_file(path: Path, blueprint: Blueprint) -> FileResult:
     posterior = ItemPosterior.from_items(bank.with_errors(bank.item_ids, known=with_errors))
     found = assemble(bank, design, posterior=posterior, time_limit=blueprint.seconds)
     rows = [
-        {"form": name, "place": place, "item": item} | {fact: questions[item][fact] for fact in DESCRIBED}
+        {"form": name, "place": place, "item": item} | {fact: questions.get(item, {}).get(fact) for fact in DESCRIBED}
         for name, items in zip(blueprint.names, found.forms, strict=True)
-        for place, item in enumerate(in_order(items, questions), 1)
+        for place, item in blueprint.places(in_order(items, questions)).items()
     ]
     facts = {
         f"information of {name} at θ = {theta:g}": f"{value:.2f}"

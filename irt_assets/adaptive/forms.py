@@ -5,7 +5,7 @@ table. A release stores the form with its items, and can be undone while the log
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -307,22 +307,29 @@ def release_sentences(forms: Sequence[StoredForm], *, undo: bool) -> list[str]:
 
 
 def form_rows(connection: psycopg.Connection, draft: FormDraft) -> pd.DataFrame:
-    """One row per item, with the columns of a file for `irt import forms`."""
+    """Return a row per item and seed place, with the columns of a file for `irt import forms`."""
+    places = draft.blueprint.places(draft.items)
     rows = named_rows(
         connection,
         """SELECT %s AS form_id, item_id, position, coalesce(max_score, 1) AS max_score, true AS scored
-           FROM unnest(%s::text[]) WITH ORDINALITY AS own (item_id, position) JOIN question USING (item_id)
+           FROM unnest(%s::text[], %s::int[]) AS own (item_id, position) LEFT JOIN question USING (item_id)
            ORDER BY position""",
-        (draft.form_id, [*draft.items]),
+        (draft.form_id, [*places.values()], [*places]),
     )
     return pd.DataFrame(rows)
 
 
-def as_qti(form_id: str, items: Iterable[str]) -> str:
-    """The form as an assessmentTest of QTI 2.2, which refers to a file `items/ID.xml` for each item."""
-    references = [
-        f'<assessmentItemRef identifier="item-{at}" href="items/{quote(item, safe="")}.xml"/>'
-        for at, item in enumerate(items, 1)  # an id may be no identifier of QTI
+def as_qti(rows: pd.DataFrame) -> str:
+    """Return a form, as `form_rows` has it, as an assessmentTest of QTI 2.2, with a file `items/ID.xml` for each item.
+
+    A seed place is a comment, because each learner has another item there.
+    """
+    form_id = rows["form_id"].iloc[0]
+    references = [  # identifiers have the place, because an id may be no identifier of QTI
+        f'<assessmentItemRef identifier="item-{place}" href="items/{quote(item, safe="")}.xml"/>'
+        if item
+        else f"<!-- item-{place}: a new item that is drawn for the learner -->"
+        for place, item in zip(rows["position"], rows["item_id"], strict=True)
     ]
     return QTI.format(title=quoteattr(form_id), items="\n      ".join(references))
 

@@ -3,6 +3,7 @@
 `versions` stores policies as decisions. `banks` turns a policy and a published set into a plan.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -75,6 +76,13 @@ class Policy(ContentRules):
             raise ValueError("score_by: theta-now needs start: theta-now")
         self.declaration({}, 0.0)
         return self
+
+    def needed(self, per_session: int) -> int:
+        """Compute the least number of items of a group in the bank if each session has `per_session` of them.
+
+        An item is in at most the share `exposure.max` of the sessions.
+        """
+        return math.ceil(round(per_session / (self.exposure.max or 1), 9))
 
     def declaration(self, bank: Mapping[str, Mapping[str, Any]], pass_theta: float | None) -> AdaptiveTest:
         """The rules for the library.

@@ -335,8 +335,8 @@ class Plans:
 
 
 def _enemies(bank: TestBank, items: Set[str]) -> set[str]:
-    """Return the enemies of items, and the items that have enemies, by the policy of the test."""
-    return {enemy for group in bank.policy.enemies if items & {*group} for enemy in group}
+    """Return the enemies of items, and the items that have enemies."""
+    return {enemy for group in bank.enemies if items & group for enemy in group}
 
 
 def _is_recent(day: date, now: datetime) -> bool:

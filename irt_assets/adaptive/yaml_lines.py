@@ -54,7 +54,7 @@ class ContentRules(Part):
 
     Attributes:
         topics, formats: limits by `topic_id`, and by the format in `meta` of a question.
-        enemies: groups of items of which a test or form has at most one.
+        enemies: groups of items of which a test or form has at most one, besides the enemies in `meta`.
     """
 
     scale: str = "default"
@@ -77,7 +77,7 @@ class ContentRules(Part):
             raise PermanentFailure(f"the {cls.__name__.lower()} is not valid; {'; '.join(faults)}") from None
 
     def limits(self, bank: Mapping[str, Mapping[str, Any]]) -> Iterator[ItemLimit]:
-        """Yield the limits for the library. `bank` has `topic` and `format` of each item.
+        """Yield the limits for the library. `bank` has `topic`, `format` and, if any, `enemies` of each item.
 
         Raises PermanentFailure for a minimum of a misspelt topic or format.
         """
@@ -88,7 +88,8 @@ class ContentRules(Part):
                 if limit.least and not limit.items and (hint := did_you_mean(limit.name, set(groups))):
                     raise PermanentFailure(f"no item in use has {limit.name}; {hint}")
                 yield limit
-        for group in self.enemies:
+        pairs = {tuple(sorted((item, enemy))) for item, own in bank.items() for enemy in own.get("enemies") or ()}
+        for group in (*self.enemies, *sorted(pair for pair in pairs if bank.keys() >= {*pair})):
             yield ItemLimit(f"enemies {', '.join(group)}", tuple(item for item in group if item in bank), 0, 1)
 
 

@@ -26,7 +26,7 @@ from irt_assets.cli.console import AsJson, DryRun, Yes, confirm, out, print_bloc
 from irt_assets.cli.installation import By, Reason, current_database, signature
 from irt_assets.common.wording import did_you_mean, join_names, quantity, sentence
 from irt_assets.decisions.exports import write_export
-from irt_assets.item_analysis.forms import read_forms
+from irt_assets.item_analysis.forms import read_form
 from irt_assets.reports.assembly_blocks import assembly_blocks, content, key_figures
 from resources.failures import PermanentFailure
 
@@ -71,8 +71,8 @@ def show(
             remedy = did_you_mean(form, listed) or "`irt forms list` lists the forms"
             raise PermanentFailure(f"there is no form {form}; {remedy}")
         drafts = read_drafts(connection, listed[form].scale_id)
-        stored, known = drafts.get(form), read_forms(connection)
-        rows = form_rows(connection, stored) if stored else known[known["form_id"] == form].drop(columns="source")
+        stored = drafts.get(form)
+        rows = form_rows(connection, stored) if stored else read_form(connection, form)
     if as_json:
         print_json(listed[form]._asdict() | {"items": rows.to_dict(orient="records")})
     if to is None and stored:
@@ -81,7 +81,7 @@ def show(
         items = table([*rows.columns], rows.astype(str).to_numpy().tolist())
         print_blocks(Section(f"Form {form}: {listed[form].state}", (items,)))
     elif to.suffix == ".xml":
-        to.write_text(as_qti(form, rows["item_id"]), encoding="utf-8")
+        to.write_text(as_qti(rows), encoding="utf-8")
     elif to.suffix in (".csv", ".xlsx"):
         write_export(rows, "csv" if to.suffix == ".csv" else "xlsx", to, f"form {form}")
     else:

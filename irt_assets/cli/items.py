@@ -12,6 +12,7 @@ import pandas as pd
 import typer
 
 from irt_assets.adaptive.changes import effects_of_withdrawal
+from irt_assets.adaptive.supply import read_supplies
 from irt_assets.blocks import Paragraph, table
 from irt_assets.cli.attempts import print_correction
 from irt_assets.cli.console import (
@@ -38,7 +39,7 @@ from irt_assets.cli.desk import (
 )
 from irt_assets.cli.import_ import Missing, Suggest, print_suggestion
 from irt_assets.cli.installation import By, Reason, current_database
-from irt_assets.common.wording import quantity
+from irt_assets.common.wording import quantity, sentence
 from irt_assets.decision_kinds import RESTORE, WITHDRAW
 from irt_assets.decisions import rekey as decide_key
 from irt_assets.decisions.exports import write_export
@@ -59,6 +60,7 @@ from irt_assets.new_items.progress import read_pipeline
 from irt_assets.new_items.publishing import PUBLISH, PublishRequest
 from irt_assets.new_items.stages import Stage, item_stages
 from irt_assets.scales.item_status import item_status
+from irt_assets.scales.scale import read_scales
 from irt_psychometrics.commands import analyse as analyse_answers
 from resources.failures import PermanentFailure
 
@@ -246,12 +248,18 @@ def pipeline(
     to: Annotated[Path | None, typer.Option(help="File to write the items to, .csv or .xlsx.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the new items as of the last night: values, forecast and obstacles."""
+    """List the new items as of the last night, and the topics that run short.
+
+    Items have values, forecast and obstacles. A topic runs short if it has
+    fewer items in use than a stored blueprint needs.
+    """
     if to is not None and to.suffix not in (".csv", ".xlsx"):
         raise PermanentFailure(f"--to takes a file named .csv or .xlsx, not {to}")
     with current_database().connect() as connection:
         stages = {each.item_id: each.stage for each in item_stages(connection, scale)}
         found = read_pipeline(connection, scale)
+        scales, now = read_scales(connection) if scale is None else [scale], datetime.now(UTC)
+        supplies = [own for name in scales for own in read_supplies(connection, name, now)]
     items = [item for item in found if stage in (None, stages[item.item_id]) and (item.stuck or not stuck)]
     rows = [{"stage": stages[item.item_id]} | item.as_row() for item in items]
     if to is not None:
@@ -260,7 +268,9 @@ def pipeline(
     elif as_json:
         print_json(rows)
     else:
-        print_blocks(items_table(items), *(Paragraph(f"{item.item_id}: {item.remedy}") for item in items if item.stuck))
+        remedies = (f"{item.item_id}: {item.remedy}" for item in items if item.stuck)
+        shortages = (sentence(own.shortage) for own in supplies if own.shortage)
+        print_blocks(items_table(items), *map(Paragraph, (*remedies, *shortages)))
 
 
 @app.command(epilog="Example: irt items analyse choices.csv --key key.csv --out analysis")

@@ -8,16 +8,18 @@ cell there clears the column. Parameters are stored as given, together with `D`;
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
+import psycopg
 import pyarrow as pa
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from irt_assets.common.wording import some_of
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import MAX_ID_LENGTH, NAMES, Columns
 from irt_assets.intake.jsonlines import parse_json
@@ -36,9 +38,10 @@ from irt_assets.intake.staging import lock_out_imports_and_posts
 from irt_assets.responses.erased import names_of_erased
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, item_model
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, first_column
 
 Cells = dict[str, str | None]
+MAX_NAMED = 5
 MAX_DEPTH = 100  # maximum nesting depth of lists and objects
 MODELS: tuple[str, ...] = get_args(Model)
 DICHOTOMOUS_MODELS = tuple(name for name in MODELS if item_model(name).two_categories)
@@ -156,6 +159,7 @@ def import_bank_rows(
         if kind is QUESTIONS:
             require_consistent_scores(connection, source.name)
             arrival.report.notes += follow_new_maxima(connection, source.name, new_maxima(connection))
+            arrival.report.notes += _note_unknown_enemies(connection, source.name)
         report = arrival.report
         report.accepted = changed + added
         report.duplicates = report.read - report.rejected.total() - report.accepted
@@ -164,6 +168,17 @@ def import_bank_rows(
         if dry_run:
             connection.rollback()
     return report
+
+
+def _note_unknown_enemies(connection: psycopg.Connection, file: str) -> Iterator[str]:
+    """Yield a note if the bank does not have all enemies of the staged items."""
+    unknown = first_column(
+        connection,
+        """SELECT enemy FROM (SELECT DISTINCT jsonb_path_query(meta, '$.enemies[*]') #>> '{}' AS enemy FROM staged) AS s
+           WHERE enemy NOT IN (SELECT item_id FROM question) ORDER BY 1""",
+    )
+    if unknown:
+        yield f"{file}: `enemies` has items that the bank does not have yet: {some_of(unknown, MAX_NAMED)}"
 
 
 def read_rows(
@@ -286,6 +301,9 @@ def _question(cells: Cells) -> tuple[Any, ...]:
         irt["model"] = model
     if irt:
         meta["irt"] = irt
+    enemies = meta.get("enemies", [])
+    if not (isinstance(enemies, list) and all(isinstance(enemy, str) for enemy in enemies)):
+        raise InvalidRow("bad_enemies", json.dumps(enemies))
     if (tags := cells.get("tags")) is not None:
         meta["tags"] = _tags(tags)
     if (key := cells.get("key")) is not None:

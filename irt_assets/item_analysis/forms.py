@@ -49,6 +49,18 @@ def read_forms(connection: psycopg.Connection) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["source", *_Cells.model_fields])
 
 
+def read_form(connection: psycopg.Connection, form_id: str) -> pd.DataFrame:
+    """Read a form with the columns of a file for `import_forms`: its items, and its seed places without item_id."""
+    found = named_rows(
+        connection,
+        """SELECT form_id, item_id, position, max_score, scored FROM form_item WHERE form_id = %(form)s
+           UNION ALL SELECT form_id, '', place::int, 1, true FROM form, jsonb_array_elements_text(seed_places) AS place
+           WHERE form_id = %(form)s ORDER BY position""",
+        {"form": form_id},
+    )
+    return pd.DataFrame(found, columns=[*_Cells.model_fields])
+
+
 def import_forms(database: Database, file: Path, *, encoding: str | None = None, dry_run: bool = False) -> pd.DataFrame:
     """Store the forms of a file with the columns form_id, item_id, position and, if given, max_score and scored.
 

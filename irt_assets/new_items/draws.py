@@ -74,38 +74,47 @@ def fill_places(
         advisory_lock(connection, "theta", places.user_id)  # an erasure waits for it
         advisory_lock(connection, "seeds", places.session_id)
         drawn = read_draws(connection, places.user_id, places.session_id)
-        eligible = _eligible(connection, pool, places.user_id, now, among, excluded)
-        left = _draws_left(connection, pool, places.user_id, len(drawn), now) if eligible.any() else 0
+        met = _read_met(connection, places, now)
+        eligible = pool.may_draw({*met, *excluded}, among)
+        may_draw = eligible.any() and not erasures_of(connection, places.user_id)
+        left = _draws_left(connection, pool, places.user_id, len(drawn), now) if may_draw else 0
         missing = [position for position in places.positions if position not in drawn]
         if missing[: max(left, 0)]:
+            items = {item for item, is_of_session in met.items() if is_of_session}
+            topics = _read_topics(connection, places.session_id)
             theta, se = posterior()
             for position in missing[:left]:
+                eligible &= pool.goes_with(items, topics)
                 waits = position == missing[0]
                 item = _draw(connection, pool, places, position, (theta, se), eligible, now, waits=waits)
                 if item is None:
                     break
                 drawn[position] = item
+                items.add(item)
+                topics.append(pool.topics[pool.places[item]])
     return {position: drawn[position] for position in places.positions if position in drawn}
 
 
-def _eligible(
-    connection: psycopg.Connection,
-    pool: SeedPool,
-    user_id: str,
-    now: datetime,
-    among: Collection[str] | None,
-    excluded: Iterable[str],
-) -> Mask:
-    """Find the pool's items that may be drawn for a learner, shape (J,). None for a learner who was erased."""
-    if erasures_of(connection, user_id):
-        return np.zeros(len(pool.item_ids), dtype=bool)
-    met = first_column(
-        connection,
-        """SELECT item_id FROM attempt WHERE user_id = %(user)s AND completed_at >= %(since)s
-           UNION SELECT item_id FROM seed_draw WHERE user_id = %(user)s""",
-        {"user": user_id, "since": now - LOOK_BACK},
+def _read_met(connection: psycopg.Connection, places: Places, now: datetime) -> dict[str, bool]:
+    """Read the items that are not new to the learner: item → whether it is in this session.
+
+    The session has the items of its form, the answered ones and the drawn ones.
+    """
+    rows = connection.execute(
+        """SELECT item_id, bool_or(of_session) FROM (
+             SELECT item_id, session_id = %(session_id)s AS of_session FROM attempt
+             WHERE user_id = %(user_id)s AND completed_at >= %(since)s
+             UNION ALL SELECT item_id, session_id = %(session_id)s FROM seed_draw WHERE user_id = %(user_id)s
+             UNION ALL SELECT item_id, true FROM form_item WHERE form_id = %(form_id)s) met GROUP BY 1""",
+        vars(places) | {"since": now - LOOK_BACK},
     )
-    return pool.may_draw({*met, *excluded}, among)
+    return dict(rows.fetchall())
+
+
+def _read_topics(connection: psycopg.Connection, session_id: str) -> list[str | None]:
+    """Read the topics of the items that were drawn for a session."""
+    query = "SELECT topic_id FROM seed_draw JOIN question USING (item_id) WHERE session_id = %s"
+    return first_column(connection, query, (session_id,))
 
 
 def _draws_left(connection: psycopg.Connection, pool: SeedPool, user_id: str, in_session: int, now: datetime) -> int:

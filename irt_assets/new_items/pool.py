@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from irt_assets.ledger.encoding import item_from_json
 from irt_assets.new_items.decided import SeedLimits, read_seeding
 from irt_assets.new_items.pipeline import declare_items, item_rows
 from irt_assets.new_items.progress import PipelineItem, read_pipeline
+from irt_assets.scales.enemies import read_enemies
 from irt_assets.scales.scale import Scale
 from irt_psychometrics.items import ItemParameters
 from irt_psychometrics.new_items import PersonPosteriors, answer_information, estimate_new_items, expected_gain
@@ -37,6 +40,7 @@ class SeedPool:
         values: the night's estimates; an item without an estimate has the prior's values.
         topics: topic of each item, or None.
         limits: decided limits of each item.
+        enemies: enemies of each item of the bank that has any.
         counts: draws that hold an answer, also only of today, and only since the night, shape (J, 3). Draws of this
             process are added; draws of others are read every half-minute.
         made_of: the sources of the other attributes except `counts`.
@@ -46,6 +50,7 @@ class SeedPool:
     values: ItemParameters
     topics: Sequence[str | None]
     limits: Sequence[SeedLimits]
+    enemies: Mapping[str, Collection[str]]
     counts: Ints
     made_of: Any
 
@@ -79,6 +84,18 @@ class SeedPool:
         may = np.asarray((self.counts[:, :2] < self._most).all(axis=1))
         may[[self.places[item] for item in closed if item in self.places]] = False
         return may if topics is None else may & np.isin(np.array(self.topics, dtype=object), [*topics])
+
+    def goes_with(self, items: Iterable[str], topics: Iterable[str | None]) -> Mask:
+        """Find the items that a session may have beside its `items`, shape (J,). `topics`: topics of its draws.
+
+        They have no enemy among `items`, and a topic of which the session has fewer draws than `seed_per_topic`.
+        """
+        most = self.scale.rules.seeding.seed_per_topic
+        full = [topic for topic, n in Counter(topics).items() if topic is not None and n >= most]
+        goes = ~np.isin(np.array(self.topics, dtype=object), full)
+        enemies = chain.from_iterable(self.enemies.get(item, ()) for item in items)
+        goes[[self.places[enemy] for enemy in enemies if enemy in self.places]] = False
+        return goes
 
     def gain(self, some: Ints, theta: float, se: float) -> Floats:
         """Compute the expected gain in precision of (ln a, b) by an answer to each of `some` items at this ability.
@@ -140,7 +157,8 @@ def _read_pool(
         values, topics = former.values, former.topics
     else:
         values, topics = _read_values(connection, measure, items, nightly)
-    return SeedPool(scale, values, topics, [seeding[item] for item in items], counts, made_of)
+    limits = [seeding[item] for item in items]
+    return SeedPool(scale, values, topics, limits, read_enemies(connection), counts, made_of)
 
 
 def _is_done(item: PipelineItem) -> bool:

@@ -40,8 +40,11 @@ def assembly_blocks(draft: FormDraft, drafts: Mapping[str, FormDraft]) -> Iterat
     yield key_figures(draft)
     yield Section("Information", (information(draft, assembly),))
     yield from content(assembly)
-    links = [page_link(item, "item", scale=draft.blueprint.scale, item=item) for item in draft.items]
-    yield Section("Items", (table(("place", "item"), enumerate(links, 1), small=True),))
+    places = [
+        (place, page_link(item, "item", scale=draft.blueprint.scale, item=item) if item else "a new item, by draw")
+        for place, item in draft.blueprint.places(draft.items).items()
+    ]
+    yield Section("Items", (table(("place", "item"), places, small=True),))
 
 
 def content(assembly: Sequence[FormDraft]) -> Iterator[Block]:
@@ -69,6 +72,7 @@ def key_figures(draft: FormDraft) -> Pairs:
     promise = f"{percent(draft.reached)} of true banks give the form {'the target' if wanted.target else 'this value'}"
     known = {
         "items": f"{len(draft.items):,}",
+        "seed places": join_names(map(str, sorted(draft.blueprint.seed_places))),
         "objective": OBJECTIVES[wanted.kind].format(points=join_names(at)),
         "value": f"{number(draft.objective, 3)}{proof}",
         "information": join_names(

@@ -104,7 +104,7 @@ def sections(
         why = prose(f"No month can be linked before the scale has an origin{command}.")
         yield Section("No origin yet", (notice(why, "warning"),))
     yield Section("Bank and learners", tuple(_bank(facts)))
-    if facts.new_items:
+    if any(own.changes or own.stuck or own.needed for own in facts.supplies):
         yield Section("Size of the bank to come", tuple(_size_forecast(facts, dashboard)))
     if facts.measured:
         yield Section("θ by month", tuple(_learners(facts)))
@@ -206,26 +206,23 @@ def _by_topic(facts: ScaleFacts) -> dict[str, list[BankItem]]:
 
 
 def _size_forecast(facts: ScaleFacts, dashboard: str | None) -> Iterator[Block]:
-    """Yield a table of the items in use by topic, now and in one to three months by the forecasts of new items."""
-    night = max(item.evaluated_at for item in facts.new_items).date()
-    in_use = {item.item_id for item in facts.in_use}
-    coming = {item.item_id: item for item in facts.new_items}
-    ready = {name: night if item.publishable else item.ready_at for name, item in coming.items() if not item.stuck}
-    ends = [night + k * MONTH for k in range(4)]
-
-    def counts(items: Sequence[BankItem]) -> Sequence[Cell]:
-        published = sum(item.item_id in in_use for item in items)
-        days = [day for item in items if (day := ready.get(item.item_id))]
-        by_end = [published + sum(day <= end for day in days) for end in ends]
-        stuck = sum(bool(coming[item.item_id].stuck) for item in items if item.item_id in coming)
-        return [published, *by_end, stuck]
-
-    columns = (IN_USE, *("with publishable items", "in 1 month", "in 2 months", "in 3 months"), "stuck")
-    rows = [(topic, *counts(items)) for topic, items in _by_topic(facts).items()]
-    caption = f"Items in use by topic, as of {night}, if each new item is published on the day of its forecast"
+    """Yield shortages, and a table of the items in use by topic, now and in one to three months by the forecasts."""
+    yield from (notice(sentence(own.shortage), "warning") for own in facts.supplies if own.shortage)
+    ends = [(facts.at + k * MONTH).date() for k in range(4)]
+    counts = [(own.in_use, *map(own.size, ends), own.stuck) for own in facts.supplies]
+    rows: list[Sequence[Cell]] = [
+        (shorten(own.topic), own.needed or None, *numbers) for own, numbers in zip(facts.supplies, counts, strict=True)
+    ]
+    if len(rows) > 1:
+        rows.append(("all", None, *map(sum, zip(*counts, strict=True))))
+    columns = ("needed", IN_USE, *("with publishable items", "in 1 month", "in 2 months", "in 3 months"), "stuck")
+    caption = f"Items in use by topic, as of {ends[0]}, if each new item is published on the day of its forecast"
     yield table(("topic", *columns), rows, numbers=columns, caption=caption, small=True)
     queue = page_link("New items", "new_items", dashboard=dashboard, scale=facts.scale.scale_id)
-    yield Paragraph(("Stuck items are in no forecast. The queue: ", queue, "."), "quiet")
+    needed = "Needed: by the minimum of a form blueprint or of an adaptive test, whichever is largest."
+    if not any(own.needed for own in facts.supplies):
+        needed = "No stored form blueprint and no adaptive test in force has a minimum of a topic."
+    yield Paragraph((f"{needed} Retired items are not in use; stuck items have no forecast. ", queue), "quiet")
 
 
 def _learners(facts: ScaleFacts) -> Iterator[Block]:

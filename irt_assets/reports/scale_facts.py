@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from irt_assets.adaptive.supply import TopicSupply, read_supplies
 from irt_assets.calibration.linking_history import MONTHS_SHOWN, LinkedMonth, read_history
 from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month, month_of
@@ -21,8 +22,6 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.linked_windows import last_fitted_month, linked_origin, linkings_of
 from irt_assets.ledger.movement_proposals import MovementProposal, newest_proposal
 from irt_assets.ledger.origin_fit import overlapping_origin
-from irt_assets.new_items.progress import PipelineItem, read_pipeline
-from irt_assets.new_items.stages import UNPUBLISHED, item_stages
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
 from irt_assets.scales.scale_decisions import ScaleDecision, read_decisions
@@ -66,11 +65,12 @@ class ScaleFacts:
     """A scale.
 
     Attributes:
+        at: time of the facts.
         origin: the origin window, or None if the bank is the origin.
         anchors: the newest anchor set, or None if the scale has no origin.
         decisions: decisions on model, priors, movement and rules, oldest first.
         items: every item of the scale.
-        new_items: unpublished items with answers that are not rejected, as the last night found them.
+        supplies: items of each topic, now and to come, and the number that blueprints need.
         measured: months with measured learners, oldest first.
         linked: linking of each fitted month, oldest first.
         reliability: reliability of θ in each month's fit; of a month in the origin window without a fit of its own, in
@@ -80,11 +80,12 @@ class ScaleFacts:
     """
 
     scale: Scale
+    at: datetime
     origin: OriginSummary | None
     anchors: AnchorSet | None
     decisions: tuple[ScaleDecision, ...]
     items: tuple[BankItem, ...]
-    new_items: tuple[PipelineItem, ...]
+    supplies: tuple[TopicSupply, ...]
     measured: tuple[MeasuredMonth, ...]
     linked: tuple[LinkedMonth, ...]
     reliability: Mapping[str, float | None]
@@ -114,16 +115,15 @@ def scale_facts(connection: psycopg.Connection, scale: Scale, at: datetime) -> S
     """Read the facts of a scale as of `at`. Months are the last 24 with a fit, and with measured learners."""
     last = last_fitted_month(connection, scale) or ""
     measured, origin = tuple(read_measured_months(connection, scale)), linked_origin(connection, scale)
-    stages = item_stages(connection, scale.scale_id)
-    unpublished = {each.item_id for each in stages if each.stage in UNPUBLISHED}
     of_origin = origin.spec.fit_statistics if origin else None
     return ScaleFacts(
         scale=scale,
+        at=at,
         origin=read_origin(connection, scale.scale_id),
         anchors=read_anchors(connection, scale.scale_id, scale.anchor_version) if scale.initialised else None,
         decisions=tuple(read_decisions(connection, scale.scale_id)),
         items=tuple(bank_items(connection, scale, at)),
-        new_items=tuple(item for item in read_pipeline(connection, scale.scale_id) if item.item_id in unpublished),
+        supplies=tuple(read_supplies(connection, scale.scale_id, at)),
         measured=measured,
         linked=tuple(read_history(connection, scale, last)),
         reliability={

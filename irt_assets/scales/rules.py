@@ -373,6 +373,7 @@ class SeedRules(Stage):
         description="Share of draws at random among the open items, so that learners of all abilities answer each.",
     )
     seed_per_session: Count = Field(default=5, description="Draws of new items in a session, at most.")
+    seed_per_topic: Count = Field(default=5, description="Draws of new items of one topic in a session, at most.")
     seed_per_learner_day: Count = Field(
         default=10, description="Draws of new items for a learner a day (UTC), at most."
     )

@@ -860,6 +860,11 @@ def test_forms_are_assembled_from_a_file_by_a_blueprint(irt, tmp_path: Path) -> 
     ]  # fmt: skip
     assert "lacks standard errors" in found["notes"][1]
     assert len((tmp_path / "f.csv").read_text().splitlines()) == 5
+    (tmp_path / "exam.yaml").write_text(rules + "seed_places: [2]\n")
+    done = irt("assemble", tmp_path / "bank.csv", tmp_path / "exam.yaml", "--json")
+    assert [(row["place"], not row["item"]) for row in json.loads(done.out)["rows"]] == [
+        (1, False), (2, True), (3, False)
+    ] * 2  # fmt: skip
     for text, message in (
         (rules + "included: [q9]\n", "names items that"),
         (rules + "max_exposure: .5\n", "need stored answers and forms"),

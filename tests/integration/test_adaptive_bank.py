@@ -12,6 +12,8 @@ from irt_assets.adaptive.banks import TestBank, hash_content, read_test_bank
 from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.sessions import Plans
 from irt_assets.adaptive.versions import version_in_force, versions_in_force
+from irt_assets.decisions.deciding import decide
+from irt_assets.new_items.decided import REJECT, ItemsRequest
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from tests.helpers import rooms, score_world
@@ -48,6 +50,15 @@ def test_plan_chooses_among_published_items(database: Database, tmp_path: Path) 
     information = items.curves.information([bank.scale.mu])[0]
     assert step.item == items.item_ids[information.argmax()]
     assert bank.posterior.mean.item_ids == items.item_ids
+
+
+def test_rejected_and_published_items_are_not_in_unscored_places(database: Database, tmp_path: Path) -> None:
+    score_world.build_exam(database, tmp_path)
+    rooms.add_items(database, dict.fromkeys(("n1", "n2")))
+    policy = Policy.from_yaml(POLICY)
+    assert rooms.call(database, read_test_bank, policy, NOW).unscored == ("n1", "n2")
+    decide(database, REJECT, ItemsRequest(["n1"]), **SIGNED)
+    assert rooms.call(database, read_test_bank, policy, NOW).unscored == ("n2",)
 
 
 def test_content_of_a_new_bank_is_made_once(

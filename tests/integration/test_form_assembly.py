@@ -24,7 +24,7 @@ from resources.settings import Settings
 from tests.helpers.decided import WITHDRAWN
 from tests.helpers.rooms import SCALE, call, rows, run_sql
 from tests.helpers.score_world import MONTH, NOW, SIGNED, analyse, build_exam, item_values, make_tables, sit
-from tests.helpers.typed import IrtOf
+from tests.helpers.typed import Irt, IrtOf
 
 RULES = f"""
 name: mock
@@ -100,6 +100,16 @@ def test_information_of_a_draft_is_the_sum_over_its_items(world: Database) -> No
         p = 1 / (1 + np.exp(-a * (theta[:, None] - b)))
         np.testing.assert_allclose(mean, (a**2 * p * (1 - p)).sum(axis=1), rtol=0.03)
         assert ((low < mean) & (mean < high)).all()
+
+
+def test_enemies_that_items_list_are_never_in_one_form(world: Database) -> None:
+    [first, *_] = plan(world)
+    a, b, *_ = first.items
+    enemies = "UPDATE question SET meta = meta || %s::jsonb WHERE item_id = %s"
+    run_sql(world, enemies, (json.dumps({"enemies": [b]}), a))
+    assert not any({*draft.items} >= {a, b} for draft in plan(world))
+    with pytest.raises(InfeasibleError, match=f"enemies {', '.join(sorted((a, b)))}"):
+        plan(world, f"uses: {{max: 2}}\nincluded: [{a}, {b}]\n")
 
 
 def test_draft_is_no_form_until_it_is_released(world: Database) -> None:
@@ -254,6 +264,42 @@ def test_commands_assemble_show_and_release(world: Database, settings: Settings,
     assert [own["item_id"] for own in typed("forms", "show", "paper", "--json").json["items"]] == ["i3", "i1"]
     assert "Form paper: imported" in typed("forms", "show", "paper").out
     assert "there is no form papr; did you mean paper?" in typed("forms", "show", "papr").err
+
+
+def test_released_form_has_the_seed_places_of_its_blueprint(
+    world: Database, settings: Settings, irt: IrtOf, tmp_path: Path
+) -> None:
+    typed, file = irt(settings), tmp_path / "mock.yaml"
+    file.write_text(RULES + "seed_places: [3, 10]\n")
+    printed = typed("forms", "assemble", str(file), "--by", "Ann", "--yes").out
+    assert "3 and 10" in printed
+    items = [*call(world, read_drafts)["mock-1"].items]
+    places = [*items[:2], "", *items[2:], ""]
+    for state in ("draft", "released"):
+        assert typed("forms", "show", "mock-1").out.count("a new item, by draw") == 2
+        require_export_with_places(typed, tmp_path, places)
+        if state == "draft":
+            typed("forms", "release", "mock-1", "--by", "Ann", "--reason", "exam of June", "--yes")
+    stored = dict(rows(world, "SELECT position, item_id FROM form_item WHERE form_id = 'mock-1'"))
+    assert stored == {place: item for place, item in enumerate(places, 1) if item}
+    seed_places = "SELECT seed_places FROM form ORDER BY form_id DESC LIMIT 1"
+    assert rows(world, seed_places) == [([3, 10],)]
+    copy = pd.read_csv(tmp_path / "mock-1.csv").assign(form_id="paper")
+    copy.to_csv(tmp_path / "paper.csv", index=False)
+    import_forms(world, tmp_path / "paper.csv")
+    assert rows(world, seed_places) == [([3, 10],)]
+    require_export_with_places(typed, tmp_path, places, "paper")
+
+
+def require_export_with_places(typed: Irt, folder: Path, places: list[str], form: str = "mock-1") -> None:
+    """Export a form, and require these items and empty seed places in the table and in the QTI test."""
+    for kind in ("csv", "xml"):
+        typed("forms", "show", form, "--to", str(folder / f"{form}.{kind}"))
+    exported = pd.read_csv(folder / f"{form}.csv", keep_default_na=False)
+    assert (exported["item_id"].tolist(), exported["position"].tolist()) == (places, [*range(1, 11)])
+    references = ElementTree.parse(folder / f"{form}.xml").findall(".//{*}assessmentItemRef")
+    assert [own.get("identifier") for own in references] == [f"item-{k}" for k in (1, 2, 4, 5, 6, 7, 8, 9)]
+    assert (folder / f"{form}.xml").read_text().count("a new item that is drawn") == 2
 
 
 def test_misspelt_topic_with_a_minimum_is_suggested(world: Database) -> None:

@@ -28,6 +28,7 @@ from irt_assets.intake.load import import_attempts
 from irt_assets.intake.posted import Post, store_post
 from irt_assets.intake.report import ImportReport, RefusedRow, csv_of_refused, ignore_rows
 from irt_assets.intake.staging import Staging
+from irt_assets.scales.enemies import read_enemies
 from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -1076,6 +1077,19 @@ def test_empty_cells_and_absent_columns_leave_stored_values_unchanged(database: 
     assert after["q1"][:3] == ("algebra", "sums", "t1")
     assert (after["q1"][3]["key"], after["q1"][3]["tags"], after["q1"][3]["irt"]["a"]) == ("C", ["anchor", "old"], 1.2)
     assert after["q2"][1] == "fractions"
+
+
+def test_enemies_are_item_ids_and_unknown_ones_are_noted(database: Database, tmp_path: Path) -> None:
+    content = [{"item_id": "q1", "meta": {"enemies": ["q2", "q9"]}}, {"item_id": "q2"}]
+    content += [{"item_id": "q3", "meta": {"enemies": wrong}} for wrong in ("q1", [1])]
+    lines = "\n".join(map(json.dumps, content))
+    report = import_bank_file(database, QUESTIONS, file(tmp_path, lines))
+    assert (report.accepted, report.rejected) == (2, {"bad_enemies": 2})
+    assert bank(database)["q1"][3]["enemies"] == ["q2", "q9"]
+    assert any(note.endswith("has items that the bank does not have yet: q9") for note in report.notes)
+    later = import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,topic_id\nq9,algebra\nq1,algebra\n"))
+    assert not any("does not have yet" in note for note in later.notes)
+    assert call(database, read_enemies) == {"q1": ["q2", "q9"], "q2": ["q1"], "q9": ["q1"]}
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,87 @@ def test_forms_state_their_seed_places(bank: Database) -> None:
     assert rows(bank, "SELECT DISTINCT form_id FROM seed_draw ORDER BY 1") == [("june",), ("plain",)]
 
 
+def make_enemies(database: Database, item: str, *enemies: str) -> None:
+    """List the enemies of an item in its `meta`, as an import does."""
+    query = "UPDATE question SET meta = meta || %s WHERE item_id = %s"
+    run_sql(database, query, (Jsonb({"enemies": [*enemies]}), item))
+
+
+def test_items_of_a_form_and_enemies_of_the_sessions_items_are_not_drawn(bank: Database) -> None:
+    """n1 is on the form, n2 and n3 are enemies of its items; n5 and n6 are enemies, whichever lists the other."""
+    seed(bank, *NEW)
+    make_enemies(bank, "n2", "i1", "gone")
+    make_enemies(bank, "i2", "n3")
+    make_enemies(bank, "n6", "n5")
+    run_sql(bank, "INSERT INTO form (form_id, source) VALUES ('june', 'file')")
+    for position, item in enumerate(("i1", "i2", "n1"), 1):
+        query = "INSERT INTO form_item (form_id, item_id, position, max_score, scored) VALUES ('june', %s, %s, 1, true)"
+        run_sql(bank, query, (item, position))
+    with running(bank) as service:
+        drawn = service.seeds("s1", 8, position=4, form_id="june")
+        assert len(drawn) == 4
+        assert {*drawn.values()} - {"n5", "n6"} == {"n4", "n7", "n8"}
+        drawn = service.seeds("practice", 5, user="bob")
+        assert len({*drawn.values()}) == 5, "without a form, items of forms have no effect"
+        assert not {*drawn.values()} >= {"n5", "n6"}
+
+
+def test_enemies_of_answered_items_are_drawn_in_other_sessions_only(bank: Database) -> None:
+    seed(bank, *NEW[:2])
+    make_enemies(bank, "n1", "i1")
+    add_attempts(bank, [attempt("ann", "i1", NOW - timedelta(minutes=5), session_id="s1")])
+    with running(bank) as service:
+        assert [*service.seeds("s1", 2).values()] == ["n2"]
+        assert [*service.seeds("s2", 2).values()] == ["n1"]
+
+
+def test_draws_of_a_topic_in_a_session_are_limited(bank: Database) -> None:
+    """n8 is no longer seeded when its session goes on, and still counts for its topic."""
+    run_sql(bank, "UPDATE question SET topic_id = 'algebra' WHERE item_id IN ('n6', 'n7', 'n8')")
+    run_sql(bank, "UPDATE question SET topic_id = NULL WHERE item_id IN ('n4', 'n5')")
+    seed(bank, *NEW[:7])
+    set_rules(bank, seed_per_topic=1, seed_per_session=8)
+    with running(bank) as service:
+        drawn = [*service.seeds("s1", 8).values()]
+        assert {*drawn} >= {"n4", "n5"}, "items without a topic have no limit"
+        assert [len({*drawn} & topic) for topic in ({"n6", "n7"}, {"n1", "n2", "n3"})] == [1, 1]
+        assert len(drawn) == 4
+        query = """INSERT INTO seed_draw (scale_id, item_id, user_id, session_id, position, theta, theta_se,
+                                          probability, at_random, drawn_at)
+                   VALUES ('default', 'n8', 'bob', 's2', 1, 0, 1, 1, true, %s)"""
+        run_sql(bank, query, (NOW,))
+        drawn = service.seeds("s2", 8, user="bob")
+        assert drawn.pop(1) == "n8"
+        assert ({*drawn.values()} & {"n6", "n7"}, len(drawn)) == (set(), 3)
+
+
+def test_adaptive_tests_respect_the_enemies_that_items_list(bank: Database) -> None:
+    """Sit a session before items list enemies, one with new items, and one without, as the learner has met both."""
+    seed(bank, "n1", "n2")
+    policy = f"test: placement\nscale: {SCALE}\nlength: {{max: 8}}\nunscored: 0.2\n"
+    set_policy(bank, Policy.from_yaml(policy), effective_from=NOW - DAY, **SIGNED)
+    with running(bank) as service:
+
+        def sit(session: str) -> list[str]:
+            step, answers = service.next(session, []), []
+            while not step["stop"]:
+                answers.append({"item_id": step["item_id"], "correct": step["item_id"] in {"n1", "n2"}})
+                step = service.next(session, answers)
+            return [answer["item_id"] for answer in answers]
+
+        before = sit("s1")
+        first, second, *_ = (item for item in before if item not in NEW)
+        assert {"n1", "n2"} <= {*before}
+        run_sql(bank, "DELETE FROM seed_draw")
+        make_enemies(bank, first, second)
+        make_enemies(bank, "n1", first)
+        service.ledger.refresh()
+        with_new, without_new = {*sit("s2")}, {*sit("s3")}
+    assert "n2" in with_new
+    assert not with_new >= {first, "n1"}
+    assert len({first, second} & without_new) == 1
+
+
 def test_requests_are_refused_with_the_reason(database: Database) -> None:
     with running(database) as service:
         assert kind(service.ask()) == (409, "nothing_published")

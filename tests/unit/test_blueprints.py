@@ -28,6 +28,10 @@ BANK: dict[str, dict[str, Any]] = {
         (RULES + "objective: {kind: best}\n", "line 3: objective.kind: Input should be 'maximum', 'maximin'"),
         (RULES + "objective:\n  kind: target\n", "needs a target"),
         (RULES + "uses: {min: 2, max: 1}\n", "line 3: uses: min 2 is larger than max 1"),
+        (RULES + "seed_places: [3, 10, 12]\n", "seed_places must be different positions from 1 to 11, got [3, 10, 12]"),
+        (RULES + "seed_places: [3, 3]\n", "seed_places must be different positions from 1 to 10, got [3, 3]"),
+        (RULES + "seed_places: [0]\n", "line 3: seed_places.0: Input should be greater than or equal to 1"),
+        ("name: exam\nlength: {min: 4, max: 8}\nseed_places: [6]\n", "positions from 1 to 5, got [6]"),
         ("- a list\n", "line 1"),
         ("name: [\n", "this is not YAML"),
     ],
@@ -41,6 +45,19 @@ def test_wrong_blueprint_is_refused_with_its_line(text: str, message: str) -> No
 def test_forms_are_numbered_if_there_are_several() -> None:
     assert Blueprint.from_yaml(RULES).names == ["exam"]
     assert Blueprint.from_yaml(RULES + "forms: 3\n").names == ["exam-1", "exam-2", "exam-3"]
+
+
+@pytest.mark.parametrize(
+    ("places", "form"),
+    [
+        ("[]", {1: "a1", 2: "a2", 3: "g1"}),
+        ("[4, 2]", {1: "a1", 2: "", 3: "a2", 4: "", 5: "g1"}),
+        ("[1, 2, 6]", {1: "", 2: "", 3: "a1", 4: "a2", 5: "g1", 6: ""}),
+    ],
+)
+def test_items_have_the_positions_beside_the_seed_places(places: str, form: dict[int, str]) -> None:
+    blueprint = Blueprint.from_yaml(f"name: exam\nlength: {{max: 3}}\nseed_places: {places}\n")
+    assert [*blueprint.places(("a1", "a2", "g1")).items()] == [*form.items()]
 
 
 def test_rules_of_groups_have_the_items_of_the_bank() -> None:
