@@ -24,7 +24,7 @@ from irt_assets.servers import demo_services
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.stack import Stack
 from irt_psychometrics.cells import codes_by_column
-from irt_psychometrics.items import Model
+from irt_psychometrics.items import ScaleModel
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.serving import logs
@@ -44,7 +44,7 @@ def demo(
     key: ScoringKey = None,
     max_score: MaxScores = None,
     missing: Missing = None,
-    model: Annotated[Model, typer.Option(help="Item response model for your own log.")] = DEFAULT_MODEL,
+    model: Annotated[ScaleModel, typer.Option(help="Item response model for your own log.")] = DEFAULT_MODEL,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Rule of its scale, e.g. min_responses=300. May be repeated.")
     ] = None,

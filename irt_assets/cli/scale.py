@@ -35,7 +35,7 @@ from irt_assets.scales.rules import STAGES, valid_values
 from irt_assets.scales.scale import change_rules, named_scale, preview_rules, read_scales
 from irt_assets.scales.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
 from irt_assets.scores.standards import mark_to_undo, plan_mark, set_mark, undo_sentences
-from irt_psychometrics.items import Model
+from irt_psychometrics.items import ScaleModel
 from jobs.watching.stuck_runs import QUEUE_STATUSES
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
@@ -71,7 +71,7 @@ def init(
     mu: Annotated[float, typer.Option(help="Mean θ of the reference population.")] = 0.0,
     sigma: Annotated[float, typer.Option(min=0.01, help="Standard deviation of θ in the reference population.")] = 1.0,
     model: Annotated[
-        Model, typer.Option(help="Item response model of the months and of the origin window.")
+        ScaleModel, typer.Option(help="Item response model of the months and of the origin window.")
     ] = DEFAULT_MODEL,
     engine: Annotated[str, typer.Option(help="Engine whose fits are published.")] = "em",
     setting: Annotated[

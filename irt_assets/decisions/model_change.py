@@ -39,12 +39,12 @@ from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
 from irt_assets.scales.rules import OCCASIONS
 from irt_assets.scales.scale import Scale, initialised_scale, read_scales
 from irt_assets.scales.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
-from irt_psychometrics.items import Model, Priors, item_model
+from irt_psychometrics.items import Model, Priors, ScaleModel, item_model
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
 
-MODELS: tuple[Model, ...] = get_args(Model)
+MODELS: tuple[Model, ...] = get_args(ScaleModel)
 MAX_NAMED = 10
 
 

@@ -37,13 +37,13 @@ from irt_assets.intake.sources import Source, plain_rows
 from irt_assets.intake.staging import lock_out_imports_and_posts
 from irt_assets.responses.erased import names_of_erased
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, item_model
+from irt_psychometrics.items import MAX_SCORE, ItemRow, ScaleModel, item_model
 from resources.postgres.database import Database, advisory_lock, first_column
 
 Cells = dict[str, str | None]
 MAX_NAMED = 5
 MAX_DEPTH = 100  # maximum nesting depth of lists and objects
-MODELS: tuple[str, ...] = get_args(Model)
+MODELS: tuple[str, ...] = get_args(ScaleModel)
 DICHOTOMOUS_MODELS = tuple(name for name in MODELS if item_model(name).two_categories)
 PARAMETERS = {  # smallest and largest value
     "a": (-math.inf, math.inf),
@@ -318,6 +318,8 @@ def _convert_parameters(cells: Cells) -> Cells:
     numbers = {name: x for name, x in given.items() if x is not None}
     try:
         ItemRow.require_known_model(numbers, cells.get("model") or "")
+        if ItemRow.is_graded(numbers, cells.get("model") or ""):
+            raise PsychometricsError("graded items cannot be on a scale yet: fit them as gpcm")
     except PsychometricsError as error:
         raise InvalidRow("bad_model", str(error)) from None
     if ItemRow.form_of(numbers) is None:

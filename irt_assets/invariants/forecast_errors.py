@@ -23,7 +23,7 @@ def forecast(curves: Curves, item: Codes, mean: Floats, variance: Floats) -> Flo
     nodes, weights = hermegauss(NODES)
     found = np.zeros(item.size)
     for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-        found += weight * curves.items.moments_of(item, mean + node * np.sqrt(variance), "a forecast").expected
+        found += weight * curves.items.moments_of(item, mean + node * np.sqrt(variance)).expected
     return found
 
 

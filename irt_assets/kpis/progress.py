@@ -38,7 +38,7 @@ def improvement(responses: Responses, recent: Mask, curves: Curves) -> Floats:
         curves.wle(some).theta for some in (responses, responses.of_rows(recent), responses.of_rows(~recent))
     )
     person = responses.person
-    information = curves.items.moments_of(responses.item, both[person], "the change of a learner's ability").information
+    information = curves.items.moments_of(responses.item, both[person]).information
     precision = [
         np.bincount(person[rows], weights=information[rows], minlength=responses.n_persons)
         for rows in (recent, ~recent)

@@ -38,8 +38,6 @@ def topic_differences(
         curves: response curves of the items.
         categories: shape (J,), number of possible scores of each item, or None if all are scored 0 and 1.
     """
-    gradient, information = curves.items.score_function_of(
-        item, score, theta, "a learner's ability by topic", categories=categories
-    )
+    gradient, information = curves.items.score_function_of(item, score, theta, categories=categories)
     precision = np.bincount(group, weights=information, minlength=n_groups) + 1 / TOPIC_VARIANCE
     return np.bincount(group, weights=gradient, minlength=n_groups) / precision, 1 / np.sqrt(precision)

@@ -6,7 +6,8 @@ from typing import NamedTuple, get_args
 
 import psycopg
 
-from irt_psychometrics.items import Model, item_model
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.items import Model, ScaleModel, item_model
 
 _SCORED = 2
 """Any maximum score above 1: the model of a scored item does not depend on it."""
@@ -30,9 +31,14 @@ def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, M
 
 
 def scored_item_model(scale_model: Model, in_bank: ModelInBank | None) -> Model:
-    """The model of a scored item. Raises PsychometricsError if no model of scored items matches the scale's."""
+    """The model of a scored item. Raises PsychometricsError if the scale's items have guessing."""
+    if item_model(scale_model).guesses:
+        raise PsychometricsError(
+            f"a scale of the model {scale_model} cannot have scored items yet: choose another model for the scale, or "
+            "score them as right and wrong"
+        )
     named = (in_bank.model or "").lower() if in_bank else ""
-    own = next((model for model in get_args(Model) if model == named), None)
+    own = next((model for model in get_args(ScaleModel) if model == named), None)
     of_scale = item_model(scale_model).of_max_score(_SCORED).name
     return of_scale if own is None or item_model(own).two_categories else own
 

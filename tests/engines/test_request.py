@@ -84,7 +84,7 @@ def test_request_has_the_scales_model_if_there_are_no_scored_items() -> None:
 
 
 def test_scored_items_are_refused_by_3pl_scales_and_by_dichotomous_engines() -> None:
-    with pytest.raises(PsychometricsError, match="scored items cannot be combined with it yet"):
+    with pytest.raises(PsychometricsError, match="a scale of the model 3pl cannot have scored items yet"):
         calibrate(EmEngine(threads=1), request(model="3pl"), "hash")
 
     class Other:

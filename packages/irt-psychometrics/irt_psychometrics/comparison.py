@@ -3,6 +3,7 @@
 This module chooses the test for two fits and reports when its reference distribution does not hold.
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from irt_psychometrics.fitting import Fit
 
 _RANK = {"rasch": 0, "1pl": 0, "2pl": 1, "3pl": 2, "rsm": 0, "pcm": 1, "gpcm": 2}
 """Order of models for items with the same number of scores: each model contains the models with a lower rank. A rasch
-and a 1pl are the same model."""
-_OF_TWO_SCORES = {"rsm": "rasch", "pcm": "rasch", "gpcm": "2pl"}
+and a 1pl are the same model. Other models contain themselves alone."""
+_OF_TWO_SCORES = {"rsm": "rasch", "pcm": "rasch", "gpcm": "2pl", "grm": "2pl"}
 _AT_BOUND = 1e-3
 """An estimate is at its bound if it is closer than this, on the log scale (SD of θ) or in logits (c)."""
 
@@ -267,7 +268,7 @@ def _require_same_responses(first: Fit, second: Fit) -> None:
 def _is_nested(small: Calibration, large: Calibration) -> bool:
     """Whether `small` is the same model as `large`, or `large` with constraints."""
     models = _models(small), _models(large)
-    if any(_RANK[a] > _RANK[b] for a, b, keep in zip(*models, small.estimated, strict=True) if keep):
+    if not all(_contains(b, a) for a, b, keep in zip(*models, small.estimated, strict=True) if keep):
         return False
     groups = [[p.name for p in fit.populations] for fit in (small, large)]
     if len(groups[0]) > 1 and set(groups[0]) != set(groups[1]):
@@ -279,6 +280,11 @@ def _is_nested(small: Calibration, large: Calibration) -> bool:
         return False
     at = np.isin(small.item_ids, [*held[1]])
     return bool(np.array_equal(small.a[at], large.a[at]) and np.array_equal(small.d[at], large.d[at]))
+
+
+def _contains(large: str, small: str) -> bool:
+    """Whether a model contains another model for items with the same number of scores."""
+    return small == large or _RANK.get(small, math.inf) <= _RANK.get(large, -math.inf)
 
 
 def _models(fit: Calibration) -> list[str]:

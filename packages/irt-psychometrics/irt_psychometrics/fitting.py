@@ -931,7 +931,8 @@ def fit(
         Responses of N persons, or a table with a row for each person, which `Responses.from_wide` reads. Any pattern of
         missing responses is allowed.
     model
-        The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm".
+        The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm",
+        "grm".
     person, key, max_score
         How to read a table, as in `Responses.from_wide`: the column with the persons' labels, item → right option, and
         the highest score.

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.item_models import item_model
     from irt_psychometrics.core.items import ItemParameters, ItemRow
     from irt_psychometrics.core.model_families import ItemModel
-    from irt_psychometrics.core.options import MAX_SCORE, Model
+    from irt_psychometrics.core.options import MAX_SCORE, Model, ScaleModel
     from irt_psychometrics.core.priors import Beta, LogitNormal, LogNormal, Normal, Priors
     from irt_psychometrics.core.program_forms import ProgramForm
 else:
@@ -26,5 +26,6 @@ __all__ = [
     "Normal",
     "Priors",
     "ProgramForm",
+    "ScaleModel",
     "item_model",
 ]

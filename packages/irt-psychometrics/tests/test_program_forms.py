@@ -103,6 +103,19 @@ def test_incomplete_forms_and_forms_of_different_models_are_refused(columns, mes
         parameters_of(columns)
 
 
+@pytest.mark.parametrize(
+    ("columns", "model"),
+    [
+        ({"a1": 1.2, "d1": 0.3, "d2": 0.3}, ""),
+        ({"a": 1.2, "b1": 0.4, "b2": -0.3}, "graded"),
+        ({"slope": 1.2, "location": 0.0, "category1": -0.3, "category2": 0.3}, "grm"),
+    ],
+)
+def test_thresholds_that_cross_are_refused(columns, model):
+    with pytest.raises(PsychometricsError, match=r"thresholds of a graded item must ascend, got .* with a = 1\.2"):
+        parameters_of(columns, model)
+
+
 def test_columns_without_a_known_form_give_no_parameters():
     assert parameters_of({"a": 1.0, "b": 0.2, "c": 0.1}) is None
 
@@ -118,6 +131,7 @@ def test_metric_d_of_1_7_multiplies_slopes_and_their_errors_but_not_difficulties
 
 PLAIN = ItemParameters.from_rows(["q1", "q2"], [ItemRow(1.2, -0.5, 0.2), ItemRow(0.8, 0.4)])
 SCORED = ItemParameters.from_frame({"item": ["q1"], "a": [0.8], "b1": [0.4], "b2": [-0.3], "model": ["gpcm"]})
+GRADED = ItemParameters.from_frame({"item": ["q1"], "a1": [1.2], "d1": [2.0], "d2": [0.3], "d3": [-1.1]})
 RASCH = ItemParameters.from_frame({"item": ["q1", "q2"], "b": [-0.5, 0.7], "b_se": [0.1, 0.2]})
 
 
@@ -126,6 +140,7 @@ RASCH = ItemParameters.from_frame({"item": ["q1", "q2"], "b": [-0.5, 0.7], "b_se
     ("program", "items"),
     [
         *((program, SCORED) for program in ("mirt", "tam", "conquest", "parscale", "xcalibre")),
+        *((program, GRADED) for program in ("mirt", "parscale", "flexmirt")),
         *((program, PLAIN) for program in ("mirt", "fasttest", "flexmirt")),
         *((program, RASCH) for program in PROGRAMS),
     ],
@@ -180,7 +195,8 @@ def test_prm_file_of_flexmirt_is_read_by_position():
             lambda: SCORED.to_program("winsteps"),
             r"item q1: an item scored 0 … 2 cannot be written in the form of winst",
         ),
-        (lambda: SCORED.to_program("flexmirt"), "item q1: items of more than two scores"),
+        (lambda: SCORED.to_program("flexmirt"), "item q1: items of a partial credit model"),
+        (lambda: GRADED.to_program("conquest"), r"item q1: a graded item scored 0 … 3 cannot be written"),
         (lambda: PLAIN.to_program("winsteps"), r"item q1: an item with a = 1\.2 cannot be written.*where a is 1"),
         (lambda: PLAIN.to_program("xcalibre"), "xcalibre is run with D = 1 or D = 1.7; give metric_d"),
         (lambda: ItemParameters.from_program({"item": ["x"], "a": [1], "b": [0]}, "tam"), "not columns of tam"),
@@ -192,9 +208,9 @@ def test_prm_file_of_flexmirt_is_read_by_position():
         ),
         (
             lambda: ItemParameters.from_program(
-                pd.DataFrame([[1, "v", 1, 1, 2, 3, 0.5, -0.5, 1.0]], columns=list("abcdefghi")), "flexmirt"
+                pd.DataFrame([[1, "v", 1, 1, 3, 3, 0.5, -0.5, 1.0]], columns=list("abcdefghi")), "flexmirt"
             ),
-            "item v: graded and nominal items",
+            "item v: nominal items",
         ),
         (
             lambda: ItemParameters.from_program(

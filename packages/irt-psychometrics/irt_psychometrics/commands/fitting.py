@@ -19,6 +19,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model, model_of
 from irt_psychometrics.core.item_tables import T_COLUMNS
 from irt_psychometrics.core.items import WHOLE_SLOPE
+from irt_psychometrics.core.model_families import GRM
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
 from irt_psychometrics.core.program_forms import columns_of as columns_of_form, log_odds_of
@@ -47,9 +48,14 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 def steps_and_log_odds(row: Mapping[str, Any]) -> dict[str, float]:
     """The steps b1, b2, … of a scored item that has all scores, and its log odds d1, d2, … against the lowest score.
 
-    Empty for other items.
+    For a graded item these are thresholds and the log odds of at least each score. Empty for other items.
     """
     if row.get("max_score") is None or not row["a"]:
+        return {}
+    if row["model"] == GRM.name:
+        with suppress(PsychometricsError):  # the item lacks a score
+            found = columns_of_form("steps", row) | columns_of_form("mirt", row)
+            return {name: x for name, x in found.items() if name not in ("a", "a1")}
         return {}
     log_odds = log_odds_of(row)
     steps = columns_of_form("steps", row) if len(log_odds) > row["max_score"] else {}
@@ -302,7 +308,7 @@ def _report(result: Mapping[str, Any]) -> Report:
 
 def _item_table(items: Sequence[Mapping[str, Any]]) -> ReportTable:
     columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
-    if any("max_score" in row for row in items):
+    if any(_points_of_slope(row) > 1 for row in items):
         columns.insert(2, (WHOLE_SLOPE, WHOLE_SLOPE))
     if any(row["c"] for row in items):
         columns += [("c", "c"), ("SE", "c_se")]
@@ -310,12 +316,17 @@ def _item_table(items: Sequence[Mapping[str, Any]]) -> ReportTable:
     columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
     rows = [
         (row["item"], row["n"], *(_shown(name, row.get(name)) for _, name in columns), ", ".join(row["flags"]))
-        for row in ({**row, WHOLE_SLOPE: row["a"] and row["a"] * row.get("max_score", 1)} for row in items)
+        for row in ({**row, WHOLE_SLOPE: row["a"] and row["a"] * _points_of_slope(row)} for row in items)
     ]
     headings = [heading for heading, _ in columns]
     return ReportTable(
         ("item", "n", *headings, ""), rows, {"n": ","} | dict.fromkeys(headings, ".3f") | {"max_score": ".0f"}
     )
+
+
+def _points_of_slope(row: Mapping[str, Any]) -> float:
+    """Return the number by which an item's a is multiplied for comparison with the a of 0/1 items."""
+    return row.get("max_score", 1) if row.get("model") != GRM.name else 1
 
 
 def _columns_of_models(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ The models themselves are in `model_families`. Parameters of J items are an arra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Literal
@@ -19,14 +19,16 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.model_families import (
     CLOGLOG,
     GPCM,
+    GRM,
     ONE_PL,
     PCM,
     RASCH,
     RSM,
     THREE_PL,
     TWO_PL,
-    AnswerMoments,
+    GradedModel,
     ItemModel,
+    ScoredModel,
 )
 from irt_psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_psychometrics.core.priors import Priors
@@ -54,6 +56,7 @@ class MixedModel(ItemModel):
     two_categories: bool
     logistic: bool
     scores_suffice: bool
+    by_score: bool
 
     @classmethod
     def from_models(cls, of: Sequence[ItemModel]) -> MixedModel:
@@ -71,6 +74,7 @@ class MixedModel(ItemModel):
             two_categories=all(model.two_categories for model in kinds),
             logistic=all(model.logistic for model in kinds),
             scores_suffice=all(model.scores_suffice for model in kinds),
+            by_score=any(model.by_score for model in kinds),
         )
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
@@ -79,6 +83,9 @@ class MixedModel(ItemModel):
     def bounds(self, parameter: str) -> tuple[float, float]:
         low, high = zip(*(model.bounds(parameter) for model in self.of), strict=True)
         return max(low), min(high)
+
+    def guessed(self, n_items: int) -> Mask:  # noqa: ARG002
+        return np.array([model.guesses for model in self.of])
 
     def places(self, n_items: int) -> dict[ItemModel, Ints]:  # noqa: ARG002
         return {model: np.flatnonzero([one is model for one in self.of]) for model in self.of}
@@ -155,6 +162,24 @@ class MixedModel(ItemModel):
             found = found.reshape(-1, *found.shape[-3:])
             out[: len(found), some.at, :, : found.shape[3]] = found
         return out
+
+
+_ORIGIN = np.zeros(1)
+"""θ at which an item has the probabilities of an answer if its intercept is replaced by the answer's aθ + d."""
+
+
+@dataclass(frozen=True)
+class AnswerMoments:
+    """Moments of R answers at their learners' θ.
+
+    Attributes:
+        expected, variance: shape (R,), mean and variance of the score.
+        information: shape (R,), the Fisher information about θ.
+    """
+
+    expected: Floats
+    variance: Floats
+    information: Floats
 
 
 @dataclass(frozen=True)
@@ -238,14 +263,11 @@ class OtherItems:
         The derivatives are with respect to aθ + d and to each further parameter. `eta` (n, Q) is aθ + d; the answer
         depends on it and on the further parameters alone.
         """
-        flat, nowhere = (
-            np.vstack([np.zeros(eta.size), eta.ravel(), np.repeat(self.further, eta.shape[1], 1)]),
-            np.zeros(1),
-        )
+        flat = np.vstack([np.zeros(eta.size), eta.ravel(), np.repeat(self.further, eta.shape[1], 1)])
         categories = np.repeat(self.categories, eta.shape[1])
-        p = self.model.probabilities(nowhere, flat, categories)[:, 0]
+        p = self.model.probabilities(_ORIGIN, flat, categories)[:, 0]
         credit = p * np.arange(p.shape[1]) / (categories - 1)[:, None]
-        by = self.model.by_parameters(nowhere, flat, categories)[1:, :, 0]
+        by = self.model.by_parameters(_ORIGIN, flat, categories)[1:, :, 0]
         found = np.vstack([credit.sum(axis=1)[None], (by * credit).sum(axis=2)])
         return found.reshape(-1, *eta.shape)
 
@@ -307,27 +329,22 @@ class ItemCurves:
             found[:, some.at] = some.model.information(np.asarray(theta, dtype=float), own, some.categories).T
         return found
 
-    def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats, subject: str) -> AnswerMoments:
-        """The moments of R answers to the items `item` (R,) by learners at `theta` (R,).
-
-        Raises PsychometricsError as `ItemModel.moments_of_answers` does.
-        """
+    def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats) -> AnswerMoments:
+        """The moments of R answers to the items `item` (R,) by learners at `theta` (R,)."""
         a, c = self.a[item], self.c[item]
         eta = a * theta + self.d[item]
-        found = AnswerMoments(
-            curves.probability_at(eta, c), curves.weight_at(eta, a, c), curves.information_at(eta, a, c)
-        )
-        for some in self.others:
-            place = np.full(len(self.a), -1)
-            place[some.at] = np.arange(len(some.at))
-            mine = np.flatnonzero(place[item] >= 0)
-            of = place[item[mine]]
-            has = np.arange(len(some.further))[:, None] < some.categories[of]
-            own = some.model.moments_of_answers(
-                a[mine], eta[mine], np.where(has, some.further[:, of], -np.inf), subject
-            )
-            for known, more in zip(vars(found).values(), vars(own).values(), strict=True):
-                known[mine] = more
+        p = curves.probability_at(eta, c)
+        found = AnswerMoments(p, p * curves.complement_at(eta, c), curves.information_at(eta, a, c))
+        for rows, own in self._other_answers(item):
+            at = np.vstack([a[rows], eta[rows], own.further])
+            p = own.model.probabilities(_ORIGIN, at, own.categories)[:, 0]
+            points = np.arange(p.shape[1])
+            found.expected[rows] = p @ points
+            found.variance[rows] = (p * (points - found.expected[rows][:, None]) ** 2).sum(axis=1)
+            if own.model.scores_suffice:
+                found.information[rows] = a[rows] ** 2 * found.variance[rows]
+            else:
+                found.information[rows] = own.model.information(_ORIGIN, at, own.categories)[:, 0]
         return found
 
     def score_function_of(
@@ -335,19 +352,42 @@ class ItemCurves:
         item: npt.NDArray[np.integer[Any]],
         score: npt.NDArray[np.int8],
         theta: Floats,
-        subject: str,
         *,
         categories: Ints | None = None,
     ) -> tuple[Floats, Floats]:
         """∂ log P/∂θ of R answers at `theta` and their information, shape (R,) each.
 
         `item`, `score` and `theta` have shape (R,). `categories` (J,) are the numbers of scores that answers to an item
-        can have; None means 0 and 1. Raises PsychometricsError as `ItemModel.moments_of_answers` does; `subject` is the
-        subject of the message.
+        can have; None means 0 and 1.
         """
-        of = self.moments_of(item, theta, subject)
+        a, c = self.a[item], self.c[item]
+        eta = a * theta + self.d[item]
         counted = CountedScores.from_curves(self).of_answers(item, score, categories)
-        return of.weight * (counted - of.expected), of.information
+        slope = curves.weight_at(eta, a, c) * (counted - curves.probability_at(eta, c))
+        information = curves.information_at(eta, a, c)
+        for rows, own in self._other_answers(item):
+            at = np.vstack([a[rows], eta[rows], own.further])
+            of_scores = own.model.by_theta(_ORIGIN, at, own.categories)[:, 0]
+            slope[rows] = np.take_along_axis(of_scores, counted[rows, None].astype(np.int64), axis=1)[:, 0]
+            information[rows] = own.model.information(_ORIGIN, at, own.categories)[:, 0]
+        return slope, information
+
+    def _other_answers(self, item: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[Ints, OtherItems]]:
+        """Yield, for each model in `others`, the rows among R answers to its items, and the item of each such row."""
+        for some in self.others:
+            own = some.select(item, len(self.a))
+            yield own.at, own
+
+    @property
+    def score_rows(self) -> tuple[Floats, Mask]:
+        """The rows of `scored_kernels.score_curve` of all items, shape (J, C), and whether an item is graded, (J,)."""
+        rows = np.zeros((len(self.a), int(self.categories.max(initial=2))))
+        graded = np.zeros(len(self.a), dtype=bool)
+        for some in self.others:
+            if isinstance(some.model, ScoredModel):
+                own = some.model.score_rows(some.further, some.categories)
+                rows[some.at, : len(own)], graded[some.at] = own.T, isinstance(some.model, GradedModel)
+        return rows, graded
 
     @property
     def categories(self) -> Ints:
@@ -487,8 +527,10 @@ class CountedScores:
         return np.cumsum(self.categories - 1) - self.categories + 1
 
 
-ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM)}
-"""The models that a scale can have, by name, from the simplest."""
+ITEM_MODELS: dict[str, ItemModel] = {
+    model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM, GRM)
+}
+"""The models by name, from the simplest."""
 COMPARED_MODELS: dict[str, ItemModel] = {CLOGLOG.name: CLOGLOG}
 """Models, by name, with which fits are compared and which no scale can have."""
 

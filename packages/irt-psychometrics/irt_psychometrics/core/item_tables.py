@@ -1,9 +1,10 @@
 """Read and write tables of item parameters: the only reader of frames, files and fits, and the only writer.
 
 A table has a row for each item. Its columns are the item's name, `a`, `b` and `c` in the metric D = 1 (or of the column
-`D`), for scored items `max_score` and `t0`, `t1`, …, standard errors such as `a_se` and `t1_se`, and covariances within
-an item such as `cov_ab`, `cov_ac` and `cov_t1t2`. A column `model` has the model of a scored item. `program_forms` has
-the columns of other programs. Parameters and errors are on the scale on which people read them: c, not logit c.
+`D`), for scored items `max_score` and `t0`, `t1`, … (`w0`, `w1`, … of graded items), standard errors such as `a_se` and
+`t1_se`, and covariances within an item such as `cov_ab`, `cov_ac` and `cov_t1t2`. A column `model` has the model of a
+scored item. `program_forms` has the columns of other programs. Parameters and errors are on the scale on which people
+read them: c, not logit c.
 """
 
 from __future__ import annotations
@@ -29,17 +30,18 @@ from irt_psychometrics.core.program_forms import (
     WINSTEPS_FACTS,
     form_of,
     in_metric,
+    is_graded,
     may_be_graded,
     parameters_of,
     require_known_model,
 )
 
 MAX_PARAMETER = 1e6  # bound of a parameter, beyond which arithmetic with doubles has no meaningful digits
-T = tuple(f"t{k}" for k in range(MAX_SCORE + 1))
+T = tuple(f"{prefix}{k}" for prefix in "tw" for k in range(MAX_SCORE + 1))
 T_COLUMNS = (*T, *(f"{t}_se" for t in T))
 """Columns of a scored item besides a, b and max_score, as in `ItemModel.stored_values`."""
 _NUMBERS = frozenset(("a", "b", "c", "a_se", "b_se", "c_se", "max_score", "D", *T_COLUMNS, *COLUMNS, *OF_OTHER_MODELS))
-_COVARIANCE = re.compile(r"cov_(a|b|c|t\d+)(b|c|t\d+)")
+_COVARIANCE = re.compile(r"cov_(a|b|c|[tw]\d+)(b|c|[tw]\d+)")
 _UNREAD = re.compile(r"b\d+_se|d\d+")
 """Errors of steps and log odds, which `a`, `b` and `t` determine."""
 _RASCH_SYNONYMS = ("disc", "slope", "alpha")
@@ -109,8 +111,8 @@ class _Item:
 
 def further_names(t: Iterable[str], c: float) -> list[str]:
     """Return the names of an item's further parameters: t0, t1, … up to the highest score, or c if it is above 0."""
-    numbers = [int(name[1:]) for name in t]
-    return [*T[: max(numbers) + 1]] if numbers else ["c"] if c > 0 else []
+    highest = max(t, key=lambda name: int(name[1:]), default="")
+    return [f"{highest[0]}{k}" for k in range(int(highest[1:]) + 1)] if highest else ["c"] if c > 0 else []
 
 
 def _held(t: Iterable[str]) -> set[str]:
@@ -194,13 +196,14 @@ def read_items(
         model = str(row.get("model", "")).strip().lower()
         try:
             form = None if set(T) & sound.keys() else form_of(sound)
-            item = _Item(name, _converted(sound, model, form is not None, metric_d), model)
+            own_model = "grm" if is_graded(sound, model) else model
+            item = _Item(name, _converted(sound, own_model, form is not None, metric_d), own_model)
             _require_valid(item)
         except PsychometricsError as error:
             faults.append(f"{at}: {error}")
             continue
         items.append(item)
-        if form is not None and not model and item.get("max_score") > 1:
+        if form is not None and not own_model and item.get("max_score") > 1:
             ascends = may_be_graded(sound)
             disordered |= form in ("steps", "parscale") and not ascends
             ascending += [name] * ascends
@@ -231,7 +234,7 @@ def _converted(sound: Mapping[str, float], model: str, in_form: bool, metric_d: 
     require_known_model({name: x for name, x in sound.items() if name != "D"}, model)
     values = dict(sound)
     if in_form:
-        of_program = parameters_of(sound)
+        of_program = parameters_of(sound, model)
         if not of_program:
             return {}
         values |= of_program

@@ -21,7 +21,7 @@ from irt_psychometrics.core.assumed_errors import assumed_covariances, assumed_e
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import ItemWarning, PsychometricsError
 from irt_psychometrics.core.frames import Column, make, read_frame
-from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, select_others
+from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, model_with, select_others
 from irt_psychometrics.core.program_forms import Program, ProgramForm
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.results import Result, format_value
@@ -67,6 +67,7 @@ class ItemRow:
     """A note for items whose columns may also be those of graded responses."""
     require_known_model = staticmethod(program_forms.require_known_model)
     form_of = staticmethod(program_forms.form_of)
+    is_graded = staticmethod(program_forms.is_graded)
     parameters_of = staticmethod(program_forms.parameters_of)
 
     @classmethod
@@ -113,7 +114,7 @@ class ItemRow:
 
     def __str__(self) -> str:
         most = self.max_score
-        held = {"max_score"} | {name for name, (x, _) in self.shown.items() if name.startswith("t") and x == 0}
+        held = {"max_score"} | {name for name, x in self.further.items() if x == 0}
         known = self.in_brief | {name: x for name, x in self.shown.items() if most == 1 or name not in held}
         values = ", ".join(
             f"{name} = {value:.2f}" + ("" if name == "c" else f" ± {'?' if se is None else format(se, '.2f')}")
@@ -132,26 +133,28 @@ class ItemRow:
     def in_brief(self) -> dict[str, tuple[float, float | None]]:
         """The parameters `shown`, without a scored item's parameters of each score.
 
-        A scored item's a is the slope of one point. It is followed by a·m, the slope of the maximum score, which is
-        comparable to the slope of a 0/1 item.
+        The a of a partial credit item is the slope of one point. It is followed by a·m, the slope of the maximum score,
+        which is comparable to the slope of a 0/1 item, as the a of a graded item is.
         """
         most, shown = self.max_score, self.shown
         if most == 1:
             return shown
+        if not model_with(self.further).scores_suffice:
+            return {"a": shown["a"], "b": shown["b"]}
         whole = (self.a * most, None if self.a_se is None else self.a_se * most)
         return {"a": shown["a"], WHOLE_SLOPE: whole, "b": shown["b"]}
 
     @property
     def steps(self) -> dict[int, tuple[float, float | None]]:
-        """The θ at which scores k − 1 and k are equally likely, by k, each with its error or None.
+        """The steps of the item's model (`ItemModel.steps`) by score, each with its error or None.
 
         Empty for 0/1 items, and if the item lacks a score.
         """
-        if self.max_score == 1 or self.absent_scores:
+        if not self.further:
             return {}
-        t = [self.further[f"t{k}"] for k in range(self.max_score + 1)]
-        gained = np.diff(t).tolist()
-        return {k: (self.b - t_gained / self.a, self.further.get(f"b{k}_se")) for k, t_gained in enumerate(gained, 1)}
+        own = OtherItems.from_parameters({0: self.further})[0]
+        steps, _ = own.model.steps(own.parameters(np.array([self.a]), np.array([-self.a * self.b]))[:, 0])
+        return {k: (step, self.further.get(f"b{k}_se")) for k, step in enumerate(steps.tolist(), 1)}
 
     @property
     def without_errors(self) -> dict[str, float]:
@@ -413,7 +416,7 @@ class ItemParameters(Result):
         rows: list[dict[str, Any]] = []
         for values in zip(*written.values(), strict=True):
             known = {name: x for name, x in zip(written, values, strict=True) if x == x}
-            item, further = known.pop("item"), {x: known[x] for x in known if x == "max_score" or x.startswith("t")}
+            item, further = known.pop("item"), {x: known[x] for x in known if x in ("max_score", *item_tables.T)}
             if "a" not in known:
                 continue
             try:
@@ -424,7 +427,8 @@ class ItemParameters(Result):
                 cells = program_forms.flexmirt_cells(item, row)
                 rows.append({str(place): cell for place, cell in enumerate(cells, start=1)})
             else:
-                rows.append({"NAME" if program == "winsteps" else "item": item} | row)
+                model = {"model": "graded"} if "w0" in further and form != "mirt" else {}  # steps have the same columns
+                rows.append({"NAME" if program == "winsteps" else "item": item} | model | row)
         names = dict.fromkeys(name for row in rows for name in row)
         return {name: [row.get(name, math.nan) for row in rows] for name in names}
 
@@ -779,7 +783,7 @@ def _read_frame(data: Any, item: str | None, metric_d: float = 1.0, program: Pro
     if program == "flexmirt":
         found = program_forms.flexmirt_rows(zip(*columns.values(), strict=True))
         rows = [(f"row {k}", name, row) for k, (name, row) in enumerate(found)]
-        names: tuple[str, ...] = ("a1", "d", "g")
+        names: tuple[str, ...] = (*program_forms.COLUMNS,)
     else:
         of_winsteps = next((name for name in ("NAME", "ENTRY") if name in columns), "item")
         named = item or (of_winsteps if program == "winsteps" else item_tables.item_column([*columns]))

@@ -13,14 +13,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 
 from irt_psychometrics.core import curves
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.logistic import expit, logit, softmax
+from irt_psychometrics.core.logistic import expit, log_expit, logit
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
 
@@ -35,21 +35,6 @@ LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
 _BY_AD = "a change of scale that moves a and d alone"
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
-
-
-@dataclass(frozen=True)
-class AnswerMoments:
-    """Moments of R answers at their learners' θ: ∂ log P/∂θ is weight·(score − expected).
-
-    Attributes:
-        expected: shape (R,), the expected score.
-        weight: shape (R,), P'/(P(1 − P)) of scores 0 and 1, which is a without guessing; a of partial credit.
-        information: shape (R,), the Fisher information about θ.
-    """
-
-    expected: Floats
-    weight: Floats
-    information: Floats
 
 
 class ItemModel(ABC):
@@ -71,6 +56,7 @@ class ItemModel(ABC):
             slower.
         block_steps: whether items of one block have the parameters of their scores in common.
         scores_suffice: whether the sum of the scores, each times its item's slope, is sufficient for θ.
+        by_score: whether the parameters besides a and d belong to the scores of an item.
     """
 
     name: Model
@@ -84,6 +70,7 @@ class ItemModel(ABC):
     logistic: bool = False
     block_steps: bool = False
     scores_suffice: bool = False
+    by_score: bool = False
 
     @property
     def own_slopes(self) -> bool:
@@ -173,12 +160,23 @@ class ItemModel(ABC):
             found |= {name.removeprefix(_LOGIT): float(value), f"{name.removeprefix(_LOGIT)}_se": float(se)}
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
-    def step_errors(self, parameters: Floats, cov: Floats) -> dict[str, float]:  # noqa: ARG002
+    def steps(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """The steps of one item with these parameters (P,), shape (S,), and their derivatives, shape (S, P).
+
+        Empty for a model of two categories, for an item that lacks a score, and for a = 0.
+        """
+        return np.zeros(0), np.zeros((0, parameters.size))
+
+    def step_errors(self, parameters: Floats, cov: Floats) -> dict[str, float]:
         """The standard errors of one item's steps, named b1_se, b2_se, …; empty if it has no steps.
 
         The errors follow by the delta method from the covariance `cov` (P, P) of the item's `parameters` (P,).
         """
-        return {}
+        by = self.steps(parameters)[1]
+        variance = np.einsum("kp,pq,kq->k", by, cov, by)
+        if not (variance >= 0).all():
+            return {}
+        return {f"b{k}_se": float(np.sqrt(v)) for k, v in enumerate(variance, start=1)}
 
     def is_of(self, names: Sequence[str]) -> bool:
         """Whether these are the names (as in `stored_values`) of the parameters that the model adds to a and d."""
@@ -198,16 +196,7 @@ class ItemModel(ABC):
         return {self: np.arange(n_items)}
 
     def of_max_score(self, max_score: int) -> ItemModel:
-        """The model of an item with this maximum score on a scale whose default is this model.
-
-        Raises PsychometricsError if the maximum score is above 1 and no model for such items can be combined with this
-        one.
-        """
-        if max_score > 1 and self.guesses:
-            raise PsychometricsError(
-                f"a {self.spoken} is for items scored 0 and 1, and scored items cannot be combined with it yet: choose "
-                "another model for the scale, or score them as right and wrong"
-            )
+        """The model of an item with this maximum score on a scale whose default is this model."""
         return self if max_score == 1 else GPCM if self.own_slopes else PCM
 
     def common_slopes(self, n_items: int) -> Mask:
@@ -259,6 +248,10 @@ class ItemModel(ABC):
         values = np.array([{"a": 1.0, LOGIT_C: -np.inf}.get(name, 0.0) for name in names])
         return np.repeat(values[:, None], len(categories), axis=1)
 
+    def guessed(self, n_items: int) -> Mask:
+        """Mask of the items whose third parameter is logit c, shape (J,)."""
+        return np.full(n_items, self.guesses)
+
     def bounds(self, parameter: str) -> tuple[float, float]:
         """The lower and upper bound of a parameter's estimate."""
         if parameter == "a":
@@ -286,15 +279,6 @@ class ItemModel(ABC):
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
         """Mask of the scores whose probability is above 0, shape (J, C)."""
         return np.arange(categories.max(initial=2)) < categories[:, None]
-
-    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, subject: str) -> AnswerMoments:  # noqa: ARG002
-        """Moments of R answers at aθ + d = `eta` (R,), to items with these a (R,) and further parameters (M, R).
-
-        Raises PsychometricsError if the model does not define them; `subject` is the subject of the message.
-        """
-        raise PsychometricsError(
-            f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
-        )
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""
@@ -429,21 +413,15 @@ _RARE = 1e-3
 
 
 @dataclass(frozen=True)
-class PartialCreditModel(ItemModel):
-    """Items scored 0 … m: log P(k) = k·(aθ + d) + t_k up to a constant, for the scores k that an item can have.
+class ScoredModel(ItemModel):
+    """Items scored 0 … m whose curves follow from aθ + d and a parameter of each score.
 
-    This is Bock's (1972) nominal model with given scores (Thissen, Cai & Bock 2010). With own slopes it is the
-    generalised partial credit model (Muraki 1992), otherwise the partial credit model (Masters 1982). With m = 1 it is
-    the 2PL.
-
-    t is 0 at the lowest and at the highest score that an item has, and −∞ at scores that it does not have, so an item
-    scored 0 and 2 keeps its scores. Therefore d and b = −d/a locate the item: at θ = b the lowest and the highest score
-    are equally likely, and b is the mean of the steps, each weighted by its points. The log odds of score k against 0
-    are k·aθ + d_k with d_k = k·d + t_k (mirt's ak and d). a is the slope of one point. A change of the scale changes
-    only a and d.
+    The parameters of the lowest and of the highest score that an item has are 0 and not estimated. Scores that it does
+    not have get −∞, so an item scored 0 and 2 keeps its scores. A change of the scale changes only a and d. With m = 1,
+    the model is the 2PL.
 
     Attributes:
-        block_steps: whether the items of a block have their t in common (rating scale model, Andrich 1978).
+        prefix: prefix of the names of the scores' parameters.
     """
 
     name: Model
@@ -452,10 +430,11 @@ class PartialCreditModel(ItemModel):
     block_steps: bool = False
     priors_on: tuple[str, ...] = ("a", "b")
     anchors = True
-    scores_suffice = True
+    by_score = True
+    prefix: ClassVar[str]
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
-        return ("a", "d", *(f"{_T}{k}" for k in range(categories)))
+        return ("a", "d", *(f"{self.prefix}{k}" for k in range(categories)))
 
     def of_max_score(self, max_score: int) -> ItemModel:
         return self if max_score > 1 else TWO_PL if self.own_slopes else RASCH
@@ -475,6 +454,52 @@ class PartialCreditModel(ItemModel):
         """Mask of the items with answers of at least two different scores, shape (J,)."""
         return (counts > 0).sum(axis=1) > 1
 
+    def stored_values(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
+        """One item's maximum score, and the parameter with its standard error of each score that the item has."""
+        found: dict[str, float] = {_OF_SCORES: float(categories - 1)}
+        for k in np.flatnonzero(np.isfinite(further[:categories])).tolist():
+            found |= {f"{self.prefix}{k}": float(further[k]), f"{self.prefix}{k}_se": float(errors[k])}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def is_of(self, names: Sequence[str]) -> bool:
+        return _OF_SCORES in names and all(name == _OF_SCORES or name.startswith(self.prefix) for name in names)
+
+    def parse_stored(self, stored: Mapping[str, float]) -> tuple[Floats, int]:
+        categories = int(stored[_OF_SCORES]) + 1
+        return np.array([stored.get(f"{self.prefix}{k}", -np.inf) for k in range(categories)]), categories
+
+    def score_rows(self, further: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        """The rows of `scored_kernels.score_curve` of n items with these parameters (M, n), shape (M, n)."""
+        return further
+
+    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
+        C = categories.max(initial=2)
+        return super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
+
+    def transform_parameters(self, parameters: Floats, slope: float, intercept: float) -> Floats:
+        return _move_line(parameters, slope, intercept)
+
+    def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
+        return _line_jacobian(slope, intercept, size)
+
+
+class PartialCreditModel(ScoredModel):
+    """Items scored 0 … m: log P(k) = k·(aθ + d) + t_k up to a constant, for the scores k that an item can have.
+
+    This is Bock's (1972) nominal model with given scores (Thissen, Cai & Bock 2010). With own slopes it is the
+    generalised partial credit model (Muraki 1992), otherwise the partial credit model (Masters 1982).
+
+    t is 0 at the lowest and at the highest score, so d and b = −d/a locate the item: at θ = b these two scores are
+    equally likely, and b is the mean of the steps, each weighted by its points. The log odds of score k against 0 are
+    k·aθ + d_k with d_k = k·d + t_k (mirt's ak and d). a is the slope of one point.
+
+    Attributes:
+        block_steps: whether the items of a block have their t in common (rating scale model, Andrich 1978).
+    """
+
+    prefix = _T
+    scores_suffice = True
+
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
         C = shares.shape[1]
         given = (np.arange(C) < categories[:, None]) & (shares > 0)
@@ -489,30 +514,14 @@ class PartialCreditModel(ItemModel):
         t[points >= categories[:, None]] = 0.0
         return np.vstack([np.ones(len(shares)), d, t.T])
 
-    def stored_values(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
-        """One item's maximum score, and t with its standard error for each score that the item has."""
-        found: dict[str, float] = {_OF_SCORES: float(categories - 1)}
-        for k in np.flatnonzero(np.isfinite(further[:categories])).tolist():
-            found |= {f"{_T}{k}": float(further[k]), f"{_T}{k}_se": float(errors[k])}
-        return {name: value for name, value in found.items() if np.isfinite(value)}
-
-    def step_errors(self, parameters: Floats, cov: Floats) -> dict[str, float]:
+    def steps(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """The θ at which scores k − 1 and k are equally likely, for k = 1 … m, and their derivatives."""
         a, d, t = parameters[0], parameters[1], parameters[2:]
         if not np.isfinite(t).all() or a == 0:
-            return {}
+            return super().steps(parameters)
         gained = np.diff(np.eye(t.size), axis=0)
         steps = -(d + gained @ t) / a
-        by = np.column_stack([-steps / a, np.full(steps.size, -1 / a), -gained / a])
-        variance = np.einsum("kp,pq,kq->k", by, cov, by)
-        errors = {f"b{k}_se": float(np.sqrt(v)) for k, v in enumerate(variance, start=1) if v >= 0}
-        return errors if len(errors) == steps.size else {}
-
-    def is_of(self, names: Sequence[str]) -> bool:
-        return _OF_SCORES in names
-
-    def parse_stored(self, stored: Mapping[str, float]) -> tuple[Floats, int]:
-        categories = int(stored[_OF_SCORES]) + 1
-        return np.array([stored.get(f"{_T}{k}", -np.inf) for k in range(categories)]), categories
+        return steps, np.column_stack([-steps / a, np.full(steps.size, -1 / a), -gained / a])
 
     def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         points = np.arange(len(parameters) - 2)
@@ -535,21 +544,96 @@ class PartialCreditModel(ItemModel):
         points = np.arange(p.shape[2])
         return np.where(p > 0, parameters[0][:, None, None] * (points - (p @ points)[:, :, None]), 0.0)
 
-    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, subject: str) -> AnswerMoments:  # noqa: ARG002
-        points = np.arange(len(further))
-        p = softmax(eta[:, None] * points + further.T, axis=1)
-        expected = p @ points
-        return AnswerMoments(expected, a, a**2 * (p * (points - expected[:, None]) ** 2).sum(axis=1))
 
-    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
-        C = categories.max(initial=2)
-        return super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
+class _Differences(NamedTuple):
+    """Differences between aθ + d and the thresholds of J graded items with up to C scores.
 
-    def transform_parameters(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        return _move_line(parameters, slope, intercept)
+    Attributes:
+        lower, upper: aθ + d minus the threshold below each score, and minus the threshold above it, shape (C, J, Q).
+        width: distance of these thresholds, shape (C, J, 1).
+        has: whether an item has the score, shape (C, J, 1).
+    """
 
-    def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
-        return _line_jacobian(slope, intercept, size)
+    lower: Floats
+    upper: Floats
+    width: Floats
+    has: Mask
+
+
+class GradedModel(ScoredModel):
+    """Items scored 0 … m: P(X ≥ k) = 1/(1 + exp(−(aθ + d − u_k))) (Samejima 1969).
+
+    u_k are the thresholds on the scale of aθ + d; their mean is 0, so b = −d/a is the mean of the thresholds
+    b_k = (u_k − d)/a. w_k is the logarithm of the distance between the two thresholds of an inner score k, so the
+    thresholds ascend whatever the values. The log odds of X ≥ k against X < k are aθ + d_k with d_k = d − u_k (mirt's
+    d).
+    """
+
+    prefix = "w"
+
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
+        given = ((np.arange(shares.shape[1]) < categories[:, None]) & (shares > 0)).T
+        at_least = np.cumsum(shares[:, ::-1], axis=1)[:, ::-1].T
+        u = -_FLATTER * logit(np.clip(at_least, _RARE, 1 - _RARE))
+        above = _above_lowest(given)
+        mean = np.where(above, u, 0.0).sum(axis=0) / np.maximum(above.sum(axis=0), 1)
+        w = self.fixed_values(categories, given.T)[2:]
+        upper = np.minimum.accumulate(np.where(above, u, np.inf)[::-1])[::-1]  # of the score, or of the next one
+        width = np.vstack([upper[1:], np.full(upper.shape[1], np.inf)]) - u
+        inner = inner_scores(given.T).T
+        w[inner] = np.log(np.maximum(width[inner], _RARE))
+        return np.vstack([np.ones(len(shares)), -mean, w])
+
+    def steps(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """The thresholds b_k: θ at which a score of at least k has probability 1/2, for k = 1 … m."""
+        a, d, w = parameters[0], parameters[1], parameters[2:]
+        if not np.isfinite(w).all() or a == 0:
+            return super().steps(parameters)
+        by_width = np.tri(w.size - 1, w.size)
+        by_width = (by_width - by_width.mean(axis=0)) * np.exp(w)
+        steps = (by_width.sum(axis=1) - d) / a
+        return steps, np.column_stack([-steps / a, np.full(steps.size, -1 / a), by_width / a])
+
+    def score_rows(self, further: Floats, categories: Ints) -> Floats:
+        """The thresholds u of n items on the scale of aθ + d, shape (M, n); ±∞ below and above their scores."""
+        has = np.isfinite(further) & (np.arange(len(further))[:, None] < categories)
+        width = np.where(inner_scores(has.T).T, np.exp(further), 0.0)
+        u, above = np.cumsum(width, axis=0) - width, _above_lowest(has)
+        u -= np.where(above, u, 0.0).sum(axis=0) / np.maximum(above.sum(axis=0), 1)
+        u[np.cumsum(has, axis=0) <= has] = -np.inf
+        u[np.cumsum(has[::-1], axis=0)[::-1] == 0] = np.inf
+        return u
+
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        lower, upper, width, has = self._differences(theta, parameters, categories)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = log_expit(lower) + log_expit(-upper) + np.log(-np.expm1(-width))
+        return np.moveaxis(np.where(has, logs, -np.inf), 0, 2)
+
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        lower, upper, width, has = self._differences(theta, parameters, categories)
+        from_below, from_above = expit(-lower), expit(upper)
+        k, inner = np.arange(len(has))[:, None, None], has & np.isfinite(width)
+        n = np.maximum(_above_lowest(has).sum(axis=0), 1)
+        share = (np.cumsum(has[::-1], axis=0)[::-1] - has) / n  # of the item's thresholds, those above a score
+        by_w = []
+        for j, distance in enumerate(np.where(inner, width, 1.0)):
+            moved = ((k >= j) - share[j]) * from_above - ((k > j) - share[j]) * from_below
+            by_w.append(np.where(inner[j], distance * (moved + (k == j) / np.expm1(distance)), 0.0))
+        by_eta = from_below - from_above
+        return np.moveaxis(np.where(has, np.stack([by_eta * theta, by_eta, *by_w]), 0.0), 1, 3)
+
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        lower, upper, _, has = self._differences(theta, parameters, categories)
+        by_eta = np.where(has, expit(-lower) - expit(upper), 0.0)
+        return parameters[0][:, None, None] * np.moveaxis(by_eta, 0, 2)
+
+    def _differences(self, theta: Floats, parameters: Floats, categories: Ints) -> _Differences:
+        u = self.score_rows(parameters[2:], categories)
+        above = np.vstack([u[1:], np.full_like(u[:1], np.inf)])
+        eta, has = np.multiply.outer(parameters[0], theta) + parameters[1][:, None], u < above
+        width = np.subtract(above, u, out=np.zeros_like(u), where=has)
+        return _Differences(eta - u[:, :, None], eta - above[:, :, None], width[:, :, None], has[:, :, None])
 
 
 RASCH = LogisticModel("rasch", "Rasch", "fixed", False, 2, ("b",))
@@ -559,12 +643,18 @@ THREE_PL = LogisticModel("3pl", "3PL", "own", True, 4, ("a", "b", "c"))
 PCM = PartialCreditModel("pcm", "PCM", "fixed", priors_on=("b",))
 RSM = PartialCreditModel("rsm", "RSM", "fixed", block_steps=True, priors_on=("b",))
 GPCM = PartialCreditModel("gpcm", "GPCM", "own")
+GRM = GradedModel("grm", "graded response model", "own")
 CLOGLOG = ComplementaryLogLog()
 
 
 def inner_scores(scores: Mask) -> Mask:
     """Mask of an item's `scores` (J, C) that are neither its lowest nor its highest, shape (J, C)."""
     return scores & (np.cumsum(scores, axis=1) > 1) & (np.cumsum(scores[:, ::-1], axis=1)[:, ::-1] > 1)
+
+
+def _above_lowest(scores: Mask) -> Mask:
+    """Mask of the items' `scores` (C, J) that are not the lowest one."""
+    return scores & (np.cumsum(scores, axis=0) > 1)
 
 
 def _possible(categories: Ints, given: Mask | None) -> Mask:

@@ -5,10 +5,12 @@ Imports nothing, so that the command line can list them.
 
 from typing import Literal, get_args
 
-Model = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]
+ScaleModel = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]
+"""Names of item models for which there are fits of months, links, drift, DIF and reports."""
+Model = Literal[ScaleModel, "grm"]
 """Names of item models; see `fit`."""
 MODELS: tuple[Model, ...] = get_args(Model)
-DEFAULT_MODEL: Model = "2pl"
+DEFAULT_MODEL: ScaleModel = "2pl"
 MAX_SCORE = 20
 """The largest maximum score that an item may have."""
 MAX_POINTS = 100

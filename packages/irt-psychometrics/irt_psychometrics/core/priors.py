@@ -523,7 +523,7 @@ class StepTerms:
 def item_terms(
     priors: Priors, a: Floats, d: Floats, logit_c: Floats, share: Floats, K: int, known_logit_c: Floats
 ) -> ItemTerms:
-    """The log density and derivatives of the priors of J items; K = 3 with guessing, otherwise 2.
+    """The log density and derivatives of the priors of J items with K parameters.
 
     `share` (J, 3) is the weight of the priors on a, b and c at each item: 0 if the parameter is fixed, 1/J for a slope
     that J items have in common. `known_logit_c` (J,) is the result of `Priors.known_logit_c`.
@@ -552,7 +552,7 @@ def item_terms(
         second[:, 0, 1] = second[:, 1, 0] = free_a**-2
         hessian[on, :2, :2] += outer - slope[:, None, None] * second
         curvature[on, :2, :2] += outer
-    if K == 3:
+    if share[:, 2].any():
         on, known = share[:, 2] > 0, np.isfinite(known_logit_c)
         found = []
         if priors.c is not None:

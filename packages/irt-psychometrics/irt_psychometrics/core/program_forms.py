@@ -13,13 +13,16 @@ In each form the scores of an item have log odds against the lowest score, d_k +
 - winsteps (an IFILE of 0/1 items): `MEASURE`, the difficulty in a Rasch model, with the standard error `MODLSE` or
   `ERROR`. An IFILE has no steps, and its measures are rescaled if UMEAN or USCALE is set.
 - flexMIRT's -prm file has no header and is read by position (`flexmirt_rows`): 1 for an item, name, group, number of
-  factors, model, number of scores, and for the model 1 (3PL) logit c, intercept and slope, for the model 2 with two
-  scores (2PL) intercept and slope.
+  factors, model, number of scores, and for the model 1 (3PL) logit c, intercept and slope, for the model 2 (2PL,
+  graded) the intercepts and the slope.
+
+A graded item (`GradedModel`) has a column `model` with "graded" or "grm" and its thresholds in the columns of steps or
+of parscale, or mirt's `a1`, `d1`, `d2`, … without `ak`: a score of at least k has the log odds d_k + a1·θ.
 
 Programs with D = 1.7 multiply all of this by D (`in_metric`).
 
 Items of unsupported models are refused by name (`require_known_model`): slopes of a second dimension, an upper
-asymptote, graded responses.
+asymptote, graded rating scales.
 """
 
 import math
@@ -82,12 +85,12 @@ DESCRIPTIONS = (
     *("N", "M", "xsi.item"),
 )
 """Columns of a table of items that describe the items, in our own tables and in TAM's. They are not parameters."""
-GRADED = ("graded", "grm", "grsm")
+GRADED = ("graded", "grm")
 STEPS_OR_GRADED = (
     "the steps of these items are read as those of a partial credit model. A graded response model, mirt's default, has"
     " the same columns and other curves: a column model with gpcm, pcm, rsm or graded names the model"
 )
-_PARAMETER = r"(a|b|c|t\d+)"
+_PARAMETER = r"(a|b|c|[tw]\d+)"
 _ERROR, _COVARIANCE = re.compile(rf"{_PARAMETER}_se"), re.compile(rf"cov_{_PARAMETER}{_PARAMETER}")
 
 
@@ -99,9 +102,10 @@ def form_of(columns: Container[str]) -> ProgramForm | None:
 def in_metric(parameters: Mapping[str, float], by: float) -> dict[str, float]:
     """Convert parameters (under our names) of a program with D = `by` to D = 1: multiply slopes, t and their errors.
 
-    A covariance is multiplied by D for each of both parameters that is.
+    A covariance is multiplied by D for each of both parameters that is. The logarithms w of widths grow by ln D.
     """
-    return {name: x * by ** _power_of_d(name) for name, x in parameters.items()}
+    found = {name: x * by ** _power_of_d(name) for name, x in parameters.items()}
+    return found | {f"w{k}": found[f"w{k}"] + math.log(by) for k in _numbers("w{}", found)[1:-1]}
 
 
 def _power_of_d(name: str) -> int:
@@ -117,13 +121,8 @@ def require_known_model(columns: Mapping[str, float], model: str = "") -> None:
 
     In a table with a and b, `d` is the upper asymptote of a 4PL unless it equals the intercept −ab.
     """
-    if model.lower() in GRADED:
-        raise PsychometricsError(f"the model {model} (graded responses) is not supported: fit the items as gpcm")
-    if "a1" in columns and "d2" in columns and not _numbers("ak{}", columns):
-        raise PsychometricsError(
-            "a1, d1, d2, … without ak are a graded response model in mirt's form, which is not supported: fit the items"
-            " as gpcm"
-        )
+    if model.lower() == "grsm":
+        raise PsychometricsError(f"the model {model} (a graded rating scale) is not supported: fit the items as grm")
     if more := next((name for name in OF_OTHER_MODELS if name != "u" and columns.get(name)), None):
         raise PsychometricsError(
             f"{more} = {columns[more]:g} is a slope of another dimension: only one ability is supported"
@@ -135,6 +134,11 @@ def require_known_model(columns: Mapping[str, float], model: str = "") -> None:
             raise PsychometricsError(
                 f"{name} = {upper:g} is an upper asymptote below 1 (a 4PL), which is not supported: fit as 3pl"
             )
+
+
+def is_graded(columns: Container[str], model: str = "") -> bool:
+    """Whether an item follows a graded response model, by its filled columns and the name of its model."""
+    return model.lower() in GRADED or ("a1" in columns and "d2" in columns and not _numbers("ak{}", columns))
 
 
 def require_columns_of(program: Program, columns: Container[str]) -> None:
@@ -166,17 +170,20 @@ def flexmirt_rows(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, dict[str
             yield str(name), {"a1": a, "d": d, "g": 1 / (1 + math.exp(-logit_c))}
         elif float(model) == 2 and float(scores) == 2:
             yield str(name), {"a1": numbers[1], "d": numbers[0]}
+        elif float(model) == 2:
+            *intercepts, slope = numbers[: int(float(scores))]
+            yield str(name), {"a1": slope} | {f"d{k}": d for k, d in enumerate(intercepts, start=1)}
         else:
-            raise PsychometricsError(
-                f"item {name}: graded and nominal items (model {model}, {scores} scores) of flexMIRT are not supported"
-            )
+            raise PsychometricsError(f"item {name}: nominal items (model {model}) of flexMIRT are not supported")
 
 
 def flexmirt_cells(name: str, columns: Mapping[str, float]) -> list[Any]:
     """Return an item's cells of a flexMIRT -prm file, from mirt's columns of a 0/1 item."""
     start: list[Any] = [1, name, 1, 1]
     if "ak0" in columns:
-        raise PsychometricsError(f"item {name}: items of more than two scores are not written for flexMIRT")
+        raise PsychometricsError(f"item {name}: items of a partial credit model are not written for flexMIRT")
+    if intercepts := [columns[f"d{k}"] for k in _numbers("d{}", columns)]:
+        return [*start, 2, 1 + len(intercepts), *intercepts, columns["a1"]]
     if c := columns.get("g"):
         return [*start, 1, 2, math.log(c / (1 - c)), columns["d"], columns["a1"]]
     return [*start, 2, 2, columns["d"], columns["a1"], math.nan]
@@ -195,17 +202,19 @@ def may_be_graded(columns: Mapping[str, float]) -> bool:
     return len(thresholds) > 1 and bool((np.diff(thresholds) > 0).all())
 
 
-def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
+def parameters_of(columns: Mapping[str, float], model: str = "") -> dict[str, float] | None:
     """An item's a, b and further parameters under our names, from its filled columns.
 
-    For a scored item these are its `max_score` and t of each score, for a 0/1 item c if it is not 0. Returns None if
-    the columns match no form, and {} for an item that Winsteps could not estimate. Raises PsychometricsError if a
-    column of the form is missing, or if the values are not valid parameters.
+    For a scored item these are its `max_score` and t of each score (w of a graded item, see `is_graded`), for a 0/1
+    item c if it is not 0. Returns None if the columns match no form, and {} for an item that Winsteps could not
+    estimate. Raises PsychometricsError if a column of the form is missing, or if the values are not valid parameters.
     """
     form = form_of(columns)
     if form is None:
         return None
     try:
+        if is_graded(columns, model):
+            return _of_graded(*_thresholds(form, columns))
         if form == "winsteps":
             if columns.get("STATUS", 1.0) < 1:  # not estimated, or an item that all or no persons solved
                 return {}
@@ -230,12 +239,58 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
     return found | {"max_score": float(high)} | t | {f"t{low}": 0.0, f"t{high}": 0.0}
 
 
+def _thresholds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, list[float]]:
+    """The slope of a graded item, and the log odds at θ = 0 of a score of at least 1, 2, …
+
+    Raises KeyError, which names the column, if a column is missing.
+    """
+    if form == "mirt":
+        return columns["a1"], [columns[f"d{k}"] for k in _steps("d{}", columns)]
+    if form == "parscale":
+        a, of_scores = columns["slope"], [columns[f"category{v}"] for v in _steps("category{}", columns)]
+        return a, [a * (shift - columns["location"]) for shift in of_scores]
+    return columns["a"], [-columns["a"] * columns[f"b{v}"] for v in _steps("b{}", columns)]
+
+
+def _of_graded(a: float, log_odds: Sequence[float]) -> dict[str, float]:
+    """The parameters of a graded item. Raises PsychometricsError if thresholds cross."""
+    width = -np.diff(log_odds)
+    if a == 0 or not log_odds or not (width > 0).all():
+        raise PsychometricsError(
+            f"thresholds of a graded item must ascend, got {', '.join(f'{-x / a if a else x:g}' for x in log_odds)} "
+            f"with a = {a:g}"
+        )
+    found, most = {"a": a, "b": float(-np.mean(log_odds) / a)}, len(log_odds)
+    if most == 1:
+        return found
+    w = {f"w{k}": float(x) for k, x in enumerate(np.log(width), start=1)}
+    return found | {"max_score": float(most), "w0": 0.0} | w | {f"w{most}": 0.0}
+
+
+def _columns_of_graded(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, float]:
+    """The inverse of `_thresholds`. Raises PsychometricsError if the form has no graded items, or the item lacks
+    scores."""
+    a, most = parameters["a"], int(parameters["max_score"])
+    if form not in ("mirt", "steps", "parscale") or len(_numbers("w{}", parameters)) <= most:
+        raise PsychometricsError(f"a graded item scored 0 … {most} cannot be written in the form of {form}")
+    place = np.cumsum([0.0, *np.exp([parameters[f"w{k}"] for k in range(1, most)])])
+    log_odds = -a * parameters["b"] - place + place.mean()
+    if form == "mirt":
+        return {"a1": a} | {f"d{k}": float(x) for k, x in enumerate(log_odds, start=1)}
+    if form == "steps":
+        return {"a": a} | {f"b{k}": float(-x / a) for k, x in enumerate(log_odds, start=1)}
+    categories = {f"category{k}": float(parameters["b"] + x / a) for k, x in enumerate(log_odds, start=1)}
+    return {"slope": a, "location": parameters["b"]} | categories
+
+
 def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, float]:
     """The inverse of `parameters_of`.
 
     Raises PsychometricsError if the form cannot hold the item: only mirt and FastTest have c, forms with steps need all
     scores of an item, FastTest and Winsteps have 0/1 items only, and Winsteps has no slopes.
     """
+    if _numbers("w{}", parameters):
+        return _columns_of_graded(form, parameters)
     a, c, log_odds = parameters["a"], parameters.get("c") or 0.0, log_odds_of(parameters)
     low, high = min(log_odds), int(parameters.get("max_score", 1))
     if form in ("fasttest", "winsteps") and high > 1:

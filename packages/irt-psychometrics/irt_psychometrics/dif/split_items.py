@@ -226,6 +226,7 @@ class Copies:
         guessing, or t of a score that does not exist."""
         found = self.fit.parameters.T.copy()
         found[items_where(self.fit.models, lambda model: model.logistic and not model.guesses), 2:] = -np.inf
+        found[items_where(self.fit.models, lambda model: model.guesses), 3:] = -np.inf
         return found[self.place]
 
     @property
@@ -271,9 +272,10 @@ class Copies:
         It excludes the information in the prior of c, because the copies share this prior and it is not evidence about
         their difference.
         """
-        cov = self.fit.cov
-        if not self.fit.item_model.guesses:
+        cov, guessed = self.fit.cov, self.fit.item_model.guessed(self.fit.n_items)
+        if not guessed.any():
             return cov
         assert GUESSING_PRIOR.c is not None
-        prior = GUESSING_PRIOR.c.terms(self.fit.parameters[2]).bend
-        return cov - prior[:, None, None] * cov[:, :, 2:] * cov[:, 2:, :]
+        prior = np.zeros(len(cov))
+        prior[guessed] = GUESSING_PRIOR.c.terms(self.fit.parameters[2, guessed]).bend
+        return cov - prior[:, None, None] * cov[:, :, 2:3] * cov[:, 2:3, :]

@@ -1,4 +1,4 @@
-"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL, 3PL and the partial credit family.
+"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL, 3PL, partial credit and graded items.
 
 This module checks the request, runs the steps of a fit, and assembles the `Calibration` with its flags.
 
@@ -38,7 +38,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.covariances import symmetrized
 from irt_psychometrics.core.design import alike, require_connected
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import COMPARED_MODELS, ITEM_MODELS, ItemCurves, model_of
+from irt_psychometrics.core.item_models import COMPARED_MODELS, ITEM_MODELS, ItemCurves, items_where, model_of
 from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.models import (
     Calibration,
@@ -263,8 +263,7 @@ def fit_em(
     Notes
     -----
     Items with more than two scores need a model for them. A score that nobody got is absent: the item keeps its other
-    scores, and the absent score has a t of −∞. Under models outside the partial credit family, errors come from
-    differences of gradients, at the cost of two E-steps per parameter.
+    scores, and the absent score has a t (w of a graded item) of −∞.
 
     Items whose answers are all correct, all wrong, missing, or all of one score have NaN parameters and a flag. Other
     flags:
@@ -377,7 +376,8 @@ def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[
     of_kept = counts.select(keep)
     steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, request["blocks"] or {})
     own_steps = ~held.known if steps_of is None else ~held.known & (steps_of < 0)
-    rare = _rare_steps(kept_ids, own_steps, of_kept, request["prior_on_rare_steps"]) if of.scores_suffice else None
+    own_steps &= items_where([*compress(models, keep)], lambda model: model.scores_suffice)
+    rare = _rare_steps(kept_ids, own_steps, of_kept, request["prior_on_rare_steps"]) if own_steps.any() else None
     known_c = _known_guessing(kept_ids, request["guessing"]) if of.guesses else None
     priors, given_priors = (replace(each, rare_steps=rare, known_guessing=known_c) for each in (priors, given_priors))
 
@@ -687,7 +687,7 @@ def _calibration(
         cov = np.pad(cov, ((0, 0), more, more))
     places, joint = places_of_parameters(J, further), None
     if found.joint is not None:
-        free = structure.listed_at[2 : 2 + structure.n_scores].T >= 0
+        free = (structure.listed_at[2 : 2 + structure.n_scores].T >= 0) & ~structure.guessed[:, None]
         at = np.concatenate([places[kept, :2].ravel(), places[kept, 2 : 2 + structure.n_scores][free]])
         size = places.max(initial=-1) + 1
         joint = np.full((size, size), np.nan)
@@ -740,6 +740,7 @@ def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: It
     out = np.full((items.n_items, width), np.nan)
     if s.n_curve > 2:
         has = s.item_model.has(items.n_categories[kept])[2:]
+        has[:, s.guessed] = False
         own = s.expand(point.x)[2 * len(kept) : s.means.start].reshape(has.shape)
         out[kept, : len(has)] = np.where(has, own, np.nan).T
     for others in given.others:

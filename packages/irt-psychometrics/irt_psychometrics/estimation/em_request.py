@@ -21,7 +21,6 @@ from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, Priors, RareSteps
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.response_layout import Counts
-from irt_psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
 MIN_PERSONS = 10
 """Minimum number of learners who answered at least two items. With fewer, estimates depend on a handful of answers."""
@@ -155,21 +154,11 @@ def resolve_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
     if len(models) != items.n_items:
         raise PsychometricsError(f"models must be {items.n_items} names, one per item; got {len(models)}")
     found = model_of(models)
-    if found.guesses and not found.logistic:
-        raise PsychometricsError(
-            f"items with and without c + (1 − c)·L cannot be fitted together; got a {found.spoken}. Choose a model "
-            "without guessing for all items, or fit the two kinds separately"
-        )
     found.require_categories(items.item_ids, items.n_categories)
     if anchors is not None and not found.anchors:
         raise PsychometricsError(f"anchors have a, b and c, which do not determine the curves of a {found.spoken}")
     if testlets:
         found.require_logistic("an error that holds within testlets")
-    if not found.has_kernels and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
-        raise PsychometricsError(
-            f"errors of a {found.spoken} are computed for up to {FULL_COVARIANCE_ITEMS_WITH_GUESSING} items, and there "
-            f"are {items.n_items}. Fit fewer items at once"
-        )
     return found
 
 
@@ -184,11 +173,11 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
             f"the answers contain no item of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} "
             f"({some_of(list(anchors.item_ids))}), so the anchors cannot fix the scale. Fit without anchors and link"
         )
-    guessed = given.known & (given.c > 0)
+    guessed = given.known & (given.c > 0) & ~model.guessed(items.n_items)
     if guessed.any() and not model.logistic:
         raise PsychometricsError(
-            f"anchors with guessing cannot be combined with scored items yet "
-            f"({some_of(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit without anchors and link"
+            f"anchors with guessing among scored items need the model 3pl "
+            f"({some_of(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit these items as 3pl"
         )
     scores = np.full(items.n_items, 2)
     for others in given.others:

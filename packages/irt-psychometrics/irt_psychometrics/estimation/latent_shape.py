@@ -172,7 +172,7 @@ class Shape:
         histogram. If it was found, the histogram's gain is its gain over a normal 3PL.
 
         If items have scores besides 0 and 1, only the other items are tested for guessing. Distributions are then
-        compared only under the model, because a 3PL item cannot be fitted together with a scored item.
+        compared only under the model.
 
         Raises
         ------

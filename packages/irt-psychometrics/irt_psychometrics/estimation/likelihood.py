@@ -20,8 +20,10 @@ import numpy as np
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.curves import GuessingTables, logistic_table
+from irt_psychometrics.core.logistic import expit
 from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.estimation import (
+    category_information_kernels,
     information_kernels,
     score_product_kernels,
     scored_information_kernels,
@@ -30,7 +32,7 @@ from irt_psychometrics.estimation import (
 from irt_psychometrics.estimation.reductions import KernelSum, SumOverPersons, Sums
 from irt_psychometrics.estimation.response_layout import LaidOutAnswers
 
-SCORE_STEP = 1e-3
+SCORE_STEP, BEND_STEP = 1e-3, 1e-4
 """Step for finite differences. The relative error of a second derivative is one in a million."""
 NOTHING = -1e4
 """Log weight of an unused node."""
@@ -38,6 +40,8 @@ Tables = TypeVar("Tables", information_kernels.Scores, scored_information_kernel
 MIN_FOR_TABLE = 800
 """Minimum number of persons in a set for which a table of posteriors saves time. The number must also be twice the
 number of rows of the table."""
+PARTS_AT_ONCE = 1_000_000
+"""Number of components of persons' scores that are in memory at once."""
 MAX_INFORMATION = 10_000
 """Upper limit of the information about θ; larger values are not distinguished. It gives a posterior SD of .01."""
 
@@ -257,26 +261,32 @@ class PartialCredit:
 
 
 class Categories:
-    """Curves of items with several categories under any model. `parameters` has shape (K, J)."""
+    """Curves of items with several categories under any model.
 
-    def __init__(self, data: LaidOutAnswers, nodes: Floats, model: ItemModel, parameters: Floats) -> None:
+    `parameters` has shape (K, J). `listed_at` is `ParameterLayout.listed_at`.
+    """
+
+    def __init__(
+        self, data: LaidOutAnswers, nodes: Floats, model: ItemModel, parameters: Floats, listed_at: Ints
+    ) -> None:
         assert data.row_item is not None
         assert data.row_category is not None
         self.data, self.nodes, self.K = data, nodes, len(parameters)
+        self.model, self.parameters, self.listed_at = model, parameters, listed_at
         self.rows = data.row_item, data.row_category
         item, category = self.rows
         logs = model.log_probabilities(nodes, parameters, data.n_categories)
         self.p, self.c = np.exp(logs), np.zeros(len(logs))
+        guessed = model.guessed(len(logs))
+        if guessed.any():
+            self.c[guessed] = expit(parameters[2, guessed])
         self.by_parameters = model.by_parameters(nodes, parameters, data.n_categories)
         log_odds = logs[item, :, category] - logs[item, :, 0]
         self.curves = kernels.Curves(parameters[0].copy(), _pad_nodes(logs[:, :, 0]), _pad_nodes(log_odds))
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
         value, seen, right, mass = _counts(self, total, log_weights)
-        item, category = self.rows
-        answers = np.zeros(self.p.shape)
-        answers[item, :, category] = right
-        answers[:, :, 0] = seen - answers.sum(axis=2)
+        answers = self.answers(seen, right)
         gradient = np.einsum("kjqc,jqc->kj", self.by_parameters, answers)
         expected = self.p * seen[:, :, None]
         information = np.einsum("kjqc,mjqc,jqc->jkm", self.by_parameters, self.by_parameters, expected)
@@ -284,18 +294,60 @@ class Categories:
         association = score @ self.nodes - score.sum(axis=1) / self.data.n * (seen @ self.nodes)
         return Expectation(value, gradient, information, np.empty((0, 0)), mass, association, seen, right)
 
+    def answers(self, seen: Floats, right: Floats) -> Floats:
+        """Expected number of persons at each node who chose each category, shape (J, Q, C)."""
+        item, category = self.rows
+        answers = np.zeros(self.p.shape)
+        answers[item, :, category] = right
+        answers[:, :, 0] = seen - answers.sum(axis=2)
+        return answers
+
+    def curvature(self, expected: Expectation) -> Floats:
+        """Same as `Logistic.curvature`, with second derivatives of log P by differences."""
+        answers, found = self.answers(expected.seen, expected.right), np.empty((len(self.p), self.K, self.K))
+        for k in range(self.K):
+            step = np.zeros((self.K, 1))
+            step[k] = BEND_STEP
+            down, up = (
+                self.model.by_parameters(self.nodes, self.parameters + move, self.data.n_categories)
+                for move in (-step, step)
+            )
+            found[:, k] = np.einsum("mjqc,jqc->jm", down - up, answers) / (2 * BEND_STEP)
+        return (found + found.transpose(0, 2, 1)) / 2
+
+    def missing_information(self, total: SumOverPersons, log_weights: Floats, latent: Floats) -> Floats:
+        """Same as the function `missing_information`, in the order of `ParameterLayout.listed`."""
+        (found,) = total(self._lost(log_weights, latent, whole=True))
+        return found
+
+    def missing_information_blocks(self, total: SumOverPersons, log_weights: Floats) -> Floats:
+        """Same as the function `missing_information_blocks`."""
+        (found,) = total(self._lost(log_weights, np.zeros((2, *log_weights.shape)), whole=False))
+        return found
+
+    def _lost(self, log_weights: Floats, latent: Floats, *, whole: bool) -> "_LostByCategory":
+        scores = category_information_kernels.CategoryScores(
+            items=_pad_nodes(self.by_parameters.transpose(1, 3, 0, 2)),
+            place=self.listed_at,
+            row_item=self.rows[0],
+            row_category=self.rows[1],
+            steepness=2 * np.abs(self.parameters[0]),
+            latent=_pad_nodes(latent),
+        )
+        size = int(self.listed_at.max()) + 1 + 2 * len(log_weights)
+        tables = self.curves, _pad_nodes(self.nodes), _pad_nodes(log_weights, NOTHING), scores
+        return _LostByCategory(tables, size, whole)
+
 
 Curves = Logistic | Guessing | PartialCredit | Categories
 
 
-def missing_information(
-    curves: Logistic | Guessing | PartialCredit, total: SumOverPersons, log_weights: Floats, latent: Floats
-) -> Floats:
+def missing_information(curves: Curves, total: SumOverPersons, log_weights: Floats, latent: Floats) -> Floats:
     """Σ_i Cov(complete-data score | pattern i), in the order of `ParameterLayout.listed`.
 
     `latent` (2, G, Q) are the scores of the groups' means and log SDs.
     """
-    if isinstance(curves, PartialCredit):
+    if isinstance(curves, PartialCredit | Categories):
         return curves.missing_information(total, log_weights, latent)
     J, G, K = curves.data.n_items, len(log_weights), curves.K
     half = _run_kernel(curves, total, log_weights, latent, J + G)
@@ -307,11 +359,9 @@ def missing_information(
     return whole[np.ix_(order, order)]
 
 
-def missing_information_blocks(
-    curves: Logistic | Guessing | PartialCredit, total: SumOverPersons, log_weights: Floats
-) -> Floats:
+def missing_information_blocks(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
     """Own block of `missing_information` of each item, shape (J, K, K)."""
-    if isinstance(curves, PartialCredit):
+    if isinstance(curves, PartialCredit | Categories):
         return curves.missing_information_blocks(total, log_weights)
     return 2 * _run_kernel(curves, total, log_weights, np.zeros((2, *log_weights.shape)), 1)[:, 0]
 
@@ -439,6 +489,37 @@ class _MissingInformation(KernelSum):
                 self.kernel(sets[stretch], people, *tables, *into)
             else:
                 self.alone(sets[stretch], people, *tables, whole, *into)
+
+
+@dataclass(frozen=True)
+class _LostByCategory:
+    """The lost information of `Categories`: covariances of the persons' scores, as products of matrices.
+
+    `whole`: of all parameters, shape (L, L); otherwise of each item's own, shape (J, K, K).
+    """
+
+    tables: tuple[Any, ...]
+    size: int
+    whole: bool
+
+    def zeros(self) -> Sums:
+        K, J = self.tables[3].place.shape
+        return (np.zeros((self.size, self.size) if self.whole else (J, K, K)),)
+
+    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
+        scores, size = self.tables[3], self.size
+        parts = np.empty((size, max(len(self.tables[1]) + 6, PARTS_AT_ONCE // size)))
+        category = np.zeros(len(scores.items), dtype=np.int64)
+        while first < last:
+            parts[:] = 0.0
+            first, used = category_information_kernels.expand_scores(first, last, people, *self.tables, category, parts)
+            filled = parts[:, :used]
+            if self.whole:
+                into[0][:] += filled @ filled.T
+                continue
+            for own, at in zip(into[0], scores.place.T, strict=True):
+                has = np.flatnonzero(at >= 0)
+                own[np.ix_(has, has)] += filled[at[has]] @ filled[at[has]].T
 
 
 def _counts(curves: Curves, total: SumOverPersons, log_weights: Floats) -> tuple[float, Floats, Floats, Floats]:

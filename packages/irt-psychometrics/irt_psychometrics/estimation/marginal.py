@@ -102,8 +102,10 @@ class Problem:
         self.run = run
         self._total = data.sums(run)
         self.prior_share = np.zeros((data.n_items, 3))
-        for k in range(2 + structure.guessing):
+        for k in range(2):
             self.prior_share[:, k] = structure.index[structure.block(k)] >= 0
+        if structure.guessed.any():
+            self.prior_share[:, 2] = structure.guessed & (structure.index[structure.block(2)] >= 0)
         self.prior_share[:, 1] = self.prior_share[:, 1] > 0
         if self.priors.only is not None:
             self.prior_share[:, :2] *= self.priors.slopes_held(data.item_ids)[:, None]
@@ -173,7 +175,7 @@ class Problem:
         parameters = full[: s.means.start].reshape(s.K, -1)
         if s.item_model.scores_suffice:
             return PartialCredit(self.data, self.grid.nodes, parameters, s.listed_at)
-        return Categories(self.data, self.grid.nodes, s.item_model, parameters)
+        return Categories(self.data, self.grid.nodes, s.item_model, parameters, s.listed_at)
 
     def _logistic(self, full: Floats) -> Logistic | Guessing:
         s, theta = self.structure, self.grid.nodes
@@ -193,7 +195,7 @@ class Problem:
         latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
         spread = np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
         penalty, weight_gradient = self.latent.penalty(log_weights, found.mass)
-        terms = self._prior_terms(full)
+        terms = self.prior_terms(full)
         full_gradient = np.concatenate(
             [(found.gradient + terms.gradient).ravel(), latent_gradient.ravel(), weight_gradient.ravel()]
         )
@@ -228,9 +230,9 @@ class Problem:
         information[np.abs(parameters[0]) >= SLOPE_BOUND] = 0.0
         return float(1 / np.sqrt(1 / sds.max() ** 2 + most_information(information, self._total)))
 
-    def _prior_terms(self, full: Floats) -> ItemTerms:
+    def prior_terms(self, full: Floats) -> ItemTerms:
         s = self.structure
-        logit_c = full[s.block(2)] if s.guessing else np.zeros(s.n_items)
+        logit_c = np.where(s.guessed, full[s.block(2)], 0.0) if s.guessed.any() else np.zeros(s.n_items)
         a, d = full[s.block(0)], full[s.block(1)]
         terms = item_terms(self.priors, a, d, logit_c, self.prior_share, s.K, self.known_logit_c)
         if self._steps is None:
@@ -240,13 +242,10 @@ class Problem:
     def observed_information(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters except the weights of histograms, which count as known.
 
-        The order is that of `ParameterLayout.listed`. The method is Louis' (1982) or, for `Categories`, differences of
-        gradients.
+        The order is that of `ParameterLayout.listed`. The method is Louis' (1982).
         """
         s, G, listed_at = self.structure, self.structure.n_groups, self.structure.listed_at
         curves = self.curves(s.expand(point.x))
-        if isinstance(curves, Categories):
-            return self._information_by_differences(point)
         latent = self.latent.scores(point.means, point.sds, point.log_weights)
         information = -missing_information(curves, self._total, point.log_weights, latent)
         curvature = self._curvature(point)
@@ -258,19 +257,6 @@ class Problem:
         for k in range(2):
             for m in range(2):
                 information[groups + k * G, groups + m * G] += point.latent[:, k, m]
-        return information
-
-    def _information_by_differences(self, point: Point) -> Floats:
-        """`observed_information` from differences of gradients, at the cost of two E-steps per free parameter.
-
-        The information of parameters that share a place in x is stored at the first of them.
-        """
-        s = self.structure
-        places = np.unique(s.index[: s.weights.start], return_index=True)
-        first = places[1][places[0] >= 0]
-        columns = self.gradient_differences(point, np.arange(len(first)))[: len(first)]
-        information = np.zeros((s.weights.start, s.weights.start))
-        information[np.ix_(first, first)] = (columns + columns.T) / 2
         return information
 
     def gradient_differences(self, point: Point, places: Ints) -> Floats:
@@ -289,9 +275,7 @@ class Problem:
     def _curvature(self, point: Point) -> Floats:
         """Complete-data information given the answers, minus the Hessian of the log priors, shape (J, K, K)."""
         full = self.structure.expand(point.x)
-        curves = self.curves(full)
-        assert not isinstance(curves, Categories)
-        return curves.curvature(point.expected) + self._prior_terms(full).hessian
+        return self.curves(full).curvature(point.expected) + self.prior_terms(full).hessian
 
     def latent_information(self, point: Point, scores: Floats) -> tuple[Floats, Floats]:
         """Information of M parameters of the groups' densities, with these scores (G, M, Q).
@@ -321,7 +305,7 @@ class Problem:
         s = self.structure
         found = np.zeros((len(s.index), len(s.index)))
         own = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items)
-        found[own[:, None], own] = self._prior_terms(s.expand(point.x)).hessian.transpose(1, 2, 0)
+        found[own[:, None], own] = self.prior_terms(s.expand(point.x)).hessian.transpose(1, 2, 0)
         return found
 
     def information_with_weights(self, point: Point) -> Floats:
@@ -346,7 +330,6 @@ class Problem:
     def observed_blocks(self, point: Point) -> Floats:
         """Own block of `observed_information` of each item, shape (J, K, K)."""
         curves = self.curves(self.structure.expand(point.x))
-        assert not isinstance(curves, Categories)
         return self._curvature(point) - missing_information_blocks(curves, self._total, point.log_weights)
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:

@@ -180,9 +180,11 @@ class ParameterLayout:
         fixed[: own.size] = fixed_at.ravel()
         if given is not None:
             with np.errstate(divide="ignore"):
-                values = [given.a, given.d, logit(given.c)][: 3 if LOGIT_C in names else 2]
-            for k, value in enumerate(values):
-                fixed[k * J : (k + 1) * J][anchored] = value[anchored]
+                values = [given.a, given.d, logit(given.c)]
+            third = anchored if LOGIT_C in names else anchored & of.guessed(J)
+            for k, (value, held) in enumerate(zip(values, (anchored, anchored, third), strict=True)):
+                if held.any():
+                    fixed[k * J : (k + 1) * J][held] = value[held]
             for some in given.others:
                 further = fixed[2 * J : own.size].reshape(-1, J)[: len(some.further)]
                 further[:, some.at] = some.further[: len(further)]
@@ -198,8 +200,13 @@ class ParameterLayout:
 
     @property
     def guessing(self) -> bool:
-        """Whether any item can be guessed. The third parameter of items is then logit c."""
-        return LOGIT_C in self.names
+        """Whether all items are logistic and any can be guessed. The third parameter of all items is then logit c."""
+        return LOGIT_C in self.names and self.item_model.logistic
+
+    @property
+    def guessed(self) -> Mask:
+        """Mask of the items whose third parameter is logit c, shape (J,)."""
+        return np.ones(self.n_items, dtype=bool) if self.guessing else self.item_model.guessed(self.n_items)
 
     @property
     def n_curve(self) -> int:
@@ -208,8 +215,8 @@ class ParameterLayout:
 
     @property
     def n_scores(self) -> int:
-        """Number of an item's score parameters in the partial credit family; 0 for other models."""
-        return self.n_curve - 2 if self.item_model.scores_suffice else 0
+        """Number of the parameters of an item's scores; 0 for models of two categories."""
+        return self.n_curve - 2 if self.item_model.by_score else 0
 
     @property
     def size(self) -> int:
@@ -300,6 +307,10 @@ class ParameterLayout:
         low, high = np.full(len(self.index), -np.inf), np.full(len(self.index), np.inf)
         for k, name in enumerate(self.names):
             low[self.block(k)], high[self.block(k)] = self.item_model.bounds(name)
+        guessed = self.guessed
+        if guessed.any():
+            third = self.block(2)
+            low[third][guessed], high[third][guessed] = self.item_model.bounds(LOGIT_C)
         low[self.block(0)] = floor
         low[self.means], high[self.means] = -LATENT_MEAN_BOUND, LATENT_MEAN_BOUND
         low[self.log_sds], high[self.log_sds] = np.log(LATENT_SD_BOUNDS)
@@ -324,6 +335,7 @@ class ParameterLayout:
         """Whether a parameter other than c of an item, or a mean or SD of θ, is marked in `free`, shape (J,)."""
         latent = self.section_mask(free, slice(self.means.start, self.log_sds.stop)).any()
         own = self.section_mask(free, slice(0, self.n_curve * self.n_items)).reshape(self.n_curve, -1)
+        own[2:3, self.guessed] = False
         return np.any(own, axis=0) | latent
 
     def mirror(self, x: Floats) -> Floats:

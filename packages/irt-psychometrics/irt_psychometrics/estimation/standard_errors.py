@@ -174,10 +174,13 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, products: Callable[[P
         full = profile.sampling_variance(full)
     share = np.zeros(s.weights.start)
     share[s.listed] = columns.spread(lost)
-    unidentified = share[: s.n_curve * J].reshape(-1, J).max(axis=0) > _SHARE
+    share_of_c = share[s.block(2)].copy()
+    of_curve = share[: s.n_curve * J].reshape(-1, J)
+    of_curve[2:3, s.guessed] = 0.0
+    unidentified = of_curve.max(axis=0) > _SHARE
     missing = unidentified | s.items_using(at_bound)
     of_scores = s.listed_at[2 : 2 + s.n_scores].T
-    steps = of_scores >= 0
+    steps = (of_scores >= 0) & ~s.guessed[:, None]
     kept = np.concatenate([s.listed_at[:2].T.ravel(), of_scores[steps]])
     joint = full[np.ix_(kept, kept)]
     lacking = np.concatenate([np.repeat(missing, 2), np.repeat(missing, steps.sum(axis=1))])
@@ -186,10 +189,10 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, products: Callable[[P
     weak_c, at = np.zeros(J, dtype=bool), s.listed_at.T
     has = at >= 0
     cov: Floats = np.where(has[:, :, None] & has[:, None, :], full[at[:, :, None], at[:, None, :]], 0.0)
-    if s.guessing:
-        lost_c = share[s.block(2)] > _SHARE
+    if s.guessed.any():
+        lost_c = s.guessed & (share_of_c > _SHARE)
         weak_c = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | lost_c
-        _forget_guessing(cov, lost_c | s.section_mask(at_bound, s.block(2)))
+        _forget_guessing(cov, lost_c | (s.guessed & s.section_mask(at_bound, s.block(2))))
     cov[missing] = np.nan
     latent = np.where(share[s.means.start :] > _SHARE, np.nan, np.diag(full)[w - 2 * s.n_groups :])
     latent[s.section_mask(at_bound, slice(s.means.start, s.weights.start))] = np.nan
@@ -321,13 +324,15 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
         latent[known] = np.diag(covariance)[position[known]]
     inflation = np.einsum("jkk,jkk->jk", cov, point.information)
     sound = (inflation >= 0) & (inflation < VARIANCE_INFLATION_LIMIT)
+    sound_c = sound[:, 2:3].all(axis=1)
+    sound[s.guessed, 2:3] = True
     unidentified = ~sound[:, : s.n_curve].all(axis=1)
     stopped = s.items_using(at_bound)
     cov[stopped | unidentified] = np.nan
     weak_c = np.zeros(J, dtype=bool)
-    if s.guessing:
-        weak_c = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | ~sound[:, 2]
-        _forget_guessing(cov, ~sound[:, 2] | s.section_mask(at_bound, s.block(2)))
+    if s.guessed.any():
+        weak_c = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | (s.guessed & ~sound_c)
+        _forget_guessing(cov, s.guessed & (~sound_c | s.section_mask(at_bound, s.block(2))))
     shape, effective_df = latent.reshape(2, -1).T, problem.latent.n_free_weights
     return Errors(cov, None, shape, unidentified & ~stopped, weak_c, effective_df)
 
@@ -346,8 +351,9 @@ def _shared_information(problem: Problem, point: Point, shared: np.ndarray, own:
 def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats, at_bound: Mask) -> Mask:
     """Whether the free c of an item is `weakly_identified` or at a bound. False if c is known from another fit."""
     s, prior = problem.structure, problem.priors.c
-    known = np.zeros(s.n_items) if prior is None else prior.terms(s.expand(point.x)[s.block(2)]).bend
-    free = (s.index[s.block(2)] >= 0) & ~np.isfinite(problem.known_logit_c)
+    logit_c = np.where(s.guessed, s.expand(point.x)[s.block(2)], 0.0)
+    known = np.zeros(s.n_items) if prior is None else prior.terms(logit_c).bend
+    free = s.guessed & (s.index[s.block(2)] >= 0) & ~np.isfinite(problem.known_logit_c)
     return free & (weakly_identified(variance, known) | s.section_mask(at_bound, s.block(2)))
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from irt_psychometrics.core.kernels import NEGLIGIBLE, _in_place_kernel, _kernel
+from irt_psychometrics.core.scored_kernels import score_curve
 
 DEGENERATE = 1e-8
 """Smallest share of the log-likelihood's variance that remains at a given θ̂. It is 0 if all items have the same a and
@@ -268,11 +269,12 @@ def item_rest_sums(first, last, people, flipped, p, sums):  # type: ignore[no-un
 def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignore[no-untyped-def]
     """Fill moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
 
-    `items`: a, d, c (J,), the number of categories (J,) and, for items with more than two, t (J, C). Persons are
-    skipped if their theta is not finite, or if all patterns with the same θ̂ are equally likely.
+    `items`: a, d, c (J,), the number of categories (J,), and `ItemCurves.score_rows`. Persons are skipped if their
+    theta is not finite, or if all patterns with the same θ̂ are equally likely.
     """
-    a, d, c, categories, t = items
-    p, w = np.empty(t.shape[1]), np.empty(t.shape[1])
+    a, d, c, categories, own_rows, graded = items
+    C = own_rows.shape[1]
+    p, w, slope, bend = np.empty(C), np.empty(C), np.empty(C), np.empty(C)
     for i in range(first, last):
         if not np.isfinite(theta[i]):
             continue
@@ -280,13 +282,13 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
         for r in range(rows.start[i], rows.start[i + 1]):
             j = rows.item[r]
             if categories[j] > 2:
-                mean, of_w = _scores(a[j] * theta[i] + d[j], t[j, : categories[j]], p, w)
+                of_w = _scores(a[j] * theta[i] + d[j], own_rows[j, : categories[j]], graded[j], p, w, slope, bend)
                 centred += w[rows.score[r]] - of_w
                 for score in range(categories[j]):
-                    away, off = score - mean, w[score] - of_w
-                    information += a[j] ** 2 * p[score] * away**2
-                    bias += a[j] ** 3 * p[score] * away**3
-                    slope_w += a[j] * p[score] * away * off
+                    along, off = slope[score], w[score] - of_w
+                    information += a[j] ** 2 * p[score] * along**2
+                    bias += a[j] ** 3 * p[score] * along * (along**2 + bend[score])
+                    slope_w += a[j] * p[score] * along * off
                     raw += p[score] * off**2
                 continue
             L, M, P, ratio, w_j = _curve(a[j], d[j], c[j], theta[i])
@@ -302,9 +304,9 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
         for r in range(rows.start[i], rows.start[i + 1]):
             j = rows.item[r]
             if categories[j] > 2:
-                mean, of_w = _scores(a[j] * theta[i] + d[j], t[j, : categories[j]], p, w)
+                of_w = _scores(a[j] * theta[i] + d[j], own_rows[j, : categories[j]], graded[j], p, w, slope, bend)
                 for score in range(categories[j]):
-                    off = w[score] - of_w - k * a[j] * (score - mean)
+                    off = w[score] - of_w - k * a[j] * slope[score]
                     variance += p[score] * off**2
                     third += p[score] * off**3
                 continue
@@ -321,22 +323,13 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
 
 
 @_in_place_kernel
-def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
-    """Fill p and w with P and log P of each score if aθ + d = eta; both are 0 for scores that the item cannot have.
-
-    Returns the expected score and the expected log P.
-    """
-    top, total, mean, of_w = -np.inf, 0.0, 0.0, 0.0
-    for k in range(t.size):
-        top = max(top, k * eta + t[k])
-    for k in range(t.size):
-        total += np.exp(k * eta + t[k] - top)
-    for k in range(t.size):
-        w[k] = k * eta + t[k] - top - np.log(total) if t[k] > -np.inf else 0.0
-        p[k] = np.exp(w[k]) if t[k] > -np.inf else 0.0
-        mean += k * p[k]
+def _scores(eta, own, graded, p, w, slope, bend):  # type: ignore[no-untyped-def]
+    """Fill the results of `score_curve`, and return the expected log P."""
+    score_curve(eta, own, graded, p, w, slope, bend)
+    of_w = 0.0
+    for k in range(own.size):
         of_w += w[k] * p[k]
-    return mean, of_w
+    return of_w
 
 
 @_in_place_kernel

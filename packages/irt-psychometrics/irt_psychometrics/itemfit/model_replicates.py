@@ -16,7 +16,7 @@ from irt_psychometrics.core.curves import log_probabilities_at, probability_at
 from irt_psychometrics.core.design import row_starts, seen_sets
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, items_where
-from irt_psychometrics.core.model_families import PartialCreditModel
+from irt_psychometrics.core.model_families import ScoredModel
 from irt_psychometrics.core.models import Calibration, Population, spread
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
@@ -106,10 +106,10 @@ def _most_information(calibration: Calibration, low: float, high: float) -> floa
 def count_scores(responses: Responses, curves: ItemCurves) -> Responses:
     """Return the responses with scores that the curves have; a score that they lack counts as in `CountedScores`.
 
-    Raises PsychometricsError if an item's curve is neither logistic nor of a partial credit model.
+    Raises PsychometricsError if an item's curve is neither logistic nor of a model of scores.
     """
     for some in curves.others:
-        if not isinstance(some.model, PartialCreditModel):
+        if not isinstance(some.model, ScoredModel):
             some.model.require_logistic("fit of a model to its items")
     if not (curves.categories > 2).any():
         return replace(responses, categories=None)
@@ -140,8 +140,8 @@ class FittedData:
         """Select the items that have parameters. Scores that the calibration lacks count as `CountedScores` defines.
 
         Raises PsychometricsError if responses and calibration do not have the same items in the same order, if
-        `groups` does not match the groups of the fit, or if an item's curve is neither logistic nor of a partial credit
-        model.
+        `groups` does not match the groups of the fit, or if an item's curve is neither logistic nor of a model of
+        scores.
         """
         if responses.item_ids != calibration.item_ids:
             odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))

@@ -119,8 +119,8 @@ def person_fit(responses: Responses, items: ItemSource, *, threads: int | None =
     The log-likelihood of a pattern minus its expectation is W = Σ (x − P) w with w = log(P/(1 − P)). Let the estimate
     of θ solve r₀ + Σ (x − P) r = 0 with r = P'/(P(1 − P)). Then W has the mean and variance of
     Σ (x − P)(w − κ r) − κ r₀ with κ = Σ P'w / Σ P'r, so lz* = (W + κ r₀)/√(Σ (w − κ r)² P(1 − P)). For the WLE,
-    r₀ = J/(2I). For a scored item, the sums are over its scores: w = log P(x) minus its expectation, r = a times the
-    difference between the score and its expectation, and J = a³ times the score's third central moment.
+    r₀ = J/(2I). For a scored item, the sums are over its scores: w = log P(x) minus its expectation, r = P'/P, and
+    J = Σ P'P''/P.
 
     Parameters
     ----------
@@ -168,10 +168,7 @@ def person_fit(responses: Responses, items: ItemSource, *, threads: int | None =
     n = np.diff(rows.start)
     theta = np.where(n < Measure.MIN_ITEMS, np.nan, scores.theta)
     moments = np.full((r.n_persons, 3), np.nan)
-    t = np.full((len(curves.a), curves.categories.max(initial=2)), -np.inf)
-    for some in others:
-        t[some.at, : len(some.further)] = some.further.T
-    arrays = curves.a, curves.d, curves.c, curves.categories, t
+    arrays = curves.a, curves.d, curves.c, curves.categories, *curves.score_rows
 
     def one(first: int, last: int) -> None:
         fit_kernels.likelihood_moments(first, last, rows, arrays, theta, moments)
@@ -194,14 +191,13 @@ def person_mean_squares(responses: Responses, curves: ItemCurves, theta: Floats)
     """
     known = np.isfinite(theta)[responses.person] & (curves.a[responses.item] != 0)
     person, item = responses.person[known], responses.item[known]
-    of = curves.moments_of(item, theta[person], "person fit")
-    variance = of.information / of.weight**2
+    of = curves.moments_of(item, theta[person])
     square = (responses.score[known] - of.expected) ** 2
 
     def per_person(values: Floats) -> Floats:
         return np.bincount(person, values, minlength=responses.n_persons).astype(float)
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        return per_person(square) / per_person(variance), per_person(square / variance) / per_person(
+        return per_person(square) / per_person(of.variance), per_person(square / of.variance) / per_person(
             np.ones(person.size)
         )

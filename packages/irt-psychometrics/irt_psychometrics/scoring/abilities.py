@@ -17,7 +17,7 @@ from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import over_learners, row_starts
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
-from irt_psychometrics.core.model_families import PartialCreditModel
+from irt_psychometrics.core.model_families import ScoredModel
 from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
@@ -124,7 +124,7 @@ def estimate_abilities(
         in any of them has no curve, and answers to it are ignored.
     others
         Items whose curves are not determined by a, d and c, with their places among the items. Methods other than "eap"
-        support partial credit items only.
+        support items of a `ScoredModel` only.
     method
         "eap", "map", "wle", "ml" or "jeffreys".
     mean, sd
@@ -164,7 +164,7 @@ def estimate_abilities(
     if method not in _EQUATIONS:
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
     for some in others:
-        if not isinstance(some.model, PartialCreditModel):
+        if not isinstance(some.model, ScoredModel):
             some.model.require_logistic(f"a score by {method}")
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
     nodes = mean + sd * Grid.symmetric().nodes
@@ -176,9 +176,6 @@ def estimate_abilities(
     start = row_starts(responses)
     score = counted.of_answers(responses.item, responses.score, responses.categories)
     row, right = counted.rows(responses.item, score)
-    steps = np.zeros(counted.table.shape)
-    for some in others:
-        steps[some.at, : len(some.further)] = some.further.T
     theta, se = np.empty(responses.n_persons), np.empty(responses.n_persons)
 
     def solve(first: int, last: int) -> None:
@@ -187,7 +184,7 @@ def estimate_abilities(
             first,
             last,
             (start, responses.item, score, row, right),
-            (a, d, c, usable, counted.categories, steps),
+            (a, d, c, usable, counted.categories, *items.score_rows),
             counted.table,
             (log_right, log_wrong, info, nodes),
             (float(mean), float(sd)),
@@ -224,11 +221,11 @@ def eap(
 def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> Scores:
     """Score learners by "wle" under any model.
 
-    If all models are logistic or partial credit, this is `estimate_abilities`. Otherwise all items must have two
+    If all models are logistic or of scores, this is `estimate_abilities`. Otherwise all items must have two
     categories, and the root is found on 1,201 nodes on mean ± 12 sd, with differences instead of derivatives, linear
     between two nodes, and never beyond the ends.
     """
-    if all(isinstance(some.model, PartialCreditModel) for some in items.others):
+    if all(isinstance(some.model, ScoredModel) for some in items.others):
         own = items.a, items.d, items.c
         return estimate_abilities(responses, *own, others=items.others, method="wle", mean=mean, sd=sd)
     nodes = mean + sd * np.linspace(-12, 12, 1201)
@@ -338,7 +335,7 @@ class Curves:
         Raises
         ------
         PsychometricsError
-            If an item's model is neither logistic nor partial credit, and another item has more than two categories.
+            If an item's model is neither logistic nor of scores, and another item has more than two categories.
         """
         return wle(responses, self.items, mean=self.population.mean, sd=self.population.sd)
 

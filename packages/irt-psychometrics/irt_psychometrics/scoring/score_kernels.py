@@ -1,11 +1,12 @@
-"""Compiled loops for MAP, ML and WLE scores, and for the effect of errors of partial credit items on θ.
+"""Compiled loops for MAP, ML and WLE scores, and for the effect of errors of scored items on θ.
 
 EAP is in `kernels`.
 """
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _in_place_kernel, _inlined_in_place_kernel, _kernel
+from irt_psychometrics.core.kernels import _inlined_in_place_kernel, _kernel
+from irt_psychometrics.core.scored_kernels import score_curve, slope_by_scores
 
 ML, MAP, WLE, JEFFREYS = 0, 1, 2, 3
 """Equations: the score, score + prior, score + Warm's J/(2I), or score + I'/(2I) is 0."""
@@ -18,46 +19,28 @@ FARTHEST = 1e4
 infinite."""
 
 
-@_in_place_kernel
-def _moments(eta, own):  # type: ignore[no-untyped-def]
-    """log Σ exp(k·η + t_k), and mean, variance and third central moment of the score of an item with t = `own`."""
-    largest = -np.inf
-    for k in range(own.size):
-        largest = max(largest, k * eta + own[k])
-    total, mean = 0.0, 0.0
-    for k in range(own.size):
-        weight = np.exp(k * eta + own[k] - largest)
-        total += weight
-        mean += k * weight
-    mean /= total
-    variance, third = 0.0, 0.0
-    for k in range(own.size):
-        share = np.exp(k * eta + own[k] - largest) / total
-        variance += share * (k - mean) ** 2
-        third += share * (k - mean) ** 3
-    return largest + np.log(total), mean, variance, third
-
-
 @_inlined_in_place_kernel
-def _slope(kind, theta, first, last, item, score, items, mean, precision):  # type: ignore[no-untyped-def]
+def _slope(kind, theta, first, last, item, score, items, scratch, mean, precision):  # type: ignore[no-untyped-def]
     """One person's (value of the equation, minus its derivative, expected information) at θ.
 
-    The derivative of the bias is exact for items without guessing, and left out for partial credit items. Only the
-    speed of Newton's method depends on it. The scores of partial credit items are an exponential family: Σ P'P''/P is
-    a³ times the third central moment, which is also I', and their observed information equals the expected one. Items
-    that are not usable have a = 0.
+    The derivative of the bias is exact for items without guessing, and left out for items of more than two scores.
+    Only the speed of Newton's method depends on it. With s = P'/P and b = ∂s/∂θ, Σ P'P''/P is Σ P·s(s² + b) and I' is
+    Σ P·s(s² + 2b). Items that are not usable have a = 0.
     """
-    a, d, c, _usable, categories, steps = items
+    a, d, c, _usable, categories, own, graded = items
+    p, w, along, bends = scratch
     slope, observed, expected, bias, bend = 0.0, 0.0, 0.0, 0.0, 0.0
     for r in range(first, last):
         j = item[r]
         eta = a[j] * theta + d[j]
         if categories[j] > 2:
-            _, expected_score, variance, third = _moments(eta, steps[j, : categories[j]])
-            slope += a[j] * (score[r] - expected_score)
-            observed += a[j] ** 2 * variance
-            expected += a[j] ** 2 * variance
-            bias += a[j] ** 3 * third
+            score_curve(eta, own[j, : categories[j]], graded[j], p, w, along, bends)
+            slope += a[j] * along[score[r]]
+            observed -= a[j] ** 2 * bends[score[r]]
+            twice = 1.0 if kind == WLE else 2.0
+            for k in range(categories[j]):
+                expected += a[j] ** 2 * p[k] * along[k] ** 2
+                bias += a[j] ** 3 * p[k] * along[k] * (along[k] ** 2 + twice * bends[k])
             continue
         e = np.exp(-abs(eta))
         high = 1.0 / (1.0 + e)
@@ -91,9 +74,10 @@ def _slope(kind, theta, first, last, item, score, items, mean, precision):  # ty
 
 
 @_inlined_in_place_kernel
-def _log_likelihood(theta, first, last, item, score, items):  # type: ignore[no-untyped-def]
+def _log_likelihood(theta, first, last, item, score, items, scratch):  # type: ignore[no-untyped-def]
     """Log-likelihood at θ of one person's usable answers."""
-    a, d, c, usable, categories, steps = items
+    a, d, c, usable, categories, own, graded = items
+    p, w, along, bends = scratch
     loglik = 0.0
     for r in range(first, last):
         j = item[r]
@@ -101,7 +85,8 @@ def _log_likelihood(theta, first, last, item, score, items):  # type: ignore[no-
             continue
         eta = a[j] * theta + d[j]
         if categories[j] > 2:
-            loglik += score[r] * eta + steps[j, score[r]] - _moments(eta, steps[j, : categories[j]])[0]
+            score_curve(eta, own[j, : categories[j]], graded[j], p, w, along, bends)
+            loglik += w[score[r]]
             continue
         log_logistic = min(eta, 0.0) - np.log1p(np.exp(-abs(eta)))
         if score[r] == 0:
@@ -129,7 +114,7 @@ def _log_information(first, last, item, info, out):  # type: ignore[no-untyped-d
 @_inlined_in_place_kernel
 def _ends(first, last, item, score, items, counted):  # type: ignore[no-untyped-def]
     """The number of usable answers among first … last − 1, and their log-likelihood at θ = +∞ and −∞."""
-    a, _d, c, usable, categories, _steps = items
+    a, _d, c, usable, categories, _own, _graded = items
     at_plus, at_minus, seen = 0.0, 0.0, 0
     for r in range(first, last):
         j = item[r]
@@ -173,7 +158,7 @@ def _start(objective):  # type: ignore[no-untyped-def]
 
 
 @_inlined_in_place_kernel
-def _root(kind, first, last, item, score, items, prior, nearest, offset, step):  # type: ignore[no-untyped-def]
+def _root(kind, first, last, item, score, items, scratch, prior, nearest, offset, step):  # type: ignore[no-untyped-def]
     """A root of the slope near θ = `nearest`, the curvature there, and whether the root is within `FARTHEST`.
 
     Newton's method starts at nearest + offset. Bounds of the root move outwards until the slope has been seen to change
@@ -185,7 +170,7 @@ def _root(kind, first, last, item, score, items, prior, nearest, offset, step): 
     rises_at_low, falls_at_high = False, False
     x, curvature = nearest + offset, 0.0
     for _ in range(MAX_STEPS):
-        slope, observed, expected = _slope(kind, x, first, last, item, score, items, mean, precision)
+        slope, observed, expected = _slope(kind, x, first, last, item, score, items, scratch, mean, precision)
         curvature = expected if kind >= WLE else observed
         by = observed if observed > 0 else expected
         if slope > 0:
@@ -224,7 +209,7 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
 
     answers: (start, item, score, row, right). row is the answer's row in the tables (the item, if all scores are 0 and
         1), and right is whether it is a right answer to this row.
-    items: (a, d, c, usable, categories, t of partial credit items (J, C)).
+    items: (a, d, c, usable, categories, *`ItemCurves.score_rows`).
     counted (J, C): the table of `CountedScores`.
     tables: (log_right, log_wrong, info, nodes). The first two (M, Q) are log P and log(1 − P) at the nodes, info (J, Q)
         is the information, nodes (Q,).
@@ -239,6 +224,8 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
     mean, sd = prior
     theta, se = into
     objective, known = np.empty(nodes.size), np.zeros(nodes.size)
+    C = items[5].shape[1]
+    scratch = np.empty(C), np.empty(C), np.empty(C), np.empty(C)
     step = nodes[1] - nodes[0]
     known_from, known_to = 0, 0
     for i in range(first, last):
@@ -265,10 +252,14 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
                 for q in range(nodes.size):
                     objective[q] += values[q]
         best, offset = _start(objective)
-        x, curvature, near = _root(kind, begin, end, item, score, items, prior, nodes[best], offset * step, step)
+        x, curvature, near = _root(
+            kind, begin, end, item, score, items, scratch, prior, nodes[best], offset * step, step
+        )
         top, is_flat = max(at_plus, at_minus), curvature * (FARTHEST * sd) ** 2 < 1.0
         if kind == ML and (
-            not near or is_flat or (top > -np.inf and top >= _log_likelihood(x, begin, end, item, score, items))
+            not near
+            or is_flat
+            or (top > -np.inf and top >= _log_likelihood(x, begin, end, item, score, items, scratch))
         ):
             theta[i], se[i] = np.inf if at_plus >= at_minus else -np.inf, np.inf
             continue
@@ -277,18 +268,21 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
 
 
 @_kernel
-def variances_of_scores(answers, a, b, steps, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
-    """Write the information of R answers to partial credit items, and the variance of ∂ log P/∂θ, into `out` (2, R).
+def variances_of_scores(answers, a, b, rows, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
+    """Write the information of R answers to scored items, and the variance of ∂ log P/∂θ, into `out` (2, R).
 
-    The variance is due to errors of a, b and t. The derivatives of ∂ log P/∂θ = a(x − E) with respect to these are
-    x − E − aV(θ − b), a²V and −aP_k(k − E).
+    The variance is due to errors of a, b and the parameters of the scores. With s and s' the first two derivatives of
+    log P with respect to η = a(θ − b), ∂ log P/∂θ = as, and its derivatives with respect to a and b are s + as'(θ − b)
+    and −a²s'.
 
     answers: (item, score, theta).
-    steps: t, shape (J, C).
+    rows: `ItemCurves.score_rows`.
     cov_ab (J, 2, 2), further_cov (J, M, 2 + M): covariances of the items' parameters.
     """
     item, score, theta = answers
-    by = np.empty(2 + steps.shape[1])
+    own, graded = rows
+    C = own.shape[1]
+    by, p, w, slope, bend = np.empty(2 + C), np.empty(C), np.empty(C), np.empty(C), np.empty(C)
     for r in range(item.size):
         j = item[r]
         n = categories[j]
@@ -296,14 +290,17 @@ def variances_of_scores(answers, a, b, steps, categories, cov_ab, further_cov, o
             continue
         off = theta[r] - b[j]
         eta = a[j] * off
-        log_total, expected, variance, _ = _moments(eta, steps[j, :n])
-        by[0] = score[r] - expected - a[j] * variance * off
-        by[1] = a[j] ** 2 * variance
+        score_curve(eta, own[j, :n], graded[j], p, w, slope, bend)
+        slope_by_scores(eta, own[j, :n], graded[j], score[r], p, slope, by[2:])
+        by[0] = slope[score[r]] + a[j] * bend[score[r]] * off
+        by[1] = -(a[j] ** 2) * bend[score[r]]
+        information = 0.0
         for k in range(n):
-            by[2 + k] = -a[j] * np.exp(k * eta + steps[j, k] - log_total) * (k - expected)
+            by[2 + k] *= a[j]
+            information += p[k] * slope[k] ** 2
         total = by[0] ** 2 * cov_ab[j, 0, 0] + 2.0 * by[0] * by[1] * cov_ab[j, 0, 1] + by[1] ** 2 * cov_ab[j, 1, 1]
         for k in range(n):
             total += 2.0 * by[2 + k] * (by[0] * further_cov[j, k, 0] + by[1] * further_cov[j, k, 1])
             for other in range(n):
                 total += by[2 + k] * by[2 + other] * further_cov[j, k, 2 + other]
-        out[0, r], out[1, r] = a[j] ** 2 * variance, total
+        out[0, r], out[1, r] = a[j] ** 2 * information, total

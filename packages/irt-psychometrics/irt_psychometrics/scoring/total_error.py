@@ -29,7 +29,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.covariances import common_part, padded, with_further
 from irt_psychometrics.core.curves import (
     by_asymptote_at,
@@ -40,7 +40,6 @@ from irt_psychometrics.core.curves import (
 )
 from irt_psychometrics.core.item_models import CountedScores
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.model_families import PartialCreditModel
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.scoring import score_kernels
@@ -202,27 +201,27 @@ class ParameterErrors:
         return with_further(self.items.cov_of_each, third)
 
     @cached_property
-    def _partial_credit_errors(self) -> tuple[Floats, Floats, Floats]:
-        """t of partial credit items, shape (J, C), and the covariances of (a, b) and of the further parameters."""
-        steps = np.zeros(self._counted_scores.table.shape)
-        for some in self.items.others:
-            if isinstance(some.model, PartialCreditModel):
-                steps[some.at, : len(some.further)] = some.further.T
+    def _score_rows(self) -> tuple[Floats, Mask]:
+        return self.items.curves.score_rows
+
+    @cached_property
+    def _covariances(self) -> tuple[Floats, Floats]:
+        """Covariances of (a, b) and of the further parameters."""
         further = padded(self.items.further_cov, len(self.items.item_ids), self.items.n_further)
-        return steps, np.ascontiguousarray(self.items.cov_of_each), np.ascontiguousarray(further)
+        return np.ascontiguousarray(self.items.cov_of_each), np.ascontiguousarray(further)
 
     def _score_terms(self, item: npt.NDArray[np.int32], theta: Floats, score: npt.NDArray[np.int8]) -> Floats:
-        """Information of R answers, and the variance of ∂ log P/∂θ due to errors of a, b and t, shape (2, R).
+        """Information of R answers, and the variance of ∂ log P/∂θ due to errors of the items, shape (2, R).
 
-        NaN for answers to items that are not partial credit items.
+        NaN for answers to items of two categories.
         """
         found = np.full((2, item.size), np.nan)
-        steps, cov, further = self._partial_credit_errors
+        cov, further = self._covariances
         score_kernels.variances_of_scores(
             (item, score, theta),
             self.items.a,
             self.items.b,
-            steps,
+            self._score_rows,
             self._counted_scores.categories,
             cov,
             further,

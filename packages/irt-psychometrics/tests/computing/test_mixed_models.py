@@ -275,7 +275,6 @@ def test_fit_statistics_of_mixed_items_are_close_to_their_expectation() -> None:
     [
         (("2pl", "3pl"), "models must be 6 names, one per item; got 2"),
         (("2pl", "4pl") * 3, "got model '4pl'"),
-        (("3pl", MODEL.name) * 3, "cannot be fitted together; got a 3PL and 2PL with an upper asymptote"),
     ],
 )
 def test_models_that_cannot_be_mixed_are_refused(models: tuple[str, ...], message: str) -> None:

@@ -428,10 +428,6 @@ def test_requests_that_need_two_categories_are_refused_for_scored_items(world):
         fit_em(responses, model=TWO_PL.name)
     with pytest.raises(PsychometricsError, match="within testlets is defined for items of two categories"):
         fit_em(responses, model="gpcm", testlets={"i1": "t", "i2": "t"})
-    with pytest.raises(
-        PsychometricsError, match=r"with and without c .* cannot be fitted together; got a 3PL and GPCM"
-    ):
-        fit_em(Responses.from_wide([[0, 2], [1, 1]], categories=[2, 3]), model=["3pl", "gpcm"])
     anchors = anchors_of_items(fit.select([1]).items)
     fewer = Responses.from_wide(np.minimum(simulated()[2], 2), categories=np.full(ITEMS, 3))
     with pytest.raises(PsychometricsError, match=r"anchor i2 has parameters for scores 0 … 3, .* are scored 0 … 2"):
