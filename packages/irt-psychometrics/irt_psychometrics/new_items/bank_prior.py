@@ -86,7 +86,7 @@ class BankPrior:
         Raises
         ------
         PsychometricsError
-            If there is not one topic for each item.
+            If there is not one topic for each item, or if the bank has graded items.
 
         Examples
         --------
@@ -102,6 +102,8 @@ class BankPrior:
         """
         items = require_items(items, "BankPrior.from_items")
         J = len(items.item_ids)
+        for some in items.others:
+            some.model.require_logistic_or_scores("a prior of the bank")
         if topics is not None and len(topics) != J:
             raise PsychometricsError(f"topics must be one for each of the {J} items, got {len(topics)}")
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -217,6 +217,8 @@ def _lay_out(
             raise PsychometricsError(f"{what} must be one for each of the {J} items, got {len(given)}")
     most = np.array(maxima, dtype=np.int64)
     of = [item_model(name).of_max_score(m) for name, m in zip(names, most.tolist(), strict=True)]
+    for model in of:
+        model.require_logistic_or_scores("an estimate of a new item")
     sizes = most + 1 + np.array([model.guesses for model in of], dtype=np.int64)
     D = int(sizes.max(initial=2))
     free = np.arange(D) < sizes[:, None]

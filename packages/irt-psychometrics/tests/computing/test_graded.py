@@ -14,6 +14,7 @@ from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherI
 from irt_psychometrics.core.model_families import GRM
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.itemfit import person_fit
+from irt_psychometrics.new_items import BankPrior, PersonPosteriors, estimate_new_items
 from irt_psychometrics.scoring import score_kernels
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
@@ -267,6 +268,15 @@ def test_person_fit_is_standard_normal_for_answers_by_the_model() -> None:
     assert abs(found.lz.mean()) < 0.08
     assert abs(found.lz.std() - 1) < 0.06
     assert abs(found.outfit.mean() - 1) < 0.02
+
+
+def test_new_items_refuse_graded_items(world) -> None:
+    _, _, fit = world
+    with pytest.raises(irt.PsychometricsError, match="a prior of the bank is defined for items of two categories"):
+        BankPrior.from_items(fit)
+    persons = PersonPosteriors.normal(np.zeros(9), np.ones(9))
+    with pytest.raises(irt.PsychometricsError, match="an estimate of a new item is defined for items of two"):
+        estimate_new_items(["n"], [0] * 9, range(9), [0, 1, 2] * 3, persons, None, models="grm", max_scores=[2])
 
 
 # -- links, drift and tables ---------------------------------------------------------------------------------------
