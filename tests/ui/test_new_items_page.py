@@ -43,10 +43,12 @@ def test_items_are_seeded_and_published_in_the_browser(
         serve_in_thread(build_app(Reader(settings, instance), None, settings), [own]),
     ):
         address = f"http://localhost:{port_of(own)}/?scale={SCALE}"
+        page.set_viewport_size({"width": 1280, "height": 900})
         page.goto(f"{address}&view=new_items")
         page.get_by_label("Items", exact=True).select_option(["slow", "draft"])
         page.get_by_text("Limits for seeding").click()
         page.get_by_label("Most answers to an item").fill("60")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
         picture(page, "new-items", full_page=True)
         decide(page, "Seed …", "Yes, seed")
         with database.connect() as connection:
