@@ -216,6 +216,14 @@ def read_theta(
     return _theta(user_id, measure, answers, start, end)
 
 
+def read_posterior(
+    connection: psycopg.Connection, measures: Measures, scale_id: str, user_id: str, end: datetime
+) -> tuple[float, float]:
+    """Return the mean and SD of a learner's θ by all answers that count at `end`, or of the population."""
+    theta, scale = read_theta(connection, measures, scale_id, user_id, end), measures.scales[scale_id].scale
+    return (theta.theta, theta.se) if theta else (scale.mu, scale.sigma)
+
+
 def _theta(user_id: str, measure: Measure, answers: Sequence[Answer], since: datetime, now: datetime) -> Theta | None:
     """θ from the answers to the scale's items since a time. Returns None if there are no such answers."""
     scale, responses = measure.scale, measure.items.responses(answers, since)

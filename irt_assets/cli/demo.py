@@ -80,7 +80,7 @@ def demo(
         else:
             done = simulated.run_simulated(current_settings(), say, dagster_instance)
             settings = done.settings
-            print_blocks(months_table(done.states))
+            print_blocks(months_table(done.states), done.new_items)
             marks = {True: Badge("as expected", "good"), False: Badge("NOT as expected", "bad")}
             rows = [(f.fault, f.planted, f.found, marks[f.as_expected]) for f in done.findings]
             print_blocks(table(("planted", "where", "found", ""), rows))

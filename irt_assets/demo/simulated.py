@@ -17,11 +17,20 @@ from irt_assets.abilities.online import read_measures
 from irt_assets.adaptive.policy import Policy
 from irt_assets.adaptive.policy_decision import SET_POLICY, PolicyRequest
 from irt_assets.adaptive.sessions import Answer, Plans, begin_session
+from irt_assets.blocks import Table
 from irt_assets.common.job_names import INVARIANTS_JOB, ITEM_ANALYSIS_JOB, KPI_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
 from irt_assets.decisions.deciding import decide
 from irt_assets.decisions.origin import initialise
 from irt_assets.demo.findings import Finding, compare
+from irt_assets.demo.new_items import (
+    TRUE_VALUES,
+    compare_new_items,
+    outcomes_table,
+    publish_new_items,
+    read_outcomes,
+    seed_new_items,
+)
 from irt_assets.demo.running import FOREIGN_DATA, Jobs, OpenInstance, Say, write_lake
 from irt_assets.demo.second_form import NEW_ITEMS, equate_second_form
 from irt_assets.drift.assets import DRIFT_JOB
@@ -73,10 +82,12 @@ ITEM_DAYS = 5
 
 
 class DemoResult(NamedTuple):
-    """Result of a demo: the settings that it wrote, the states of its months, and the findings on planted faults."""
+    """Result of a demo: the settings that it wrote, the states of its months, the outcomes of the new items, and
+    the findings on planted faults."""
 
     settings: Settings
     states: list[MonthState]
+    new_items: Table
     findings: list[Finding]
 
 
@@ -86,6 +97,7 @@ def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> 
     settings = get_settings()
     database = Database(settings)
     load(database, files, settings, say)
+    seed_new_items(database, files[0], truth, say)
     write_lake(database, say)
     months = truth["months"][:-1]
     say("calibrating, linking, checking and publishing month by month …")
@@ -109,7 +121,9 @@ def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> 
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
         findings = compare(database, truth, months, states)
-    return DemoResult(settings, states, findings)
+    with database.connect() as connection:
+        findings += compare_new_items(connection)
+        return DemoResult(settings, states, outcomes_table(read_outcomes(connection)), findings)
 
 
 def prepare(folder: Path, settings: Settings, say: Say) -> tuple[list[SimulatedFiles], dict[str, Any]]:
@@ -222,7 +236,7 @@ def _refuse_foreign_data(database: Database, scales: list[SimulatedFiles]) -> No
     bank = {json.loads(line)["item_id"] for lines in banks for line in lines}
     with database.connect() as connection:
         present = first_column(connection, "SELECT item_id FROM question")
-    if not (bank | NEW_ITEMS.keys()).issuperset(present):
+    if not (bank | NEW_ITEMS.keys() | TRUE_VALUES.keys()).issuperset(present):
         raise PermanentFailure(FOREIGN_DATA)
 
 
@@ -282,11 +296,14 @@ def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     requests = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
     requests += [(KPI_JOB, week, "") for week in weeks]
     requests += [(ITEM_ANALYSIS_JOB, day, "") for day in DAYS.last_keys(now, ITEM_DAYS)]
-    requests += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
-    with Database(settings).connect() as connection:
-        outdated = changes_since_evaluation(connection, last_evaluated(connection))
+    requests += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity")]
     for job, first, last in requests:
-        (replace(jobs, again=True) if job == INVARIANTS_JOB and outdated else jobs).run(job, first, last)
+        jobs.run(job, first, last)
+    database = Database(settings)
+    publish_new_items(database, now, jobs.say)
+    with database.connect() as connection:
+        outdated = changes_since_evaluation(connection, last_evaluated(connection))
+    (replace(jobs, again=True) if outdated else jobs).run(INVARIANTS_JOB, yesterday)
 
 
 def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:

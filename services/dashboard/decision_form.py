@@ -10,6 +10,7 @@ from shiny import Inputs, reactive, render, ui
 
 from irt_assets.blocks import Paragraph, notice, prose
 from irt_assets.decisions.proposals import Reference
+from irt_assets.new_items.decided import SeedLimits
 from services.dashboard.decisions import (
     DECIDER,
     DECISIONS,
@@ -48,11 +49,14 @@ def form(
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
         ui.input_text(f"since_{kinds[0]}", day, since, width="100%", placeholder=tomorrow) if day else None,
+        _limits() if "seed" in kinds else None,
         ui.input_checkbox("although_it_leaked", "Accept it although it leaked", width="100%") if leaked else None,
         tags.div(
             *(
                 ui.input_action_button(
-                    kind, DECISIONS[kind].button, class_=f"btn-{'secondary' if kind == 'reject' else 'primary'}"
+                    kind,
+                    DECISIONS[kind].button,
+                    class_=f"btn-{'secondary' if kind.startswith('reject') else 'primary'}",
                 )
                 for kind in kinds
             ),
@@ -70,6 +74,19 @@ def form(
         tags.noscript(render_blocks(by_hand)),
         class_="decision",
     )
+
+
+def _limits() -> Tag:
+    """Fields for the limits of items that are seeded, as in `SeedLimits`."""
+    fields = {
+        "max_answers": "Most answers to an item",
+        "max_per_day": "Most answers a day (empty: no limit)",
+        "first_day": "First day of seeding, UTC (empty: now)",
+        "last_day": "Last day of seeding, UTC (empty: no limit)",
+    }
+    default = {"max_answers": f"{SeedLimits().max_answers}"}
+    inputs = (ui.input_text(name, label, default.get(name, "")) for name, label in fields.items())
+    return tags.details(tags.summary("Limits for seeding"), *inputs)
 
 
 def handle_events(
@@ -101,6 +118,7 @@ def handle_events(
                 scoring=_text(inputs, "scoring"),
                 options=tuple(_value(inputs, "options") or ()),
                 method=_text(inputs, "method"),
+                limits={name: _text(inputs, name) for name in SeedLimits.model_fields},
             )
             outcome = await asyncio.to_thread(review, request, filled)
             pending.set((filled, outcome) if outcome.ok else None)

@@ -5,12 +5,13 @@ The decisions call the functions of `irt release`, with the name that the login 
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial, wraps
 from typing import Any, Literal, ParamSpec
 
 import psycopg
+from pydantic import ValidationError
 
 from irt_assets.adaptive.changes import effects_of_withdrawal
 from irt_assets.adaptive.forms import plan_release, release_forms, release_sentences
@@ -24,8 +25,11 @@ from irt_assets.decisions.movement_change import decide_movement_change, preview
 from irt_assets.decisions.movement_proposal import as_settings
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.decisions.withdrawal import UseRequest
+from irt_assets.intake.mapping import problems_of
 from irt_assets.ledger.decision_rows import Kind
 from irt_assets.ledger.movement_proposals import newest_proposal
+from irt_assets.new_items.decided import BRING_BACK, REJECT, RETIRE, SEED, STOP, ItemDecision, ItemsRequest, SeedLimits
+from irt_assets.new_items.publishing import PUBLISH, PublishNewItems, PublishRequest
 from irt_assets.runs import queue
 from irt_assets.scales.item_keys import Key
 from irt_assets.scales.scale_decisions import Acceptable, require_text
@@ -67,7 +71,22 @@ DecisionKind = Literal[
     "undo_form",
     "leave_out",
     "count_again",
+    "publish",
+    "seed",
+    "stop",
+    "reject_item",
+    "retire",
+    "bring_back",
 ]
+STAGE_KINDS: Mapping[DecisionKind, ItemDecision | PublishNewItems] = {
+    "publish": PUBLISH,
+    "seed": SEED,
+    "stop": STOP,
+    "reject_item": REJECT,
+    "retire": RETIRE,
+    "bring_back": BRING_BACK,
+}
+"""Decisions on the stages of items."""
 SCORING_NOTE = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
 FAULT = "This is a fault of the dashboard; see its log. Reload the page to see the decisions."
 TYPED = "What you typed is still there"
@@ -94,15 +113,17 @@ class DecisionForm:
 
     Attributes:
         references: the proposals. For anchors: the first month that is linked with the change, and the item. For
-            items that are withdrawn or restored, and for a key: the item, without a window. For a month that is
-            reopened, or from which on guessing or misfit is accepted: the month. For scores: the month of the sittings,
-            and the form as the item. For an equating: the old form as window, and the new form as item.
+            decisions on an item's use, stage or key: the item, without a window. For a month that is reopened, or from
+            which on guessing or misfit is accepted: the month. For scores: the month of the sittings, and the form as
+            the item. For an equating: the old form as window, and the new form as item.
         scale_id: scale of the anchors, of the movement that is adopted, or of the scores.
         since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.
         scoring, options: for a key: whether the `options` are right, all answers get credit, or the item is dropped.
-            For a form's score: the items that are left out or counted again are the `options`.
+            For a form's score: the items that are left out or counted again are the `options`. For the stages of
+            items: the items, unless the reference is the item.
         method: for an equating: the chosen method.
+        limits: for items to seed: the limits by name; empty texts leave the defaults.
     """
 
     kind: DecisionKind
@@ -114,6 +135,7 @@ class DecisionForm:
     scoring: str = "options"
     options: tuple[str, ...] = ()
     method: str = ""
+    limits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def items(self) -> list[str]:
@@ -479,6 +501,18 @@ def _scoring_request(_request: ViewRequest, form: DecisionForm) -> ScoringReques
     return ScoringRequest(form.scale_id, form.items[0], form.options)
 
 
+def _items_request(_request: ViewRequest, form: DecisionForm) -> ItemsRequest:
+    try:
+        limits = SeedLimits.model_validate({name: text for name, text in form.limits.items() if text})
+    except ValidationError as error:
+        raise PermanentFailure(f"nothing was decided: {problems_of(error, SeedLimits)}") from error
+    return ItemsRequest(form.options or form.items, limits)
+
+
+def _publish_request(request: ViewRequest, form: DecisionForm) -> PublishRequest:
+    return PublishRequest(form.options or form.items, request.reader.now())
+
+
 def _wired(
     button: str, confirm: str, kind: Kind, ask: Callable[[ViewRequest, DecisionForm], Any], day: str = ""
 ) -> DecisionType:
@@ -580,4 +614,10 @@ DECISIONS: Mapping[DecisionKind, DecisionType] = {
     ),
     "leave_out": _wired("Leave the items out …", "Yes, leave them out", LEAVE_ITEMS_OUT, _scoring_request),
     "count_again": _wired("Count the items again …", "Yes, count them", COUNT_ITEMS_AGAIN, _scoring_request),
+    "publish": _wired("Publish …", "Yes, publish", PUBLISH, _publish_request),
+    "seed": _wired("Seed …", "Yes, seed", SEED, _items_request),
+    "stop": _wired("Stop seeding …", "Yes, stop", STOP, _items_request),
+    "reject_item": _wired("Reject …", "Yes, reject", REJECT, _items_request),
+    "retire": _wired("Retire …", "Yes, retire", RETIRE, _items_request),
+    "bring_back": _wired("Bring back …", "Yes, bring back", BRING_BACK, _items_request),
 }

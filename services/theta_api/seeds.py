@@ -1,5 +1,6 @@
 """New items for the places of a session over HTTP. `irt_assets.new_items.draws` draws them."""
 
+from functools import partial
 from typing import Annotated
 
 import psycopg
@@ -9,7 +10,7 @@ from fastapi.security import HTTPBearer
 from prometheus_client import Histogram
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from irt_assets.abilities.online import Measures, read_theta
+from irt_assets.abilities.online import Measures, read_posterior
 from irt_assets.common.wording import did_you_mean, some_of
 from irt_assets.new_items.draws import OtherSession, Places, fill_places
 from irt_assets.responses.erased import erasures_of
@@ -95,11 +96,7 @@ def _draw(connection: psycopg.Connection, ledger: Ledger, asked: SeedsRequest) -
     _require_topics(connection, scale_id, asked.topics)
     if erasures_of(connection, asked.user_id):
         raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")
-
-    def posterior() -> tuple[float, float]:
-        theta, scale = read_theta(connection, measures, scale_id, asked.user_id, now), measures.scales[scale_id].scale
-        return (theta.theta, theta.se) if theta else (scale.mu, scale.sigma)
-
+    posterior = partial(read_posterior, connection, measures, scale_id, asked.user_id, now)
     places = Places(asked.user_id, asked.session_id, asked.form_id, positions)
     pool = ledger.plans.seeds.by_scale.get(scale_id)
     try:

@@ -321,7 +321,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
         (replace(form, kind="restore"), "is not withdrawn"),
     ):
         assert (told(unfit)[0], reason in told(unfit)[1]) == (False, True)
-    assert "Take it out of use" in show_page(faulty[0], "item", item=name)[1]
+    assert "Take it out of use" in f"{make_page(pat)[1].body}"
     withdrawn = (
         f"Item {name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards no ability, and "
         "nothing about it asks for a decision. What was reported until then stays as it is."

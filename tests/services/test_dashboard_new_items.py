@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -21,6 +22,7 @@ from starlette.responses import StreamingResponse
 from irt_assets.blocks import DASH
 from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.deciding import decide
+from irt_assets.decisions.proposals import Reference
 from irt_assets.new_items.decided import REJECT, SEED, ItemsRequest, SeedLimits
 from irt_assets.new_items.progress import ACCUSED
 from irt_assets.reports.scale_blocks import sections
@@ -29,6 +31,7 @@ from irt_assets.scales.scale import read_scales
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard.data_access import Reader
+from services.dashboard.decisions import DecisionForm, DecisionKind, decide as decide_on_page, review
 from services.dashboard.downloads import download
 from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
@@ -39,6 +42,7 @@ from tests.helpers.score_world import SIGNED, build_exam
 from tests.helpers.sentences import missing_sentences
 
 VIEWER = Identity("Vic", "org", ("viewer",), frozenset(), math.inf)
+PAT = Identity("Pat", "org", ("psychometrician",), frozenset(), math.inf)
 
 
 @pytest.fixture
@@ -65,10 +69,24 @@ def queue(database: Database, tmp_path: Path) -> Database:
     return database
 
 
-def page(reader: Reader, view: str = "new_items", status: int = 200, **fields: str) -> str:
-    found, shown = make_page(ViewRequest(view, fields, VIEWER, reader))
+def page(reader: Reader, view: str = "new_items", status: int = 200, by: Identity = VIEWER, **fields: str) -> str:
+    found, shown = make_page(ViewRequest(view, fields, by, reader))
     assert found == status
     return unescape(f"{shown.title}\n{shown.body}")
+
+
+def buttons(text: str) -> set[str]:
+    """Return the kinds of the buttons on a page."""
+    return {*re.findall(r'<button [^>]*id="(\w+)"', text)}
+
+
+def told(reader: Reader, form: DecisionForm, by: Identity = PAT) -> tuple[bool, str]:
+    """Review a decision, and make it if it is possible. Returns whether it is, and the effect."""
+    request = ViewRequest("new_items", {}, by, reader)
+    outcome = review(request, form)
+    if outcome.ok:
+        assert decide_on_page(request, form, outcome).ok
+    return outcome.ok, " ".join(outcome.sentences)
 
 
 def row_of(text: str, item: str) -> str:
@@ -134,21 +152,69 @@ def test_files_contain_the_chosen_items_with_their_values(
     assert frame["b_se"].to_dict() == pytest.approx({"slow": 0.5, "ready": 0.2, "wrong": 0.25})
 
 
-def test_page_of_an_item_shows_stage_steps_and_commands(reader: Reader, queue: Database) -> None:
+def test_page_of_an_item_shows_stage_steps_and_the_decisions_of_the_stage(reader: Reader, queue: Database) -> None:
     text = page(reader, "item", item="slow")
     steps = text.partition("How it got there")[2]
     assert not missing_sentences(text, ">measured<", "since 2026-07-29", "publishable around 2026-08-21", "25 %")
     assert steps.index("first answer") < steps.index(">measured<")
-    assert not missing_sentences(text, "irt items seed slow --by NAME", "irt items reject slow --by NAME")
-    assert "irt items stop slow" not in text
-    assert "irt items retire slow" not in text
+    assert buttons(text) == set()
     draft = page(reader, "item", item="draft")
-    assert not missing_sentences(draft, "seed items, ", "irt items stop draft --by NAME", "it has no answers yet")
+    assert not missing_sentences(draft, "seed items, ", "it has no answers yet")
     assert not missing_sentences(page(reader, "item", item="wrong"), f"It is stuck: {ACCUSED.reason}.")
     rejected = page(reader, "item", item="out")
-    assert not missing_sentences(rejected, ">rejected<", "reject items, ", "irt items bring-back out --by NAME")
+    assert not missing_sentences(rejected, ">rejected<", "reject items, ")
     published = page(reader, "item", item="i1")
-    assert not missing_sentences(published, ">published<", "first published values in force", "irt items retire i1")
+    assert not missing_sentences(published, ">published<", "first published values in force")
+    offered = {
+        item: buttons(page(reader, "item", by=PAT, item=item)) for item in ("slow", "ready", "draft", "out", "i1")
+    }
+    assert offered == {
+        "slow": {"seed", "reject_item"},
+        "ready": {"publish", "seed", "reject_item"},
+        "draft": {"seed", "stop", "reject_item"},
+        "out": {"bring_back"},
+        "i1": {"retire"},
+    }
+
+
+def test_page_of_new_items_offers_the_decisions_on_the_listed_items(reader: Reader, queue: Database) -> None:
+    assert buttons(page(reader)) == set()
+    assert buttons(page(reader, by=PAT)) == {"publish", "seed", "stop", "reject_item"}
+    assert buttons(page(reader, by=PAT, stage="rejected")) == {"stop", "bring_back"}
+    assert buttons(page(reader, by=PAT, search="nothing")) == set()
+
+
+def test_users_who_may_decide_move_items_between_stages(reader: Reader, queue: Database) -> None:
+    seed = DecisionForm("seed", (), "field trial", options=("slow", "ready"))
+    limits = {"max_answers": "60", "max_per_day": "", "first_day": "2026-09-01", "last_day": ""}
+    assert told(reader, seed, VIEWER)[0] is False
+    for unfit, reason in (
+        (replace(seed, options=()), "no item is named"),
+        (replace(seed, options=("slow", "i1")), "i1 is published"),
+        (replace(seed, limits={"max_answers": "many"}), "max_answers: "),
+        (replace(seed, limits=limits | {"last_day": "2026-08-31"}), "must not be before 2026-09-01"),
+        (replace(seed, kind="publish", options=("wrong",)), "has a key that another option beats"),
+        (replace(seed, kind="bring_back"), "only rejected and retired items"),
+    ):
+        done, text = told(reader, unfit)
+        assert (done, reason in text) == (False, True), text
+    done, text = told(reader, replace(seed, limits=limits))
+    assert done
+    assert not missing_sentences(
+        text, *(f"Item {item} is seeded, with 60 answers at most from 2026-09-01." for item in seed.options)
+    )
+    assert not missing_sentences(row_of(page(reader), "ready"), "seeded, with 60 answers at most from 2026-09-01")
+    kinds: tuple[tuple[DecisionKind, str, str], ...] = (
+        ("stop", "slow", "not seeded"),
+        ("reject_item", "slow", ">rejected<"),
+        ("bring_back", "slow", ">measured<"),
+        ("retire", "i1", ">retired<"),
+        ("publish", "ready", "publish new items"),
+    )
+    for kind, item, shown in kinds:
+        done, text = told(reader, DecisionForm(kind, (Reference("", item),), "read"))
+        assert done, text
+        assert shown in page(reader, "item", item=item) + row_of(page(reader), item)
 
 
 def test_a_rejected_item_is_not_stuck_before_the_next_night(reader: Reader, queue: Database) -> None:

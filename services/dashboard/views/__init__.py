@@ -38,7 +38,7 @@ VIEWS: tuple[View, ...] = (
     View("bank", bank.page, menu="Items", group="Bank"),
     View("item", item.page, server=item.server),
     View("rekey", rekey.page, server=rekey.server),
-    View("new_items", new_items.page, menu="New items", group="Bank"),
+    View("new_items", new_items.page, menu="New items", group="Bank", server=new_items.server),
     View("scale", scale.page, menu="Scale", group="Bank", server=scale.server),
     View("test", test.page),
     View("forms", form.forms_page, menu="Forms", group="Bank"),

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from htmltools import Tag, TagChild, tags
+from htmltools import Tag, tags
 from shiny import Inputs, Outputs, Session
 
 from irt_assets.blocks import Block, Document, Figures, Paragraph, Section, notice, prose, without_page_links
@@ -14,8 +14,7 @@ from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.item_analysis.stored import ItemRow, read_items
 from irt_assets.ledger.relations import ORIGIN_WINDOW
-from irt_assets.new_items.decided import BRING_BACK, REJECT, RETIRE, SEED, STOP
-from irt_assets.new_items.publishing import PUBLISH
+from irt_assets.new_items.decided import SEED, STOP
 from irt_assets.new_items.stages import UNPUBLISHED
 from irt_assets.reports import item_blocks, item_history_blocks
 from irt_assets.reports.classical_blocks import options_table, statistics, trace_lines
@@ -25,22 +24,13 @@ from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
 from resources.version import code_version
 from services.dashboard import decision_form
-from services.dashboard.decisions import DecisionKind
+from services.dashboard.decisions import STAGE_KINDS, DecisionKind
 from services.dashboard.elements import choice, document_links, query_form, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
 
-COMMANDS = (
-    (PUBLISH, "publish"),
-    (SEED, "seed"),
-    (STOP, "stop"),
-    (REJECT, "reject"),
-    (RETIRE, "retire"),
-    (BRING_BACK, "bring-back"),
-)
-"""Kinds of decisions on the stage of an item, with the commands of `irt items`."""
-USE_KINDS: tuple[DecisionKind, ...] = ("withdraw", "restore")
+KINDS: tuple[DecisionKind, ...] = ("withdraw", "restore", *STAGE_KINDS)
 
 
 @dataclass(frozen=True)
@@ -76,8 +66,7 @@ def page(request: ViewRequest) -> Page:
             _selector(facts, chosen) if chosen.name else None,
             *_body(request, facts, chosen),
             document_links("item", **fields, month=request.field("month"), form=request.field("form")),
-            _use(request, facts),
-            _decide_on_stage(facts),
+            _decide(request, facts),
             Paragraph(page_link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
         ),
     )
@@ -109,7 +98,7 @@ def _body(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[Bl
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    decision_form.handle_events(request, inputs, USE_KINDS, lambda: [Reference("", request.fields.get("item", ""))])
+    decision_form.handle_events(request, inputs, KINDS, lambda: [Reference("", request.fields.get("item", ""))])
 
 
 def find_facts(request: ViewRequest) -> ItemFacts:
@@ -206,32 +195,18 @@ def _observed_proportions(request: ViewRequest, facts: ItemFacts, month: ItemInM
     return observed, "" if observed is not None else f"No answer of {month.month} to this item could be used."
 
 
-def _use(request: ViewRequest, facts: ItemFacts) -> Tag | None:
-    """A folded form to take the item out of use, or to put it back. Returns None for an item that was never in use."""
+def _decide(request: ViewRequest, facts: ItemFacts) -> Tag:
+    """Fold a form with the decisions on the item's use and stage."""
+    note, kinds = None, list[DecisionKind]()
     if facts.status is not None and facts.status.is_withdrawn:
-        return _folded("Put it back into use", decision_form.form(request, ("restore",)))
-    if not facts.publications:
-        return None
-    if facts.anchor:
+        kinds = ["restore"]
+    elif facts.publications and facts.anchor:
         text = "Months are linked by this anchor, so it cannot be taken out of use before it is dropped as an anchor: "
-        command = tags.code(f"irt release drop-anchors {shlex.quote(facts.item_id)}")
-        return _folded("Take it out of use", tags.p(text, command))
-    return _folded(
-        "Take it out of use",
-        tags.p("Answers from that day on count towards no ability; earlier ones and what was reported stay."),
-        decision_form.form(request, ("withdraw",)),
-    )
-
-
-def _decide_on_stage(facts: ItemFacts) -> Tag:
-    """Fold the commands that decide on the item at its stage."""
-    last = next((row.kind for row in facts.decisions if row.kind in (SEED.name, STOP.name)), STOP.name)
-    stage = facts.stage.stage
-    item = facts.item_id if facts.item_id == shorten(facts.item_id) else "ITEM"
-    allowed = [name for kind, name in COMMANDS if stage in kind.stages and (kind is not STOP or last == SEED.name)]
-    copied = (tags.li(tags.code(f'irt items {name} {shlex.quote(item)} --by NAME --reason "…"')) for name in allowed)
-    return _folded("Decide on its stage", tags.p("Copy a command:"), tags.ul(*copied))
-
-
-def _folded(summary: str, *body: TagChild) -> Tag:
-    return tags.details(tags.summary(summary), *body)
+        note = tags.p(text, tags.code(f"irt release drop-anchors {shlex.quote(facts.item_id)}"))
+    elif facts.publications:
+        kinds = ["withdraw"]
+        note = tags.p("Out of use, answers from that day on count towards no ability; what was reported stays.")
+    seeded = next((row.kind for row in facts.decisions if row.kind in (SEED.name, STOP.name)), "") == SEED.name
+    of_stage = [name for name, kind in STAGE_KINDS.items() if facts.stage.stage in kind.stages]
+    kinds += [name for name in of_stage if name != "stop" or seeded]
+    return tags.details(tags.summary("Decide on the item"), note, decision_form.form(request, kinds))

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import get_args
 
 from htmltools import Tag
+from shiny import Inputs, Outputs, Session, ui
 
 from irt_assets.blocks import DASH, Badge, Block, Cell, Column, Details, Paragraph, Table, Text, notice, prose, table
 from irt_assets.common.dashboard_pages import page_link
@@ -18,8 +19,10 @@ from irt_assets.new_items.queue import QueuedItem, read_queue
 from irt_assets.new_items.stages import Stage
 from irt_assets.reports.item_history_blocks import STAGE_TONES
 from irt_assets.scales.scale import Scale, read_scales
+from services.dashboard import decision_form
 from services.dashboard.address_fields import paginate, require_known
-from services.dashboard.elements import choice, download_links, query_form, shorten, text_field, tick_box
+from services.dashboard.decisions import STAGE_KINDS, may_decide
+from services.dashboard.elements import choice, download_links, query_form, section, shorten, text_field, tick_box
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.views.bank import PAGE_SIZE, choose_scale
@@ -72,9 +75,25 @@ def page(request: ViewRequest) -> Page:
             _form(request, selection),
             _table(selection, first),
             pages,
-            Paragraph(prose("Decide by `irt items`: the page of each item shows the commands to copy."), "quiet"),
             download_links(files, "pipeline", scale=scale_id, **chosen),
+            _decide(request, selection),
         ),
+    )
+
+
+def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    decision_form.handle_events(request, inputs, [*STAGE_KINDS], list)
+
+
+def _decide(request: ViewRequest, selection: QueueSelection) -> Tag | None:
+    """Return a form to decide on some of the items. None if no item is listed."""
+    stages, items = {item.stage.stage for item in selection.items}, [item.stage.item_id for item in selection.items]
+    kinds = [name for name, kind in STAGE_KINDS.items() if not stages.isdisjoint(kind.stages)]
+    if not items:
+        return None
+    chosen = ui.input_select("options", "Items", items, multiple=True, size="8", width="100%")
+    return section(
+        "Decide on items", chosen if may_decide(request.identity) else None, decision_form.form(request, kinds)
     )
 
 
