@@ -17,9 +17,13 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.abilities.online import read_measures
 from irt_assets.adaptive.policy import Policy
+from irt_assets.common.partitions import month_of
+from irt_assets.decisions.deciding import decide
 from irt_assets.decisions.origin import initialise
 from irt_assets.new_items.draws import Places, fill_places
 from irt_assets.new_items.pool import SeedPool, SeedPools, give_back
+from irt_assets.new_items.publishing import PUBLISH, PublishRequest
+from irt_assets.new_items.stages import item_stages
 from irt_assets.scales.scale import change_rules
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -32,6 +36,7 @@ from tests.helpers.asking import kind, unless_busy
 from tests.helpers.decided import WITHDRAWN, set_policy
 from tests.helpers.door import serve_in_thread
 from tests.helpers.erasing import erased_after
+from tests.helpers.new_items import PUBLISHABLE
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.score_world import item_values
 from tests.testbed.stack_harness import wait_for
@@ -245,6 +250,21 @@ def test_unanswered_draws_are_given_back_after_a_day_and_late_answers_hold_again
     add_attempts(bank, [attempt("of open", "n1", NOW + 2 * DAY, session_id="open")])
     call(bank, give_back, NOW + 2 * DAY + timedelta(minutes=1))
     assert rows(bank, held) == [("answered",), ("next",), ("open",)]
+
+
+def test_decision_to_publish_ends_the_draws_of_an_item(bank: Database) -> None:
+    """Even if a later night finds that the item is not publishable any more."""
+    seed(bank, "n1", "n2")
+    for session in ("s1", "s2"):
+        draw(bank, read_pool(bank), session, 1, 2)
+    run_sql(bank, PUBLISHABLE, ("n1",))
+    decide(bank, PUBLISH, PublishRequest(["n1"]), **SIGNED)
+    run_sql(bank, "UPDATE item_pipeline SET publishable = false")
+    assert read_pool(bank).item_ids == ("n2",)
+    [stage] = call(bank, item_stages, items=["n1"])
+    assert stage.why == f"it counts from {month_of(datetime.now(UTC)).end:%Y-%m-%d} on"
+    call(bank, give_back, NOW + timedelta(hours=25))
+    assert rows(bank, "SELECT item_id FROM seed_draw WHERE given_back_at IS NULL") == []
 
 
 def test_items_under_an_embargo_or_withdrawn_are_not_drawn(bank: Database) -> None:
