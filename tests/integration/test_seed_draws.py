@@ -310,8 +310,8 @@ def test_unknown_names_and_erased_learners_are_refused(bank: Database, settings:
             assert kind(unknown) == (404, problem)
             assert "did you mean" in unknown.json()["detail"]
         assert len(service.seeds(topics=["topic"])) == 1
-        with erased_after("services.theta_api.seeds", "erasures_of", bank, settings, "gone"):
-            assert service.seeds("s2", user="gone") == {}, "it was erased in the meantime"
+        with erased_after("services.theta_api.seeds", "_scale_of", bank, settings, "gone"):
+            assert kind(service.ask("s2", user="gone")) == (409, "erased"), "it was erased in the meantime"
         assert kind(service.ask("s3", user="gone")) == (409, "erased")
     assert rows(bank, "SELECT user_id FROM seed_draw") == [("ann",)]
 
