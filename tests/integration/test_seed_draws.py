@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from irt_assets.abilities.online import read_measures
 from irt_assets.adaptive.policy import Policy
 from irt_assets.common.partitions import month_of
-from irt_assets.decisions.deciding import decide
+from irt_assets.decisions.deciding import decide, preview
 from irt_assets.decisions.origin import initialise
 from irt_assets.new_items.draws import Places, fill_places
 from irt_assets.new_items.pool import SeedPool, SeedPools, give_back
@@ -265,6 +265,21 @@ def test_decision_to_publish_ends_the_draws_of_an_item(bank: Database) -> None:
     assert stage.why == f"it counts from {month_of(datetime.now(UTC)).end:%Y-%m-%d} on"
     call(bank, give_back, NOW + timedelta(hours=25))
     assert rows(bank, "SELECT item_id FROM seed_draw WHERE given_back_at IS NULL") == []
+
+
+def test_preview_of_publishing_names_the_adaptive_tests_that_may_give_the_item(bank: Database) -> None:
+    run_sql(bank, "UPDATE question SET topic_id = 'other' WHERE item_id = 'n2'")
+    for test, topics in (("placement", "{}"), ("exit", "{other: {max: 0}}")):
+        policy = f"test: {test}\nscale: {SCALE}\nlength: {{max: 8}}\ntopics: {topics}\n"
+        set_policy(bank, Policy.from_yaml(policy), effective_from=NOW - DAY, **SIGNED)
+    for item in ("n1", "n2"):
+        run_sql(bank, PUBLISHABLE, (item,))
+    sentences = call(bank, preview, PUBLISH, PublishRequest(["n1", "n2"])).sentences
+    named = [sentence for sentence in sentences if "adaptive tests" in sentence]
+    assert named == [
+        "n1 may be given in adaptive tests: exit and placement",
+        "n2 may be given in adaptive tests: placement",
+    ]
 
 
 def test_items_under_an_embargo_or_withdrawn_are_not_drawn(bank: Database) -> None:
