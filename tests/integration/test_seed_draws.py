@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 from psycopg.types.json import Jsonb
@@ -20,6 +21,7 @@ from irt_assets.adaptive.policy import Policy
 from irt_assets.common.partitions import month_of
 from irt_assets.decisions.deciding import decide, preview
 from irt_assets.decisions.origin import initialise
+from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.new_items.draws import Places, fill_places
 from irt_assets.new_items.pool import SeedPool, SeedPools, give_back
 from irt_assets.new_items.publishing import PUBLISH, PublishRequest
@@ -280,6 +282,25 @@ def test_preview_of_publishing_names_the_adaptive_tests_that_may_give_the_item(b
         "n1 may be given in adaptive tests: exit and placement",
         "n2 may be given in adaptive tests: placement",
     ]
+
+
+def test_values_of_the_pipeline_have_the_errors_of_c_and_of_steps(bank: Database) -> None:
+    """SE(logit c) = SE(c) / (c (1 − c)) = 0.05 / 0.16."""
+    guessed = {"a": 1.0, "b": 0.0, "c": 0.2, "a_se": 0.2, "b_se": 0.2, "cov_ab": 0.0, "c_se": 0.05}
+    scored = guessed | {"c": 0.0, "max_score": 2, "t0": 0.0, "t0_se": 0.0, "t1": 0.4, "t1_se": 0.3, "t2": 0, "t2_se": 0}
+    del scored["c_se"]
+    for item, values in (("n1", guessed), ("n2", scored)):
+        run_sql(bank, PUBLISHABLE, (item,))
+        run_sql(bank, "UPDATE item_pipeline SET parameters = %s WHERE item_id = %s", (Jsonb(values), item))
+    decide(bank, PUBLISH, PublishRequest(["n1", "n2"], now=NOW), **SIGNED)
+    errors = call(bank, set_with_errors, SCALE, NOW + 30 * DAY).errors
+    further = errors.items.further_cov
+    of_c, of_steps = (further[errors.items.item_ids.index(item)] for item in ("n1", "n2"))
+    assert of_c[0, :3].tolist() == pytest.approx([0, 0, 0.3125**2])
+    assert of_steps[:, 2:].diagonal().tolist() == pytest.approx([0, 0.09, 0])
+    run_sql(bank, "UPDATE item_parameter_publication SET rule = 'origin'")
+    unknown = call(bank, set_with_errors, SCALE, NOW + 30 * DAY).errors.items
+    assert np.isnan(unknown.further_cov[unknown.item_ids.index("n1")]).all()
 
 
 def test_items_under_an_embargo_or_withdrawn_are_not_drawn(bank: Database) -> None:
