@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from datetime import UTC, datetime
 from threading import local
 
 import numpy as np
+import psutil
 from psycopg.types.json import Jsonb
 
 from benchmarks.bench_theta_api import API_PORT, HELLO_PORT, embedded_log
@@ -40,7 +42,7 @@ from irt_psychometrics.new_items import (
 )
 from resources.postgres.database import Database
 from services.theta_api.seeds import SEEDS_PATH
-from tests.testbed.theta_load import Client, Log, servers
+from tests.testbed.theta_load import Client, Log, cpu_s, servers
 
 SCALE, SERVERS = "default", 20
 PER_NIGHT, PER_LEARNER = 200, 5
@@ -78,20 +80,36 @@ def measure_time(n: int) -> None:
         for k in range(100):
             choose_item(pool.gain(every, 0.02 * k, 0.4), pool.may_draw((), None), k)
         print(f"choice among {len(pool.item_ids):,} items: {10 * (time.process_time() - before):.1f} ms of a processor")
-        with servers(database.url, database.settings.irt_home, api=API_PORT, hello=HELLO_PORT):
-            ms, statuses = asyncio.run(request_seeds(log.users, n))
+        with servers(database.url, database.settings.irt_home, api=API_PORT, hello=HELLO_PORT) as api:
+            asyncio.run(request_seeds(log.users, SERVERS, "warm"))
+            began, before = time.perf_counter(), cpu_by_part(api)
+            ms, statuses = asyncio.run(request_seeds(log.users, n, "s"))
+            seconds, after = time.perf_counter() - began, cpu_by_part(api)
         p50, p95 = np.percentile(ms, [50, 95])
-        print(f"{SERVERS} at once: p50 {p50:.0f} ms, p95 {p95:.0f} ms; {dict(statuses)}")
+        parts = ", ".join(f"{name} {1000 * (after[name] - before[name]) / n:.1f} ms" for name in after)
+        print(f"{SERVERS} at once: p50 {p50:.0f} ms, p95 {p95:.0f} ms, {n / seconds:.0f}/s; {dict(statuses)}")
+        print(f"processor time of a request: {parts}; load of the machine {os.getloadavg()[0]:.1f}")
 
 
-async def request_seeds(users: list[str], n: int) -> tuple[list[float], Counter[int]]:
+def cpu_by_part(api: int) -> dict[str, float]:
+    """Processor time until now of the API, of all PostgreSQL processes and of this client, in seconds."""
+    running = (process.info for process in psutil.process_iter(["name", "cpu_times"]))
+    postgres = [own["cpu_times"] for own in running if own["name"] == "postgres"]
+    return {
+        "θ API": cpu_s(api),
+        "PostgreSQL": sum(own.user + own.system for own in postgres),
+        "client": time.process_time(),
+    }
+
+
+async def request_seeds(users: list[str], n: int, prefix: str) -> tuple[list[float], Counter[int]]:
     """Keep twenty requests under way until `n` are done. Returns milliseconds of each, and counts by status."""
     client, ms, statuses, sessions = Client(API_PORT, SEEDS_PATH, None), list[float](), Counter[int](), iter(range(n))
 
     async def keep_asking() -> None:
         for k in sessions:
             began = time.perf_counter()
-            status, _, _ = await client.post(users[k % len(users)], session_id=f"s{k}", n=1)
+            status, _, _ = await client.post(users[k % len(users)], session_id=f"{prefix}{k}", n=1)
             ms.append(1000 * (time.perf_counter() - began))
             statuses[status] += 1
 
@@ -113,11 +131,14 @@ def measure_limits(n: int) -> None:
                 places = Places(f"u{k}", f"s{k}", None, (1,))
                 fill_places(of_thread.connection, pools[k % SERVERS], places, lambda: (0.0, 0.4), datetime.now(UTC))
 
+        began = time.perf_counter()
         with ThreadPoolExecutor(SERVERS) as pool:
             [*pool.map(sit, range(n))]
+        seconds = time.perf_counter() - began
         with database.connect() as connection:
             held = [count for (count,) in connection.execute("SELECT count(*) FROM seed_draw GROUP BY item_id")]
     print(f"{n:,} sessions: {len(held)} items with at most {max(held)} of {most} answers, {sum(held):,} draws in all")
+    print(f"{n / seconds:.0f} sessions/s; load of the machine {os.getloadavg()[0]:.1f}")
 
 
 def simulate(rng: np.random.Generator, n_items: int, n_open: int, random_share: float) -> tuple[int, float]:

@@ -58,7 +58,7 @@ from irt_assets.new_items.decided import (
 from irt_assets.new_items.pipeline_blocks import items_table
 from irt_assets.new_items.progress import read_pipeline
 from irt_assets.new_items.publishing import PUBLISH, PublishRequest
-from irt_assets.new_items.stages import Stage, item_stages
+from irt_assets.new_items.stages import UNPUBLISHED, Stage, item_stages
 from irt_assets.scales.item_status import item_status
 from irt_assets.scales.scale import read_scales
 from irt_psychometrics.commands import analyse as analyse_answers
@@ -260,7 +260,8 @@ def pipeline(
         found = read_pipeline(connection, scale)
         scales, now = read_scales(connection) if scale is None else [scale], datetime.now(UTC)
         supplies = [own for name in scales for own in read_supplies(connection, name, now)]
-    items = [item for item in found if stage in (None, stages[item.item_id]) and (item.stuck or not stuck)]
+    chosen = (stage,) if stage else UNPUBLISHED
+    items = [item for item in found if stages[item.item_id] in chosen and (item.stuck or not stuck)]
     rows = [{"stage": stages[item.item_id]} | item.as_row() for item in items]
     if to is not None:
         write_export(pd.DataFrame(rows), "csv" if to.suffix == ".csv" else "xlsx", to, "new items")

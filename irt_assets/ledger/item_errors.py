@@ -10,17 +10,20 @@ from datetime import datetime
 import numpy as np
 import psycopg
 
-from irt_assets.ledger.cited_fits import further_errors
-from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.ledger.cited_fits import FurtherErrors, further_errors
+from irt_assets.ledger.publications import PublishedSet, in_force, in_force_query
 from irt_psychometrics import ItemParameters
+from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import ParameterErrors
+from resources.postgres.database import first_column
 
 
 def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
     """The set in force at `at`, with the errors of its items.
 
     An item's errors are unknown (NaN) if its fit stored no shared errors, as in earlier releases, or if its lower
-    asymptote was estimated without covariances.
+    asymptote was estimated without covariances. The further parameters of values from `item_pipeline` have independent
+    errors, because the pipeline stores no covariances; so the errors of θ are somewhat too large.
     """
     published = in_force(connection, scale_id, at)
     if not published.items:
@@ -35,7 +38,13 @@ def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime)
     shared = [common[fit] for fit, is_origin, gamma in stored if is_origin and gamma]
     items = ItemParameters.from_rows(list(published.items), published.items.values())
     more = [j for j, x in enumerate(published.items.values()) if x.c_se is not None or x.further]
-    known = further_errors(connection, cited, [items.item_ids[j] for j in more]) if more else {}
+    names = [items.item_ids[j] for j in more]
+    known = further_errors(connection, cited, names) if more else {}
+    if more:
+        query = f"""SELECT item_id FROM ({in_force_query("rule")}) p
+                    WHERE (scale_id, rule) = (%(scale)s, 'pipeline') AND item_id = ANY(%(items)s)"""
+        for item in first_column(connection, query, {"scale": scale_id, "at": at, "items": names}):
+            known["", item] = _independent_errors(published.items[item])
     cited_by = {j: (published.fits.get(items.item_ids[j]) or "", items.item_ids[j]) for j in more}
     further_cov = items.further_cov_of({j: known.get(x) for j, x in cited_by.items()})
     index_of = {fit: k for k, fit in enumerate(common)}
@@ -51,3 +60,11 @@ def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime)
             shared[0] if shared else np.zeros((2, 2)),
         ),
     )
+
+
+def _independent_errors(row: ItemRow) -> FurtherErrors:
+    """Return the covariances of an item's further parameters with a, b and each other, as if they were independent."""
+    steps = range(row.max_score + 1)
+    se = [row.c_se / (row.c * (1 - row.c))] if row.c_se else [row.further.get(f"t{k}_se", 0.0) for k in steps]
+    cov: FurtherErrors = np.hstack([np.zeros((len(se), 2)), np.diag(np.square(se))]).tolist()
+    return cov

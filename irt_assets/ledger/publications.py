@@ -189,6 +189,16 @@ def items_ever_published(connection: psycopg.Connection, scale_id: str) -> set[s
     )
 
 
+def first_days_to_come(connection: psycopg.Connection) -> dict[str, datetime]:
+    """Read the first day of each item whose first publication is not in force yet."""
+    return dict(
+        connection.execute(
+            """SELECT item_id, min(effective_from) FROM item_parameter_publication
+               GROUP BY 1 HAVING min(effective_from) > now()"""
+        ).fetchall()
+    )
+
+
 def items_published_by(connection: psycopg.Connection, scale_id: str, at: datetime) -> frozenset[str]:
     """The items with a publication in force at `at`."""
     return frozenset(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from irt_assets.common.wording import first_sentences, join_names, quantity
 from irt_assets.ledger.decision_rows import DecisionRow, Entry, Kind, Plan, read_decisions
+from irt_assets.ledger.publications import items_ever_published
 from irt_assets.new_items.stages import IN_LEDGER, UNPUBLISHED, ItemStage, Stage, item_stages
 from irt_assets.scales.item_status import read_withdrawals
 from resources.failures import PermanentFailure
@@ -225,12 +226,14 @@ ITEM_DECISIONS = (SEED, STOP, REJECT, RETIRE, BRING_BACK)
 def read_seeding(connection: psycopg.Connection, scale_id: str, at: datetime) -> dict[str, SeedLimits]:
     """Read the items of a scale that may be drawn at `at`, with their limits: item → limits.
 
-    These are unpublished items whose last decision seeds them, and which are not rejected, retired or withdrawn.
+    These are items without a publication, not even a future one, whose last decision seeds them, and which are not
+    rejected, retired or withdrawn.
     """
     day, withdrawn = at.astimezone(UTC).date(), read_withdrawals(connection)
+    published = items_ever_published(connection, scale_id)
     found = read_decisions(connection, kinds=(SEED.name, STOP.name), scale_id=scale_id)
     last = {decision.subject: decision for decision in found if decision.decided_at <= at}
-    stages = item_stages(connection, scale_id, last)
+    stages = item_stages(connection, scale_id, last.keys() - published)
     limits = {
         each.item_id: SeedLimits.model_validate(last[each.item_id].value)
         for each in stages

@@ -15,13 +15,16 @@ import psycopg
 
 from irt_assets.common.arrays import Mask
 from irt_assets.new_items.pool import SeedPool, start_of_day
-from irt_assets.responses.erased import erasures_of
+from irt_assets.responses.erased import HASHED
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.new_items import Choice, choose_item
 from resources.postgres.database import LOCK, advisory_lock, first_column, lock_key, one_value
 
 LOOK_BACK = timedelta(days=365)
 """Time for which an item that a learner has answered is not drawn for this learner."""
+
+USED_UP = 1_000_000_000
+"""Count of an item whose limit other servers have used up: this process does not try it until it reads the counts."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,14 @@ def fill_places(
     A place that has been filled keeps its item. `posterior` returns the mean and SD of the learner's θ and is called
     only if there is something to draw. `among`: topics of the items; None: all. Items in `excluded` are not drawn.
     """
+    if pool:  # an erasure waits for the first lock
+        keys = lock_key("theta", places.user_id), lock_key("seeds", places.session_id)
+        connection.execute(f"SELECT pg_advisory_xact_lock({LOCK}), pg_advisory_xact_lock({LOCK})", keys)
     drawn = read_draws(connection, places.user_id, places.session_id)
     if pool and not drawn.keys() >= {*places.positions}:
-        advisory_lock(connection, "theta", places.user_id)  # an erasure waits for it
-        advisory_lock(connection, "seeds", places.session_id)
-        drawn = read_draws(connection, places.user_id, places.session_id)
         met = _read_met(connection, places, now)
-        eligible = pool.may_draw({*met, *excluded}, among)
-        may_draw = eligible.any() and not erasures_of(connection, places.user_id)
-        left = _draws_left(connection, pool, places.user_id, len(drawn), now) if may_draw else 0
+        eligible = pool.may_draw({*met, *excluded}, among) & (None not in met)
+        left = _draws_left(connection, pool, places.user_id, len(drawn), now) if eligible.any() else 0
         missing = [position for position in places.positions if position not in drawn]
         if missing[: max(left, 0)]:
             items = {item for item, is_of_session in met.items() if is_of_session}
@@ -95,17 +97,19 @@ def fill_places(
     return {position: drawn[position] for position in places.positions if position in drawn}
 
 
-def _read_met(connection: psycopg.Connection, places: Places, now: datetime) -> dict[str, bool]:
+def _read_met(connection: psycopg.Connection, places: Places, now: datetime) -> dict[str | None, bool]:
     """Read the items that are not new to the learner: item → whether it is in this session.
 
-    The session has the items of its form, the answered ones and the drawn ones.
+    The session has the items of its form, the answered ones and the drawn ones. A learner who was erased has None.
     """
     rows = connection.execute(
-        """SELECT item_id, bool_or(of_session) FROM (
-             SELECT item_id, session_id = %(session_id)s AS of_session FROM attempt
-             WHERE user_id = %(user_id)s AND completed_at >= %(since)s
-             UNION ALL SELECT item_id, session_id = %(session_id)s FROM seed_draw WHERE user_id = %(user_id)s
-             UNION ALL SELECT item_id, true FROM form_item WHERE form_id = %(form_id)s) met GROUP BY 1""",
+        f"""SELECT item_id, bool_or(of_session) FROM (
+              SELECT item_id, session_id = %(session_id)s AS of_session FROM attempt
+              WHERE user_id = %(user_id)s AND completed_at >= %(since)s
+              UNION ALL SELECT item_id, session_id = %(session_id)s FROM seed_draw WHERE user_id = %(user_id)s
+              UNION ALL SELECT item_id, true FROM form_item WHERE form_id = %(form_id)s
+              UNION ALL SELECT NULL, false FROM erasure
+              WHERE learner_hash = {HASHED.format(salt="salt", user_id="%(user_id)s::text")}) met GROUP BY 1""",
         vars(places) | {"since": now - LOOK_BACK},
     )
     return dict(rows.fetchall())
@@ -141,8 +145,9 @@ def _draw(
 ) -> str | None:
     """Draw and store an item for a place, and mark it as not eligible. Returns None if no item is left.
 
-    If other servers have used up the item's limit, the next best follows. Only the first item of a request (`waits`)
-    waits for another server that draws the item: two requests that wait for items of the other would never end.
+    If another server draws the item at this moment, or its limit is used up, the next best follows. The last item left
+    waits for the other server, but only for the first place of a request (`waits`) and without a lock on another item:
+    two requests that wait for items of the other would never end.
     """
     rules = pool.scale.rules.seeding
     rng = np.random.default_rng(lock_key("seed", places.session_id, str(position)) % 2**63)
@@ -151,11 +156,12 @@ def _draw(
         gain = pool.gain(np.flatnonzero(open_items), *posterior)
         choice = choose_item(gain, open_items, rng, rules.seed_random_share)
         eligible[choice.place] = False
-        is_locked = _lock_item(connection, pool.item_ids[choice.place], waits=waits)
-        waits = False
+        pool.counts[choice.place] += 1  # meanwhile, other threads of this process choose other items
+        is_locked = _lock_item(connection, pool.item_ids[choice.place], waits=waits and not eligible.any())
         if is_locked and _claim(connection, pool, places, position, posterior, choice, now):
-            pool.counts[choice.place] += 1
             return pool.item_ids[choice.place]
+        pool.counts[choice.place] += USED_UP if is_locked else -1
+        waits &= not is_locked
     return None
 
 

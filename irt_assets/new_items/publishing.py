@@ -10,7 +10,7 @@ import psycopg
 from pydantic import BaseModel
 
 from irt_assets.common.partitions import Month, month_of
-from irt_assets.common.wording import first_sentences, quantity
+from irt_assets.common.wording import first_sentences, join_names, quantity
 from irt_assets.ledger.anchors import anchor_hash
 from irt_assets.ledger.decision_rows import DecisionRow, Entry, Kind, Plan
 from irt_assets.ledger.encoding import item_from_json
@@ -80,7 +80,7 @@ class PublishNewItems(Kind):
             ],
             first_sentences([_effect(rows[item], since) for item in items], MAX_NAMED),
             {f"the estimate of {item}": _estimate(rows[item]) for item in items},
-            effects=lambda connection: forms_with_items(connection, items),
+            effects=lambda connection: [*forms_with_items(connection, items), *_tests_with(connection, items, since)],
         )
 
     def apply(self, connection: psycopg.Connection, decisions: Sequence[DecisionRow]) -> None:
@@ -122,6 +122,23 @@ def _refusals(
         yield "has no row in item_pipeline: it is estimated in the night after its first answers"
     else:
         yield from row.shortfalls(read_scales(connection)[stage.scale_id].rules.seeding)
+
+
+def _tests_with(connection: psycopg.Connection, items: Sequence[str], since: datetime) -> list[str]:
+    """Name the adaptive tests in force at `since` whose limits on topic and format allow the items, a sentence for each
+    item."""
+    rows = connection.execute(
+        """SELECT item_id, array_agg(test_id ORDER BY test_id)
+           FROM question JOIN (SELECT DISTINCT ON (test_id) test_id, scale_id, policy FROM adaptive_test
+                               WHERE effective_from <= %s ORDER BY test_id, version DESC) in_force USING (scale_id)
+           WHERE item_id = ANY(%s) AND policy IS NOT NULL
+             AND policy #>> ARRAY['topics', topic_id, 'max'] IS DISTINCT FROM '0'
+             AND policy #>> ARRAY['formats', meta->>'format', 'max'] IS DISTINCT FROM '0'
+           GROUP BY 1 ORDER BY 1""",
+        (since, [*items]),
+    )
+    sentences = [f"{item} may be given in adaptive tests: {join_names(tests, MAX_NAMED)}" for item, tests in rows]
+    return first_sentences(sentences, MAX_NAMED)
 
 
 def _estimate(row: PipelineItem) -> str:

@@ -1,12 +1,13 @@
 """List the items of a bank with their stages, from the view `item_stage`."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 import psycopg
 
+from irt_assets.ledger.publications import first_days_to_come
 from resources.postgres.database import records
 
 Stage = Literal["draft", "seeded", "measured", "publishable", "published", "rejected", "retired"]
@@ -36,11 +37,19 @@ class ItemStage:
 def item_stages(
     connection: psycopg.Connection, scale_id: str | None = None, items: Collection[str] | None = None
 ) -> list[ItemStage]:
-    """Read the stages of a scale's items, or of `items` only, in order of the ids. None: all."""
-    return records(
+    """Read the stages of a scale's items, or of `items` only, in order of the ids. None: all.
+
+    An item whose first publication is still to come has the first day as `why`.
+    """
+    coming = first_days_to_come(connection)
+    found = records(
         connection,
         ItemStage,
         """SELECT item_id, scale_id, stage, since, n, why FROM item_stage
            WHERE coalesce(scale_id = %s, true) AND coalesce(item_id = ANY(%s), true) ORDER BY item_id""",
         (scale_id, None if items is None else [*items]),
     )
+    return [
+        replace(each, why=f"it counts from {coming[each.item_id]:%Y-%m-%d} on") if each.item_id in coming else each
+        for each in found
+    ]

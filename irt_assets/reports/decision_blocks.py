@@ -160,6 +160,10 @@ def publications(rows: Iterable[Mapping[str, Any]], zone: str = "UTC") -> Iterat
         yield Section(title, (pairs(publication_facts(row, zone)),), level=3)
 
 
+_HOW = {"undo": ", an undo", "pipeline": ", with the values of item_pipeline"}
+"""How a person decided, by the rule of the publication."""
+
+
 def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Text | None]:
     """Source of an item's published values, by name. `row` comes from `lineage`."""
     values = ItemRow.from_row(row)
@@ -179,7 +183,7 @@ def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Te
         "maximum score": f"{max_score}" if max_score > 1 else None,
         "in force from": Moment(row["effective_from"], zone),
         "published": Moment(row["published_at"], zone),
-        "by": (row["decided_by"] or f"rule {row['rule']}") + (", an undo" if row["rule"] == "undo" else ""),
+        "by": (row["decided_by"] or f"rule {row['rule']}") + _HOW.get(row["rule"], ""),
         "why": row["reason"],
         "month": row["month"],
         "answers": None if row["n_responses"] is None else f"{row['n_responses']:,}",

@@ -175,7 +175,7 @@ def named_rows(connection: psycopg.Connection, query: Query, values: Params | No
 
 def first_column(connection: psycopg.Connection, query: Query, values: Params | None = None) -> list[Any]:
     """The first value of each row of a query."""
-    return [row[0] for row in connection.execute(query, values)]
+    return [row[0] for row in connection.execute(query, values).fetchall()]  # much faster than row by row
 
 
 def one_value(connection: psycopg.Connection, query: Query, values: Params | None = None) -> Any:

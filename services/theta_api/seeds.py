@@ -94,8 +94,6 @@ def _draw(connection: psycopg.Connection, ledger: Ledger, asked: SeedsRequest) -
     scale_id = _scale_of(measures, asked.scale_id)
     positions = _positions(connection, asked)
     _require_topics(connection, scale_id, asked.topics)
-    if erasures_of(connection, asked.user_id):
-        raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")
     posterior = partial(read_posterior, connection, measures, scale_id, asked.user_id, now)
     places = Places(asked.user_id, asked.session_id, asked.form_id, positions)
     pool = ledger.plans.seeds.by_scale.get(scale_id)
@@ -103,6 +101,8 @@ def _draw(connection: psycopg.Connection, ledger: Ledger, asked: SeedsRequest) -
         drawn = fill_places(connection, pool, places, posterior, now, among=asked.topics)
     except OtherSession as error:
         raise Problem(409, "other_session", f"The draw is refused: {error}.") from None
+    if not drawn and erasures_of(connection, asked.user_id):
+        raise Problem(409, "erased", "The learner with this user_id was erased: use another id.")
     items = [Seed(item_id=item, position=position) for position, item in drawn.items()]
     return Seeds(scale_id=scale_id, session_id=asked.session_id, items=items)
 

@@ -11,15 +11,21 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 from psycopg.types.json import Jsonb
 
 from irt_assets.abilities.online import read_measures
 from irt_assets.adaptive.policy import Policy
+from irt_assets.common.partitions import month_of
+from irt_assets.decisions.deciding import decide, preview
 from irt_assets.decisions.origin import initialise
+from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.new_items.draws import Places, fill_places
 from irt_assets.new_items.pool import SeedPool, SeedPools, give_back
+from irt_assets.new_items.publishing import PUBLISH, PublishRequest
+from irt_assets.new_items.stages import item_stages
 from irt_assets.scales.scale import change_rules
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -32,6 +38,7 @@ from tests.helpers.asking import kind, unless_busy
 from tests.helpers.decided import WITHDRAWN, set_policy
 from tests.helpers.door import serve_in_thread
 from tests.helpers.erasing import erased_after
+from tests.helpers.new_items import PUBLISHABLE
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.score_world import item_values
 from tests.testbed.stack_harness import wait_for
@@ -247,6 +254,55 @@ def test_unanswered_draws_are_given_back_after_a_day_and_late_answers_hold_again
     assert rows(bank, held) == [("answered",), ("next",), ("open",)]
 
 
+def test_decision_to_publish_ends_the_draws_of_an_item(bank: Database) -> None:
+    """Even if a later night finds that the item is not publishable any more."""
+    seed(bank, "n1", "n2")
+    for session in ("s1", "s2"):
+        draw(bank, read_pool(bank), session, 1, 2)
+    run_sql(bank, PUBLISHABLE, ("n1",))
+    decide(bank, PUBLISH, PublishRequest(["n1"]), **SIGNED)
+    run_sql(bank, "UPDATE item_pipeline SET publishable = false")
+    assert read_pool(bank).item_ids == ("n2",)
+    [stage] = call(bank, item_stages, items=["n1"])
+    assert stage.why == f"it counts from {month_of(datetime.now(UTC)).end:%Y-%m-%d} on"
+    call(bank, give_back, NOW + timedelta(hours=25))
+    assert rows(bank, "SELECT item_id FROM seed_draw WHERE given_back_at IS NULL") == []
+
+
+def test_preview_of_publishing_names_the_adaptive_tests_that_may_give_the_item(bank: Database) -> None:
+    run_sql(bank, "UPDATE question SET topic_id = 'other' WHERE item_id = 'n2'")
+    for test, topics in (("placement", "{}"), ("exit", "{other: {max: 0}}")):
+        policy = f"test: {test}\nscale: {SCALE}\nlength: {{max: 8}}\ntopics: {topics}\n"
+        set_policy(bank, Policy.from_yaml(policy), effective_from=NOW - DAY, **SIGNED)
+    for item in ("n1", "n2"):
+        run_sql(bank, PUBLISHABLE, (item,))
+    sentences = call(bank, preview, PUBLISH, PublishRequest(["n1", "n2"])).sentences
+    named = [sentence for sentence in sentences if "adaptive tests" in sentence]
+    assert named == [
+        "n1 may be given in adaptive tests: exit and placement",
+        "n2 may be given in adaptive tests: placement",
+    ]
+
+
+def test_values_of_the_pipeline_have_the_errors_of_c_and_of_steps(bank: Database) -> None:
+    """SE(logit c) = SE(c) / (c (1 − c)) = 0.05 / 0.16."""
+    guessed = {"a": 1.0, "b": 0.0, "c": 0.2, "a_se": 0.2, "b_se": 0.2, "cov_ab": 0.0, "c_se": 0.05}
+    scored = guessed | {"c": 0.0, "max_score": 2, "t0": 0.0, "t0_se": 0.0, "t1": 0.4, "t1_se": 0.3, "t2": 0, "t2_se": 0}
+    del scored["c_se"]
+    for item, values in (("n1", guessed), ("n2", scored)):
+        run_sql(bank, PUBLISHABLE, (item,))
+        run_sql(bank, "UPDATE item_pipeline SET parameters = %s WHERE item_id = %s", (Jsonb(values), item))
+    decide(bank, PUBLISH, PublishRequest(["n1", "n2"], now=NOW), **SIGNED)
+    errors = call(bank, set_with_errors, SCALE, NOW + 30 * DAY).errors
+    further = errors.items.further_cov
+    of_c, of_steps = (further[errors.items.item_ids.index(item)] for item in ("n1", "n2"))
+    assert of_c[0, :3].tolist() == pytest.approx([0, 0, 0.3125**2])
+    assert of_steps[:, 2:].diagonal().tolist() == pytest.approx([0, 0.09, 0])
+    run_sql(bank, "UPDATE item_parameter_publication SET rule = 'origin'")
+    unknown = call(bank, set_with_errors, SCALE, NOW + 30 * DAY).errors.items
+    assert np.isnan(unknown.further_cov[unknown.item_ids.index("n1")]).all()
+
+
 def test_items_under_an_embargo_or_withdrawn_are_not_drawn(bank: Database) -> None:
     seed(bank, "n1", first_day="2026-08-21")
     seed(bank, "n2", last_day="2026-08-19")
@@ -371,8 +427,8 @@ def test_unknown_names_and_erased_learners_are_refused(bank: Database, settings:
             assert kind(unknown) == (404, problem)
             assert "did you mean" in unknown.json()["detail"]
         assert len(service.seeds(topics=["topic"])) == 1
-        with erased_after("services.theta_api.seeds", "erasures_of", bank, settings, "gone"):
-            assert service.seeds("s2", user="gone") == {}, "it was erased in the meantime"
+        with erased_after("services.theta_api.seeds", "_scale_of", bank, settings, "gone"):
+            assert kind(service.ask("s2", user="gone")) == (409, "erased"), "it was erased in the meantime"
         assert kind(service.ask("s3", user="gone")) == (409, "erased")
     assert rows(bank, "SELECT user_id FROM seed_draw") == [("ann",)]
 

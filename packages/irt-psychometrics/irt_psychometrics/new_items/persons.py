@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.scoring.rest_posterior import RestPosterior
+
+_gauss_hermite = cache(np.polynomial.hermite_e.hermegauss)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class PersonPosteriors:
         theta, se = np.broadcast_arrays(np.atleast_1d(np.asarray(theta, float)), np.asarray(se, float))
         for i in np.flatnonzero(~(np.isfinite(theta) & np.isfinite(se) & (se >= 0))):
             raise PsychometricsError(f"row {i}: theta must be finite and se at least 0, got {theta[i]:g} and {se[i]:g}")
-        points, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
+        points, weights = _gauss_hermite(n_nodes)
         return cls(theta[:, None] + se[:, None] * points, np.tile(weights / weights.sum(), (len(theta), 1)))
 
     @classmethod
