@@ -78,11 +78,11 @@ def fill_places(
     drawn = read_draws(connection, places.user_id, places.session_id)
     if pool and not drawn.keys() >= {*places.positions}:
         met = _read_met(connection, places, now)
-        eligible = pool.may_draw({*met, *excluded}, among) & (None not in met)
+        eligible = pool.may_draw({*filter(None, met), *excluded}, among) & (None not in met)
         left = _draws_left(connection, pool, places.user_id, len(drawn), now) if eligible.any() else 0
         missing = [position for position in places.positions if position not in drawn]
         if missing[: max(left, 0)]:
-            items = {item for item, is_of_session in met.items() if is_of_session}
+            items = {item for item, is_of_session in met.items() if item and is_of_session}
             topics = _read_topics(connection, places.session_id)
             theta, se = posterior()
             for position in missing[:left]:
