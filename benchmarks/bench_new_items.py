@@ -25,8 +25,9 @@ from irt_psychometrics.new_items import (
     estimate_new_items,
     theta_effects,
 )
+from tests.testbed.item_year import PER_LEARNER, PUBLISHED, estimated_bank
 
-PUBLISHED, NEW, TOPICS, PER_LEARNER, SEEN = 150, 30, 5, 20, 5
+NEW, TOPICS, SEEN = 30, 5, 5
 WORLDS = ("as the bank", "skewed b", "one topic 1 SD harder", "prior mean of b + .5", "prior mean of ln a + .3")
 
 
@@ -63,10 +64,7 @@ def answer(rng: np.random.Generator, theta: np.ndarray, ln_a: np.ndarray, b: np.
 def simulate(rng: np.random.Generator, world: str, answers: int) -> World:
     """Simulate a bank and exactly `answers` answers to each new item."""
     ln_a, b, _ = draw_items(rng, PUBLISHED, world)
-    true = irt.ItemParameters.from_frame({"item": [f"q{k}" for k in range(PUBLISHED)], "a": np.exp(ln_a), "b": b})
-    root = np.linalg.cholesky(true.with_assumed_errors().cov)
-    off = (root @ rng.standard_normal((PUBLISHED, 2, 1)))[:, :, 0]
-    bank = replace(true, a=np.maximum(true.a + off[:, 0], 0.2), b=true.b + off[:, 1]).with_assumed_errors()
+    bank = estimated_bank(rng, ln_a, b)
     new_ln_a, new_b, topics = draw_items(rng, NEW, world)
     theta = rng.normal(0, 1, answers * NEW // SEEN)
     published = irt.Responses.from_wide(answer(rng, theta, ln_a, b, PER_LEARNER), list(bank.item_ids))

@@ -17,7 +17,7 @@ import psycopg
 from scipy.special import ndtr
 
 from irt_assets.abilities.batch import judge_until
-from irt_assets.common.arrays import Floats, Ints, finite
+from irt_assets.common.arrays import Floats, Ints, Mask, finite
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.item_analysis.key_evidence import NAMED_FROM, evidence_of_year
 from irt_assets.ledger.encoding import item_as_json
@@ -48,8 +48,10 @@ from resources.postgres.database import Database
 
 WINDOW = timedelta(days=365)
 """Age up to which answers to new items count."""
-WEEKS_OF_RATE = 4
-"""Number of weeks before the night that give the rate of answers to come."""
+DAYS_OF_RATE = 28
+"""Number of days before the night that give an item's rate of answers, if the last week is without answers."""
+RATE_VARIANCE = 0.4
+"""Variance of the logarithm of later rates of answers, as measured by `benchmarks.bench_item_year`."""
 ABILITIES_OF_FORECAST = 200
 """Number of learners who represent the learners to come."""
 CLOSED = ("published", "rejected", "retired")
@@ -74,6 +76,7 @@ class Answers:
         item, at, score: indices of items, times in microseconds since 1970, and points, shape (N,).
         users: ids of learners, shape (N,).
         position: places in sessions, shape (N,); NaN if not known.
+        drawn: whether a seed draw chose the item, shape (N,).
     """
 
     item_ids: list[str]
@@ -82,6 +85,7 @@ class Answers:
     score: Ints
     users: Any
     position: Floats
+    drawn: Mask
 
     @property
     def n(self) -> Ints:
@@ -132,6 +136,7 @@ def _read_answers(connection: psycopg.Connection, scale: Scale, published: Publi
         numbers(found["score"], 0)[rows].astype(np.int64),
         found["user_id"].to_numpy()[rows],
         numbers(found["position"].cast("double"), np.nan)[rows],
+        found["seed"].to_numpy()[rows],
     )
 
 
@@ -140,8 +145,8 @@ def _evaluate(
 ) -> list[PipelineItem]:
     abilities = measure_persons(connection, end, scale, published, answers.users, answers.at)
     models, estimates = _estimate(connection, scale, published, answers, abilities)
-    days = _forecast(answers, estimates, abilities, scale.rules.seeding, end)
-    gates = _gate_probabilities(answers, estimates, abilities, scale.rules.publication)
+    days = forecast_days(answers, estimates, abilities, scale.rules.seeding, end)
+    gates = gate_probabilities(answers, estimates, abilities, scale.rules.publication)
     e_values = evidence_of_year(connection, scale.scale_id, day_of(end - timedelta(microseconds=1)))
     start = np.searchsorted(answers.item, np.arange(len(answers.item_ids) + 1))
     least = scale.rules.eligibility.min_provisional_responses
@@ -231,36 +236,48 @@ def declare_items(
     return {"prior": prior, "models": models, "max_scores": max_scores, "topics": topics}
 
 
-def _forecast(
+def forecast_days(
     answers: Answers, estimates: NewItemEstimates, abilities: Abilities, rules: SeedRules, end: datetime
 ) -> Floats:
-    """Forecast the days until each item is precise, and an 80 % interval, shape (J, 3).
-
-    The rate is computed from the last weeks, but from no week before the item's first answer.
-    """
+    """Forecast the days until each item is precise, and an 80 % interval, shape (J, 3)."""
     order = np.argsort(abilities.theta)
     some = order[np.unique(np.linspace(0, len(order) - 1, ABILITIES_OF_FORECAST).astype(int))] if len(order) else order
-    information = answer_information(estimates.items, abilities.theta[some], abilities.se[some])
+    return days_to_precision(
+        estimates.precision,
+        answer_information(estimates.items, abilities.theta[some], abilities.se[some]),
+        answers.n,
+        expected_week(answers, end),
+        targets=Targets(rules.seed_max_ln_a_se, rules.seed_max_b_se, rules.seed_min_responses),
+        published_cov=estimates.published_cov,
+        rate_variance=RATE_VARIANCE,
+    )
+
+
+def expected_week(answers: Answers, end: datetime) -> Floats:
+    """Compute the answers that each item is expected to get on the days of a week to come, shape (J, 7).
+
+    They are the answers of the last week, or the mean of four weeks if an item has no answers in the last one. Days
+    before the first answer do not count.
+    """
+    J = len(answers.item_ids)
     age = microseconds(end) // DAY - 1 - answers.at // DAY
-    n, first = len(answers.item_ids), np.searchsorted(answers.item, np.arange(len(answers.item_ids)))
-    targets = Targets(rules.seed_max_ln_a_se, rules.seed_max_b_se, rules.seed_min_responses)
-    weeks, days = np.minimum(age[first] // 7 + 1, WEEKS_OF_RATE), np.full((n, 3), np.inf)
-    for w in np.unique(weeks).tolist():
-        recent, at = age < 7 * w, weeks == w
-        cells = answers.item[recent] * 7 * w + 7 * w - 1 - age[recent]
-        daily = np.bincount(cells, minlength=n * 7 * w).reshape(n, 7 * w)
-        days[at] = days_to_precision(
-            estimates.precision[at],
-            information[at],
-            answers.n[at],
-            daily[at],
-            targets=targets,
-            published_cov=estimates.published_cov[at],
-        )
-    return days
+    known = age[np.searchsorted(answers.item, np.arange(J))] + 1
+    recent = age < DAYS_OF_RATE
+    daily = np.bincount(answers.item[recent] * DAYS_OF_RATE + age[recent], minlength=J * DAYS_OF_RATE)
+    daily = daily.reshape(J, DAYS_OF_RATE)
+    week = daily[:, 6::-1] * np.maximum(7 / known, 1)[:, None]
+    mean = daily.sum(axis=1) / np.minimum(known, DAYS_OF_RATE)
+    week = np.where(week.any(axis=1, keepdims=True), week, mean[:, None])
+    # draws prefer items of which less is known, so a young item's rate will fall to the rate of items with more answers
+    order, rate = np.argsort(-answers.n, kind="stable"), week.mean(axis=1)
+    drawn = np.bincount(answers.item, answers.drawn, J) > 0
+    further = np.zeros(J)
+    further[order] = np.cumsum((rate * drawn)[order]) / np.maximum(np.cumsum(drawn[order]), 1)
+    limit = np.divide(further, rate, out=np.ones(J), where=drawn & (rate > further))
+    return np.asarray(week * limit[:, None])
 
 
-def _gate_probabilities(
+def gate_probabilities(
     answers: Answers, estimates: NewItemEstimates, abilities: Abilities, rules: PublicationRules
 ) -> dict[str, Floats]:
     """Compute the probability with which each item passes each item gate, shape (J,), by the name of the gate.

@@ -364,7 +364,7 @@ class SeedRules(Stage):
         default=0.25, description="Largest standard error of ln a with which a new item is publishable."
     )
     seed_open_items: Count = Field(
-        default=100,
+        default=30,
         description="New items among which a draw chooses, at most: those with the most answers among the items that "
         "the learner may see. The others wait, so that the first items are publishable sooner.",
     )

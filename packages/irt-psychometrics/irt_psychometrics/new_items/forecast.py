@@ -34,6 +34,7 @@ def days_to_precision(
     *,
     targets: Targets | None = None,
     published_cov: Floats | None = None,
+    rate_variance: float = 0.0,
 ) -> Floats:
     """Forecast the days until each item reaches all targets, with an 80 % interval.
 
@@ -52,6 +53,8 @@ def days_to_precision(
         The targets. None: the defaults of `Targets`.
     published_cov
         Covariance of (ln a, b) due to errors of the published items, shape (J, 2, 2). None: 0.
+    rate_variance
+        Variance of the logarithm of later rates of answers, given the T days. 0: only counts vary, not the rates.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def days_to_precision(
     doubt = np.where(of_errors == needed, np.minimum(4 * np.linalg.inv(precision)[:, 0, 0], MOST_DOUBT), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         median = np.where(needed > 0, needed * T / total, 0.0)
-        spread = np.sqrt(_dispersion(daily) * (1 / needed + 1 / total) + doubt)
+        spread = np.sqrt(_dispersion(daily) * (1 / needed + 1 / total) + doubt + rate_variance)
         found = median[:, None] * np.exp(np.multiply.outer(spread, (0.0, -Z80, Z80)))
     return np.where(np.isfinite(median)[:, None] & (median > 0)[:, None], found, median[:, None])
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
+from scipy.stats import norm
 
 import irt_psychometrics as irt
 from irt_psychometrics.new_items import (
@@ -293,6 +294,10 @@ def test_forecasts_follow_the_rate_and_the_precision() -> None:
     assert found[0, 1] < 50 < found[0, 2]
     assert np.isinf(found[1]).all()
     assert found[2].tolist() == [0, 0, 0]
+    wider = days_to_precision(precision[:1], information[:1], [0], daily[:1], rate_variance=0.4)
+    assert wider[0, 0] == found[0, 0]
+    spread = np.log([x[0, 2] / x[0, 0] for x in (wider, found)]) / norm.isf(0.1)
+    assert spread[0] ** 2 - spread[1] ** 2 == pytest.approx(0.4)
     later = days_to_precision(precision[:1], information[:1], [0], daily[:1], targets=Targets(answers=10))
     assert later[0, 0] == pytest.approx(40)
     never = days_to_precision(precision[:1], information[:1], [0], daily[:1], published_cov=np.eye(2)[None])
