@@ -115,7 +115,7 @@ def decide_and_make_months(settings: Settings) -> PipelineItem:
     """Publish the item on the last day of June; make June, July and July's drift. Returns the item's pipeline row."""
     database = Database(settings)
     make_pipeline(database, "2026-06-29")
-    [row] = call(database, read_pipeline, SCALE, ITEM)
+    [row] = call(database, read_pipeline, SCALE, [ITEM])
     decide(database, PUBLISH, PublishRequest([ITEM], now=JUNE.end - timedelta(hours=12)), **SIGNED)
     folder = settings.irt_home / "dagster"
     folder.mkdir(parents=True)
@@ -228,7 +228,7 @@ def test_item_leaves_the_queue_with_the_day_and_the_reason(followed: tuple[Datab
     typed = irt(database.settings)
     assert ITEM not in typed("items", "pipeline").out.split()
     make_pipeline(database, "2026-08-01")
-    assert call(database, read_pipeline, SCALE, ITEM) == []
+    assert call(database, read_pipeline, SCALE, [ITEM]) == []
     assert "Kim, with the values of item_pipeline" in typed("lineage", ITEM).out
 
 

@@ -29,7 +29,6 @@ BY_POSITION = {
     "irt_psychometrics/itemfit/fit_summary.py _sample_persons": "the arguments that it was given, of fewer persons",
     "irt_psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
     "irt_psychometrics/scoring/moving_filter.py Lattice.prior": "arguments of a kernel, in the kernel's order",
-    "irt_psychometrics/scoring/total_error.py ParameterErrors._partial_credit_errors": "arguments of a kernel, too",
     "irt_psychometrics/estimation/reductions.py pieces": "arguments of a kernel, in the kernel's order",
     "irt_assets/responses/window.py timed_responses_of": "columns of the same answers, unpacked at once",
     "irt_psychometrics/adaptive/item_posterior.py fit_bank": "fields of the record `ItemPosterior`",
