@@ -27,6 +27,7 @@ from irt_psychometrics.core.options import (
     ItemMethod,
     LatentRule,
     Method,
+    ScaleModel,
 )
 
 PROGRAM = "python -m irt_psychometrics"
@@ -358,7 +359,11 @@ COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
         "folder": {"type": Path, "help": "Folder for responses.csv, items.csv and persons.csv."},
         "--persons": {"type": int, "default": 1000, "help": "Number of persons."},
         "--items": {"type": int, "default": 20, "help": "Number of items to draw, if there are no --params."},
-        "--model": {"choices": MODELS, "default": DEFAULT_MODEL, "help": "Item response model of the items to draw."},
+        "--model": {
+            "choices": get_args(ScaleModel),
+            "default": DEFAULT_MODEL,
+            "help": "Item response model of the items to draw.",
+        },
         "--params": {"type": Path, "help": "Table item,a,b,c of the items to answer."},
         "--mean": {"type": float, "default": 0.0, "help": "Mean of θ."},
         "--sd": {"type": float, "default": 1.0, "help": "Standard deviation of θ."},
