@@ -133,7 +133,7 @@ def simulate_year(world: World, rules: SeedRules, rng: np.random.Generator) -> Y
         waiting = waiting[np.argsort(-year.n[waiting], kind="stable")]
         values = ItemParameters.from_rows([names[j] for j in waiting], [rows[j] for j in waiting])
         counts = np.column_stack([year.n[waiting], 0 * waiting, 0 * waiting])
-        pool = SeedPool(scale, values, [None] * waiting.size, [NO_LIMIT] * waiting.size, counts, None)
+        pool = SeedPool(scale, values, [None] * waiting.size, [NO_LIMIT] * waiting.size, {}, counts, None)
         for learner in range(person, person + sessions):
             for place in _draw_session(pool, world.theta[learner], world.se[learner], rng):
                 year.item.append(int(waiting[place]))
