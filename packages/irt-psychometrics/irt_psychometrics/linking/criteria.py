@@ -122,9 +122,10 @@ class AnchorPairs:
 
     @property
     def _scored(self) -> bool:
-        """Whether there are anchors whose curves are not determined by a, b and c, and all of these have scores above
-        1."""
-        return bool(self.old.others) and not any(some.model.two_categories for some in self.old.others)
+        """Whether there are anchors whose curves a, b and c do not determine, all with scores above 1, and no anchor
+        has guessing."""
+        others, guessed = self.old.others, items_where(self.models, lambda model: model.guesses)
+        return bool(others) and not any(some.model.two_categories for some in others) and not guessed.any()
 
     @property
     def _units(self) -> Floats:

@@ -29,9 +29,9 @@ MIRT_SE = {
 class World:
     """True parameters of 20 items of multiple choice and ten scored 0 … 3, drawn by seed."""
 
-    def __init__(self, scored: ItemModel, seed: int = 1) -> None:
+    def __init__(self, scored: ItemModel, seed: int = 1, learners: int = LEARNERS) -> None:
         self.scored, rng = scored, np.random.default_rng(seed)
-        theta = rng.standard_normal(LEARNERS)
+        theta = rng.standard_normal(learners)
         self.a, self.b = np.exp(rng.normal(0.2, 0.25, CHOICE)), rng.normal(0, 1, CHOICE)
         self.c = rng.beta(5, 17, CHOICE)
         choices = self.choices(rng, theta)
@@ -108,6 +108,17 @@ def test_link_drift_and_dif_name_one_item_of_each_kind(world: World) -> None:
     both = world.responses(np.vstack([world.matrix, later]))
     dif = irt.find_dif(both, np.repeat(["old", "new"], LEARNERS), model=world.models).to_frame("pandas")
     assert set(dif["item"][dif["q"] < 0.01]) == {"m3", "s2"}
+
+
+def test_drift_does_not_add_errors_between_items_to_those_of_guessing() -> None:
+    """The error of a 3PL item's curve can be below the error by its a and b. Covariances of a and b between items,
+    added to such errors, made the covariance of all differences indefinite."""
+    world, rng = World(GRM, seed=3, learners=2000), np.random.default_rng(4)
+    theta = rng.normal(0.3, 1, 2000)
+    new = irt.fit(world.responses(np.hstack([world.choices(rng, theta), world.scores(rng, theta)])), world.models)
+    found = irt.find_drift(new, world.fit).to_frame("pandas")
+    assert np.isfinite(found["p"]).all()
+    assert (found["severity"] == "none").all()
 
 
 def test_anchors_with_guessing_keep_their_values(world: World) -> None:
