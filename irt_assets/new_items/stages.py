@@ -24,6 +24,7 @@ class ItemStage:
         since: start of the stage, or None.
         n: number of answers since the item was first shown; 0 if the item was published before its answers were read.
         why: a sentence for people.
+        counts_from: first day of a first publication that is still to come.
     """
 
     item_id: str
@@ -32,6 +33,7 @@ class ItemStage:
     since: datetime | None
     n: int
     why: str
+    counts_from: datetime | None = None
 
 
 def item_stages(
@@ -39,7 +41,7 @@ def item_stages(
 ) -> list[ItemStage]:
     """Read the stages of a scale's items, or of `items` only, in order of the ids. None: all.
 
-    An item whose first publication is still to come has the first day as `why`.
+    An item whose first publication is still to come has the first day as `counts_from`, and in `why`.
     """
     coming = first_days_to_come(connection)
     found = records(
@@ -50,6 +52,8 @@ def item_stages(
         (scale_id, None if items is None else [*items]),
     )
     return [
-        replace(each, why=f"it counts from {coming[each.item_id]:%Y-%m-%d} on") if each.item_id in coming else each
+        replace(each, why=f"it counts from {first:%Y-%m-%d} on", counts_from=first)
+        if (first := coming.get(each.item_id))
+        else each
         for each in found
     ]

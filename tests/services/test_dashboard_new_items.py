@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from html import unescape
 from pathlib import Path
@@ -21,10 +21,12 @@ from starlette.responses import StreamingResponse
 
 from irt_assets.blocks import DASH
 from irt_assets.blocks.markdown import markdown
+from irt_assets.common.partitions import month_of
 from irt_assets.decisions.deciding import decide
 from irt_assets.decisions.proposals import Reference
 from irt_assets.new_items.decided import REJECT, SEED, ItemsRequest, SeedLimits
 from irt_assets.new_items.progress import ACCUSED
+from irt_assets.new_items.publishing import PUBLISH, PublishRequest
 from irt_assets.reports.scale_blocks import sections
 from irt_assets.reports.scale_facts import scale_facts
 from irt_assets.scales.scale import read_scales
@@ -108,6 +110,13 @@ def test_queue_shows_stage_progress_forecast_and_remedy_of_each_item(reader: Rea
     assert not missing_sentences(row_of(text, "draft"), ">draft<", "seeded, with 77 answers at most")
     assert "Four items are not published yet: one of them is publishable" in text
     assert ">one is stuck</a>" in text
+
+
+def test_queue_names_the_first_day_of_an_item_that_a_person_published(reader: Reader, queue: Database) -> None:
+    decide(queue, PUBLISH, PublishRequest(["ready"]), **SIGNED)
+    text, first = page(reader), month_of(datetime.now(UTC)).end
+    assert f"counts from {first:%Y-%m-%d}" in row_of(text, "ready")
+    assert "none of them are publishable; one will count from the next month on" in text
 
 
 def test_filters_choose_by_stage_topic_and_stuck(reader: Reader, queue: Database) -> None:

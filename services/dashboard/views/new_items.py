@@ -109,12 +109,14 @@ def _head(selection: QueueSelection) -> Sequence[Block]:
     if not queue:
         begin = "Import rows without values by `irt import questions FILE`, then seed them by `irt items seed ITEM`."
         return [*blocks, Paragraph(prose(f"There are no new items. {begin}"), "lead")]
-    publishable = sum(item.stage.stage == "publishable" for item in queue)
+    coming = sum(item.stage.counts_from is not None for item in queue)
+    publishable = sum(item.stage.stage == "publishable" and item.stage.counts_from is None for item in queue)
     stuck = sum(bool(item.stuck) for item in queue)
     link = page_link(f"{in_words(stuck)} {is_or_are(stuck)} stuck", "new_items", scale=scale_id, stuck="1")
     known = (
         f"{with_capital(quantity(len(queue), 'item'))} {is_or_are(len(queue))} not published yet: "
         f"{in_words(publishable)} of them {is_or_are(publishable)} publishable; "
+        + (f"{in_words(coming)} will count from the next month on; " if coming else "")
     )
     return [*blocks, Paragraph((known, link if stuck else "none is stuck", "."), "lead")]
 
@@ -178,6 +180,8 @@ def _row(item: QueuedItem) -> tuple[Cell, ...]:
 
 def _forecast(item: QueuedItem) -> Text:
     """Describe the day on which the item is expected to be publishable, with the interval."""
+    if item.stage.counts_from:
+        return f"counts from {item.stage.counts_from:%Y-%m-%d}"
     if item.stage.stage == "publishable" and item.stage.since:
         return f"since {item.stage.since:%Y-%m-%d}"
     if item.new is None or not item.is_open:
