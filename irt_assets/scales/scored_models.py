@@ -31,7 +31,7 @@ def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, M
 
 
 def scored_item_model(scale_model: Model, in_bank: ModelInBank | None) -> Model:
-    """The model of a scored item. Raises PsychometricsError if the scale's items have guessing."""
+    """Return the model of a scored item. Raises PsychometricsError if the scale's items have guessing."""
     if item_model(scale_model).guesses:
         raise PsychometricsError(
             f"a scale of the model {scale_model} cannot have scored items yet: choose another model for the scale, or "

@@ -330,21 +330,20 @@ class ItemCurves:
         return found
 
     def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats) -> AnswerMoments:
-        """The moments of R answers to the items `item` (R,) by learners at `theta` (R,)."""
+        """Compute the moments of R answers to the items `item` (R,) by learners at `theta` (R,)."""
         a, c = self.a[item], self.c[item]
         eta = a * theta + self.d[item]
         p = curves.probability_at(eta, c)
         found = AnswerMoments(p, p * curves.complement_at(eta, c), curves.information_at(eta, a, c))
-        for rows, own in self._other_answers(item):
-            at = np.vstack([a[rows], eta[rows], own.further])
+        for own, at in self._other_answers(item, eta):
             p = own.model.probabilities(_ORIGIN, at, own.categories)[:, 0]
             points = np.arange(p.shape[1])
-            found.expected[rows] = p @ points
-            found.variance[rows] = (p * (points - found.expected[rows][:, None]) ** 2).sum(axis=1)
+            found.expected[own.at] = p @ points
+            found.variance[own.at] = (p * (points - found.expected[own.at][:, None]) ** 2).sum(axis=1)
             if own.model.scores_suffice:
-                found.information[rows] = a[rows] ** 2 * found.variance[rows]
+                found.information[own.at] = a[own.at] ** 2 * found.variance[own.at]
             else:
-                found.information[rows] = own.model.information(_ORIGIN, at, own.categories)[:, 0]
+                found.information[own.at] = own.model.information(_ORIGIN, at, own.categories)[:, 0]
         return found
 
     def score_function_of(
@@ -365,22 +364,22 @@ class ItemCurves:
         counted = CountedScores.from_curves(self).of_answers(item, score, categories)
         slope = curves.weight_at(eta, a, c) * (counted - curves.probability_at(eta, c))
         information = curves.information_at(eta, a, c)
-        for rows, own in self._other_answers(item):
-            at = np.vstack([a[rows], eta[rows], own.further])
+        for own, at in self._other_answers(item, eta):
             of_scores = own.model.by_theta(_ORIGIN, at, own.categories)[:, 0]
-            slope[rows] = np.take_along_axis(of_scores, counted[rows, None].astype(np.int64), axis=1)[:, 0]
-            information[rows] = own.model.information(_ORIGIN, at, own.categories)[:, 0]
+            slope[own.at] = np.take_along_axis(of_scores, counted[own.at, None].astype(np.int64), axis=1)[:, 0]
+            information[own.at] = own.model.information(_ORIGIN, at, own.categories)[:, 0]
         return slope, information
 
-    def _other_answers(self, item: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[Ints, OtherItems]]:
-        """Yield, for each model in `others`, the rows among R answers to its items, and the item of each such row."""
+    def _other_answers(self, item: npt.NDArray[np.integer[Any]], eta: Floats) -> Iterator[tuple[OtherItems, Floats]]:
+        """Yield, for each model in `others`, the item of each of its answers, at the rows `at` among all R answers, and
+        the parameters with which these items have the answers' aθ + d, `eta` (R,), at `_ORIGIN`."""
         for some in self.others:
             own = some.select(item, len(self.a))
-            yield own.at, own
+            yield own, np.vstack([self.a[item[own.at]], eta[own.at], own.further])
 
     @property
     def score_rows(self) -> tuple[Floats, Mask]:
-        """The rows of `scored_kernels.score_curve` of all items, shape (J, C), and whether an item is graded, (J,)."""
+        """Build the rows of `scored_kernels.score_curve`, shape (J, C), and the mask of the graded items, (J,)."""
         rows = np.zeros((len(self.a), int(self.categories.max(initial=2))))
         graded = np.zeros(len(self.a), dtype=bool)
         for some in self.others:

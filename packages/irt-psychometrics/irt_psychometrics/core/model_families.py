@@ -161,7 +161,7 @@ class ItemModel(ABC):
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def steps(self, parameters: Floats) -> tuple[Floats, Floats]:
-        """The steps of one item with these parameters (P,), shape (S,), and their derivatives, shape (S, P).
+        """Compute the steps of one item with these parameters (P,), shape (S,), and the derivatives, shape (S, P).
 
         Empty for a model of two categories, for an item that lacks a score, and for a = 0.
         """
@@ -469,7 +469,7 @@ class ScoredModel(ItemModel):
         return np.array([stored.get(f"{self.prefix}{k}", -np.inf) for k in range(categories)]), categories
 
     def score_rows(self, further: Floats, categories: Ints) -> Floats:  # noqa: ARG002
-        """The rows of `scored_kernels.score_curve` of n items with these parameters (M, n), shape (M, n)."""
+        """Return the rows of `scored_kernels.score_curve` of n items with these parameters (M, n), shape (M, n)."""
         return further
 
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
@@ -515,7 +515,7 @@ class PartialCreditModel(ScoredModel):
         return np.vstack([np.ones(len(shares)), d, t.T])
 
     def steps(self, parameters: Floats) -> tuple[Floats, Floats]:
-        """The θ at which scores k − 1 and k are equally likely, for k = 1 … m, and their derivatives."""
+        """Compute the θ at which scores k − 1 and k are equally likely, for k = 1 … m, and the derivatives."""
         a, d, t = parameters[0], parameters[1], parameters[2:]
         if not np.isfinite(t).all() or a == 0:
             return super().steps(parameters)
@@ -585,7 +585,7 @@ class GradedModel(ScoredModel):
         return np.vstack([np.ones(len(shares)), -mean, w])
 
     def steps(self, parameters: Floats) -> tuple[Floats, Floats]:
-        """The thresholds b_k: θ at which a score of at least k has probability 1/2, for k = 1 … m."""
+        """Compute the thresholds b_k, θ at which a score of at least k has probability 1/2, for k = 1 … m."""
         a, d, w = parameters[0], parameters[1], parameters[2:]
         if not np.isfinite(w).all() or a == 0:
             return super().steps(parameters)
@@ -595,7 +595,7 @@ class GradedModel(ScoredModel):
         return steps, np.column_stack([-steps / a, np.full(steps.size, -1 / a), by_width / a])
 
     def score_rows(self, further: Floats, categories: Ints) -> Floats:
-        """The thresholds u of n items on the scale of aθ + d, shape (M, n); ±∞ below and above their scores."""
+        """Compute the thresholds u of n items on the scale of aθ + d, shape (M, n); ±∞ below and above the scores."""
         has = np.isfinite(further) & (np.arange(len(further))[:, None] < categories)
         width = np.where(inner_scores(has.T).T, np.exp(further), 0.0)
         u, above = np.cumsum(width, axis=0) - width, _above_lowest(has)

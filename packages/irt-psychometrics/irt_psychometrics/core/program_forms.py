@@ -240,7 +240,7 @@ def parameters_of(columns: Mapping[str, float], model: str = "") -> dict[str, fl
 
 
 def _thresholds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, list[float]]:
-    """The slope of a graded item, and the log odds at θ = 0 of a score of at least 1, 2, …
+    """Read the slope of a graded item, and the log odds at θ = 0 of a score of at least 1, 2, …
 
     Raises KeyError, which names the column, if a column is missing.
     """
@@ -253,7 +253,7 @@ def _thresholds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float,
 
 
 def _of_graded(a: float, log_odds: Sequence[float]) -> dict[str, float]:
-    """The parameters of a graded item. Raises PsychometricsError if thresholds cross."""
+    """Return the parameters of a graded item. Raises PsychometricsError if thresholds cross."""
     width = -np.diff(log_odds)
     if a == 0 or not log_odds or not (width > 0).all():
         raise PsychometricsError(
@@ -268,8 +268,7 @@ def _of_graded(a: float, log_odds: Sequence[float]) -> dict[str, float]:
 
 
 def _columns_of_graded(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, float]:
-    """The inverse of `_thresholds`. Raises PsychometricsError if the form has no graded items, or the item lacks
-    scores."""
+    """Invert `_thresholds`. Raises PsychometricsError if the form has no graded items, or the item lacks scores."""
     a, most = parameters["a"], int(parameters["max_score"])
     if form not in ("mirt", "steps", "parscale") or len(_numbers("w{}", parameters)) <= most:
         raise PsychometricsError(f"a graded item scored 0 … {most} cannot be written in the form of {form}")

@@ -88,7 +88,7 @@ def slope_by_scores(eta, own, graded, score, p, slope, by):  # type: ignore[no-u
 
 @_in_place_kernel
 def _upper(u, k):  # type: ignore[no-untyped-def]
-    """The threshold above a score; ∞ above the highest one."""
+    """Return the threshold above a score; ∞ above the highest one."""
     return u[k + 1] if k + 1 < u.size else np.inf
 
 

@@ -68,8 +68,9 @@ def expand_scores(first, last, people, curves, nodes, log_weights, scores, categ
         for m in range(2):
             into = parts[L + (m - 2) * G + group, used : used + terms]
             expand_alone(scores.latent[m, group, low:high], p, by_polynomials, polynomials, found, into)
-        for at in range(L):
-            for t in range(used, used + terms):
-                parts[at, t] *= own
+        if own != 1.0:
+            for at in range(L):
+                for t in range(used, used + terms):
+                    parts[at, t] *= own
         used += terms
     return last, used
