@@ -14,7 +14,7 @@ class UpperAsymptote(ItemModel):
 
     name = "2plu"  # type: ignore[assignment]
     spoken = "2PL with an upper asymptote"
-    two_categories = True
+    highest_score = 1
 
     def parameter_names(self, categories):
         return ("a", "d", "logit u")

@@ -244,7 +244,7 @@ def _converted(sound: Mapping[str, float], model: str, in_form: bool, metric_d: 
     has = [name for name in T if name in values]
     if most > 1 and not has:
         raise PsychometricsError(f"with max_score {most:g} it needs t of each score, or the columns of a program")
-    if most > 1 or (has and model in ITEM_MODELS and not item_model(model).two_categories):
+    if most > 1 or (has and model in ITEM_MODELS and item_model(model).highest_score > 1):
         values["max_score"] = most
     else:
         values = {name: x for name, x in values.items() if name not in ("max_score", *T_COLUMNS)}
@@ -258,7 +258,7 @@ def _require_valid(item: _Item) -> None:
     if not item.values:
         return
     scored = "max_score" in item.values
-    if scored and item.model and item_model(item.model).two_categories:
+    if scored and item.model and item_model(item.model).highest_score == 1:
         raise PsychometricsError(
             f"the model {item.model} is for scores of 0 and 1, got max_score {item.get('max_score'):g}"
         )

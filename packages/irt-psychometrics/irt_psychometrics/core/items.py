@@ -139,9 +139,9 @@ class ItemRow:
         most, shown = self.max_score, self.shown
         if most == 1:
             return shown
-        if not model_with(self.further).scores_suffice:
+        if (factor := model_with(self.further).slope_factor(most)) == 1:
             return {"a": shown["a"], "b": shown["b"]}
-        whole = (self.a * most, None if self.a_se is None else self.a_se * most)
+        whole = (self.a * factor, None if self.a_se is None else self.a_se * factor)
         return {"a": shown["a"], WHOLE_SLOPE: whole, "b": shown["b"]}
 
     @property

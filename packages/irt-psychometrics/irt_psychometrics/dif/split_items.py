@@ -155,7 +155,7 @@ class Groups:
             prior_on_rare_steps=False,
             start=replace(near.fit.select(near.place[group, item]), item_ids=ids),
         )
-        if not (fit.convergence.converged or (model_of(self.models).guesses and _all_but_items(fit))):
+        if not (fit.convergence.converged or (model_of(self.models).has_parameter("c") and _all_but_items(fit))):
             raise PsychometricsError(f"their fit did not converge: {fit.convergence.reason}")
         return Copies(fit, place)
 
@@ -225,8 +225,7 @@ class Copies:
         """Parameters of the copies, shape (G, J, K); −∞ for a parameter that the item does not have: logit c without
         guessing, or t of a score that does not exist."""
         found = self.fit.parameters.T.copy()
-        found[items_where(self.fit.models, lambda model: model.logistic and not model.guesses), 2:] = -np.inf
-        found[items_where(self.fit.models, lambda model: model.guesses), 3:] = -np.inf
+        found[~self.fit.item_model.has(self.fit.n_categories).T] = -np.inf
         return found[self.place]
 
     @property
@@ -240,7 +239,7 @@ class Copies:
         placeholders."""
         categories = self.fit.n_categories[self.place.max(axis=0)]
         items = parts(model_of(self._models), self.parameters[0].T, categories)
-        return [some for some in items if not some.model.logistic]
+        return [some for some in items if some.model.path != "logistic"]
 
     @property
     def _models(self) -> tuple[Model, ...]:

@@ -174,7 +174,7 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
             f"({some_of(list(anchors.item_ids))}), so the anchors cannot fix the scale. Fit without anchors and link"
         )
     guessed = given.known & (given.c > 0) & ~model.guessed(items.n_items)
-    if guessed.any() and not model.logistic:
+    if guessed.any() and model.path != "logistic":
         raise PsychometricsError(
             f"anchors with guessing among scored items need the model 3pl "
             f"({some_of(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit these items as 3pl"
@@ -271,7 +271,7 @@ def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, m
     if counts.n.sum() == 0:
         raise PsychometricsError("a calibration needs learners who answered items; there are no responses")
     least = model.min_items
-    ways = "both correctly and wrongly" if model.two_categories else "in each of their categories"
+    ways = "both correctly and wrongly" if model.highest_score == 1 else "in each of their categories"
     if keep.sum() < least:
         flags = counts.flags(keep, {})
         left_out = [f"{items.item_ids[j]} ({flags[j][0].value})" for j in np.flatnonzero(~keep)]

@@ -10,7 +10,7 @@ import numpy as np
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask, block_diagonal
 from irt_psychometrics.core.curves import with_asymptote
-from irt_psychometrics.core.item_models import ItemCurves, items_where
+from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
 from irt_psychometrics.core.models import Calibration
@@ -147,8 +147,8 @@ class Problem:
             unit = earlier.rescaled(1 / earlier.latent_sd, -earlier.latent_mean / earlier.latent_sd)
         known = unit.estimated
         before, c = np.minimum(unit.c, _MIDDLE), np.zeros(J)
-        if s.item_model.guesses:
-            guessed = known & items_where(unit.models, lambda model: model.guesses)
+        if s.item_model.has_parameter("c"):
+            guessed = known & unit.item_model.guessed(J)
             full[s.block(2)][guessed] = logit(before[guessed])
             c = np.minimum(self.curves(full).c, _MIDDLE)
         a, d = with_asymptote(unit.a, unit.d, before, c)
@@ -173,7 +173,7 @@ class Problem:
             return self._logistic(full)
         s = self.structure
         parameters = full[: s.means.start].reshape(s.K, -1)
-        if s.item_model.scores_suffice:
+        if s.item_model.path == "scores":
             return PartialCredit(self.data, self.grid.nodes, parameters, s.listed_at)
         return Categories(self.data, self.grid.nodes, s.item_model, parameters, s.listed_at)
 
@@ -448,7 +448,7 @@ def largest_scaled_gradient(
             model, J, given=given, categories=responses.n_categories, given_scores=scores
         )
         more = further.T.ravel()
-    data = ResponseLayout.from_responses(responses, anchored=given.known, by_category=not model.logistic)
+    data = ResponseLayout.from_responses(responses, anchored=given.known, by_category=model.path != "logistic")
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
     full = np.concatenate([curves.a, curves.d, more, [latent_mean, np.log(latent_sd)]])
     with kernels.runner(None) as run:

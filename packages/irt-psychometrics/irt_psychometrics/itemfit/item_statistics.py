@@ -208,7 +208,7 @@ class _Tables:
         variance = p * q
         intercept = weight_at(eta, 1.0 - c, c)
         slopes = items_where(fit.models, lambda model: model.own_slopes)
-        guessed = items_where(fit.models, lambda model: model.guesses)
+        guessed = fit.item_model.guessed(fit.n_items)
         columns = intercept, intercept * theta * slopes[:, None], guessed[:, None] / p
         own = np.stack([column for column in columns if column.any()], axis=1) * whole.estimated_here[:, None, None]
         scores = None
