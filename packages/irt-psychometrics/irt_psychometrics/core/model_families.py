@@ -22,7 +22,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.logistic import expit, log_expit, logit
 from irt_psychometrics.core.options import MAX_SCORE, Model
-from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
+from irt_psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, Priors
 
 SLOPE_BOUND = 10.0
 """Bound of |a|: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
@@ -50,6 +50,7 @@ class ItemModel(ABC):
         min_items: with fewer items, the model has more parameters than there are response patterns, so the likelihood
             has no unique maximum.
         priors_on: the parameters that can have priors.
+        further_priors: priors that belong to the model, each with the name of its logit parameter.
         anchors: whether items with given a, b and c can be held.
         highest_score: the highest maximum score of an item; 1 if all answers are either right or wrong.
         path: "logistic" if a, d and c determine the curve, c + (1 − c)/(1 + exp(−(aθ + d))); "scores" if the sum of the
@@ -63,6 +64,7 @@ class ItemModel(ABC):
     slopes: Literal["own", "common", "fixed"] = "own"
     min_items: int = 3
     priors_on: tuple[str, ...] = ("a",)
+    further_priors: tuple[tuple[str, LogitNormal | Beta], ...] = ()
     anchors: bool = False
     highest_score: int = MAX_SCORE
     path: ComputationPath = "general"

@@ -323,7 +323,7 @@ class Calibration(Result):
             return {}
         errors = _root(self.cov[j].diagonal()[2:])
         model, categories = item_model(self.models[j]), int(self.n_categories[j])
-        own = np.array([self.a[j], self.d[j], *self.further[j, :categories]])
+        own = np.array([self.a[j], self.d[j], *self.further[j, : len(model.parameter_names(categories)) - 2]])
         steps = model.step_errors(own, self.cov[j, : own.size, : own.size])
         return model.stored_values(self.further[j], errors, categories) | steps
 

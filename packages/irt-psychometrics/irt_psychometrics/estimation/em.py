@@ -741,7 +741,8 @@ def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: It
     out = np.full((items.n_items, width), np.nan)
     if s.n_curve > 2:
         has = s.item_model.has(items.n_categories[kept])[2:]
-        has[:, s.guessed] = False
+        for model, at in s.item_model.places(len(kept)).items():
+            has[:, at] &= model.path != "logistic"
         own = s.expand(point.x)[2 * len(kept) : s.means.start].reshape(has.shape)
         out[kept, : len(has)] = np.where(has, own, np.nan).T
     for others in given.others:

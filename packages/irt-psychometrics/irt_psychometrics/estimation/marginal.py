@@ -113,6 +113,11 @@ class Problem:
         alike = structure.common_slopes
         self.prior_share[alike, 0] /= max(self.prior_share[alike, 0].sum(), 1.0)
         self.known_logit_c = self.priors.known_logit_c(data.item_ids)
+        self._further_priors = [
+            (k := model.parameter_names(2).index(name), at[structure.index[structure.block(k)][at] >= 0], prior)
+            for model, at in structure.item_model.places(data.n_items).items()
+            for name, prior in model.further_priors
+        ]
         self._steps: StepTerms | None = None
         if self.priors.rare_steps is not None and data.counts is not None:
             with_prior = np.isin(data.item_ids, self.priors.rare_steps.items)
@@ -235,6 +240,8 @@ class Problem:
         logit_c = np.where(s.guessed, full[s.block(2)], 0.0) if s.guessed.any() else np.zeros(s.n_items)
         a, d = full[s.block(0)], full[s.block(1)]
         terms = item_terms(self.priors, a, d, logit_c, self.prior_share, s.K, self.known_logit_c)
+        for k, at, prior in self._further_priors:
+            terms.add(k, at, prior.terms(full[s.block(k)][at]))
         if self._steps is None:
             return terms
         return self._steps.add_to(terms, full[: s.means.start].reshape(s.K, -1))
