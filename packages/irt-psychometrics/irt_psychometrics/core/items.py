@@ -412,6 +412,9 @@ class ItemParameters(Result):
 
     def _columns_for(self, program: Program, metric_d: float) -> dict[str, Any]:
         form = program_forms.WRITTEN.get(program, "mirt")
+        for some in self.others:
+            if some.model.highest_score == 1:
+                raise PsychometricsError(f"item {self.item_ids[some.at[0]]}: {program} has no {some.model.spoken}")
         written = {name: cells for name, cells in self._columns().items() if name != "model"}
         rows: list[dict[str, Any]] = []
         for values in zip(*written.values(), strict=True):

@@ -113,7 +113,7 @@ class ItemModel(ABC):
 
     def has_parameter(self, name: str) -> bool:
         """Check whether items have the parameter shown under this name, such as "c" for the estimated `logit c`."""
-        return any(own.removeprefix(_LOGIT) == name for own in self.parameter_names(2))
+        return name in self.stored_names(2)
 
     def slope_factor(self, max_score: int) -> int:  # noqa: ARG002
         """Return the number by which a is multiplied to compare it with the slope of a 0/1 item."""
@@ -153,6 +153,11 @@ class ItemModel(ABC):
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         """Names of the parameters of an item with this many categories; the first two are a and d."""
 
+    def stored_names(self, categories: int) -> dict[str, bool]:
+        """Return the stored parameters besides a and d: name → whether the logit of the parameter is estimated."""
+        names = self.parameter_names(categories)[2:]
+        return {name.removeprefix(_LOGIT): name.startswith(_LOGIT) for name in names}
+
     def stored_values(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
         """One item's M parameters besides a and d, and their standard errors, in the form in which they are stored.
 
@@ -186,16 +191,14 @@ class ItemModel(ABC):
 
     def is_of(self, names: Sequence[str]) -> bool:
         """Whether these are the names (as in `stored_values`) of the parameters that the model adds to a and d."""
-        own = self.parameter_names(min(2 + len(names), 1 + self.highest_score))[2:]
-        return sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own)
+        return sorted(names) == sorted(self.stored_names(min(2 + len(names), 1 + self.highest_score)))
 
     def parse_stored(self, stored: Mapping[str, float]) -> tuple[Floats, int]:
         """The inverse of `stored_values`: the parameters, shape (M,), and the number of the item's categories."""
         values = {name: value for name, value in stored.items() if not name.endswith("_se")}
         categories = min(2 + len(values), 1 + self.highest_score)
-        names = self.parameter_names(categories)[2:]
-        found = [(name.startswith(_LOGIT), values[name.removeprefix(_LOGIT)]) for name in names]
-        return np.array([logit(value) if is_share else value for is_share, value in found]), categories
+        names = self.stored_names(categories).items()
+        return np.array([logit(values[name]) if is_share else values[name] for name, is_share in names]), categories
 
     def places(self, n_items: int) -> dict[ItemModel, Ints]:
         """The places of each model's items among J items."""
