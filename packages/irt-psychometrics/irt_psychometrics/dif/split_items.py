@@ -27,6 +27,7 @@ from irt_psychometrics.alignment.common_line import invariant
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import OtherItems, items_where, model_of, parts
+from irt_psychometrics.core.model_families import LOGIT_C
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Latent, Model
 from irt_psychometrics.core.priors import GUESSING_PRIOR
@@ -268,13 +269,16 @@ class Copies:
     def _own_covariance(self) -> Floats:
         """Covariance of each copy over samples, shape (n, K, K).
 
-        It excludes the information in the prior of c, because the copies share this prior and it is not evidence about
-        their difference.
+        It excludes the information in the priors of c and of other parameters, because the copies share these priors
+        and they are not evidence about a difference between the copies.
         """
-        cov, guessed = self.fit.cov, self.fit.item_model.guessed(self.fit.n_items)
-        if not guessed.any():
-            return cov
-        assert GUESSING_PRIOR.c is not None
-        prior = np.zeros(len(cov))
-        prior[guessed] = GUESSING_PRIOR.c.terms(self.fit.parameters[2, guessed]).bend
-        return cov - prior[:, None, None] * cov[:, :, 2:3] * cov[:, 2:3, :]
+        cov, parameters, assumed = self.fit.cov, self.fit.parameters, GUESSING_PRIOR.c
+        assert assumed is not None
+        bend = np.zeros(cov.shape[:2])
+        for model, at in self.fit.item_model.places(len(cov)).items():
+            names = model.parameter_names(2)
+            of_c = ((LOGIT_C, assumed),) if LOGIT_C in names else ()
+            for name, prior in (*of_c, *model.further_priors):
+                k = names.index(name)
+                bend[at, k] = prior.terms(parameters[k, at]).bend
+        return cov - cov @ (bend[:, :, None] * cov)
