@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, logit
 
-from irt_psychometrics.core.model_families import THREE_PL, ItemModel
-from irt_psychometrics.core.priors import LogitNormal
+from irt_psychometrics import LogitNormal
+from irt_psychometrics.items import ItemModel, item_model
+
+THREE_PL = item_model("3pl")
 
 
 class FourParameterLogistic(ItemModel):

@@ -52,7 +52,6 @@ class MixedModel(ItemModel):
     slopes: Literal["own", "common", "fixed"]
     min_items: int
     priors_on: tuple[str, ...]
-    anchors: bool
     highest_score: int
     path: ComputationPath
 
@@ -67,7 +66,6 @@ class MixedModel(ItemModel):
             slopes=_together(kinds),
             min_items=max(model.min_items for model in kinds),
             priors_on=tuple(dict.fromkeys(name for model in kinds for name in model.priors_on)),
-            anchors=all(model.anchors for model in kinds),
             highest_score=max(model.highest_score for model in kinds),
             path=_common_path(kinds),
         )

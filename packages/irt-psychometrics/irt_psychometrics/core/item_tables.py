@@ -149,12 +149,9 @@ def _by_logit(further: Mapping[str, bool], every: Sequence[str], values: Mapping
 @cache
 def _columns_of_models(models: tuple[str, ...]) -> frozenset[str]:
     """Return the columns with the parameters of `_own_parameters`, their errors and covariances."""
-    found: set[str] = set()
-    for model in models:
-        names = [*_own_parameters(model)]
-        found |= {*names, *(f"{name}_se" for name in names)}
-        found |= {f"cov_{one}{other}" for one in ("a", "b", *names) for other in names}
-    return frozenset(found)
+    names = {name for model in models for name in _own_parameters(model)}
+    pairs = (f"cov_{one}{other}" for one in ("a", "b", *names) for other in names)
+    return frozenset({*names, *(f"{name}_se" for name in names), *pairs})
 
 
 # -- reading -------------------------------------------------------------------------------------------------------

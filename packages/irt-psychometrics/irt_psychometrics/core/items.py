@@ -139,9 +139,9 @@ class ItemRow:
         most, shown = self.max_score, self.shown
         if most == 1:
             return shown
-        if (factor := model_with(self.further).slope_factor(most)) == 1:
+        if model_with(self.further).path != "scores":
             return {"a": shown["a"], "b": shown["b"]}
-        whole = (self.a * factor, None if self.a_se is None else self.a_se * factor)
+        whole = (self.a * most, None if self.a_se is None else self.a_se * most)
         return {"a": shown["a"], WHOLE_SLOPE: whole, "b": shown["b"]}
 
     @property

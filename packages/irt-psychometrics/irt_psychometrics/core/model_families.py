@@ -51,7 +51,6 @@ class ItemModel(ABC):
             has no unique maximum.
         priors_on: the parameters that can have priors.
         further_priors: priors that belong to the model, each with the name of its logit parameter.
-        anchors: whether items with given a, b and c can be held.
         highest_score: the highest maximum score of an item; 1 if all answers are either right or wrong.
         path: "logistic" if a, d and c determine the curve, c + (1 − c)/(1 + exp(−(aθ + d))); "scores" if the sum of the
             scores, each times its item's slope, is sufficient for θ; otherwise "general", which uses the methods of the
@@ -65,7 +64,6 @@ class ItemModel(ABC):
     min_items: int = 3
     priors_on: tuple[str, ...] = ("a",)
     further_priors: tuple[tuple[str, LogitNormal | Beta], ...] = ()
-    anchors: bool = False
     highest_score: int = MAX_SCORE
     path: ComputationPath = "general"
     block_steps: bool = False
@@ -114,10 +112,6 @@ class ItemModel(ABC):
     def has_parameter(self, name: str) -> bool:
         """Check whether items have the parameter shown under this name, such as "c" for the estimated `logit c`."""
         return name in self.stored_names(2)
-
-    def slope_factor(self, max_score: int) -> int:  # noqa: ARG002
-        """Return the number by which a is multiplied to compare it with the slope of a 0/1 item."""
-        return 1
 
     def require_categories(self, item_ids: Sequence[str], categories: Ints) -> None:
         """Raise PsychometricsError, which names items, if items have more categories than the model allows."""
@@ -314,7 +308,6 @@ class LogisticModel(ItemModel):
     guesses: bool = False
     min_items: int = 3
     priors_on: tuple[str, ...] = ("a", "b")
-    anchors: bool = True
     highest_score = 1
     path = "logistic"
 
@@ -434,7 +427,6 @@ class ScoredModel(ItemModel):
     slopes: Literal["own", "common", "fixed"]
     block_steps: bool = False
     priors_on: tuple[str, ...] = ("a", "b")
-    anchors = True
     prefix: ClassVar[str]
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
@@ -503,9 +495,6 @@ class PartialCreditModel(ScoredModel):
 
     prefix = _T
     path = "scores"
-
-    def slope_factor(self, max_score: int) -> int:
-        return max_score
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
         C = shares.shape[1]

@@ -419,7 +419,7 @@ def _resolve_model(models: tuple[Model, ...], items: Items, request: FitRequest)
         raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
     if request["latent"] not in ("normal", "histogram"):
         raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {request['latent']!r}")
-    return resolve_model(models, items, request["anchors"], share_testlets(items.item_ids, request["testlets"] or {}))
+    return resolve_model(models, items, share_testlets(items.item_ids, request["testlets"] or {}))
 
 
 def _rare_steps(

@@ -214,12 +214,6 @@ def eap(
     return eap_by(responses, Curves.from_items(items, mean=mean, sd=sd, nodes=nodes), threads=threads)
 
 
-def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> Scores:
-    """Score learners by "wle" under any model, with `estimate_abilities`."""
-    own = items.a, items.d, items.c
-    return estimate_abilities(responses, *own, others=items.others, method="wle", mean=mean, sd=sd)
-
-
 def _score_on_nodes(responses: Responses, items: ItemCurves, method: Method, mean: float, sd: float) -> Scores:
     """Score learners by a method other than "eap" under models without compiled equations.
 
@@ -339,7 +333,9 @@ class Curves:
         Scores
             θ and its standard error, shape (n_persons,); θ NaN and SE ∞ without a usable response.
         """
-        return wle(responses, self.items, mean=self.population.mean, sd=self.population.sd)
+        items, of = self.items, self.population
+        own = items.a, items.d, items.c
+        return estimate_abilities(responses, *own, others=items.others, method="wle", mean=of.mean, sd=of.sd)
 
     @property
     def _item_of_row(self) -> Ints:
