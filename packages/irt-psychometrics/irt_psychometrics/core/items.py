@@ -108,6 +108,11 @@ class ItemRow:
         return found | {name: of_program[name] for name in ("a_se", "b_se", *steps) if name in of_program}
 
     @property
+    def of_model(self) -> dict[str, float]:
+        """The parameters that the item's model adds to a and b, with c if they include it."""
+        return {"c": self.c, **self.further} if self.c and self.further else dict(self.further)
+
+    @property
     def scored_with(self) -> list[Any]:
         """The parameters with which answers are scored, for JSON: a, b, c, and what the item's model adds to them."""
         return [*self.abc, dict(self.further)] if self.further else [*self.abc]
@@ -152,7 +157,7 @@ class ItemRow:
         """
         if not self.further:
             return {}
-        own = OtherItems.from_parameters({0: self.further})[0]
+        own = OtherItems.from_parameters({0: self.of_model})[0]
         steps, _ = own.model.steps(own.parameters(np.array([self.a]), np.array([-self.a * self.b]))[:, 0])
         return {k: (step, self.further.get(f"b{k}_se")) for k, step in enumerate(steps.tolist(), 1)}
 
@@ -164,14 +169,14 @@ class ItemRow:
     @property
     def max_score(self) -> int:
         """The highest score of an answer to the item."""
-        return OtherItems.from_parameters({0: self.further})[0].categories[0] - 1 if self.further else 1
+        return OtherItems.from_parameters({0: self.of_model})[0].categories[0] - 1 if self.further else 1
 
     @property
     def absent_scores(self) -> list[int]:
         """The scores without parameters, because nobody had them when the item was calibrated."""
         if not self.further:
             return []
-        counted = OtherItems.from_parameters({0: self.further})[0].counted_as[0]
+        counted = OtherItems.from_parameters({0: self.of_model})[0].counted_as[0]
         return np.flatnonzero(counted != np.arange(counted.size)).tolist()
 
     @property
@@ -278,7 +283,7 @@ class ItemParameters(Result):
         """
         known = list(rows)
         found = [(None,) * 6 if row is None else row.with_errors for row in known]
-        further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
+        further = {j: row.of_model for j, row in enumerate(known) if row is not None and row.further}
         a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
         return cls(
             tuple(item_ids),

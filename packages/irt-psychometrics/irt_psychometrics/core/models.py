@@ -325,7 +325,8 @@ class Calibration(Result):
         model, categories = item_model(self.models[j]), int(self.n_categories[j])
         own = np.array([self.a[j], self.d[j], *self.further[j, : len(model.parameter_names(categories)) - 2]])
         steps = model.step_errors(own, self.cov[j, : own.size, : own.size])
-        return model.stored_values(self.further[j], errors, categories) | steps
+        found = model.stored_values(self.further[j], errors, categories) | steps
+        return {name: value for name, value in found.items() if name not in ("c", "c_se")}
 
     @property
     def estimated(self) -> Mask:
