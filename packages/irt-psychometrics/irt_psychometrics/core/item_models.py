@@ -295,7 +295,7 @@ def _together(kinds: Sequence[ItemModel]) -> Literal["own", "common", "fixed"]:
 
 def _common_path(kinds: Sequence[ItemModel]) -> ComputationPath:
     """Return the fastest path for items of several models. Sums of scores do not suffice if items have guessing."""
-    if all(model.path == "logistic" for model in kinds):
+    if {model.path for model in kinds} == {"logistic"}:
         return "logistic"
     return "general" if any(model.path == "general" or model.has_parameter("c") for model in kinds) else "scores"
 

@@ -279,6 +279,5 @@ class Copies:
             names = model.parameter_names(2)
             of_c = ((LOGIT_C, assumed),) if LOGIT_C in names else ()
             for name, prior in (*of_c, *model.further_priors):
-                k = names.index(name)
-                bend[at, k] = prior.terms(parameters[k, at]).bend
+                bend[at, names.index(name)] = prior.terms(parameters[names.index(name), at]).bend
         return cov - cov @ (bend[:, :, None] * cov)

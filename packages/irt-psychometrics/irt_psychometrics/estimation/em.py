@@ -376,7 +376,9 @@ def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[
     of_kept = counts.select(keep)
     steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, request["blocks"] or {})
     own_steps = ~held.known if steps_of is None else ~held.known & (steps_of < 0)
-    own_steps &= items_where([*compress(models, keep)], lambda model: model.path == "scores")
+    own_steps &= items_where(
+        [*compress(models, keep)], lambda model: model.path != "general" and not model.has_parameter("c")
+    )
     rare = _rare_steps(kept_ids, own_steps, of_kept, request["prior_on_rare_steps"]) if own_steps.any() else None
     known_c = _known_guessing(kept_ids, request["guessing"]) if of.has_parameter("c") else None
     priors, given_priors = (replace(each, rare_steps=rare, known_guessing=known_c) for each in (priors, given_priors))

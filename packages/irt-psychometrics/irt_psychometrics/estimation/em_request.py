@@ -190,8 +190,7 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
     held = {j: others.model for others in given.others for j in others.at.tolist()}
     for of, at in model.places(items.n_items).items():
         for j in at[given.known[at]].tolist():
-            own = held.get(j, THREE_PL)
-            if _further_names(of, scores[j]) != _further_names(own, scores[j]):
+            if _further_names(of, scores[j]) != _further_names(own := held.get(j, THREE_PL), scores[j]):
                 raise PsychometricsError(
                     f"the anchor {items.item_ids[j]} has the parameters of a {own.spoken}, and the fit needs those of "
                     f"a {of.spoken}. Fit the item under the model of its anchor"
@@ -201,9 +200,8 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
 
 def _further_names(model: ItemModel, n_scores: int) -> set[str]:
     """Return the parameters of an item with this number of scores that a, b and c do not determine."""
-    if model.path == "logistic" or (n_scores == 2 and model.highest_score > 1):
-        return set()
-    return {*model.stored_names(n_scores)}
+    is_logistic = model.path == "logistic" or (n_scores == 2 and model.highest_score > 1)
+    return set() if is_logistic else {*model.stored_names(n_scores)}
 
 
 def replace_lacking_scores(responses: Responses, anchors: AnchorSet | None) -> Responses:

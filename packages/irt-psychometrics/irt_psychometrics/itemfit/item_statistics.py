@@ -382,7 +382,7 @@ class _ByTransform:
         run: kernels.Run,
     ) -> _ByTransform:
         """Estimate φ from simulated answers. `along`: shape (2, C, J, Q), contribution of a score in each direction."""
-        determined, sd = np.isnan(sd), np.where(sd > 0, sd, 1.0)
+        determined, sd = np.where(np.isnan(sd), np.nan, 1.0), np.where(sd > 0, sd, 1.0)
         total: npt.NDArray[np.complex128] = np.zeros((*sd.shape, _FREQUENCIES), dtype=np.complex128)
         count = np.zeros(sd.shape[1])
         for seed in rng.integers(2**63, size=-(-copies // 4)):
@@ -391,7 +391,7 @@ class _ByTransform:
             total += more
             count += answered
         total /= np.maximum(count, 1)[:, None]
-        return cls(np.where(determined, np.nan, sd), total)
+        return cls(determined * sd, total)
 
     @staticmethod
     def sum_transforms(

@@ -191,32 +191,24 @@ def person_fit(responses: Responses, items: ItemSource, *, threads: int | None =
 
 def _likelihood_moments(responses: Responses, curves: ItemCurves, theta: Floats) -> Floats:
     """Compute the result of `fit_kernels.likelihood_moments` under any models, with derivatives by differences."""
-    person, item = responses.person, responses.item
-    at = np.nan_to_num(theta)[person]
+    person, item, at = responses.person, responses.item, np.nan_to_num(theta)[responses.person]
     below, logs, above = (curves.log_probabilities_of(item, at + step) for step in (-_STEP, 0.0, _STEP))
     p, has = np.exp(logs), np.isfinite(logs)
+
+    def per_person(values: Floats) -> Floats:
+        return np.bincount(person, (p * values).sum(axis=1), len(theta)).astype(float)
+
     with np.errstate(invalid="ignore", divide="ignore"):
-        slope = np.where(has, (above - below) / (2 * _STEP), 0.0)
-        bend = np.where(has, (above - 2 * logs + below) / _STEP**2, 0.0)
-        off = np.where(has, logs, 0.0)
-        off = np.where(has, off - (p * off).sum(axis=1)[:, None], 0.0)
-
-        def per_person(values: Floats) -> Floats:
-            return np.bincount(person, (p * values).sum(axis=1), len(theta)).astype(float)
-
+        found = logs, (above - below) / (2 * _STEP), (above - 2 * logs + below) / _STEP**2
+        w, slope, bend = (np.where(has, x, 0.0) for x in found)
+        off = np.where(has, w - (p * w).sum(axis=1)[:, None], 0.0)
         information = per_person(slope**2)
         k = per_person(slope * off) / information
         centred = np.bincount(person, off[np.arange(len(item)), responses.score], len(theta))
+        centred += k * per_person(slope * (slope**2 + bend)) / (2 * information)
         rest = off - k[person][:, None] * slope
-        moments = np.stack(
-            [
-                centred + k * per_person(slope * (slope**2 + bend)) / (2 * information),
-                per_person(rest**2),
-                per_person(rest**3),
-            ],
-            axis=1,
-        )
-        sound = np.isfinite(theta) & (moments[:, 1] >= fit_kernels.DEGENERATE * per_person(off**2))
+        moments = np.stack([centred, per_person(rest**2), per_person(rest**3)], axis=1)
+    sound = np.isfinite(theta) & (moments[:, 1] >= fit_kernels.DEGENERATE * per_person(off**2))
     return np.where(sound[:, None], moments, np.nan)
 
 

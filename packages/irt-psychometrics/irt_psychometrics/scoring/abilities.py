@@ -229,30 +229,28 @@ def _score_on_nodes(responses: Responses, items: ItemCurves, method: Method, mea
     if method == "wle":
         bias = (p * by_theta * (by_theta**2 + np.gradient(by_theta, nodes, axis=2))).sum(axis=1)
     score = CountedScores.from_curves(items).of_answers(responses.item, responses.score, responses.categories)
-    cell = responses.item * C + score
     theta, se = (np.full(responses.n_persons, x) for x in ((mean, sd) if method == "map" else (np.nan, np.inf)))
     start = row_starts(responses)
     for first, last in kernels.cut(np.diff(start) + 1, 1 + responses.n_persons // 1000):
         rows = slice(start[first], start[last])
         given = np.zeros((last - first, J * C))
-        np.add.at(given, (responses.person[rows] - first, cell[rows]), 1.0)
+        np.add.at(given, (responses.person[rows] - first, responses.item[rows] * C + score[rows]), 1.0)
         seen = given.reshape(-1, J, C).sum(axis=2)
         known, slope = seen @ information, given @ by_theta.reshape(J * C, Q)
         if method == "map":
             slope -= (nodes - mean) / sd**2
         elif method != "ml":
             slope += seen @ bias / (2 * np.maximum(known, _TINY))
-        informed = np.flatnonzero(known.max(axis=1) > 0)
         precision = -np.gradient(slope, nodes, axis=1) if method in ("ml", "map") else known
         top = np.cumsum(slope[:, :-1] + slope[:, 1:], axis=1).argmax(axis=1).clip(1, Q - 3) + 1
-        for k in informed.tolist():
+        for k in np.flatnonzero(known.max(axis=1) > 0).tolist():
             j = top[k] - (slope[k, top[k]] < 0)
             if method == "ml" and slope[k, j] * slope[k, j + 1] > 0:
                 theta[first + k] = np.copysign(np.inf, slope[k, j])
-                continue
-            share = np.clip(slope[k, j] / (slope[k, j] - slope[k, j + 1]), 0, 1)
-            theta[first + k] = nodes[j] + share * (nodes[j + 1] - nodes[j])
-            se[first + k] = np.interp(theta[first + k], nodes, precision[k]) ** -0.5
+            else:
+                share = np.clip(slope[k, j] / (slope[k, j] - slope[k, j + 1]), 0, 1)
+                theta[first + k] = nodes[j] + share * (nodes[j + 1] - nodes[j])
+                se[first + k] = np.interp(theta[first + k], nodes, precision[k]) ** -0.5
     return Scores(theta, se)
 
 
