@@ -314,8 +314,8 @@ def _values(items: Sequence[_Item], may_be_graded: tuple[str, ...]) -> ItemValue
     cov_ab = np.where(np.isnan(cov_ab) & ((a_se == 0) | (b_se == 0)), 0.0, cov_ab)
     scored = {j: item for j, item in enumerate(items) if "max_score" in item.values}
     stored = {j: {"max_score": item.get("max_score"), **item.t} for j, item in scored.items()}
-    own = {j: _own_parameters(item.model) for j, item in enumerate(items) if item.values}
-    stored |= {j: {name: items[j].get(name) for name in names} for j, names in own.items() if names}
+    added = {j: _own_parameters(item.model) for j, item in enumerate(items) if item.values}
+    stored |= {j: {name: items[j].get(name) for name in names} for j, names in added.items() if names}
     others = OtherItems.from_parameters(stored, {j: items[j].model for j in stored})
     size = max([1, *(len(some.further) for some in others)])
     further_cov = None

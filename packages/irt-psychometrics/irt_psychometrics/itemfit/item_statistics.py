@@ -61,9 +61,9 @@ _PERIOD, _FREQUENCIES, _FARTHEST = 50.0, 100, 10.0
 """Fourier series of a sum's distribution if some items have several scores: period, number of terms, and the largest
 contribution of one answer. Lengths are in SDs of the sum. The omitted terms change a probability by less than .01, and
 not at all if the sum varies smoothly."""
-_EXPLAINED = 1e-8
-"""Share of a sum's variance below which the item's parameters determine the sum: outfit of a 4PL is a combination of
-the scores of c and u, and no test."""
+_EXPLAINED = 1e-12
+"""Share of a sum's variance, about its rounding error, below which the item's parameters determine the sum: outfit of a
+4PL is a combination of the scores of c and u, and no test."""
 _STANDARD_NORMAL = NormalDist()
 _MIN_PROBABILITY = 1e-6
 """Tail probabilities below this come from the normal distribution."""

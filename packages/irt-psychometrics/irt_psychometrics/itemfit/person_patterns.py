@@ -204,7 +204,7 @@ def _likelihood_moments(responses: Responses, curves: ItemCurves, theta: Floats)
         off = np.where(has, w - (p * w).sum(axis=1)[:, None], 0.0)
         information = per_person(slope**2)
         k = per_person(slope * off) / information
-        centred = np.bincount(person, off[np.arange(len(item)), responses.score], len(theta))
+        centred: Floats = np.bincount(person, off[np.arange(len(item)), responses.score], len(theta)).astype(float)
         centred += k * per_person(slope * (slope**2 + bend)) / (2 * information)
         rest = off - k[person][:, None] * slope
         moments = np.stack([centred, per_person(rest**2), per_person(rest**3)], axis=1)
