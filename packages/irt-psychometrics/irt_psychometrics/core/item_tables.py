@@ -125,7 +125,7 @@ def _own_parameters(model: str) -> dict[str, bool]:
 def _further(t: Iterable[str], c: float, model: str) -> dict[str, bool]:
     """Return an item's further parameters: name → whether its logit is estimated.
 
-    They are t0, t1, … up to the highest score, or those of the model, or c if it is above 0.
+    They are t0, t1, … up to the highest score, or the parameters of the model, or c if it is above 0.
     """
     highest = max(t, key=lambda name: int(name[1:]), default="")
     if highest:

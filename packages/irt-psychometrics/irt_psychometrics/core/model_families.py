@@ -34,7 +34,7 @@ _LOGIT = "logit "
 LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
 ComputationPath = Literal["logistic", "scores", "general"]
-"""What determines the compiled loops for a model's items, from the fastest: see `ItemModel.path`."""
+"""Ways to compute the curves of a model's items, from the fastest: see `ItemModel.path`."""
 _BY_AD = "a change of scale that moves a and d alone"
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
 

@@ -192,8 +192,8 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
         for j in at[given.known[at]].tolist():
             if _further_names(of, scores[j]) != _further_names(own := held.get(j, THREE_PL), scores[j]):
                 raise PsychometricsError(
-                    f"the anchor {items.item_ids[j]} has the parameters of a {own.spoken}, and the fit needs those of "
-                    f"a {of.spoken}. Fit the item under the model of its anchor"
+                    f"the anchor {items.item_ids[j]} has the parameters of a {own.spoken}, and the item's model is "
+                    f"{of.spoken}. Fit the item under the model of its anchor"
                 )
     return given
 

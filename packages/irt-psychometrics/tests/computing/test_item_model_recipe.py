@@ -105,7 +105,7 @@ def test_errors_cover_the_truth(fit: irt.Calibration) -> None:
     z = (fit.parameters - TRUTH) / np.sqrt(np.diagonal(fit.cov, axis1=1, axis2=2).T)
     assert np.isfinite(z).all()
     assert np.mean(z[:2] ** 2) < 1.6  # 40 squares with mean 1 exceed this with probability .008; the seed is fixed
-    assert np.mean(z[2:] ** 2) < 1.6  # priors make errors of c and u smaller than those of a likelihood
+    assert np.mean(z[2:] ** 2) < 1.6  # priors make errors of c and u smaller than errors from the answers alone
 
 
 def test_fit_statistics_find_no_misfit(fit: irt.Calibration) -> None:
@@ -137,7 +137,7 @@ def test_items_held_in_a_fit_keep_their_curves(fit: irt.Calibration) -> None:
     found = fit_em(draw(3, mean=0.4)[1], model=MODEL.name, anchors=anchors_of_items(held), threads=1)
     np.testing.assert_allclose(found.items.select(IDS[:8]).curve(THETA), held.curve(THETA), rtol=1e-12)
     assert (found.latent_mean, found.latent_sd) == (pytest.approx(0.4, abs=0.1), pytest.approx(1, abs=0.1))
-    with pytest.raises(irt.PsychometricsError, match="anchor q00 has the parameters of a 4PL, and the fit needs those"):
+    with pytest.raises(irt.PsychometricsError, match="anchor q00 has the parameters of a 4PL, and the item"):
         fit_em(draw(3)[1], model="3pl", anchors=anchors_of_items(held))
 
 

@@ -436,6 +436,6 @@ def test_person_fit_of_any_models_matches_the_compiled_loop() -> None:
     plain = ItemParameters(responses.item_ids, A, B, c, np.zeros((ITEMS, 2, 2)))
     by_hand = replace(plain, others=(OtherItems(TWO_PL, np.arange(2), np.zeros((0, 2)), np.full(2, 2)),))
     found, known = person_fit(responses, by_hand), person_fit(responses, plain)
-    # the WLE differs by up to 5e-4, see above, and lz* changes by about as many units per unit of θ
+    # the WLE differs by up to 5e-4, see above, and lz* changes by about 1 per unit of θ
     np.testing.assert_allclose(found.lz, known.lz, atol=2e-3)
     np.testing.assert_allclose(found.p, known.p, atol=2e-3)
