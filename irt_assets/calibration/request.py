@@ -112,7 +112,7 @@ class FitRequest:
         model. Raises PsychometricsError if no model matches.
         """
         default, scored = item_model(self.scale.model), self.scored_items
-        if default.two_categories and not scored:
+        if not scored and default.of_max_score(1) is default:
             return self.scale.model
         return tuple(
             scored_item_model(self.scale.model, self.in_bank.get(item))
@@ -181,7 +181,7 @@ class FitRequest:
         """
         family = item_model(model or self.model)
         own = self.scale.priors or Priors()
-        c = (own.c or family.default_priors.c) if family.guesses else None
+        c = (own.c or family.default_priors.c) if "c" in family.priors_on else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
         only = self._shrunken_items
@@ -298,7 +298,7 @@ class CalibrationResult:
     @property
     def guessing(self) -> bool:
         """Whether the fit accounts for guessing, by the items' model or by the shape of θ."""
-        return self.calibration.item_model.guesses or (self.shape is not None and self.shape.guessing)
+        return self.calibration.item_model.has_parameter("c") or (self.shape is not None and self.shape.guessing)
 
 
 def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> CalibrationResult:
@@ -366,7 +366,7 @@ def _fit_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -
             **options,
         )
 
-    is_tested = rule == "auto" and not item_models.guesses
+    is_tested = rule == "auto" and not item_models.has_parameter("c")
     name = item_models.name
     found, shape = Shape.fit(fit if is_tested else partial(fit, testlets=testlets), responses, name, rule)
     bank_prior = request.estimate_bank_prior(found)
@@ -519,10 +519,9 @@ def fit_spec_extras(request: FitRequest, made: CalibrationResult) -> StagedSpec:
 def fit_statistics(request: FitRequest, made: CalibrationResult) -> FitStatistics | None:
     """Compute the fit statistics for a fit's spec.
 
-    Returns None if the fit did not converge, and for models for which they are not defined.
+    Returns None if the fit did not converge.
     """
-    family = made.calibration.item_model
-    if not (made.calibration.convergence.converged and (family.logistic or not family.two_categories)):
+    if not made.calibration.convergence.converged:
         return None
     growth = made.growth
     if growth is None and request.days is not None:

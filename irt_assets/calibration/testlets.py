@@ -28,7 +28,7 @@ def effects_spec(
     """
     if not testlets or not calibration.convergence.converged:
         return None
-    if not calibration.item_model.logistic:
+    if calibration.item_model.path != "logistic":
         why = "effects of testlets are not estimated if items have more scores than right and wrong"
         return Testlets(sd=None, se=None, n_testlets=0, n_items=0, learners=0, of=dict(testlets), why=why)
     found = estimate_effect_sd(responses, calibration, testlets, groups=groups)

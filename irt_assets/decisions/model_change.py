@@ -302,7 +302,7 @@ def _require_parameters(scale: Scale, month: str) -> None:
             f"a prior on a needs free slopes, which the {model} of scale {scale.scale_id} in {month} does not have: "
             "set model=2pl or model=3pl, or prior_a=none, in the same command"
         )
-    if priors.c is not None and not item_model(scale.model).guesses:
+    if priors.c is not None and "c" not in item_model(scale.model).priors_on:
         raise PermanentFailure(
             f"a prior on c needs guessing, which the {model} of scale {scale.scale_id} in {month} does not have: "
             "set model=3pl, or prior_c=none, in the same command"
@@ -327,9 +327,9 @@ def _add_origin(connection: psycopg.Connection, change: ModelChange) -> ModelCha
     assert anchors is not None
     if kind == "bank":
         guessing = dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True))
-        if item_model(after.model).guesses:
+        if item_model(after.model).has_parameter("c"):
             require_guessing(scale_id, guessing)
-        elif item_model(before.model).guesses and any(guessing.values()):
+        elif item_model(before.model).has_parameter("c") and any(guessing.values()):
             raise PermanentFailure(
                 f"anchors of scale {scale_id} have c > 0 in the bank ("
                 f"{join_names(sorted(item for item, c in guessing.items() if c > 0), 5)}): a "

@@ -132,7 +132,7 @@ def initialise(
         _require_none(connection, scale_id)
         if window is None or fitted is None:
             found = bank_anchors(connection, scale_id)
-            if item_model(model).guesses:
+            if item_model(model).has_parameter("c"):
                 require_guessing(scale_id, {item: values.c for item, values in found.anchors.items()})
             origin: dict[str, Any] = {"kind": "bank"}
             lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
@@ -162,7 +162,7 @@ def initialise(
         )
         if window is not None:
             record_anchor_hash(connection, found.fit_id, digest)
-    with_guessing = sum(values.c > 0 for values in anchors.values()) if not item_model(model).guesses else 0
+    with_guessing = sum(values.c > 0 for values in anchors.values()) if not item_model(model).has_parameter("c") else 0
     done = Origin(scale_id, len(anchors), len(anchors), len(found.assumed), found.left_out, with_guessing)
     if fitted is None:
         return done

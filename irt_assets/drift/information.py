@@ -134,7 +134,7 @@ class MonthInformation:
     def trusted(self) -> bool:
         """Whether there are enough learners for the flag of the whole test to be meaningful."""
         raw = self.compared.window.raw
-        return not raw.item_model.guesses or raw.n_persons >= LEARNERS_OF_A_3PL
+        return not raw.item_model.has_parameter("c") or raw.n_persons >= LEARNERS_OF_A_3PL
 
     @property
     def caution(self) -> str | None:

@@ -171,9 +171,9 @@ class PymcEngine:
         model."""
         if self.priors.a is None or self.priors.b is None:
             raise PsychometricsError("the pymc engine needs a prior on a and one on b, as in ITEM_PRIORS")
-        if not item_model(model).guesses and self.priors.c is not None:
+        if "c" not in item_model(model).priors_on and self.priors.c is not None:
             raise PsychometricsError(f"a {model} model has no guessing for the prior on c; leave it out or fit a 3pl")
-        if item_model(model).guesses and self.priors.c is None:
+        if "c" in item_model(model).priors_on and self.priors.c is None:
             return replace(self.priors, c=item_model(model).default_priors.c)
         return self.priors
 
@@ -191,7 +191,7 @@ class PymcEngine:
             b_sd=np.full(J, stated.b.sd),
             b_by_log_a=np.zeros(J),
             c=stated.c,
-            c_given=np.full(J, np.nan if item_model(model).guesses else 0.0),
+            c_given=np.full(J, np.nan if item_model(model).has_parameter("c") else 0.0),
             latent_mean=None if linking is None else self.latent_mean,
             latent_log_sd=None if linking is None and not item_model(model).fixed_slopes else self.latent_log_sd,
         )

@@ -98,7 +98,7 @@ def calibration_of(
         both = (2 * kept[~unidentified, None] + np.arange(2)).ravel()
         full_joint[np.ix_(both, both)] = joint[np.ix_(own[~unidentified].ravel(), own[~unidentified].ravel())]
     cov, known_of_c = joint[own[:, :, None], own[:, None, :]], None
-    if em.item_model.guesses:
+    if em.item_model.has_parameter("c"):
         cov, known_of_c = _add_guessing(cov, found, priors)
     reasons = _reasons(diagnostics, [names[k] for k in np.flatnonzero(unidentified)])
     slope, intercept, c = (x.mean((0, 1)) for x in (found.a, found.d, found.c))

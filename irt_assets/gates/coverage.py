@@ -61,7 +61,7 @@ def ends_of(constants: LinkingConstants, bank: Bank, model: Model) -> list[tuple
     if not known or not bank.has_more_than_anchors:
         return []
     ends = np.quantile(known, _ENDS)
-    cov = constants.cov + np.diag([_SLOPE_BIAS**2 if item_model(model).guesses else 0.0, 0.0])
+    cov = constants.cov + np.diag([_SLOPE_BIAS**2 if item_model(model).has_parameter("c") else 0.0, 0.0])
     return list(zip(ends, error_of_linking(constants.slope, constants.intercept, cov, ends), strict=True))
 
 

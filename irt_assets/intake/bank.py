@@ -44,7 +44,7 @@ Cells = dict[str, str | None]
 MAX_NAMED = 5
 MAX_DEPTH = 100  # maximum nesting depth of lists and objects
 MODELS: tuple[str, ...] = get_args(ScaleModel)
-DICHOTOMOUS_MODELS = tuple(name for name in MODELS if item_model(name).two_categories)
+DICHOTOMOUS_MODELS = tuple(name for name in MODELS if item_model(name).highest_score == 1)
 PARAMETERS = {  # smallest and largest value
     "a": (-math.inf, math.inf),
     "b": (-math.inf, math.inf),

@@ -49,7 +49,7 @@ def item_rows(
             "c": finite(linked.c[j]),
             "a_se": finite(linked.a_se[j]),
             "b_se": finite(linked.b_se[j]),
-            "c_se": finite(c_se[j]) if model.guesses else None,
+            "c_se": finite(c_se[j]) if model.has_parameter("c") else None,
             "cov_ab": finite(cov_ab[j, 0, 1]),
             "cov_logit_c": None,
             "raw": {
@@ -65,7 +65,7 @@ def item_rows(
         if further_cov is not None and model.more_than_a_and_b:
             n = len(model.parameter_names(int(linked.n_categories[j]))) - 2
             rows_of_cov = [[*map(finite, row)] for row in further_cov[j, :n, : 2 + n]]
-            params |= {"cov_logit_c": rows_of_cov[0]} if model.two_categories else {"cov_further": rows_of_cov}
+            params |= {"cov_logit_c": rows_of_cov[0]} if n == 1 else {"cov_further": rows_of_cov}
         if further := linked.further_of(j):
             params["further"] = further
         rows.append(

@@ -123,7 +123,11 @@ class EligibilityRules(Stage):
 
     def min_published_responses(self, model: Model) -> int:
         """Number of responses below which a fitted item is provisional."""
-        return max(self.min_responses, self.min_responses_3pl) if item_model(model).guesses else self.min_responses
+        return (
+            max(self.min_responses, self.min_responses_3pl)
+            if item_model(model).has_parameter("c")
+            else self.min_responses
+        )
 
 
 class FitRules(Stage):

@@ -32,7 +32,7 @@ def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, M
 
 def scored_item_model(scale_model: Model, in_bank: ModelInBank | None) -> Model:
     """Return the model of a scored item. Raises PsychometricsError if the scale's items have guessing."""
-    if item_model(scale_model).guesses:
+    if item_model(scale_model).has_parameter("c"):
         raise PsychometricsError(
             f"a scale of the model {scale_model} cannot have scored items yet: choose another model for the scale, or "
             "score them as right and wrong"
@@ -40,7 +40,7 @@ def scored_item_model(scale_model: Model, in_bank: ModelInBank | None) -> Model:
     named = (in_bank.model or "").lower() if in_bank else ""
     own = next((model for model in get_args(ScaleModel) if model == named), None)
     of_scale = item_model(scale_model).of_max_score(_SCORED).name
-    return of_scale if own is None or item_model(own).two_categories else own
+    return of_scale if own is None or item_model(own).highest_score == 1 else own
 
 
 def models_in_words(scale_model: Model, items: Iterable[str], in_bank: Mapping[str, ModelInBank]) -> dict[str, str]:
@@ -48,7 +48,7 @@ def models_in_words(scale_model: Model, items: Iterable[str], in_bank: Mapping[s
 
     Returns an empty mapping if no model of scored items matches the scale's model. Nothing is fitted then.
     """
-    if item_model(scale_model).guesses:
+    if item_model(scale_model).has_parameter("c"):
         return {}
     found = {}
     for item in sorted(items):

@@ -56,7 +56,7 @@ def fit_on_spark(
     if "weight" in frame.columns:
         raise PsychometricsError("weights of learners are not supported on Spark: fit on one machine")
     model = item_model(options.get("model", DEFAULT_MODEL))
-    if not model.has_kernels:
+    if model.path == "general":
         raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
     answers = SparkAnswers(session, frame, settings, reference, report, max_scores)
     try:
@@ -116,7 +116,7 @@ class EmOnSpark(EmEngine):
 
     def _keep_sums(self, spark_answers: SparkAnswers, calibration: Calibration) -> None:
         assert spark_answers.answers is not None
-        if calibration.convergence.converged and calibration.item_model.two_categories:
+        if calibration.convergence.converged and calibration.item_model.highest_score == 1:
             self._sums.append(
                 (
                     calibration,

@@ -72,7 +72,7 @@ def test_decoded_fits_are_read_only_and_kept_up_to_the_memory_limit() -> None:
 
 
 # -- fits of several models --------------------------------------------------------------------------
-# The 2PL, the 3PL and the trial model with an upper asymptote, which the product does not contain.
+# The 2PL, the 3PL and the 4PL, which the product does not contain.
 
 
 @pytest.fixture
@@ -114,9 +114,12 @@ def test_rows_of_mixed_fits_match_rows_of_fits_of_a_single_model(mixed: Calibrat
     assert [row["params"]["model"] for row in found] == [name for name in MODELS for _ in range(EACH)]
     for one, other in zip(found, alone, strict=True):
         assert one["params"].keys() == other["params"].keys()
-        assert (one["params"]["cov_logit_c"] is None) == (one["params"]["model"] == "2pl")
+        assert (one["params"]["cov_logit_c"] is None) == (one["params"]["model"] != "3pl")
+        assert ("cov_further" in one["params"]) == (one["params"]["model"] == MODELS[2])
         for name, value in one["params"].items():
-            if isinstance(value, float | list):
+            if name == "cov_further":
+                np.testing.assert_allclose(value, other["params"][name], rtol=1e-12)
+            elif isinstance(value, float | list):
                 assert value == pytest.approx(other["params"][name], rel=1e-12), name
             else:
                 assert value == other["params"][name], name
@@ -127,6 +130,6 @@ def test_rows_of_mixed_fits_match_rows_of_fits_of_a_single_model(mixed: Calibrat
 
 def test_compared_fits_of_several_models_are_read_back_unchanged() -> None:
     stored = staged_json()
-    stored["shape"] |= {"compared": [one | {"model": "2pl+3pl+2plu"} for one in stored["shape"]["compared"]]}
+    stored["shape"] |= {"compared": [one | {"model": "2pl+3pl+4pl"} for one in stored["shape"]["compared"]]}
     assert stored["shape"]["compared"]
     assert StagedSpec.from_json(stored, "fit").as_json() == stored

@@ -290,13 +290,15 @@ def mixed(moved: str = "") -> Calibration:
     plain = made_up_calibration({**ANCHORS, **OTHERS}, n=3000)
     models = tuple(MODELS[item] for item in plain.item_ids)
     third = np.array([model != "2pl" for model in models])
-    cov = np.zeros((plain.n_items, 3, 3))
+    of_trial = np.array([model == MODEL.name for model in models])
+    cov = np.zeros((plain.n_items, 4, 4))
     cov[:, :2, :2] = plain.cov
+    cov[of_trial, 3, 3] = 0.04
     cov[third, 2, 2] = 0.04
     cov[third, 1, 2] = cov[third, 2, 1] = 0.005
     return replace(
-        plain, models=models, cov=cov, c=np.where([model == "3pl" for model in models], 0.2, 0.0),
-        further=np.where([model == MODEL.name for model in models], logit(0.8), np.nan)[:, None],
+        plain, models=models, cov=cov, c=np.where(third, 0.2, 0.0),
+        further=np.where(of_trial[:, None], logit(np.array([0.2, 0.8])), np.nan),
         d=plain.d - 0.8 * (np.array(plain.item_ids) == moved) * plain.a,
     )  # fmt: skip
 
@@ -310,7 +312,7 @@ def test_model_of_each_item_is_kept_from_the_fit_to_the_ledger_and_drift(
     initialise(database, SCALE, first_month=JAN, thresholds={"min_anchors": 3})
     fit = mixed()
     fit_id = link_made_up(database, store, JAN, fit)
-    assert rows(database, "SELECT model FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,)) == [("2pl+3pl+2plu",)]
+    assert rows(database, "SELECT model FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,)) == [("2pl+3pl+4pl",)]
     staged = call(database, latest_staged, JAN, SCALE, "em")
     read = call(database, items_of_fit, fit_id)
     assert staged is not None

@@ -207,3 +207,22 @@ def test_dichotomous_items_have_no_charts_by_score_and_no_steps() -> None:
     item = replace(findings(PUBLISHED, NOW), published=plain, values=plain, observed=None)
     assert category_curves(item, SCALE, "2026-08") == ()
     assert parameters(plain) == "a 0.90 ± 0.05, b −0.20 ± 0.06"
+
+
+@pytest.mark.usefixtures("trial_model")
+def test_item_of_a_registered_model_has_its_parameters_curves_and_information() -> None:
+    """The 4PL is in the testbed alone."""
+    values = ItemRow(2.0, 0.3, 0.2, 0.1, 0.08, 0.0, 0.03, further={"u": 0.95, "u_se": 0.02})
+    assert parameters(values) == "a 2.00 ± 0.10, b 0.30 ± 0.08, c 0.20 ± 0.03, u 0.95 ± 0.02"
+    item = replace(findings(PUBLISHED, NOW), published=values, values=values, observed=None)
+    assert category_curves(item, SCALE, "2026-08") == ()
+    shown = lines(curves("A", values, values, SCALE, "2026-08").chart)
+    assert len(shown) == 2
+    for line in shown:
+        logistic = 1 / (1 + np.exp(-2 * (np.array(line.xs) - 0.3)))
+        np.testing.assert_allclose(line.ys, 0.2 + 0.75 * logistic, atol=1e-9)
+    facts: Any = SimpleNamespace(item_id="A", publication=None, scale=SCALE, test=None)
+    (of_information,) = information(facts, values, "2026-08").chart.parts
+    p = 0.2 + 0.75 * logistic
+    expected = (2 * 0.75 * logistic * (1 - logistic)) ** 2 / (p * (1 - p))
+    np.testing.assert_allclose(of_information.ys, expected, atol=1e-9)

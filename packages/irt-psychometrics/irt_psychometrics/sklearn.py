@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.item_models import models_by_max_score
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, MODELS, Model
 from irt_psychometrics.core.quadrature import Grid
@@ -140,10 +140,7 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
         matrix = self._matrix(X, reset=True, ensure_min_samples=MIN_PERSONS, ensure_min_features=MIN_ITEMS)
         responses = self._responses(matrix)
-        models: Any = self.model
-        if responses.categories is not None or not item_model(self.model).two_categories:
-            models = [item_model(self.model).of_max_score(int(m)).name for m in responses.n_categories - 1]
-            models = models[0] if len(set(models)) == 1 else models
+        models = models_by_max_score(self.model, responses.n_categories - 1)
         fitted: Calibration = fit_em(responses, model=models)
         if not fitted.convergence.converged:
             warnings.warn(fitted.convergence.reason, ConvergenceWarning, stacklevel=2)

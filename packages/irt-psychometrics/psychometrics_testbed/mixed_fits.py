@@ -20,22 +20,24 @@ def of_one_model(name: str) -> Calibration:
     """Draw a fit of items of a single model, with correlated errors of parameters, as from an engine."""
     rng = np.random.default_rng(MODELS.index(name))
     a, b = np.exp(rng.normal(0.2, 0.2, EACH)), rng.normal(0, 0.8, EACH)
-    size = 2 if name == "2pl" else 3
+    size = {"2pl": 2, "3pl": 3}.get(name, 4)
     root = rng.normal(0, 0.02, (EACH, size, size)) + 0.06 * np.eye(size)
+    c = np.zeros(EACH) if name == "2pl" else rng.uniform(0.1, 0.3, EACH)
+    further = logit(np.column_stack([c, rng.uniform(0.7, 0.9, EACH)])) if name == MODEL.name else None
     return Calibration(
         item_ids=tuple(f"{name}-{j}" for j in range(EACH)), models=(name,) * EACH, engine="em", engine_version="test",
-        a=a, d=-a * b, c=rng.uniform(0.1, 0.3, EACH) if name == "3pl" else np.zeros(EACH),
+        a=a, d=-a * b, c=c,
         cov=root @ root.transpose(0, 2, 1), joint_cov=None, n=np.full(EACH, 900), n_correct=np.full(EACH, 500),
         flags=((),) * EACH, latent_mean=0.1, latent_sd=1.1, n_persons=900,
         convergence=Convergence(True, 9, 0.0, 0.0, -1.0, size * EACH),
-        further=logit(rng.uniform(0.7, 0.9, (EACH, 1))) if name == MODEL.name else None,
+        further=further,
     )  # fmt: skip
 
 
 def join_fits(*parts: Calibration) -> Calibration:
     """Join fits to one fit with the same items."""
     J = sum(part.n_items for part in parts)
-    cov, further = np.zeros((J, 3, 3)), np.full((J, 1), np.nan)
+    cov, further = np.zeros((J, 4, 4)), np.full((J, 2), np.nan)
     end = 0
     for part in parts:
         rows, size = slice(end, end + part.n_items), part.cov.shape[1]

@@ -82,7 +82,7 @@ class World:
         month."""
         n = self.size
         a, b = rng.lognormal(0.1, 0.3, n), rng.normal(0, 1, n)
-        c = 0.2 if item_model(self.model).guesses else 0.0
+        c = 0.2 if item_model(self.model).has_parameter("c") else 0.0
 
         def fit(n_items: int, b: np.ndarray, mean: float = 0.0, sd: float = 1.0) -> Calibration:
             b = b + rng.normal(0, self.variation / np.sqrt(2), n)

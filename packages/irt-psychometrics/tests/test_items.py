@@ -249,7 +249,7 @@ def test_unknown_model_is_refused_with_a_list_of_models():
 
 def test_models_have_the_right_free_parameters_slopes_and_priors():
     assert [m.slopes for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == ["fixed", "common", "own", "own"]
-    assert [m.guesses for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [False, False, False, True]
+    assert [m.has_parameter("c") for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [False, False, False, True]
     assert RASCH.free(TWO).tolist() == [[False] * 3, [True] * 3]
     assert THREE_PL.free(TWO).all()
     assert RASCH.fixed_values(TWO)[:, 0].tolist() == [1.0, 0.0]
@@ -266,7 +266,7 @@ def test_item_is_estimable_if_its_answers_include_both_scores():
 
 @pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
 def test_curves_and_information_follow_the_logistic_metric(model):
-    c = 1 / (1 + np.exp(-LOGIT_C)) if model.guesses else np.zeros(3)
+    c = 1 / (1 + np.exp(-LOGIT_C)) if model.has_parameter("c") else np.zeros(3)
     p = probability(MODEL_THETA, A, D, c).T
     np.testing.assert_allclose(model.probabilities(MODEL_THETA, parameters(model), TWO)[:, :, 1], p, rtol=1e-12)
     np.testing.assert_allclose(model.probabilities(MODEL_THETA, parameters(model), TWO).sum(axis=2), 1.0, rtol=1e-12)

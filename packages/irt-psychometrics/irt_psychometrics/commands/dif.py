@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from irt_psychometrics.commands.answers import Answers
-from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.commands.output import FileResult
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import models_by_max_score
 from irt_psychometrics.core.options import DEFAULT_MODEL
 from irt_psychometrics.dif.analysis import Dif, WithinForms
 from irt_psychometrics.dif.forms import sets_as_forms
@@ -64,7 +64,7 @@ def dif(answers: Answers, *, reference: str | None = None) -> FileResult:
     """
     x = answers.responses
     values = [group or None for group in answers.groups or ()]
-    forms, model = sets_as_forms(x, FEW), models_of(x, DEFAULT_MODEL)
+    forms, model = sets_as_forms(x, FEW), models_by_max_score(DEFAULT_MODEL, x.n_categories - 1)
     found = Dif.from_responses("groups", x, values, forms=forms, model=model, reference=reference, min_sittings=1)
     within, wald = found.within_forms, found.wald
     if within is None:

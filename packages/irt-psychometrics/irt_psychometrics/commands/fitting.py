@@ -16,7 +16,7 @@ from irt_psychometrics.commands.output import Report, ReportTable, csv_of, rows_
 from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model, model_of
+from irt_psychometrics.core.item_models import model_of, models_by_max_score
 from irt_psychometrics.core.item_tables import T_COLUMNS
 from irt_psychometrics.core.items import WHOLE_SLOPE
 from irt_psychometrics.core.model_families import GRM
@@ -226,7 +226,7 @@ def fit(
         If a calibration of these answers is not possible.
     """
     known = None if anchors is None else anchors.anchors(anchors.item_ids, with_errors=bool(anchors.errors_known.all()))
-    models = models_of(answers.responses, model)
+    models = models_by_max_score(model, answers.responses.n_categories - 1)
     began = time.perf_counter()
     shape = None
     if latent != "normal":
@@ -236,8 +236,8 @@ def fit(
     else:
         calibration = calibrate(answers.responses, models, known)
     seconds = time.perf_counter() - began
-    item_fits, of = None, calibration.item_model
-    if calibration.convergence.converged and (of.logistic or not of.two_categories):
+    item_fits = None
+    if calibration.convergence.converged:
         item_fits = item_fit(answers.responses, calibration, groups=groups)
     reliability = fitted_reliability(answers.responses, calibration, groups=groups)
     tested = None if shape is None else shape.normality
@@ -245,17 +245,6 @@ def fit(
         with suppress(PsychometricsError):
             tested = normality(answers.responses, calibration)
     return FileFit(answers, calibration, item_fits, reliability, tested, shape, seconds)
-
-
-def models_of(responses: Responses, model: Model) -> Model | tuple[Model, ...]:
-    """The model of all items if it is the same for all, otherwise the model of each item.
-
-    `model` is the chosen model, which determines the model of items with other maximum scores.
-    """
-    if responses.categories is None and item_model(model).two_categories:
-        return model
-    of = [item_model(model).of_max_score(int(m)).name for m in responses.n_categories - 1]
-    return of[0] if len(set(of)) == 1 else tuple(of)
 
 
 def _fit_with_shape(
@@ -271,7 +260,14 @@ def _fit_with_shape(
         )
 
     def fit(some: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
-        return fit_em(some, model=models_of(some, model), anchors=anchors, groups=groups, latent=latent, **options)
+        return fit_em(
+            some,
+            model=models_by_max_score(model, some.n_categories - 1),
+            anchors=anchors,
+            groups=groups,
+            latent=latent,
+            **options,
+        )
 
     return Shape.fit(fit, responses, model, latent)
 
@@ -361,7 +357,7 @@ def _theta_report(result: Mapping[str, Any]) -> Report:
         return report
     if tested is None or tested["p"] >= DOUBTFUL:
         return []
-    guessed = "" if model_of(result["model"]).guesses else ", or items are guessed"
+    guessed = "" if model_of(result["model"]).has_parameter("c") else ", or items are guessed"
     rejected = (
         f"θ is not normal under this model (score test: χ²(2) = {tested['statistic']:.1f}, p ="
         f" {tested['p']:.1g}): {_describe_shape(tested)}{guessed}. Parameters are"

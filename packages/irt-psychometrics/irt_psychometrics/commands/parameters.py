@@ -16,10 +16,9 @@ from irt_psychometrics.commands.tables import Table, faults
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.item_tables import ItemFaultsError, is_read, item_column, read_items, to_number
 from irt_psychometrics.core.items import ItemParameters, from_values
-from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE
+from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.program_forms import STEPS_OR_GRADED
 from irt_psychometrics.core.wording import some_of
 
@@ -115,9 +114,6 @@ def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Ta
         ]
     else:
         latent = _latent(path, fit["latent"])
-        for name in str(fit.get("model", DEFAULT_MODEL)).split("+"):
-            if (model := item_model(name)).two_categories:
-                model.require_logistic(f"every result from {path}")
         if not isinstance(fit["items"], list):
             raise _unreadable_fit(path, "items is not a list")
         located = [(f"items[{k}]", _filled(_cells(path, k, row))) for k, row in enumerate(fit["items"])]

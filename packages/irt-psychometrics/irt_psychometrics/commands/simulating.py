@@ -141,7 +141,7 @@ def simulate_responses(
     ids = params.item_ids if params is not None else _names("i", items)
     own, n_items = item_model(model), len(ids)
     if max_score is None:
-        max_score = 1 if own.two_categories else 3
+        max_score = min(own.highest_score, 3)
     rules = (
         (persons >= 1, f"--persons must be at least 1, not {persons}"),
         (n_items >= 1, f"--items must be at least 1, not {n_items}"),
@@ -151,7 +151,7 @@ def simulate_responses(
         ),
         (sd > 0, f"--sd must be above 0, not {sd}"),
         (
-            1 <= max_score <= (1 if own.two_categories else MAX_SCORE),
+            1 <= max_score <= own.highest_score,
             f"--max-score must lie between 1 and {MAX_SCORE}, and be 1 for a {own.spoken}",
         ),
         (
@@ -168,7 +168,7 @@ def simulate_responses(
     else:
         a = np.exp(rng.normal(0, 0.3, items)) if own.own_slopes else np.ones(items)
         b = rng.standard_normal(items)
-        c = rng.beta(5, 17, items) if own.guesses else np.zeros(items)
+        c = rng.beta(5, 17, items) if own.has_parameter("c") else np.zeros(items)
     theta = rng.normal(mean, sd, persons)
     if max_score > 1:
         scored = ScoredItems.draw(

@@ -26,6 +26,7 @@ from irt_psychometrics.core.model_families import (
     RSM,
     THREE_PL,
     TWO_PL,
+    ComputationPath,
     GradedModel,
     ItemModel,
     ScoredModel,
@@ -49,14 +50,10 @@ class MixedModel(ItemModel):
     name: Model
     spoken: str
     slopes: Literal["own", "common", "fixed"]
-    guesses: bool
     min_items: int
     priors_on: tuple[str, ...]
-    anchors: bool
-    two_categories: bool
-    logistic: bool
-    scores_suffice: bool
-    by_score: bool
+    highest_score: int
+    path: ComputationPath
 
     @classmethod
     def from_models(cls, of: Sequence[ItemModel]) -> MixedModel:
@@ -67,15 +64,18 @@ class MixedModel(ItemModel):
             name=name,
             spoken=" and ".join(model.spoken for model in kinds),
             slopes=_together(kinds),
-            guesses=any(model.guesses for model in kinds),
             min_items=max(model.min_items for model in kinds),
             priors_on=tuple(dict.fromkeys(name for model in kinds for name in model.priors_on)),
-            anchors=all(model.anchors for model in kinds),
-            two_categories=all(model.two_categories for model in kinds),
-            logistic=all(model.logistic for model in kinds),
-            scores_suffice=all(model.scores_suffice for model in kinds),
-            by_score=any(model.by_score for model in kinds),
+            highest_score=max(model.highest_score for model in kinds),
+            path=_common_path(kinds),
         )
+
+    @property
+    def by_score(self) -> bool:
+        return any(model.by_score for model in self.of)
+
+    def has_parameter(self, name: str) -> bool:
+        return any(model.has_parameter(name) for model in self.of)
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         return max((model.parameter_names(categories) for model in self.of), key=len)
@@ -85,7 +85,7 @@ class MixedModel(ItemModel):
         return max(low), min(high)
 
     def guessed(self, n_items: int) -> Mask:  # noqa: ARG002
-        return np.array([model.guesses for model in self.of])
+        return np.array([model.has_parameter("c") for model in self.of])
 
     def places(self, n_items: int) -> dict[ItemModel, Ints]:  # noqa: ARG002
         return {model: np.flatnonzero([one is model for one in self.of]) for model in self.of}
@@ -293,6 +293,13 @@ def _together(kinds: Sequence[ItemModel]) -> Literal["own", "common", "fixed"]:
     return "fixed" if all(model.fixed_slopes for model in kinds) else "common"
 
 
+def _common_path(kinds: Sequence[ItemModel]) -> ComputationPath:
+    """Return the fastest path for items of several models. Sums of scores do not suffice if items have guessing."""
+    if {model.path for model in kinds} == {"logistic"}:
+        return "logistic"
+    return "general" if any(model.path == "general" or model.has_parameter("c") for model in kinds) else "scores"
+
+
 @dataclass(frozen=True)
 class ItemCurves:
     """The curves of J items.
@@ -340,7 +347,7 @@ class ItemCurves:
             points = np.arange(p.shape[1])
             found.expected[own.at] = p @ points
             found.variance[own.at] = (p * (points - found.expected[own.at][:, None]) ** 2).sum(axis=1)
-            if own.model.scores_suffice:
+            if own.model.path == "scores":
                 found.information[own.at] = a[own.at] ** 2 * found.variance[own.at]
             else:
                 found.information[own.at] = own.model.information(_ORIGIN, at, own.categories)[:, 0]
@@ -370,12 +377,30 @@ class ItemCurves:
             information[own.at] = own.model.information(_ORIGIN, at, own.categories)[:, 0]
         return slope, information
 
+    def log_probabilities_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats) -> Floats:
+        """Compute log P of each score of R answers to the items `item` (R,) by learners at `theta` (R,), shape (R, C).
+
+        It is −∞ for scores that an item does not have.
+        """
+        eta = self.a[item] * theta + self.d[item]
+        logs = np.full((len(item), int(self.categories.max(initial=2))), -np.inf)
+        logs[:, 1], logs[:, 0] = curves.log_probabilities_at(eta, self.c[item])
+        for own, at in self._other_answers(item, eta):
+            of_model = own.model.log_probabilities(_ORIGIN, at, own.categories)[:, 0]
+            logs[own.at, : of_model.shape[1]] = of_model
+        return logs
+
     def _other_answers(self, item: npt.NDArray[np.integer[Any]], eta: Floats) -> Iterator[tuple[OtherItems, Floats]]:
         """Yield, for each model in `others`, the item of each of its answers, at the rows `at` among all R answers, and
         the parameters with which these items have the answers' aθ + d, `eta` (R,), at `_ORIGIN`."""
         for some in self.others:
             own = some.select(item, len(self.a))
             yield own, np.vstack([self.a[item[own.at]], eta[own.at], own.further])
+
+    @property
+    def have_compiled_scores(self) -> bool:
+        """Whether compiled loops over answers have the curves of all items."""
+        return all(isinstance(some.model, ScoredModel) for some in self.others)
 
     @property
     def score_rows(self) -> tuple[Floats, Mask]:
@@ -407,7 +432,7 @@ class ItemCurves:
         The rows of an item are consecutive. Items without a curve have rows of zeros. If all items have two categories,
         the result is the same as from `log_tables`.
         """
-        more = [some for some in self.others if not some.model.two_categories]
+        more = [some for some in self.others if (some.categories > 2).any()]
         if not more:
             return self.log_tables(nodes)
         n = self.categories - 1
@@ -441,7 +466,8 @@ class ItemCurves:
         a, d, c = (np.where(known, x, 0.0)[:, None] for x in (self.a, self.d, self.c))
         right, wrong = curves.log_probabilities_at(a * nodes + d, c)
         for some in self.others:
-            some.model.require_two_categories("a table of right and wrong answers")
+            if (some.categories > 2).any():
+                some.model.require_two_categories("a table of right and wrong answers")
             logs = some.model.log_probabilities(nodes, some.parameters(self.a, self.d), some.categories)
             wrong[some.at], right[some.at] = logs[:, :, 0], logs[:, :, 1]
         return np.where(known[:, None], right, 0.0), np.where(known[:, None], wrong, 0.0)
@@ -558,6 +584,15 @@ def model_of(models: str | Sequence[str]) -> ItemModel:
     return of[0] if all(model is of[0] for model in of) else MixedModel.from_models(of)
 
 
+def models_by_max_score(default: Model, max_scores: Ints) -> Model | tuple[Model, ...]:
+    """Return the model of items with these maximum scores, shape (J,), on a scale whose default is this model.
+
+    If the models differ, the result is one name per item.
+    """
+    of = [item_model(default).of_max_score(int(m)).name for m in max_scores]
+    return of[0] if len(set(of)) == 1 else tuple(of)
+
+
 def items_where(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
     """Mask of the items whose model meets the condition, shape (J,)."""
     return np.array([is_so(item_model(name)) for name in models], dtype=bool)
@@ -585,7 +620,7 @@ def item_model(name: str | Sequence[str]) -> ItemModel:
     Examples
     --------
     >>> from irt_psychometrics.items import item_model
-    >>> item_model("3pl").guesses
+    >>> item_model("3pl").has_parameter("c")
     True
     >>> item_model(["2pl", "gpcm"]).name
     '2pl+gpcm'

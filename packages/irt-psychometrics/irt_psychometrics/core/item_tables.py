@@ -2,9 +2,10 @@
 
 A table has a row for each item. Its columns are the item's name, `a`, `b` and `c` in the metric D = 1 (or of the column
 `D`), for scored items `max_score` and `t0`, `t1`, … (`w0`, `w1`, … of graded items), standard errors such as `a_se` and
-`t1_se`, and covariances within an item such as `cov_ab`, `cov_ac` and `cov_t1t2`. A column `model` has the model of a
-scored item. `program_forms` has the columns of other programs. Parameters and errors are on the scale on which people
-read them: c, not logit c.
+`t1_se`, and covariances within an item such as `cov_ab`, `cov_ac` and `cov_t1t2`. A column `model` has the model of an
+item that a, b and c do not determine; parameters that only this model has are columns under their own names.
+`program_forms` has the columns of other programs. Parameters and errors are on the scale on which people read them: c,
+not logit c.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -95,9 +97,14 @@ class _Item:
         return {name: self.values[name] for name in T if name in self.values}
 
     @property
+    def further(self) -> dict[str, bool]:
+        """The further parameters, as in `_further`."""
+        return _further(self.t, self.values.get("c", 0.0), self.model)
+
+    @property
     def further_cov(self) -> Floats:
         """Covariances of the further parameters with a, b and each other, (M, 2 + M); 0 if they are not known."""
-        names, held, c = further_names(self.t, self.values.get("c", 0.0)), _held(self.t), self.values.get("c", 0.0)
+        names, held = [*self.further], _held(self.t)
         every = ["a", "b", *names]
         out = np.zeros((max(len(names), 1), 2 + max(len(names), 1)))
         for row, one in enumerate(names):
@@ -106,13 +113,24 @@ class _Item:
                 if not held & {one, other}:
                     value = self.values.get(f"{one}_se" if one == other else f"cov_{first}{second}", 0.0)
                     out[row, column] = value**2 if one == other else value
-        return out / _by_logit(names, every, c) if names else out
+        return out / _by_logit(self.further, every, self.values) if names else out
 
 
-def further_names(t: Iterable[str], c: float) -> list[str]:
-    """Return the names of an item's further parameters: t0, t1, … up to the highest score, or c if it is above 0."""
+def _own_parameters(model: str) -> dict[str, bool]:
+    """Return the result of `ItemModel.stored_names` for a model of two categories that needs more than a, b and c."""
+    of = ITEM_MODELS.get(model)
+    return {} if of is None or of.path != "general" or of.highest_score > 1 else of.stored_names(2)
+
+
+def _further(t: Iterable[str], c: float, model: str) -> dict[str, bool]:
+    """Return an item's further parameters: name → whether its logit is estimated.
+
+    They are t0, t1, … up to the highest score, or the parameters of the model, or c if it is above 0.
+    """
     highest = max(t, key=lambda name: int(name[1:]), default="")
-    return [f"{highest[0]}{k}" for k in range(int(highest[1:]) + 1)] if highest else ["c"] if c > 0 else []
+    if highest:
+        return {f"{highest[0]}{k}": False for k in range(int(highest[1:]) + 1)}
+    return _own_parameters(model) or ({"c": True} if c > 0 else {})
 
 
 def _held(t: Iterable[str]) -> set[str]:
@@ -121,11 +139,19 @@ def _held(t: Iterable[str]) -> set[str]:
     return set(T) - {*has[1:-1]} if has else set()
 
 
-def _by_logit(names: Sequence[str], every: Sequence[str], c: float) -> Floats:
+def _by_logit(further: Mapping[str, bool], every: Sequence[str], values: Mapping[str, float]) -> Floats:
     """Return the factors by which covariances on the scale of c exceed the covariances of logit c, shape (M, 2 + M)."""
-    factor = c * (1 - c)
-    rows, columns = ([factor if name == "c" else 1.0 for name in some] for some in (names, every))
+    factor = {name: values[name] * (1 - values[name]) for name, is_share in further.items() if is_share}
+    rows, columns = ([factor.get(name, 1.0) for name in some] for some in (further, every))
     return np.outer(rows, columns)
+
+
+@cache
+def _columns_of_models(models: tuple[str, ...]) -> frozenset[str]:
+    """Return the columns with the parameters of `_own_parameters`, their errors and covariances."""
+    names = {name for model in models for name in _own_parameters(model)}
+    pairs = (f"cov_{one}{other}" for one in ("a", "b", *names) for other in names)
+    return frozenset({*names, *(f"{name}_se" for name in names), *pairs})
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -139,7 +165,7 @@ def item_column(columns: Sequence[str]) -> str:
 def require_known_columns(columns: Iterable[str]) -> None:
     """Raise PsychometricsError, which lists the columns that are known, if the meaning of a column is unknown."""
     known = (*_NUMBERS, *ITEM_NAMES, *DESCRIPTIONS)
-    strange = [x for x in columns if x not in known and not _COVARIANCE.fullmatch(x) and not _UNREAD.fullmatch(x)]
+    strange = [x for x in columns if x not in known and not is_read(x) and not _UNREAD.fullmatch(x)]
     if strange:
         raise PsychometricsError(
             f"the meaning of {'column' if len(strange) == 1 else 'the columns'} {', '.join(map(repr, strange))} in a"
@@ -214,7 +240,8 @@ def read_items(
 
 def is_read(column: str) -> bool:
     """Check whether a column has a parameter, an error or a covariance, and not a description of the items."""
-    return column in _NUMBERS or _COVARIANCE.fullmatch(column) is not None
+    known = column in _NUMBERS or column in _columns_of_models(tuple(ITEM_MODELS))
+    return known or _COVARIANCE.fullmatch(column) is not None
 
 
 def to_number(column: str, cell: Any) -> float | None:
@@ -231,7 +258,8 @@ def _converted(sound: Mapping[str, float], model: str, in_form: bool, metric_d: 
     """Return an item's parameters, errors and covariances under our names with D = 1; empty if it has no parameters."""
     if not in_form and not {"a", "b"} & sound.keys():
         return {}
-    require_known_model({name: x for name, x in sound.items() if name != "D"}, model)
+    own = _own_parameters(model)
+    require_known_model({name: x for name, x in sound.items() if name != "D" and name not in own}, model)
     values = dict(sound)
     if in_form:
         of_program = parameters_of(sound, model)
@@ -244,7 +272,7 @@ def _converted(sound: Mapping[str, float], model: str, in_form: bool, metric_d: 
     has = [name for name in T if name in values]
     if most > 1 and not has:
         raise PsychometricsError(f"with max_score {most:g} it needs t of each score, or the columns of a program")
-    if most > 1 or (has and model in ITEM_MODELS and not item_model(model).two_categories):
+    if most > 1 or (has and model in ITEM_MODELS and item_model(model).highest_score > 1):
         values["max_score"] = most
     else:
         values = {name: x for name, x in values.items() if name not in ("max_score", *T_COLUMNS)}
@@ -258,12 +286,15 @@ def _require_valid(item: _Item) -> None:
     if not item.values:
         return
     scored = "max_score" in item.values
-    if scored and item.model and item_model(item.model).two_categories:
+    if scored and item.model and item_model(item.model).highest_score == 1:
         raise PsychometricsError(
             f"the model {item.model} is for scores of 0 and 1, got max_score {item.get('max_score'):g}"
         )
-    if lacking := [name for name in ("a", "b") if name not in item.values]:
+    own = _own_parameters(item.model)
+    if lacking := [name for name in ("a", "b", *own) if name not in item.values]:
         raise PsychometricsError(f"{lacking[0]} is missing")
+    if beyond := [name for name, is_share in own.items() if is_share and not 0 <= item.values[name] <= 1]:
+        raise PsychometricsError(f"{beyond[0]} = {item.values[beyond[0]]:g} is not in [0, 1]")
     c, b_se = item.values.get("c", 0.0), item.get("b_se")
     if not 0 <= c < 1:
         raise PsychometricsError(f"c = {c:g} is not in [0, 1)")
@@ -283,10 +314,12 @@ def _values(items: Sequence[_Item], may_be_graded: tuple[str, ...]) -> ItemValue
     cov_ab = np.where(np.isnan(cov_ab) & ((a_se == 0) | (b_se == 0)), 0.0, cov_ab)
     scored = {j: item for j, item in enumerate(items) if "max_score" in item.values}
     stored = {j: {"max_score": item.get("max_score"), **item.t} for j, item in scored.items()}
-    others = OtherItems.from_parameters(stored, {j: item.model for j, item in scored.items()})
+    added = {j: _own_parameters(item.model) for j, item in enumerate(items) if item.values}
+    stored |= {j: {name: items[j].get(name) for name in names} for j, names in added.items() if names}
+    others = OtherItems.from_parameters(stored, {j: items[j].model for j in stored})
     size = max([1, *(len(some.further) for some in others)])
     further_cov = None
-    if any(f"{name}_se" in item.values for item in items for name in ("c", *item.t)):
+    if any(f"{name}_se" in item.values for item in items for name in item.further):
         own = [covariances.padded(item.further_cov[None], 1, size)[0] for item in items]
         further_cov = np.array(own).reshape(len(items), size, 2 + size)
     return ItemValues(
@@ -329,7 +362,7 @@ def write_items(
             rows[j] |= some.model.stored_values(own, np.full(own.shape, np.nan), int(some.categories[place]))
     if further_cov is not None:
         for j, row in enumerate(rows):
-            row |= _further_errors(row, further_cov[j], j not in without_cov_ab)
+            row |= _further_errors(row, models[j], further_cov[j], j not in without_cov_ab)
     blank = [name for name in _column_order(rows) if all(np.isnan(row.get(name, np.nan)) for row in rows)]
     names = [name for name in _column_order(rows) if name in ("a", "b") or name not in blank]
     found: dict[str, Any] = {"model": models} if others else {}
@@ -343,14 +376,14 @@ def _errors(cov: Floats, with_cov: bool) -> dict[str, float]:
     return found | ({"cov_ab": float(cov[0, 1])} if with_cov else {})
 
 
-def _further_errors(row: Mapping[str, float], further: Floats, with_cov: bool) -> dict[str, float]:
+def _further_errors(row: Mapping[str, float], model: str, further: Floats, with_cov: bool) -> dict[str, float]:
     """Return the errors of an item's further parameters, and the covariances that are not 0."""
     t = [name for name in T if name in row]
-    names = further_names(t, row.get("c", 0.0))
+    names = [*(own_further := _further(t, row.get("c", 0.0), model))]
     if not names or np.isnan(further[: len(names), : 2 + len(names)]).any():
         return {}
     every, held = ["a", "b", *names], _held(t)
-    own = further[: len(names), : len(every)] * _by_logit(names, every, row.get("c", 0.0))
+    own = further[: len(names), : len(every)] * _by_logit(own_further, every, row)
     found = {f"{x}_se": float(np.sqrt(own[k, 2 + k])) for k, x in enumerate(names) if x not in held}
     if with_cov:
         for k, name in enumerate(names):

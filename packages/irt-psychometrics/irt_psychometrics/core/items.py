@@ -108,6 +108,11 @@ class ItemRow:
         return found | {name: of_program[name] for name in ("a_se", "b_se", *steps) if name in of_program}
 
     @property
+    def of_model(self) -> dict[str, float]:
+        """The parameters that the item's model adds to a and b, with c if they include it."""
+        return {"c": self.c, **self.further} if self.c and self.further else dict(self.further)
+
+    @property
     def scored_with(self) -> list[Any]:
         """The parameters with which answers are scored, for JSON: a, b, c, and what the item's model adds to them."""
         return [*self.abc, dict(self.further)] if self.further else [*self.abc]
@@ -139,7 +144,7 @@ class ItemRow:
         most, shown = self.max_score, self.shown
         if most == 1:
             return shown
-        if not model_with(self.further).scores_suffice:
+        if model_with(self.further).path != "scores":
             return {"a": shown["a"], "b": shown["b"]}
         whole = (self.a * most, None if self.a_se is None else self.a_se * most)
         return {"a": shown["a"], WHOLE_SLOPE: whole, "b": shown["b"]}
@@ -152,7 +157,7 @@ class ItemRow:
         """
         if not self.further:
             return {}
-        own = OtherItems.from_parameters({0: self.further})[0]
+        own = OtherItems.from_parameters({0: self.of_model})[0]
         steps, _ = own.model.steps(own.parameters(np.array([self.a]), np.array([-self.a * self.b]))[:, 0])
         return {k: (step, self.further.get(f"b{k}_se")) for k, step in enumerate(steps.tolist(), 1)}
 
@@ -164,14 +169,14 @@ class ItemRow:
     @property
     def max_score(self) -> int:
         """The highest score of an answer to the item."""
-        return OtherItems.from_parameters({0: self.further})[0].categories[0] - 1 if self.further else 1
+        return OtherItems.from_parameters({0: self.of_model})[0].categories[0] - 1 if self.further else 1
 
     @property
     def absent_scores(self) -> list[int]:
         """The scores without parameters, because nobody had them when the item was calibrated."""
         if not self.further:
             return []
-        counted = OtherItems.from_parameters({0: self.further})[0].counted_as[0]
+        counted = OtherItems.from_parameters({0: self.of_model})[0].counted_as[0]
         return np.flatnonzero(counted != np.arange(counted.size)).tolist()
 
     @property
@@ -278,7 +283,7 @@ class ItemParameters(Result):
         """
         known = list(rows)
         found = [(None,) * 6 if row is None else row.with_errors for row in known]
-        further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
+        further = {j: row.of_model for j, row in enumerate(known) if row is not None and row.further}
         a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
         return cls(
             tuple(item_ids),
@@ -412,6 +417,9 @@ class ItemParameters(Result):
 
     def _columns_for(self, program: Program, metric_d: float) -> dict[str, Any]:
         form = program_forms.WRITTEN.get(program, "mirt")
+        for some in self.others:
+            if some.model.highest_score == 1:
+                raise PsychometricsError(f"item {self.item_ids[some.at[0]]}: {program} has no {some.model.spoken}")
         written = {name: cells for name, cells in self._columns().items() if name != "model"}
         rows: list[dict[str, Any]] = []
         for values in zip(*written.values(), strict=True):

@@ -21,8 +21,8 @@ from irt_psychometrics.core import curves
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.logistic import expit, log_expit, logit
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
+from irt_psychometrics.core.options import MAX_SCORE, Model
+from irt_psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, Priors
 
 SLOPE_BOUND = 10.0
 """Bound of |a|: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
@@ -33,6 +33,8 @@ _LOGIT = "logit "
 """Prefix of the names of parameters that are estimated on the logit scale; they are shown without it."""
 LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
+ComputationPath = Literal["logistic", "scores", "general"]
+"""Ways to compute the curves of a model's items, from the fastest: see `ItemModel.path`."""
 _BY_AD = "a change of scale that moves a and d alone"
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
 
@@ -45,42 +47,31 @@ class ItemModel(ABC):
         spoken: the name in a sentence.
         slopes: "own" if each item has a slope, "common" if all have the same, "fixed" if it is 1 and the SD of θ is
             free.
-        guesses: whether items have a lower asymptote c.
         min_items: with fewer items, the model has more parameters than there are response patterns, so the likelihood
             has no unique maximum.
         priors_on: the parameters that can have priors.
-        anchors: whether items with given a, b and c can be held.
-        two_categories: whether all answers are either right or wrong.
-        logistic: whether a, d and c determine the curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled
-            loops. For other models, scoring, linking and comparing items use the methods of the subclass and are
-            slower.
+        further_priors: priors that belong to the model, each with the name of its logit parameter.
+        highest_score: the highest maximum score of an item; 1 if all answers are either right or wrong.
+        path: "logistic" if a, d and c determine the curve, c + (1 − c)/(1 + exp(−(aθ + d))); "scores" if the sum of the
+            scores, each times its item's slope, is sufficient for θ; otherwise "general", which uses the methods of the
+            class and is slower.
         block_steps: whether items of one block have the parameters of their scores in common.
-        scores_suffice: whether the sum of the scores, each times its item's slope, is sufficient for θ.
-        by_score: whether the parameters besides a and d belong to the scores of an item.
     """
 
     name: Model
     spoken: str
     slopes: Literal["own", "common", "fixed"] = "own"
-    guesses: bool = False
     min_items: int = 3
     priors_on: tuple[str, ...] = ("a",)
-    anchors: bool = False
-    two_categories: bool = False
-    logistic: bool = False
+    further_priors: tuple[tuple[str, LogitNormal | Beta], ...] = ()
+    highest_score: int = MAX_SCORE
+    path: ComputationPath = "general"
     block_steps: bool = False
-    scores_suffice: bool = False
-    by_score: bool = False
 
     @property
     def own_slopes(self) -> bool:
         """Whether each item has a slope of its own."""
         return self.slopes == "own"
-
-    @property
-    def has_kernels(self) -> bool:
-        """Whether compiled loops fit its items, with analytic errors."""
-        return self.logistic or self.scores_suffice
 
     @property
     def common_slope(self) -> bool:
@@ -95,7 +86,7 @@ class ItemModel(ABC):
     @property
     def default_priors(self) -> Priors:
         """The priors of a fit without `priors=`."""
-        return GUESSING_PRIOR if self.guesses else Priors()
+        return GUESSING_PRIOR if "c" in self.priors_on else Priors()
 
     @property
     def without_guessing(self) -> ItemModel:
@@ -113,9 +104,18 @@ class ItemModel(ABC):
         theirs."""
         return len(self.parameter_names(2)) > 2
 
+    @property
+    def by_score(self) -> bool:
+        """Whether the parameters besides a and d belong to the scores of an item."""
+        return len(self.parameter_names(3)) > len(self.parameter_names(2))
+
+    def has_parameter(self, name: str) -> bool:
+        """Check whether items have the parameter shown under this name, such as "c" for the estimated `logit c`."""
+        return name in self.stored_names(2)
+
     def require_categories(self, item_ids: Sequence[str], categories: Ints) -> None:
         """Raise PsychometricsError, which names items, if items have more categories than the model allows."""
-        if self.two_categories and (categories > 2).any():
+        if self.highest_score == 1 and (categories > 2).any():
             many = [f"{item} ({n})" for item, n in zip(item_ids, categories.tolist(), strict=True) if n > 2]
             raise PsychometricsError(
                 f"a {self.spoken} is for items of two categories, and {len(many)} items have more: "
@@ -124,7 +124,7 @@ class ItemModel(ABC):
 
     def require_two_categories(self, subject: str) -> None:
         """Raise PsychometricsError if items can have more categories; `subject` is the subject of the message."""
-        if not self.two_categories:
+        if self.highest_score > 1:
             raise PsychometricsError(f"{subject} is defined for items of two categories, and a {self.spoken} has more")
 
     def require_logistic(self, subject: str) -> None:
@@ -133,19 +133,24 @@ class ItemModel(ABC):
         `subject`, the subject of the message, is computed for these curves alone.
         """
         self.require_two_categories(subject)
-        if not self.logistic:
+        if self.path != "logistic":
             raise PsychometricsError(
                 f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
             )
 
     def require_logistic_or_scores(self, subject: str) -> None:
-        """Like `require_logistic`, but also accepts the partial credit family."""
-        if not self.scores_suffice:
+        """Like `require_logistic`, but also accepts models for which sums of scores suffice."""
+        if self.path == "general":
             self.require_logistic(subject)
 
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         """Names of the parameters of an item with this many categories; the first two are a and d."""
+
+    def stored_names(self, categories: int) -> dict[str, bool]:
+        """Return the stored parameters besides a and d: name → whether the logit of the parameter is estimated."""
+        names = self.parameter_names(categories)[2:]
+        return {name.removeprefix(_LOGIT): name.startswith(_LOGIT) for name in names}
 
     def stored_values(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
         """One item's M parameters besides a and d, and their standard errors, in the form in which they are stored.
@@ -180,16 +185,14 @@ class ItemModel(ABC):
 
     def is_of(self, names: Sequence[str]) -> bool:
         """Whether these are the names (as in `stored_values`) of the parameters that the model adds to a and d."""
-        own = self.parameter_names(2 if self.two_categories else 2 + len(names))[2:]
-        return sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own)
+        return sorted(names) == sorted(self.stored_names(min(2 + len(names), 1 + self.highest_score)))
 
     def parse_stored(self, stored: Mapping[str, float]) -> tuple[Floats, int]:
         """The inverse of `stored_values`: the parameters, shape (M,), and the number of the item's categories."""
         values = {name: value for name, value in stored.items() if not name.endswith("_se")}
-        categories = 2 if self.two_categories else 2 + len(values)
-        names = self.parameter_names(categories)[2:]
-        found = [(name.startswith(_LOGIT), values[name.removeprefix(_LOGIT)]) for name in names]
-        return np.array([logit(value) if is_share else value for is_share, value in found]), categories
+        categories = min(2 + len(values), 1 + self.highest_score)
+        names = self.stored_names(categories).items()
+        return np.array([logit(values[name]) if is_share else values[name] for name, is_share in names]), categories
 
     def places(self, n_items: int) -> dict[ItemModel, Ints]:
         """The places of each model's items among J items."""
@@ -250,7 +253,7 @@ class ItemModel(ABC):
 
     def guessed(self, n_items: int) -> Mask:
         """Mask of the items whose third parameter is logit c, shape (J,)."""
-        return np.full(n_items, self.guesses)
+        return np.full(n_items, self.has_parameter("c"))
 
     def bounds(self, parameter: str) -> tuple[float, float]:
         """The lower and upper bound of a parameter's estimate."""
@@ -302,16 +305,11 @@ class LogisticModel(ItemModel):
     name: Model
     spoken: str
     slopes: Literal["own", "common", "fixed"]
-    guesses: bool
-    min_items: int
-    priors_on: tuple[str, ...]
-    anchors: bool = True
-    two_categories = True
-    logistic = True
-
-    @property
-    def scores_suffice(self) -> bool:  # type: ignore[override]
-        return not self.guesses
+    guesses: bool = False
+    min_items: int = 3
+    priors_on: tuple[str, ...] = ("a", "b")
+    highest_score = 1
+    path = "logistic"
 
     @property
     def without_guessing(self) -> ItemModel:
@@ -376,7 +374,7 @@ class ComplementaryLogLog(ItemModel):
     name = cast("Model", "cloglog")  # not in `Model`, because no scale can have it
     spoken = "complementary log-log curve"
     priors_on = ("a", "b")
-    two_categories = True
+    highest_score = 1
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:  # noqa: ARG002
         return "a", "d"
@@ -429,8 +427,6 @@ class ScoredModel(ItemModel):
     slopes: Literal["own", "common", "fixed"]
     block_steps: bool = False
     priors_on: tuple[str, ...] = ("a", "b")
-    anchors = True
-    by_score = True
     prefix: ClassVar[str]
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
@@ -498,7 +494,7 @@ class PartialCreditModel(ScoredModel):
     """
 
     prefix = _T
-    scores_suffice = True
+    path = "scores"
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
         C = shares.shape[1]

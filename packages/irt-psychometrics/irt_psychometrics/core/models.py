@@ -23,7 +23,6 @@ from irt_psychometrics.core.item_models import (
     ItemCurves,
     OtherItems,
     item_model,
-    items_where,
     model_of,
     parts,
     select_others,
@@ -292,7 +291,7 @@ class Calibration(Result):
     def parameters(self) -> Floats:
         """The parameters in the form of `model_families`, shape (P, J); 0 for those that an item does not have."""
         more = [] if self.further is None else [*np.where(np.isnan(self.further), 0.0, self.further).T]
-        guessed = items_where(self.models, lambda model: model.guesses)
+        guessed = self.item_model.guessed(self.n_items)
         if guessed.any():
             with np.errstate(divide="ignore"):
                 third = logit(self.c)
@@ -308,7 +307,7 @@ class Calibration(Result):
     def _others(self) -> tuple[OtherItems, ...]:
         items = parts(self.item_model, self.parameters, self.n_categories)
         places = np.where(self.estimated, np.arange(self.n_items), -1)
-        return select_others((some for some in items if not some.model.logistic), places, self.n_items)
+        return select_others((some for some in items if some.model.path != "logistic"), places, self.n_items)
 
     @property
     def places_of_parameters(self) -> Ints:
@@ -324,9 +323,10 @@ class Calibration(Result):
             return {}
         errors = _root(self.cov[j].diagonal()[2:])
         model, categories = item_model(self.models[j]), int(self.n_categories[j])
-        own = np.array([self.a[j], self.d[j], *self.further[j, :categories]])
+        own = np.array([self.a[j], self.d[j], *self.further[j, : len(model.parameter_names(categories)) - 2]])
         steps = model.step_errors(own, self.cov[j, : own.size, : own.size])
-        return model.stored_values(self.further[j], errors, categories) | steps
+        found = model.stored_values(self.further[j], errors, categories) | steps
+        return {name: value for name, value in found.items() if name not in ("c", "c_se")}
 
     @property
     def estimated(self) -> Mask:

@@ -477,6 +477,13 @@ class ItemTerms:
     hessian: Floats
     curvature: Floats
 
+    def add(self, k: int, at: Ints | Mask, terms: Terms) -> None:
+        """Add a prior on the k-th parameter of the items at the places `at`, with these `terms`."""
+        self.value[at] += terms.density
+        self.gradient[k, at] += terms.slope
+        self.hessian[at, k, k] += terms.bend
+        self.curvature[at, k, k] += terms.bend
+
 
 @dataclass(frozen=True)
 class StepTerms:
@@ -552,17 +559,12 @@ def item_terms(
         second[:, 0, 1] = second[:, 1, 0] = free_a**-2
         hessian[on, :2, :2] += outer - slope[:, None, None] * second
         curvature[on, :2, :2] += outer
+    found = ItemTerms(value, gradient, hessian, curvature)
     if share[:, 2].any():
         on, known = share[:, 2] > 0, np.isfinite(known_logit_c)
-        found = []
         if priors.c is not None:
-            found.append((on & ~known, priors.c.terms(logit_c[on & ~known])))
+            found.add(2, on & ~known, priors.c.terms(logit_c[on & ~known]))
         if priors.known_guessing is not None:
             off = (logit_c - known_logit_c)[on & known]
-            found.append((on & known, Normal(0.0, priors.known_guessing.sd).terms(off)))
-        for at, (density, slope, bend) in found:
-            value[at] += density
-            gradient[2, at] += slope
-            hessian[at, 2, 2] += bend
-            curvature[at, 2, 2] += bend
-    return ItemTerms(value, gradient, hessian, curvature)
+            found.add(2, on & known, Normal(0.0, priors.known_guessing.sd).terms(off))
+    return found

@@ -27,6 +27,7 @@ from irt_psychometrics.alignment.common_line import invariant
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import OtherItems, items_where, model_of, parts
+from irt_psychometrics.core.model_families import LOGIT_C
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Latent, Model
 from irt_psychometrics.core.priors import GUESSING_PRIOR
@@ -155,7 +156,7 @@ class Groups:
             prior_on_rare_steps=False,
             start=replace(near.fit.select(near.place[group, item]), item_ids=ids),
         )
-        if not (fit.convergence.converged or (model_of(self.models).guesses and _all_but_items(fit))):
+        if not (fit.convergence.converged or (model_of(self.models).has_parameter("c") and _all_but_items(fit))):
             raise PsychometricsError(f"their fit did not converge: {fit.convergence.reason}")
         return Copies(fit, place)
 
@@ -225,8 +226,7 @@ class Copies:
         """Parameters of the copies, shape (G, J, K); −∞ for a parameter that the item does not have: logit c without
         guessing, or t of a score that does not exist."""
         found = self.fit.parameters.T.copy()
-        found[items_where(self.fit.models, lambda model: model.logistic and not model.guesses), 2:] = -np.inf
-        found[items_where(self.fit.models, lambda model: model.guesses), 3:] = -np.inf
+        found[~self.fit.item_model.has(self.fit.n_categories).T] = -np.inf
         return found[self.place]
 
     @property
@@ -240,7 +240,7 @@ class Copies:
         placeholders."""
         categories = self.fit.n_categories[self.place.max(axis=0)]
         items = parts(model_of(self._models), self.parameters[0].T, categories)
-        return [some for some in items if not some.model.logistic]
+        return [some for some in items if some.model.path != "logistic"]
 
     @property
     def _models(self) -> tuple[Model, ...]:
@@ -269,13 +269,15 @@ class Copies:
     def _own_covariance(self) -> Floats:
         """Covariance of each copy over samples, shape (n, K, K).
 
-        It excludes the information in the prior of c, because the copies share this prior and it is not evidence about
-        their difference.
+        It excludes the information in the priors of c and of other parameters, because the copies share these priors
+        and they are not evidence about a difference between the copies.
         """
-        cov, guessed = self.fit.cov, self.fit.item_model.guessed(self.fit.n_items)
-        if not guessed.any():
-            return cov
-        assert GUESSING_PRIOR.c is not None
-        prior = np.zeros(len(cov))
-        prior[guessed] = GUESSING_PRIOR.c.terms(self.fit.parameters[2, guessed]).bend
-        return cov - prior[:, None, None] * cov[:, :, 2:3] * cov[:, 2:3, :]
+        cov, parameters, assumed = self.fit.cov, self.fit.parameters, GUESSING_PRIOR.c
+        assert assumed is not None
+        bend = np.zeros(cov.shape[:2])
+        for model, at in self.fit.item_model.places(len(cov)).items():
+            names = model.parameter_names(2)
+            of_c = ((LOGIT_C, assumed),) if LOGIT_C in names else ()
+            for name, prior in (*of_c, *model.further_priors):
+                bend[at, names.index(name)] = prior.terms(parameters[names.index(name), at]).bend
+        return cov - cov @ (bend[:, :, None] * cov)

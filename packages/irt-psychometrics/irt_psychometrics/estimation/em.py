@@ -376,9 +376,11 @@ def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[
     of_kept = counts.select(keep)
     steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, request["blocks"] or {})
     own_steps = ~held.known if steps_of is None else ~held.known & (steps_of < 0)
-    own_steps &= items_where([*compress(models, keep)], lambda model: model.scores_suffice)
+    own_steps &= items_where(
+        [*compress(models, keep)], lambda model: model.path != "general" and not model.has_parameter("c")
+    )
     rare = _rare_steps(kept_ids, own_steps, of_kept, request["prior_on_rare_steps"]) if own_steps.any() else None
-    known_c = _known_guessing(kept_ids, request["guessing"]) if of.guesses else None
+    known_c = _known_guessing(kept_ids, request["guessing"]) if of.has_parameter("c") else None
     priors, given_priors = (replace(each, rare_steps=rare, known_guessing=known_c) for each in (priors, given_priors))
 
     def lay_out(histogram_nodes: int = 0) -> ParameterLayout:
@@ -392,14 +394,15 @@ def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[
             given_scores=of_kept.table > 0,
             steps_of=steps_of,
         )
-        smoothing = SMOOTHING_WITH_GUESSING if of.guesses and not request["likelihood_only"] else SMOOTHING
+        smoothing = SMOOTHING_WITH_GUESSING if of.has_parameter("c") and not request["likelihood_only"] else SMOOTHING
         return replace(layout, positive_slopes=priors.slopes_held(kept_ids), smoothing=smoothing)
 
     structure = lay_out()
     require_one_matrix(structure)
     testlets = share_testlets(kept_ids, request["testlets"] or {})  # whose errors need the answers of each person
-    merge: Merge = "sums" if of.fixed_slopes and of.has_kernels and not (structure.anchored or testlets) else "patterns"
-    laid = source.lay_out_items(keep, rarer=structure.guessing, by_category=not of.logistic, merge=merge)
+    by_sums = of.fixed_slopes and of.path != "general" and not (structure.anchored or testlets)
+    merge: Merge = "sums" if by_sums else "patterns"
+    laid = source.lay_out_items(keep, rarer=structure.guessing, by_category=of.path != "logistic", merge=merge)
     require_persons(laid.informative, source.names)
     require_connected(laid.links, kept_ids, held.known)
     with kernels.runner(request["threads"]) as run:
@@ -418,7 +421,7 @@ def _resolve_model(models: tuple[Model, ...], items: Items, request: FitRequest)
         raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
     if request["latent"] not in ("normal", "histogram"):
         raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {request['latent']!r}")
-    return resolve_model(models, items, request["anchors"], share_testlets(items.item_ids, request["testlets"] or {}))
+    return resolve_model(models, items, share_testlets(items.item_ids, request["testlets"] or {}))
 
 
 def _rare_steps(
@@ -740,7 +743,8 @@ def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: It
     out = np.full((items.n_items, width), np.nan)
     if s.n_curve > 2:
         has = s.item_model.has(items.n_categories[kept])[2:]
-        has[:, s.guessed] = False
+        for model, at in s.item_model.places(len(kept)).items():
+            has[:, at] &= model.path != "logistic"
         own = s.expand(point.x)[2 * len(kept) : s.means.start].reshape(has.shape)
         out[kept, : len(has)] = np.where(has, own, np.nan).T
     for others in given.others:

@@ -15,7 +15,7 @@ from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves, items_where, model_of
-from irt_psychometrics.core.model_families import ItemModel
+from irt_psychometrics.core.model_families import THREE_PL, ItemModel
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, Priors, RareSteps
 from irt_psychometrics.core.responses import Responses
@@ -146,17 +146,15 @@ def resolve_priors(model: ItemModel, priors: Priors | None) -> Priors:
     return priors
 
 
-def resolve_model(models: Sequence[Model], items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
+def resolve_model(models: Sequence[Model], items: Items, testlets: bool) -> ItemModel:
     """Return the model of the items.
 
-    Raises PsychometricsError if it does not suit the categories of the items, the anchors or the testlets.
+    Raises PsychometricsError if it does not suit the categories of the items or the testlets.
     """
     if len(models) != items.n_items:
         raise PsychometricsError(f"models must be {items.n_items} names, one per item; got {len(models)}")
     found = model_of(models)
     found.require_categories(items.item_ids, items.n_categories)
-    if anchors is not None and not found.anchors:
-        raise PsychometricsError(f"anchors have a, b and c, which do not determine the curves of a {found.spoken}")
     if testlets:
         found.require_logistic("an error that holds within testlets")
     return found
@@ -174,7 +172,7 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
             f"({some_of(list(anchors.item_ids))}), so the anchors cannot fix the scale. Fit without anchors and link"
         )
     guessed = given.known & (given.c > 0) & ~model.guessed(items.n_items)
-    if guessed.any() and not model.logistic:
+    if guessed.any() and model.path != "logistic":
         raise PsychometricsError(
             f"anchors with guessing among scored items need the model 3pl "
             f"({some_of(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit these items as 3pl"
@@ -189,7 +187,21 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
             f"the anchor {items.item_ids[j]} has parameters for scores 0 … {scores[j] - 1}, and its answers are scored "
             f"0 … {items.n_categories[j] - 1}. Declare the same maximum score for both"
         )
+    held = {j: others.model for others in given.others for j in others.at.tolist()}
+    for of, at in model.places(items.n_items).items():
+        for j in at[given.known[at]].tolist():
+            if _further_names(of, scores[j]) != _further_names(own := held.get(j, THREE_PL), scores[j]):
+                raise PsychometricsError(
+                    f"the anchor {items.item_ids[j]} has the parameters of a {own.spoken}, and the item's model is "
+                    f"{of.spoken}. Fit the item under the model of its anchor"
+                )
     return given
+
+
+def _further_names(model: ItemModel, n_scores: int) -> set[str]:
+    """Return the parameters of an item with this number of scores that a, b and c do not determine."""
+    is_logistic = model.path == "logistic" or (n_scores == 2 and model.highest_score > 1)
+    return set() if is_logistic else {*model.stored_names(n_scores)}
 
 
 def replace_lacking_scores(responses: Responses, anchors: AnchorSet | None) -> Responses:
@@ -271,7 +283,7 @@ def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, m
     if counts.n.sum() == 0:
         raise PsychometricsError("a calibration needs learners who answered items; there are no responses")
     least = model.min_items
-    ways = "both correctly and wrongly" if model.two_categories else "in each of their categories"
+    ways = "both correctly and wrongly" if model.highest_score == 1 else "in each of their categories"
     if keep.sum() < least:
         flags = counts.flags(keep, {})
         left_out = [f"{items.item_ids[j]} ({flags[j][0].value})" for j in np.flatnonzero(~keep)]

@@ -349,7 +349,7 @@ class ExternalFit:
         unidentified = ~held & ~at_bound & ~(inflation < VARIANCE_INFLATION_LIMIT)
         reversed_ = np.where(own_slope, found.a < 0, ~held & (item_rest_correlation(kept) < 0))
         same = alike(self._first_alike, n, correct)
-        vague = ~held & _vague_guessing(found, self.priors) if of.guesses else np.zeros(len(n), dtype=bool)
+        vague = ~held & _vague_guessing(found, self.priors) if of.has_parameter("c") else np.zeros(len(n), dtype=bool)
         cov = found.cov.copy()
         cov[at_bound | unidentified] = np.nan
 

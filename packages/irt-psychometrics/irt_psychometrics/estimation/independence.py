@@ -38,7 +38,7 @@ def unrelated_reason(gather: Callable[[], tuple[Responses, Persons] | None], pro
     tested. `gather` returns the responses of `problem` in memory, or None; `loglik` is the problem's maximum.
     """
     s = problem.structure
-    if not s.item_model.has_kernels:
+    if s.item_model.path == "general":
         return ""
     ratio = 2 * (loglik - _independent_loglik(problem.data))
     if s.anchored or not s.item_model.own_slopes or ratio >= NOISE_PER_ITEM * s.n_items + NOISE:

@@ -181,7 +181,7 @@ class Shape:
         """
         if rule != "auto":
             return fit(responses, model, rule), Shape(rule, _reason_of_request(rule, responses.n_persons))
-        if model_of(model).guesses:
+        if model_of(model).has_parameter("c"):
             return fit(responses, model, "histogram"), Shape("histogram", UNDER_GUESSING)
         calibration = fit(responses, model, "normal")
         if not calibration.convergence.converged:

@@ -10,7 +10,7 @@ import numpy as np
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask, block_diagonal
 from irt_psychometrics.core.curves import with_asymptote
-from irt_psychometrics.core.item_models import ItemCurves, items_where
+from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
 from irt_psychometrics.core.models import Calibration
@@ -113,6 +113,11 @@ class Problem:
         alike = structure.common_slopes
         self.prior_share[alike, 0] /= max(self.prior_share[alike, 0].sum(), 1.0)
         self.known_logit_c = self.priors.known_logit_c(data.item_ids)
+        self._further_priors = [
+            (k := model.parameter_names(2).index(name), at[structure.index[structure.block(k)][at] >= 0], prior)
+            for model, at in structure.item_model.places(data.n_items).items()
+            for name, prior in model.further_priors
+        ]
         self._steps: StepTerms | None = None
         if self.priors.rare_steps is not None and data.counts is not None:
             with_prior = np.isin(data.item_ids, self.priors.rare_steps.items)
@@ -147,8 +152,8 @@ class Problem:
             unit = earlier.rescaled(1 / earlier.latent_sd, -earlier.latent_mean / earlier.latent_sd)
         known = unit.estimated
         before, c = np.minimum(unit.c, _MIDDLE), np.zeros(J)
-        if s.item_model.guesses:
-            guessed = known & items_where(unit.models, lambda model: model.guesses)
+        if s.item_model.has_parameter("c"):
+            guessed = known & unit.item_model.guessed(J)
             full[s.block(2)][guessed] = logit(before[guessed])
             c = np.minimum(self.curves(full).c, _MIDDLE)
         a, d = with_asymptote(unit.a, unit.d, before, c)
@@ -173,7 +178,7 @@ class Problem:
             return self._logistic(full)
         s = self.structure
         parameters = full[: s.means.start].reshape(s.K, -1)
-        if s.item_model.scores_suffice:
+        if s.item_model.path == "scores":
             return PartialCredit(self.data, self.grid.nodes, parameters, s.listed_at)
         return Categories(self.data, self.grid.nodes, s.item_model, parameters, s.listed_at)
 
@@ -235,6 +240,8 @@ class Problem:
         logit_c = np.where(s.guessed, full[s.block(2)], 0.0) if s.guessed.any() else np.zeros(s.n_items)
         a, d = full[s.block(0)], full[s.block(1)]
         terms = item_terms(self.priors, a, d, logit_c, self.prior_share, s.K, self.known_logit_c)
+        for k, at, prior in self._further_priors:
+            terms.add(k, at, prior.terms(full[s.block(k)][at]))
         if self._steps is None:
             return terms
         return self._steps.add_to(terms, full[: s.means.start].reshape(s.K, -1))
@@ -448,7 +455,7 @@ def largest_scaled_gradient(
             model, J, given=given, categories=responses.n_categories, given_scores=scores
         )
         more = further.T.ravel()
-    data = ResponseLayout.from_responses(responses, anchored=given.known, by_category=not model.logistic)
+    data = ResponseLayout.from_responses(responses, anchored=given.known, by_category=model.path != "logistic")
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
     full = np.concatenate([curves.a, curves.d, more, [latent_mean, np.log(latent_sd)]])
     with kernels.runner(None) as run:

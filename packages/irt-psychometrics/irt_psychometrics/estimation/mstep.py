@@ -36,7 +36,7 @@ def em_step(problem: Problem, point: Point, gradient: Floats, frozen: Mask) -> F
     """Step of the free parameters in an EM cycle. Means and SDs, and items without guessing, take a Newton step."""
     s = problem.structure
     step = problem.precondition(point, gradient, frozen)
-    if s.item_model.guesses:
+    if s.item_model.has_parameter("c"):
         _move_items(problem, point, step)
     step[s.n_before_weights :] = problem.latent.em_step(point.log_weights, point.expected.mass)
     return step

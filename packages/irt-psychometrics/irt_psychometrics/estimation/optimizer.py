@@ -92,7 +92,7 @@ def maximise(
         if np.any(outward != frozen):
             frozen, pairs = outward, []
         free_gradient = np.where(frozen, 0.0, point.gradient)
-        far = problem.structure.item_model.guesses and gradient > _FAR and iterations <= _CYCLES
+        far = problem.structure.item_model.has_parameter("c") and gradient > _FAR and iterations <= _CYCLES
         if far or iterations <= latent.cycles:
             step = em_step(problem, point, free_gradient, frozen)
         else:

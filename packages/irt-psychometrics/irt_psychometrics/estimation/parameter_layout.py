@@ -159,7 +159,7 @@ class ParameterLayout:
         categories = np.full(J, 2) if categories is None else categories
         names = of.parameter_names(int(categories.max(initial=2)))
         own, fixed_at = of.free(categories, given_scores) & ~anchored, of.fixed_values(categories, given_scores)
-        if not of.guesses and given is not None and np.any(given.c[anchored] > 0):
+        if not of.has_parameter("c") and given is not None and np.any(given.c[anchored] > 0):
             names, own = (*names, LOGIT_C), np.vstack([own, np.zeros(J, dtype=bool)])
             fixed_at = np.vstack([fixed_at, np.full(J, -np.inf)])
         blocks = [] if steps_of is None else [np.flatnonzero(steps_of == block) for block in range(steps_of.max() + 1)]
@@ -201,7 +201,7 @@ class ParameterLayout:
     @property
     def guessing(self) -> bool:
         """Whether all items are logistic and any can be guessed. The third parameter of all items is then logit c."""
-        return LOGIT_C in self.names and self.item_model.logistic
+        return LOGIT_C in self.names and self.item_model.path == "logistic"
 
     @property
     def guessed(self) -> Mask:

@@ -149,9 +149,9 @@ class MatrixSize(NamedTuple):
     @classmethod
     def from_model(cls, model: ItemModel, categories: Ints) -> Self:
         """The size for a model and the items' numbers of categories, shape (J,)."""
-        if not model.logistic:
+        if model.path != "logistic":
             return cls(int(categories.sum()), FULL_COVARIANCE_PARAMETERS, "parameters")
-        most = FULL_COVARIANCE_ITEMS_WITH_GUESSING if model.guesses else FULL_COVARIANCE_ITEMS
+        most = FULL_COVARIANCE_ITEMS_WITH_GUESSING if model.more_than_a_and_b else FULL_COVARIANCE_ITEMS
         return cls(len(categories), most, "items")
 
 

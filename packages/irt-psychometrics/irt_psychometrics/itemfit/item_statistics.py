@@ -61,6 +61,9 @@ _PERIOD, _FREQUENCIES, _FARTHEST = 50.0, 100, 10.0
 """Fourier series of a sum's distribution if some items have several scores: period, number of terms, and the largest
 contribution of one answer. Lengths are in SDs of the sum. The omitted terms change a probability by less than .01, and
 not at all if the sum varies smoothly."""
+_EXPLAINED = 1e-12
+"""Share of a sum's variance, about its rounding error, below which the item's parameters determine the sum: outfit of a
+4PL is a combination of the scores of c and u, and no test."""
 _STANDARD_NORMAL = NormalDist()
 _MIN_PROBABILITY = 1e-6
 """Tail probabilities below this come from the normal distribution."""
@@ -76,7 +79,7 @@ class ItemFit:
     Attributes:
         infit, outfit: mean squares, 1 under the model, ≥ 0.
         infit_z, outfit_z: standard normal under the model; below 0 if answers follow θ more closely than under the
-            model.
+            model. NaN if the item's parameters determine the mean square, as for outfit of a 4PL.
         rmsd: 0 … 1, distance of the observed curve from the model's, over the persons who saw the item.
         rmsd_cutoff: the RMSD that an item with these responses exceeds with probability .001 if it follows the model.
         rmsd_p: probability of an RMSD at least this large under the model.
@@ -208,7 +211,7 @@ class _Tables:
         variance = p * q
         intercept = weight_at(eta, 1.0 - c, c)
         slopes = items_where(fit.models, lambda model: model.own_slopes)
-        guessed = items_where(fit.models, lambda model: model.guesses)
+        guessed = fit.item_model.guessed(fit.n_items)
         columns = intercept, intercept * theta * slopes[:, None], guessed[:, None] / p
         own = np.stack([column for column in columns if column.any()], axis=1) * whole.estimated_here[:, None, None]
         scores = None
@@ -322,7 +325,8 @@ def _simulate_distribution(
         along[:, :, at] = tables.scores[:2] - np.einsum("sdk,kcsq->dcsq", pull_of_squares, tables.scores[2:])
         variance = np.einsum("djq,jqr,djr->dj", directions, covariance, directions)
         of_squares = together[:, :2, :2] - pull_of_squares @ together[:, 2:, :2]
-        variance[:, at] = np.einsum("sdd->ds", of_squares)
+        left, whole = (np.einsum("sdd->ds", squares) for squares in (of_squares, together[:, :2, :2]))
+        variance[:, at] = np.where(left > _EXPLAINED * whole, left, np.nan)
         of_sums = _ByTransform.from_fit(
             sample, tables, np.ascontiguousarray(along), np.sqrt(np.maximum(variance, 0) * n), copies, rng, run
         )
@@ -378,7 +382,7 @@ class _ByTransform:
         run: kernels.Run,
     ) -> _ByTransform:
         """Estimate φ from simulated answers. `along`: shape (2, C, J, Q), contribution of a score in each direction."""
-        sd = np.where(sd > 0, sd, 1.0)
+        determined, sd = np.where(np.isnan(sd), np.nan, 1.0), np.where(sd > 0, sd, 1.0)
         total: npt.NDArray[np.complex128] = np.zeros((*sd.shape, _FREQUENCIES), dtype=np.complex128)
         count = np.zeros(sd.shape[1])
         for seed in rng.integers(2**63, size=-(-copies // 4)):
@@ -387,7 +391,7 @@ class _ByTransform:
             total += more
             count += answered
         total /= np.maximum(count, 1)[:, None]
-        return cls(sd, total)
+        return cls(determined * sd, total)
 
     @staticmethod
     def sum_transforms(

@@ -330,7 +330,7 @@ def _derivatives(
     curves = [
         (by_logit, free),
         (by_logit * theta[:, None], free & items_where(fit.models, lambda model: model.own_slopes)),
-        (by_asymptote_at(eta), free & items_where(fit.models, lambda model: model.guesses)),
+        (by_asymptote_at(eta), free & fit.item_model.guessed(J)),
     ]
     rows = np.arange(len(first))
     columns = []

@@ -16,7 +16,6 @@ from irt_psychometrics.core.curves import log_probabilities_at, probability_at
 from irt_psychometrics.core.design import row_starts, seen_sets
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, items_where
-from irt_psychometrics.core.model_families import ScoredModel
 from irt_psychometrics.core.models import Calibration, Population, spread
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
@@ -104,13 +103,7 @@ def _most_information(calibration: Calibration, low: float, high: float) -> floa
 
 
 def count_scores(responses: Responses, curves: ItemCurves) -> Responses:
-    """Return the responses with scores that the curves have; a score that they lack counts as in `CountedScores`.
-
-    Raises PsychometricsError if an item's curve is neither logistic nor of a model of scores.
-    """
-    for some in curves.others:
-        if not isinstance(some.model, ScoredModel):
-            some.model.require_logistic("fit of a model to its items")
+    """Return the responses with scores that the curves have; a score that they lack counts as in `CountedScores`."""
     if not (curves.categories > 2).any():
         return replace(responses, categories=None)
     score = CountedScores.from_curves(curves).of_answers(responses.item, responses.score, responses.categories)
@@ -139,9 +132,8 @@ class FittedData:
     ) -> Self:
         """Select the items that have parameters. Scores that the calibration lacks count as `CountedScores` defines.
 
-        Raises PsychometricsError if responses and calibration do not have the same items in the same order, if
-        `groups` does not match the groups of the fit, or if an item's curve is neither logistic nor of a model of
-        scores.
+        Raises PsychometricsError if responses and calibration do not have the same items in the same order, or if
+        `groups` does not match the groups of the fit.
         """
         if responses.item_ids != calibration.item_ids:
             odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))
@@ -163,8 +155,12 @@ class FittedData:
 
     @property
     def scored(self) -> Ints:
-        """Indices of the items with more scores than 0 and 1."""
-        return np.flatnonzero(self.calibration.n_categories > 2)
+        """Indices of the items whose statistics are sums over scores.
+
+        These are items with more scores than 0 and 1, and items under a general model.
+        """
+        fit = self.calibration
+        return np.flatnonzero((fit.n_categories > 2) | items_where(fit.models, lambda model: model.path == "general"))
 
     @cached_property
     def log_probabilities(self) -> Floats:
@@ -176,12 +172,6 @@ class FittedData:
             logs = some.model.log_probabilities(nodes, some.parameters(fit.a, fit.d), some.categories)
             found[: logs.shape[2], some.at] = logs.transpose(2, 0, 1)
         return found
-
-    @cached_property
-    def probabilities(self) -> Floats:
-        """P(correct) at the nodes, shape (J, Q)."""
-        fit, nodes = self.calibration, self.abilities.nodes
-        return probability_at(np.multiply.outer(fit.a, nodes) + fit.d[:, None], fit.c[:, None])
 
     @property
     def credit(self) -> Floats:
@@ -227,17 +217,19 @@ class FittedData:
 
     @property
     def scored_0_and_1(self) -> Self:
-        """The data restricted to the items scored 0 and 1."""
-        return self.on(self.calibration.n_categories == 2) if self.scored.size else self
+        """The data restricted to the items scored 0 and 1, with curves of a, d and c."""
+        others = np.isin(np.arange(self.calibration.n_items), self.scored)
+        return self.on(~others) if others.any() else self
 
     def new_answers(self, rng: np.random.Generator) -> Self:
         """Simulate other persons of the same groups, who see the same items and answer by the model."""
         r, fit = self.responses, self.calibration
         place = self.abilities.draw(rng)
         uniform = rng.random(r.n_responses)
-        score = (uniform < self.probabilities[r.item, place[r.person]]).astype(np.int8)
+        probabilities = probability_at(np.multiply.outer(fit.a, self.abilities.nodes) + fit.d[:, None], fit.c[:, None])
+        score = (uniform < probabilities[r.item, place[r.person]]).astype(np.int8)
         if self.scored.size:
-            rows = np.flatnonzero(fit.n_categories[r.item] > 2)
+            rows = np.flatnonzero(np.isin(r.item, self.scored))
             p = np.exp(self.log_probabilities[:, r.item[rows], place[r.person[rows]]])
             score[rows] = (uniform[rows] < 1 - np.cumsum(p[:-1], axis=0)).sum(axis=0)
         return replace(self, responses=replace(r, score=score))

@@ -27,6 +27,10 @@ UNLIKELY = 0.05
 """Patterns with a smaller p of lz* are unlikely."""
 
 
+_STEP = 1e-3
+"""Step of θ for derivatives by differences, whose errors are then about 1e-6 of the derivatives."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class PersonFit(Result):
     """Fit of each person's pattern of answers, shape (N,) each, one row per person.
@@ -139,8 +143,7 @@ def person_fit(responses: Responses, items: ItemSource, *, threads: int | None =
     Raises
     ------
     PsychometricsError
-        If no item of the responses has parameters, or if an item's curve is neither logistic nor of a partial credit
-        model.
+        If no item of the responses has parameters.
 
     Examples
     --------
@@ -167,13 +170,16 @@ def person_fit(responses: Responses, items: ItemSource, *, threads: int | None =
     rows = Rows(row_starts(r), r.item, r.score)
     n = np.diff(rows.start)
     theta = np.where(n < Measure.MIN_ITEMS, np.nan, scores.theta)
-    moments = np.full((r.n_persons, 3), np.nan)
-    arrays = curves.a, curves.d, curves.c, curves.categories, *curves.score_rows
+    if curves.have_compiled_scores:
+        moments = np.full((r.n_persons, 3), np.nan)
+        arrays = curves.a, curves.d, curves.c, curves.categories, *curves.score_rows
 
-    def one(first: int, last: int) -> None:
-        fit_kernels.likelihood_moments(first, last, rows, arrays, theta, moments)
+        def one(first: int, last: int) -> None:
+            fit_kernels.likelihood_moments(first, last, rows, arrays, theta, moments)
 
-    over_learners(one, r, rows.start, threads)
+        over_learners(one, r, rows.start, threads)
+    else:
+        moments = _likelihood_moments(r, curves, theta)
     with np.errstate(divide="ignore", invalid="ignore"):
         lz = moments[:, 0] / np.sqrt(moments[:, 1])
         skewness = moments[:, 2] / moments[:, 1] ** 1.5
@@ -181,6 +187,29 @@ def person_fit(responses: Responses, items: ItemSource, *, threads: int | None =
     mean_squares = person_mean_squares(r, curves, theta)
     p = ndtr(normal_score(lz, skewness))
     return PersonFit(ids, n, scores.theta, scores.se, lz, p, *mean_squares, responses.frame_kind)
+
+
+def _likelihood_moments(responses: Responses, curves: ItemCurves, theta: Floats) -> Floats:
+    """Compute the result of `fit_kernels.likelihood_moments` under any models, with derivatives by differences."""
+    person, item, at = responses.person, responses.item, np.nan_to_num(theta)[responses.person]
+    below, logs, above = (curves.log_probabilities_of(item, at + step) for step in (-_STEP, 0.0, _STEP))
+    p, has = np.exp(logs), np.isfinite(logs)
+
+    def per_person(values: Floats) -> Floats:
+        return np.bincount(person, (p * values).sum(axis=1), len(theta)).astype(float)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = logs, (above - below) / (2 * _STEP), (above - 2 * logs + below) / _STEP**2
+        w, slope, bend = (np.where(has, x, 0.0) for x in found)
+        off = np.where(has, w - (p * w).sum(axis=1)[:, None], 0.0)
+        information = per_person(slope**2)
+        k = per_person(slope * off) / information
+        centred: Floats = np.bincount(person, off[np.arange(len(item)), responses.score], len(theta)).astype(float)
+        centred += k * per_person(slope * (slope**2 + bend)) / (2 * information)
+        rest = off - k[person][:, None] * slope
+        moments = np.stack([centred, per_person(rest**2), per_person(rest**3)], axis=1)
+    sound = np.isfinite(theta) & (moments[:, 1] >= fit_kernels.DEGENERATE * per_person(off**2))
+    return np.where(sound[:, None], moments, np.nan)
 
 
 def person_mean_squares(responses: Responses, curves: ItemCurves, theta: Floats) -> tuple[Floats, Floats]:

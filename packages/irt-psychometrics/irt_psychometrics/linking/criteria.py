@@ -36,7 +36,7 @@ from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS
 from irt_psychometrics.core.covariances import add, item_blocks, padded, times, transform, with_further
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import items_where
+from irt_psychometrics.core.item_models import items_where, model_of
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.options import Method, Model
 
@@ -124,8 +124,8 @@ class AnchorPairs:
     def _scored(self) -> bool:
         """Whether there are anchors whose curves a, b and c do not determine, all with scores above 1, and no anchor
         has guessing."""
-        others, guessed = self.old.others, items_where(self.models, lambda model: model.guesses)
-        return bool(others) and not any(some.model.two_categories for some in others) and not guessed.any()
+        others, guessed = self.old.others, model_of(self.models).guessed(self.size)
+        return bool(others) and all(some.model.highest_score > 1 for some in others) and not guessed.any()
 
     @property
     def _units(self) -> Floats:

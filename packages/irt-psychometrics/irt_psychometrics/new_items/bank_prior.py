@@ -22,7 +22,6 @@ from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.model_families import PartialCreditModel
 from irt_psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_psychometrics.core.priors import LogitNormal, LogNormal, Normal, Priors
 
@@ -195,7 +194,7 @@ def _normals(mean: Floats, cov: Floats) -> tuple[Normal, Normal]:
 def _step_sd(items: ItemParameters) -> float:
     """Estimate the SD of steps around b by moments. Returns the default if fewer than 20 items have all steps."""
     squares, freedom = [], []
-    for some in (one for one in items.others if isinstance(one.model, PartialCreditModel)):
+    for some in (one for one in items.others if one.model.path == "scores"):
         for j, t, n in zip(some.at, some.further.T, some.categories, strict=True):
             if np.isfinite(t[:n]).all():
                 a, gained = items.a[j], np.diff(t[:n])

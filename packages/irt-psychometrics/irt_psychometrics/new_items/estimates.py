@@ -219,7 +219,7 @@ def _lay_out(
     of = [item_model(name).of_max_score(m) for name, m in zip(names, most.tolist(), strict=True)]
     for model in of:
         model.require_logistic_or_scores("an estimate of a new item")
-    sizes = most + 1 + np.array([model.guesses for model in of], dtype=np.int64)
+    sizes = most + 1 + np.array([model.has_parameter("c") for model in of], dtype=np.int64)
     D = int(sizes.max(initial=2))
     free = np.arange(D) < sizes[:, None]
     free[:, 0] = [model.own_slopes for model in of]
@@ -242,7 +242,7 @@ def _prior_terms(prior: BankPrior, topic: str | None, model: ItemModel, m: int, 
         mean[0], precision[0, 0] = slope.mean - slope.sd**2 - np.log(m), slope.sd**-2
     elif model.common_slope:
         mean[0] = slope.mean
-    if model.guesses:
+    if model.has_parameter("c"):
         mean[2], precision[2, 2] = prior.guessing.mean, prior.guessing.sd**-2
     steps = np.diff(np.eye(m + 1)[:, 1:-1], axis=0)  # b − step k = τ_k − τ_(k−1)
     precision[2 : m + 1, 2 : m + 1] += steps.T @ steps / prior.step_sd**2
@@ -283,7 +283,7 @@ def _find_modes(laid: _Layout, answers: _Answers, persons: PersonPosteriors) -> 
     begin = ability / np.maximum(n, 1) - logit(share) / m
     x[:, 1] = np.where(n > 0, begin, x[:, 1])
     by_answer = answers.start, answers.person, answers.score
-    by_item = m, np.array([model.guesses for model in laid.models], dtype=np.int64)
+    by_item = m, np.array([model.has_parameter("c") for model in laid.models], dtype=np.int64)
     by_person = np.ascontiguousarray(persons.nodes), np.ascontiguousarray(persons.weights)
     value, gradient, information = np.zeros(len(n)), np.zeros(x.shape), np.zeros(laid.precision.shape)
     moments = np.zeros((len(answers.item), 2 + x.shape[1]))
@@ -343,7 +343,7 @@ def _widen(cov: Floats, b: Floats) -> Floats:
 def _item_parameters(laid: _Layout, x: Floats, cov: Floats, converged: Mask) -> ItemParameters:
     """Return the items with covariances of (a, b) and of logit c or t, from modes (J, D) and their covariances."""
     scored = np.flatnonzero(converged & (laid.max_score > 1))
-    guesses = np.array([model.guesses for model in laid.models], dtype=bool)
+    guesses = np.array([model.has_parameter("c") for model in laid.models], dtype=bool)
     C, D = int(laid.max_score.max(initial=1)) + 1, x.shape[1]
     a, by = np.exp(x[:, 0]), np.zeros((len(x), 2 + C * (C > 2) + (C == 2) * guesses.any(), D))
     by[:, 0, 0], by[:, 1, 1] = a, 1.0

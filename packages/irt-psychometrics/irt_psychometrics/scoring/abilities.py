@@ -17,7 +17,6 @@ from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import over_learners, row_starts
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
-from irt_psychometrics.core.model_families import ScoredModel
 from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
@@ -123,8 +122,8 @@ def estimate_abilities(
         Shape (n_items,), slopes, intercepts and lower asymptotes in the order of `responses.item_ids`. An item with NaN
         in any of them has no curve, and answers to it are ignored.
     others
-        Items whose curves are not determined by a, d and c, with their places among the items. Methods other than "eap"
-        support items of a `ScoredModel` only.
+        Items whose curves are not determined by a, d and c, with their places among the items. If their model is not a
+        `ScoredModel`, methods other than "eap" find θ on nodes .02 sd apart, up to 12 sd from the mean.
     method
         "eap", "map", "wle", "ml" or "jeffreys".
     mean, sd
@@ -143,8 +142,6 @@ def estimate_abilities(
     ------
     ValueError
         For an unknown method, parameters of the wrong shape, c outside [0, 1), or sd ≤ 0.
-    PsychometricsError
-        For a model in `others` that the method does not support.
 
     References
     ----------
@@ -163,12 +160,11 @@ def estimate_abilities(
         return eap(responses, a, d, c, others=others, mean=mean, sd=sd, threads=threads)
     if method not in _EQUATIONS:
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
-    for some in others:
-        if not isinstance(some.model, ScoredModel):
-            some.model.require_logistic(f"a score by {method}")
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
     nodes = mean + sd * Grid.symmetric().nodes
     items = ItemCurves(a, d, c, tuple(others))
+    if not items.have_compiled_scores:
+        return _score_on_nodes(responses, items, method, mean, sd)
     counted = CountedScores.from_curves(items)
     log_right, log_wrong = items.score_tables(nodes)
     a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
@@ -218,40 +214,43 @@ def eap(
     return eap_by(responses, Curves.from_items(items, mean=mean, sd=sd, nodes=nodes), threads=threads)
 
 
-def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> Scores:
-    """Score learners by "wle" under any model.
+def _score_on_nodes(responses: Responses, items: ItemCurves, method: Method, mean: float, sd: float) -> Scores:
+    """Score learners by a method other than "eap" under models without compiled equations.
 
-    If all models are logistic or of scores, this is `estimate_abilities`. Otherwise all items must have two
-    categories, and the root is found on 1,201 nodes on mean ± 12 sd, with differences instead of derivatives, linear
-    between two nodes, and never beyond the ends.
+    The root is found on 1,201 nodes on mean ± 12 sd, with differences instead of derivatives, linear between two nodes.
+    It never lies beyond the ends, except that "ml" is ±∞ there.
     """
-    if all(isinstance(some.model, ScoredModel) for some in items.others):
-        own = items.a, items.d, items.c
-        return estimate_abilities(responses, *own, others=items.others, method="wle", mean=mean, sd=sd)
     nodes = mean + sd * np.linspace(-12, 12, 1201)
-    log_right, log_wrong = items.log_tables(nodes)
-    of_right, of_wrong = (np.gradient(x, nodes, axis=1) for x in (log_right, log_wrong))
-    by_theta = np.exp(log_right) * of_right
-    information = -of_right * of_wrong
-    bend = np.gradient(by_theta, nodes, axis=1) * by_theta / np.maximum(np.exp(log_right + log_wrong), _TINY)
-    theta, se = np.full(responses.n_persons, np.nan), np.full(responses.n_persons, np.inf)
+    p = items.score_probabilities(nodes)
+    J, C, Q = p.shape
+    by_theta = np.gradient(np.log(np.where(p > 0, p, 1.0)), nodes, axis=2)
+    information = (p * by_theta**2).sum(axis=1)
+    bias = np.gradient(information, nodes, axis=1)
+    if method == "wle":
+        bias = (p * by_theta * (by_theta**2 + np.gradient(by_theta, nodes, axis=2))).sum(axis=1)
+    score = CountedScores.from_curves(items).of_answers(responses.item, responses.score, responses.categories)
+    theta, se = (np.full(responses.n_persons, x) for x in ((mean, sd) if method == "map" else (np.nan, np.inf)))
     start = row_starts(responses)
     for first, last in kernels.cut(np.diff(start) + 1, 1 + responses.n_persons // 1000):
         rows = slice(start[first], start[last])
-        place = responses.person[rows] - first, responses.item[rows]
-        shape, right = (last - first, responses.n_items), responses.score[rows].astype(float)
-        chosen, missed = np.zeros(shape), np.zeros(shape)
-        np.add.at(chosen, place, right)
-        np.add.at(missed, place, 1 - right)
-        known = (chosen + missed) @ information
-        slope = chosen @ of_right + missed @ of_wrong + (chosen + missed) @ bend / (2 * np.maximum(known, _TINY))
-        informed = np.flatnonzero(known.max(axis=1) > 0)
-        top = np.cumsum(slope[:, :-1] + slope[:, 1:], axis=1).argmax(axis=1).clip(1, len(nodes) - 3) + 1
-        for k in informed.tolist():
+        given = np.zeros((last - first, J * C))
+        np.add.at(given, (responses.person[rows] - first, responses.item[rows] * C + score[rows]), 1.0)
+        seen = given.reshape(-1, J, C).sum(axis=2)
+        known, slope = seen @ information, given @ by_theta.reshape(J * C, Q)
+        if method == "map":
+            slope -= (nodes - mean) / sd**2
+        elif method != "ml":
+            slope += seen @ bias / (2 * np.maximum(known, _TINY))
+        precision = -np.gradient(slope, nodes, axis=1) if method in ("ml", "map") else known
+        top = np.cumsum(slope[:, :-1] + slope[:, 1:], axis=1).argmax(axis=1).clip(1, Q - 3) + 1
+        for k in np.flatnonzero(known.max(axis=1) > 0).tolist():
             j = top[k] - (slope[k, top[k]] < 0)
-            share = np.clip(slope[k, j] / (slope[k, j] - slope[k, j + 1]), 0, 1)
-            theta[first + k] = nodes[j] + share * (nodes[j + 1] - nodes[j])
-            se[first + k] = np.interp(theta[first + k], nodes, known[k]) ** -0.5
+            if method == "ml" and slope[k, j] * slope[k, j + 1] > 0:
+                theta[first + k] = np.copysign(np.inf, slope[k, j])
+            else:
+                share = np.clip(slope[k, j] / (slope[k, j] - slope[k, j + 1]), 0, 1)
+                theta[first + k] = nodes[j] + share * (nodes[j + 1] - nodes[j])
+                se[first + k] = np.interp(theta[first + k], nodes, precision[k]) ** -0.5
     return Scores(theta, se)
 
 
@@ -331,13 +330,10 @@ class Curves:
         -------
         Scores
             θ and its standard error, shape (n_persons,); θ NaN and SE ∞ without a usable response.
-
-        Raises
-        ------
-        PsychometricsError
-            If an item's model is neither logistic nor of scores, and another item has more than two categories.
         """
-        return wle(responses, self.items, mean=self.population.mean, sd=self.population.sd)
+        items, of = self.items, self.population
+        own = items.a, items.d, items.c
+        return estimate_abilities(responses, *own, others=items.others, method="wle", mean=of.mean, sd=of.sd)
 
     @property
     def _item_of_row(self) -> Ints:

@@ -600,7 +600,9 @@ def repeated_answers(n_persons, *, scored=False, forms=False, seed=7):
 
 def problem_of_rows(responses, persons, model, merge, run, *, rarer=False):
     of, everything = item_model(model), np.ones(responses.n_items, dtype=bool)
-    laid = InMemory(responses, persons).lay_out_items(everything, rarer=rarer, by_category=not of.logistic, merge=merge)
+    laid = InMemory(responses, persons).lay_out_items(
+        everything, rarer=rarer, by_category=of.path != "logistic", merge=merge
+    )
     categories = responses.n_categories
     structure = ParameterLayout.from_model(of, responses.n_items, n_groups=2, categories=categories)
     return Problem(laid.answers, structure, Grid.symmetric(), run), laid

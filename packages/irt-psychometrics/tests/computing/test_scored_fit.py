@@ -29,7 +29,7 @@ from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.model_replicates import FittedData
 from irt_psychometrics.itemfit.person_patterns import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
-from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, estimate_abilities, wle
+from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, estimate_abilities
 from irt_psychometrics.scoring.rest_posterior import RestPosterior
 from irt_psychometrics.scoring.sum_scores import expected_shares, sum_score_table
 from irt_psychometrics.simulation.scored_items import ScoredItems
@@ -362,7 +362,8 @@ def test_perfect_patterns_have_infinite_ml_and_empty_patterns_have_the_prior():
     assert np.isnan(scores["ml"].theta[3])
     assert scores["wle"].theta[0] > 2 > -2 > scores["wle"].theta[1]
     assert (scores["eap"].theta[3], scores["eap"].se[3]) == (MEAN, SD)
-    np.testing.assert_array_equal(wle(responses_of_patterns(ends), CURVES, mean=MEAN, sd=SD).theta, scores["wle"].theta)
+    by_curves = Curves.from_items(CURVES, mean=MEAN, sd=SD).wle(responses_of_patterns(ends))
+    np.testing.assert_array_equal(by_curves.theta, scores["wle"].theta)
 
 
 def test_sum_score_table_matches_the_enumeration_of_patterns():
