@@ -265,7 +265,7 @@ class FitInputs:
                     require_one_population(name, request)
                     require_everybody(f"a scale of engine {name}", request)
                     require_scores_of(name, request)
-                    sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
+                    sampled = engine.draw(request.responses, model=request.model, data_hash=snapshot.data_hash)
                     outcome, draws = CalibrationResult(sampled.calibration), sampled.parquet
                     spec |= StagedSpec(
                         draws=_draws(snapshot.month, draws),

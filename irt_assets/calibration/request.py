@@ -109,11 +109,11 @@ class FitRequest:
         """The scale's model, or one model name per item if items have different models.
 
         A scored item has the model that the bank names, or else the model of scored items that matches the scale's
-        model. Raises PsychometricsError if no model matches.
+        model.
         """
         default, scored = item_model(self.scale.model), self.scored_items
         if default.two_categories and not scored:
-            return self.scale.model
+            return default.name
         return tuple(
             scored_item_model(self.scale.model, self.in_bank.get(item))
             if item in scored
@@ -235,7 +235,6 @@ def build_fit_request(
     else:
         drawn_from = sum(everybody.scored.values())
         responses = responses.among(tuple(everybody.scored), everybody.categories)
-    few = scale.rules.eligibility.min_published_responses(scale.model)
     earlier = None
     if responses.n_responses:
         by_level = scale.rules.fit.assignment == "by_level"
@@ -246,7 +245,11 @@ def build_fit_request(
         scale=scale,
         responses=responses,
         days=days,
-        provisional=tuple(item for item, n_scored in everybody.scored.items() if n_scored < few),
+        provisional=tuple(
+            item
+            for (item, n), categories in zip(everybody.scored.items(), responses.n_categories.tolist(), strict=True)
+            if n < scale.min_published_responses(categories - 1)
+        ),
         left_out=dict(everybody.left_out),
         earlier=earlier,
         anchors=anchors,

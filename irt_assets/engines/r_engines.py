@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, get_args
 from irt_assets.engines.child import Limits
 from irt_assets.engines.r_process import call_r
 from irt_assets.engines.spec import EngineSpec, RPackage
-from irt_psychometrics.items import Model, ScaleModel
+from irt_psychometrics.items import Model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,7 @@ def _brms(settings: Settings) -> REngine:
 MIRT = EngineSpec(
     name="mirt",
     method="marginal maximum likelihood, errors by Oakes' identity",
-    models=tuple(model for model in get_args(ScaleModel) if model != "rsm"),
+    models=tuple(model for model in get_args(Model) if model not in ("rsm", "grm")),
     build=lambda settings: REngine("mirt", _call(settings)),
     runs_in="child process",
     kind="r",
@@ -124,7 +124,7 @@ BRMS = EngineSpec(
 REMOTE = EngineSpec(
     name="remote",
     method="the same as mirt, in the R IRT service",
-    models=tuple(model for model in get_args(ScaleModel) if model != "rsm"),
+    models=tuple(model for model in get_args(Model) if model not in ("rsm", "grm")),
     build=lambda settings: REngine("remote", _call(settings)),
     runs_in="R IRT service",
     kind="r",

@@ -14,7 +14,7 @@ from resources.version import installed_version
 
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
-    from irt_psychometrics.items import Model, ScaleModel
+    from irt_psychometrics.items import Model
     from resources.settings import Settings
 
 LIGHT_POOL = "calibration"
@@ -23,7 +23,7 @@ HEAVY_POOL = "heavy_engines"
 """Pool of engines that take gigabytes or hours: only one of their runs executes at a time."""
 
 
-DEFAULT_MODEL: ScaleModel = "2pl"
+DEFAULT_MODEL: Literal["2pl"] = "2pl"
 """Model of a scale that names no model."""
 RIGHT_AND_WRONG: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
 """Models of items scored 0 and 1."""
