@@ -34,7 +34,7 @@ irt_calibrate <- function(request) {
   data <- list(
     person = match(r$person[rows], seen), item = cumsum(keep)[r$item[rows]], score = r$score[rows],
     n_persons = length(seen), n_items = sum(keep), item_ids = r$item_ids[keep], model = r$model,
-    categories = r$categories[keep], anchors = lapply(r$anchors, `[`, keep), anchored = r$anchored[keep],
+    categories = r$categories[keep], item_types = r$item_types[keep], anchors = lapply(r$anchors, `[`, keep), anchored = r$anchored[keep],
     guessing_prior = r$guessing_prior, options = r$options
   )
   caught <- with_warnings(switch(r$engine, mirt = fit_mirt(data), brms = fit_brms(data)))
@@ -69,23 +69,25 @@ fit_mirt <- function(data) {
   J <- data$n_items
   answers <- matrix(NA_integer_, data$n_persons, J, dimnames = list(NULL, paste0("i", seq_len(J))))
   answers[cbind(data$person, data$item)] <- data$score
-  guessed <- data$model == "3pl" | (data$anchored & data$anchors$c > 0)
+  guessed <- data$item_types == "3PL" | (data$anchored & data$anchors$c > 0)
   more <- data$categories > 2
   scores <- lapply(seq_len(J), function(j) sort(unique(data$score[data$item == j])))
   for (j in which(more)) answers[, j] <- match(answers[, j], scores[[j]]) - 1L
-  itemtype <- ifelse(more, "gpcm", ifelse(guessed, "3PL", "2PL"))
+  graded <- data$item_types == "graded"
+  itemtype <- ifelse(guessed, "3PL", ifelse(graded & lengths(scores) == 2, "2PL", data$item_types))
   pars <- mirt::mirt(answers, 1, itemtype = itemtype, pars = "values", verbose = FALSE)
   row <- function(name) match(paste(colnames(answers), name), paste(pars$item, pars$name))
   rows <- cbind(a = row("a1"), d = row("d"), g = row("g"))
   of_scores <- function(j, name) {
     match(paste(colnames(answers)[j], paste0(name, seq_along(scores[[j]]) - 1)), paste(pars$item, pars$name))
   }
-  for (j in which(more)) pars$value[of_scores(j, "ak")] <- scores[[j]] - scores[[j]][1]
+  for (j in which(more & !graded)) pars$value[of_scores(j, "ak")] <- scores[[j]] - scores[[j]][1]
   if (data$model == "rasch") pars[rows[, "a"], c("value", "est")] <- list(1, FALSE)
   if (!is.null(data$guessing_prior)) {
-    pars$prior.type[rows[!data$anchored, "g"]] <- "norm"
-    pars$prior_1[rows[!data$anchored, "g"]] <- data$guessing_prior$mean_logit
-    pars$prior_2[rows[!data$anchored, "g"]] <- data$guessing_prior$sd_logit
+    own <- rows[guessed & !data$anchored, "g"]
+    pars$prior.type[own] <- "norm"
+    pars$prior_1[own] <- data$guessing_prior$mean_logit
+    pars$prior_2[own] <- data$guessing_prior$sd_logit
   }
   latent <- match(c("MEAN_1", "COV_11"), pars$name)
   for (j in which(data$anchored)) {
@@ -127,15 +129,18 @@ fit_mirt <- function(data) {
   if (!isTRUE(mirt::extract.mirt(fit, "secondordertest"))) {
     reason <- c(reason, "mirt's information matrix is not positive definite, so its estimates are not a maximum")
   }
-  K <- if (data$model == "3pl") 3 else 2
+  K <- if (any(data$item_types == "3PL")) 3 else 2
   log_odds <- NULL
   if (any(more)) {
     K <- 1 + max(data$categories)
     of_each <- matrix(NA_integer_, J, K - 1) # where pars has each score's d; NA of the lowest score and absent ones
     of_each[!more, 2] <- rows[!more, "d"]
-    for (j in which(more)) of_each[j, scores[[j]][-1] + 1] <- of_scores(j, "d")[-1]
+    for (j in which(more)) {
+      of_each[j, scores[[j]][-1] + 1] <- if (itemtype[j] == "2PL") rows[j, "d"] else of_scores(j, "d")[-1]
+    }
     log_odds <- matrix(found$value[of_each], nrow = J)
     log_odds[cbind(seq_len(J), vapply(scores, min, 1L) + 1)] <- 0
+    of_each[guessed, 3] <- rows[guessed, "g"]
     rows <- cbind(rows[, "a"], of_each)
   }
   list(
@@ -487,9 +492,7 @@ checked_calibration <- function(request) {
   r$engine <- one_of(request, "engine", c("mirt", "brms"))
   r$model <- one_of(request, "model", c("rasch", "1pl", "2pl", "3pl"))
   if (r$engine == "brms" && r$model == "3pl") refuse("irt_request_error", "brms fits rasch, 1pl and 2pl; got model 3pl")
-  if (any(r$categories > 2) && (r$engine == "brms" || r$model == "3pl" || length(request$anchors))) {
-    refuse("irt_request_error", "scored items are fitted by mirt, with rasch, 1pl or 2pl and without anchors")
-  }
+  r$item_types <- checked_item_types(request, r)
   if (!length(r$score)) refuse("irt_data_error", "a calibration needs answers, and there are none")
   r$options <- as.list(request$options)
   J <- length(r$item_ids)
@@ -513,12 +516,38 @@ checked_calibration <- function(request) {
   }
   prior <- request$guessing_prior
   if (length(prior)) {
-    if (r$model != "3pl") refuse("irt_request_error", "guessing_prior: the model ", r$model, " has no guessing")
+    if (!any(r$item_types == "3PL")) {
+      refuse("irt_request_error", "guessing_prior: the model ", r$model, " has no guessing")
+    }
     r$guessing_prior <- lapply(list(mean_logit = "mean_logit", sd_logit = "sd_logit"), function(name) {
       numbers(prior, name, 1, what = "guessing_prior: ")
     })
   }
   r
+}
+
+# The type of each item, in mirt's words.
+checked_item_types <- function(request, r) {
+  more <- r$categories > 2
+  types <- as.character(unlist(request$item_types))
+  if (!length(types)) types <- ifelse(more, "gpcm", if (r$model == "3pl") "3PL" else "2PL")
+  if (length(types) != length(more)) refuse("irt_request_error", "item_types: one name for each item is needed")
+  bad <- which(!(types %in% c("2PL", "3PL", "gpcm", "graded")) | more != types %in% c("gpcm", "graded"))
+  if (length(bad)) {
+    refuse("irt_request_error", "item_types: ", r$item_ids[bad[1]], ", which is scored up to ",
+           r$categories[bad[1]] - 1, ", must be ", if (more[bad[1]]) "gpcm or graded" else "2PL or 3PL", ", got ",
+           types[bad[1]])
+  }
+  if (any(more) && length(request$anchors)) {
+    refuse("irt_request_error", "anchors: scored items are fitted without anchors")
+  }
+  if (r$engine == "brms" && any(types %in% c("3PL", "gpcm"))) {
+    refuse("irt_request_error", "brms fits 2PL and graded items; use mirt for 3PL and gpcm items")
+  }
+  if (r$model != "2pl" && any(types == "graded")) {
+    refuse("irt_request_error", "graded items have their own slopes: the model must be 2pl, got ", r$model)
+  }
+  types
 }
 
 refuse <- function(kind, ...) {

@@ -27,6 +27,8 @@ DEFAULT_MODEL: ScaleModel = "2pl"
 """Model of a scale that names no model."""
 RIGHT_AND_WRONG: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
 """Models of items scored 0 and 1."""
+MIRT_MODELS: tuple[Model, ...] = (*RIGHT_AND_WRONG, "pcm", "gpcm", "grm")
+"""Models that R's mirt fits here."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,24 @@ class EngineSpec:
         return one_model(self.name, self.models, model)
 
 
+def require_models(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> set[Model]:
+    """Return the names of the items' models. Raises PsychometricsError unless the engine fits all of them."""
+    named = {model} if isinstance(model, str) else set(model)
+    if not named.issubset(fits):
+        raise _model_error(engine, fits, model)
+    return named
+
+
 def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> Model:
     """Like `EngineSpec.one_model`, for an engine that fits the models `fits`."""
-    named = {model} if isinstance(model, str) else set(model)
-    if len(named) != 1 or not named.issubset(fits):
-        got = repr(model) if isinstance(model, str) else " and ".join(sorted(named))
-        raise PsychometricsError(f"the {engine} engine fits {', '.join(fits)}; got model {got}")
+    named = require_models(engine, fits, model)
+    if named == {"2pl", "grm"}:  # an item of two scores is the same in both
+        return "grm"
+    if len(named) != 1:
+        raise _model_error(engine, fits, model)
     return named.pop()
+
+
+def _model_error(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> PsychometricsError:
+    got = repr(model) if isinstance(model, str) else " and ".join(sorted(set(model)))
+    return PsychometricsError(f"the {engine} engine fits {', '.join(fits)}; got model {got}")

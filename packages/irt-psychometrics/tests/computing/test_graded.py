@@ -11,7 +11,7 @@ import pytest
 
 import irt_psychometrics as irt
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
-from irt_psychometrics.core.model_families import GRM
+from irt_psychometrics.core.model_families import GPCM, GRM
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.itemfit import person_fit
 from irt_psychometrics.new_items import BankPrior, PersonPosteriors, estimate_new_items
@@ -117,6 +117,29 @@ def test_derivatives_agree_with_differences() -> None:
         np.testing.assert_allclose(by[k, free], slope[free], atol=1e-9)
     slope = (logs(NODES + 1e-5) - logs(NODES - 1e-5)) / 2e-5
     np.testing.assert_allclose(GRM.by_theta(NODES, PARAMETERS, CATEGORIES), slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("model", [GRM, GPCM], ids=lambda model: model.name)
+def test_log_odds_of_other_programs_give_the_parameters(model) -> None:
+    """Log odds at θ = 0 by probabilities, against the parameters; derivatives against differences."""
+    for j, (n, free) in enumerate(zip(CATEGORIES, FREE.T, strict=True)):
+        own = PARAMETERS[: 2 + n, j]
+        p = model.probabilities(np.zeros(1), own[:, None], np.array([n]))[0, 0]
+        has = p > 0
+        at_least = p[::-1].cumsum()[::-1]
+        with np.errstate(divide="ignore"):
+            odds = at_least / (1 - at_least) if model is GRM else p / p[has][0]
+            log_odds = np.where(has, np.log(odds), np.nan)
+        log_odds[np.flatnonzero(has)[0]] = 0.0
+        values, by = model.from_log_odds(log_odds)
+        np.testing.assert_allclose(values, own[1:], atol=1e-12)
+        inner = np.r_[True, free[2 : 2 + n]]
+        for k in np.flatnonzero(has)[1:]:
+            step = 1e-6 * np.eye(n)[k]
+            moved = (
+                model.from_log_odds(log_odds + step)[0][inner] - model.from_log_odds(log_odds - step)[0][inner]
+            ) / 2e-6
+            np.testing.assert_allclose(by[inner, k], moved, atol=1e-8)
 
 
 def test_errors_of_steps_follow_from_their_derivatives() -> None:
