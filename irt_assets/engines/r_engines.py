@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from irt_assets.engines.child import Limits
 from irt_assets.engines.r_process import call_r
-from irt_assets.engines.spec import MIRT_MODELS, EngineSpec, RPackage
+from irt_assets.engines.spec import BRMS_MODELS, MIRT_MODELS, EngineSpec, RPackage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ class REngine:
         return brms_fit.fit_brms(
             responses,
             call=self.call,
-            model=BRMS.one_model(model),
+            model=model,
             options=self.sampling.as_options(),
             data_hash=data_hash,
             anchors=anchors,
@@ -109,13 +109,12 @@ MIRT = EngineSpec(
     build=lambda settings: REngine("mirt", _call(settings)),
     runs_in="child process",
     kind="r",
-    scored=True,
     r_packages=(RPackage("mirt"),),
 )
 BRMS = EngineSpec(
     name="brms",
     method="posterior means and SDs by Stan",
-    models=("rasch", "1pl", "2pl"),
+    models=BRMS_MODELS,
     build=_brms,
     runs_in="child process",
     kind="r",
@@ -128,6 +127,5 @@ REMOTE = EngineSpec(
     build=lambda settings: REngine("remote", _call(settings)),
     runs_in="R IRT service",
     kind="r",
-    scored=True,
     for_comparison=False,
 )

@@ -29,6 +29,8 @@ RIGHT_AND_WRONG: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
 """Models of items scored 0 and 1."""
 MIRT_MODELS: tuple[Model, ...] = (*RIGHT_AND_WRONG, "pcm", "gpcm", "grm")
 """Models that R's mirt fits here."""
+BRMS_MODELS: tuple[Model, ...] = ("rasch", "1pl", "2pl", "grm")
+PYMC_MODELS: tuple[Model, ...] = (*RIGHT_AND_WRONG, "grm")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,6 @@ class EngineSpec:
         pool: pool of its asset in Dagster. Only one run of a pool executes at a time.
         for_comparison: whether it may fit months in addition to a scale's own engine, if IRT_ENGINES names it.
         has_draws: whether its posterior draws are kept (`Sampler`).
-        scored: whether it fits items with scores above 1.
         python_packages, r_packages: packages that must be installed. If the R IRT service is set, an engine with R
             packages runs there, and needs none of them here.
     """
@@ -89,7 +90,6 @@ class EngineSpec:
     pool: str = HEAVY_POOL
     for_comparison: bool = True
     has_draws: bool = False
-    scored: bool = False
     python_packages: tuple[PythonPackage, ...] = ()
     r_packages: tuple[RPackage, ...] = ()
 
@@ -112,10 +112,12 @@ def require_models(engine: str, fits: Sequence[Model], model: Model | Sequence[M
 
 
 def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> Model:
-    """Like `EngineSpec.one_model`, for an engine that fits the models `fits`."""
+    """Like `EngineSpec.one_model`, for an engine that fits the models `fits`.
+
+    The 2PL is the case of two scores among graded items.
+    """
     named = require_models(engine, fits, model)
-    if named == {"2pl", "grm"}:  # an item of two scores is the same in both
-        return "grm"
+    named -= {"2pl"} if "grm" in named else set()
     if len(named) != 1:
         raise _model_error(engine, fits, model)
     return named.pop()
@@ -123,4 +125,4 @@ def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]
 
 def _model_error(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> PsychometricsError:
     got = repr(model) if isinstance(model, str) else " and ".join(sorted(set(model)))
-    return PsychometricsError(f"the {engine} engine fits {', '.join(fits)}; got model {got}")
+    return PsychometricsError(f"the {engine} engine fits {', '.join(fits)}; got model {got}. Engine em fits it")

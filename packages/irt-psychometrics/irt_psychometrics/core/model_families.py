@@ -138,11 +138,6 @@ class ItemModel(ABC):
                 f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
             )
 
-    def require_logistic_or_scores(self, subject: str) -> None:
-        """Like `require_logistic`, but also accepts the partial credit family."""
-        if not self.scores_suffice:
-            self.require_logistic(subject)
-
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         """Names of the parameters of an item with this many categories; the first two are a and d."""

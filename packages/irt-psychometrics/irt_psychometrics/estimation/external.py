@@ -137,7 +137,14 @@ class Estimates:
         Calibration
             `first` with these estimates, with the flags and reasons of both.
         """
-        J, cov = first.n_items, self.cov.copy()
+        found, of_scores = _with_scores(self, model_of([first.models[j] for j in kept]))
+        J, cov, further = first.n_items, found.cov.copy(), first.further
+        if of_scores is not None:
+            assert further is not None
+            own, further = further[kept, : of_scores.shape[1]], further.copy()
+            further[kept, : of_scores.shape[1]] = np.where(np.isnan(own), np.nan, of_scores)
+            more = (0, 2 + further.shape[1] - cov.shape[1])
+            cov = np.pad(cov, ((0, 0), more, more))
         vague = np.zeros(len(kept), dtype=bool)
         if known_of_c is not None:
             free = np.isfinite(known_of_c)
@@ -156,7 +163,7 @@ class Estimates:
             engine=engine,
             engine_version=f"{__version__} ({version})",
             a=spread(self.a, kept, J),
-            d=spread(self.d, kept, J),
+            d=spread(found.d, kept, J),
             c=spread(self.c, kept, J),
             cov=spread(cov, kept, J),
             joint_cov=joint_cov,
@@ -174,6 +181,7 @@ class Estimates:
                 reason="; ".join(reasons),
             ),
             populations=(),
+            further=further,
         )
 
 

@@ -147,16 +147,16 @@ def _covariance_of_items(
 ) -> Floats:
     """Covariance of the items' parameters, shape (KJ, KJ), in the order of `ParameterLayout`; 0 for items at a bound.
 
-    Without guessing, the calibration contains it. With guessing it is computed again, because the calibration has no
-    covariances of logit c.
+    It is computed again if the calibration lacks covariances between items of a free parameter, such as logit c.
     """
     s, size = problem.structure, problem.structure.means.start
-    found = np.zeros((size, size))
-    if not s.guessed.any():
+    at, found = np.full((s.K, s.n_items), -1), np.zeros((size, size))
+    in_joint = calibration.places_of_parameters[keep, : s.K].T
+    at[: len(in_joint)] = in_joint
+    has = at.ravel() >= 0
+    if has[s.index[:size] >= 0].all():
         assert calibration.joint_cov is not None
-        at = calibration.places_of_parameters[keep, : s.K].T.ravel()
-        has = at >= 0
-        found[np.ix_(has, has)] = np.nan_to_num(calibration.joint_cov[np.ix_(at[has], at[has])])
+        found[np.ix_(has, has)] = np.nan_to_num(calibration.joint_cov[np.ix_(at[at >= 0], at[at >= 0])])
         return found
     places, free = s.listed[s.listed < size], np.zeros(s.size, dtype=bool)
     used = ~np.tile(at_bound, s.K)[places] & (s.index[places] >= 0)
