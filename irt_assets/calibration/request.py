@@ -17,10 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
 from irt_assets.common.arrays import Floats, Ints, Mask, finite
-from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
-from irt_assets.engines.registry import spec_of
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
 from irt_assets.responses.scored_answers import earlier_responses
@@ -332,9 +330,7 @@ def _require_fittable(request: FitRequest) -> None:
 def _fit_by_other_engine(engine: Calibrator, request: FitRequest, data_hash: str) -> CalibrationResult:
     require_one_population(engine.name, request)
     require_everybody(f"a scale of engine {engine.name}", request)
-    require_scores_of(engine.name, request)
     # Fits are stored under the name of the scale's engine, while `remote` returns the name of the engine behind it.
-    # Only mirt accepts one model per item, and `require_scores_of` has rejected other engines.
     found = engine.calibrate(request.responses, model=request.model, data_hash=data_hash)
     return CalibrationResult(replace(found, engine=engine.name))
 
@@ -467,16 +463,6 @@ def require_everybody(subject: str, request: FitRequest) -> None:
         raise PsychometricsError(
             f"{subject} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
             f"{request.drawn_from:,} scored answers: unset IRT_SPARK on a machine with memory for all of them"
-        )
-
-
-def require_scores_of(engine: str, request: FitRequest) -> None:
-    """Raise PsychometricsError if items have scores that the engine cannot fit."""
-    if request.scored_items and not spec_of(engine).scored:
-        raise PsychometricsError(
-            f"engine {engine} fits items scored 0 and 1, and {len(request.scored_items)} items of scale "
-            f"{request.scale.scale_id} have more ({some_of(sorted(request.scored_items), 5)}). Engine em fits such a "
-            "scale"
         )
 
 
