@@ -78,7 +78,7 @@ def draw_scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> 
 def fit_month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
     """Both sides, fitted to answers to these anchors and as many other items. A 3PL has c = .2."""
     a, b, moved = world.draw(rng)
-    c = 0.2 if item_model(world.model).guesses else 0.0
+    c = 0.2 if item_model(world.model).has_parameter("c") else 0.0
     fits = []
     for of_anchors, mean, sd in ((b, 0.0, 1.0), (moved, INTERCEPT, SLOPE)):
         of_b = np.r_[of_anchors, rng.normal(mean, 1, world.k)]
