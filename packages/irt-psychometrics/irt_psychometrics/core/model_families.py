@@ -57,6 +57,7 @@ class ItemModel(ABC):
         block_steps: whether items of one block have the parameters of their scores in common.
         scores_suffice: whether the sum of the scores, each times its item's slope, is sufficient for θ.
         by_score: whether the parameters besides a and d belong to the scores of an item.
+        ordered_scores: whether a higher score stands for more ability, so that means of scores have a meaning.
     """
 
     name: Model
@@ -71,6 +72,7 @@ class ItemModel(ABC):
     block_steps: bool = False
     scores_suffice: bool = False
     by_score: bool = False
+    ordered_scores: bool = True
 
     @property
     def own_slopes(self) -> bool:
@@ -142,6 +144,11 @@ class ItemModel(ABC):
         """Like `require_logistic`, but also accepts the partial credit family."""
         if not self.scores_suffice:
             self.require_logistic(subject)
+
+    def require_ordered_scores(self, subject: str) -> None:
+        """Raise PsychometricsError if scores have no order; `subject` is the subject of the message."""
+        if not self.ordered_scores:
+            raise PsychometricsError(f"{subject} is computed from scores, and those of a {self.spoken} have no order")
 
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:

@@ -240,6 +240,8 @@ def _parallel(
 def _forms(
     responses: Responses, calibration: Calibration, groups: Sequence[str] | None, form_items: int
 ) -> list[FormFit] | None:
+    if not calibration.item_model.ordered_scores:
+        return None
     try:
         return form_fit(responses, calibration, groups=groups, most_items=form_items, most_forms=FORMS)
     except LinAlgError:
