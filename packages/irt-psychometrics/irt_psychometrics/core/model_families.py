@@ -57,7 +57,7 @@ class ItemModel(ABC):
         block_steps: whether items of one block have the parameters of their scores in common.
         scores_suffice: whether the sum of the scores, each times its item's slope, is sufficient for θ.
         by_score: whether the parameters besides a and d belong to the scores of an item.
-        ordered_scores: whether a higher score stands for more ability, so that means of scores have a meaning.
+        ordered_scores: whether a higher score is evidence of more ability, so that mean scores can be compared.
     """
 
     name: Model
@@ -148,7 +148,7 @@ class ItemModel(ABC):
     def require_ordered_scores(self, subject: str) -> None:
         """Raise PsychometricsError if scores have no order; `subject` is the subject of the message."""
         if not self.ordered_scores:
-            raise PsychometricsError(f"{subject} is computed from scores, and those of a {self.spoken} have no order")
+            raise PsychometricsError(f"{subject} is computed from scores, and the scores of a {self.spoken} have no order")
 
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:

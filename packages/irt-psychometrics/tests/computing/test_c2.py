@@ -186,6 +186,6 @@ def test_fit_statistics_name_c2_and_scores_without_order_are_refused(monkeypatch
     monkeypatch.setattr(type(GRM), "ordered_scores", False)
     only = fit.calibration.select(np.arange(4, 10))
     scored = answers.of_items(np.arange(10) >= 4)
-    with pytest.raises(irt.PsychometricsError, match="M₂ is computed from scores, and those of a graded response"):
+    with pytest.raises(irt.PsychometricsError, match="M₂ is computed from scores, and the scores of a graded response"):
         form_fit(scored, only)
     assert FitSummary.from_fit(scored, only).forms is None
