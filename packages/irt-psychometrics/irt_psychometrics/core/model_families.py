@@ -148,7 +148,7 @@ class ItemModel(ABC):
     def require_ordered_scores(self, subject: str) -> None:
         """Raise PsychometricsError if scores have no order; `subject` is the subject of the message."""
         if not self.ordered_scores:
-            raise PsychometricsError(f"{subject} is computed from scores, and the scores of a {self.spoken} have no order")
+            raise PsychometricsError(f"{subject} needs ordered scores, and the scores of a {self.spoken} have no order")
 
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:

@@ -374,9 +374,11 @@ def _derivatives(form: FormPersons, whole: FittedData, fit: Calibration, curves:
     population, model = whole.abilities.population[form.group], fit.item_model
     own, free = whole.own_parameters[:, form.items], whole.free_parameters[:, form.items]
     columns = []
-    for k, by in enumerate(model.by_parameters(theta, fit.parameters, fit.n_categories)):
-        change, shared = curves.change(p * by, weights), free[k] & ~own[k]
-        columns.append(change[:, own[k]])
+    # rows of `by_parameters` that no fitted item has are left out
+    each = zip(model.by_parameters(theta, fit.parameters, fit.n_categories), own, free, strict=False)
+    for k, (by, own_here, free_here) in enumerate(each):
+        change, shared = curves.change(p * by, weights), free_here & ~own_here
+        columns.append(change[:, own_here])
         # the slope is shared by all items, and the steps by the items of a block, which have equal parameters
         group = np.unique(fit.parameters[2:], axis=1, return_inverse=True)[1] if k > 1 else np.zeros(fit.n_items)
         columns += [change[:, shared & (group == g)].sum(axis=1, keepdims=True) for g in np.unique(group[shared])]

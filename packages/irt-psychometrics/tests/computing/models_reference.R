@@ -3,7 +3,7 @@
 # A row per person, a column per item, scores from 0, blank = not seen. Prints JSON. Guessing has the prior
 # logit c ~ N(-1.386294, .5^2). em's nodes: 61 on -6 ... 6. The default optimiser stops short of the maximum under a 3PL.
 # "c2" is mirt's for complete answers. "corrected" is the same with numerical derivatives of the expected scores, because
-# those of mirt are wrong for slopes under a gpcm, and under a 3PL: at a = .862 and theta = .7 of Science's first item
+# mirt's own are wrong for slopes under a gpcm, and under a 3PL: at a = .862 and theta = .7 of Science's first item
 # dP has -1.76 for a, and differences of expected.item give .19; for d of a 3PL dP has P(1 - P).
 given <- commandArgs(TRUE)
 suppressPackageStartupMessages(library(mirt))

@@ -39,7 +39,7 @@ def known_items(models, further, *, c=(), sd=1.0) -> irt.Calibration:
     if "1pl" in models:
         some = replace(some, a=np.full(J, 1.2))
     categories = np.array([max(2, len(x)) for x in further])
-    return replace(some, models=tuple(models), categories=categories, further=table[:, : categories.max()])
+    return replace(some, models=tuple(models), categories=categories, further=table)
 
 
 MIXED = known_items(
@@ -152,7 +152,7 @@ def test_c2_matches_mirt(shared, case):
     )
     answers, fit = of_models(x, names, of_items)
     reference = MIRT[case]
-    # the simulated answers are those that mirt had
+    # the simulated answers are the same as mirt had
     assert fit.calibration.convergence.loglik == pytest.approx(reference["loglik"], abs=1e-4)
     (form,) = form_fit(answers, fit.calibration)
     assert form.df == reference["df"]
@@ -186,6 +186,6 @@ def test_fit_statistics_name_c2_and_scores_without_order_are_refused(monkeypatch
     monkeypatch.setattr(type(GRM), "ordered_scores", False)
     only = fit.calibration.select(np.arange(4, 10))
     scored = answers.of_items(np.arange(10) >= 4)
-    with pytest.raises(irt.PsychometricsError, match="M₂ is computed from scores, and the scores of a graded response"):
+    with pytest.raises(irt.PsychometricsError, match="M₂ needs ordered scores, and the scores of a graded response"):
         form_fit(scored, only)
     assert FitSummary.from_fit(scored, only).forms is None
