@@ -57,11 +57,12 @@ class Peer:
         Empty if the program is not installed or `irt fit` does not have the model.
         """
         if not self.environment:
-            if model in ("graded", "abilities"):
+            if model == "abilities":
                 return []
-            scores = ["--max-score", "3"] if model == "gpcm" else []
-            irt = Path(sys.executable).with_name("irt")
-            return [str(irt), "fit", "--json", "--model", model, *scores, f"{answers}.csv"]
+            most = str(np.load(answers.with_suffix(".npy")).max())
+            scores = ["--max-score", most] if model in ("gpcm", "graded") else []
+            name, irt = "grm" if model == "graded" else model, Path(sys.executable).with_name("irt")
+            return [str(irt), "fit", "--json", "--model", name, *scores, f"{answers}.csv"]
         home = environments / self.environment
         if not home.exists():
             return []
@@ -132,6 +133,15 @@ def missing() -> Data:
     return Data("5,000 × 200, of which each person saw 60, simulated, 2PL", "2pl", answers, b)
 
 
+def ordered() -> Data:
+    """Answers scored 0 … 4 by a graded response model."""
+    from benchmarks.bench_item_models import Items
+
+    rng = np.random.default_rng(20261201)
+    x = Items.draw(rng, "grm", (0, 40), 5).responses(rng, rng.normal(size=2_000))
+    return Data("2,000 × 40 × 5 categories, simulated, graded", "graded", x.score.reshape(2_000, 40))
+
+
 def real(title: str, model: str, name: str) -> Data:
     """A data set of `IRT_SHARED`, without the column of persons; the lowest score becomes 0."""
     with (Path(os.environ["IRT_SHARED"]) / "data" / f"{name}_wide.csv").open() as file:
@@ -139,7 +149,7 @@ def real(title: str, model: str, name: str) -> Data:
     return Data(title, model, scores - scores.min())
 
 
-SETS: dict[str, Callable[[], Data]] = {"large": large, "missing": missing}
+SETS: dict[str, Callable[[], Data]] = {"large": large, "missing": missing, "ordered": ordered}
 if "IRT_SHARED" in os.environ:
     SETS |= {
         "sat12": lambda: real("SAT12, 600 × 32, 2PL", "2pl", "sat12_scored"),

@@ -12,16 +12,12 @@ from irt_psychometrics.scoring import estimate_abilities
 model, path, nodes = sys.argv[1], sys.argv[2], int(sys.argv[3])
 has = {
     "version": version("irt-psychometrics"),
-    "models": "Rasch, 1PL, 2PL, 3PL, PCM, RSM, GPCM, mixed",
+    "models": "Rasch, 1PL, 2PL, 3PL, PCM, RSM, GPCM, graded, mixed",
     "anchors": "yes, item by item",
 }
-if model == "graded":
-    print(json.dumps(has))
-    sys.exit()
-
 items_given = np.load(path)
 answers = items_given["x"] if model == "abilities" else items_given
-most = None if model != "gpcm" else {f"i{j + 1}": int(m) for j, m in enumerate(answers.max(axis=0))}
+most = None if model not in ("gpcm", "graded") else {f"i{j + 1}": int(m) for j, m in enumerate(answers.max(axis=0))}
 x = irt.Responses.from_wide(np.where(answers < 0, np.nan, answers), max_score=most)
 if model == "abilities":
     scores = estimate_abilities(
@@ -30,7 +26,7 @@ if model == "abilities":
     print(json.dumps(has | {"method": "ML", "theta": scores.theta.tolist()}))
     sys.exit()
 
-fit = irt.fit(x, model, nodes=nodes)
+fit = irt.fit(x, "grm" if model == "graded" else model, nodes=nodes)
 items = fit.items
 b, b_se = items.b, items.b_se
 if items.steps:

@@ -118,7 +118,7 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
     if forms:
         rmsea = Measure.rmsea(*zip(*forms, strict=True))
         interval = f"98 % interval {rmsea.low:.3f} to {rmsea.high:.3f}"
-        sentences.append(f"RMSEA₂ of M₂ is {rmsea.value:.3f} ({interval}, {quantity(len(forms), 'form')})")
+        sentences.append(f"RMSEA₂ of whole forms is {rmsea.value:.3f} ({interval}, {quantity(len(forms), 'form')})")
     clusters = "; ".join(join_names(cluster, MAX_NAMED) for cluster in statistics.q3.clusters)
     sentences.append(f"items that share more than the ability (Q3): {clusters or 'none'}")
     if lz.rare is not None:

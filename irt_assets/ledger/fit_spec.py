@@ -239,7 +239,7 @@ class Parallel(Part):
 
 
 class Form(Part):
-    """M₂ of a form: numbers of items and learners, the statistic, and RMSEA₂."""
+    """M₂ of a form (C₂ with scored items): numbers of items and learners, the statistic, and RMSEA₂."""
 
     items: int
     learners: int

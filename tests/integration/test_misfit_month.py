@@ -197,7 +197,7 @@ def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: I
         output,
         "the largest eigenvalue of the residual correlations is ",
         " times the value expected for one ability",
-        "RMSEA₂ of M₂ is 0.0",
+        "RMSEA₂ of whole forms is 0.0",
         "items that share more than the ability (Q3): none",
         f"of {LEARNERS:,} learners have an unlikely response pattern (lz* below the 2 % critical value)",
         "the two halves of the items that disagree most place a learner ",

@@ -165,6 +165,14 @@ def test_month_is_green_and_publishes_new_items_with_observed_maximum_scores(mon
     assert "nobody got its maximum score, 3" in reason["T"]
 
 
+def test_month_tests_its_form_with_all_scored_items(month: World) -> None:
+    """All learners answered the same items, by the model that is fitted."""
+    ((statistics,),) = rows(month.database, "SELECT model_spec->'fit_statistics' FROM mirt_fit_meta")
+    (form,) = statistics["m2"]
+    assert (form["items"], form["learners"]) == (len(MOST), LEARNERS)
+    assert form["p"] > 0.001
+
+
 def test_published_item_has_the_curve_of_its_fit(month: World) -> None:
     found = rows(
         month.database,

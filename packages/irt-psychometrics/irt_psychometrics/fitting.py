@@ -300,8 +300,8 @@ class FitStatistics(Result):
         model curve, 0 … 1), rmsd_cutoff (an item that fits exceeds it once in 1,000 times) and rmsd_p; s_x2, s_x2_df
         and s_x2_p (Orlando & Thissen 2000).
     m2
-        M₂ with RMSEA, CFI, TLI and SRMSR of the largest forms, a row per form. Only persons who answered the whole form
-        count. Of more than 100 items, 100 evenly spaced items are tested.
+        M₂, or C₂ with scored items, RMSEA, CFI, TLI and SRMSR of the largest forms, a row per form. Only persons who
+        answered the whole form count. Of more than 100 items, 100 evenly spaced items are tested.
     q3
         Q3 of all pairs of items, from the persons who answered both.
     reliability

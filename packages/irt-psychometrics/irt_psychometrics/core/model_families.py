@@ -56,6 +56,7 @@ class ItemModel(ABC):
             scores, each times its item's slope, is sufficient for θ; otherwise "general", which uses the methods of the
             class and is slower.
         block_steps: whether items of one block have the parameters of their scores in common.
+        ordered_scores: whether a higher score is evidence of more ability, so that mean scores can be compared.
     """
 
     name: Model
@@ -67,6 +68,7 @@ class ItemModel(ABC):
     highest_score: int = MAX_SCORE
     path: ComputationPath = "general"
     block_steps: bool = False
+    ordered_scores: bool = True
 
     @property
     def own_slopes(self) -> bool:
@@ -137,6 +139,11 @@ class ItemModel(ABC):
             raise PsychometricsError(
                 f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
             )
+
+    def require_ordered_scores(self, subject: str) -> None:
+        """Raise PsychometricsError if scores have no order; `subject` is the subject of the message."""
+        if not self.ordered_scores:
+            raise PsychometricsError(f"{subject} needs ordered scores, and the scores of a {self.spoken} have no order")
 
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:

@@ -62,8 +62,8 @@ class FitSummary:
     whole
         Statistics of the set, as plain data for JSON. A statistic that could not be computed is None.
     forms
-        M₂ of the forms with the most persons, or None if a form's margins are singular, for example if two items have
-        equal answers.
+        M₂ or C₂ of the forms with the most persons. None if a form's margins are singular, for example if two items
+        have equal answers, or if scores have no order.
     pairs
         Q3 of all pairs of items.
     persons
@@ -146,8 +146,8 @@ class FitSummary:
         >>> from irt_psychometrics.itemfit import FitSummary
         >>> x = irt.datasets.rating_scale().responses
         >>> found = FitSummary.from_fit(x, irt.fit(x, "gpcm").calibration)
-        >>> found.whole["q3"]["flagged"], found.whole["m2"]
-        (0, [])
+        >>> found.whole["q3"]["flagged"], [form["df"] for form in found.whole["m2"]]
+        (0, [35])
         """
         rng = np.random.default_rng(random_state)
         many, of_many, ids = _sample_persons(responses, groups, ITEM_RESPONSES, rng, person_ids)
@@ -240,6 +240,8 @@ def _parallel(
 def _forms(
     responses: Responses, calibration: Calibration, groups: Sequence[str] | None, form_items: int
 ) -> list[FormFit] | None:
+    if not calibration.item_model.ordered_scores:
+        return None
     try:
         return form_fit(responses, calibration, groups=groups, most_items=form_items, most_forms=FORMS)
     except LinAlgError:

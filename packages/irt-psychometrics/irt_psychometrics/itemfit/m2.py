@@ -1,7 +1,9 @@
-"""Fit of the model to a whole form: M₂, RMSEA, CFI, TLI and SRMSR, from proportions correct of items and item pairs.
+"""Fit of the model to a whole form: M₂ or C₂, RMSEA, CFI, TLI and SRMSR, from low-order margins of the answers.
 
-M₂ needs complete answers, so it is computed form by form. It uses only a form's items scored 0 and 1; C₂ (Cai & Monroe
-2014), for items with more scores, is not implemented. `dependence` tests single pairs of items.
+The margins of a form are the proportion of each score of an item above its lowest score, and the mean product of the
+scores of each pair of items. With these, C₂ (Cai & Monroe 2014) tests forms with ordered scores; if all scores are 0
+and 1, the margins are proportions correct, and C₂ is M₂. Both need complete answers, so they are computed form by form.
+`dependence` tests single pairs of items.
 """
 
 from collections.abc import Sequence
@@ -12,10 +14,8 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.special import chdtrc
 
-from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.curves import by_asymptote_at, slope_at
-from irt_psychometrics.core.item_models import items_where
-from irt_psychometrics.core.models import Calibration, Population
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_p, format_value
 from irt_psychometrics.itemfit.measure import Measure
@@ -36,17 +36,19 @@ items adds no parameter."""
 
 @dataclass(frozen=True)
 class FormFit:
-    """M₂ of one form, and indices of fit that follow from it.
+    """M₂ or C₂ of one form, and indices of fit that follow from it.
 
     Attributes:
         items: indices of the form's tested items in the calibration's `item_ids`.
         n: number of persons who took the form.
-        m2, df, p: M₂, which is χ² with df degrees of freedom under the model, and its upper tail.
+        m2, df, p: M₂, or C₂ if items have more scores than 0 and 1. It is χ² with df degrees of freedom under the
+            model, and p is its upper tail.
         rmsea: RMSEA₂, misfit per degree of freedom with its limits; its size does not depend on n. Below 0.05 the fit
             is close.
         cfi, tli: comparative fit index, 0 … 1, and Tucker-Lewis index: improvement over independent items, 1 if the
             model fits. NaN if independent items fit.
         srmsr: root mean square difference between observed and expected correlations of items.
+        scored: whether any item has more scores than 0 and 1.
     """
 
     items: tuple[int, ...]
@@ -58,6 +60,7 @@ class FormFit:
     cfi: float
     tli: float
     srmsr: float
+    scored: bool
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,7 +76,8 @@ class FormFits(Result):
     n
         Shape (F,), number of persons, who answered all items of the form.
     m2, df, p
-        Shape (F,), M₂ (Maydeu-Olivares & Joe 2006), its degrees of freedom, and the upper tail of χ².
+        Shape (F,), M₂ (Maydeu-Olivares & Joe 2006), its degrees of freedom, and the upper tail of χ². It is C₂ (Cai &
+        Monroe 2014) if the form is `scored`.
     rmsea, rmsea_low, rmsea_high
         Shape (F,), RMSEA₂ = √(max(0, M₂ − df)/(df (n − 1))) with its 90 % interval (Maydeu-Olivares & Joe 2014); below
         .05 the fit is close.
@@ -83,6 +87,8 @@ class FormFits(Result):
     srmsr
         Shape (F,), standardised root mean square residual: the root mean square difference between observed and
         expected correlations of items, ≥ 0; below .05 it is small.
+    scored
+        Shape (F,), whether any item of the form has more scores than 0 and 1.
 
     Examples
     --------
@@ -104,6 +110,7 @@ class FormFits(Result):
     cfi: Floats
     tli: Floats
     srmsr: Floats
+    scored: Mask
     frame_kind: str | None = None
 
     @classmethod
@@ -141,6 +148,7 @@ class FormFits(Result):
             column("cfi"),
             column("tli"),
             column("srmsr"),
+            np.array([form.scored for form in forms], dtype=bool),
             frame_kind,
         )
 
@@ -150,7 +158,7 @@ class FormFits(Result):
     def _facts(self) -> dict[str, str]:
         if not self.forms:
             return {}
-        numbers = {"M₂": format_value(float(self.m2[0]), 2), "df": format_value(self.df[0])}
+        numbers = {"C₂" if self.scored[0] else "M₂": format_value(float(self.m2[0]), 2), "df": format_value(self.df[0])}
         numbers["p"] = format_p(float(self.p[0]))
         limits = format_value(float(self.rmsea_low[0])), format_value(float(self.rmsea_high[0]))
         numbers["RMSEA₂"] = f"{format_value(float(self.rmsea[0]))} ({' … '.join(limits)})"
@@ -165,8 +173,8 @@ class FormFits(Result):
         if self.forms:
             return []
         reason = (
-            f"M₂ needs {MIN_FORM} or more persons with answers to the same items scored 0 and 1, more items and pairs "
-            "of items than parameters, and no two items with equal answers"
+            f"M₂ and C₂ need {MIN_FORM} or more persons with answers to the same items, more scores above the lowest "
+            "and pairs of items than parameters, and no two items with equal answers"
         )
         return [f"No form can be tested: {reason}."]
 
@@ -179,7 +187,7 @@ def form_fit(
     most_items: int = MAX_ITEMS,
     most_forms: int | None = None,
 ) -> list[FormFit]:
-    """Compute M₂ (Maydeu-Olivares & Joe 2005, 2006) of each form, the form with the most persons first.
+    """Compute M₂ (Maydeu-Olivares & Joe 2005, 2006) or C₂ of each form, the form with the most persons first.
 
     A form is a set of items that `MIN_FORM` or more persons saw, with more margins than parameters; other forms
     are omitted.
@@ -190,16 +198,21 @@ def form_fit(
             items, it holds for any subset.
         most_forms: largest number of forms; those with the most persons are tested. None: all forms.
 
-    Let e be observed − expected proportions of items and pairs, Ξ their covariance, and Δ their derivatives with
-    respect to the form's parameters. M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e is valid for any consistent estimate of the
-    parameters, including a calibration on all forms together. Anchors have no derivatives; estimated latent means and
-    SDs have derivatives. The weights of a histogram have none: their 5 to 8 effective parameters can only make M₂ too
-    small, by at most that number.
+    Raises:
+        PsychometricsError: the scores of an item have no order.
 
-    CFI and TLI compare M₂ with M₂ of independent items with free proportions correct. There Ξ is diagonal in the
-    margins' orthogonal form (x_i − p_i)(x_j − p_j), so M₂ is n times the sum of the squared correlations of items.
+    Let e be observed − expected margins, Ξ their covariance, and Δ their derivatives with respect to the form's
+    parameters. M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e is valid for any consistent estimate of the parameters, including
+    a calibration on all forms together. Anchors have no derivatives; estimated latent means and SDs have derivatives.
+    The weights of a histogram have none: their 5 to 8 effective parameters can only make M₂ too small, by at most that
+    number.
+
+    CFI and TLI compare M₂ with M₂ of independent items with free proportions of scores. There Ξ is diagonal in the
+    margins' orthogonal form (x_i − m_i)(x_j − m_j), m being mean scores, so M₂ is n times the sum of the squared
+    correlations of items.
     """
-    whole = FittedData.from_responses(responses, calibration, groups).scored_0_and_1
+    calibration.item_model.require_ordered_scores("M₂")
+    whole = FittedData.from_responses(responses, calibration, groups)
     found = []
     forms = sorted(complete_forms(whole, MIN_FORM), key=lambda form: -len(form.answers))
     for form in (_part(form, most_items) for form in forms[:most_forms]):
@@ -210,8 +223,8 @@ def form_fit(
                 n = len(form.answers)
                 rmsea = Measure.rmsea([m2], [df], [n], confidence=RMSEA_TAIL)
                 places = tuple(int(j) for j in whole.place[form.items])
-                indices = _indices(margins, n, m2, df)
-                found.append(FormFit(places, n, m2, df, float(chdtrc(df, m2)), rmsea, **indices))
+                indices, scored = _indices(margins, n, m2, df), bool((margins.points > 1).any())
+                found.append(FormFit(places, n, m2, df, float(chdtrc(df, m2)), rmsea, scored=scored, **indices))
     return found
 
 
@@ -223,42 +236,84 @@ def _part(form: FormPersons, most_items: int) -> FormPersons:
 
 
 class _Margins(NamedTuple):
-    """Proportions correct of J items and then of the pairs i < j, and their model.
+    """The margins of J items, first the proportions of S scores and then the pairs i < j, and their model.
 
+    `item` (S,) is the item of each proportion, and `points` (S,) is how far the score is above the item's lowest score.
     `observed` and `expected` have shape (margins,); `covariance` is Ξ, and `derivatives` are Δ.
     """
 
     n_items: int
+    item: Ints
+    points: Floats
     observed: Floats
     expected: Floats
     covariance: Floats
     derivatives: Floats
 
-    def correlations(self, proportions: Floats) -> Floats:
-        """Compute the correlations of the pairs, shape (pairs,); NaN if an item's proportion is 0 or 1."""
+    def correlations(self, margins: Floats) -> Floats:
+        """Compute the correlations of the pairs, shape (pairs,); NaN if an item has a single score."""
         first, second = np.triu_indices(self.n_items, 1)
-        items, pairs = proportions[: self.n_items], proportions[self.n_items :]
-        variance = items * (1 - items)
+        shares, pairs = margins[: len(self.item)], margins[len(self.item) :]
+        mean, square = (np.bincount(self.item, x * shares, self.n_items) for x in (self.points, self.points**2))
+        variance = square - mean**2
         with np.errstate(divide="ignore", invalid="ignore"):
-            found: Floats = (pairs - items[first] * items[second]) / np.sqrt(variance[first] * variance[second])
+            found: Floats = (pairs - mean[first] * mean[second]) / np.sqrt(variance[first] * variance[second])
         return found
+
+
+class _Curves(NamedTuple):
+    """Expectations of J items given θ: of each margin's score, of the item's points, and of their square.
+
+    `share` has shape (Q, S), `mean` and `square` have shape (Q, J); `credit` (J, C) are the points of each score.
+    `item` and `score` (S,) are the item and the score of each proportion.
+    """
+
+    item: Ints
+    score: Ints
+    credit: Floats
+    share: Floats
+    mean: Floats
+    square: Floats
+
+    @classmethod
+    def from_probabilities(cls, p: Floats, has: Mask) -> "_Curves":
+        """Compute the expectations from P(score | θ), shape (J, Q, C), and the mask of the items' scores, (J, C)."""
+        credit = np.where(has, np.arange(has.shape[1]) - has.argmax(axis=1)[:, None], 0.0)
+        item, score = np.nonzero(credit)
+        square = np.einsum("jqc,jc->qj", p, credit**2)
+        return cls(item, score, credit, p[item, :, score].T, np.einsum("jqc,jc->qj", p, credit), square)
+
+    def change(self, by: Floats, weights: Floats) -> Floats:
+        """Compute the change of all margins if P(score | θ) of one item changes by `by`, shape (margins, J)."""
+        J, S = len(self.credit), len(self.item)
+        first, second = np.triu_indices(J, 1)
+        out = np.zeros((S + len(first), J))
+        out[np.arange(S), self.item] = weights @ by[self.item, :, self.score].T
+        cross = np.einsum("jqc,jc->jq", by, self.credit) @ (weights[:, None] * self.mean)
+        rows = S + np.arange(len(first))
+        out[rows, first], out[rows, second] = cross[first, second], cross[second, first]
+        return out
 
 
 def _margins(form: FormPersons, whole: FittedData) -> _Margins:
     fit, theta = whole.calibration.select(form.items), whole.abilities.nodes
-    weights, population = whole.abilities.weights[form.group], whole.abilities.population[form.group]
-    x, J = form.answers.astype(float), fit.n_items
-    p = fit.curves.probability(theta)
+    weights, J = whole.abilities.weights[form.group], len(form.items)
+    logs = fit.item_model.log_probabilities(theta, fit.parameters, fit.n_categories)
+    has = np.isfinite(logs[:, 0])
+    curves = _Curves.from_probabilities(np.exp(logs), has)
     first, second = np.triu_indices(J, 1)
-    pairs = p[:, first] * p[:, second]
-    expected = weights @ np.hstack([p, pairs])
+    pairs = curves.mean[:, first] * curves.mean[:, second]
+    expected = weights @ np.hstack([curves.share, pairs])
+    x = form.answers - has.argmax(axis=1).astype(float)
     joint = x.T @ x / len(x)
     return _Margins(
         J,
-        np.concatenate([np.diag(joint), joint[first, second]]),
+        curves.item,
+        curves.credit[curves.item, curves.score],
+        np.concatenate([(form.answers[:, curves.item] == curves.score).mean(axis=0), joint[first, second]]),
         expected,
-        _margin_covariance(p, pairs, weights, expected, first, second),
-        _derivatives(p, theta, weights, fit, population, first, second),
+        _margin_covariance(curves, pairs, weights, expected),
+        _derivatives(form, whole, fit, curves, np.exp(logs)),
     )
 
 
@@ -288,69 +343,49 @@ def _indices(margins: _Margins, n: int, m2: float, df: int) -> dict[str, float]:
     return {"cfi": cfi, "tli": (alone / alone_df - m2 / df) / (alone / alone_df - 1), "srmsr": srmsr}
 
 
-def _margin_covariance(
-    p: Floats, pairs: Floats, weights: Floats, expected: Floats, first: np.ndarray, second: np.ndarray
-) -> Floats:
-    """Compute Ξ, covariance of one person's 0/1 margins: P(all items of both are right) − product of expectations."""
-    J, M = p.shape[1], len(first)
-    margins = np.hstack([p, pairs])
+def _margin_covariance(curves: _Curves, pairs: Floats, weights: Floats, expected: Floats) -> Floats:
+    """Compute Ξ, the covariance of one person's margins. For margins of different items it follows from their product
+    given θ; margins of one item are products of two scores of the same answer."""
+    S, J = curves.share.shape[1], curves.mean.shape[1]
+    first, second = np.triu_indices(J, 1)
+    margins = np.hstack([curves.share, pairs])
     out = margins.T @ (weights[:, None] * margins)
     place = np.zeros((J, J), dtype=np.int64)
-    place[first, second] = place[second, first] = J + np.arange(M)
-    one, two = expected[:J], np.zeros((J, J))
-    two[first, second] = two[second, first] = expected[J:]
-    np.fill_diagonal(two, one)
-    np.fill_diagonal(out[:J, :J], one)
+    place[first, second] = place[second, first] = S + np.arange(len(first))
+    points = curves.credit[curves.item, curves.score]
+    squares = curves.square.T @ (weights[:, None] * curves.square)
     for j in range(J):
-        others = np.delete(np.arange(J), j)
+        others, own = np.delete(np.arange(J), j), np.flatnonzero(curves.item == j)
         with_j = place[j, others]
-        three = (p[:, others] * (weights * p[:, j])[:, None]).T @ p[:, others]
-        np.fill_diagonal(three, two[j, others])
+        three = (curves.mean[:, others] * (weights * curves.square[:, j])[:, None]).T @ curves.mean[:, others]
+        np.fill_diagonal(three, squares[j, others])
         out[np.ix_(with_j, with_j)] = three
-        out[j, with_j] = out[with_j, j] = two[j, others]
+        shared = points[own, None] * ((curves.share[:, own] * weights[:, None]).T @ curves.mean[:, others])
+        out[np.ix_(own, with_j)], out[np.ix_(with_j, own)] = shared, shared.T
+        out[np.ix_(own, own)] = np.diag(expected[own])
     out -= np.multiply.outer(expected, expected)
     return out
 
 
-def _derivatives(
-    p: Floats,
-    theta: Floats,
-    weights: Floats,
-    fit: Calibration,
-    population: Population,
-    first: np.ndarray,
-    second: np.ndarray,
-) -> Floats:
-    """Compute Δ, shape (margins, parameters): derivatives with respect to the estimated intercepts, slopes, c, latent
+def _derivatives(form: FormPersons, whole: FittedData, fit: Calibration, curves: _Curves, p: Floats) -> Floats:
+    """Compute Δ, shape (margins, parameters): derivatives with respect to the estimated parameters of items, latent
     mean and SD."""
-    J = fit.n_items
-    eta = np.multiply.outer(theta, fit.a) + fit.d
-    by_logit = slope_at(eta, fit.c)
-    free = ~np.isin(fit.item_ids, fit.anchored)
-    curves = [
-        (by_logit, free),
-        (by_logit * theta[:, None], free & items_where(fit.models, lambda model: model.own_slopes)),
-        (by_asymptote_at(eta), free & fit.item_model.guessed(J)),
-    ]
-    rows = np.arange(len(first))
+    theta, weights = whole.abilities.nodes, whole.abilities.weights[form.group]
+    population, model = whole.abilities.population[form.group], fit.item_model
+    own, free = whole.own_parameters[:, form.items], whole.free_parameters[:, form.items]
     columns = []
-    for curve, has in curves:
-        block = np.zeros((J + len(first), J))
-        block[np.arange(J), np.arange(J)] = weights @ curve
-        cross = curve.T @ (weights[:, None] * p)
-        block[J + rows, first] = cross[first, second]
-        block[J + rows, second] = cross[second, first]
-        columns.append(block[:, has])
-
-    def weighted_sums(curve: Floats) -> Floats:
-        pair = curve[:, first] * p[:, second] + curve[:, second] * p[:, first]
-        return (weights @ np.hstack([curve, pair]))[:, None]
-
-    alike = free & fit.item_model.common_slopes(J)
-    if alike.any():
-        columns.append(weighted_sums(by_logit * theta[:, None] * alike))
+    # rows of `by_parameters` that no fitted item has are left out
+    each = zip(model.by_parameters(theta, fit.parameters, fit.n_categories), own, free, strict=False)
+    for k, (by, own_here, free_here) in enumerate(each):
+        change, shared = curves.change(p * by, weights), free_here & ~own_here
+        columns.append(change[:, own_here])
+        # the slope is shared by all items, and the steps by the items of a block, which have equal parameters
+        group = np.unique(fit.parameters[2:], axis=1, return_inverse=True)[1] if k > 1 else np.zeros(fit.n_items)
+        columns += [change[:, shared & (group == g)].sum(axis=1, keepdims=True) for g in np.unique(group[shared])]
+    by_theta = p * model.by_theta(theta, fit.parameters, fit.n_categories)
     if population.mean_se != 0:  # a shift of the latent mean shifts every person's θ
-        columns.append(weighted_sums(by_logit * fit.a))
-    if population.sd_se != 0 or fit.item_model.fixed_slopes:
-        columns.append(weighted_sums(by_logit * fit.a * ((theta - population.mean) / population.sd)[:, None]))
+        columns.append(curves.change(by_theta, weights).sum(axis=1, keepdims=True))
+    if population.sd_se != 0 or model.fixed_slopes:
+        spread = ((theta - population.mean) / population.sd)[:, None]
+        columns.append(curves.change(by_theta * spread, weights).sum(axis=1, keepdims=True))
     return np.hstack(columns)

@@ -180,13 +180,18 @@ class FittedData:
         return np.arange(most.max(initial=1) + 1)[:, None] / most
 
     @property
+    def free_parameters(self) -> Mask:
+        """Whether a parameter was estimated from these responses, for the item alone or for several; shape (P, J)."""
+        fit, given = self.calibration, np.isfinite(self.log_probabilities[:, :, 0]).T
+        return fit.item_model.free(fit.n_categories, given) & self.estimated_here
+
+    @property
     def own_parameters(self) -> Mask:
         """Whether a parameter was estimated from these responses, for the item alone; shape (P, J)."""
-        fit, given = self.calibration, np.isfinite(self.log_probabilities[:, :, 0]).T
-        own = fit.item_model.free(fit.n_categories, given)
-        own[0] = items_where(fit.models, lambda model: model.own_slopes)
-        own[2:] &= ~items_where(fit.models, lambda model: model.block_steps)
-        return own & self.estimated_here
+        own, models = self.free_parameters, self.calibration.models
+        own[0] &= items_where(models, lambda model: model.own_slopes)
+        own[2:] &= ~items_where(models, lambda model: model.block_steps)
+        return own
 
     @property
     def estimated_here(self) -> Mask:

@@ -224,7 +224,7 @@ def test_scattered_responses_have_no_m2_and_a_note_that_explains_this() -> None:
     x = Responses.from_wide(matrix)
     found = irt.fit(x).fit_statistics(x)
     assert (found.m2.forms, len(found.m2.to_frame())) == ((), 0)
-    assert "No form can be tested: M₂ needs 200 or more persons" in found._repr_html_()
+    assert "No form can be tested: M₂ and C₂ need 200 or more persons" in found._repr_html_()
     assert np.isfinite(found.q3.mean)
 
 
