@@ -12,6 +12,7 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import chi2
 
+import irt_psychometrics as irt
 from irt_psychometrics.alignment.common_line import Differences
 from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.assumed_errors import assumed_errors
@@ -299,6 +300,17 @@ def test_assumed_errors_of_scored_items_match_the_inverse_of_their_information()
     to_ab = np.array([[np.ones(TRUTH.size), 0 * items.a], [-items.b, -items.a]]).transpose(2, 0, 1)
     cov = np.linalg.inv(to_ab.swapaxes(1, 2) @ information @ to_ab)
     np.testing.assert_allclose([a_se**2, b_se**2], [cov[:, 0, 0], cov[:, 1, 1]], rtol=2e-2)
+
+
+@pytest.mark.parametrize("model", ["gpcm", "grm"])
+def test_four_items_of_few_learners_are_compared_with_themselves(shared, model) -> None:
+    """The covariances between these items belong to no joint distribution with the errors of the steps."""
+    fit = irt.fit(answers(shared, "science"), model)
+    found = irt.find_drift(fit, fit)
+    assert (found.link.slope, found.link.intercept) == pytest.approx((1.0, 0.0), abs=1e-6)
+    assert found.delta_b == pytest.approx(np.zeros(4), abs=1e-6)
+    assert (found.delta_b_se > 0).all()
+    assert np.linalg.eigvalsh(found.link.linking.cov)[0] > 0
 
 
 # --- groups -------------------------------------------------------------------------------------------------------
