@@ -112,7 +112,7 @@ def groups(rng: np.random.Generator, model: str, learners: int, results: dict[st
     labels = ["a"] * learners + ["b"] * learners
     dif = Dif.from_responses("group", responses, labels, model=truth.models, threads=1)
     assert dif.wald is not None, dif.reason
-    record(results, dif.wald.categories[0], truth, moved)
+    record(results, dif.wald.categories["b"], truth, moved)
 
 
 def main() -> None:

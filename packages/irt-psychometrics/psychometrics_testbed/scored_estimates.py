@@ -44,7 +44,7 @@ class ScoredItems:
         for j in np.flatnonzero((m > 1) & (scored == "grm")):  # thresholds about 0.8 apart, a of a whole item
             inner = np.arange(1, m[j])
             parameters[:2, j] *= m[j]
-            parameters[2 + inner, j] = np.log(0.8 * parameters[0, j]) + rng.normal(0, 0.2, inner.size)
+            parameters[2 + inner, j] = np.log(0.8 * parameters[0, j]) + rng.normal(0, 0.1, inner.size)
         return cls(tuple(scored if one > 1 else others for one in max_scores), parameters, m + 1)
 
     @property

@@ -399,10 +399,10 @@ class Dif:
             return list(found)
         ends = np.cumsum([len(wald.p) for wald in tested])
         parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), ends[:-1]))
-        of_categories = iter(with_common_q([changes for wald in tested for changes in wald.categories]))
+        of_categories = iter(with_common_q([changes for wald in tested for changes in wald.categories.values()]))
 
         def with_q(wald: Wald) -> Wald:
-            return replace(wald, q=next(parts), categories=tuple(next(of_categories) for _ in wald.categories))
+            return replace(wald, q=next(parts), categories={name: next(of_categories) for name in wald.categories})
 
         return [dif if dif.wald is None else replace(dif, wald=with_q(dif.wald)) for dif in found]
 

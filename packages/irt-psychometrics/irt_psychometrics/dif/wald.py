@@ -18,8 +18,8 @@ are not DIF. If items have no slopes of their own, only the first component is t
 difference of expected scores at equal ability.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -100,8 +100,8 @@ class Wald(Differences):
     warnings
         Sentences about the result as a whole.
     categories
-        For each focal group, differences of single categories of scored items, focal minus reference: whether P(X ≥ k)
-        differs for a score k. They do not change the severity of an item.
+        Focal group → differences of single categories of scored items, focal minus reference: whether P(X ≥ k) differs
+        for a score k. They do not change the severity of an item.
 
     Examples
     --------
@@ -122,7 +122,7 @@ class Wald(Differences):
     q: Floats
     unestimated: tuple[dict[str, str], ...]
     warnings: tuple[str, ...] = ()
-    categories: tuple[CategoryChanges, ...] = ()
+    categories: Mapping[str, CategoryChanges] = field(default_factory=dict)
 
     @property
     def flagged(self) -> tuple[str, ...]:
@@ -192,13 +192,13 @@ def compare_groups(groups: Groups) -> Wald:
     )
 
 
-def _compare_categories(groups: Groups, fits: tuple[Copies, Copies]) -> tuple[CategoryChanges, ...]:
+def _compare_categories(groups: Groups, fits: tuple[Copies, Copies]) -> dict[str, CategoryChanges]:
     """Compare the categories of scored items for each focal group, in the first fit in which the item is split."""
     found = []
     for f in range(1, len(groups.names)):
         one, other = (_categories_of(copies, groups, f) for copies in fits)
         found.append(one.then(other.select(~np.isin(other.item, one.item))))
-    return tuple(with_common_q(found))
+    return dict(zip(groups.names[1:], with_common_q(found), strict=True))
 
 
 def _categories_of(copies: Copies, groups: Groups, focal: int) -> CategoryChanges:

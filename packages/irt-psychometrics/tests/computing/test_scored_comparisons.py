@@ -409,7 +409,7 @@ def test_only_categories_of_the_item_with_a_harder_step_are_named(model, by) -> 
     scores = np.vstack([one.score.reshape(n, -1) for one in both]).astype(float)
     responses = Responses.from_wide(scores, both[0].item_ids, truth.categories)
     wald = Dif.from_responses("g", responses, ["a"] * n + ["b"] * n, model=truth.models, threads=1).wald
-    (found,) = wald.categories
+    found = wald.categories[wald.groups[1]]
     assert set(found.item[found.named].tolist()) == {MOVED}
     assert found.score[found.wabc.argmax()] == 3
     assert found.shift[found.wabc.argmax()] > 0.3
@@ -417,7 +417,7 @@ def test_only_categories_of_the_item_with_a_harder_step_are_named(model, by) -> 
     assert len(rows) == len(set(rows))
     assert set(found.item.tolist()) == set(np.flatnonzero(truth.categories > 2).tolist())
     (again,) = Dif.with_common_q([Dif("g", responses.item_ids, (), 0, wald, None)])
-    assert again.wald.categories[0].q == pytest.approx(found.q)
+    assert again.wald.categories[wald.groups[1]].q == pytest.approx(found.q)
 
 
 @WHERE_STATISTICS_CHANGE
