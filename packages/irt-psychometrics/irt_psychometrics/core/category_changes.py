@@ -167,6 +167,11 @@ class CategoryChanges:
         """Select the categories of the item at the place `j`."""
         return self.select(self.item == j)
 
+    def named_scores(self, n_items: int) -> list[str]:
+        """List the scores of the named categories of each of `n_items` items, such as "2, 3"; "" if there are none."""
+        found = [self.score[self.named & (self.item == j)].tolist() for j in range(n_items)]
+        return [", ".join(map(str, scores)) for scores in found]
+
     def select(self, keep: Mask) -> Self:
         """Select some of the R categories."""
         return replace(self, **{name: values[keep] for name, values in vars(self).items()})

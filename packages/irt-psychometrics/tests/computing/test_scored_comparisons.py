@@ -240,6 +240,24 @@ def test_assumed_covariances_of_scores_match_the_inverse_of_the_information_of_5
         np.testing.assert_allclose(found[j][np.ix_(free, free)], np.linalg.inv(information), rtol=1e-3)
 
 
+def test_tables_of_drift_and_dif_list_the_scores_whose_category_changed() -> None:
+    truth = ScoredItems.draw(np.random.default_rng(1), MAX_SCORES, "grm")
+    rng = np.random.default_rng(16)
+    before, after = (
+        items.answers(rng, rng.normal(size=1500)) for items in (truth, truth.with_step_moved(MOVED, 3, 0.7))
+    )
+    models = dict(zip(before.item_ids, truth.models, strict=True))
+    new, old = (irt.fit(x, models) for x in (after, before))
+    drift = irt.find_drift(new, old, responses=after)
+    expected = ["3" if j == MOVED else "" for j in range(truth.size)]
+    assert drift._columns()["categories"] == tuple(expected)
+    assert "categories" not in irt.find_drift(new, old)._columns()
+    scores = np.vstack([x.score.reshape(1500, -1) for x in (before, after)]).astype(float)
+    both = Responses.from_wide(scores, before.item_ids, truth.categories)
+    dif = irt.find_dif(both, ["a"] * 1500 + ["b"] * 1500, model=models)
+    assert dif._columns()["categories"] == tuple(expected)
+
+
 @WHERE_STATISTICS_CHANGE
 def test_items_of_a_common_slope_are_tested_on_difficulty_alone() -> None:
     pcm = ScoredItems.draw(np.random.default_rng(12), MAX_SCORES, "pcm", "rasch")
