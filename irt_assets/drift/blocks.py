@@ -67,9 +67,9 @@ def drift_summary(rows: Sequence[DriftRow]) -> str:
 
 
 def other_items_with_categories(found: Iterable[tuple[str, Sequence[Mapping[str, Any]]]], verb: str) -> str:
-    """End of a sentence on items with named categories that are not flagged as a whole; "" if there are none.
+    """Write the end of a sentence on items with named categories that are not flagged as a whole.
 
-    `verb`: what the categories do, such as "moved".
+    `verb` is the sentence's verb, such as "moved". Returns "" if no item has such categories.
     """
     scores = {item: ", ".join(str(one["score"]) for one in categories) for item, categories in found if categories}
     named = join_names([f"{item} (score ≥ {which})" for item, which in scores.items()], NAMES)

@@ -36,7 +36,7 @@ class Evidence:
         onset: ISO date of a leak's first day.
         months_flagged: months in a row, up to this one, in which its drift was flagged; 0 if it is not flagged now.
         trend: change of b per month and its q value, or None if unknown.
-        categories: the single categories of a scored item that moved, in words; "" if none did.
+        categories: the single categories of a scored item that moved, in words; may be "".
         is_anchor: whether the item is in the anchor set.
         moved_against: its move against the other anchors if the month's anchors disagree, e.g. "b +0.81".
         months_dropped: months in a row, up to this one, in which linking dropped it.

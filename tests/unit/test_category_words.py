@@ -47,7 +47,7 @@ def test_named_categories_are_listed_with_the_largest_change_first() -> None:
 
 
 def test_summary_lists_items_with_categories_unless_they_are_flagged_as_a_whole() -> None:
-    """A flagged item counts once: its categories stand beside its change in the table."""
+    """A flagged item counts once: the table shows its categories together with its change."""
     other = drift_row("essay", "2026-09", 0.1, "none", categories=RECORDS)
     flagged = drift_row("poem", "2026-09", 0.9, "high", categories=RECORDS)
     sound = drift_row("sound", "2026-09", 0.0, "none")

@@ -168,7 +168,7 @@ class CategoryChanges:
         return self.select(self.item == j)
 
     def named_scores(self, n_items: int) -> list[str]:
-        """List the scores of the named categories of each of `n_items` items, such as "2, 3"; "" if there are none."""
+        """List the scores of the named categories of each of `n_items` items, such as "2, 3", or ""."""
         found = [self.score[self.named & (self.item == j)].tolist() for j in range(n_items)]
         return [", ".join(map(str, scores)) for scores in found]
 

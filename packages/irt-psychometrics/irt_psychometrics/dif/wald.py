@@ -13,9 +13,9 @@ is θ standardised by it. T_f = H_f·(x_f − x_reference), where H_f is the mea
 the straight line between the two sets of parameters. Without c, H_f is square, and the test is equivalent to a test of
 the parameters themselves (Lord 1980, ch. 14). With c, which can compensate for a and d with little effect on the curve,
 the test covers only what the answers determine. A scored item is tested as a whole, by two numbers for any m. So a
-group in which nobody got some score can be compared, and steps that differ without a difference in the expected score
-are not DIF. If items have no slopes of their own, only the first component is tested. The first component is also the
-difference of expected scores at equal ability.
+group in which nobody got some score can be compared. Steps that differ without a difference in the expected score do
+not flag the item; `core.category_changes` tests and names them. If items have no slopes of their own, only the first
+component is tested. The first component is also the difference of expected scores at equal ability.
 """
 
 from collections.abc import Mapping, Sequence
