@@ -2,9 +2,9 @@
 
     python -m benchmarks.bench_category_changes --replications 20
 
-*Drift*: 40 items of 4 points, all of them anchors, `--learners` in the origin and as many other learners N(.3, 1.1²) in
-each of three months; in the third month, a middle step of every tenth item has moved by .5, half of them up, half down.
-*DIF*: 10 of these items, `--learners` N(0, 1) and as many N(−.5, 1²); a middle step of one item differs by .5.
+*Drift*: 40 items of 4 points, all of them anchors; `--learners` in the origin, and the same number N(.3, 1.1²) in each
+of three months. In the third month, a middle step of every tenth item has moved by .5, half of them up, half down.
+*DIF*: 10 of these items, `--learners` N(0, 1) and the same number N(−.5, 1²); a middle step of one item differs by .5.
 A middle step has at least 15 % of the answers on both sides. The moved items' true wABC of P(X ≥ k) is printed, because
 a step with a wABC below .05 is not named however certain it is.
 """
@@ -31,7 +31,7 @@ from psychometrics_testbed.scored_estimates import ScoredItems
 
 MAX_SCORE, MOVED_BY, MEAN, SD = 4, 0.5, 0.3, 1.1
 Moved = dict[int, tuple[int, float]]
-"""By item: the step that moved, and by how much."""
+"""Item → the step that moved, and its shift."""
 
 
 def items(rng: np.random.Generator, n: int, model: str) -> ScoredItems:

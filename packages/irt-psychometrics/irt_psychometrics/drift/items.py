@@ -201,7 +201,8 @@ class Drift:
     def with_categories(self, responses: Responses, *, mean: float = 0.0, sd: float = 1.0) -> Self:
         """Add tests of single categories of scored items: whether P(X ≥ k) changed for a score k.
 
-        A category that changed does not change the severity of the item.
+        A category that changed does not change the severity of the item. Items that were published under another model
+        are not tested, because the models' curves differ.
 
         Parameters
         ----------
@@ -215,10 +216,11 @@ class Drift:
         Drift
             The same tests with `categories`.
         """
-        of, place = self.comparison, {item: j for j, item in enumerate(responses.item_ids)}
-        at = [place.get(item, -1) for item in self.item_ids]
+        of, across = self.comparison, self.across_models
+        place = {item: j for j, item in enumerate(responses.item_ids) if item not in across}
         n_answers = score_counts(responses)
-        counts = np.append(n_answers, np.zeros_like(n_answers[:1]), axis=0)[None, at]
+        none = np.zeros_like(n_answers[:1])
+        counts = np.append(n_answers, none, axis=0)[None, [place.get(item, -1) for item in self.item_ids]]
         theta = mean + sd * Grid.symmetric().nodes
         found = CategoryChanges.compare(of.window.curves, of.published.curves, of.cov_of_sides, theta, counts)
         return replace(self, categories=found)

@@ -208,9 +208,13 @@ def test_only_the_category_of_the_moved_step_is_named(model) -> None:
         new, link_to_anchors(new, anchors), anchors, Published.from_anchors(anchors)
     )
     drift = Drift.from_comparison(comparison)
-    found = drift.with_categories(now.answers(rng, rng.normal(size=4000))).categories
+    responses = now.answers(rng, rng.normal(size=4000))
+    found = drift.with_categories(responses).categories
     assert (found.item[found.named].tolist(), found.score[found.named].tolist()) == ([MOVED], [3])
     assert set(found.item.tolist()) == set(np.flatnonzero(truth.categories > 2).tolist())
+    of_others = comparison.published.with_fits([("pcm", None, None)] * truth.size, comparison.published.further_cov)
+    across = replace(drift, comparison=replace(comparison, published=of_others))
+    assert across.with_categories(responses).categories.score.size == 0
     unknown = replace(comparison.published, further_cov=None)
     cov, at = replace(comparison, published=unknown).cov_of_sides[:, 1, 2:, 1, 2:], truth.categories > 2
     assert (np.einsum("jpp->j", cov)[at] > 5 * np.einsum("jpp->j", comparison.cov_of_sides[:, 1, 2:, 1, 2:])[at]).all()
