@@ -641,13 +641,17 @@ class Comparison:
     def cov_of_sides(self) -> Floats:
         """Covariance of the window's and the published a, d and further parameters, shape (J, 2, P, 2, P).
 
-        Published scores without stored errors have the errors of a calibration with 500 persons.
+        If the errors of an item's published scores are not stored, they are those of a calibration with 500 persons,
+        or of fewer persons if the stored error of b is larger.
         """
         old, size = self.published, self.cov_window.shape[1]
         of_old = old.cov_of_all.copy()
         unknown = np.where(of_old[:, 2:, 2:].any(axis=(1, 2)), -1, np.arange(len(old.a)))
         for some in select_others(old.others, unknown, len(old.a)):
-            of_old[some.at] = assumed_covariances_of_scores(old.a, old.b, some, size)
+            assumed = assumed_covariances_of_scores(old.a, old.b, some, size)
+            of_b = assumed[:, 1, 1]
+            larger = np.divide(of_old[some.at, 1, 1], of_b, out=np.ones_like(of_b), where=of_b > 0)
+            of_old[some.at] = assumed * np.maximum(larger, 1.0)[:, None, None]
         cov = np.zeros((len(old.a), 2, size, 2, size))
         cov[:, 0, :, 0], cov[:, 1, :, 1] = self.cov_window, of_old
         shared = self.shared

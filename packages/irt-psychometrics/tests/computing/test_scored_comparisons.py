@@ -217,6 +217,9 @@ def test_only_the_category_of_the_moved_step_is_named(model) -> None:
     assert across.with_categories(responses).categories.score.size == 0
     unknown = replace(comparison.published, further_cov=None)
     cov, at = replace(comparison, published=unknown).cov_of_sides[:, 1, 2:, 1, 2:], truth.categories > 2
+    uncertain = replace(unknown, cov=1e4 * unknown.cov_of_each)
+    larger = replace(comparison, published=uncertain).cov_of_sides[:, 1, 2:, 1, 2:]
+    assert (np.einsum("jpp->j", larger)[at] > 100 * np.einsum("jpp->j", cov)[at]).all()
     assert (np.einsum("jpp->j", cov)[at] > 5 * np.einsum("jpp->j", comparison.cov_of_sides[:, 1, 2:, 1, 2:])[at]).all()
 
 
