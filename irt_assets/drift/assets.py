@@ -165,8 +165,10 @@ def drift_sentence(judged: ScaleDrift, rows: Sequence[DriftRow]) -> str:
 
 
 def flagged_items(rows: Mapping[str, Sequence[DriftRow]]) -> Table:
-    """The estimated items of each scale that moved furthest."""
-    return _scales_table(rows, lambda row: row.severity != "none" and not unestimated_reason(row))
+    """The estimated items of each scale that moved furthest, as a whole or in a single category."""
+    return _scales_table(
+        rows, lambda row: (row.severity != "none" or bool(row.categories)) and not unestimated_reason(row)
+    )
 
 
 def unestimated_items(found: Sequence[ScaleDrift], rows: Mapping[str, Sequence[DriftRow]]) -> Iterator[Block]:

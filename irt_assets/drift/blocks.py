@@ -59,9 +59,30 @@ def drift_summary(rows: Sequence[DriftRow]) -> str:
     )
     named = [f"{row.item_id} ({row.kind})" if row.kind else row.item_id for row in flagged]
     summary += f": {join_names(named, NAMES)}" if flagged else ""
+    others = ((row.item_id, row.categories) for row in rows if row.severity == "none")
+    summary += other_items_with_categories(others, "moved")
     if across := Counter(row.details["across_models"] for row in rows if "across_models" in row.details):
         summary += "".join(f"; {n} of them {method}" for method, n in across.items())
     return summary
+
+
+def other_items_with_categories(found: Iterable[tuple[str, Sequence[Mapping[str, Any]]]], verb: str) -> str:
+    """Write the end of a sentence on items with named categories that are not flagged as a whole.
+
+    `verb` is the sentence's verb, such as "moved". Returns "" if no item has such categories.
+    """
+    scores = {item: ", ".join(str(one["score"]) for one in categories) for item, categories in found if categories}
+    named = join_names([f"{item} (score ≥ {which})" for item, which in scores.items()], NAMES)
+    return f"; single categories {verb} in {quantity(len(scores), 'other item')}: {named}" if scores else ""
+
+
+def categories_in_words(categories: Sequence[Mapping[str, Any]]) -> str:
+    """Describe the named categories of an item in words, such as "score ≥ 2: +0.42 ± 0.10 (wABC 0.071)"."""
+    return ", ".join(
+        f"score ≥ {one['score']}: {value_with_error(one['shift'], one['se'], sign=True)} "
+        f"(wABC {number(one['wabc'], 3)})"
+        for one in categories
+    )
 
 
 def variation_warning(details: Iterable[Mapping[str, Any]]) -> str:
@@ -87,6 +108,7 @@ def drift_table(id_columns: Sequence[str], rows: RowsWithCells[DriftRow], **opti
 
 def _comparison_cells(row: DriftRow) -> tuple[Cell, ...]:
     details = row.details
+    kind = row.kind or details.get("across_models") or unestimated_reason(row)
     return (
         severity(row.severity),
         value_with_error(row.delta_b, details.get("delta_b_se"), sign=True),
@@ -94,7 +116,7 @@ def _comparison_cells(row: DriftRow) -> tuple[Cell, ...]:
         value_with_error(row.delta_a, details.get("delta_a_se"), sign=True),
         row.wabc,
         row.q_value,
-        row.kind or details.get("across_models") or unestimated_reason(row) or None,
+        "; ".join(filter(None, (kind, categories_in_words(row.categories)))) or None,
     )
 
 
@@ -171,12 +193,12 @@ def _groups(row: DifRow) -> tuple[Cell, ...]:
 
 
 def _verdict(row: DifRow) -> Text:
-    """Whether the difference is large, with a remark on the test."""
-    low_power = ", low power" if row.details.get("low_power") else ""
+    """Whether the difference is large, with remarks on single categories and on the test."""
+    remarks = [categories_in_words(row.categories), "low power" if row.details.get("low_power") else ""]
     if row.large:
-        return Badge("large", "bad"), low_power
+        return Badge("large", "bad"), "".join(f", {remark}" for remark in remarks if remark)
     remark = row.details.get("why_not") or ("smaller" if row.differs else "within forms alone" * (row.ets_class == "C"))
-    return Span(f"{remark}{low_power}".removeprefix(", ") or "not large", "quiet")
+    return Span(", ".join(filter(None, (remark, *remarks))) or "not large", "quiet")
 
 
 def information_summary(information: Mapping[str, InformationRow]) -> str:

@@ -27,6 +27,7 @@ from irt_assets.scales.rules import Latent
 from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import BreakdownError, Responses
 from irt_psychometrics.dif import Dif
+from irt_psychometrics.drift import CategoryChanges
 from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
@@ -274,6 +275,7 @@ def _item(dif: Dif, name: str, j: int) -> Row:
             "low_power": wald is not None and dif.low_power(j, focal),
             "n": {"reference": int(reference.answers[j]), "focal": int(focal.answers[j])},
             "wald": wald,
+            "categories": category_records(dif.wald.categories.get(name), j) if dif.wald else [],
             "within_forms": within,
         },
     }
@@ -299,6 +301,16 @@ def _wald(dif: Dif, focal: str, j: int) -> dict[str, Any] | None:
         "delta_b_95": [finite(delta_b + sign * Z95 * delta_b_se) for sign in (-1, 1)],
         "anchor": wald.item_ids[j] in wald.anchors,
     }
+
+
+def category_records(changes: CategoryChanges | None, j: int) -> list[dict[str, Any]]:
+    """Convert the tests of the j-th item's single categories to the form in which they are stored."""
+    if changes is None:
+        return []
+    own = changes.of_item(j)
+    numbers = {name: getattr(own, name).tolist() for name in ("score", "shift", "se", "p", "q", "wabc", "named")}
+    rows = (dict(zip(numbers, row, strict=True)) for row in zip(*numbers.values(), strict=True))
+    return [row | {name: finite(row[name]) for name in ("shift", "se")} for row in rows]
 
 
 def _within_forms(dif: Dif, focal: str, j: int) -> dict[str, Any] | None:

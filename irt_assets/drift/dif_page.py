@@ -9,7 +9,7 @@ from typing import Any
 
 from irt_assets.blocks import Block, Cell, Paragraph, Table, table
 from irt_assets.common.wording import join_names
-from irt_assets.drift.blocks import NAMES, dif_table
+from irt_assets.drift.blocks import NAMES, dif_table, other_items_with_categories
 from irt_assets.drift.rows import DifRow
 
 ITEMS_SHOWN, GROUPS_SHOWN = 30, 40
@@ -36,6 +36,8 @@ def dif_summary(rows: Sequence[DifRow]) -> str:
         alone = " (within forms only)" if details["why_not"] else ""
         smaller = f", smaller in {len(differ)}" if differ else ""
         found = f"{whole.attribute}{alone}: large DIF in {len(large)} of {len(judged)} items{named}{smaller}"
+        others = ((f"{row.item_id}, {row.focal_group}", row.categories) for row in items if not row.differs)
+        found += other_items_with_categories(others, "differ")
         parts.append("; ".join([found, *details["warnings"]]))
     return "; ".join(parts) or "the setting dif_attributes names no attribute"
 
@@ -43,7 +45,7 @@ def dif_summary(rows: Sequence[DifRow]) -> str:
 def items_blocks(found: Mapping[str, Sequence[DifRow]]) -> Iterator[Block]:
     """The items that differ, the largest differences first."""
     rows = [((scale_id, row.item_id), row) for scale_id, rows in found.items() for row in rows if row.item_id]
-    rows = [(cells, row) for cells, row in rows if row.differs or row.ets_class == "C"]
+    rows = [(cells, row) for cells, row in rows if row.differs or row.ets_class == "C" or row.categories]
     rows.sort(key=lambda ranked: _weight(ranked[1]), reverse=True)
     yield dif_table(("scale", "item"), rows[:ITEMS_SHOWN])
     if len(rows) > ITEMS_SHOWN:

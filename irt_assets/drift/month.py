@@ -16,6 +16,7 @@ from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
+from irt_assets.drift.dif_month import ComparisonProblem, answers_of, category_records
 from irt_assets.drift.month_comparison import ComparedMonth, compare_month
 from irt_assets.drift.unestimated_items import UnestimatedItems, examine_unestimated_items
 from irt_assets.ledger.values_with_errors import compare_with_published
@@ -79,6 +80,7 @@ def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, 
             unestimated = examine_unestimated_items(connection, store, month, scale, compared)
             flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]
             drift = _with_trends(connection, month, scale, compared, unestimated.drift or compared.drift)
+            drift = _with_categories(connection, store, month, scale, drift)
             if flagged:
                 drift = _with_changes(connection, store, month, scale, compared, drift, flagged)
             sample = evidence.sample_in_words(connection, month, scale)
@@ -103,6 +105,18 @@ def _with_trends(
             comparisons.append(found)
             elapsed.append(np.array([(middle - since[i]).total_seconds() / (86_400 * 30.4375) for i in found.item_ids]))
     return drift.with_trends(comparisons, elapsed, anchors) if comparisons else drift
+
+
+def _with_categories(
+    connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, drift: Drift
+) -> Drift:
+    """Add the tests of single categories if there are scored items and the answers of the fit are still kept."""
+    if not drift.comparison.window.curves.scored:
+        return drift
+    answers = answers_of(connection, store, month, scale, {})
+    if isinstance(answers, ComparisonProblem):
+        return drift
+    return drift.with_categories(answers.responses, mean=scale.mu, sd=scale.sigma)
 
 
 def _with_changes(
@@ -150,6 +164,8 @@ def _compared_rows(drift: Drift) -> Iterator[dict[str, Any]]:
         }
         if drift.curves is not None and drift.comparison.by_curves[j]:
             details["curves"] = curve_tests(drift, j)
+        if categories := category_records(drift.categories, j):
+            details["categories"] = categories
         if item in across:
             details |= {"across_models": across_models_in_words(*across[item]), "delta_b_95": None, "limits": None}
         elif trends and item in position:

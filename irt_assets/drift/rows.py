@@ -18,6 +18,12 @@ MONTHS_SHOWN = 12
 Row = TypeVar("Row")
 
 
+def _named_categories(details: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """List the categories that changed, the largest change first."""
+    named = [category for category in details.get("categories", ()) if category["named"]]
+    return sorted(named, key=lambda category: -category["wabc"])
+
+
 @dataclass(frozen=True)
 class DriftRow:
     """A row of `item_drift`."""
@@ -31,6 +37,11 @@ class DriftRow:
     wabc: float | None
     details: dict[str, Any]
     computed_at: datetime
+
+    @property
+    def categories(self) -> list[Mapping[str, Any]]:
+        """The scored item's categories that changed, the largest change first."""
+        return _named_categories(self.details)
 
     @property
     def kind(self) -> str | None:
@@ -67,6 +78,11 @@ class DifRow:
     def within_forms(self) -> Mapping[str, Any]:
         """Results of the tests within forms, or an empty mapping."""
         return self.details.get("within_forms") or {}
+
+    @property
+    def categories(self) -> list[Mapping[str, Any]]:
+        """The scored item's categories that differ between the groups, the largest difference first."""
+        return _named_categories(self.details)
 
     @property
     def differs(self) -> bool:

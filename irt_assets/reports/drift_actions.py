@@ -36,6 +36,7 @@ class Evidence:
         onset: ISO date of a leak's first day.
         months_flagged: months in a row, up to this one, in which its drift was flagged; 0 if it is not flagged now.
         trend: change of b per month and its q value, or None if unknown.
+        categories: the single categories of a scored item that moved, in words; may be "".
         is_anchor: whether the item is in the anchor set.
         moved_against: its move against the other anchors if the month's anchors disagree, e.g. "b +0.81".
         months_dropped: months in a row, up to this one, in which linking dropped it.
@@ -53,6 +54,7 @@ class Evidence:
     onset: str | None = None
     months_flagged: int = 0
     trend: tuple[float, float] | None = None
+    categories: str = ""
     is_anchor: bool = False
     moved_against: str = ""
     months_dropped: int = 0
@@ -93,7 +95,8 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     5. other flagged drift: keep, and look again next month;
     6. a significant loss of information: re-estimate;
     7. large DIF: drop an anchor from the anchors; keep another item until people who know both groups have read it;
-    8. a significant trend, or an anchor dropped by linking: keep, with that as the reason;
+    8. a significant trend, single categories that moved, or an anchor dropped by linking: keep, with that as the
+       reason;
     9. an item gate held it: not published, with the gate's reason.
     """
     flagged = e.severity != "none"
@@ -140,6 +143,8 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
         return Proposal(Action.WATCH, f"large DIF ({groups}): have it read by people who know both groups")
     if trend:
         return Proposal(Action.WATCH, f"not flagged, but {trend}")
+    if e.categories:
+        return Proposal(Action.WATCH, f"not flagged, but single categories moved ({e.categories}): check the scoring")
     if e.is_anchor and e.months_dropped:
         return Proposal(Action.WATCH, "linking left it out this month: look again next month")
     if e.held:

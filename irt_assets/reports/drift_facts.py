@@ -24,6 +24,7 @@ from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.drift import rows
 from irt_assets.drift.alerts import first_seen
+from irt_assets.drift.blocks import categories_in_words
 from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
 from irt_assets.drift.uncompared_months import not_judged_reason
 from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
@@ -310,6 +311,7 @@ def _items(
             else None,
             months_flagged=_count_consecutive(reversed([r.severity != "none" for r in past])) if drift else 0,
             trend=(trend["b_a_month"], trend["q"]) if trend and None not in (trend["b_a_month"], trend["q"]) else None,
+            categories=categories_in_words(drift.categories) if drift else "",
             is_anchor=name in anchors,
             moved_against=suspects[name].shown if name in suspects else "",
             months_dropped=_months_dropped(name, fitted.n, scale, fit, linkings),

@@ -37,6 +37,7 @@ from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import join_names, shorten
 from irt_assets.drift.blocks import (
+    categories_in_words,
     change_in_words,
     unestimated_reason,
 )
@@ -105,6 +106,7 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
         ),
         *changes,
         ("not estimated", why_not),
+        ("single categories", categories_in_words(drift.categories) if drift is not None else ""),
         ("models", "" if why_not else d.get("across_models", "")),
         (
             "difference of curves",

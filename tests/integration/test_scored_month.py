@@ -21,6 +21,8 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.exports import read_export
 from irt_assets.decisions.origin import initialise, write_origin_fit
 from irt_assets.decisions.origin_sources import OriginWindow, fit_window
+from irt_assets.drift.month import drift_of_month
+from irt_assets.drift.rows import read_compared_items
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
@@ -322,6 +324,25 @@ def test_night_estimates_pretest_items_and_the_month_agrees_with_night_and_reque
     stored = dict(rows(database, "SELECT user_id, theta FROM mirt_ability WHERE window_end = %s", (end,)))
     for user in ("u0000", "v0000", "v0599"):
         assert request_theta(database, user, end) == pytest.approx(stored[user], abs=1e-12)
+
+
+def test_single_categories_that_moved_are_stored_and_named(own_month: World) -> None:
+    """The steps of S3 move by −.8, +1.5 and −.7, so its expected score hardly changes."""
+    database = own_month.database
+    scores = draw_scores(14, S3=[0, 0.83, 0.0, 0])
+    add_group_answers(database, scores, END + timedelta(days=4), "v")
+    step = calibrate_month(database, own_month.store, NEXT)
+    assert step.state == "done", step.why
+    drift_of_month(database, own_month.store, NEXT)
+    stored = {
+        row.item_id: row for row in call(database, read_compared_items, call(database, read_scales, END)[SCALE], NEXT)
+    }
+    tested = {item: [one["score"] for one in row.details.get("categories", [])] for item, row in stored.items()}
+    assert {item for item, of_item in tested.items() if of_item} == {item for item in stored if MOST[item] > 1}
+    assert tested["S3"] == [1, 2, 3]
+    assert [one["score"] for one in stored["S3"].categories][:1] == [2]
+    assert stored["S3"].categories[0]["shift"] > 0
+    assert {item for item, row in stored.items() if row.categories} == {"S3"}
 
 
 # -- skewed learners ---------------------------------------------------------------------------------

@@ -297,6 +297,8 @@ class ItemDrift(Result):
         J of "none", "medium" (q < .05 and wABC > .05), "high" (wABC > .10).
     link
         The link that put the new fit on the old scale.
+    categories
+        J texts: the scores k for which P(X ≥ k) changed, such as "2, 3". None if categories were not tested.
     """
 
     item_ids: tuple[str, ...]
@@ -309,6 +311,7 @@ class ItemDrift(Result):
     q: Floats
     severity: tuple[str, ...]
     link: ScaleLink
+    categories: tuple[str, ...] | None = None
     frame_kind: str | None = None
 
     @property
@@ -360,7 +363,8 @@ class ItemDrift(Result):
 
     def _columns(self) -> dict[str, Any]:
         numbers = ("delta_a", "delta_a_se", "delta_b", "delta_b_se", "wabc", "p", "q")
-        return {"item": self.item_ids, **{name: getattr(self, name) for name in numbers}, "severity": self.severity}
+        more = {"severity": self.severity} | ({"categories": self.categories} if self.categories else {})
+        return {"item": self.item_ids, **{name: getattr(self, name) for name in numbers}, **more}
 
     def _notes(self) -> list[str]:
         if not self.flagged:
@@ -397,6 +401,8 @@ class ItemDif(Result):
         R texts: the reason why an item was not tested; empty if it was tested.
     notes
         Sentences about anchors and groups.
+    categories
+        R texts: the scores k for which P(X ≥ k) differs, such as "2, 3". None if there are no scored items.
     """
 
     reference: str
@@ -415,6 +421,7 @@ class ItemDif(Result):
     mh_class: tuple[str, ...]
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
+    categories: tuple[str, ...] | None = None
     frame_kind: str | None = None
 
     @property
@@ -467,6 +474,7 @@ class ItemDif(Result):
             "group": self.groups,
             **{name: getattr(self, name) for name in numbers},
             "severity": self.severity,
+            **({"categories": self.categories} if self.categories else {}),
             "mh_delta": self.mh_delta,
             "mh_class": self.mh_class,
             "not_tested": self.reasons,
@@ -568,7 +576,9 @@ def _link_fits(new: Fit, old: ItemSource, anchors: Sequence[str] | None, method:
     return ScaleLink(found, moved, tuple(both), then.a, then.b, now.a, now.b, used, errors, new.frame_kind)
 
 
-def find_drift(new: Fit, old: ItemSource, *, anchors: Sequence[str] | None = None) -> ItemDrift:
+def find_drift(
+    new: Fit, old: ItemSource, *, anchors: Sequence[str] | None = None, responses: Responses | None = None
+) -> ItemDrift:
     """Find items whose parameters changed between two fits.
 
     Parameters
@@ -579,6 +589,8 @@ def find_drift(new: Fit, old: ItemSource, *, anchors: Sequence[str] | None = Non
         The earlier fit or link, or the parameters in use, with errors.
     anchors
         Items that put both fits on one scale. None: all common items. Anchors that moved are dropped.
+    responses
+        The responses of the new fit. With them, single categories of scored items are tested, too.
 
     Returns
     -------
@@ -629,7 +641,13 @@ def find_drift(new: Fit, old: ItemSource, *, anchors: Sequence[str] | None = Non
     found = Drift.from_comparison(comparison, mean=mean, sd=sd)
     se = found.se
     changes = (found.delta_a, se[:, 0], found.delta_b, se[:, 1], found.wabc, found.p, found.q)
-    return ItemDrift(found.item_ids, *changes, tuple(found.severity), linked, new.frame_kind)
+    categories = None
+    if responses is not None and comparison.window.curves.scored:
+        require_responses(responses, "find_drift")
+        tested = found.with_categories(responses, mean=mean, sd=sd).categories
+        assert tested is not None
+        categories = tuple(tested.named_scores(len(found.item_ids)))
+    return ItemDrift(found.item_ids, *changes, tuple(found.severity), linked, categories, new.frame_kind)
 
 
 def find_dif(
@@ -734,6 +752,9 @@ def _dif_rows(x: Responses, found: Dif) -> ItemDif:
         mh_class=tuple(own for of_group in mh_class for own in of_group),
         reasons=tuple(found.why_not(j, by_name[name]) for name in focal for j in range(n_items)),
         notes=tuple(notes),
+        categories=None
+        if x.categories is None
+        else tuple(scores for name in focal for scores in wald.categories[name].named_scores(n_items)),
         frame_kind=x.frame_kind,
         **{name: values.ravel() for name, values in of_rows.items()},
     )

@@ -41,6 +41,10 @@ class ScoredItems:
             parameters[2 + inner, j] = a[j] * 0.45 * inner * (m[j] - inner) + rng.normal(0, 0.3, inner.size)
         if scored == "pcm":
             parameters[0] = 1.0
+        for j in np.flatnonzero((m > 1) & (scored == "grm")):  # thresholds about 0.8 apart, a of a whole item
+            inner = np.arange(1, m[j])
+            parameters[:2, j] *= m[j]
+            parameters[2 + inner, j] = np.log(0.8 * parameters[0, j]) + rng.normal(0, 0.1, inner.size)
         return cls(tuple(scored if one > 1 else others for one in max_scores), parameters, m + 1)
 
     @property
@@ -54,6 +58,19 @@ class ScoredItems:
         """Move all steps of each item by `by`."""
         d = self.parameters[1] - self.parameters[0] * by
         return replace(self, parameters=np.vstack([self.parameters[:1], d, self.parameters[2:]]))
+
+    def with_step_moved(self, j: int, k: int, by: float) -> ScoredItems:
+        """Move the step, or the threshold, k of item `j` by `by`, and no other one."""
+        model, n, x = model_of(self.models[j]), self.categories[j], self.parameters.copy()
+        own, (steps, _) = x[: 2 + n, j], model.steps(x[: 2 + n, j])
+        steps[k - 1] += by
+        own[1] = -own[0] * steps.mean()
+        if model.scores_suffice:
+            own[2:] = np.r_[0.0, -np.cumsum(own[0] * (steps - steps.mean()))]
+            own[-1] = 0.0
+        else:
+            own[3:-1] = np.log(own[0] * np.diff(steps))
+        return replace(self, parameters=x)
 
     def rescaled(self, slope: float, intercept: float) -> ScoredItems:
         """The same items on the scale θ, if their scale is θ* = slope·θ + intercept."""

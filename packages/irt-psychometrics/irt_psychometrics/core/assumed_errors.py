@@ -36,6 +36,19 @@ def assumed_errors(
     return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)
 
 
+def assumed_covariances_of_scores(a: Floats, b: Floats, some: OtherItems, size: int) -> Floats:
+    """Compute covariances of a, b and the further parameters for 500 persons θ ~ N(0, 1), shape (n, size, size).
+
+    `a` and `b` (K,) are all items, of which `some` are n. Errors are 0 for parameters that are held, and for items that
+    give no information.
+    """
+    information = ASSUMED_N * _information(a, b, np.zeros_like(a), [some], size)[some.at]
+    free = some.model.free(some.categories, some.model.scores_with_parameters(some.further, some.categories)).T
+    used = np.pad(free, ((0, 0), (0, size - free.shape[1])))
+    both = used[:, :, None] & used[:, None]
+    return np.where(both, np.linalg.pinv(np.where(both, information, 0.0), hermitian=True), 0.0)
+
+
 def assumed_covariances(a: Floats, b: Floats, c: Floats, scored: Sequence[OtherItems], errors: Floats) -> Floats:
     """Compute covariances of K items' parameters from their standard errors and the model's information.
 

@@ -83,6 +83,15 @@ def symmetrized(cov: Floats) -> Floats:
     return out
 
 
+def is_positive_definite(cov: Floats) -> bool:
+    """Check whether every matrix of `cov` (K, P, P) is positive definite."""
+    try:
+        np.linalg.cholesky(cov)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
 def item_blocks(cov: Floats) -> Floats:
     """Covariance of each item, shape (K, 2, 2)."""
     if cov.shape[1] == 2:

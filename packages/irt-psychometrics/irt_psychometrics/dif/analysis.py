@@ -17,6 +17,7 @@ from typing import Self, TypeVar
 import numpy as np
 
 from irt_psychometrics.core.arrays import Ints
+from irt_psychometrics.core.category_changes import with_common_q
 from irt_psychometrics.core.errors import PsychometricsError, Refusal
 from irt_psychometrics.core.item_models import item_model, model_of
 from irt_psychometrics.core.model_families import PCM, RSM
@@ -381,7 +382,7 @@ class Dif:
 
     @staticmethod
     def with_common_q(found: Sequence[Dif]) -> list[Dif]:
-        """Replace the q of each Wald test by q over the items of all attributes together.
+        """Replace the q of each Wald test by q over the items, or categories, of all attributes together.
 
         Parameters
         ----------
@@ -398,7 +399,12 @@ class Dif:
             return list(found)
         ends = np.cumsum([len(wald.p) for wald in tested])
         parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), ends[:-1]))
-        return [dif if dif.wald is None else replace(dif, wald=replace(dif.wald, q=next(parts))) for dif in found]
+        of_categories = iter(with_common_q([changes for wald in tested for changes in wald.categories.values()]))
+
+        def with_q(wald: Wald) -> Wald:
+            return replace(wald, q=next(parts), categories={name: next(of_categories) for name in wald.categories})
+
+        return [dif if dif.wald is None else replace(dif, wald=with_q(dif.wald)) for dif in found]
 
 
 def _members(

@@ -25,6 +25,7 @@ import numpy as np
 
 from irt_psychometrics.alignment.common_line import invariant
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.category_changes import score_counts
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import OtherItems, items_where, model_of, parts
 from irt_psychometrics.core.model_families import LOGIT_C
@@ -94,6 +95,12 @@ class Groups:
     @property
     def sizes(self) -> Ints:
         return np.bincount(self.member, minlength=len(self.names))
+
+    @property
+    def score_counts(self) -> Ints:
+        """Number of answers of each group to each item with each score, shape (G, J, C)."""
+        rows = self.member[self.responses.person]
+        return np.stack([score_counts(self.responses, rows == g) for g in range(len(self.names))])
 
     def fit_separately(self) -> tuple[Mask, Copies]:
         """The anchors, shape (J,), and the fits of each group alone, on the reference's scale."""

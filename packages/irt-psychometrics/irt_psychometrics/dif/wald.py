@@ -13,19 +13,20 @@ is θ standardised by it. T_f = H_f·(x_f − x_reference), where H_f is the mea
 the straight line between the two sets of parameters. Without c, H_f is square, and the test is equivalent to a test of
 the parameters themselves (Lord 1980, ch. 14). With c, which can compensate for a and d with little effect on the curve,
 the test covers only what the answers determine. A scored item is tested as a whole, by two numbers for any m. So a
-group in which nobody got some score can be compared, and steps that differ without a difference in the expected score
-are not DIF. If items have no slopes of their own, only the first component is tested. The first component is also the
-difference of expected scores at equal ability.
+group in which nobody got some score can be compared. Steps that differ without a difference in the expected score do
+not flag the item; `core.category_changes` tests and names them. If items have no slopes of their own, only the first
+component is tested. The first component is also the difference of expected scores at equal ability.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from scipy.special import chdtrc
 
 from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.category_changes import CategoryChanges, with_common_q
 from irt_psychometrics.core.curves import (
     HIGH_WABC,
     MEDIUM_WABC,
@@ -34,7 +35,7 @@ from irt_psychometrics.core.curves import (
     slope_at,
 )
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import OtherItems
+from irt_psychometrics.core.item_models import ItemCurves, OtherItems, select_others
 from irt_psychometrics.core.logistic import expit
 from irt_psychometrics.core.models import pool_moments
 from irt_psychometrics.core.quadrature import Grid
@@ -98,6 +99,9 @@ class Wald(Differences):
         For each group, the items whose copy has no estimate or no error, with the reason.
     warnings
         Sentences about the result as a whole.
+    categories
+        Focal group → differences of single categories of scored items, focal minus reference: whether P(X ≥ k) differs
+        for a score k. They do not change the severity of an item.
 
     Examples
     --------
@@ -118,6 +122,7 @@ class Wald(Differences):
     q: Floats
     unestimated: tuple[dict[str, str], ...]
     warnings: tuple[str, ...] = ()
+    categories: Mapping[str, CategoryChanges] = field(default_factory=dict)
 
     @property
     def flagged(self) -> tuple[str, ...]:
@@ -182,8 +187,36 @@ def compare_groups(groups: Groups) -> Wald:
         q=family_q(p),
         unestimated=unestimated,
         warnings=(disagree,) if 2 * n_low > n else (),
+        categories=_compare_categories(groups, fits),
         **vars(found),
     )
+
+
+def _compare_categories(groups: Groups, fits: tuple[Copies, Copies]) -> dict[str, CategoryChanges]:
+    """Compare the categories of scored items for each focal group, in the first fit in which the item is split."""
+    found = []
+    for f in range(1, len(groups.names)):
+        one, other = (_categories_of(copies, groups, f) for copies in fits)
+        found.append(one.then(other.select(~np.isin(other.item, one.item))))
+    return dict(zip(groups.names[1:], with_common_q(found), strict=True))
+
+
+def _categories_of(copies: Copies, groups: Groups, focal: int) -> CategoryChanges:
+    """Compare the categories of the items that this fit splits between a focal group and the reference."""
+    both, x = [focal, 0], copies.parameters
+    compared = copies.estimated[both].all(axis=0) & (copies.place[focal] != copies.place[0])
+    scored = select_others(copies.scored, np.where(compared, np.arange(compared.size), -1), compared.size)
+
+    def curves(g: int) -> ItemCurves:
+        others = (replace(some, further=x[g, some.at, 2 : 2 + len(some.further)].T) for some in scored)
+        return ItemCurves(x[g, :, 0], x[g, :, 1], np.zeros(x.shape[1]), tuple(others))
+
+    populations = [copies.fit.populations[g] for g in both]
+    mean, sd = np.array([of.mean for of in populations]), np.array([of.sd for of in populations])
+    middle, wide = pool_moments(groups.sizes[both], mean, sd)
+    cov = np.nan_to_num(copies.covariance[:, both][:, :, :, both])
+    theta = middle + wide * Grid.symmetric().nodes
+    return CategoryChanges.compare(curves(focal), curves(0), cov, theta, groups.score_counts[both])
 
 
 def family_q(p: Floats) -> Floats:

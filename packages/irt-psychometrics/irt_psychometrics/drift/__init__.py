@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
+    from irt_psychometrics.core.category_changes import CategoryChanges
     from irt_psychometrics.drift.change_types import Change, ChangeKind, TimedAnswers
     from irt_psychometrics.drift.curves import CurveDifferences
     from irt_psychometrics.drift.errors import Comparison, Published
@@ -16,6 +17,7 @@ else:
     __getattr__ = names_when_used(__name__)
 
 __all__ = [
+    "CategoryChanges",
     "Change",
     "ChangeKind",
     "Comparison",

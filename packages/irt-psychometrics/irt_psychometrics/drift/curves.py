@@ -23,7 +23,8 @@ have in common is not detected across models.
 **Under a 3PL**, a, b and c of an item can compensate for each other with little effect on its curve. A change of b by
 0.5 then disappears in the errors of (a, b), but T remains well determined. g is then the scale's population. The same
 is true **for an item scored 0 … m**, with a, b and the parameters of its scores. P is its expected score divided by m,
-so T has two components for any m, and scores that nobody got on one side have no effect.
+so T has two components for any m, and scores that nobody got on one side have no effect. Changes of single scores are
+in `core.category_changes`.
 
 Let H be the derivatives of T with respect to the item's a, b and further parameters (logit c, or t of each score), y
 the parameters of the window and p the published parameters. Then

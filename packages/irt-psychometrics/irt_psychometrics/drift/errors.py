@@ -44,9 +44,10 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.assumed_errors import assumed_covariances_of_scores
 from irt_psychometrics.core.covariances import block_diagonal, common_part, padded, with_further
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model, items_where
+from irt_psychometrics.core.item_models import item_model, items_where, select_others
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import THREE_PL, ItemModel
 from irt_psychometrics.core.models import Calibration, ab_by_ad
@@ -635,6 +636,30 @@ class Comparison:
     def cov_window(self) -> Floats:
         """Covariance of the window's a, b and further parameters, shape (J, P, P)."""
         return self.window.cov_of_all
+
+    @property
+    def cov_of_sides(self) -> Floats:
+        """Covariance of the window's and the published a, d and further parameters, shape (J, 2, P, 2, P).
+
+        If the errors of an item's published scores are not stored, they are those of a calibration with 500 persons,
+        or of fewer persons if the stored error of b is larger.
+        """
+        old, size = self.published, self.cov_window.shape[1]
+        of_old = old.cov_of_all.copy()
+        unknown = np.where(of_old[:, 2:, 2:].any(axis=(1, 2)), -1, np.arange(len(old.a)))
+        for some in select_others(old.others, unknown, len(old.a)):
+            assumed = assumed_covariances_of_scores(old.a, old.b, some, size)
+            of_b = assumed[:, 1, 1]
+            larger = np.divide(of_old[some.at, 1, 1], of_b, out=np.ones_like(of_b), where=of_b > 0)
+            of_old[some.at] = assumed * np.maximum(larger, 1.0)[:, None, None]
+        cov = np.zeros((len(old.a), 2, size, 2, size))
+        cov[:, 0, :, 0], cov[:, 1, :, 1] = self.cov_window, of_old
+        shared = self.shared
+        cov[:, 0, :2, 1, : shared.shape[2]] = shared
+        cov[:, 1, : shared.shape[2], 0, :2] = shared.swapaxes(1, 2)
+        to_ad = np.tile(np.eye(size), (2, len(old.a), 1, 1))
+        to_ad[:, :, :2, :2] = ad_by_ab(self.window), ad_by_ab(old)
+        return np.einsum("sjxy,jsytv,tjuv->jsxtu", to_ad, cov, to_ad)
 
     def with_variation(self, by_log_a: float, by_b: float) -> Comparison:
         """Add the items' own variation to the errors of the window.

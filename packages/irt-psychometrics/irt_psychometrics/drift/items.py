@@ -26,9 +26,11 @@ from scipy.special import chdtrc, ndtr
 from irt_psychometrics.alignment.common_line import MIN_ITEMS, NoLineError, quadratic
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.category_changes import CategoryChanges, score_counts
 from irt_psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_psychometrics.core.items import ItemParameters, wabc
 from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import q_values
 from irt_psychometrics.drift.anchor_alignment import differences, second_line
@@ -71,6 +73,8 @@ class Drift:
         J of "none", "medium", "high".
     curves
         The tested differences of curves; None if no item is compared by its curves.
+    categories
+        Changes of single categories of scored items, from `with_categories`.
     trends
         Trends of the items over several months, from `with_trends`.
     proportions
@@ -103,6 +107,7 @@ class Drift:
     wabc: Floats
     severity: tuple[Severity, ...]
     curves: CurveDifferences | None = None
+    categories: CategoryChanges | None = None
     trends: Trends | None = None
     proportions: ProportionsCorrect | None = None
     changes: dict[str, Change] = field(default_factory=dict)
@@ -192,6 +197,33 @@ class Drift:
             If the two groups cannot be compared.
         """
         return shift_against_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
+
+    def with_categories(self, responses: Responses, *, mean: float = 0.0, sd: float = 1.0) -> Self:
+        """Add tests of single categories of scored items: whether P(X ≥ k) changed for a score k.
+
+        A category that changed does not change the severity of the item. Items that were published under another model
+        are not tested, because the models' curves differ.
+
+        Parameters
+        ----------
+        responses
+            The responses of the window. A category with fewer than ten is merged with a neighbouring one.
+        mean, sd
+            The scale's population N(mean, sd²), over which curves are compared.
+
+        Returns
+        -------
+        Drift
+            The same tests with `categories`.
+        """
+        of, across = self.comparison, self.across_models
+        place = {item: j for j, item in enumerate(responses.item_ids) if item not in across}
+        n_answers = score_counts(responses)
+        none = np.zeros_like(n_answers[:1])
+        counts = np.append(n_answers, none, axis=0)[None, [place.get(item, -1) for item in self.item_ids]]
+        theta = mean + sd * Grid.symmetric().nodes
+        found = CategoryChanges.compare(of.window.curves, of.published.curves, of.cov_of_sides, theta, counts)
+        return replace(self, categories=found)
 
     def with_trends(
         self, comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], anchors: AnchorSet

@@ -281,8 +281,9 @@ class Categories:
         if guessed.any():
             self.c[guessed] = expit(parameters[2, guessed])
         self.by_parameters = model.by_parameters(nodes, parameters, data.n_categories)
-        log_odds = logs[item, :, category] - logs[item, :, 0]
-        self.curves = kernels.Curves(parameters[0].copy(), _pad_nodes(logs[:, :, 0]), _pad_nodes(log_odds))
+        lowest = np.where(np.isneginf(logs[:, :, 0]), 0.0, logs[:, :, 0])  # any number serves if nobody has this score
+        log_odds = logs[item, :, category] - lowest[item]
+        self.curves = kernels.Curves(parameters[0].copy(), _pad_nodes(lowest), _pad_nodes(log_odds))
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
         value, seen, right, mass = _counts(self, total, log_weights)

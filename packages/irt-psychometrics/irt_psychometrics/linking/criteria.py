@@ -19,7 +19,8 @@ as in the test for drift (drift/curves.py). T is converted to the units of the t
 of the old curve; for an item without its own slope, D₂ = T₁/(∂T₁/∂b). Errors of different items are independent under a
 3PL. Scored items include the covariances of their a and b with other items. Covariances of t with other items are
 omitted: a change of the scale does not change t, and with them the variances of residuals differ by less than .3 % (30
-items of 1 to 4 points, 2,000 learners).
+items of 1 to 4 points, 2,000 learners). With few items and learners, the other covariances alone may belong to no joint
+distribution; errors of different items then count as independent.
 
 The variation of the anchors' own b and ln a between samples (`variation`) counts as an error of the old parameters.
 """
@@ -34,7 +35,15 @@ import numpy as np
 from irt_psychometrics.alignment.common_line import Differences, identifies_slope_and_location
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS
-from irt_psychometrics.core.covariances import add, item_blocks, padded, times, transform, with_further
+from irt_psychometrics.core.covariances import (
+    add,
+    is_positive_definite,
+    item_blocks,
+    padded,
+    times,
+    transform,
+    with_further,
+)
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import items_where, model_of
 from irt_psychometrics.core.items import ItemParameters
@@ -174,7 +183,8 @@ class AnchorPairs:
             if side.further_cov is not None and curved.any():
                 by_all = np.concatenate([by, by_further], axis=2)
                 own = by_all @ side.cov_of_all @ by_all.swapaxes(1, 2)
-                cov = add(cov, own - item_blocks(cov)) if self._scored else own
+                joint = add(cov, own - item_blocks(cov))
+                cov = joint if self._scored and is_positive_definite(joint) else own
             sides.append(cov)
         return Differences(d, by_constants[:, :, 0 if self.free_slope else 1 :], add(*sides), self.tests_slopes)
 
@@ -223,8 +233,14 @@ class Constants:
 
         It follows by the delta method from the errors of the new and the old parameters and the anchors' variation. The
         errors of further parameters belong to it even if only curves are compared: errors of a, b and c cancel there.
+        Errors of different items count as independent if the known ones are not a covariance matrix (see the module).
         """
-        cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old_cov) @ self.by_old.T
+        cov = self._covariance(pairs.new.cov, pairs.old_cov, pairs)
+        impossible = (np.diag(cov) < 0).any() or cov[0, 1] ** 2 > cov[0, 0] * cov[1, 1] * (1 + 1e-9)
+        return self._covariance(item_blocks(pairs.new.cov), item_blocks(pairs.old_cov), pairs) if impossible else cov
+
+    def _covariance(self, new: Floats, old: Floats, pairs: AnchorPairs) -> Floats:
+        cov = times(self.by_new, new) @ self.by_new.T + times(self.by_old, old) @ self.by_old.T
         for by_ab, by_further, items in (
             (self.by_new, self.by_further_new, pairs.new),
             (self.by_old, self.by_further_old, pairs.old),

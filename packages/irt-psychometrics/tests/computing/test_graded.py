@@ -237,6 +237,19 @@ def test_score_that_nobody_has_gets_no_threshold(world) -> None:
     assert np.isnan(fit.items.to_frame("pandas").loc[2, "b1"])
 
 
+def test_lowest_score_that_nobody_has_changes_no_curve(world) -> None:
+    """The fit is the same as with this item's scores lowered by one."""
+    x, _, _ = world
+    low = (x.item == 2) & (x.score == 0)
+    lacking = replace(x, score=np.where(low, 1, x.score).astype(np.int8))
+    lowered = replace(x, score=np.where(x.item == 2, np.maximum(x.score - 1, 0), x.score).astype(np.int8))
+    found, expected = irt.fit(lacking, "grm"), irt.fit(lowered, "grm")
+    assert found.converged
+    assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-6)
+    np.testing.assert_allclose(found.calibration.a, expected.calibration.a, rtol=1e-4)
+    np.testing.assert_allclose(found.calibration.d, expected.calibration.d, atol=1e-4)
+
+
 def test_graded_and_partial_credit_items_fit_together(world) -> None:
     x, _, alone = world
     models = {item: "grm" if k % 2 else "gpcm" for k, item in enumerate(x.item_ids)}

@@ -140,7 +140,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     ],
     "link": [{"anchors": [*X.item_ids], "method": "haebara", "symmetric": True}],
     "compare": [{}],
-    "find_drift": [{"anchors": [*X.item_ids]}],
+    "find_drift": [{"anchors": [*X.item_ids], "responses": X}],
     "find_dif": [{"x": X, "groups": HALVES, "model": "2pl", "reference": "first"}],
     "simulate_responses": [{"items": ITEMS, "theta": [0.0, 1.0], "random_state": 1}],
 }

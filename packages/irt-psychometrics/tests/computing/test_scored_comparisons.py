@@ -12,8 +12,9 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import chi2
 
+import irt_psychometrics as irt
 from irt_psychometrics.alignment.common_line import Differences
-from irt_psychometrics.core.assumed_errors import assumed_errors
+from irt_psychometrics.core.assumed_errors import assumed_covariances_of_scores, assumed_errors
 from irt_psychometrics.core.covariances import item_blocks
 from irt_psychometrics.core.item_models import OtherItems, model_of, models_by_max_score
 from irt_psychometrics.core.models import Calibration
@@ -194,6 +195,76 @@ def test_only_the_item_that_moved_as_a_whole_is_flagged() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("model", ["gpcm", "grm"])
+def test_only_the_category_of_the_moved_step_is_named(model) -> None:
+    """The third of four steps moves by .8; its curve differs by a wABC of about .09, and the item's share by .04."""
+    truth = ScoredItems.draw(np.random.default_rng(1), MAX_SCORES, model)
+    rng = np.random.default_rng(15)
+    anchors = frozen(truth.estimated(rng, 4000))
+    now = truth.with_step_moved(MOVED, 3, 0.8).rescaled(SLOPE, INTERCEPT)
+    new = now.estimated(rng, 4000)
+    comparison = Comparison.from_linked_fit(
+        new, link_to_anchors(new, anchors), anchors, Published.from_anchors(anchors)
+    )
+    drift = Drift.from_comparison(comparison)
+    responses = now.answers(rng, rng.normal(size=4000))
+    found = drift.with_categories(responses).categories
+    assert (found.item[found.named].tolist(), found.score[found.named].tolist()) == ([MOVED], [3])
+    assert set(found.item.tolist()) == set(np.flatnonzero(truth.categories > 2).tolist())
+    of_others = comparison.published.with_fits([("pcm", None, None)] * truth.size, comparison.published.further_cov)
+    across = replace(drift, comparison=replace(comparison, published=of_others))
+    assert across.with_categories(responses).categories.score.size == 0
+    unknown = replace(comparison.published, further_cov=None)
+    cov, at = replace(comparison, published=unknown).cov_of_sides[:, 1, 2:, 1, 2:], truth.categories > 2
+    uncertain = replace(unknown, cov=1e4 * unknown.cov_of_each)
+    larger = replace(comparison, published=uncertain).cov_of_sides[:, 1, 2:, 1, 2:]
+    assert (np.einsum("jpp->j", larger)[at] > 100 * np.einsum("jpp->j", cov)[at]).all()
+    assert (np.einsum("jpp->j", cov)[at] > 5 * np.einsum("jpp->j", comparison.cov_of_sides[:, 1, 2:, 1, 2:])[at]).all()
+
+
+@pytest.mark.parametrize("model", ["gpcm", "grm"])
+def test_assumed_covariances_of_scores_match_the_inverse_of_the_information_of_500_learners(model) -> None:
+    """Information by finite differences of P(X = k | θ) in a, b and the parameters of inner scores."""
+    truth = ScoredItems.draw(np.random.default_rng(3), (4, 3), model)
+    a, b = truth.parameters[0], -truth.parameters[1] / truth.parameters[0]
+    own = OtherItems.at_places(model_of(model), np.arange(2), truth.parameters, truth.categories)
+    found = assumed_covariances_of_scores(a, b, own, len(truth.parameters))
+    theta, w = Grid.symmetric().nodes, np.exp(Grid.symmetric().log_weights())
+
+    def p_of(x: np.ndarray) -> np.ndarray:
+        parameters = np.vstack([x[:1], -x[:1] * x[1:2], x[2:]])
+        return model_of(model).probabilities(theta, parameters, truth.categories)
+
+    x, step = np.vstack([a, b, truth.parameters[2:]]), 1e-5
+    for j, n in enumerate(truth.categories):
+        free, by = [0, 1, *range(3, 1 + n)], []
+        for k in free:
+            moved = np.zeros_like(x)
+            moved[k, j] = step
+            by.append((p_of(x + moved) - p_of(x - moved))[j, :, :n] / (2 * step))
+        information = 500 * np.einsum("q,xqk,yqk,qk->xy", w, by, by, 1 / p_of(x)[j, :, :n])
+        np.testing.assert_allclose(found[j][np.ix_(free, free)], np.linalg.inv(information), rtol=1e-3)
+
+
+def test_tables_of_drift_and_dif_list_the_scores_whose_category_changed() -> None:
+    truth = ScoredItems.draw(np.random.default_rng(1), MAX_SCORES, "grm")
+    rng = np.random.default_rng(16)
+    before, after = (
+        items.answers(rng, rng.normal(size=1500)) for items in (truth, truth.with_step_moved(MOVED, 3, 0.7))
+    )
+    models = dict(zip(before.item_ids, truth.models, strict=True))
+    new, old = (irt.fit(x, models) for x in (after, before))
+    drift = irt.find_drift(new, old, responses=after)
+    expected = ["3" if j == MOVED else "" for j in range(truth.size)]
+    assert drift._columns()["categories"] == tuple(expected)
+    assert "categories" not in irt.find_drift(new, old)._columns()
+    scores = np.vstack([x.score.reshape(1500, -1) for x in (before, after)]).astype(float)
+    both = Responses.from_wide(scores, before.item_ids, truth.categories)
+    dif = irt.find_dif(both, ["a"] * 1500 + ["b"] * 1500, model=models)
+    assert dif._columns()["categories"] == tuple(expected)
+
+
+@WHERE_STATISTICS_CHANGE
 def test_items_of_a_common_slope_are_tested_on_difficulty_alone() -> None:
     pcm = ScoredItems.draw(np.random.default_rng(12), MAX_SCORES, "pcm", "rasch")
     rng = np.random.default_rng(13)
@@ -300,6 +371,17 @@ def test_assumed_errors_of_scored_items_match_the_inverse_of_their_information()
     np.testing.assert_allclose([a_se**2, b_se**2], [cov[:, 0, 0], cov[:, 1, 1]], rtol=2e-2)
 
 
+@pytest.mark.parametrize("model", ["gpcm", "grm"])
+def test_four_items_of_few_learners_are_compared_with_themselves(shared, model) -> None:
+    """The covariances between these items belong to no joint distribution with the errors of the steps."""
+    fit = irt.fit(answers(shared, "science"), model)
+    found = irt.find_drift(fit, fit)
+    assert (found.link.slope, found.link.intercept) == pytest.approx((1.0, 0.0), abs=1e-6)
+    assert found.delta_b == pytest.approx(np.zeros(4), abs=1e-6)
+    assert (found.delta_b_se > 0).all()
+    assert np.linalg.eigvalsh(found.link.linking.cov)[0] > 0
+
+
 # --- groups -------------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +420,28 @@ def test_only_the_item_that_is_harder_for_a_group_is_flagged() -> None:
     assert of_item.p < 1e-3
     assert found.within_forms.logistic[0][MOVED] is None
     assert found.within_forms.logistic[0][0] is not None
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize(("model", "by"), [("gpcm", 1.2), ("grm", 0.6)])
+def test_only_categories_of_the_item_with_a_harder_step_are_named(model, by) -> None:
+    """The third of four steps moves; its wABC is .11 and .18. Items split in one or both fits are tested once."""
+    truth = ScoredItems.draw(np.random.default_rng(1), MAX_SCORES, model)
+    rng, n = np.random.default_rng(24), 3000
+    theta = rng.normal(0, 1, n), rng.normal(-0.5, 1, n)
+    both = truth.answers(rng, theta[0]), truth.with_step_moved(MOVED, 3, by).answers(rng, theta[1])
+    scores = np.vstack([one.score.reshape(n, -1) for one in both]).astype(float)
+    responses = Responses.from_wide(scores, both[0].item_ids, truth.categories)
+    wald = Dif.from_responses("g", responses, ["a"] * n + ["b"] * n, model=truth.models, threads=1).wald
+    found = wald.categories[wald.groups[1]]
+    assert set(found.item[found.named].tolist()) == {MOVED}
+    assert found.score[found.wabc.argmax()] == 3
+    assert found.shift[found.wabc.argmax()] > 0.3
+    rows = list(zip(found.item.tolist(), found.score.tolist(), strict=True))
+    assert len(rows) == len(set(rows))
+    assert set(found.item.tolist()) == set(np.flatnonzero(truth.categories > 2).tolist())
+    (again,) = Dif.with_common_q([Dif("g", responses.item_ids, (), 0, wald, None)])
+    assert again.wald.categories[wald.groups[1]].q == pytest.approx(found.q)
 
 
 @WHERE_STATISTICS_CHANGE
