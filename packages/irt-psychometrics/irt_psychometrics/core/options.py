@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 ScaleModel = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]
 """Names of item models for which there are fits of months, links, drift, DIF and reports."""
-Model = Literal[ScaleModel, "grm"]
+Model = Literal[ScaleModel, "grm", "nominal"]
 """Names of item models; see `fit`."""
 MODELS: tuple[Model, ...] = get_args(Model)
 DEFAULT_MODEL: ScaleModel = "2pl"

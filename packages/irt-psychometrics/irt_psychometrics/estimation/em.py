@@ -685,7 +685,7 @@ def _calibration(
     if further is not None:
         more = (0, 2 + further.shape[1] - cov.shape[1])
         cov = np.pad(cov, ((0, 0), more, more))
-    places, joint = places_of_parameters(J, further), None
+    places, joint = places_of_parameters(model_of(models), items.n_categories, further), None
     if found.joint is not None:
         free = (structure.listed_at[2 : 2 + structure.n_scores].T >= 0) & ~structure.guessed[:, None]
         at = np.concatenate([places[kept, :2].ravel(), places[kept, 2 : 2 + structure.n_scores][free]])
@@ -744,7 +744,7 @@ def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: It
         own = s.expand(point.x)[2 * len(kept) : s.means.start].reshape(has.shape)
         out[kept, : len(has)] = np.where(has, own, np.nan).T
     for others in given.others:
-        has = np.arange(len(others.further))[:, None] < others.categories
+        has = np.arange(len(others.further))[:, None] < others.sizes
         out[others.at, : len(has)] = np.where(has, others.further, np.nan).T
     return out
 

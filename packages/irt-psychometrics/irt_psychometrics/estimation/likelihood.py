@@ -326,12 +326,13 @@ class Categories:
         return found
 
     def _lost(self, log_weights: Floats, latent: Floats, *, whole: bool) -> "_LostByCategory":
+        squares = (self.p * self.by_parameters[1] ** 2).sum(axis=2)
         scores = category_information_kernels.CategoryScores(
             items=_pad_nodes(self.by_parameters.transpose(1, 3, 0, 2)),
             place=self.listed_at,
             row_item=self.rows[0],
             row_category=self.rows[1],
-            steepness=2 * np.abs(self.parameters[0]),
+            steepness=2 * np.abs(self.parameters[0]) * np.sqrt(np.maximum(squares.max(axis=1), 1.0)),
             latent=_pad_nodes(latent),
         )
         size = int(self.listed_at.max()) + 1 + 2 * len(log_weights)
