@@ -49,7 +49,8 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 def steps_and_log_odds(row: Mapping[str, Any]) -> dict[str, float]:
     """The steps b1, b2, … of a scored item that has all scores, and its log odds d1, d2, … against the lowest score.
 
-    For a graded item these are thresholds and the log odds of at least each score. Empty for other items.
+    For a graded item these are thresholds and the log odds of at least each score; for a nominal item s of the inner
+    scores and the log odds. Empty for other items.
     """
     if row.get("max_score") is None or not row["a"]:
         return {}
@@ -61,7 +62,8 @@ def steps_and_log_odds(row: Mapping[str, Any]) -> dict[str, float]:
     if row["model"] == NOMINAL.name:
         with suppress(PsychometricsError):  # the item lacks a score
             found = columns_of_form("mirt", row)
-            return {f"s{name[2:]}" if name.startswith("ak") else name: x for name, x in found.items() if name != "a1"}
+            given = ("a1", "ak0", "d0", f"ak{row['max_score']:g}")
+            return {name.replace("ak", "s"): x for name, x in found.items() if name not in given}
         return {}
     log_odds = log_odds_of(row)
     steps = columns_of_form("steps", row) if len(log_odds) > row["max_score"] else {}

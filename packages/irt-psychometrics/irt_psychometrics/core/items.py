@@ -68,6 +68,7 @@ class ItemRow:
     require_known_model = staticmethod(program_forms.require_known_model)
     form_of = staticmethod(program_forms.form_of)
     is_graded = staticmethod(program_forms.is_graded)
+    is_nominal = staticmethod(program_forms.is_nominal)
     parameters_of = staticmethod(program_forms.parameters_of)
 
     @classmethod

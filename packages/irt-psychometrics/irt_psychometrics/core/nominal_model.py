@@ -23,10 +23,13 @@ class NominalModel(ScoredModel):
     scores have free s_k and t_k. With s_k = k for all scores the model is the generalised partial credit model. The log
     odds of score k against 0 are s_k·aθ + d_k with d_k = s_k·d + t_k (mirt's ak and d).
 
+    The answers decide whether s ascends, so C2 and other statistics of ordered scores are not defined.
+
     If the lowest and the highest score have the same slope, no values of s exist: the estimates stop at `POINTS_BOUND`.
     """
 
     prefixes = ("s", "t")
+    ordered_scores = False
 
     def bounds(self, parameter: str) -> tuple[float, float]:
         return (-POINTS_BOUND, POINTS_BOUND) if parameter.startswith("s") else super().bounds(parameter)

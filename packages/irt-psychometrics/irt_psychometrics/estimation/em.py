@@ -1,4 +1,4 @@
-"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL, 3PL, partial credit and graded items.
+"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL, 3PL, partial credit, graded and nominal items.
 
 This module checks the request, runs the steps of a fit, and assembles the `Calibration` with its flags.
 
@@ -263,13 +263,14 @@ def fit_em(
     Notes
     -----
     Items with more than two scores need a model for them. A score that nobody got is absent: the item keeps its other
-    scores, and the absent score has a t (w of a graded item) of −∞.
+    scores, and the parameters of the absent score are −∞.
 
     Items whose answers are all correct, all wrong, missing, or all of one score have NaN parameters and a flag. Other
     flags:
 
     - `AT_BOUND`: the item is at |a| = 10, without errors. Its slope has no finite maximum, usually because there are
-      too few wrong or right answers. The estimates of the other items hold with or without it.
+      too few wrong or right answers. Or a nominal item is at |s| = 50, because a is near 0: persons with the lowest and
+      with the highest score hardly differ in θ. The estimates of the other items hold with or without it.
     - `UNIDENTIFIED`: the item's information is singular. It has no errors, and the fit counts as not converged.
     - `DUPLICATE`: another item has exactly the same answers. The fit counts as not converged.
     - `NEGATIVE_DISCRIMINATION`: a < 0 or, if the model gives the item no slope of its own, abler learners answer it

@@ -304,8 +304,8 @@ class Categories:
 
     def curvature(self, expected: Expectation) -> Floats:
         """Same as `Logistic.curvature`, with second derivatives of log P by differences."""
-        answers, found = self.answers(expected.seen, expected.right), np.empty((len(self.p), self.K, self.K))
-        for k in range(self.K):
+        answers, found = self.answers(expected.seen, expected.right), np.zeros((len(self.p), self.K, self.K))
+        for k in np.flatnonzero((self.listed_at >= 0).any(axis=1)):
             step = np.zeros((self.K, 1))
             step[k] = BEND_STEP
             down, up = (
