@@ -395,13 +395,13 @@ class ItemCurves:
         family = np.full(len(self.a), scored_kernels.PARTIAL_CREDIT)
         for some in self.others:
             if isinstance(some.model, ScoredModel):
-                own = some.model.score_rows(some.further, some.categories)
+                own = some.model.score_rows(some.further, some.categories)[:C]
                 rows[some.at, : len(own)] = own.T
             if isinstance(some.model, GradedModel):
                 family[some.at] = scored_kernels.GRADED
             if isinstance(some.model, NominalModel):
                 family[some.at] = scored_kernels.NOMINAL
-                points[some.at, : len(own)] = some.model.points(some.further).T
+                points[some.at, : len(own)] = some.model.points(some.further)[:C].T
         return rows, points, family
 
     @property

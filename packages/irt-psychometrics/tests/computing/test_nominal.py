@@ -289,6 +289,23 @@ def test_persons_with_all_best_scores_have_an_infinite_ml_score() -> None:
     assert theta[2] == -np.inf
 
 
+@pytest.mark.parametrize("model", ["gpcm", "grm", "nominal"])
+def test_item_with_fewer_scores_than_the_others_is_scored_alone_as_among_them(model: str) -> None:
+    table = {"item": ["p", "q"], "model": [model] * 2, "a": [1.0, 0.8], "b": [0.0, 0.2], "max_score": [3, 2]}
+    names = {"gpcm": "t", "grm": "w", "nominal": "st"}[model]
+    values = {"s": ([0, 1.2, 1.9, 3], [0, 0.7, 2, None])}
+    for name in names:
+        first, second = values.get(name, ([0, 0.3, 0.1, 0], [0, 0.2, 0, None]))
+        table |= {f"{name}{k}": [first[k], second[k]] for k in range(4)}
+    both = irt.ItemParameters.from_frame(table)
+    found = []
+    for items, scores in ((both, [[np.nan, 0.0], [np.nan, 1], [np.nan, 2]]), (both.select(["q"]), [[0.0], [1], [2]])):
+        c, most = items.curves, {"p": 3, "q": 2}
+        x = irt.Responses.from_wide(np.array(scores), items.item_ids, max_score={i: most[i] for i in items.item_ids})
+        found.append(irt.scoring.estimate_abilities(x, c.a, c.d, c.c, others=c.others, method="wle").theta)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-7)
+
+
 def test_person_fit_is_standard_normal_for_answers_by_the_model() -> None:
     """lz* of 60 items at the true parameters; mean and SD have errors of .02 and .016 with 2,000 persons."""
     truth = true_parameters(5, 60)
