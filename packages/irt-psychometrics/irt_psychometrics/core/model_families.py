@@ -421,8 +421,7 @@ class ScoredModel(ItemModel):
     the model is the 2PL.
 
     Attributes:
-        prefixes: prefixes of the names of each score's parameters. The parameters of score 0 come first, followed by
-            those of score 1, and so on.
+        prefixes: prefixes of the names of each score's parameters, which are in the order of the scores.
     """
 
     name: Model

@@ -485,7 +485,7 @@ class Calibration(Result):
 def places_of_parameters(model: ItemModel, categories: Ints, further: Floats | None) -> Ints:
     """Rows of parameters in `Calibration.joint_cov`; see `Calibration.places_of_parameters`.
 
-    The free parameters of scores are those of the scores between an item's lowest and highest score.
+    Free parameters belong to the scores between an item's lowest and highest score.
     """
     pairs = np.arange(2 * len(categories)).reshape(-1, 2)
     if further is None:

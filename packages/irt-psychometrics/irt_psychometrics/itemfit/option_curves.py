@@ -37,7 +37,7 @@ class OptionCurves(Result):
     Attributes
     ----------
     item_ids, options
-        The item and the option of each of M rows; "rare" stands for the options that few persons chose.
+        The item and the option of each of M rows; "rare" are the options that few persons chose.
     is_key
         Shape (M,), whether the option is right.
     n
