@@ -21,7 +21,7 @@ status <- readLines("/proc/self/status")
 peak <- as.numeric(gsub("[^0-9]", "", grep("VmHWM", status, value = TRUE))) / 1024
 numbers <- function(values) paste0("[", paste(format(values, digits = 12, trim = TRUE), collapse = ","), "]")
 cat(sprintf(
-  '{"seconds": %s, "cpu": %s, "a": %s, "d": %s, "peak_mb": %.0f, "iterations": %d, "version": "%s"}\n',
+  '{"seconds": %s, "cpu": %s, "a": %s, "d": %s, "peak_mb": %.0f, "iterations": %d, "loglik": %.4f, "version": "%s"}\n',
   numbers(seconds), numbers(cpu), numbers(item[, "a1"]), numbers(item[, intersect(c("d", "d1"), colnames(item))[1]]), peak,
-  extract.mirt(fit, "iterations"), packageVersion("mirt")
+  extract.mirt(fit, "iterations"), extract.mirt(fit, "logLik"), packageVersion("mirt")
 ))

@@ -317,6 +317,8 @@ def _convert_parameters(cells: Cells) -> Cells:
     given = {name: _number(name, cells, -math.inf, math.inf) for name in names}
     numbers = {name: x for name, x in given.items() if x is not None}
     try:
+        if ItemRow.is_nominal(numbers, cells.get("model") or ""):
+            raise PsychometricsError("nominal items cannot be on a scale: fit them as gpcm")
         ItemRow.require_known_model(numbers, cells.get("model") or "")
     except PsychometricsError as error:
         raise InvalidRow("bad_model", str(error)) from None

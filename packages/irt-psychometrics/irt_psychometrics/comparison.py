@@ -22,10 +22,10 @@ from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.parameter_layout import LATENT_SD_BOUNDS
 from irt_psychometrics.fitting import Fit
 
-_RANK = {"rasch": 0, "1pl": 0, "2pl": 1, "3pl": 2, "rsm": 0, "pcm": 1, "gpcm": 2}
+_RANK = {"rasch": 0, "1pl": 0, "2pl": 1, "3pl": 2, "rsm": 0, "pcm": 1, "gpcm": 2, "nominal": 3}
 """Order of models for items with the same number of scores: each model contains the models with a lower rank. A rasch
 and a 1pl are the same model. Other models contain themselves alone."""
-_OF_TWO_SCORES = {"rsm": "rasch", "pcm": "rasch", "gpcm": "2pl", "grm": "2pl"}
+_OF_TWO_SCORES = {"rsm": "rasch", "pcm": "rasch", "gpcm": "2pl", "grm": "2pl", "nominal": "2pl"}
 _AT_BOUND = 1e-3
 """An estimate is at its bound if it is closer than this, on the log scale (SD of θ) or in logits (c)."""
 

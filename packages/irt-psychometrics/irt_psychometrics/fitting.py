@@ -932,7 +932,7 @@ def fit(
         missing responses is allowed.
     model
         The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm",
-        "grm".
+        "grm", "nominal".
     person, key, max_score
         How to read a table, as in `Responses.from_wide`: the column with the persons' labels, item → right option, and
         the highest score.

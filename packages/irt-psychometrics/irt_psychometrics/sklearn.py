@@ -45,8 +45,8 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     model
-        "rasch", "1pl", "2pl" or "3pl" for scores of 0 and 1; "pcm", "rsm", "gpcm" or "grm" for higher scores. Items
-        with a maximum score of 1 then have a Rasch or 2PL curve.
+        "rasch", "1pl", "2pl" or "3pl" for scores of 0 and 1; "pcm", "rsm", "gpcm", "grm" or "nominal" for higher
+        scores. Items with a maximum score of 1 then have a Rasch or 2PL curve.
     max_score
         Maximum score of all items, or of each item, from 1 to 20. It is not inferred from X, because perhaps nobody in
         X has reached it.

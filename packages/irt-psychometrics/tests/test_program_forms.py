@@ -91,7 +91,7 @@ def test_scores_with_a_gap_are_written_for_mirt_and_tam_and_refused_as_steps():
     ("columns", "message"),
     [
         ({"a1": 1.0, "ak0": 0.0, "d0": 0.0, "d1": 1.0}, "mirt need ak1"),
-        ({"a1": 1.0, "ak0": 0.0, "ak1": 1.5, "d0": 0.0, "d1": 1.0}, "whole numbers"),
+        ({"a1": 1.0, "ak0": 0.5, "ak1": 1.0, "ak2": 0.5, "d0": 0.0, "d1": 1.0, "d2": 0.0}, "must differ in ak·a1"),
         ({"b1": 0.3, "b2": 0.4}, "steps need a"),
         ({"a": 1.0, "b1": 0.3, "b3": 0.4}, "steps need b2"),
         ({"a": 0.0, "b1": 0.3, "b2": 0.4}, "do not make an item"),

@@ -21,6 +21,7 @@ from irt_psychometrics.core.item_tables import T_COLUMNS
 from irt_psychometrics.core.items import WHOLE_SLOPE
 from irt_psychometrics.core.model_families import GRM
 from irt_psychometrics.core.models import Calibration, Flag
+from irt_psychometrics.core.nominal_model import NOMINAL
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
 from irt_psychometrics.core.program_forms import columns_of as columns_of_form, log_odds_of
 from irt_psychometrics.core.responses import Responses
@@ -48,7 +49,8 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 def steps_and_log_odds(row: Mapping[str, Any]) -> dict[str, float]:
     """The steps b1, b2, … of a scored item that has all scores, and its log odds d1, d2, … against the lowest score.
 
-    For a graded item these are thresholds and the log odds of at least each score. Empty for other items.
+    For a graded item these are thresholds and the log odds of at least each score; for a nominal item s of the inner
+    scores and the log odds. Empty for other items.
     """
     if row.get("max_score") is None or not row["a"]:
         return {}
@@ -56,6 +58,12 @@ def steps_and_log_odds(row: Mapping[str, Any]) -> dict[str, float]:
         with suppress(PsychometricsError):  # the item lacks a score
             found = columns_of_form("steps", row) | columns_of_form("mirt", row)
             return {name: x for name, x in found.items() if name not in ("a", "a1")}
+        return {}
+    if row["model"] == NOMINAL.name:
+        with suppress(PsychometricsError):  # the item lacks a score
+            found = columns_of_form("mirt", row)
+            given = ("a1", "ak0", "d0", f"ak{row['max_score']:g}")
+            return {name.replace("ak", "s"): x for name, x in found.items() if name not in given}
         return {}
     log_odds = log_odds_of(row)
     steps = columns_of_form("steps", row) if len(log_odds) > row["max_score"] else {}
@@ -322,7 +330,7 @@ def _item_table(items: Sequence[Mapping[str, Any]]) -> ReportTable:
 
 def _points_of_slope(row: Mapping[str, Any]) -> float:
     """Return the number by which an item's a is multiplied for comparison with the a of 0/1 items."""
-    return row.get("max_score", 1) if row.get("model") != GRM.name else 1
+    return row.get("max_score", 1) if row.get("model") not in (GRM.name, NOMINAL.name) else 1
 
 
 def _columns_of_models(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

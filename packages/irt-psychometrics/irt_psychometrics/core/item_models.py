@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core import curves
+from irt_psychometrics.core import curves, scored_kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.model_families import (
@@ -31,6 +31,7 @@ from irt_psychometrics.core.model_families import (
     ItemModel,
     ScoredModel,
 )
+from irt_psychometrics.core.nominal_model import NOMINAL, NominalModel
 from irt_psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_psychometrics.core.priors import Priors
 
@@ -228,6 +229,11 @@ class OtherItems:
         size = len(model.parameter_names(int(categories[at].max(initial=2))))
         return cls(model, at, parameters[2:size, at], categories[at])
 
+    @property
+    def sizes(self) -> Ints:
+        """The number of further parameters of each item, shape (n,). They are the first of the M parameters."""
+        return np.array([len(self.model.parameter_names(n)) - 2 for n in self.categories.tolist()], dtype=int)
+
     def parameters(self, a: Floats, d: Floats) -> Floats:
         """The parameters of the n items, shape (2 + M, n), from a and d of all J items."""
         return np.vstack([a[self.at], d[self.at], self.further])
@@ -403,20 +409,31 @@ class ItemCurves:
             yield own, np.vstack([self.a[item[own.at]], eta[own.at], own.further])
 
     @property
+    @property
     def have_compiled_scores(self) -> bool:
         """Whether compiled loops over answers have the curves of all items."""
         return all(isinstance(some.model, ScoredModel) for some in self.others)
 
     @property
-    def score_rows(self) -> tuple[Floats, Mask]:
-        """Build the rows of `scored_kernels.score_curve`, shape (J, C), and the mask of the graded items, (J,)."""
-        rows = np.zeros((len(self.a), int(self.categories.max(initial=2))))
-        graded = np.zeros(len(self.a), dtype=bool)
+    def score_rows(self) -> tuple[Floats, Floats, Ints]:
+        """Build the tables of `scored_kernels.score_curve`.
+
+        The first two, shape (J, C), contain t of each score (u of a graded item), and the points that multiply aθ + d.
+        The third one, shape (J,), contains the family of each item.
+        """
+        C = int(self.categories.max(initial=2))
+        rows, points = np.zeros((len(self.a), C)), np.tile(np.arange(float(C)), (len(self.a), 1))
+        family = np.full(len(self.a), scored_kernels.PARTIAL_CREDIT)
         for some in self.others:
             if isinstance(some.model, ScoredModel):
-                own = some.model.score_rows(some.further, some.categories)
-                rows[some.at, : len(own)], graded[some.at] = own.T, isinstance(some.model, GradedModel)
-        return rows, graded
+                own = some.model.score_rows(some.further, some.categories)[:C]
+                rows[some.at, : len(own)] = own.T
+            if isinstance(some.model, GradedModel):
+                family[some.at] = scored_kernels.GRADED
+            if isinstance(some.model, NominalModel):
+                family[some.at] = scored_kernels.NOMINAL
+                points[some.at, : len(own)] = some.model.points(some.further)[:C].T
+        return rows, points, family
 
     @property
     def categories(self) -> Ints:
@@ -558,7 +575,7 @@ class CountedScores:
 
 
 ITEM_MODELS: dict[str, ItemModel] = {
-    model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM, GRM)
+    model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM, GRM, NOMINAL)
 }
 """The models by name, from the simplest."""
 COMPARED_MODELS: dict[str, ItemModel] = {CLOGLOG.name: CLOGLOG}

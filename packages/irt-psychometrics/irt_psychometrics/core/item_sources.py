@@ -45,6 +45,8 @@ _REMEDIES = {
     "Responses": "irt.fit(x) makes a fit of responses",
     "ItemDrift": "give its attribute link",
     "Linking": "give the ScaleLink that irt.link returns",
+    "OptionCurves": "options have no order, so there are no scores, sum scores or expected scores of them: irt.fit(x)"
+    " fits the items scored by the key",
     "PersonScores": "give the fit by which the persons were scored",
 }
 

@@ -1,11 +1,11 @@
 """Read and write tables of item parameters: the only reader of frames, files and fits, and the only writer.
 
 A table has a row for each item. Its columns are the item's name, `a`, `b` and `c` in the metric D = 1 (or of the column
-`D`), for scored items `max_score` and `t0`, `t1`, … (`w0`, `w1`, … of graded items), standard errors such as `a_se` and
-`t1_se`, and covariances within an item such as `cov_ab`, `cov_ac` and `cov_t1t2`. A column `model` has the model of an
-item that a, b and c do not determine; parameters that only this model has are columns under their own names.
-`program_forms` has the columns of other programs. Parameters and errors are on the scale on which people read them: c,
-not logit c.
+`D`), for scored items `max_score` and `t0`, `t1`, … (also `s0`, `s1`, … of nominal items; `w0`, `w1`, … of graded
+items), standard errors such as `a_se` and `t1_se`, and covariances within an item such as `cov_ab`, `cov_ac` and
+`cov_t1t2`. A column `model` has the model of an item that a, b and c do not determine; parameters that only this model
+has are columns under their own names. `program_forms` has the columns of other programs. Parameters and errors are on
+the scale on which people read them: c, not logit c.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from irt_psychometrics.core import covariances
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ITEM_MODELS, OtherItems, item_model
+from irt_psychometrics.core.nominal_model import NOMINAL
 from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.program_forms import (
     COLUMNS,
@@ -33,17 +34,19 @@ from irt_psychometrics.core.program_forms import (
     form_of,
     in_metric,
     is_graded,
+    is_nominal,
     may_be_graded,
     parameters_of,
     require_known_model,
 )
 
 MAX_PARAMETER = 1e6  # bound of a parameter, beyond which arithmetic with doubles has no meaningful digits
-T = tuple(f"{prefix}{k}" for prefix in "tw" for k in range(MAX_SCORE + 1))
+T = tuple(f"{prefix}{k}" for prefixes in ("st", "w") for k in range(MAX_SCORE + 1) for prefix in prefixes)
+"""Parameters of scores, in the order of `ItemModel.parameter_names`."""
 T_COLUMNS = (*T, *(f"{t}_se" for t in T))
 """Columns of a scored item besides a, b and max_score, as in `ItemModel.stored_values`."""
 _NUMBERS = frozenset(("a", "b", "c", "a_se", "b_se", "c_se", "max_score", "D", *T_COLUMNS, *COLUMNS, *OF_OTHER_MODELS))
-_COVARIANCE = re.compile(r"cov_(a|b|c|[tw]\d+)(b|c|[tw]\d+)")
+_COVARIANCE = re.compile(r"cov_(a|b|c|[stw]\d+)(b|c|[stw]\d+)")
 _UNREAD = re.compile(r"b\d+_se|d\d+")
 """Errors of steps and log odds, which `a`, `b` and `t` determine."""
 _RASCH_SYNONYMS = ("disc", "slope", "alpha")
@@ -122,21 +125,22 @@ def _own_parameters(model: str) -> dict[str, bool]:
     return {} if of is None or of.path != "general" or of.highest_score > 1 else of.stored_names(2)
 
 
-def _further(t: Iterable[str], c: float, model: str) -> dict[str, bool]:
+def _further(t: Collection[str], c: float, model: str) -> dict[str, bool]:
     """Return an item's further parameters: name → whether its logit is estimated.
 
     They are t0, t1, … up to the highest score, or the parameters of the model, or c if it is above 0.
     """
-    highest = max(t, key=lambda name: int(name[1:]), default="")
-    if highest:
-        return {f"{highest[0]}{k}": False for k in range(int(highest[1:]) + 1)}
+    highest, prefixes = max((int(name[1:]) for name in t), default=-1), {name[0] for name in t}
+    if prefixes:
+        return {name: False for name in T if name[0] in prefixes and int(name[1:]) <= highest}
     return _own_parameters(model) or ({"c": True} if c > 0 else {})
 
 
 def _held(t: Iterable[str]) -> set[str]:
     """Return the parameters of scores that are 0 by definition, or that an item does not have."""
     has = [*t]
-    return set(T) - {*has[1:-1]} if has else set()
+    each = len({name[0] for name in has})
+    return set(T) - {*has[each:-each]} if has else set()
 
 
 def _by_logit(further: Mapping[str, bool], every: Sequence[str], values: Mapping[str, float]) -> Floats:
@@ -222,7 +226,7 @@ def read_items(
         model = str(row.get("model", "")).strip().lower()
         try:
             form = None if set(T) & sound.keys() else form_of(sound)
-            own_model = "grm" if is_graded(sound, model) else model
+            own_model = "grm" if is_graded(sound, model) else "nominal" if is_nominal(sound, model) else model
             item = _Item(name, _converted(sound, own_model, form is not None, metric_d), own_model)
             _require_valid(item)
         except PsychometricsError as error:
@@ -302,6 +306,9 @@ def _require_valid(item: _Item) -> None:
         raise PsychometricsError(f"{below} = {item.values[below]:g} is below 0")
     if b_se == 0 and item.get("a_se") != 0:
         raise PsychometricsError("b_se = 0 is not above 0")
+    points, t = ({int(name[1:]) for name in item.t if name[0] == prefix} for prefix in "st")
+    if points != t and (points or item.model == NOMINAL.name):
+        raise PsychometricsError("a nominal item needs s and t of each score that it has, or mirt's a1, ak0, d0, …")
     if scored and any(int(name[1:]) > item.get("max_score") for name in item.t):
         raise PsychometricsError(f"it has t of scores above its max_score {item.get('max_score'):g}")
 

@@ -68,6 +68,7 @@ class ItemRow:
     require_known_model = staticmethod(program_forms.require_known_model)
     form_of = staticmethod(program_forms.form_of)
     is_graded = staticmethod(program_forms.is_graded)
+    is_nominal = staticmethod(program_forms.is_nominal)
     parameters_of = staticmethod(program_forms.parameters_of)
     in_metric = staticmethod(program_forms.in_metric)
 
@@ -120,7 +121,7 @@ class ItemRow:
 
     def __str__(self) -> str:
         most = self.max_score
-        held = {"max_score"} | {name for name, x in self.further.items() if x == 0}
+        held = {"max_score"} | {name.removesuffix("_se") for name, x in self.further.items() if x == 0}
         known = self.in_brief | {name: x for name, x in self.shown.items() if most == 1 or name not in held}
         values = ", ".join(
             f"{name} = {value:.2f}" + ("" if name == "c" else f" ± {'?' if se is None else format(se, '.2f')}")
@@ -437,6 +438,7 @@ class ItemParameters(Result):
                 rows.append({str(place): cell for place, cell in enumerate(cells, start=1)})
             else:
                 model = {"model": "graded"} if "w0" in further and form != "mirt" else {}  # steps have the same columns
+                model = {"model": "nominal"} if "s0" in further else model
                 rows.append({"NAME" if program == "winsteps" else "item": item} | model | row)
         names = dict.fromkeys(name for row in rows for name in row)
         return {name: [row.get(name, math.nan) for row in rows] for name in names}

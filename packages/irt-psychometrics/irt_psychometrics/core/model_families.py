@@ -421,7 +421,7 @@ class ScoredModel(ItemModel):
     the model is the 2PL.
 
     Attributes:
-        prefix: prefix of the names of the scores' parameters.
+        prefixes: prefixes of the names of each score's parameters, which are in the order of the scores.
     """
 
     name: Model
@@ -429,22 +429,23 @@ class ScoredModel(ItemModel):
     slopes: Literal["own", "common", "fixed"]
     block_steps: bool = False
     priors_on: tuple[str, ...] = ("a", "b")
-    prefix: ClassVar[str]
+    prefixes: ClassVar[tuple[str, ...]]
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
-        return ("a", "d", *(f"{self.prefix}{k}" for k in range(categories)))
+        return ("a", "d", *(f"{prefix}{k}" for k in range(categories) for prefix in self.prefixes))
 
     def of_max_score(self, max_score: int) -> ItemModel:
         return self if max_score > 1 else TWO_PL if self.own_slopes else RASCH
 
     def free(self, categories: Ints, given: Mask | None = None) -> Mask:
         free = super().free(categories)
-        free[2:] = inner_scores(_possible(categories, given)).T
+        free[2:] = np.repeat(inner_scores(_possible(categories, given)).T, len(self.prefixes), axis=0)
         return free
 
     def fixed_values(self, categories: Ints, given: Mask | None = None) -> Floats:
         values = super().fixed_values(categories)
-        absent = self.has(categories)[2:] & ~_possible(categories, given).T
+        possible = np.repeat(_possible(categories, given).T, len(self.prefixes), axis=0)
+        absent = self.has(categories)[2:] & ~possible
         values[2:][absent] = -np.inf
         return values
 
@@ -453,34 +454,34 @@ class ScoredModel(ItemModel):
         return (counts > 0).sum(axis=1) > 1
 
     def stored_values(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
-        """One item's maximum score, and the parameter with its standard error of each score that the item has."""
+        """One item's maximum score, and the parameters with standard errors of each score that the item has."""
         found: dict[str, float] = {_OF_SCORES: float(categories - 1)}
-        for k in np.flatnonzero(np.isfinite(further[:categories])).tolist():
-            found |= {f"{self.prefix}{k}": float(further[k]), f"{self.prefix}{k}_se": float(errors[k])}
+        for name, value, se in zip(self.parameter_names(categories)[2:], further, errors, strict=False):
+            found |= {name: float(value), f"{name}_se": float(se)} if np.isfinite(value) else {}
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def is_of(self, names: Sequence[str]) -> bool:
-        return _OF_SCORES in names and all(name == _OF_SCORES or name.startswith(self.prefix) for name in names)
+        return _OF_SCORES in names and {name[0] for name in names if name != _OF_SCORES} == {*self.prefixes}
 
     def parse_stored(self, stored: Mapping[str, float]) -> tuple[Floats, int]:
         categories = int(stored[_OF_SCORES]) + 1
-        return np.array([stored.get(f"{self.prefix}{k}", -np.inf) for k in range(categories)]), categories
+        return np.array([stored.get(name, -np.inf) for name in self.parameter_names(categories)[2:]]), categories
 
-    @abstractmethod
-    def from_log_odds(self, log_odds: Floats) -> tuple[Floats, Floats]:
+    def from_log_odds(self, log_odds: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002
         """Convert one item's log odds at θ = 0 to d and the parameters of scores, shape (1 + C,), and derivatives.
 
         `log_odds` (C,) are mirt's d of each score, 0 of the lowest and NaN of absent scores. The derivatives have the
-        shape (1 + C, C).
+        shape (1 + C, C). Raises PsychometricsError if log odds do not determine the parameters.
         """
+        raise PsychometricsError(f"the log odds of scores do not determine the parameters of a {self.spoken}")
 
     def score_rows(self, further: Floats, categories: Ints) -> Floats:  # noqa: ARG002
         """Return the rows of `scored_kernels.score_curve` of n items with these parameters (M, n), shape (M, n)."""
         return further
 
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
-        C = categories.max(initial=2)
-        return super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
+        C, each = categories.max(initial=2), len(self.prefixes)
+        return super().scores_with_parameters(further, categories) & np.isfinite(further[: C * each : each].T)
 
     def transform_parameters(self, parameters: Floats, slope: float, intercept: float) -> Floats:
         return _move_line(parameters, slope, intercept)
@@ -503,7 +504,7 @@ class PartialCreditModel(ScoredModel):
         block_steps: whether the items of a block have their t in common (rating scale model, Andrich 1978).
     """
 
-    prefix = _T
+    prefixes = (_T,)
     path = "scores"
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
@@ -586,7 +587,7 @@ class GradedModel(ScoredModel):
     d).
     """
 
-    prefix = "w"
+    prefixes = ("w",)
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
         given = ((np.arange(shares.shape[1]) < categories[:, None]) & (shares > 0)).T

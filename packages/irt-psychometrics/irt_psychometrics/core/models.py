@@ -29,7 +29,7 @@ from irt_psychometrics.core.item_models import (
 )
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.model_families import ItemModel, inner_scores
+from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.named_values import Meaning, NameWithMeaning
 from irt_psychometrics.core.options import Model as Model
 from irt_psychometrics.core.results import Result, format_value
@@ -312,7 +312,7 @@ class Calibration(Result):
     @property
     def places_of_parameters(self) -> Ints:
         """Row of each item's a, d and further parameters in `joint_cov`, shape (J, 2 + M); −1 if they have none."""
-        return places_of_parameters(self.n_items, self.further)
+        return places_of_parameters(self.item_model, self.n_categories, self.further)
 
     def further_of(self, j: int) -> dict[str, float]:
         """An item's parameters besides a, d and c, and their errors, under the names `u` and `u_se`.
@@ -323,7 +323,8 @@ class Calibration(Result):
             return {}
         errors = _root(self.cov[j].diagonal()[2:])
         model, categories = item_model(self.models[j]), int(self.n_categories[j])
-        own = np.array([self.a[j], self.d[j], *self.further[j, : len(model.parameter_names(categories)) - 2]])
+        size = len(model.parameter_names(categories)) - 2
+        own = np.array([self.a[j], self.d[j], *self.further[j, :size]])
         steps = model.step_errors(own, self.cov[j, : own.size, : own.size])
         found = model.stored_values(self.further[j], errors, categories) | steps
         return {name: value for name, value in found.items() if name not in ("c", "c_se")}
@@ -481,17 +482,21 @@ class Calibration(Result):
         )
 
 
-def places_of_parameters(n_items: int, further: Floats | None) -> Ints:
+def places_of_parameters(model: ItemModel, categories: Ints, further: Floats | None) -> Ints:
     """Rows of parameters in `Calibration.joint_cov`; see `Calibration.places_of_parameters`.
 
-    The free parameters of scores are those between an item's lowest and highest score.
+    Free parameters belong to the scores between an item's lowest and highest score.
     """
-    pairs = np.arange(2 * n_items).reshape(-1, 2)
+    pairs = np.arange(2 * len(categories)).reshape(-1, 2)
     if further is None:
         return pairs
-    free = inner_scores(np.isfinite(further))
+    free = np.zeros(further.shape, dtype=bool)
+    for some in parts(model, np.pad(further.T, ((2, 0), (0, 0))), categories):
+        if some.model.by_score:
+            given = some.model.scores_with_parameters(some.further, some.categories)
+            free[some.at, : len(some.further)] = some.model.free(some.categories, given)[2:].T
     places = np.full(free.shape, -1)
-    places[free] = 2 * n_items + np.arange(free.sum())
+    places[free] = pairs.size + np.arange(free.sum())
     return np.column_stack([pairs, places])
 
 

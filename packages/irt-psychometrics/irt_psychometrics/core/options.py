@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 DrawnModel = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]
 """Names of the item models of which the command `simulate` draws items."""
-Model = Literal[DrawnModel, "grm"]
+Model = Literal[DrawnModel, "grm", "nominal"]
 """Names of item models; see `fit`."""
 ScaleModel = Literal[Model, "3pl+gpcm", "3pl+grm"]
 """Names of models of a scale: of its items scored 0 and 1, and of those with more scores."""

@@ -16,6 +16,8 @@ In each form the scores of an item have log odds against the lowest score, d_k +
   factors, model, number of scores, and for the model 1 (3PL) logit c, intercept and slope, for the model 2 (2PL,
   graded) the intercepts and the slope.
 
+A nominal item (`NominalModel`) has mirt's columns, with ak that are not whole numbers or "nominal" in a column `model`.
+
 A graded item (`GradedModel`) has a column `model` with "graded" or "grm" and its thresholds in the columns of steps or
 of parscale, or mirt's `a1`, `d1`, `d2`, … without `ak`: a score of at least k has the log odds d_k + a1·θ.
 
@@ -90,7 +92,7 @@ STEPS_OR_GRADED = (
     "the steps of these items are read as those of a partial credit model. A graded response model, mirt's default, has"
     " the same columns and other curves: a column model with gpcm, pcm, rsm or graded names the model"
 )
-_PARAMETER = r"(a|b|c|[tw]\d+)"
+_PARAMETER = r"(a|b|c|[stw]\d+)"
 _ERROR, _COVARIANCE = re.compile(rf"{_PARAMETER}_se"), re.compile(rf"cov_{_PARAMETER}{_PARAMETER}")
 
 
@@ -139,6 +141,11 @@ def require_known_model(columns: Mapping[str, float], model: str = "") -> None:
 def is_graded(columns: Container[str], model: str = "") -> bool:
     """Whether an item follows a graded response model, by its filled columns and the name of its model."""
     return model.lower() in GRADED or ("a1" in columns and "d2" in columns and not _numbers("ak{}", columns))
+
+
+def is_nominal(columns: Mapping[str, float], model: str = "") -> bool:
+    """Whether an item follows a nominal model, by its filled columns and the name of its model."""
+    return model.lower() == "nominal" or any(columns[f"ak{k}"] % 1 != 0 for k in _numbers("ak{}", columns))
 
 
 def require_columns_of(program: Program, columns: Container[str]) -> None:
@@ -205,8 +212,8 @@ def may_be_graded(columns: Mapping[str, float]) -> bool:
 def parameters_of(columns: Mapping[str, float], model: str = "") -> dict[str, float] | None:
     """An item's a, b and further parameters under our names, from its filled columns.
 
-    For a scored item these are its `max_score` and t of each score (w of a graded item, see `is_graded`), for a 0/1
-    item c if it is not 0. Returns None if the columns match no form, and {} for an item that Winsteps could not
+    For a scored item these are its `max_score` and t of each score (w of a graded item, s and t of a nominal one), for
+    a 0/1 item c if it is not 0. Returns None if the columns match no form, and {} for an item that Winsteps could not
     estimate. Raises PsychometricsError if a column of the form is missing, or if the values are not valid parameters.
     """
     form = form_of(columns)
@@ -215,6 +222,8 @@ def parameters_of(columns: Mapping[str, float], model: str = "") -> dict[str, fl
     try:
         if is_graded(columns, model):
             return _of_graded(*_thresholds(form, columns))
+        if form == "mirt" and is_nominal(columns, model):
+            return _of_nominal(columns)
         if form == "winsteps":
             if columns.get("STATUS", 1.0) < 1:  # not estimated, or an item that all or no persons solved
                 return {}
@@ -237,6 +246,38 @@ def parameters_of(columns: Mapping[str, float], model: str = "") -> dict[str, fl
         return found | ({"c": columns["g"]} if columns.get("g") else {})
     t = {f"t{k}": odds - log_odds[low] - (k - low) * d for k, odds in sorted(log_odds.items())}
     return found | {"max_score": float(high)} | t | {f"t{low}": 0.0, f"t{high}": 0.0}
+
+
+def _of_nominal(columns: Mapping[str, float]) -> dict[str, float]:
+    """Return the parameters of a nominal item from mirt's columns.
+
+    Raises PsychometricsError if the lowest and the highest score have the same slope, and KeyError, which names the
+    column, if a column is missing.
+    """
+    points, odds = ([columns[f"{name}{k}"] for k in range(1 + _numbers("d{}", columns)[-1])] for name in ("ak", "d"))
+    most, gained = len(points) - 1, points[-1] - points[0]
+    a = columns["a1"] * gained / max(most, 1)
+    if a == 0:
+        raise PsychometricsError("the lowest and the highest score of a nominal item must differ in ak·a1")
+    d = (odds[-1] - odds[0]) / most
+    found = {"a": a, "b": -d / a}
+    if most == 1:
+        return found
+    found["max_score"] = float(most)
+    for k in range(most + 1):
+        s = most * (points[k] - points[0]) / gained
+        found |= {f"s{k}": s, f"t{k}": odds[k] - odds[0] - s * d}
+    return found | {f"t{most}": 0.0}
+
+
+def _columns_of_nominal(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, float]:
+    """Invert `_of_nominal`. Raises PsychometricsError if the form has no nominal items, or the item lacks scores."""
+    a, b, most = parameters["a"], parameters["b"], int(parameters["max_score"])
+    if form != "mirt" or len(_numbers("s{}", parameters)) <= most:
+        raise PsychometricsError(f"a nominal item scored 0 … {most} cannot be written in the form of {form}")
+    points = [parameters[f"s{k}"] for k in range(most + 1)]
+    odds = [parameters[f"t{k}"] - s * a * b for k, s in enumerate(points)]
+    return {"a1": a} | {f"ak{k}": s for k, s in enumerate(points)} | {f"d{k}": x for k, x in enumerate(odds)}
 
 
 def _thresholds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, list[float]]:
@@ -290,6 +331,8 @@ def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, 
     """
     if _numbers("w{}", parameters):
         return _columns_of_graded(form, parameters)
+    if _numbers("s{}", parameters):
+        return _columns_of_nominal(form, parameters)
     a, c, log_odds = parameters["a"], parameters.get("c") or 0.0, log_odds_of(parameters)
     low, high = min(log_odds), int(parameters.get("max_score", 1))
     if form in ("fasttest", "winsteps") and high > 1:
@@ -343,10 +386,6 @@ def _log_odds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, d
         if not places:
             return columns["a1"], {0: 0.0, 1: columns["d"]}
         scores = {place: columns[f"ak{place}"] for place in places}
-        if any(score != round(score) for score in scores.values()):
-            raise PsychometricsError(
-                f"scores (ak) are whole numbers, not {', '.join(f'{x:g}' for x in scores.values())}"
-            )
         return columns["a1"], {round(scores[place]): columns[f"d{place}"] for place in places}
     if form == "tam":
         scores_of_tam = [k for k in _numbers("AXsi_.Cat{}", columns) if k]  # score 0 has log odds 0 and no columns

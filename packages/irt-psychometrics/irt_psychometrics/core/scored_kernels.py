@@ -1,42 +1,46 @@
 """The compiled curve of an item of more than two scores, for loops over answers. Models in NumPy are in
-`model_families`."""
+`model_families` and `nominal_model`."""
 
 import numpy as np
 
 from irt_psychometrics.core.kernels import _in_place_kernel
 
+PARTIAL_CREDIT, GRADED, NOMINAL = range(3)
+"""Families of scored items."""
+
 
 @_in_place_kernel
-def score_curve(eta, own, graded, p, w, slope, bend):  # type: ignore[no-untyped-def]
+def score_curve(eta, own, points, family, p, w, slope, bend):  # type: ignore[no-untyped-def]
     """Fill P, log P, and ∂ log P/∂η and ∂² log P/∂η² of each score at η = aθ + d, shape (C,) each.
 
-    own: t of a partial credit item, or the thresholds u of a graded item (`ItemCurves.score_rows`), shape (C,). All
-    results are 0 for scores that the item does not have.
+    own, points, family: the item's row of each table of `ItemCurves.score_rows`, without the scores above its highest.
+    All results are 0 for scores that the item does not have.
     """
-    if graded:
+    if family == GRADED:
         _graded(eta, own, p, w, slope, bend)
     else:
-        _partial_credit(eta, own, p, w, slope, bend)
+        _divided_by_total(eta, own, points, p, w, slope, bend)
 
 
 @_in_place_kernel
-def _partial_credit(eta, t, p, w, slope, bend):  # type: ignore[no-untyped-def]
+def _divided_by_total(eta, t, points, p, w, slope, bend):  # type: ignore[no-untyped-def]
+    """Like `score_curve`, for P(k) proportional to exp(points_k·η + t_k)."""
     top, total, mean, variance = -np.inf, 0.0, 0.0, 0.0
     for k in range(t.size):
-        top = max(top, k * eta + t[k])
+        top = max(top, points[k] * eta + t[k])
     for k in range(t.size):
-        p[k] = np.exp(k * eta + t[k] - top)
+        p[k] = np.exp(points[k] * eta + t[k] - top)
         total += p[k]
     log_total = top + np.log(total)
     for k in range(t.size):
         p[k] /= total
-        mean += k * p[k]
+        mean += points[k] * p[k]
     for k in range(t.size):
-        variance += p[k] * (k - mean) ** 2
+        variance += p[k] * (points[k] - mean) ** 2
     for k in range(t.size):
         has = t[k] > -np.inf
-        w[k] = k * eta + t[k] - log_total if has else 0.0
-        slope[k] = k - mean if has else 0.0
+        w[k] = points[k] * eta + t[k] - log_total if has else 0.0
+        slope[k] = points[k] - mean if has else 0.0
         bend[k] = -variance if has else 0.0
 
 
@@ -63,15 +67,20 @@ def _graded(eta, u, p, w, slope, bend):  # type: ignore[no-untyped-def]
 
 
 @_in_place_kernel
-def slope_by_scores(eta, own, graded, score, p, slope, by):  # type: ignore[no-untyped-def]
-    """Fill by (C,) with the derivatives of slope[score] with respect to t, or to the w of a graded item.
+def slope_by_scores(eta, own, family, score, p, slope, by):  # type: ignore[no-untyped-def]
+    """Fill `by` with the derivatives of slope[score] with respect to the scores' parameters, in the model's order.
 
-    p and slope are as from `score_curve`.
+    p and slope are as from `score_curve`. Returns the number of these parameters.
     """
-    if not graded:
+    if family == PARTIAL_CREDIT:
         for k in range(own.size):
             by[k] = -p[k] * slope[k]
-        return
+        return own.size
+    if family == NOMINAL:
+        for k in range(own.size):
+            by[2 * k] = (k == score) - p[k] * (1.0 + eta * slope[k])
+            by[2 * k + 1] = -p[k] * slope[k]
+        return 2 * own.size
     lower_bend, upper_bend = _spread(eta - own[score]), _spread(eta - _upper(own, score))
     n = 0
     for k in range(own.size):
@@ -84,6 +93,7 @@ def slope_by_scores(eta, own, graded, score, p, slope, by):  # type: ignore[no-u
         if is_threshold and width < np.inf:
             moved = (lower_bend if k < score else 0.0) + (upper_bend if k <= score else 0.0)
             by[k] = width * (moved - above / n * (lower_bend + upper_bend))
+    return own.size
 
 
 @_in_place_kernel

@@ -1,4 +1,4 @@
-"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL, 3PL, partial credit and graded items.
+"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL, 3PL, partial credit, graded and nominal items.
 
 This module checks the request, runs the steps of a fit, and assembles the `Calibration` with its flags.
 
@@ -263,13 +263,14 @@ def fit_em(
     Notes
     -----
     Items with more than two scores need a model for them. A score that nobody got is absent: the item keeps its other
-    scores, and the absent score has a t (w of a graded item) of −∞.
+    scores, and the parameters of the absent score are −∞.
 
     Items whose answers are all correct, all wrong, missing, or all of one score have NaN parameters and a flag. Other
     flags:
 
     - `AT_BOUND`: the item is at |a| = 10, without errors. Its slope has no finite maximum, usually because there are
-      too few wrong or right answers. The estimates of the other items hold with or without it.
+      too few wrong or right answers. Or a nominal item is at |s| = 50, because a is near 0: persons with the lowest and
+      with the highest score hardly differ in θ. The estimates of the other items hold with or without it.
     - `UNIDENTIFIED`: the item's information is singular. It has no errors, and the fit counts as not converged.
     - `DUPLICATE`: another item has exactly the same answers. The fit counts as not converged.
     - `NEGATIVE_DISCRIMINATION`: a < 0 or, if the model gives the item no slope of its own, abler learners answer it
@@ -688,7 +689,7 @@ def _calibration(
     if further is not None:
         more = (0, 2 + further.shape[1] - cov.shape[1])
         cov = np.pad(cov, ((0, 0), more, more))
-    places, joint = places_of_parameters(J, further), None
+    places, joint = places_of_parameters(model_of(models), items.n_categories, further), None
     if found.joint is not None:
         free = (structure.listed_at[2 : 2 + structure.n_scores].T >= 0) & ~structure.guessed[:, None]
         at = np.concatenate([places[kept, :2].ravel(), places[kept, 2 : 2 + structure.n_scores][free]])
@@ -748,7 +749,7 @@ def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: It
         own = s.expand(point.x)[2 * len(kept) : s.means.start].reshape(has.shape)
         out[kept, : len(has)] = np.where(has, own, np.nan).T
     for others in given.others:
-        has = np.arange(len(others.further))[:, None] < others.categories
+        has = np.arange(len(others.further))[:, None] < others.sizes
         out[others.at, : len(has)] = np.where(has, others.further, np.nan).T
     return out
 

@@ -221,7 +221,8 @@ def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> Non
     """Raise PsychometricsError if answers to anchors have scores without a parameter, which the model gives probability
     0."""
     for others in given.others:
-        lacking = ~np.isfinite(others.further.T) & (counts.table[others.at, : len(others.further)] > 0)
+        has = others.model.scores_with_parameters(others.further, others.categories)
+        lacking = ~has & (counts.table[others.at, : has.shape[1]] > 0)
         if lacking.any():
             row, score = np.argwhere(lacking)[0]
             raise PsychometricsError(
@@ -246,7 +247,8 @@ def blocks_of_steps(
         return None
     scores = counts.table > 0
     for others in given.others:
-        scores[others.at, : len(others.further)] = np.isfinite(others.further.T)
+        has = others.model.scores_with_parameters(others.further, others.categories)
+        scores[others.at, : has.shape[1]] = has
     labels = np.array([blocks.get(item, "") for item in item_ids], dtype=object)
     numbers = np.full(len(models), -1)
     _, numbers[shares] = np.unique(labels[shares].astype(str), return_inverse=True)

@@ -305,8 +305,8 @@ class Categories:
 
     def curvature(self, expected: Expectation) -> Floats:
         """Same as `Logistic.curvature`, with second derivatives of log P by differences."""
-        answers, found = self.answers(expected.seen, expected.right), np.empty((len(self.p), self.K, self.K))
-        for k in range(self.K):
+        answers, found = self.answers(expected.seen, expected.right), np.zeros((len(self.p), self.K, self.K))
+        for k in np.flatnonzero((self.listed_at >= 0).any(axis=1)):
             step = np.zeros((self.K, 1))
             step[k] = BEND_STEP
             down, up = (
@@ -327,12 +327,13 @@ class Categories:
         return found
 
     def _lost(self, log_weights: Floats, latent: Floats, *, whole: bool) -> "_LostByCategory":
+        squares = (self.p * self.by_parameters[1] ** 2).sum(axis=2)
         scores = category_information_kernels.CategoryScores(
             items=_pad_nodes(self.by_parameters.transpose(1, 3, 0, 2)),
             place=self.listed_at,
             row_item=self.rows[0],
             row_category=self.rows[1],
-            steepness=2 * np.abs(self.parameters[0]),
+            steepness=2 * np.abs(self.parameters[0]) * np.sqrt(np.maximum(squares.max(axis=1), 1.0)),
             latent=_pad_nodes(latent),
         )
         size = int(self.listed_at.max()) + 1 + 2 * len(log_weights)

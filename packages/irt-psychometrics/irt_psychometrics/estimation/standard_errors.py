@@ -150,7 +150,8 @@ class MatrixSize(NamedTuple):
     def from_model(cls, model: ItemModel, categories: Ints) -> Self:
         """The size for a model and the items' numbers of categories, shape (J,)."""
         if model.path != "logistic":
-            return cls(int(categories.sum()), FULL_COVARIANCE_PARAMETERS, "parameters")
+            size = 2 * len(categories) + int(model.free(categories)[2:].sum())
+            return cls(size, FULL_COVARIANCE_PARAMETERS, "parameters")
         most = FULL_COVARIANCE_ITEMS_WITH_GUESSING if model.more_than_a_and_b else FULL_COVARIANCE_ITEMS
         return cls(len(categories), most, "items")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.itemfit.measure import Measure
     from irt_psychometrics.itemfit.misfit import Window
     from irt_psychometrics.itemfit.observed import Observed
+    from irt_psychometrics.itemfit.option_curves import OptionCurves, fit_options
     from irt_psychometrics.itemfit.person_patterns import person_fit
 else:
     __getattr__ = names_when_used(__name__)
@@ -23,8 +24,10 @@ __all__ = [
     "ItemSums",
     "Measure",
     "Observed",
+    "OptionCurves",
     "Window",
     "WindowGrowth",
+    "fit_options",
     "item_fit",
     "person_fit",
 ]

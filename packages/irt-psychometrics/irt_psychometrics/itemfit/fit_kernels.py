@@ -272,7 +272,7 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
     `items`: a, d, c (J,), the number of categories (J,), and `ItemCurves.score_rows`. Persons are skipped if their
     theta is not finite, or if all patterns with the same θ̂ are equally likely.
     """
-    a, d, c, categories, own_rows, graded = items
+    a, d, c, categories, own_rows, points, family = items
     C = own_rows.shape[1]
     p, w, slope, bend = np.empty(C), np.empty(C), np.empty(C), np.empty(C)
     for i in range(first, last):
@@ -282,7 +282,9 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
         for r in range(rows.start[i], rows.start[i + 1]):
             j = rows.item[r]
             if categories[j] > 2:
-                of_w = _scores(a[j] * theta[i] + d[j], own_rows[j, : categories[j]], graded[j], p, w, slope, bend)
+                n = categories[j]
+                eta = a[j] * theta[i] + d[j]
+                of_w = _scores(eta, own_rows[j, :n], points[j, :n], family[j], p, w, slope, bend)
                 centred += w[rows.score[r]] - of_w
                 for score in range(categories[j]):
                     along, off = slope[score], w[score] - of_w
@@ -304,7 +306,9 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
         for r in range(rows.start[i], rows.start[i + 1]):
             j = rows.item[r]
             if categories[j] > 2:
-                of_w = _scores(a[j] * theta[i] + d[j], own_rows[j, : categories[j]], graded[j], p, w, slope, bend)
+                n = categories[j]
+                eta = a[j] * theta[i] + d[j]
+                of_w = _scores(eta, own_rows[j, :n], points[j, :n], family[j], p, w, slope, bend)
                 for score in range(categories[j]):
                     off = w[score] - of_w - k * a[j] * slope[score]
                     variance += p[score] * off**2
@@ -323,9 +327,9 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
 
 
 @_in_place_kernel
-def _scores(eta, own, graded, p, w, slope, bend):  # type: ignore[no-untyped-def]
+def _scores(eta, own, points, family, p, w, slope, bend):  # type: ignore[no-untyped-def]
     """Fill the results of `score_curve`, and return the expected log P."""
-    score_curve(eta, own, graded, p, w, slope, bend)
+    score_curve(eta, own, points, family, p, w, slope, bend)
     of_w = 0.0
     for k in range(own.size):
         of_w += w[k] * p[k]

@@ -6,7 +6,7 @@ EAP is in `kernels`.
 import numpy as np
 
 from irt_psychometrics.core.kernels import _inlined_in_place_kernel, _kernel
-from irt_psychometrics.core.scored_kernels import score_curve, slope_by_scores
+from irt_psychometrics.core.scored_kernels import NOMINAL, score_curve, slope_by_scores
 
 ML, MAP, WLE, JEFFREYS = 0, 1, 2, 3
 """Equations: the score, score + prior, score + Warm's J/(2I), or score + I'/(2I) is 0."""
@@ -27,14 +27,15 @@ def _slope(kind, theta, first, last, item, score, items, scratch, mean, precisio
     Only the speed of Newton's method depends on it. With s = P'/P and b = ∂s/∂θ, Σ P'P''/P is Σ P·s(s² + b) and I' is
     Σ P·s(s² + 2b). Items that are not usable have a = 0.
     """
-    a, d, c, _usable, categories, own, graded = items
+    a, d, c, _usable, categories, own, points, family = items
     p, w, along, bends = scratch
     slope, observed, expected, bias, bend = 0.0, 0.0, 0.0, 0.0, 0.0
     for r in range(first, last):
         j = item[r]
         eta = a[j] * theta + d[j]
         if categories[j] > 2:
-            score_curve(eta, own[j, : categories[j]], graded[j], p, w, along, bends)
+            n = categories[j]
+            score_curve(eta, own[j, :n], points[j, :n], family[j], p, w, along, bends)
             slope += a[j] * along[score[r]]
             observed -= a[j] ** 2 * bends[score[r]]
             twice = 1.0 if kind == WLE else 2.0
@@ -76,7 +77,7 @@ def _slope(kind, theta, first, last, item, score, items, scratch, mean, precisio
 @_inlined_in_place_kernel
 def _log_likelihood(theta, first, last, item, score, items, scratch):  # type: ignore[no-untyped-def]
     """Log-likelihood at θ of one person's usable answers."""
-    a, d, c, usable, categories, own, graded = items
+    a, d, c, usable, categories, own, points, family = items
     p, w, along, bends = scratch
     loglik = 0.0
     for r in range(first, last):
@@ -85,7 +86,8 @@ def _log_likelihood(theta, first, last, item, score, items, scratch):  # type: i
             continue
         eta = a[j] * theta + d[j]
         if categories[j] > 2:
-            score_curve(eta, own[j, : categories[j]], graded[j], p, w, along, bends)
+            n = categories[j]
+            score_curve(eta, own[j, :n], points[j, :n], family[j], p, w, along, bends)
             loglik += w[score[r]]
             continue
         log_logistic = min(eta, 0.0) - np.log1p(np.exp(-abs(eta)))
@@ -114,14 +116,21 @@ def _log_information(first, last, item, info, out):  # type: ignore[no-untyped-d
 @_inlined_in_place_kernel
 def _ends(first, last, item, score, items, counted):  # type: ignore[no-untyped-def]
     """The number of usable answers among first … last − 1, and their log-likelihood at θ = +∞ and −∞."""
-    a, _d, c, usable, categories, _own, _graded = items
+    a, _d, c, usable, categories, own, points, family = items
     at_plus, at_minus, seen = 0.0, 0.0, 0
     for r in range(first, last):
         j = item[r]
         if not usable[j]:
             continue
         seen += 1
-        if categories[j] > 2:
+        if family[j] == NOMINAL:
+            lowest, highest = np.inf, -np.inf
+            for k in range(categories[j]):
+                if own[j, k] > -np.inf:
+                    lowest, highest = min(lowest, points[j, k]), max(highest, points[j, k])
+            low_end = 0.0 if points[j, score[r]] == lowest else -np.inf
+            high_end = 0.0 if points[j, score[r]] == highest else -np.inf
+        elif categories[j] > 2:
             low_end = 0.0 if score[r] == counted[j, 0] else -np.inf
             high_end = 0.0 if score[r] == counted[j, categories[j] - 1] else -np.inf
         elif c[j] == 0.0:
@@ -280,9 +289,9 @@ def variances_of_scores(answers, a, b, rows, categories, cov_ab, further_cov, ou
     cov_ab (J, 2, 2), further_cov (J, M, 2 + M): covariances of the items' parameters.
     """
     item, score, theta = answers
-    own, graded = rows
+    own, points, family = rows
     C = own.shape[1]
-    by, p, w, slope, bend = np.empty(2 + C), np.empty(C), np.empty(C), np.empty(C), np.empty(C)
+    by, p, w, slope, bend = np.empty(2 + 2 * C), np.empty(C), np.empty(C), np.empty(C), np.empty(C)
     for r in range(item.size):
         j = item[r]
         n = categories[j]
@@ -290,17 +299,18 @@ def variances_of_scores(answers, a, b, rows, categories, cov_ab, further_cov, ou
             continue
         off = theta[r] - b[j]
         eta = a[j] * off
-        score_curve(eta, own[j, :n], graded[j], p, w, slope, bend)
-        slope_by_scores(eta, own[j, :n], graded[j], score[r], p, slope, by[2:])
+        score_curve(eta, own[j, :n], points[j, :n], family[j], p, w, slope, bend)
+        m = slope_by_scores(eta, own[j, :n], family[j], score[r], p, slope, by[2:])
         by[0] = slope[score[r]] + a[j] * bend[score[r]] * off
         by[1] = -(a[j] ** 2) * bend[score[r]]
         information = 0.0
         for k in range(n):
-            by[2 + k] *= a[j]
             information += p[k] * slope[k] ** 2
+        for k in range(m):
+            by[2 + k] *= a[j]
         total = by[0] ** 2 * cov_ab[j, 0, 0] + 2.0 * by[0] * by[1] * cov_ab[j, 0, 1] + by[1] ** 2 * cov_ab[j, 1, 1]
-        for k in range(n):
+        for k in range(m):
             total += 2.0 * by[2 + k] * (by[0] * further_cov[j, k, 0] + by[1] * further_cov[j, k, 1])
-            for other in range(n):
+            for other in range(m):
                 total += by[2 + k] * by[2 + other] * further_cov[j, k, 2 + other]
         out[0, r], out[1, r] = a[j] ** 2 * information, total

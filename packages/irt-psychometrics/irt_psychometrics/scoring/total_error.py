@@ -29,7 +29,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.covariances import common_part, padded, with_further
 from irt_psychometrics.core.curves import (
     by_asymptote_at,
@@ -201,7 +201,7 @@ class ParameterErrors:
         return with_further(self.items.cov_of_each, third)
 
     @cached_property
-    def _score_rows(self) -> tuple[Floats, Mask]:
+    def _score_rows(self) -> tuple[Floats, Floats, Ints]:
         return self.items.curves.score_rows
 
     @cached_property

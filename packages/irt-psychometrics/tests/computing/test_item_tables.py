@@ -182,7 +182,7 @@ def test_tables_of_mirt_and_of_the_rasch_model_are_read_from_frames(table, abc) 
         ({"u": [0.8]}, r"u = 0\.8 is an upper asymptote"),
         ({"d": [0.9]}, r"d = 0\.9 is an upper asymptote"),
         ({"model": ["grsm"]}, r"the model grsm"),
-        ({"model": ["nominal"]}, r"the model nominal is unknown"),
+        ({"model": ["sequential"]}, r"the model sequential is unknown"),
         ({"max_score": [2]}, r"with max_score 2 it needs t of each score"),
         ({"max_score": [2], "t0": [0], "t2": [0], "model": ["2pl"]}, r"the model 2pl is for scores of 0 and 1"),
         ({"upper": [1.0], "level": ["hard"]}, r"columns 'upper', 'level' in a table of items is unknown.*t0, t1"),
