@@ -14,7 +14,7 @@ from irt_psychometrics.linking import AnchorSet
 
 ENGINE = "mirt"
 _ITEM_TYPES: dict[Model, str] = {"3pl": "3PL", "pcm": "gpcm", "gpcm": "gpcm", "grm": "graded"}
-"""mirt's types of items; those of other models are 2PL."""
+"""mirt's types of items; other models are 2PL."""
 _BY_SLOPES: dict[str, Model] = {"own": "2pl", "common": "1pl", "fixed": "rasch"}
 """The member `model` of a request, by the kind of slopes."""
 

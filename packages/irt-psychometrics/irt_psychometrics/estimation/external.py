@@ -434,7 +434,7 @@ def _orient(found: Estimates, of: ItemModel, *, anchored: bool) -> Estimates:
 def _with_scores(found: Estimates, of: ItemModel) -> tuple[Estimates, Floats | None]:
     """Return the estimates with the covariance of all parameters, and the parameters besides a and d, shape (J, C).
 
-    The latter are those of scores, or logit c. None if no item is scored above 1.
+    They are the parameters of scores, or logit c. If no item is scored above 1, they are None.
     """
     if (log_odds := found.log_odds) is None:
         return found, None

@@ -308,7 +308,7 @@ def test_person_fit_is_standard_normal_for_answers_by_the_model() -> None:
 
 
 def test_distances_of_thresholds_in_a_bank_are_estimated(world) -> None:
-    """Of 24 distances, uniform on [.6, 1.6]; the mean of their logarithms has an error of .06, their SD 15 %."""
+    """There are 24 distances, uniform on [.6, 1.6]; the mean of their logarithms has an error of .06, their SD 15 %."""
     _, _, fit = world
     grid = np.log(np.linspace(0.6, 1.6, 10_001))
     found = BankPrior.from_items(fit).distance
