@@ -237,6 +237,31 @@ def test_score_that_nobody_has_gets_no_threshold(world) -> None:
     assert np.isnan(fit.items.to_frame("pandas").loc[2, "b1"])
 
 
+@pytest.mark.parametrize("models", [("grm",) * 4, ("gpcm", "grm", "3pl", "3pl")], ids=["graded", "mixed"])
+def test_scores_that_begin_above_0_do_not_change_a_fit(world, models) -> None:
+    """One fit has the scores 1 … 4 of both scored items, the other one 0 … 3."""
+    x, _, _ = world
+    some = x.of_items(np.arange(4))
+    binary = np.array([name == "3pl" for name in models])
+    score = np.where(binary[some.item], some.score > 1, some.score)
+    fits = [
+        irt.fit(
+            replace(some, score=(score + shift * ~binary[some.item]).astype(np.int8),
+                    categories=np.where(binary, 2, 4 + shift)),
+            dict(zip(some.item_ids, models, strict=True)),
+        )
+        for shift in (0, 1)
+    ]  # fmt: skip
+    plain, shifted = (fit.calibration for fit in fits)
+    assert shifted.convergence.converged
+    assert shifted.convergence.loglik == pytest.approx(plain.convergence.loglik, abs=1e-6)
+    np.testing.assert_allclose(shifted.a, plain.a, atol=1e-4)
+    np.testing.assert_allclose(shifted.a_se, plain.a_se, rtol=1e-3)
+    graded = [name == "grm" for name in models]
+    np.testing.assert_allclose(shifted.d[graded], plain.d[graded], atol=1e-4)
+    np.testing.assert_allclose(shifted.further[graded, 1:], plain.further[graded], atol=1e-4)
+
+
 def test_graded_and_partial_credit_items_fit_together(world) -> None:
     x, _, alone = world
     models = {item: "grm" if k % 2 else "gpcm" for k, item in enumerate(x.item_ids)}
