@@ -249,8 +249,7 @@ graded_items <- function(data) {
   scores <- lapply(seq_len(data$n_items), function(j) sort(unique(data$score[data$item == j])))
   size <- lengths(scores)
   by <- lapply(size - 1L, function(m) {
-    rows <- outer(seq_len(m), seq_len(max(size) - 2L), function(k, i) ifelse(i < m, (i < k) - (m - i) / m, 0))
-    rbind(0, matrix(rows, m), 0)
+    outer(0:(m + 1), seq_len(max(size) - 2L), function(k, i) ifelse(i < m & k > 0 & k <= m, (i < k) - (m - i) / m, 0))
   })
   list(
     scores = scores, size = size, score = mapply(function(j, x) match(x, scores[[j]]) - 1L, data$item, data$score),

@@ -9,12 +9,12 @@ from irt_assets.engines.r_calibration import Answer, Call, anchor_columns, reque
 from irt_assets.engines.spec import MIRT_MODELS, require_models
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.estimation import ExternalFit
-from irt_psychometrics.items import ItemModel, LogitNormal, Model, Priors
+from irt_psychometrics.items import ItemModel, LogitNormal, Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
 
 ENGINE = "mirt"
 _ITEM_TYPES: dict[Model, str] = {"3pl": "3PL", "pcm": "gpcm", "gpcm": "gpcm", "grm": "graded"}
-"""mirt's types of items; those of other models are 2PL."""
+"""mirt's types of items; other models are 2PL."""
 _BY_SLOPES: dict[str, Model] = {"own": "2pl", "common": "1pl", "fixed": "rasch"}
 """The member `model` of a request, by the kind of slopes."""
 
@@ -39,6 +39,9 @@ def fit_mirt(
     """
     scored = bool((responses.n_categories > 2).any())
     require_models(ENGINE, MIRT_MODELS, model)
+    if not scored:  # mirt's types of items follow from the models of two scores
+        names = [model] * responses.n_items if isinstance(model, str) else model
+        model = tuple(item_model(name).of_max_score(1).name for name in names)
     if scored and anchors is not None:
         raise PsychometricsError("the mirt engine does not support anchors if items are scored above 1: use engine em")
     fit = ExternalFit.from_request(responses, ENGINE, model, anchors=anchors, priors=priors)

@@ -220,11 +220,8 @@ class PymcEngine:
 
         mean, sd = at["latent_mean"], at["latent_sd"]
         c = np.where(np.isnan(priors.c_given), at["c"], priors.c_given)
-        parameters = [
-            at["a"] * sd,
-            at["a"] * (mean - at["b"]),
-            *([c] if priors.guessing else [at["w"]] if "w" in at else []),
-        ]
+        third = [c] if priors.guessing else [at["w"]] if np.size(at.get("w", [])) else []
+        parameters = [at["a"] * sd, at["a"] * (mean - at["b"]), *third]
         numbers = NODES if self.nodes is None else (self.nodes,)
         tried = [Likelihood.from_responses(responses, nodes, guessing=priors.guessing) for nodes in numbers]
         values = [likelihood.value(*parameters) for likelihood in tried]

@@ -42,7 +42,7 @@ class Likelihood:
     def __call__(self, *parameters: Any) -> Variable:
         """Log-likelihood with θ ~ N(0, 1), a scalar that can be differentiated once.
 
-        `parameters`: as those of `MarginalLikelihood`.
+        `parameters`: as in `MarginalLikelihood`.
         """
         return self.op(*parameters, *self.shared)[0]
 

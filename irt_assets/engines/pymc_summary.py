@@ -124,14 +124,14 @@ def calibration_of(
     own = 2 * np.arange(K)[:, None] + np.arange(2)
     full_joint = None
     n_parameters = sum(int(np.prod(x.shape[2:])) for x in draws.values.values())
-    if not found.w.size and found.b.shape[0] * found.b.shape[1] >= DRAWS_PER_PARAMETER * n_parameters:
+    if em.further is None and found.b.shape[0] * found.b.shape[1] >= DRAWS_PER_PARAMETER * n_parameters:
         full_joint = np.full((2 * J, 2 * J), np.nan)
         both = (2 * kept[~unidentified, None] + np.arange(2)).ravel()
         full_joint[np.ix_(both, both)] = joint[np.ix_(own[~unidentified].ravel(), own[~unidentified].ravel())]
     cov, known_of_c, log_odds = joint[own[:, :, None], own[:, None, :]], None, None
     if em.item_model.has_parameter("c"):
         cov, known_of_c = _add_guessing(cov, found, priors)
-    if found.w.size:
+    if em.further is not None:
         log_odds, cov = found.log_odds()
     reasons = _reasons(diagnostics, [names[k] for k in np.flatnonzero(unidentified)])
     slope, intercept, c = (x.mean((0, 1)) for x in (found.a, found.d, found.c))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,6 +107,17 @@ def test_fits_of_3pl_graded_and_partial_credit_items_agree_between_mirt_and_em()
     fit = calibrate(responses, models)
     assert_same(fit, em, 2e-4, 2e-3)
     np.testing.assert_allclose(fit.further, em.further, atol=2e-4)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_graded_items_with_answers_of_two_scores_have_the_values_of_the_2pl(reference_answers, most):
+    """Nobody has the second score of an item scored 0 … 2."""
+    plain = reference_answers("lsat6")
+    responses = replace(plain, categories=np.where(np.arange(5) == 2, most + 1, 2))
+    fit, expected = calibrate(responses, "grm"), calibrate(plain, "2pl")
+    np.testing.assert_allclose(fit.a, expected.a, atol=1e-6)
+    np.testing.assert_allclose(fit.cov[:, :2, :2], expected.cov, rtol=1e-4)
+    assert most == 1 or fit.further[2].tolist() == [0.0, 0.0, -np.inf]
 
 
 @pytest.mark.parametrize(

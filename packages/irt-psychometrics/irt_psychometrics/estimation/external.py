@@ -139,12 +139,12 @@ class Estimates:
         """
         found, of_scores = _with_scores(self, model_of([first.models[j] for j in kept]))
         J, cov, further = first.n_items, found.cov.copy(), first.further
-        if of_scores is not None:
-            assert further is not None
-            own, further = further[kept, : of_scores.shape[1]], further.copy()
-            further[kept, : of_scores.shape[1]] = np.where(np.isnan(own), np.nan, of_scores)
+        if further is not None:
             more = (0, 2 + further.shape[1] - cov.shape[1])
             cov = np.pad(cov, ((0, 0), more, more))
+        if further is not None and of_scores is not None:
+            own, further = further[kept, : of_scores.shape[1]], further.copy()
+            further[kept, : of_scores.shape[1]] = np.where(np.isnan(own), np.nan, of_scores)
         vague = np.zeros(len(kept), dtype=bool)
         if known_of_c is not None:
             free = np.isfinite(known_of_c)
@@ -434,7 +434,7 @@ def _orient(found: Estimates, of: ItemModel, *, anchored: bool) -> Estimates:
 def _with_scores(found: Estimates, of: ItemModel) -> tuple[Estimates, Floats | None]:
     """Return the estimates with the covariance of all parameters, and the parameters besides a and d, shape (J, C).
 
-    The latter are those of scores, or logit c. None if no item is scored above 1.
+    They are the parameters of scores, or logit c. If no item is scored above 1, they are None.
     """
     if (log_odds := found.log_odds) is None:
         return found, None

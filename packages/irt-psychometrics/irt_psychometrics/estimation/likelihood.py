@@ -7,7 +7,8 @@ one parameter vector. A complete-data score of an item (θ known) is (x − P)·
 `PartialCredit` is for models in which the sum of scores, each times its item's slope, is sufficient for θ. Its rows in
 the kernels are the scores k > 0 of each item, with slopes k·a, and sums over nodes include only the seen items.
 `Categories` is for any `ItemModel`. log P(pattern) is Σ log P(0) over the seen items plus Σ log P(k)/P(0) over the
-chosen categories k > 0, so the kernels have a row for each item and category instead of each item.
+chosen categories k > 0 (if nobody chose 0, the lowest chosen category replaces it), so the kernels have a row for each
+item and category instead of each item.
 """
 
 import itertools
@@ -281,7 +282,7 @@ class Categories:
         if guessed.any():
             self.c[guessed] = expit(parameters[2, guessed])
         self.by_parameters = model.by_parameters(nodes, parameters, data.n_categories)
-        lowest = np.where(np.isneginf(logs[:, :, 0]), 0.0, logs[:, :, 0])  # any number serves if nobody has this score
+        lowest = logs[np.arange(len(logs)), :, np.isfinite(logs[:, 0]).argmax(axis=1)]
         log_odds = logs[item, :, category] - lowest[item]
         self.curves = kernels.Curves(parameters[0].copy(), _pad_nodes(lowest), _pad_nodes(log_odds))
 

@@ -237,17 +237,29 @@ def test_score_that_nobody_has_gets_no_threshold(world) -> None:
     assert np.isnan(fit.items.to_frame("pandas").loc[2, "b1"])
 
 
-def test_lowest_score_that_nobody_has_changes_no_curve(world) -> None:
-    """The fit is the same as with this item's scores lowered by one."""
+@pytest.mark.parametrize("models", [("grm",) * 4, ("gpcm", "grm", "3pl", "3pl")], ids=["graded", "mixed"])
+def test_scores_that_begin_above_0_do_not_change_a_fit(world, models) -> None:
+    """One fit has the scores 1 … 4 of both scored items, the other one 0 … 3."""
     x, _, _ = world
-    low = (x.item == 2) & (x.score == 0)
-    lacking = replace(x, score=np.where(low, 1, x.score).astype(np.int8))
-    lowered = replace(x, score=np.where(x.item == 2, np.maximum(x.score - 1, 0), x.score).astype(np.int8))
-    found, expected = irt.fit(lacking, "grm"), irt.fit(lowered, "grm")
-    assert found.converged
-    assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-6)
-    np.testing.assert_allclose(found.calibration.a, expected.calibration.a, rtol=1e-4)
-    np.testing.assert_allclose(found.calibration.d, expected.calibration.d, atol=1e-4)
+    some = x.of_items(np.arange(4))
+    binary = np.array([name == "3pl" for name in models])
+    score = np.where(binary[some.item], some.score > 1, some.score)
+    fits = [
+        irt.fit(
+            replace(some, score=(score + shift * ~binary[some.item]).astype(np.int8),
+                    categories=np.where(binary, 2, 4 + shift)),
+            dict(zip(some.item_ids, models, strict=True)),
+        )
+        for shift in (0, 1)
+    ]  # fmt: skip
+    plain, shifted = (fit.calibration for fit in fits)
+    assert shifted.convergence.converged
+    assert shifted.convergence.loglik == pytest.approx(plain.convergence.loglik, abs=1e-6)
+    np.testing.assert_allclose(shifted.a, plain.a, atol=1e-4)
+    np.testing.assert_allclose(shifted.a_se, plain.a_se, rtol=1e-3)
+    graded = [name == "grm" for name in models]
+    np.testing.assert_allclose(shifted.d[graded], plain.d[graded], atol=1e-4)
+    np.testing.assert_allclose(shifted.further[graded, 1:], plain.further[graded], atol=1e-4)
 
 
 def test_graded_and_partial_credit_items_fit_together(world) -> None:
@@ -321,7 +333,7 @@ def test_person_fit_is_standard_normal_for_answers_by_the_model() -> None:
 
 
 def test_distances_of_thresholds_in_a_bank_are_estimated(world) -> None:
-    """Of 24 distances, uniform on [.6, 1.6]; the mean of their logarithms has an error of .06, their SD 15 %."""
+    """There are 24 distances, uniform on [.6, 1.6]; the mean of their logarithms has an error of .06, their SD 15 %."""
     _, _, fit = world
     grid = np.log(np.linspace(0.6, 1.6, 10_001))
     found = BankPrior.from_items(fit).distance

@@ -83,7 +83,7 @@ def scored_answers(theta: Floats, models: tuple[str, ...], rng: np.random.Genera
 
 @pytest.mark.parametrize("models", [("grm",) * 4, ("3pl", "3pl", "grm", "gpcm")], ids=["graded", "mixed"])
 def test_score_test_of_other_models_matches_brute_force(models: tuple[str, ...]) -> None:
-    """As above, with log P by the models' formulas. The prior on logit c counts as a part of the items' information."""
+    """The same with log P by the models' formulas. The prior on logit c counts as a part of the items' information."""
     rng, step = np.random.default_rng(6), 1e-3
     x = scored_answers((rng.chisquare(8, 800) - 8) / 4, models, rng)
     fit = fit_em(x, model=models, tolerance=1e-8)
