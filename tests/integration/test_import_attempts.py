@@ -1088,6 +1088,15 @@ def test_parameters_of_an_unsupported_model_are_refused_by_name(database: Databa
     assert (report.accepted, report.rejected) == (1, {"bad_model": 3})
     assert [row[3].partition(" is ")[0] for row in refused] == ["d = 0.9", "u = 0.9", "a2 = 0.4"]
     assert bank(database)["q4"][3]["irt"] == {"a": 1.0, "b": 0.0, "c": 0.2}
+
+
+def test_nominal_items_are_refused_by_name(database: Database, tmp_path: Path) -> None:
+    """mirt's slopes ak of these scores are not whole numbers."""
+    refused: list[tuple[str, ...]] = []
+    content = "item_id,a1,ak0,ak1,ak2,d0,d1,d2\nq1,0.8,0,0.7,2,0,0.4,0.1\n"
+    report = import_bank_file(database, QUESTIONS, file(tmp_path, content), reject=refused.extend)
+    assert (report.accepted, report.rejected) == (0, {"bad_model": 1})
+    assert refused[0][3] == "nominal items cannot be on a scale: fit them as gpcm"
     steps = import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,a,b1,b2\ns,1,-1,1\n"))
     assert any("a column model with gpcm, pcm, rsm or graded" in note for note in steps.notes)
     named = import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,a,b1,b2,model\ns,1,-1,1,gpcm\n"))
