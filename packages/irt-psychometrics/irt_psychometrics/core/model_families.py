@@ -57,6 +57,8 @@ class ItemModel(ABC):
         block_steps: whether items of one block have the parameters of their scores in common.
         scores_suffice: whether the sum of the scores, each times its item's slope, is sufficient for θ.
         by_score: whether the parameters besides a and d belong to the scores of an item.
+        step_word: what one of the item's `steps` is called.
+        step_meaning: a definition of `step_word` for readers of a table.
     """
 
     name: Model
@@ -71,6 +73,8 @@ class ItemModel(ABC):
     block_steps: bool = False
     scores_suffice: bool = False
     by_score: bool = False
+    step_word: ClassVar[str] = "step"
+    step_meaning: ClassVar[str] = ""
 
     @property
     def own_slopes(self) -> bool:
@@ -499,6 +503,7 @@ class PartialCreditModel(ScoredModel):
 
     prefix = _T
     scores_suffice = True
+    step_meaning = "a step is where a score and the one below it are equally likely"
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
         C = shares.shape[1]
@@ -570,6 +575,8 @@ class GradedModel(ScoredModel):
     """
 
     prefix = "w"
+    step_word = "threshold"
+    step_meaning = "a threshold is where the score or a higher one has probability 1/2"
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
         given = ((np.arange(shares.shape[1]) < categories[:, None]) & (shares > 0)).T
