@@ -28,7 +28,6 @@ from irt_assets.calibration.request import (
     nothing_scored_message,
     require_everybody,
     require_one_population,
-    require_scores_of,
 )
 from irt_assets.calibration.scale_linking import LinkResult, link_to_scale
 from irt_assets.common.partitions import Month
@@ -264,8 +263,7 @@ class FitInputs:
                 if isinstance(engine, Sampler):
                     require_one_population(name, request)
                     require_everybody(f"a scale of engine {name}", request)
-                    require_scores_of(name, request)
-                    sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
+                    sampled = engine.draw(request.responses, model=request.model, data_hash=snapshot.data_hash)
                     outcome, draws = CalibrationResult(sampled.calibration), sampled.parquet
                     spec |= StagedSpec(
                         draws=_draws(snapshot.month, draws),

@@ -17,10 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
 from irt_assets.common.arrays import Floats, Ints, Mask, finite
-from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
-from irt_assets.engines.registry import spec_of
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
 from irt_assets.responses.scored_answers import earlier_responses
@@ -109,11 +107,11 @@ class FitRequest:
         """The scale's model, or one model name per item if items have different models.
 
         A scored item has the model that the bank names, or else the model of scored items that matches the scale's
-        model. Raises PsychometricsError if no model matches.
+        model.
         """
         default, scored = item_model(self.scale.model), self.scored_items
         if default.two_categories and not scored:
-            return self.scale.model
+            return default.name
         return tuple(
             scored_item_model(self.scale.model, self.in_bank.get(item))
             if item in scored
@@ -235,7 +233,6 @@ def build_fit_request(
     else:
         drawn_from = sum(everybody.scored.values())
         responses = responses.among(tuple(everybody.scored), everybody.categories)
-    few = scale.rules.eligibility.min_published_responses(scale.model)
     earlier = None
     if responses.n_responses:
         by_level = scale.rules.fit.assignment == "by_level"
@@ -246,7 +243,11 @@ def build_fit_request(
         scale=scale,
         responses=responses,
         days=days,
-        provisional=tuple(item for item, n_scored in everybody.scored.items() if n_scored < few),
+        provisional=tuple(
+            item
+            for (item, n), categories in zip(everybody.scored.items(), responses.n_categories.tolist(), strict=True)
+            if n < scale.min_published_responses(categories - 1)
+        ),
         left_out=dict(everybody.left_out),
         earlier=earlier,
         anchors=anchors,
@@ -329,9 +330,7 @@ def _require_fittable(request: FitRequest) -> None:
 def _fit_by_other_engine(engine: Calibrator, request: FitRequest, data_hash: str) -> CalibrationResult:
     require_one_population(engine.name, request)
     require_everybody(f"a scale of engine {engine.name}", request)
-    require_scores_of(engine.name, request)
     # Fits are stored under the name of the scale's engine, while `remote` returns the name of the engine behind it.
-    # Only mirt accepts one model per item, and `require_scores_of` has rejected other engines.
     found = engine.calibrate(request.responses, model=request.model, data_hash=data_hash)
     return CalibrationResult(replace(found, engine=engine.name))
 
@@ -464,16 +463,6 @@ def require_everybody(subject: str, request: FitRequest) -> None:
         raise PsychometricsError(
             f"{subject} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
             f"{request.drawn_from:,} scored answers: unset IRT_SPARK on a machine with memory for all of them"
-        )
-
-
-def require_scores_of(engine: str, request: FitRequest) -> None:
-    """Raise PsychometricsError if items have scores that the engine cannot fit."""
-    if request.scored_items and not spec_of(engine).scored:
-        raise PsychometricsError(
-            f"engine {engine} fits items scored 0 and 1, and {len(request.scored_items)} items of scale "
-            f"{request.scale.scale_id} have more ({some_of(sorted(request.scored_items), 5)}). Engine em fits such a "
-            "scale"
         )
 
 

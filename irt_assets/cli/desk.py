@@ -129,11 +129,11 @@ def fit(
     )
     external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
-    scored, grouped = answers.responses.categories is not None, groups is not None
+    grouped = groups is not None
     done = fit_answers(
         answers,
         model=model,
-        calibrate=None if external is None else calibrate_by(external, scored=scored, groups=grouped, latent=latent),
+        calibrate=None if external is None else calibrate_by(external, groups=grouped, latent=latent),
         anchors=known,
         groups=answers.groups,
         latent=latent,

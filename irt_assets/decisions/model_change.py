@@ -39,12 +39,12 @@ from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
 from irt_assets.scales.rules import OCCASIONS
 from irt_assets.scales.scale import Scale, initialised_scale, read_scales
 from irt_assets.scales.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
-from irt_psychometrics.items import Model, Priors, ScaleModel, item_model
+from irt_psychometrics.items import Priors, ScaleModel, item_model
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
 
-MODELS: tuple[Model, ...] = get_args(ScaleModel)
+MODELS: tuple[ScaleModel, ...] = get_args(ScaleModel)
 MAX_NAMED = 10
 
 
@@ -140,7 +140,7 @@ def _stored_values(scale: Scale) -> dict[Subject, str]:
     return {"model": scale.model, **priors, "occasions": scale.occasions}
 
 
-def _anchor_lines(anchors: RefrozenAnchors, model: Model, first_month: str) -> list[str]:
+def _anchor_lines(anchors: RefrozenAnchors, model: ScaleModel, first_month: str) -> list[str]:
     lines = [
         (
             f"the origin window, {anchors.window}, is fitted again as a {item_model(model).spoken}: {anchors.kept} of "
@@ -326,7 +326,8 @@ def _add_origin(connection: psycopg.Connection, change: ModelChange) -> ModelCha
     anchors = read_anchors(connection, scale_id, before.anchor_version)
     assert anchors is not None
     if kind == "bank":
-        guessing = dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True))
+        of_items = zip(anchors.item_ids, anchors.c.tolist(), anchors.curves.categories.tolist(), strict=True)
+        guessing = {item: c for item, c, n in of_items if n == 2}
         if item_model(after.model).guesses:
             require_guessing(scale_id, guessing)
         elif item_model(before.model).guesses and any(guessing.values()):

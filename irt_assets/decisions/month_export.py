@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,7 @@ from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, read_sn
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.scales.scale import initialised_scale
 from irt_assets.scales.scored_models import ModelInBank, models_in_bank
-from irt_psychometrics import Calibration
+from irt_psychometrics import Calibration, PsychometricsError
 from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
@@ -146,8 +147,9 @@ def _parameters(fit: MonthFit) -> Iterator[dict[str, Any]]:
         row["flags"] = " ".join(flag.value for flag in raw.flags[j])
         row |= {f"raw_{name}": value for name, value in estimates.items()}
         if raw.estimated[j]:
-            of_mirt = ItemRow(estimates["a"], estimates["b"], estimates["c"], further=further).columns("mirt")
-            row |= {f"mirt_{name}": value for name, value in of_mirt.items()}
+            with suppress(PsychometricsError):  # mirt has no form for a graded item that lacks a score
+                of_mirt = ItemRow(estimates["a"], estimates["b"], estimates["c"], further=further).columns("mirt")
+                row |= {f"mirt_{name}": value for name, value in of_mirt.items()}
         if values := linked.get(item):
             row |= {name: getattr(values, name) for name in ESTIMATES} | dict(values.further)
         yield row

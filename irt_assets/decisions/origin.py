@@ -36,7 +36,7 @@ from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale, rules_from_settings, store_scale
 from irt_assets.scales.scale_decisions import Acceptable
 from irt_psychometrics.estimation import Shape
-from irt_psychometrics.items import Model, item_model
+from irt_psychometrics.items import ScaleModel, item_model
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
 from resources.version import code_version
@@ -77,7 +77,7 @@ def initialise(
     first_month: str,
     mu: float = 0.0,
     sigma: float = 1.0,
-    model: Model = DEFAULT_MODEL,
+    model: ScaleModel = DEFAULT_MODEL,
     thresholds: dict[str, Any] | None = None,
     engine: str = "em",
     window: OriginWindow | None = None,
@@ -133,7 +133,7 @@ def initialise(
         if window is None or fitted is None:
             found = bank_anchors(connection, scale_id)
             if item_model(model).guesses:
-                require_guessing(scale_id, {item: values.c for item, values in found.anchors.items()})
+                require_guessing(scale_id, {item: row.c for item, row in found.anchors.items() if row.max_score == 1})
             origin: dict[str, Any] = {"kind": "bank"}
             lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
         else:

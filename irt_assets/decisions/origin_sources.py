@@ -28,7 +28,7 @@ from irt_assets.responses.window import without_ids
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import BreakdownError, Calibration, ItemParameters
-from irt_psychometrics.items import MAX_SCORE, ItemRow, Model
+from irt_psychometrics.items import MAX_SCORE, ItemRow, ScaleModel
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
@@ -94,12 +94,13 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> OriginAnchors
 
 def _convert_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
     """The item's parameters with D = 1, and whether its errors are assumed."""
-    metric = float(irt.get("D") or 1.0)
-    a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
-    further = _score_parameters(irt, metric)
-    if irt.get("a_se") is not None and irt.get("b_se") is not None:
-        cov_ab = float(irt.get("cov_ab") or 0.0) * metric
-        return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
+    names = ("a", "b", "c", "a_se", "b_se", "cov_ab")
+    own = {name: float(irt[name]) for name in names if irt.get(name) is not None} | _score_parameters(irt)
+    own = {"c": 0.0, "cov_ab": 0.0} | ItemRow.in_metric(own, float(irt.get("D") or 1.0))
+    a, b, c = own["a"], own["b"], own["c"]
+    further = {name: x for name, x in own.items() if name not in names}
+    if "a_se" in own and "b_se" in own:
+        return ItemRow(a, b, c, own["a_se"], own["b_se"], own["cov_ab"], further=further), False
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
     with np.errstate(invalid="ignore"):  # far from all learners P(1 − P) is 0, and errors are not finite
@@ -108,7 +109,7 @@ def _convert_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
         return ItemRow(a, b, c, *errors, further=further), True
 
 
-def _score_parameters(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
+def _score_parameters(irt: Mapping[str, Any]) -> dict[str, float]:
     """A scored item's parameters besides a and b, as in `ItemModel.stored_values`.
 
     Raises ValueError if they are incomplete.
@@ -118,15 +119,16 @@ def _score_parameters(irt: Mapping[str, Any], metric: float) -> dict[str, float]
         return {}
     if not 1 < most <= MAX_SCORE:
         raise ValueError(f"max_score is {most}, but items are scored up to {MAX_SCORE}")
-    names = [f"t{k}" for k in range(most + 1)]
-    known = {name: float(irt[name]) * metric for name in names if irt.get(name) is not None}
+    prefix = "w" if irt.get("model") == "grm" else "t"
+    names = [f"{prefix}{k}" for k in range(most + 1)]
+    known = {name: float(irt[name]) for name in names if irt.get(name) is not None}
     ends = [*known.values()][:1] + [*known.values()][-1:]
-    if len(known) < 2 or any(abs(t) > 1e-9 for t in ends):
+    if len(known) < 2 or any(abs(x) > 1e-9 for x in ends):
         raise ValueError(
-            f"it is scored 0 to {most} and needs t0 to t{most} as well as a and b. Scores that nobody got have no "
-            "t, and the lowest and the highest score have t = 0"
+            f"it is scored 0 to {most} and needs {names[0]} to {names[-1]} as well as a and b. Scores that nobody got "
+            f"have no {prefix}, and the lowest and the highest score have {prefix} = 0"
         )
-    errors = {f"{name}_se": float(irt[f"{name}_se"]) * metric for name in known if irt.get(f"{name}_se") is not None}
+    errors = {f"{name}_se": float(irt[f"{name}_se"]) for name in known if irt.get(f"{name}_se") is not None}
     return {"max_score": float(most)} | known | errors
 
 
@@ -196,7 +198,9 @@ class FittedWindow:
     snapshot: WindowSnapshot
 
 
-def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: Rules, model: Model) -> FittedWindow:
+def fit_window(
+    database: Database, scale_id: str, window: OriginWindow, rules: Rules, model: ScaleModel
+) -> FittedWindow:
     """Read the window's answers, store them, and fit them.
 
     No transaction is open while the engine runs, and only the responses are in memory. If the fit fails, the snapshot

@@ -125,7 +125,8 @@ def recalibrate(
     data_hash = hashlib.sha256("\n".join(month_snapshot.data_hash for month_snapshot in snapshots).encode()).hexdigest()
     snapshot = Snapshot(window, digest, uri, data_hash, table.num_rows, {}, {})
     n = np.bincount(responses.item, minlength=responses.n_items)
-    few = np.array(responses.item_ids)[n < scale.rules.eligibility.min_published_responses(scale.model)]
+    enough = [scale.min_published_responses(most) for most in (responses.n_categories - 1).tolist()]
+    few = np.array(responses.item_ids)[n < enough]
     request = FitRequest(
         scale=scale,
         responses=responses,

@@ -28,7 +28,7 @@ from irt_assets.runs.in_process_runs import run_month
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale, read_scales
 from irt_psychometrics import Responses
-from irt_psychometrics.items import Model
+from irt_psychometrics.items import ScaleModel
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
@@ -55,7 +55,7 @@ def own_log(
     open_instance: OpenInstance,
     import_log: Callable[[Database], ImportReport],
     *,
-    model: Model = DEFAULT_MODEL,
+    model: ScaleModel = DEFAULT_MODEL,
     rules: Mapping[str, Any] = MappingProxyType({}),
 ) -> Settings:
     """Import a user's log, propose thresholds for its size, and make it its own origin, as one window.
@@ -116,7 +116,7 @@ def _initialise_from_window(
     settings: Settings,
     scale: Scale,
     window: tuple[datetime, datetime],
-    model: Model,
+    model: ScaleModel,
     rules: Mapping[str, Any],
     say: Say,
 ) -> None:

@@ -158,10 +158,10 @@ def _models(
     connection: psycopg.Connection, fit_id: str, responses: Responses, scale: Scale
 ) -> Model | tuple[Model, ...]:
     """The scale's model or, if there are items with more than two scores, the model of each item in the month's fit."""
-    if responses.categories is None:
-        return scale.model
-    fitted = models_of_fits(connection, [fit_id], responses.item_ids)
     default = item_model(scale.model)
+    if responses.categories is None:
+        return default.of_max_score(1).name
+    fitted = models_of_fits(connection, [fit_id], responses.item_ids)
     return tuple(
         fitted[fit_id, item].model if (fit_id, item) in fitted else default.of_max_score(int(n) - 1).name
         for item, n in zip(responses.item_ids, responses.categories, strict=True)

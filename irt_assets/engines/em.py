@@ -58,5 +58,4 @@ SPEC = EngineSpec(
     kind="numba",
     pool=LIGHT_POOL,
     for_comparison=False,
-    scored=True,
 )

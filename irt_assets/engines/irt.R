@@ -34,7 +34,7 @@ irt_calibrate <- function(request) {
   data <- list(
     person = match(r$person[rows], seen), item = cumsum(keep)[r$item[rows]], score = r$score[rows],
     n_persons = length(seen), n_items = sum(keep), item_ids = r$item_ids[keep], model = r$model,
-    categories = r$categories[keep], anchors = lapply(r$anchors, `[`, keep), anchored = r$anchored[keep],
+    categories = r$categories[keep], item_types = r$item_types[keep], anchors = lapply(r$anchors, `[`, keep), anchored = r$anchored[keep],
     guessing_prior = r$guessing_prior, options = r$options
   )
   caught <- with_warnings(switch(r$engine, mirt = fit_mirt(data), brms = fit_brms(data)))
@@ -69,23 +69,25 @@ fit_mirt <- function(data) {
   J <- data$n_items
   answers <- matrix(NA_integer_, data$n_persons, J, dimnames = list(NULL, paste0("i", seq_len(J))))
   answers[cbind(data$person, data$item)] <- data$score
-  guessed <- data$model == "3pl" | (data$anchored & data$anchors$c > 0)
+  guessed <- data$item_types == "3PL" | (data$anchored & data$anchors$c > 0)
   more <- data$categories > 2
   scores <- lapply(seq_len(J), function(j) sort(unique(data$score[data$item == j])))
   for (j in which(more)) answers[, j] <- match(answers[, j], scores[[j]]) - 1L
-  itemtype <- ifelse(more, "gpcm", ifelse(guessed, "3PL", "2PL"))
+  graded <- data$item_types == "graded"
+  itemtype <- ifelse(guessed, "3PL", ifelse(graded & lengths(scores) == 2, "2PL", data$item_types))
   pars <- mirt::mirt(answers, 1, itemtype = itemtype, pars = "values", verbose = FALSE)
   row <- function(name) match(paste(colnames(answers), name), paste(pars$item, pars$name))
   rows <- cbind(a = row("a1"), d = row("d"), g = row("g"))
   of_scores <- function(j, name) {
     match(paste(colnames(answers)[j], paste0(name, seq_along(scores[[j]]) - 1)), paste(pars$item, pars$name))
   }
-  for (j in which(more)) pars$value[of_scores(j, "ak")] <- scores[[j]] - scores[[j]][1]
+  for (j in which(more & !graded)) pars$value[of_scores(j, "ak")] <- scores[[j]] - scores[[j]][1]
   if (data$model == "rasch") pars[rows[, "a"], c("value", "est")] <- list(1, FALSE)
   if (!is.null(data$guessing_prior)) {
-    pars$prior.type[rows[!data$anchored, "g"]] <- "norm"
-    pars$prior_1[rows[!data$anchored, "g"]] <- data$guessing_prior$mean_logit
-    pars$prior_2[rows[!data$anchored, "g"]] <- data$guessing_prior$sd_logit
+    own <- rows[guessed & !data$anchored, "g"]
+    pars$prior.type[own] <- "norm"
+    pars$prior_1[own] <- data$guessing_prior$mean_logit
+    pars$prior_2[own] <- data$guessing_prior$sd_logit
   }
   latent <- match(c("MEAN_1", "COV_11"), pars$name)
   for (j in which(data$anchored)) {
@@ -127,15 +129,18 @@ fit_mirt <- function(data) {
   if (!isTRUE(mirt::extract.mirt(fit, "secondordertest"))) {
     reason <- c(reason, "mirt's information matrix is not positive definite, so its estimates are not a maximum")
   }
-  K <- if (data$model == "3pl") 3 else 2
+  K <- if (any(data$item_types == "3PL")) 3 else 2
   log_odds <- NULL
   if (any(more)) {
     K <- 1 + max(data$categories)
     of_each <- matrix(NA_integer_, J, K - 1) # where pars has each score's d; NA of the lowest score and absent ones
     of_each[!more, 2] <- rows[!more, "d"]
-    for (j in which(more)) of_each[j, scores[[j]][-1] + 1] <- of_scores(j, "d")[-1]
+    for (j in which(more)) {
+      of_each[j, scores[[j]][-1] + 1] <- if (itemtype[j] == "2PL") rows[j, "d"] else of_scores(j, "d")[-1]
+    }
     log_odds <- matrix(found$value[of_each], nrow = J)
     log_odds[cbind(seq_len(J), vapply(scores, min, 1L) + 1)] <- 0
+    of_each[guessed, 3] <- rows[guessed, "g"]
     rows <- cbind(rows[, "a"], of_each)
   }
   list(
@@ -169,39 +174,56 @@ item_blocks <- function(joint, pars, rows, K) {
 
 # log a = la + las * za and b = lb + lbs * zb with za, zb ~ N(0, 1) by item: the priors are columns of the data, so that
 # one compiled program serves all data and all anchors of a model. brms would call these group-level effects; their SDs
-# are the constant 1. If the effective sample size is between 500 and the required 1000, more draws are taken.
+# are the constant 1. Scores between an item's lowest and highest have w ~ N(0, 1), the logarithm of the distance between
+# the thresholds below and above (graded response model). If the effective sample size is between 500 and the required 1000, more draws are taken.
 fit_brms <- function(data) {
   need("brms")
   options <- data$options
   free <- c(mean = any(data$anchored), sd = any(data$anchored) || data$model == "rasch")
   prior <- brms_priors(data)
+  graded <- graded_items(data)
+  widths <- seq_len(ncol(graded$by) * any(data$item_types == "graded"))
   frame <- data.frame(
-    score = data$score, person = factor(data$person), item = factor(data$item),
+    score = graded$score, person = factor(data$person), item = factor(data$item),
     la = prior$log_a_mean[data$item], las = prior$log_a_sd[data$item],
     lb = prior$b_mean[data$item], lbs = prior$b_sd[data$item]
   )
+  family <- brms::bernoulli()
+  functions <- NULL
+  if (length(widths)) {
+    family <- brms::custom_family("graded", dpars = c("mu", "lower", "upper"), links = rep("identity", 3), type = "int")
+    functions <- brms::stanvar(scode = GRADED_DENSITY, block = "functions")
+    for (end in c("lower", "upper")) {
+      row <- graded$first[data$item] + graded$score + (end == "upper")
+      frame[paste0(end, c(0, widths))] <- cbind(graded$ends, graded$by)[row, , drop = FALSE]
+    }
+  }
   slope <- switch(data$model, rasch = "1", `1pl` = "exp(slope)", `2pl` = "exp(la + las * za)")
   ability <- paste0(if (free["mean"]) "mean + ", if (free["sd"]) "exp(logsd) * ", "theta")
   terms <- c("theta ~ 0 + (1 | person)", "zb ~ 0 + (1 | item)", if (data$model == "2pl") "za ~ 0 + (1 | item)",
+             if (length(widths)) paste0("w", widths, " ~ 0 + (1 | item)"),
              if (data$model == "1pl") "slope ~ 1", if (free["mean"]) "mean ~ 1", if (free["sd"]) "logsd ~ 1")
   formula <- do.call(brms::bf, c(
     list(stats::as.formula(sprintf("score ~ %s * (%s - lb - lbs * zb)", slope, ability))),
-    lapply(terms, stats::as.formula), list(nl = TRUE)
+    lapply(terms, stats::as.formula), if (length(widths)) lapply(c("lower", "upper"), function(end) {
+      sum <- paste0(end, widths, " * exp(w", widths, ")", collapse = " + ")
+      brms::nlf(stats::as.formula(paste0(end, " ~ ", end, "0 + ", sum)))
+    }), list(nl = TRUE)
   ))
   priors <- do.call(c, c(
-    lapply(c("theta", "zb", if (data$model == "2pl") "za"), function(name) {
+    lapply(c("theta", "zb", if (data$model == "2pl") "za", if (length(widths)) paste0("w", widths)), function(name) {
       brms::prior_string("constant(1)", class = "sd", nlpar = name)
     }),
     if (data$model == "1pl") list(brms::prior_string("normal(0, 0.5)", class = "b", nlpar = "slope")),
     if (free["mean"]) list(brms::prior_string("normal(0, 1)", class = "b", nlpar = "mean")),
     if (free["sd"]) list(brms::prior_string("normal(0, 0.5)", class = "b", nlpar = "logsd"))
   ))
-  code <- brms::make_stancode(formula, frame, brms::bernoulli(), priors)
-  sampled_names <- unique(regmatches(code, gregexpr("\\b(r_[0-9]+_z[ab]_1|b_(slope|mean|logsd))\\b", code))[[1]])
+  code <- brms::make_stancode(formula, frame, family, priors, stanvars = functions)
+  sampled_names <- unique(regmatches(code, gregexpr("\\b(r_[0-9]+_(z[ab]|w[0-9]+)_1|b_(slope|mean|logsd))\\b", code))[[1]])
   chains <- options$chains %or% 4
   tune <- options$tune %or% 500
   model <- compiled(code, options$cache)
-  standata <- unclass(brms::make_standata(formula, frame, brms::bernoulli(), priors))
+  standata <- unclass(brms::make_standata(formula, frame, family, priors, stanvars = functions))
   sample_with <- function(draws) {
     sampled <- rstan::sampling(
       model, data = standata, pars = sampled_names, chains = chains, iter = tune + draws, warmup = tune,
@@ -209,7 +231,7 @@ fit_brms <- function(data) {
     )
     divergent <- vapply(rstan::get_sampler_params(sampled, inc_warmup = FALSE),
                         function(chain) sum(chain[, "divergent__"]), 0)
-    summarise_brms(data, prior, as.array(sampled), sum(divergent), tune)
+    summarise_brms(data, prior, graded, as.array(sampled), sum(divergent), tune)
   }
   draws <- options$draws %or% 1500
   found <- sample_with(draws)
@@ -217,8 +239,28 @@ fit_brms <- function(data) {
   if (isTRUE(ess >= 500 && ess < 1000)) sample_with(ceiling(draws * 1300 / ess)) else found
 }
 
+GRADED_DENSITY <- "  real graded_lpmf(int y, real mu, real lower, real upper) {
+    return log_inv_logit(mu - lower) + log_inv_logit(upper - mu) + log1m_exp(lower - upper);
+  }"
+
+# Scores counted from 0 without gaps, and the thresholds of all items: item j has the rows first[j], ..., of which the
+# first and the last are far below and above all mu. A threshold is ends + by %*% exp(w); the mean of an item's is 0.
+graded_items <- function(data) {
+  scores <- lapply(seq_len(data$n_items), function(j) sort(unique(data$score[data$item == j])))
+  size <- lengths(scores)
+  by <- lapply(size - 1L, function(m) {
+    rows <- outer(seq_len(m), seq_len(max(size) - 2L), function(k, i) ifelse(i < m, (i < k) - (m - i) / m, 0))
+    rbind(0, matrix(rows, m), 0)
+  })
+  list(
+    scores = scores, size = size, score = mapply(function(j, x) match(x, scores[[j]]) - 1L, data$item, data$score),
+    first = cumsum(c(1L, size + 1L))[seq_along(size)], by = do.call(rbind, by),
+    ends = unlist(lapply(size, function(n) c(-1000, rep(0, n - 1), 1000)))
+  )
+}
+
 # Posterior means and covariances from draws x chains x parameters; whether the chains agree, and where least.
-summarise_brms <- function(data, prior, draws, divergences, tune) {
+summarise_brms <- function(data, prior, graded, draws, divergences, tune) {
   J <- data$n_items
   of_items <- function(name) draws[, , grep(paste0("^r_[0-9]+_", name, "_1\\["), dimnames(draws)[[3]]), drop = FALSE]
   of_all <- function(name) {
@@ -237,11 +279,28 @@ summarise_brms <- function(data, prior, draws, divergences, tune) {
   estimate <- function(values) apply(values, 3, mean)
   cov <- array(0, c(J, 2, 2))
   for (j in seq_len(J)) cov[j, , ] <- stats::cov(cbind(c(a[, , j]), c(d[, , j])))
+  log_odds <- NULL
+  u <- matrix(graded$ends, ncol = 1)
+  w <- lapply(seq_len(ncol(graded$by)), function(k) of_items(paste0("w", k)))
+  if (any(data$item_types == "graded")) {
+    log_odds <- matrix(NA_real_, J, max(data$categories))
+    cov <- array(0, c(J, 1 + ncol(log_odds), 1 + ncol(log_odds)))
+    for (j in seq_len(J)) {
+      at <- graded$first[j] + seq_len(graded$size[j] - 1L)
+      widths <- exp(vapply(w, function(values) c(values[, , j]), numeric(length(a[, , j]))))
+      odds <- c(d[, , j]) - widths %*% t(graded$by[at, , drop = FALSE])
+      places <- graded$scores[[j]] + 1L
+      log_odds[j, places] <- c(0, colMeans(odds))
+      cov[j, c(1L, 1L + places[-1]), c(1L, 1L + places[-1])] <- stats::cov(cbind(c(a[, , j]), odds))
+      u[at] <- mean(log_odds[j, places[-1]]) - log_odds[j, places[-1]]
+    }
+  }
   named <- function(symbol, values) {
     stats::setNames(lapply(seq_len(J), function(j) values[, , j]), paste(symbol, "of item", data$item_ids))
   }
   latent <- list(`the latent mean` = mean_draws, `the latent SD` = sd_draws)
-  judged <- c(named("a", a), named("b", b), named("d", d), latent)
+  of_widths <- lapply(seq_along(w), function(k) named(paste0("w", k), w[[k]])[graded$size > k + 1])
+  judged <- c(named("a", a), named("b", b), named("d", d), do.call(c, of_widths), latent)
   judged <- judged[vapply(judged, function(x) diff(range(x)) > 0, TRUE)]
   rhat <- vapply(judged, posterior::rhat, 0)
   bulk <- vapply(judged, posterior::ess_bulk, 0)
@@ -266,9 +325,9 @@ summarise_brms <- function(data, prior, draws, divergences, tune) {
   latent <- list(mean = mean(mean_draws), sd = mean(sd_draws))
   fixed <- sum(diff(range(mean_draws)) == 0, diff(range(sd_draws)) == 0)
   list(
-    a = estimate(a), d = estimate(d), c = numeric(J), cov = cov, latent = latent,
-    loglik = marginal_loglik(data, estimate(a), estimate(d), latent),
-    n_parameters = J + switch(data$model, `2pl` = J, `1pl` = 1, rasch = 0) + 2 - fixed,
+    a = estimate(a), d = estimate(d), c = numeric(J), cov = cov, latent = latent, log_odds = log_odds,
+    loglik = marginal_loglik(data, graded, estimate(a), estimate(d), u, latent),
+    n_parameters = J + switch(data$model, `2pl` = J, `1pl` = 1, rasch = 0) + 2 - fixed + sum(graded$size - 2L),
     converged = length(reason) == 0, reason = as.character(reason), iterations = prod(dim(b)[1:2]) + dim(b)[2] * tune,
     diagnostics = list(
       max_rhat = max(rhat), worst_rhat = names(which.max(rhat)), min_bulk_ess = min(bulk), min_tail_ess = min(tail),
@@ -380,23 +439,32 @@ posterior_moments <- function(r) {
   list(theta = theta, se = sqrt(pmax(drop(post %*% nodes^2) - theta^2, 0)))
 }
 
-marginal_loglik <- function(data, a, d, latent) {
+marginal_loglik <- function(data, graded, a, d, u, latent) {
   nodes <- latent$mean + latent$sd * seq(-6, 6, length.out = 61)
   weight <- stats::dnorm(nodes, latent$mean, latent$sd)
-  each <- at_nodes(c(data[c("person", "item", "score", "n_persons")], list(a = a, d = d, c = 0 * a)), nodes)
+  at <- graded$first[data$item] + graded$score
+  each <- by_nodes(data, nodes, function(theta) {
+    eta <- a[data$item] * theta + d[data$item]
+    stats::plogis(eta - u[at], log.p = TRUE) + stats::plogis(u[at + 1L] - eta, log.p = TRUE) +
+      log1p(-exp(u[at] - u[at + 1L]))
+  })
   top <- apply(each, 1, max)
   sum(top + log(drop(exp(each - top) %*% (weight / sum(weight)))))
 }
 
 # Log-likelihood of each person at each node, persons x nodes.
 at_nodes <- function(r, nodes) {
-  matrix(vapply(nodes, function(theta) {
+  by_nodes(r, nodes, function(theta) {
     eta <- r$a[r$item] * theta + r$d[r$item]
     guess <- r$c[r$item]
-    log_p <- ifelse(r$score == 1L, log(guess + (1 - guess) * stats::plogis(eta)),
-                    log1p(-guess) + stats::plogis(-eta, log.p = TRUE))
-    sum_by_person(log_p, r)
-  }, numeric(r$n_persons)), r$n_persons)
+    ifelse(r$score == 1L, log(guess + (1 - guess) * stats::plogis(eta)),
+           log1p(-guess) + stats::plogis(-eta, log.p = TRUE))
+  })
+}
+
+by_nodes <- function(r, nodes, log_p) {
+  sums <- vapply(nodes, function(theta) sum_by_person(log_p(theta), r), numeric(r$n_persons))
+  matrix(sums, r$n_persons)
 }
 
 sum_by_person <- function(values, r) {
@@ -487,9 +555,7 @@ checked_calibration <- function(request) {
   r$engine <- one_of(request, "engine", c("mirt", "brms"))
   r$model <- one_of(request, "model", c("rasch", "1pl", "2pl", "3pl"))
   if (r$engine == "brms" && r$model == "3pl") refuse("irt_request_error", "brms fits rasch, 1pl and 2pl; got model 3pl")
-  if (any(r$categories > 2) && (r$engine == "brms" || r$model == "3pl" || length(request$anchors))) {
-    refuse("irt_request_error", "scored items are fitted by mirt, with rasch, 1pl or 2pl and without anchors")
-  }
+  r$item_types <- checked_item_types(request, r)
   if (!length(r$score)) refuse("irt_data_error", "a calibration needs answers, and there are none")
   r$options <- as.list(request$options)
   J <- length(r$item_ids)
@@ -513,12 +579,38 @@ checked_calibration <- function(request) {
   }
   prior <- request$guessing_prior
   if (length(prior)) {
-    if (r$model != "3pl") refuse("irt_request_error", "guessing_prior: the model ", r$model, " has no guessing")
+    if (!any(r$item_types == "3PL")) {
+      refuse("irt_request_error", "guessing_prior: the model ", r$model, " has no guessing")
+    }
     r$guessing_prior <- lapply(list(mean_logit = "mean_logit", sd_logit = "sd_logit"), function(name) {
       numbers(prior, name, 1, what = "guessing_prior: ")
     })
   }
   r
+}
+
+# The type of each item, in mirt's words.
+checked_item_types <- function(request, r) {
+  more <- r$categories > 2
+  types <- as.character(unlist(request$item_types))
+  if (!length(types)) types <- ifelse(more, "gpcm", if (r$model == "3pl") "3PL" else "2PL")
+  if (length(types) != length(more)) refuse("irt_request_error", "item_types: one name for each item is needed")
+  bad <- which(!(types %in% c("2PL", "3PL", "gpcm", "graded")) | more != types %in% c("gpcm", "graded"))
+  if (length(bad)) {
+    refuse("irt_request_error", "item_types: ", r$item_ids[bad[1]], ", which is scored up to ",
+           r$categories[bad[1]] - 1, ", must be ", if (more[bad[1]]) "gpcm or graded" else "2PL or 3PL", ", got ",
+           types[bad[1]])
+  }
+  if (any(more) && length(request$anchors)) {
+    refuse("irt_request_error", "anchors: scored items are fitted without anchors")
+  }
+  if (r$engine == "brms" && any(types %in% c("3PL", "gpcm"))) {
+    refuse("irt_request_error", "brms fits 2PL and graded items; use mirt for 3PL and gpcm items")
+  }
+  if (r$model != "2pl" && any(types == "graded")) {
+    refuse("irt_request_error", "graded items have their own slopes: the model must be 2pl, got ", r$model)
+  }
+  types
 }
 
 refuse <- function(kind, ...) {

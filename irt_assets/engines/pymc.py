@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irt_assets.engines.spec import RIGHT_AND_WRONG, EngineSpec, PythonPackage
+from irt_assets.engines.spec import PYMC_MODELS, EngineSpec, PythonPackage
 from resources.version import way_to_install
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _build(settings: Settings) -> Calibrator:
 SPEC = EngineSpec(
     name=ENGINE,
     method="posterior means and SDs by NUTS, abilities integrated out",
-    models=RIGHT_AND_WRONG,
+    models=PYMC_MODELS,
     build=_build,
     runs_in="child process",
     kind="pymc",

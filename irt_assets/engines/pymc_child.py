@@ -16,7 +16,7 @@ from typing import Any
 from irt_assets.engines import SampledCalibration
 from irt_assets.engines.child import Limits, die_with_parent, run
 from irt_assets.engines.pymc_engine import ENGINE, PymcEngine
-from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
+from irt_assets.engines.spec import PYMC_MODELS, one_model
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.items import Model
 from irt_psychometrics.linking import AnchorSet
@@ -40,7 +40,8 @@ class PymcInChild:
         self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> SampledCalibration:
         engine = self.engine if anchors is None else replace(self.engine, anchors=anchors)
-        request = {"responses": responses, "model": one_model(ENGINE, RIGHT_AND_WRONG, model), "data_hash": data_hash}
+        one_model(ENGINE, PYMC_MODELS, model)
+        request = {"responses": responses, "model": model, "data_hash": data_hash}
         with tempfile.TemporaryDirectory(prefix="irt-pymc-") as name:
             folder = Path(name)
             (folder / "request").write_bytes(pickle.dumps((engine, request)))

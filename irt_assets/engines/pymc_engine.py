@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from irt_assets.engines.screening import ITEM_PRIORS, screen_items
-from irt_assets.engines.spec import DEFAULT_MODEL, RIGHT_AND_WRONG, one_model
+from irt_assets.engines.screening import ITEM_PRIORS, number_scores, screen_items
+from irt_assets.engines.spec import DEFAULT_MODEL, PYMC_MODELS, one_model
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet, Linking, link_to_anchors
@@ -45,7 +45,7 @@ class Posterior:
 
     Attributes:
         item_ids: the K items that were sampled. The calibration also has the other items, with NaN and a flag.
-        quantities: a, b, c and d, shape (chains, draws, K), and the latent mean and SD, shape (chains, draws).
+        quantities: a, b, c, d and w, and the latent mean and SD.
         model: the PyMC model. `draws` contains its variables, by name.
         linking: the used anchors, and the dropped ones with reasons, or None without anchors.
     """
@@ -60,9 +60,12 @@ class Posterior:
 
     def to_parquet(self) -> bytes:
         """The draws as a Parquet file with a row per chain, draw and item, and the columns `chain, draw, item_id, a, b,
-        c, latent_mean, latent_sd`."""
+        c, latent_mean, latent_sd`, and `w1`, `w2`, … of scores if items are graded."""
         q = self.quantities
         chain, draw, item = (index.ravel() for index in np.indices(q.a.shape))
+        inner = q.inner
+        of_scores = np.full((*q.a.shape, inner.shape[1]), np.nan)
+        of_scores[:, :, inner] = q.w
         table = pa.table(
             {
                 "chain": chain.astype(np.int16),
@@ -74,6 +77,7 @@ class Posterior:
                 "latent_mean": np.repeat(q.latent_mean.ravel(), len(self.item_ids)),
                 "latent_sd": np.repeat(q.latent_sd.ravel(), len(self.item_ids)),
             }
+            | {f"w{k}": of_scores[..., k].ravel() for k in np.flatnonzero(inner.any(axis=0)).tolist()}
         )
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
@@ -82,12 +86,12 @@ class Posterior:
 
 @dataclass
 class PymcEngine:
-    """Posterior means by NUTS, for Rasch, 1PL, 2PL and 3PL.
+    """Posterior means by NUTS, for Rasch, 1PL, 2PL, 3PL and graded items.
 
     Without anchors the scale is the same as in the em engine: θ ~ N(0, 1); for Rasch, slopes of 1 and a free latent SD.
     With anchors it is the anchors' scale. (log a, b) of the anchors that the linking keeps have a bivariate normal
     prior around their values, whose covariance follows from the anchors' errors by the delta method. Their c is fixed
-    at its value, and the latent mean and SD are free.
+    at its value, and the latent mean and SD are free. Graded items cannot be combined with anchors.
 
     Attributes:
         priors: priors of items that are not anchors: LogNormal of a, Normal of b and, in a 3PL, LogitNormal or Beta of
@@ -114,10 +118,11 @@ class PymcEngine:
     ) -> Calibration:
         """Fit as described in `Calibrator.calibrate`. `anchors` replace the engine's own anchors."""
         engine = self if anchors is None else replace(self, anchors=anchors)
-        only = one_model(ENGINE, RIGHT_AND_WRONG, model)
-        return engine.sample(responses, model=only, data_hash=data_hash).calibration
+        return engine.sample(responses, model=model, data_hash=data_hash).calibration
 
-    def sample(self, responses: Responses, *, model: Model = DEFAULT_MODEL, data_hash: str = "") -> Posterior:
+    def sample(
+        self, responses: Responses, *, model: Model | Sequence[Model] = DEFAULT_MODEL, data_hash: str = ""
+    ) -> Posterior:
         """Sample the posterior. Returns the calibration with its draws.
 
         The em engine fits the responses first, and its PsychometricsErrors are raised here, too. Items that it cannot
@@ -128,10 +133,13 @@ class PymcEngine:
         """
         from irt_assets.engines import pymc_model, pymc_sampling, pymc_summary  # import PyMC
 
+        items, model = model, one_model(ENGINE, PYMC_MODELS, model)
+        if model == "grm" and self.anchors is not None:
+            raise PsychometricsError("the pymc engine does not support anchors for graded items: use engine em")
         stated = self._complete_priors(model)
-        em, kept = screen_items(responses, model, Priors(c=stated.c), data_hash)
+        em, kept = screen_items(responses, items, Priors(c=stated.c), data_hash)
         linking = None if self.anchors is None else link_to_anchors(em, self.anchors)
-        fitted = responses.of_items(kept)
+        fitted, present = number_scores(responses.of_items(kept))
         start = (em if linking is None else linking.transform(em)).select(kept)
         priors = self.model_priors(fitted.item_ids, model, linking)
         begin: dict[str, Any] = {
@@ -141,6 +149,9 @@ class PymcEngine:
             "latent_mean": start.latent_mean,
             "latent_sd": start.latent_sd,
         }
+        if model == "grm":
+            assert start.further is not None
+            begin["w"] = np.clip(start.further[start.places_of_parameters[:, 2:] >= 0], -4.0, 4.0)
         likelihood = self._likelihood(fitted, priors, begin)
         begin["c"] = begin["c"][np.isnan(priors.c_given)]
         if item_model(model).common_slope:
@@ -150,7 +161,7 @@ class PymcEngine:
         plan = pymc_sampling.Plan(self.draws, self.tune, self.chains, self.seed)
         mode = pymc_model.find_mode(density, density.flatten(begin))
         draws = pymc_sampling.sample(density, mode, plan)
-        quantities = pymc_summary.Quantities(draws, priors)
+        quantities = pymc_summary.Quantities(draws, priors, present)
         diagnostics = quantities.diagnose(fitted.item_ids, draws.divergences)
         calibration = pymc_summary.calibration_of(
             em,
@@ -209,7 +220,11 @@ class PymcEngine:
 
         mean, sd = at["latent_mean"], at["latent_sd"]
         c = np.where(np.isnan(priors.c_given), at["c"], priors.c_given)
-        parameters = [at["a"] * sd, at["a"] * (mean - at["b"]), *([c] if priors.guessing else [])]
+        parameters = [
+            at["a"] * sd,
+            at["a"] * (mean - at["b"]),
+            *([c] if priors.guessing else [at["w"]] if "w" in at else []),
+        ]
         numbers = NODES if self.nodes is None else (self.nodes,)
         tried = [Likelihood.from_responses(responses, nodes, guessing=priors.guessing) for nodes in numbers]
         values = [likelihood.value(*parameters) for likelihood in tried]

@@ -37,12 +37,12 @@ class Likelihood:
         """The likelihood of these responses, with this number of quadrature nodes for θ."""
         plain = MarginalLikelihood.from_responses(responses, nodes, guessing=guessing)
         shared = tuple(pytensor.shared(value, name=name, borrow=True) for name, value in plain.data.items())
-        return cls(LikelihoodOp(guessing), shared, plain)
+        return cls(LikelihoodOp(guessing, plain.graded), shared, plain)
 
     def __call__(self, *parameters: Any) -> Variable:
         """Log-likelihood with θ ~ N(0, 1), a scalar that can be differentiated once.
 
-        `parameters`: slope, intercept and, with guessing, c, shape (J,) each.
+        `parameters`: as those of `MarginalLikelihood`.
         """
         return self.op(*parameters, *self.shared)[0]
 
@@ -51,15 +51,14 @@ class Likelihood:
 
 
 class LikelihoodOp(Op):
-    """(slope, intercept[, c], data …) → log-likelihood and its gradient by each parameter. Parameters and gradients
-    have shape (J,)."""
+    """(slope, intercept[, c or w], data …) → log-likelihood and its gradient by each parameter."""
 
-    __props__ = ("guessing",)
+    __props__ = ("guessing", "graded")
 
-    def __init__(self, guessing: bool) -> None:
-        self.guessing = guessing
-        self.n_parameters = 3 if guessing else 2
-        self.kernel = MarginalLikelihood.kernel(guessing)  # PyTensor reads the attribute's name
+    def __init__(self, guessing: bool, graded: bool) -> None:
+        self.guessing, self.graded = guessing, graded
+        self.n_parameters = 2 + (guessing or graded)
+        self.kernel = MarginalLikelihood.kernel(guessing, graded)  # PyTensor reads the attribute's name
 
     def make_node(self, *inputs: Any) -> Apply:
         parameters = [pt.as_tensor(x, dtype="float64") for x in inputs[: self.n_parameters]]

@@ -20,11 +20,11 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 from pymc.distributions.transforms import logodds
 from pymc.pytensorf import join_nonshared_inputs
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg import LinAlgError, block_diag, cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from irt_assets.common.arrays import Floats
+from irt_assets.common.arrays import Floats, Ints
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_psychometrics import PsychometricsError, Responses
 from irt_psychometrics.items import Beta, LogitNormal, Model, item_model
@@ -69,12 +69,15 @@ def build(responses: Responses, model: Model, priors: ModelPriors, likelihood: L
     """Write the PyMC model.
 
     Free variables: `a` ~ LogNormal (one per item; one in all for a 1PL; none for Rasch), `b` ~ Normal, `c` ~
-    LogitNormal or Beta (in a 3PL, unless given) and, if they have a prior, `latent_mean` ~ Normal and `latent_sd` ~
-    LogNormal. Observed variable: `scores` (R,), in the order of `responses`. Its density is the marginal likelihood;
-    draws from it are answers of new learners to the same items.
+    LogitNormal or Beta (in a 3PL, unless given), `w` ~ Normal(0, 1), the logarithms of distances between a graded
+    item's thresholds on the scale of a·θ, item by item, and, if they have a prior, `latent_mean` ~ Normal and
+    `latent_sd` ~ LogNormal. Observed variable: `scores` (R,), in the order of `responses`. Its density is the marginal
+    likelihood; draws from it are answers of new learners to the same items.
     """
     guessed = np.flatnonzero(np.isnan(priors.c_given))
+    inner = responses.n_categories - 2
     coords = {"item": list(responses.item_ids), "guessed": [responses.item_ids[j] for j in guessed]}
+    coords["inner"] = [f"{item} {k + 1}" for item, n in zip(responses.item_ids, inner, strict=True) for k in range(n)]
     with pm.Model(coords=coords) as written:
         log_a_mean, expected_b = priors.log_a_mean, priors.b_mean
         a: Any = pt.ones(responses.n_items)
@@ -90,10 +93,12 @@ def build(responses: Responses, model: Model, priors: ModelPriors, likelihood: L
         if priors.guessing:
             c = pt.constant(priors.c_given)
             parameters.append(pt.set_subtensor(c[guessed], _guessing(priors.c)) if guessed.size else c)
+        if inner.any():
+            parameters.append(pm.Normal("w", 0.0, 1.0, dims="inner"))
         pm.CustomDist(
             "scores",
             *parameters,
-            dist=_answers(responses),
+            dist=_graded_answers(responses) if inner.any() else _answers(responses),
             logp=_density(likelihood),
             observed=responses.score.astype(np.int64),
         )
@@ -119,6 +124,26 @@ def _answers(responses: Responses) -> Callable[..., Any]:
         for c in rest[:-1]:
             p = c[item] + (1 - c[item]) * p
         return pm.Bernoulli.dist(p=p)
+
+    return dist
+
+
+def by_distances(categories: Ints) -> Floats:
+    """Return B with B·exp(w) = the thresholds of graded items, item by item; the mean of an item's is 0."""
+    return block_diag(*(np.tri(n - 1, n - 2, -1) - np.arange(n - 2, 0, -1) / (n - 1) for n in categories.tolist()))
+
+
+def _graded_answers(responses: Responses) -> Callable[..., Any]:
+    person, item = responses.person.astype(np.int64), responses.item.astype(np.int64)
+    categories = responses.n_categories
+    by, has = by_distances(categories), np.arange(categories.max() - 1) < categories[:, None] - 1
+
+    def dist(a: Any, b: Any, mean: Any, sd: Any, w: Any, _size: Any) -> Any:
+        """Random answers: the number of thresholds below a·(θ − b) plus a logistic error."""
+        theta = pm.Normal.dist(mean, sd, shape=responses.n_persons)
+        u = pt.set_subtensor(pt.constant(np.full(has.shape, np.inf))[np.nonzero(has)], by @ pt.exp(w))
+        drawn = pm.Logistic.dist(a[item] * (theta[person] - b[item]), 1.0)
+        return pt.sum(drawn[:, None] > u[item], axis=1)
 
     return dist
 

@@ -7,10 +7,10 @@ import numpy.typing as npt
 import pymc as pm
 from scipy.special import logit
 
-from irt_assets.common.arrays import Floats
+from irt_assets.common.arrays import Floats, Mask
 from irt_assets.common.wording import some_of
 from irt_assets.engines.pymc_likelihood import Likelihood
-from irt_assets.engines.pymc_model import ModelPriors
+from irt_assets.engines.pymc_model import ModelPriors, by_distances
 from irt_assets.engines.pymc_sampling import Diagnostics, Draws, diagnose
 from irt_psychometrics import Calibration
 from irt_psychometrics.estimation import Estimates, Flag
@@ -32,9 +32,12 @@ class Quantities:
     Attributes:
         a, b, c, d: parameters with d = −a·b, shape (chains, draws, K).
         latent_mean, latent_sd: shape (chains, draws).
+        w: logarithms of the distances between a graded item's thresholds, item by item, shape (chains, draws, F).
+        present: the scores that occur, shape (K, C).
     """
 
-    def __init__(self, draws: Draws, priors: ModelPriors) -> None:
+    def __init__(self, draws: Draws, priors: ModelPriors, present: Mask) -> None:
+        self.present = present
         self.b = draws.values["b"]
         a = draws.values.get("a", np.ones(self.b.shape))
         self.a = np.broadcast_to(a if a.ndim == 3 else a[..., None], self.b.shape)
@@ -42,8 +45,34 @@ class Quantities:
         self.c = np.broadcast_to(priors.c_given, self.b.shape).copy()
         if "c" in draws.values:
             self.c[..., np.isnan(priors.c_given)] = draws.values["c"]
+        self.w = draws.values.get("w", np.zeros((*self.b.shape[:2], 0)))
         self.latent_mean = draws.values.get("latent_mean", np.zeros(self.b.shape[:2]))
         self.latent_sd = draws.values.get("latent_sd", np.ones(self.b.shape[:2]))
+
+    @property
+    def inner(self) -> Mask:
+        """Mask of the scores with a w, in the order of `w`, shape (K, C)."""
+        order = self.present.cumsum(axis=1)
+        return self.present & (order > 1) & (order < order[:, -1:])
+
+    def log_odds(self) -> tuple[Floats, Floats]:
+        """Return the log odds of at least each score at θ = 0, and the covariances of a and these, as in `Estimates`.
+
+        Shapes (K, C) and (K, 1 + C, 1 + C).
+        """
+        u = np.exp(self.w) @ by_distances(self.present.sum(axis=1)).T
+        above = self.present & (self.present.cumsum(axis=1) > 1)
+        odds = self.d[..., np.nonzero(above)[0]] - u
+        found = np.where(self.present, 0.0, np.nan)
+        found[above] = odds.mean((0, 1))
+        cov = np.zeros((len(found), 1 + found.shape[1], 1 + found.shape[1]))
+        ends = np.cumsum(above.sum(axis=1))
+        for k, own in enumerate(np.split(odds, ends[:-1], axis=2)):
+            at = np.concatenate([[0], 1 + np.flatnonzero(above[k])])
+            cov[k][np.ix_(at, at)] = np.cov(
+                np.concatenate([self.a[..., k : k + 1], own], axis=2).reshape(-1, at.size).T
+            )
+        return found, cov
 
     def diagnose(self, item_ids: Sequence[str], divergences: int) -> Diagnostics:
         """Convergence diagnostics of all quantities that are not fixed."""
@@ -52,6 +81,8 @@ class Quantities:
             for name, values in (("a", self.a), ("b", self.b), ("c", self.c), ("d", self.d))
             for k, item in enumerate(item_ids)
         }
+        for f, (k, score) in enumerate(np.argwhere(self.inner).tolist()):
+            named[f"w{score} of item {item_ids[k]}"] = self.w[..., f]
         named |= {"the latent mean": self.latent_mean, "the latent SD": self.latent_sd}
         return diagnose({name: x for name, x in named.items() if np.ptp(x) > 0}, divergences)
 
@@ -93,15 +124,18 @@ def calibration_of(
     own = 2 * np.arange(K)[:, None] + np.arange(2)
     full_joint = None
     n_parameters = sum(int(np.prod(x.shape[2:])) for x in draws.values.values())
-    if found.b.shape[0] * found.b.shape[1] >= DRAWS_PER_PARAMETER * n_parameters:
+    if not found.w.size and found.b.shape[0] * found.b.shape[1] >= DRAWS_PER_PARAMETER * n_parameters:
         full_joint = np.full((2 * J, 2 * J), np.nan)
         both = (2 * kept[~unidentified, None] + np.arange(2)).ravel()
         full_joint[np.ix_(both, both)] = joint[np.ix_(own[~unidentified].ravel(), own[~unidentified].ravel())]
-    cov, known_of_c = joint[own[:, :, None], own[:, None, :]], None
+    cov, known_of_c, log_odds = joint[own[:, :, None], own[:, None, :]], None, None
     if em.item_model.guesses:
         cov, known_of_c = _add_guessing(cov, found, priors)
+    if found.w.size:
+        log_odds, cov = found.log_odds()
     reasons = _reasons(diagnostics, [names[k] for k in np.flatnonzero(unidentified)])
     slope, intercept, c = (x.mean((0, 1)) for x in (found.a, found.d, found.c))
+    third = [c] if priors.guessing else [found.w.mean((0, 1))] if found.w.size else []
     mu, sigma = float(found.latent_mean.mean()), float(found.latent_sd.mean())
     estimates = Estimates(
         a=slope,
@@ -110,11 +144,12 @@ def calibration_of(
         cov=cov,
         latent_mean=mu,
         latent_sd=sigma,
-        loglik=likelihood.value(slope * sigma, intercept + slope * mu, *([c] if priors.guessing else [])),
+        loglik=likelihood.value(slope * sigma, intercept + slope * mu, *third),
         n_parameters=n_parameters,
         converged=not reasons,
         reason="; ".join(reasons),
         iterations=draws.transitions,
+        log_odds=log_odds,
     )
     return estimates.merge_into(
         em,

@@ -10,18 +10,18 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from irt_assets.engines.child import Limits
 from irt_assets.engines.r_process import call_r
-from irt_assets.engines.spec import EngineSpec, RPackage
-from irt_psychometrics.items import Model, ScaleModel
+from irt_assets.engines.spec import BRMS_MODELS, MIRT_MODELS, EngineSpec, RPackage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from irt_assets.engines.r_calibration import Call
     from irt_psychometrics import Calibration, Responses
+    from irt_psychometrics.items import Model
     from irt_psychometrics.linking import AnchorSet
     from resources.settings import Settings
 
@@ -76,7 +76,7 @@ class REngine:
         return brms_fit.fit_brms(
             responses,
             call=self.call,
-            model=BRMS.one_model(model),
+            model=model,
             options=self.sampling.as_options(),
             data_hash=data_hash,
             anchors=anchors,
@@ -105,17 +105,16 @@ def _brms(settings: Settings) -> REngine:
 MIRT = EngineSpec(
     name="mirt",
     method="marginal maximum likelihood, errors by Oakes' identity",
-    models=tuple(model for model in get_args(ScaleModel) if model != "rsm"),
+    models=MIRT_MODELS,
     build=lambda settings: REngine("mirt", _call(settings)),
     runs_in="child process",
     kind="r",
-    scored=True,
     r_packages=(RPackage("mirt"),),
 )
 BRMS = EngineSpec(
     name="brms",
     method="posterior means and SDs by Stan",
-    models=("rasch", "1pl", "2pl"),
+    models=BRMS_MODELS,
     build=_brms,
     runs_in="child process",
     kind="r",
@@ -124,10 +123,9 @@ BRMS = EngineSpec(
 REMOTE = EngineSpec(
     name="remote",
     method="the same as mirt, in the R IRT service",
-    models=tuple(model for model in get_args(ScaleModel) if model != "rsm"),
+    models=MIRT_MODELS,
     build=lambda settings: REngine("remote", _call(settings)),
     runs_in="R IRT service",
     kind="r",
-    scored=True,
     for_comparison=False,
 )

@@ -3,9 +3,13 @@
 Imports none of the packages that sample.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.common.arrays import Mask
 from irt_assets.common.wording import some_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.estimation import fit_em
@@ -17,7 +21,7 @@ MIN_ITEMS = 3
 
 
 def screen_items(
-    responses: Responses, model: Model, priors: Priors | None, data_hash: str
+    responses: Responses, model: Model | Sequence[Model], priors: Priors | None, data_hash: str
 ) -> tuple[Calibration, npt.NDArray[np.intp]]:
     """The em engine's fit, and the indices (K,) of the items to sample: the items that it estimates with a positive
     slope.
@@ -33,3 +37,11 @@ def screen_items(
             f"{some_of(negative, 5)}. Check their keys"
         )
     return em, kept
+
+
+def number_scores(responses: Responses) -> tuple[Responses, Mask]:
+    """Return the responses with the scores that occur numbered from 0, item by item, and these scores, shape (J, C)."""
+    present = np.zeros((responses.n_items, int(responses.n_categories.max())), dtype=bool)
+    present[responses.item, responses.score] = True
+    number = present.cumsum(axis=1)[responses.item, responses.score] - 1
+    return replace(responses, score=number.astype(np.int8), categories=present.sum(axis=1)), present

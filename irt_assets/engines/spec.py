@@ -14,7 +14,7 @@ from resources.version import installed_version
 
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
-    from irt_psychometrics.items import Model, ScaleModel
+    from irt_psychometrics.items import Model
     from resources.settings import Settings
 
 LIGHT_POOL = "calibration"
@@ -23,10 +23,14 @@ HEAVY_POOL = "heavy_engines"
 """Pool of engines that take gigabytes or hours: only one of their runs executes at a time."""
 
 
-DEFAULT_MODEL: ScaleModel = "2pl"
+DEFAULT_MODEL: Literal["2pl"] = "2pl"
 """Model of a scale that names no model."""
 RIGHT_AND_WRONG: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
 """Models of items scored 0 and 1."""
+MIRT_MODELS: tuple[Model, ...] = (*RIGHT_AND_WRONG, "pcm", "gpcm", "grm")
+"""Models that R's mirt fits here."""
+BRMS_MODELS: tuple[Model, ...] = ("rasch", "1pl", "2pl", "grm")
+PYMC_MODELS: tuple[Model, ...] = (*RIGHT_AND_WRONG, "grm")
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,6 @@ class EngineSpec:
         pool: pool of its asset in Dagster. Only one run of a pool executes at a time.
         for_comparison: whether it may fit months in addition to a scale's own engine, if IRT_ENGINES names it.
         has_draws: whether its posterior draws are kept (`Sampler`).
-        scored: whether it fits items with scores above 1.
         python_packages, r_packages: packages that must be installed. If the R IRT service is set, an engine with R
             packages runs there, and needs none of them here.
     """
@@ -87,7 +90,6 @@ class EngineSpec:
     pool: str = HEAVY_POOL
     for_comparison: bool = True
     has_draws: bool = False
-    scored: bool = False
     python_packages: tuple[PythonPackage, ...] = ()
     r_packages: tuple[RPackage, ...] = ()
 
@@ -101,10 +103,26 @@ class EngineSpec:
         return one_model(self.name, self.models, model)
 
 
-def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> Model:
-    """Like `EngineSpec.one_model`, for an engine that fits the models `fits`."""
+def require_models(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> set[Model]:
+    """Return the names of the items' models. Raises PsychometricsError unless the engine fits all of them."""
     named = {model} if isinstance(model, str) else set(model)
-    if len(named) != 1 or not named.issubset(fits):
-        got = repr(model) if isinstance(model, str) else " and ".join(sorted(named))
-        raise PsychometricsError(f"the {engine} engine fits {', '.join(fits)}; got model {got}")
+    if not named.issubset(fits):
+        raise _model_error(engine, fits, model)
+    return named
+
+
+def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> Model:
+    """Like `EngineSpec.one_model`, for an engine that fits the models `fits`.
+
+    The 2PL is the case of two scores among graded items.
+    """
+    named = require_models(engine, fits, model)
+    named -= {"2pl"} if "grm" in named else set()
+    if len(named) != 1:
+        raise _model_error(engine, fits, model)
     return named.pop()
+
+
+def _model_error(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> PsychometricsError:
+    got = repr(model) if isinstance(model, str) else " and ".join(sorted(set(model)))
+    return PsychometricsError(f"the {engine} engine fits {', '.join(fits)}; got model {got}. Engine em fits it")

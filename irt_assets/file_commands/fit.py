@@ -4,22 +4,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from irt_assets.engines import Calibrator
-from irt_assets.engines.registry import DEFAULT, spec_of
+from irt_assets.engines.registry import DEFAULT
 from irt_psychometrics import Calibration, Responses
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure
 
 
 def calibrate_by(
-    engine: Calibrator, *, scored: bool, groups: bool, latent: str
+    engine: Calibrator, *, groups: bool, latent: str
 ) -> Callable[[Responses, Model | Sequence[Model], Any], Calibration]:
     """Return the function by which the library's `fit` calls the engine.
 
-    `scored`: whether items have scores above 1; `groups`: whether persons are in groups; `latent`: the distribution of
+    `groups`: whether persons are in groups; `latent`: the distribution of
     θ that is requested. Raises PermanentFailure if the engine cannot do this.
     """
-    if scored and not spec_of(engine.name).scored:
-        raise PermanentFailure(f"engine {engine.name} does not support items scored above 1: use engine em or mirt")
     if latent != "normal":
         raise PermanentFailure(
             f"engine {engine.name} assumes that θ is normal; for --latent {latent} use --engine {DEFAULT}"

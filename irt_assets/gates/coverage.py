@@ -16,7 +16,7 @@ import psycopg
 from irt_assets.common.arrays import Floats
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.publications import bank_in_force
-from irt_psychometrics.items import Model, item_model
+from irt_psychometrics.items import ScaleModel, item_model
 
 _ENDS = (0.1, 0.9)
 _LARGE_TOPIC = 0.10
@@ -54,7 +54,7 @@ def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Ba
     )
 
 
-def ends_of(constants: LinkingConstants, bank: Bank, model: Model) -> list[tuple[float, float]]:
+def ends_of(constants: LinkingConstants, bank: Bank, model: ScaleModel) -> list[tuple[float, float]]:
     """b at both ends of the published items, with its standard error from the linking. Under a model with guessing the
     error includes the slope's bias. Returns an empty list if only anchors are published."""
     known = [b for b in bank.b.values() if np.isfinite(b)]
@@ -75,7 +75,7 @@ def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLi
     return np.sqrt(np.einsum("ki,ij,kj->k", by_constants, cov, by_constants))
 
 
-def coverage_gaps(constants: LinkingConstants, bank: Bank, model: Model, max_error: float) -> list[str]:
+def coverage_gaps(constants: LinkingConstants, bank: Bank, model: ScaleModel, max_error: float) -> list[str]:
     """A sentence for each part of the bank (ends of the published b, topics) that the anchors used hardly cover.
 
     max_error: largest accepted standard error of b at either end of the published items.

@@ -37,13 +37,13 @@ from irt_assets.intake.sources import Source, plain_rows
 from irt_assets.intake.staging import lock_out_imports_and_posts
 from irt_assets.responses.erased import names_of_erased
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.items import MAX_SCORE, ItemRow, ScaleModel, item_model
+from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, item_model
 from resources.postgres.database import Database, advisory_lock, first_column
 
 Cells = dict[str, str | None]
 MAX_NAMED = 5
 MAX_DEPTH = 100  # maximum nesting depth of lists and objects
-MODELS: tuple[str, ...] = get_args(ScaleModel)
+MODELS: tuple[str, ...] = get_args(Model)
 DICHOTOMOUS_MODELS = tuple(name for name in MODELS if item_model(name).two_categories)
 PARAMETERS = {  # smallest and largest value
     "a": (-math.inf, math.inf),
@@ -57,8 +57,8 @@ PARAMETERS = {  # smallest and largest value
     "D": (1.0, 2.0),
 }
 STEPS = {"b2", "category2"}
-SCORE_PARAMETERS = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
-"""Parameters of an item's scores (see `PartialCreditModel`), and their standard errors."""
+SCORE_PARAMETERS = tuple(f"{x}{k}{se}" for x in "tw" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
+"""Parameters of an item's scores (see `PartialCreditModel` and `GradedModel`), and their standard errors."""
 SCORE_KEYS = ("max_score", "block")
 """Keys of an item's scores in `meta` that are not parameters. They stay if new parameters come without them."""
 QUESTION_COLUMNS = (
@@ -200,7 +200,7 @@ def read_rows(
     report.notes.append(f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}")
     if unused := {*source.columns} - {*chain(*binding.columns.values())}:
         report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
-    if kind is QUESTIONS and "model" not in names and not {"t0", "t1"} & set(names) and STEPS & set(names):
+    if kind is QUESTIONS and "model" not in names and not {"t0", "t1", "w0"} & set(names) and STEPS & set(names):
         report.notes.append(f"{file}: {ItemRow.STEPS_OR_GRADED}")
     seen: dict[str, tuple[Any, ...]] = {}
     makes_ids = kind is LEARNERS and binding.makes_learners_ids
@@ -318,8 +318,6 @@ def _convert_parameters(cells: Cells) -> Cells:
     numbers = {name: x for name, x in given.items() if x is not None}
     try:
         ItemRow.require_known_model(numbers, cells.get("model") or "")
-        if ItemRow.is_graded(numbers, cells.get("model") or ""):
-            raise PsychometricsError("graded items cannot be on a scale yet: fit them as gpcm")
     except PsychometricsError as error:
         raise InvalidRow("bad_model", str(error)) from None
     if ItemRow.form_of(numbers) is None:
@@ -327,13 +325,14 @@ def _convert_parameters(cells: Cells) -> Cells:
     if any(cells.get(name) is not None for name in SCORE_PARAMETERS):
         return {}
     try:
-        found = ItemRow.parameters_of(numbers) or {}
+        found = ItemRow.parameters_of(numbers, cells.get("model") or "") or {}
     except PsychometricsError as error:
         raise InvalidRow("incomplete_parameters", str(error)) from None
     declared = _number("max_score", cells, 1, MAX_SCORE)
     if declared is not None and found.pop("max_score", 1.0) > declared:
         raise InvalidRow("bad_max_score", f"{declared:g}, and there are parameters of higher scores")
-    return {name: repr(x) for name, x in found.items()}
+    converted: Cells = {name: repr(x) for name, x in found.items()}
+    return converted | ({"model": "grm"} if "w0" in found else {})
 
 
 def _score_entries(cells: Cells) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from irt_assets.scales.rules import Latent, LatentRule, Occasions, PublicationRu
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.estimation import Shape
 from irt_psychometrics.itemfit import Measure, WindowGrowth
-from irt_psychometrics.items import Model, Priors, item_model
+from irt_psychometrics.items import Priors, ScaleModel, item_model
 from irt_psychometrics.linking import Linking, Suspect
 from resources.failures import PermanentFailure
 
@@ -534,7 +534,7 @@ class Spread(Part):
 # -- all of it -----------------------------------------------------------------------------------------
 
 
-KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)]
+KnownModel = Annotated[ScaleModel, PlainValidator(lambda name: item_model(name).name)]
 """The name of any model that is registered."""
 
 

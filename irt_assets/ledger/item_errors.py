@@ -64,7 +64,7 @@ def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime)
 
 def _independent_errors(row: ItemRow) -> FurtherErrors:
     """Return the covariances of an item's further parameters with a, b and each other, as if they were independent."""
-    steps = range(row.max_score + 1)
-    se = [row.c_se / (row.c * (1 - row.c))] if row.c_se else [row.further.get(f"t{k}_se", 0.0) for k in steps]
+    errors = [row.further.get(f"{name}_se", 0.0) for name in row.further if name[0] in "tw" and name[1:].isdigit()]
+    se = [row.c_se / (row.c * (1 - row.c))] if row.c_se else errors
     cov: FurtherErrors = np.hstack([np.zeros((len(se), 2)), np.diag(np.square(se))]).tolist()
     return cov

@@ -25,7 +25,7 @@ from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.scales.scale import Scale
 from irt_psychometrics import Calibration, ItemParameters
 from irt_psychometrics.drift import Comparison, Published
-from irt_psychometrics.items import ScaleModel
+from irt_psychometrics.items import Model
 from irt_psychometrics.linking import AnchorSet, Linking
 
 
@@ -113,7 +113,7 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
 
 def _bank_model(model: str | None) -> ModelOfFit | None:
     """The bank's model, without mean and SD of learners: they are unknown, so the scale's are used."""
-    known = {name: name for name in get_args(ScaleModel)}.get((model or "").lower())
+    known = {name: name for name in get_args(Model)}.get((model or "").lower())
     return None if known is None else ModelOfFit(known)
 
 

@@ -24,7 +24,7 @@ from irt_assets.scales.scale_decisions import (
     read_decisions,
     record_decisions,
 )
-from irt_psychometrics.items import Model, Priors
+from irt_psychometrics.items import Priors, ScaleModel, item_model
 from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, named_rows
@@ -51,7 +51,7 @@ class Scale:
     scale_id: str
     mu: float = 0.0
     sigma: float = 1.0
-    model: Model = DEFAULT_MODEL
+    model: ScaleModel = DEFAULT_MODEL
     engine: str = "em"
     rules: Rules = field(default_factory=Rules)
     anchor_version: int = 1
@@ -64,6 +64,10 @@ class Scale:
     movement: Movement = field(default_factory=Movement)
     since: datetime | None = None
     marks: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def min_published_responses(self, max_score: int) -> int:
+        """Return the number of responses below which a fitted item with this maximum score is provisional."""
+        return self.rules.eligibility.min_published_responses(item_model(self.model).of_max_score(max_score).name)
 
     @property
     def pass_mark(self) -> float | None:

@@ -6,7 +6,6 @@ from typing import NamedTuple, get_args
 
 import psycopg
 
-from irt_psychometrics import PsychometricsError
 from irt_psychometrics.items import Model, ScaleModel, item_model
 
 _SCORED = 2
@@ -30,26 +29,18 @@ def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, M
     return {item: ModelInBank(model, block) for item, model, block in rows}
 
 
-def scored_item_model(scale_model: Model, in_bank: ModelInBank | None) -> Model:
-    """Return the model of a scored item. Raises PsychometricsError if the scale's items have guessing."""
-    if item_model(scale_model).guesses:
-        raise PsychometricsError(
-            f"a scale of the model {scale_model} cannot have scored items yet: choose another model for the scale, or "
-            "score them as right and wrong"
-        )
+def scored_item_model(scale_model: ScaleModel, in_bank: ModelInBank | None) -> Model:
+    """Return the model of a scored item."""
     named = (in_bank.model or "").lower() if in_bank else ""
-    own = next((model for model in get_args(ScaleModel) if model == named), None)
+    own = next((model for model in get_args(Model) if model == named), None)
     of_scale = item_model(scale_model).of_max_score(_SCORED).name
     return of_scale if own is None or item_model(own).two_categories else own
 
 
-def models_in_words(scale_model: Model, items: Iterable[str], in_bank: Mapping[str, ModelInBank]) -> dict[str, str]:
-    """Item → its model in words, with its block if the items of a block share their steps.
-
-    Returns an empty mapping if no model of scored items matches the scale's model. Nothing is fitted then.
-    """
-    if item_model(scale_model).guesses:
-        return {}
+def models_in_words(
+    scale_model: ScaleModel, items: Iterable[str], in_bank: Mapping[str, ModelInBank]
+) -> dict[str, str]:
+    """Item → its model in words, with its block if the items of a block share their steps."""
     found = {}
     for item in sorted(items):
         bank_model = in_bank.get(item)

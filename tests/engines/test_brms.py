@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit
 
@@ -63,6 +64,24 @@ def test_sound_fit_converges_and_records_its_software_and_priors(responses, fit)
     assert fit.priors == ITEM_PRIORS.as_dict()
     # the likelihood at the posterior means lies below its maximum, by about half the number of parameters or less
     assert 0 < fit_em(responses).convergence.loglik - fit.convergence.loglik < ITEMS
+
+
+@pytest.mark.long
+@WHERE_ENGINES_CHANGE
+def test_graded_fit_is_near_the_posterior_mode_of_the_em_engine(shared, compiled):
+    """Science with one item scored 0/1. em has no prior on w, but N(0, 1) is wide beside 392 answers."""
+    frame = pd.read_csv(shared / "data" / "science_wide.csv").drop(columns=["person"]) - 1
+    frame["work"] = frame["work"] > 1
+    x = Responses.from_wide(frame.to_numpy(float), [*frame], np.array([4, 2, 4, 4]))
+    models = ("grm", "2pl", "grm", "grm")
+    engine = REngine("brms", sampling=Sampling(draws=500, tune=300, chains=2, cores=2, cache=compiled))
+    fit, mode = engine.calibrate(x, model=models, data_hash=""), fit_em(x, model=models, priors=ITEM_PRIORS)
+    assert fit.models == models
+    free = mode.cov.diagonal(axis1=1, axis2=2).T > 0
+    se = np.sqrt(mode.cov.diagonal(axis1=1, axis2=2).T[free])
+    np.testing.assert_array_less(np.abs(fit.parameters[free] - mode.parameters[free]) / se, 0.6)
+    np.testing.assert_allclose(np.sqrt(fit.cov.diagonal(axis1=1, axis2=2).T[free]), se, rtol=0.35)
+    assert 0 < fit_em(x, model=models).convergence.loglik - fit.convergence.loglik < mode.convergence.n_parameters / 2
 
 
 @pytest.mark.long

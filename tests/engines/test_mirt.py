@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit
 
@@ -85,10 +86,36 @@ def test_pcm_fits_with_a_free_sd_agree_between_mirt_and_em():
     np.testing.assert_allclose(fit.further, em.further, atol=5e-4)
 
 
-def test_rating_scales_are_refused_if_items_are_scored_above_1():
+def test_fits_of_graded_items_agree_between_mirt_and_em(shared):
+    """Science in mirt 1.47: log L −1608.8694."""
+    frame = pd.read_csv(shared / "data" / "science_wide.csv").drop(columns=["person"])
+    responses = Responses.from_wide((frame - 1).to_numpy(float), [*frame], max_score=3)
+    em, fit = fit_em(responses, model="grm", data_hash="f00"), calibrate(responses, "grm")
+    assert_same(fit, em, 1e-4, 1e-3)
+    assert fit.convergence.loglik == pytest.approx(-1608.8694, abs=1e-4)
+    np.testing.assert_allclose(fit.further, em.further, atol=1e-4)
+
+
+def test_fits_of_3pl_graded_and_partial_credit_items_agree_between_mirt_and_em():
+    """c is on the scale of its logit in both covariances; small steps of mirt's EM end farther from the mode."""
+    responses = planned_mixed(1500)
+    pairs = (("2pl", "3pl"), ("grm", "gpcm"))
+    models = tuple(pairs[int(n > 2)][j % 2] for j, n in enumerate(responses.n_categories))
+    em = fit_em(responses, model=models, data_hash="f00", prior_on_rare_steps=False)
+    fit = calibrate(responses, models)
+    assert_same(fit, em, 2e-4, 2e-3)
+    np.testing.assert_allclose(fit.further, em.further, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("rsm", "the mirt engine fits rasch, .*; got model 2pl and rsm"), ("1pl", "own slopes or a common one")],
+)
+def test_models_that_mirt_lacks_are_refused(model, message):
     responses = planned_mixed(300)
-    with pytest.raises(PsychometricsError, match="does not support a rating scale model if items are scored above 1"):
-        calibrate(responses, models_of(responses, "rsm"))
+    models = tuple(model if (n > 2) == (model == "rsm") else "2pl" if n == 2 else "grm" for n in responses.n_categories)
+    with pytest.raises(PsychometricsError, match=message):
+        calibrate(responses, models)
 
 
 def test_fits_with_fixed_anchors_agree_between_mirt_and_em(shared, reference_answers):

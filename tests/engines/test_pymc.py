@@ -456,3 +456,60 @@ def test_anchors_keep_their_c_and_the_joint_errors_of_a_and_b():
     np.testing.assert_allclose(found.b_sd[at] ** 2 + (found.b_by_log_a[at] * found.log_a_sd[at]) ** 2, b_se**2)
     np.testing.assert_array_equal(found.c_given, [0.0, np.nan, 0.2])
     assert found.b_by_log_a[1] == 0
+
+
+# -- graded items ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def graded(shared):
+    """Science with one item scored 0/1 and one with a score that nobody has, and the posterior."""
+    frame = pd.read_csv(shared / "data" / "science_wide.csv").drop(columns=["person"]) - 1
+    frame["work"] = frame["work"] > 1
+    frame["comfort"] = frame["comfort"].replace(1, 0)
+    responses = Responses.from_wide(frame.to_numpy(float), [*frame], np.array([4, 2, 4, 4]))
+    models = ("grm", "2pl", "grm", "grm")
+    return responses, models, PymcEngine(draws=600, tune=300, chains=2).sample(responses, model=models)
+
+
+@WHERE_ENGINES_CHANGE
+def test_graded_posterior_is_near_the_mode_of_em(graded):
+    """em has no prior on w, but N(0, 1) is wide beside 392 answers; with these, means and modes differ by skewness."""
+    responses, models, posterior = graded
+    fit, mode = posterior.calibration, fit_em(responses, model=models, priors=ITEM_PRIORS)
+    assert fit.models == models
+    free = mode.cov.diagonal(axis1=1, axis2=2).T > 0
+    se = np.sqrt(mode.cov.diagonal(axis1=1, axis2=2).T[free])
+    np.testing.assert_array_less(np.abs(fit.parameters[free] - mode.parameters[free]) / se, 0.5)
+    np.testing.assert_allclose(np.sqrt(fit.cov.diagonal(axis1=1, axis2=2).T[free]), se, rtol=0.3)
+    np.testing.assert_array_equal(np.isfinite(fit.further), np.isfinite(mode.further))
+    assert 0 < fit_em(responses, model=models).convergence.loglik - fit.convergence.loglik < 8  # half the parameters
+    table = pd.read_parquet(io.BytesIO(posterior.to_parquet()))
+    w = table.groupby("item_id", observed=True)[["w1", "w2"]].mean().loc[["comfort", "future"]]
+    assert np.isnan(w.loc["comfort", "w1"])
+    assert w.loc["future", "w1"] == pytest.approx(float(fit.further[2, 1]), abs=0.1)
+
+
+@WHERE_ENGINES_CHANGE
+def test_random_answers_of_a_graded_model_follow_its_probabilities(graded):
+    """Shares of scores among 20 × 392 answers, at the posterior means; four standard errors are .023."""
+    import pymc as pm
+
+    _, _, posterior = graded
+    q = posterior.quantities
+    values = {name: getattr(q, name).mean((0, 1)) for name in ("a", "b", "w")}
+    drawn = pm.draw(pm.do(posterior.model, values)["scores"], draws=20, random_seed=1).reshape(20, -1, 4)
+    theta = np.linspace(-6, 6, 61)
+    weights = norm.pdf(theta) / norm.pdf(theta).sum()
+    odds, _ = q.log_odds()
+    for j, item in enumerate(posterior.item_ids):
+        at_least = [weights @ expit(values["a"][j] * theta + d) for d in odds[j][np.isfinite(odds[j])][1:]]
+        shares = np.bincount(drawn[:, :, j].ravel()) / drawn[:, :, j].size
+        np.testing.assert_allclose(shares, -np.diff([1.0, *at_least, 0.0]), atol=0.025, err_msg=item)
+
+
+def test_anchors_and_partial_credit_items_are_refused(anchored, graded):
+    with pytest.raises(PsychometricsError, match="does not support anchors for graded items"):
+        PymcEngine(anchors=anchored[2]).sample(graded[0], model="grm")
+    with pytest.raises(PsychometricsError, match=r"fits rasch, .*; got model 2pl and gpcm"):
+        PymcEngine().sample(graded[0], model=("gpcm", "2pl", "gpcm", "gpcm"))

@@ -296,7 +296,7 @@ def test_fit_command_uses_the_remote_engine(with_mirt, monkeypatch, tmp_path):
     x[:, 1:] = np.where(np.random.default_rng(2).random((300, 4)) < 0.6, x[:, [0]], x[:, 1:])
     np.savetxt(tmp_path / "answers.csv", x, fmt="%d", delimiter=",", header="a,b,c,d,e", comments="")
     answers = Files().answers(tmp_path / "answers.csv")
-    remote = calibrate_by(build("remote", get_settings()), scored=False, groups=False, latent="normal")
+    remote = calibrate_by(build("remote", get_settings()), groups=False, latent="normal")
     done = fit(answers, model="rasch", calibrate=remote)
     assert done.calibration.engine == "mirt"
     np.testing.assert_allclose(

@@ -83,15 +83,9 @@ def test_request_has_the_scales_model_if_there_are_no_scored_items() -> None:
     assert request(only_two, "3pl").model == "3pl"
 
 
-def test_scored_items_are_refused_by_3pl_scales_and_by_dichotomous_engines() -> None:
+def test_scored_items_are_refused_by_3pl_scales() -> None:
     with pytest.raises(PsychometricsError, match="a scale of the model 3pl cannot have scored items yet"):
         calibrate(EmEngine(threads=1), request(model="3pl"), "hash")
-
-    class Other:
-        name = "pymc"
-
-    with pytest.raises(PsychometricsError, match=r"engine pymc fits items scored 0 and 1, and 3 items .* \(D, E, F\)"):
-        calibrate(Other(), request(), "hash")  # type: ignore[arg-type]
 
 
 def test_fit_keeps_mean_scores_and_models_of_scored_items() -> None:

@@ -12,7 +12,7 @@ from irt_assets.engines import registry
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.spec import PythonPackage
-from irt_assets.file_commands.fit import calibrate_by
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.responses import Responses
 from resources.failures import PermanentFailure
 from resources.settings import Settings
@@ -117,7 +117,9 @@ def test_engine_adapter_records_its_name_its_version_and_the_data_hash() -> None
     assert fit.engine_version not in ("", "unknown")
 
 
-def test_engines_without_scored_items_refuse_them_with_the_remedy() -> None:
-    message = "engine brms does not support items scored above 1: use engine em or mirt"
-    with pytest.raises(PermanentFailure, match=message):
-        calibrate_by(REngine("brms"), scored=True, groups=False, latent="normal")
+def test_engines_name_the_models_they_fit() -> None:
+    """An item of two scores is the same in the 2PL and among graded items."""
+    assert registry.spec_of("brms").one_model(("grm", "2pl")) == "grm"
+    for engine, model in (("brms", "3pl"), ("brms", ("gpcm", "2pl")), ("pymc", ("3pl", "grm")), ("pymc", "gpcm")):
+        with pytest.raises(PsychometricsError, match=f"the {engine} engine fits rasch, .*grm; got model"):
+            registry.spec_of(engine).one_model(model)

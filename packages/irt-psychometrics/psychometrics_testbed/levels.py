@@ -3,7 +3,8 @@
 Learners have θ ~ N(0, 1) in the look-back, in which they answer random items of the bank. θ then grows until the
 window, in which each learner answers items drawn from those with |b − θ̂| ≤ width, or the nearest items if these are
 too few. θ̂ is the EAP of all look-back answers, or θ itself. A third of the bank are anchors, with the errors of a
-calibration with 1000 learners. Scored items have all their steps at b, and slopes per point.
+calibration with 1000 learners. Partial credit items have all their steps at b, and slopes per point. The thresholds of
+graded items are `DISTANCE` apart on the scale of a·θ.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from irt_psychometrics import Calibration
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
-from irt_psychometrics.core.model_families import GPCM
 from irt_psychometrics.core.models import Floats
 from irt_psychometrics.estimation import EarlierAnswers, fit_em
 from irt_psychometrics.estimation.levels import LevelledFit
-from irt_psychometrics.items import Model
+from irt_psychometrics.items import Model, item_model
 from irt_psychometrics.linking import AnchorSet
 from irt_psychometrics.responses import Responses
 from irt_psychometrics.scoring import Curves
@@ -30,6 +31,7 @@ from psychometrics_testbed.made_anchors import anchor_set_of
 
 ANCHOR_N = 1000
 SEEN_OFTEN = 200
+DISTANCE = 0.8
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class World:
         lookback: range of the number of answers in the look-back.
         growth: mean and SD of the growth of θ.
         max_score: maximum score of every third item, which is not an anchor.
+        scored: model of these items.
     """
 
     learners: int = 2000
@@ -54,6 +57,7 @@ class World:
     lookback: tuple[int, int] = (5, 40)
     growth: tuple[float, float] = (0.1, 0.3)
     max_score: int = 1
+    scored: Model = "gpcm"
 
 
 @dataclass(frozen=True)
@@ -64,40 +68,48 @@ class SimulatedMonth:
     a: Floats
     b: Floats
     theta: Floats
+    scored: Model
 
     @property
     def models(self) -> list[Model]:
-        return ["gpcm" if n > 2 else "2pl" for n in self.window.n_categories]
+        return [self.scored if n > 2 else "2pl" for n in self.window.n_categories]
 
 
 def simulate(rng: np.random.Generator, world: World) -> SimulatedMonth:
     N, J = world.learners, world.items
     a, b = np.exp(rng.normal(0, 0.25, J)), rng.normal(0, 1, J)
     most = np.where(np.arange(J) % 3 == 1, world.max_score, 1)
-    a /= np.sqrt(most)
+    a /= np.sqrt(most) if world.scored == "gpcm" else 1.0
     before = rng.normal(size=N)
     theta = before + rng.normal(*world.growth, N)
     count = rng.integers(world.lookback[0], world.lookback[1] + 1, N)
     shown = np.argsort(np.argsort(rng.random((N, J)), axis=1), axis=1) < count[:, None]
-    first = np.where(shown, _scores(rng.random((N, J)), a * (before[:, None] - b), most), np.nan)
+    first = np.where(shown, _scores(rng.random((N, J)), a * (before[:, None] - b), most, world.scored), np.nan)
     ids = [f"i{j:03d}" for j in range(J)]
     earlier = Responses.from_wide(first, ids, most + 1)
     scored = np.flatnonzero(most > 1)
     steps = np.zeros((int(most.max()) + 1, scored.size))
-    others = (OtherItems(GPCM, scored, steps, most[scored] + 1),) if scored.size else ()
+    steps[1:-1] = np.log(DISTANCE) if world.scored == "grm" else 0.0
+    others = (OtherItems(item_model(world.scored), scored, steps, most[scored] + 1),) if scored.size else ()
     items = ItemCurves(a, -a * b, np.zeros(J), others)
     known = before if world.by == "true" else eap_by(earlier, Curves.from_items(items)).theta
     distance = np.abs(b - known[:, None])
     order = np.argsort(np.where(distance <= world.width, rng.random((N, J)) - 1, distance), axis=1)
     window = np.full((N, J), np.nan)
     given = order[:, : world.answers]
-    scores = _scores(rng.random(given.shape), a[given] * (theta[:, None] - b[given]), most[given])
+    scores = _scores(rng.random(given.shape), a[given] * (theta[:, None] - b[given]), most[given], world.scored)
     np.put_along_axis(window, given, scores, axis=1)
-    return SimulatedMonth(Responses.from_wide(window, ids, most + 1), earlier, _anchors(rng, a, b, ids), a, b, theta)
+    return SimulatedMonth(
+        Responses.from_wide(window, ids, most + 1), earlier, _anchors(rng, a, b, ids), a, b, theta, world.scored
+    )
 
 
-def _scores(drawn: Floats, logit: Floats, most: npt.NDArray[np.integer[Any]]) -> Floats:
+def _scores(drawn: Floats, logit: Floats, most: npt.NDArray[np.integer[Any]], model: Model) -> Floats:
     """Scores 0 … `most` from uniform numbers: the number of k with P(score ≥ k) above the drawn number."""
+    if model == "grm":
+        k = np.arange(1, most.max() + 1)
+        at_least = expit(logit[..., None] - DISTANCE * (k - (most[..., None] + 1) / 2))
+        return ((drawn[..., None] < at_least) & (k <= most[..., None])).sum(axis=-1).astype(float)
     k = np.arange(most.max() + 1)
     weights = np.where(k <= most[..., None], np.exp(k * logit[..., None]), 0.0)
     at_least = weights[..., ::-1].cumsum(axis=-1)[..., -2::-1] / weights.sum(axis=-1, keepdims=True)

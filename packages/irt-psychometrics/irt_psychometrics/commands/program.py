@@ -23,11 +23,11 @@ from irt_psychometrics.core.options import (
     DEFAULT_MODEL,
     MODELS,
     Adjustment,
+    DrawnModel,
     EquatingMethod,
     ItemMethod,
     LatentRule,
     Method,
-    ScaleModel,
 )
 
 PROGRAM = "python -m irt_psychometrics"
@@ -360,7 +360,7 @@ COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
         "--persons": {"type": int, "default": 1000, "help": "Number of persons."},
         "--items": {"type": int, "default": 20, "help": "Number of items to draw, if there are no --params."},
         "--model": {
-            "choices": get_args(ScaleModel),
+            "choices": get_args(DrawnModel),
             "default": DEFAULT_MODEL,
             "help": "Item response model of the items to draw.",
         },

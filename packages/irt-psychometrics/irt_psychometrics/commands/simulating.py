@@ -14,7 +14,7 @@ from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.model_families import GPCM
-from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, ScaleModel
+from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, DrawnModel
 from irt_psychometrics.simulation import ScoredItems
 
 
@@ -95,7 +95,7 @@ def simulate_responses(
     *,
     persons: int = 1000,
     items: int = 20,
-    model: ScaleModel = DEFAULT_MODEL,
+    model: DrawnModel = DEFAULT_MODEL,
     params: ParameterTable | None = None,
     mean: float = 0.0,
     sd: float = 1.0,

@@ -11,11 +11,11 @@ from irt_psychometrics.adaptive import AdaptiveTest, simulate_tests
 from irt_psychometrics.commands.simulating import simulate_responses
 from irt_psychometrics.core.errors import PsychometricsWarning
 from irt_psychometrics.core.kernel_cache import COMPILATION
-from irt_psychometrics.core.options import ScaleModel
+from irt_psychometrics.core.options import DrawnModel
 from irt_psychometrics.scoring.abilities import Method
 
 PERSONS, ITEMS, SEEN, MAX_SCORE = 1000, 12, 10, 3
-MODELS: tuple[ScaleModel, ...] = ("2pl", "3pl", "gpcm")
+MODELS: tuple[DrawnModel, ...] = ("2pl", "3pl", "gpcm")
 METHODS: tuple[Method, ...] = ("eap", "map", "wle")
 
 

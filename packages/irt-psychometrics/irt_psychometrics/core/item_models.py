@@ -80,6 +80,11 @@ class MixedModel(ItemModel):
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         return max((model.parameter_names(categories) for model in self.of), key=len)
 
+    def of_max_score(self, max_score: int) -> ItemModel:
+        """Return the one of the models that such an item can have, or the first one's model for it."""
+        own = (model for model in self.of if model.of_max_score(max_score) is model)
+        return next(own, self.of[0].of_max_score(max_score))
+
     def bounds(self, parameter: str) -> tuple[float, float]:
         low, high = zip(*(model.bounds(parameter) for model in self.of), strict=True)
         return max(low), min(high)

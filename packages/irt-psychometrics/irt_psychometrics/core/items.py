@@ -70,6 +70,7 @@ class ItemRow:
     form_of = staticmethod(program_forms.form_of)
     is_graded = staticmethod(program_forms.is_graded)
     parameters_of = staticmethod(program_forms.parameters_of)
+    in_metric = staticmethod(program_forms.in_metric)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:

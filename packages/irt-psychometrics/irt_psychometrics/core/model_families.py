@@ -142,11 +142,6 @@ class ItemModel(ABC):
                 f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
             )
 
-    def require_logistic_or_scores(self, subject: str) -> None:
-        """Like `require_logistic`, but also accepts the partial credit family."""
-        if not self.scores_suffice:
-            self.require_logistic(subject)
-
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         """Names of the parameters of an item with this many categories; the first two are a and d."""
@@ -472,6 +467,14 @@ class ScoredModel(ItemModel):
         categories = int(stored[_OF_SCORES]) + 1
         return np.array([stored.get(f"{self.prefix}{k}", -np.inf) for k in range(categories)]), categories
 
+    @abstractmethod
+    def from_log_odds(self, log_odds: Floats) -> tuple[Floats, Floats]:
+        """Convert one item's log odds at θ = 0 to d and the parameters of scores, shape (1 + C,), and derivatives.
+
+        `log_odds` (C,) are mirt's d of each score, 0 of the lowest and NaN of absent scores. The derivatives have the
+        shape (1 + C, C).
+        """
+
     def score_rows(self, further: Floats, categories: Ints) -> Floats:  # noqa: ARG002
         """Return the rows of `scored_kernels.score_curve` of n items with these parameters (M, n), shape (M, n)."""
         return further
@@ -518,6 +521,17 @@ class PartialCreditModel(ScoredModel):
         t[~given] = -np.inf
         t[points >= categories[:, None]] = 0.0
         return np.vstack([np.ones(len(shares)), d, t.T])
+
+    def from_log_odds(self, log_odds: Floats) -> tuple[Floats, Floats]:
+        points, has = np.arange(log_odds.size), np.isfinite(log_odds)
+        low, high = np.flatnonzero(has)[[0, -1]]
+        by = np.vstack([np.zeros(points.size), np.eye(points.size)])
+        by[0, high] = 1 / (high - low)
+        by[1:, high] -= (points - low) / (high - low)
+        by[1:] *= has[:, None]
+        values = by @ np.where(has, log_odds, 0.0)
+        values[1:][~has] = -np.inf
+        return values, by
 
     def steps(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Compute the θ at which scores k − 1 and k are equally likely, for k = 1 … m, and the derivatives."""
@@ -590,6 +604,16 @@ class GradedModel(ScoredModel):
         inner = inner_scores(given.T).T
         w[inner] = np.log(np.maximum(width[inner], _RARE))
         return np.vstack([np.ones(len(shares)), -mean, w])
+
+    def from_log_odds(self, log_odds: Floats) -> tuple[Floats, Floats]:
+        size, has = log_odds.size, np.isfinite(log_odds)
+        above, inner = np.flatnonzero(has)[1:], inner_scores(has[None])[0]
+        values, by = np.concatenate([[log_odds[above].mean()], np.where(has, 0.0, -np.inf)]), np.zeros((1 + size, size))
+        by[0, above] = 1 / above.size
+        width = -np.diff(log_odds[above])
+        values[1:][inner] = np.log(width)
+        by[1 + above[:-1], above[:-1]], by[1 + above[:-1], above[1:]] = 1 / width, -1 / width
+        return values, by
 
     def steps(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Compute the thresholds b_k, θ at which a score of at least k has probability 1/2, for k = 1 … m."""

@@ -5,12 +5,14 @@ Imports nothing, so that the command line can list them.
 
 from typing import Literal, get_args
 
-ScaleModel = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]
-"""Names of item models for which there are fits of months, links, drift, DIF and reports."""
-Model = Literal[ScaleModel, "grm"]
+DrawnModel = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]
+"""Names of the item models of which the command `simulate` draws items."""
+Model = Literal[DrawnModel, "grm"]
 """Names of item models; see `fit`."""
+ScaleModel = Literal[Model, "3pl+gpcm", "3pl+grm"]
+"""Names of models of a scale: of its items scored 0 and 1, and of those with more scores."""
 MODELS: tuple[Model, ...] = get_args(Model)
-DEFAULT_MODEL: ScaleModel = "2pl"
+DEFAULT_MODEL: DrawnModel = "2pl"
 MAX_SCORE = 20
 """The largest maximum score that an item may have."""
 MAX_POINTS = 100

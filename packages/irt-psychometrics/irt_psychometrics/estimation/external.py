@@ -18,7 +18,8 @@ from irt_psychometrics.core.classical import item_rest_correlation
 from irt_psychometrics.core.covariances import symmetrized
 from irt_psychometrics.core.design import alike, require_connected
 from irt_psychometrics.core.item_models import ItemCurves, model_of
-from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
+from irt_psychometrics.core.logistic import logit
+from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel, ScoredModel
 from irt_psychometrics.core.models import Calibration, Convergence, Flag, spread
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import LogitNormal, Priors
@@ -58,7 +59,7 @@ class Estimates:
         Shape (J,), slope, intercept and lower asymptote.
     cov
         Covariances of each item, shape (J, 2, 2) of (a, d), (J, 3, 3) with logit c, or (J, 1 + C, 1 + C) of
-        (a, log_odds).
+        (a, log_odds). Logit c of a 3PL item next to scored items has the place of the log odds of score 2.
     latent_mean, latent_sd
         Mean and SD of θ.
     loglik
@@ -72,7 +73,8 @@ class Estimates:
     iterations
         Number of iterations.
     log_odds
-        Shape (J, C), log odds of each score against the lowest score at θ = 0. None if no item has a score above 1.
+        Shape (J, C), log odds at θ = 0 of each score against the lowest score, or of at least this score for graded
+        items. None if no item has a score above 1.
 
     Examples
     --------
@@ -135,7 +137,14 @@ class Estimates:
         Calibration
             `first` with these estimates, with the flags and reasons of both.
         """
-        J, cov = first.n_items, self.cov.copy()
+        found, of_scores = _with_scores(self, model_of([first.models[j] for j in kept]))
+        J, cov, further = first.n_items, found.cov.copy(), first.further
+        if of_scores is not None:
+            assert further is not None
+            own, further = further[kept, : of_scores.shape[1]], further.copy()
+            further[kept, : of_scores.shape[1]] = np.where(np.isnan(own), np.nan, of_scores)
+            more = (0, 2 + further.shape[1] - cov.shape[1])
+            cov = np.pad(cov, ((0, 0), more, more))
         vague = np.zeros(len(kept), dtype=bool)
         if known_of_c is not None:
             free = np.isfinite(known_of_c)
@@ -154,7 +163,7 @@ class Estimates:
             engine=engine,
             engine_version=f"{__version__} ({version})",
             a=spread(self.a, kept, J),
-            d=spread(self.d, kept, J),
+            d=spread(found.d, kept, J),
             c=spread(self.c, kept, J),
             cov=spread(cov, kept, J),
             joint_cov=joint_cov,
@@ -172,6 +181,7 @@ class Estimates:
                 reason="; ".join(reasons),
             ),
             populations=(),
+            further=further,
         )
 
 
@@ -290,7 +300,7 @@ class ExternalFit:
             program stopped. An item is `UNIDENTIFIED` if a variance is 10⁵ times the variance with known abilities,
             with n·Var(score) as the information in that case.
         """
-        found, further = _with_t(_orient(found, self.item_model, anchored=bool(self.held.any())))
+        found, further = _with_scores(_orient(found, self.item_model, anchored=bool(self.held.any())), self.item_model)
         slope, owner = largest_scaled_gradient(
             self.responses,
             self.item_model,
@@ -349,7 +359,9 @@ class ExternalFit:
         unidentified = ~held & ~at_bound & ~(inflation < VARIANCE_INFLATION_LIMIT)
         reversed_ = np.where(own_slope, found.a < 0, ~held & (item_rest_correlation(kept) < 0))
         same = alike(self._first_alike, n, correct)
-        vague = ~held & _vague_guessing(found, self.priors) if of.guesses else np.zeros(len(n), dtype=bool)
+        vague = np.zeros(len(n), dtype=bool)
+        if of.guesses:
+            vague = ~held & of.guessed(len(n)) & _vague_guessing(found, self.priors)
         cov = found.cov.copy()
         cov[at_bound | unidentified] = np.nan
 
@@ -405,7 +417,7 @@ class _Assessment:
 
 
 def _steps_of_items(responses: Responses, further: Floats) -> Floats:
-    """t of each score, shape (J, C); NaN for scores that an item does not have, and for items scored 0 and 1."""
+    """Parameters of scores, shape (J, C); NaN for scores that an item does not have, and for items scored 0 and 1."""
     of_item = np.where(responses.n_categories > 2, responses.n_categories, 0)
     return np.where(np.arange(further.shape[1]) < of_item[:, None], further, np.nan)
 
@@ -419,22 +431,25 @@ def _orient(found: Estimates, of: ItemModel, *, anchored: bool) -> Estimates:
     return replace(found, a=-found.a, latent_mean=-found.latent_mean, cov=found.cov * np.outer(turn, turn))
 
 
-def _with_t(found: Estimates) -> tuple[Estimates, Floats | None]:
-    """The estimates, with d and the covariance of a, d and t of each item, and t, shape (J, C), as in
-    `PartialCreditModel`. t is None if no item is scored above 1."""
+def _with_scores(found: Estimates, of: ItemModel) -> tuple[Estimates, Floats | None]:
+    """Return the estimates with the covariance of all parameters, and the parameters besides a and d, shape (J, C).
+
+    The latter are those of scores, or logit c. None if no item is scored above 1.
+    """
     if (log_odds := found.log_odds) is None:
         return found, None
     J, C = log_odds.shape
-    points, has = np.arange(C), np.isfinite(log_odds)
-    low, high = has.argmax(axis=1), C - 1 - has[:, ::-1].argmax(axis=1)
-    by = np.zeros((J, 2 + C, 1 + C))  # derivatives of (a, d, t) with respect to (a, log odds)
+    d, further, by = found.d.copy(), np.zeros((J, C)), np.zeros((J, 2 + C, 1 + C))
     by[:, 0, 0] = 1.0
-    by[np.arange(J), 1, 1 + high] = 1 / (high - low)
-    by[:, 2:, 1:] = np.eye(C) - (points - low[:, None])[:, :, None] * by[:, 1, None, 1:]
-    by[:, 2:, 1:] *= has[:, :, None]
-    of_scores = np.einsum("jkl,jl->jk", by[:, 1:, 1:], np.where(has, log_odds, 0.0))
-    cov = by @ found.cov @ by.transpose(0, 2, 1)
-    return replace(found, d=of_scores[:, 0], cov=cov), np.where(has, of_scores[:, 1:], -np.inf)
+    for model, at in of.places(J).items():
+        for j in at.tolist():
+            if isinstance(model, ScoredModel):
+                values, by[j, 1:, 1:] = model.from_log_odds(log_odds[j])
+                d[j], further[j] = values[0], values[1:]
+            else:
+                by[j, 1, 2], by[j, 2, 3] = 1.0, model.guesses
+                further[j, 0] = logit(found.c[j]) if model.guesses else 0.0
+    return replace(found, d=d, cov=by @ found.cov @ by.transpose(0, 2, 1)), further
 
 
 def _unit_problems(found: Estimates, of: ItemModel) -> list[str]:

@@ -29,6 +29,9 @@ class MarginalLikelihood:
     guessing
         Whether items have a c. The parameters are then slope, intercept and c, else slope and intercept; shape (J,)
         each.
+    graded
+        Whether items have more than two scores. The third parameter is then w (`GradedModel`) of all scores that are
+        neither an item's lowest nor its highest, item by item.
     data
         Arrays by name, in the order of the arguments of `kernel` after the parameters.
 
@@ -47,6 +50,7 @@ class MarginalLikelihood:
 
     guessing: bool
     data: dict[str, Any]
+    graded: bool = False
 
     @classmethod
     def from_responses(cls, responses: Responses, nodes: int, *, guessing: bool) -> Self:
@@ -55,7 +59,7 @@ class MarginalLikelihood:
         Parameters
         ----------
         responses
-            Responses to J items.
+            Responses to J items. Items with more than two scores are graded; each of their scores occurs.
         nodes
             Number of equally spaced nodes in [−6, 6].
         guessing
@@ -72,20 +76,24 @@ class MarginalLikelihood:
             If the responses fall into groups without common learners or items.
         """
         grid = Grid.symmetric(nodes)
-        layout = ResponseLayout.from_responses(responses, rarer=guessing, shards=1)
+        graded = bool((responses.n_categories > 2).any())
+        layout = ResponseLayout.from_responses(responses, rarer=guessing, by_category=graded, shards=1)
         people = layout.shards[0]
         data: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
-        data |= (
-            {"flipped": layout.flipped}
-            if guessing
-            else {"n_correct": layout.correct, "codes": _codes(people, layout.n_items)}
-        )
-        return cls(guessing, data | people._asdict())
+        if graded:
+            data |= {"first_width": np.concatenate([[0], np.cumsum(responses.n_categories - 2)])}
+        elif guessing:
+            data |= {"flipped": layout.flipped}
+        else:
+            data |= {"n_correct": layout.correct, "codes": _codes(people, layout.n_items)}
+        return cls(guessing, data | people._asdict(), graded)
 
     @staticmethod
-    def kernel(guessing: bool) -> Callable[..., Any]:
+    def kernel(guessing: bool, graded: bool = False) -> Callable[..., Any]:
         """Return the function compiled by numba: (parameters …, data …) → log-likelihood, and its gradient with respect
-        to each parameter, shape (J,) each."""
+        to each parameter."""
+        if graded:
+            return integrated_kernels.graded.dispatcher
         return (integrated_kernels.guessing if guessing else integrated_kernels.logistic).dispatcher
 
     @staticmethod
@@ -96,7 +104,9 @@ class MarginalLikelihood:
 
     def __call__(self, *parameters: Floats) -> tuple[Floats, ...]:
         """Compute the log-likelihood and its gradient. `parameters` are those listed at the class."""
-        return self.kernel(self.guessing)(*(np.ascontiguousarray(x) for x in parameters), *self.data.values())
+        return self.kernel(self.guessing, self.graded)(
+            *(np.ascontiguousarray(x) for x in parameters), *self.data.values()
+        )
 
 
 def _codes(people: kernels.People, n_items: int) -> np.ndarray:

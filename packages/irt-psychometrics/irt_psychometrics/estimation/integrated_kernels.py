@@ -14,7 +14,16 @@ engine are used.
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import Curves, People, _kernel, _scatter, _take, expected_counts, logistic_table
+from irt_psychometrics.core.kernels import (
+    Curves,
+    People,
+    _in_place_kernel,
+    _kernel,
+    _scatter,
+    _take,
+    expected_counts,
+    logistic_table,
+)
 from irt_psychometrics.estimation.table_kernels import fill_table, slope_span, spread_used
 
 ROW_STEP = 0.25
@@ -215,3 +224,78 @@ def guessing(  # type: ignore[no-untyped-def]
             by_slope[j] += score * logistic[j, q] * nodes[q]
             by_c[j] += score / (1.0 - c[j])
     return np.asarray(value), by_slope, by_intercept, by_c
+
+
+@_kernel
+def graded(  # type: ignore[no-untyped-def]
+    slope,
+    intercept,
+    w,
+    nodes,
+    log_weights,
+    first_width,
+    set_of,
+    set_group,
+    set_start,
+    set_items,
+    right_start,
+    right_items,
+    weight,
+    tally_start,
+    tally_items,
+    tally,
+):
+    """Like `logistic` for graded items (`GradedModel`). Also returns the gradient with respect to w, last.
+
+    The w of item j are those at `first_width[j]` … `first_width[j + 1]` − 1 (J + 1,).
+    """
+    sets, rows = (set_of, set_group, set_start, set_items), (right_start, right_items, weight)
+    people = People(*sets, *rows, tally_start, tally_items, tally)
+    J, Q = slope.size, nodes.size
+    u, log_lowest, log_odds = np.empty((J, w.size + 3)), np.empty((J, Q)), np.empty((first_width[J] + J, Q))
+    for j in range(J):
+        first, m = first_width[j], first_width[j + 1] - first_width[j] + 1
+        u[j, 0], u[j, 1], u[j, m + 1], mean = -np.inf, 0.0, np.inf, 0.0
+        for k in range(2, m + 1):
+            u[j, k] = u[j, k - 1] + np.exp(w[first + k - 2])
+            mean += u[j, k] / m
+        u[j, 1 : m + 1] -= mean
+        for k in range(m + 1):
+            inside = np.log(-np.expm1(u[j, k] - u[j, k + 1]))
+            for q in range(Q):
+                eta = slope[j] * nodes[q] + intercept[j]
+                log_p = inside - _softplus(u[j, k] - eta) - _softplus(eta - u[j, k + 1])
+                if k == 0:
+                    log_lowest[j, q] = log_p
+                else:
+                    log_odds[first + j + k - 1, q] = log_p - log_lowest[j, q]
+    seen, chosen = np.zeros((J, Q)), np.zeros(log_odds.shape)
+    curves = Curves(slope, log_lowest, log_odds)
+    value = expected_counts(
+        0, set_of.size, people, curves, nodes, log_weights.reshape(1, -1), seen, chosen, np.zeros((1, Q))
+    )
+    by_slope, by_intercept, by_w, by_u = np.zeros(J), np.zeros(J), np.zeros(w.size), np.zeros(w.size + 3)
+    for j in range(J):
+        first, m = first_width[j], first_width[j + 1] - first_width[j] + 1
+        by_u[:] = 0.0
+        for k in range(m, -1, -1):
+            inside = 1.0 / np.expm1(u[j, k + 1] - u[j, k])
+            for q in range(Q):
+                eta = slope[j] * nodes[q] + intercept[j]
+                n = chosen[first + j + k - 1, q] if k > 0 else seen[j, q]
+                seen[j, q] -= n
+                below, above = n / (1.0 + np.exp(eta - u[j, k])), n / (1.0 + np.exp(u[j, k + 1] - eta))
+                by_slope[j] += (below - above) * nodes[q]
+                by_intercept[j] += below - above
+                by_u[k] -= below + n * inside
+                by_u[k + 1] += above + n * inside
+        for i in range(1, m):
+            for k in range(1, m + 1):
+                by_w[first + i - 1] += ((1.0 if i < k else 0.0) - (m - i) / m) * np.exp(w[first + i - 1]) * by_u[k]
+    return np.asarray(value), by_slope, by_intercept, by_w
+
+
+@_in_place_kernel
+def _softplus(x):  # type: ignore[no-untyped-def]
+    """Return log(1 + exp(x))."""
+    return max(x, 0.0) + np.log1p(np.exp(-abs(x)))

@@ -129,11 +129,6 @@ class EarlierAnswers:
         -------
         LevelledFit
             The last fit and the labels of its learners.
-
-        Raises
-        ------
-        PsychometricsError
-            If the fit has items that are neither logistic nor of the partial credit family.
         """
         answers = self.answers
         if anchors is None:
@@ -176,9 +171,7 @@ class EarlierAnswers:
 def _fit_groups(fit: Fit, earlier: EarlierTheta, sd: float) -> Calibration:
     groups = earlier.groups()
     names = sorted(set(groups) - {UNKNOWN}) or [UNKNOWN]
-    found = fit(groups, names[len(names) // 2], sd)
-    found.item_model.require_logistic_or_scores("a fit by level")
-    return found
+    return fit(groups, names[len(names) // 2], sd)
 
 
 def correlation_with(responses: Responses, difficulty: Floats, earlier: EarlierTheta) -> tuple[float, int]:

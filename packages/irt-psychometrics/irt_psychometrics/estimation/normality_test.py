@@ -7,7 +7,6 @@ import numpy as np
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.quadrature import Grid
@@ -70,8 +69,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     Raises
     ------
     PsychometricsError
-        If the calibration has several populations, anchors, fixed slopes, an item model other than the logistic and
-        partial credit families, or no joint covariance.
+        If the calibration has several populations, anchors, fixed slopes, or no joint covariance.
 
     Notes
     -----
@@ -108,7 +106,6 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     (True, True)
     """
     of = calibration.item_model
-    of.require_logistic_or_scores("the test of normality")
     if len(calibration.populations) > 1 or calibration.anchored or of.fixed_slopes:
         raise PsychometricsError("the test of normality needs one population with mean 0 and SD 1, without anchors")
     if calibration.joint_cov is None:
@@ -125,14 +122,8 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         given_scores=counts.table[keep] > 0,
     )
     full = np.zeros(len(structure.index))
-    with np.errstate(divide="ignore"):
-        values = (calibration.a, calibration.d, logit(calibration.c))
-    if structure.n_scores:
-        assert calibration.further is not None
-        values = (*values[:2], *calibration.further.T)
-    for k in range(structure.K):
-        full[structure.block(k)] = values[k][keep]
-    data = ResponseLayout.from_responses(kept, rarer=structure.guessing, by_category=structure.n_scores > 0)
+    full[: structure.means.start] = calibration.parameters[: structure.K, keep].ravel()
+    data = ResponseLayout.from_responses(kept, rarer=structure.guessing, by_category=not of.logistic)
     at_bound = [Flag.AT_BOUND in flags for flags, part in zip(calibration.flags, keep, strict=True) if part]
     with kernels.runner(threads) as run:
         problem = Problem(data, structure, Grid.symmetric(), run, Priors.from_dict(calibration.priors))
@@ -156,22 +147,24 @@ def _covariance_of_items(
 ) -> Floats:
     """Covariance of the items' parameters, shape (KJ, KJ), in the order of `ParameterLayout`; 0 for items at a bound.
 
-    Without guessing, the calibration contains it. With guessing it is computed again, because the calibration has no
-    covariances of logit c.
+    It is computed again if the calibration lacks covariances between items of a free parameter, such as logit c.
     """
-    s, J = problem.structure, problem.structure.n_items
-    if not s.guessing:
+    s, size = problem.structure, problem.structure.means.start
+    at, found = np.full((s.K, s.n_items), -1), np.zeros((size, size))
+    in_joint = calibration.places_of_parameters[keep, : s.K].T
+    at[: len(in_joint)] = in_joint
+    has = at.ravel() >= 0
+    if has[s.index[:size] >= 0].all():
         assert calibration.joint_cov is not None
-        at = calibration.places_of_parameters[keep, : s.K].T.ravel()
-        has, found = at >= 0, np.zeros((len(at), len(at)))
-        found[np.ix_(has, has)] = np.nan_to_num(calibration.joint_cov[np.ix_(at[has], at[has])])
+        found[np.ix_(has, has)] = np.nan_to_num(calibration.joint_cov[np.ix_(at[at >= 0], at[at >= 0])])
         return found
-    items, free = slice(0, s.K * J), np.zeros(s.size, dtype=bool)
-    used = ~np.tile(at_bound, s.K) & (s.index[items] >= 0)
-    free[s.index[items][used]] = True
-    columns = s.shared_columns(np.arange(s.K * J), free)
-    information = columns.add_up(problem.observed_information(point)[items, items])
-    return columns.spread(scaled_inverse(information))
+    places, free = s.listed[s.listed < size], np.zeros(s.size, dtype=bool)
+    used = ~np.tile(at_bound, s.K)[places] & (s.index[places] >= 0)
+    free[s.index[places][used]] = True
+    columns, own = s.shared_columns(places, free), slice(0, places.size)
+    information = columns.add_up(problem.observed_information(point)[own, own])
+    found[np.ix_(places, places)] = columns.spread(scaled_inverse(information))
+    return found
 
 
 def _gram_charlier_scores(z: Floats, weights: Floats) -> Floats:

@@ -1,7 +1,8 @@
 """Prior distributions of unpublished items, estimated from the published items of a bank (Mislevy 1986).
 
 The true values y_j = (ln(a_j m_j), b_j) of the bank are N(μ, T), where m_j is an item's maximum score and b_j the mean
-of the steps. Estimates have errors, so T is estimated by restricted maximum likelihood, as in
+of the steps. For a graded item m_j is 1, because its a is comparable to the slope of a 0/1 item, and b_j is the mean of
+the thresholds. Estimates have errors, so T is estimated by restricted maximum likelihood, as in
 `adaptive.item_posterior`. The means of topics are N(μ, T_between) in turn, and each is shrunk to μ according to the
 error of the topic's mean.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.model_families import PartialCreditModel
+from irt_psychometrics.core.model_families import GradedModel, ItemModel, PartialCreditModel, inner_scores
 from irt_psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_psychometrics.core.priors import LogitNormal, LogNormal, Normal, Priors
 
@@ -31,6 +32,7 @@ MIN_ITEMS = 20
 MIN_SLOPE_SD, MIN_DIFFICULTY_SD, MIN_FURTHER_SD = 0.1, 0.3, 0.1
 """Least SDs of ln a, of b, and of steps and logit c: a bank of similar items must not decide for new ones."""
 _SLOPE, _DIFFICULTY, _STEP_SD = Normal(0.0, 0.5), Normal(0.0, 1.0), 1.0
+_DISTANCE = Normal(0.0, 1.0)
 _GUESSING = LogitNormal(float(np.log(0.25)), 0.5)
 
 
@@ -41,13 +43,16 @@ class BankPrior:
     Attributes
     ----------
     slope
-        Distribution of ln(a·m), where m is an item's maximum score and a the slope of one point.
+        Distribution of ln(a·m), where m is an item's maximum score and a the slope of one point; of ln a for graded
+        items.
     difficulty
-        Distribution of b, the mean of an item's steps.
+        Distribution of b, the mean of an item's steps or thresholds.
     step_sd
-        SD of the steps around b.
+        SD of the steps of partial credit items around b.
     guessing
         Distribution of logit c.
+    distance
+        Distribution of the logarithm of the distance in θ between neighbouring thresholds of graded items.
     by_topic
         Topic → (slope, difficulty), for topics with at least 20 items.
 
@@ -64,6 +69,7 @@ class BankPrior:
     difficulty: Normal = _DIFFICULTY
     step_sd: float = _STEP_SD
     guessing: LogitNormal = _GUESSING
+    distance: Normal = _DISTANCE
     by_topic: Mapping[str, tuple[Normal, Normal]] = field(default_factory=dict)
 
     @classmethod
@@ -81,12 +87,13 @@ class BankPrior:
         -------
         BankPrior
             The prior. Numbers for which fewer than 20 items have finite errors are the defaults: ln(a·m) ~ N(0, .5²)
-            and b ~ N(0, 1) as `Priors.weakly_informative`, steps with an SD of 1, logit c as `GUESSING_PRIOR`.
+            and b ~ N(0, 1) as `Priors.weakly_informative`, steps with an SD of 1, logarithms of distances ~ N(0, 1),
+            logit c as `GUESSING_PRIOR`.
 
         Raises
         ------
         PsychometricsError
-            If there is not one topic for each item, or if the bank has graded items.
+            If there is not one topic for each item.
 
         Examples
         --------
@@ -102,22 +109,24 @@ class BankPrior:
         """
         items = require_items(items, "BankPrior.from_items")
         J = len(items.item_ids)
-        for some in items.others:
-            some.model.require_logistic_or_scores("a prior of the bank")
         if topics is not None and len(topics) != J:
             raise PsychometricsError(f"topics must be one for each of the {J} items, got {len(topics)}")
         with np.errstate(invalid="ignore", divide="ignore"):
             by = np.stack([[1 / items.a, 0 * items.a], [0 * items.a, 0 * items.a + 1]]).transpose(2, 0, 1)
-            values = np.column_stack([np.log(items.a * (items.curves.categories - 1)), items.b])
+            points = np.ones(J)
+            for some in items.others:
+                points[some.at] = whole_slope(some.model, some.categories - 1)
+            values = np.column_stack([np.log(items.a * points), items.b])
         errors = by @ items.cov_of_each @ by.swapaxes(1, 2)
         known = np.isfinite(values.sum(axis=1) + errors.sum(axis=(1, 2)))
+        found = cls(step_sd=_step_sd(items), guessing=_guessing(items), distance=_distance(items))
         if known.sum() < MIN_ITEMS:
-            return cls(step_sd=_step_sd(items), guessing=_guessing(items))
+            return found
         values, errors = values[known], errors[known]
         of_items = np.array([None] * J if topics is None else topics, dtype=object)[known]
         means, cov, within = _estimate_groups(values, errors, np.zeros(len(values), dtype=np.int64))
         slope, difficulty = _normals(means[0], within + cov[0])
-        return cls(slope, difficulty, _step_sd(items), _guessing(items), _by_topic(values, errors, of_items))
+        return replace(found, slope=slope, difficulty=difficulty, by_topic=_by_topic(values, errors, of_items))
 
     def priors(self, model: Model = DEFAULT_MODEL, only: Sequence[str] | None = None, *, max_score: int = 1) -> Priors:
         """Build priors for a fit of one window, with the mode that `estimate_new_items` has.
@@ -142,14 +151,19 @@ class BankPrior:
         >>> BankPrior().priors("rasch", only=["q7"]).as_dict()
         {'b': {'family': 'Normal', 'mean': 0.0, 'sd': 1.0}, 'only': ['q7']}
         """
-        a = LogNormal(self.slope.mean - float(np.log(max_score)), self.slope.sd)
+        a = LogNormal(self.slope.mean - float(np.log(whole_slope(item_model(model), max_score))), self.slope.sd)
         found = {"a": a, "b": self.difficulty, "c": self.guessing}
         chosen = {name: found[name] for name in item_model(model).priors_on}
         return Priors(**chosen, only=None if only is None else tuple(only))  # type: ignore[arg-type]
 
     def of_topic(self, topic: str | None) -> tuple[Normal, Normal]:
-        """Return the distributions of ln(a·m) and of b for items of a topic; by default the bank's."""
+        """Return the distributions of slopes and of b for items of a topic; by default the bank's."""
         return self.by_topic.get(topic or "", (self.slope, self.difficulty))
+
+
+def whole_slope(model: ItemModel, max_score: Ints | int) -> Ints | int:
+    """Return the factor between a and the slope that is comparable with a 0/1 item's, by maximum scores."""
+    return 1 if isinstance(model, GradedModel) else max_score
 
 
 class _Groups(NamedTuple):
@@ -209,6 +223,26 @@ def _step_sd(items: ItemParameters) -> float:
         return _STEP_SD
     variance = np.array(squares)[known].sum() / np.array(freedom)[known].sum()
     return float(np.sqrt(max(variance, MIN_FURTHER_SD**2)))
+
+
+def _distance(items: ItemParameters) -> Normal:
+    """Estimate the distribution of w − ln a by moments. Returns the default if there are fewer than 20 distances."""
+    values, errors = [], []
+    for some in (one for one in items.others if isinstance(one.model, GradedModel)):
+        inner = inner_scores(some.model.scores_with_parameters(some.further, some.categories))
+        for j, w, scores in zip(some.at, some.further.T, inner, strict=True):
+            own = items.cov_of_all[j]
+            for k in np.flatnonzero(scores).tolist():
+                by = np.zeros(len(own))
+                by[0], by[2 + k] = -1 / items.a[j], 1.0
+                values.append(w[k] - np.log(items.a[j]))
+                errors.append(by @ own @ by)
+    known = np.isfinite(np.add(values, errors))
+    if known.sum() < MIN_ITEMS:
+        return _DISTANCE
+    found = np.array(values)[known]
+    variance = found.var(ddof=1) - np.array(errors)[known].mean()
+    return Normal(float(found.mean()), float(np.sqrt(max(variance, MIN_FURTHER_SD**2))))
 
 
 def _guessing(items: ItemParameters) -> LogitNormal:

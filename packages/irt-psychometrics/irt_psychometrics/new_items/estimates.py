@@ -32,9 +32,9 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import OtherItems, item_model
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
-from irt_psychometrics.core.model_families import ItemModel
+from irt_psychometrics.core.model_families import GradedModel, ItemModel, LogisticModel, PartialCreditModel
 from irt_psychometrics.core.options import DEFAULT_MODEL, Model
-from irt_psychometrics.new_items.bank_prior import BankPrior
+from irt_psychometrics.new_items.bank_prior import BankPrior, whole_slope
 from irt_psychometrics.new_items.kernels import add_answers
 from irt_psychometrics.new_items.persons import PersonPosteriors
 
@@ -108,7 +108,8 @@ def estimate_new_items(
     """Estimate new items one by one from their answers and the persons' abilities by published items.
 
     The estimate is the mode of Σ log ∫ P(x | θ; item) p_i(θ) dθ + log prior over ln a, b and the item's further
-    parameters: logit c, or t/a of partial credit. p_i is the posterior of the person by published items, which new
+    parameters: logit c, t/a of partial credit, or the logarithms of the distances between a graded item's thresholds.
+    p_i is the posterior of the person by published items, which new
     items do not change.
 
     Parameters
@@ -218,7 +219,8 @@ def _lay_out(
     most = np.array(maxima, dtype=np.int64)
     of = [item_model(name).of_max_score(m) for name, m in zip(names, most.tolist(), strict=True)]
     for model in of:
-        model.require_logistic_or_scores("an estimate of a new item")
+        if not isinstance(model, LogisticModel | PartialCreditModel | GradedModel):
+            raise PsychometricsError(f"new items must be logistic, partial credit or graded, got {model.spoken}")
     sizes = most + 1 + np.array([model.guesses for model in of], dtype=np.int64)
     D = int(sizes.max(initial=2))
     free = np.arange(D) < sizes[:, None]
@@ -239,11 +241,15 @@ def _prior_terms(prior: BankPrior, topic: str | None, model: ItemModel, m: int, 
     mean, precision = np.zeros(size), np.zeros((size, size))
     mean[1], precision[1, 1] = difficulty.mean, difficulty.sd**-2
     if model.own_slopes:
-        mean[0], precision[0, 0] = slope.mean - slope.sd**2 - np.log(m), slope.sd**-2
+        mean[0], precision[0, 0] = slope.mean - slope.sd**2 - np.log(whole_slope(model, m)), slope.sd**-2
     elif model.common_slope:
         mean[0] = slope.mean
     if model.guesses:
         mean[2], precision[2, 2] = prior.guessing.mean, prior.guessing.sd**-2
+    if isinstance(model, GradedModel):
+        mean[2 : m + 1] = prior.distance.mean
+        precision[2 : m + 1, 2 : m + 1] = np.eye(m - 1) / prior.distance.sd**2
+        return mean, precision
     steps = np.diff(np.eye(m + 1)[:, 1:-1], axis=0)  # b − step k = τ_k − τ_(k−1)
     precision[2 : m + 1, 2 : m + 1] += steps.T @ steps / prior.step_sd**2
     return mean, precision
@@ -283,7 +289,7 @@ def _find_modes(laid: _Layout, answers: _Answers, persons: PersonPosteriors) -> 
     begin = ability / np.maximum(n, 1) - logit(share) / m
     x[:, 1] = np.where(n > 0, begin, x[:, 1])
     by_answer = answers.start, answers.person, answers.score
-    by_item = m, np.array([model.guesses for model in laid.models], dtype=np.int64)
+    by_item = m, np.array([model.guesses for model in laid.models], dtype=np.int64), _graded(laid)
     by_person = np.ascontiguousarray(persons.nodes), np.ascontiguousarray(persons.weights)
     value, gradient, information = np.zeros(len(n)), np.zeros(x.shape), np.zeros(laid.precision.shape)
     moments = np.zeros((len(answers.item), 2 + x.shape[1]))
@@ -310,6 +316,10 @@ def _find_modes(laid: _Layout, answers: _Answers, persons: PersonPosteriors) -> 
         if not searched.size:
             break
     return _Modes(x, information, moments, converged)
+
+
+def _graded(laid: _Layout) -> Mask:
+    return np.array([isinstance(model, GradedModel) for model in laid.models], dtype=bool)
 
 
 def _among(free: Mask, matrices: Floats) -> Floats:
@@ -341,7 +351,10 @@ def _widen(cov: Floats, b: Floats) -> Floats:
 
 
 def _item_parameters(laid: _Layout, x: Floats, cov: Floats, converged: Mask) -> ItemParameters:
-    """Return the items with covariances of (a, b) and of logit c or t, from modes (J, D) and their covariances."""
+    """Return the items with covariances of (a, b) and of logit c or the parameters of scores.
+
+    `x` (J, D) are the modes, `cov` their covariances.
+    """
     scored = np.flatnonzero(converged & (laid.max_score > 1))
     guesses = np.array([model.guesses for model in laid.models], dtype=bool)
     C, D = int(laid.max_score.max(initial=1)) + 1, x.shape[1]
@@ -350,9 +363,10 @@ def _item_parameters(laid: _Layout, x: Floats, cov: Floats, converged: Mask) -> 
     further = np.zeros((C, len(x)))
     if C > 2:
         inner = np.arange(1, C - 1)
-        further[1:-1] = np.where(inner < laid.max_score[:, None], a[:, None] * x[:, 2:], 0.0).T
-        by[:, 2:, 0] = further.T
-        by[:, 2 + inner, 1 + inner] = np.where(inner < laid.max_score[:, None], a[:, None], 0.0)
+        has, graded = inner < laid.max_score[:, None], _graded(laid)[:, None]
+        further[1:-1] = np.where(has, np.where(graded, x[:, :1] + x[:, 2:], a[:, None] * x[:, 2:]), 0.0).T
+        by[:, 2 + inner, 0] = np.where(graded, has, further[1:-1].T)
+        by[:, 2 + inner, 1 + inner] = np.where(has, np.where(graded, 1.0, a[:, None]), 0.0)
     if guesses.any():
         by[guesses, 2, 2] = 1.0
     all_cov = by @ cov @ by.swapaxes(1, 2)

@@ -11,7 +11,7 @@ import pytest
 
 import irt_psychometrics as irt
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
-from irt_psychometrics.core.model_families import GRM
+from irt_psychometrics.core.model_families import GPCM, GRM
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.itemfit import person_fit
 from irt_psychometrics.new_items import BankPrior, PersonPosteriors, estimate_new_items
@@ -67,7 +67,7 @@ def thresholds(fit: irt.Fit, item: str) -> tuple[np.ndarray, np.ndarray]:
     return found, np.sqrt(np.diag(by @ c.cov[j][: own.size, : own.size] @ by.T))
 
 
-def drawn(seed: int, learners: int, items: int, *, mean: float = 0.0, moved: int | None = None, truth=None):
+def drawn(seed: int, learners: int, items: int, *, mean: float = 0.0, moved: int | None = None, truth=None, theta=None):
     """Answers scored 0 … 3, and the true parameters. The b of the item `moved` is .5 higher."""
     rng = np.random.default_rng(seed)
     if truth is None:
@@ -77,7 +77,8 @@ def drawn(seed: int, learners: int, items: int, *, mean: float = 0.0, moved: int
     now = truth.copy()
     if moved is not None:
         now[1, moved] -= 0.5 * now[0, moved]
-    p = GRM.probabilities(rng.normal(mean, 1, learners), now, np.full(items, 4))
+    theta = rng.normal(mean, 1, learners) if theta is None else theta
+    p = GRM.probabilities(theta, now, np.full(items, 4))
     x = (rng.random((items, learners, 1)) > np.cumsum(p, axis=2)).sum(axis=2).T
     return irt.Responses.from_wide(x.astype(float), [f"i{k}" for k in range(items)], max_score=3), truth
 
@@ -117,6 +118,29 @@ def test_derivatives_agree_with_differences() -> None:
         np.testing.assert_allclose(by[k, free], slope[free], atol=1e-9)
     slope = (logs(NODES + 1e-5) - logs(NODES - 1e-5)) / 2e-5
     np.testing.assert_allclose(GRM.by_theta(NODES, PARAMETERS, CATEGORIES), slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("model", [GRM, GPCM], ids=lambda model: model.name)
+def test_log_odds_of_other_programs_give_the_parameters(model) -> None:
+    """Log odds at θ = 0 by probabilities, against the parameters; derivatives against differences."""
+    for j, (n, free) in enumerate(zip(CATEGORIES, FREE.T, strict=True)):
+        own = PARAMETERS[: 2 + n, j]
+        p = model.probabilities(np.zeros(1), own[:, None], np.array([n]))[0, 0]
+        has = p > 0
+        at_least = p[::-1].cumsum()[::-1]
+        with np.errstate(divide="ignore"):
+            odds = at_least / (1 - at_least) if model is GRM else p / p[has][0]
+            log_odds = np.where(has, np.log(odds), np.nan)
+        log_odds[np.flatnonzero(has)[0]] = 0.0
+        values, by = model.from_log_odds(log_odds)
+        np.testing.assert_allclose(values, own[1:], atol=1e-12)
+        inner = np.r_[True, free[2 : 2 + n]]
+        for k in np.flatnonzero(has)[1:]:
+            step = 1e-6 * np.eye(n)[k]
+            moved = (
+                model.from_log_odds(log_odds + step)[0][inner] - model.from_log_odds(log_odds - step)[0][inner]
+            ) / 2e-6
+            np.testing.assert_allclose(by[inner, k], moved, atol=1e-8)
 
 
 def test_errors_of_steps_follow_from_their_derivatives() -> None:
@@ -229,6 +253,19 @@ def test_comparison_does_not_take_one_family_for_a_case_of_the_other(world) -> N
     assert "Vuong" in repr(found)
 
 
+@pytest.mark.parametrize("shape", ["normal", "skewed"])
+def test_shape_of_theta_is_chosen_for_graded_items(shape: str) -> None:
+    """χ²₄ has a skewness of 1.4. For normal θ a wrong choice has a probability of .01."""
+    rng = np.random.default_rng(8)
+    theta = rng.normal(0, 1, 1500) if shape == "normal" else (rng.chisquare(4, 1500) - 4) / np.sqrt(8)
+    x, _ = drawn(8, 1500, 12, theta=theta)
+    fit = irt.fit(x, "grm", latent="auto")
+    assert fit.shape.latent == ("normal" if shape == "normal" else "histogram")
+    assert fit.converged
+    if shape == "skewed":
+        assert fit.shape.normality.skewness_z > 5
+
+
 # -- scores --------------------------------------------------------------------------------------------------------
 
 
@@ -270,13 +307,42 @@ def test_person_fit_is_standard_normal_for_answers_by_the_model() -> None:
     assert abs(found.outfit.mean() - 1) < 0.02
 
 
-def test_new_items_refuse_graded_items(world) -> None:
+def test_distances_of_thresholds_in_a_bank_are_estimated(world) -> None:
+    """Of 24 distances, uniform on [.6, 1.6]; the mean of their logarithms has an error of .06, their SD 15 %."""
     _, _, fit = world
-    with pytest.raises(irt.PsychometricsError, match="a prior of the bank is defined for items of two categories"):
-        BankPrior.from_items(fit)
-    persons = PersonPosteriors.normal(np.zeros(9), np.ones(9))
-    with pytest.raises(irt.PsychometricsError, match="an estimate of a new item is defined for items of two"):
-        estimate_new_items(["n"], [0] * 9, range(9), [0, 1, 2] * 3, persons, None, models="grm", max_scores=[2])
+    grid = np.log(np.linspace(0.6, 1.6, 10_001))
+    found = BankPrior.from_items(fit).distance
+    assert found.mean == pytest.approx(grid.mean(), abs=0.18)
+    assert found.sd == pytest.approx(grid.std(), rel=0.45)
+
+
+def test_errors_of_new_items_are_as_large_as_the_errors_made(world) -> None:
+    """z of ln a, b and both distances of 30 new items; the RMS of 120 z has an error of .065, and 3 are allowed."""
+    x, truth, fit = world
+    rng = np.random.default_rng(11)
+    theta = rng.normal(0, 1, 600)
+    a, b, distances = np.exp(rng.normal(0.3, 0.25, 30)), rng.normal(0, 0.7, 30), rng.uniform(0.6, 1.6, (2, 30))
+    new = np.vstack([a, -a * b, np.zeros(30), np.log(distances * a), np.zeros(30)])
+    scores = [
+        (rng.random((n, 600, 1)) > np.cumsum(GRM.probabilities(theta, of, np.full(n, 4)), axis=2)).sum(axis=2)
+        for n, of in ((12, truth), (30, new))
+    ]
+    others = (OtherItems(GRM, np.arange(12), truth[2:], np.full(12, 4)),)
+    bank = irt.ItemParameters(
+        x.item_ids, truth[0], -truth[1] / truth[0], np.zeros(12), np.zeros((12, 2, 2)), others=others
+    )
+    answers = irt.Responses.from_wide(scores[0].T.astype(float), x.item_ids, max_score=3)
+    item, person = (index.ravel() for index in np.indices((30, 600)))
+    found = estimate_new_items(
+        [f"n{k}" for k in range(30)], item, person, scores[1].ravel(), PersonPosteriors.from_responses(answers, bank),
+        BankPrior.from_items(fit), models="grm", max_scores=[3] * 30,
+    )  # fmt: skip
+    assert found.converged.all()
+    items, w = found.items, np.log(distances * a)
+    z = [(np.log(items.a) - np.log(a)) / found.ln_a_se, (items.b - b) / items.b_se]
+    errors = np.sqrt(items.cov_of_all[:, [3, 4], [3, 4]].T)
+    z += [*((items.others[0].further[1:3] - w) / errors)]
+    assert np.sqrt(np.mean(np.square(z))) == pytest.approx(1, abs=0.2)
 
 
 # -- links, drift and tables ---------------------------------------------------------------------------------------

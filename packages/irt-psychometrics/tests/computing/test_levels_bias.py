@@ -17,8 +17,13 @@ pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 
 @pytest.mark.parametrize(
     ("world", "least"),
-    [(World(width=1.0), 0.10), (World(width=0.5), 0.30), (World(width=0.5, max_score=3), 0.30)],
-    ids=["wide", "narrow", "a third of the items is scored 0 to 3"],
+    [
+        (World(width=1.0), 0.10),
+        (World(width=0.5), 0.30),
+        (World(width=0.5, max_score=3), 0.30),
+        (World(width=0.5, max_score=3, scored="grm"), 0.30),
+    ],
+    ids=["wide", "narrow", "a third of the items is scored 0 to 3", "a third is graded"],
 )
 def test_bias_of_slopes_is_within_five_hundredths_if_learners_are_grouped_by_level(world: World, least: float) -> None:
     """The standard error of mean ln a over 60 items and two worlds is about 0.012 (0.018 for a single world)."""

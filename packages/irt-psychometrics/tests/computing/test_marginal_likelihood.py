@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from irt_psychometrics.core.model_families import GRM
 from irt_psychometrics.estimation import MarginalLikelihood
 from irt_psychometrics.responses import Responses
 from psychometrics_testbed.plain_likelihood import plain_log_likelihood
@@ -58,6 +59,42 @@ def test_value_and_gradient_match_the_textbook(kind, guessing):
             # derivatives are 1e5 times the first
             expected = (plain(up) - plain(down)) / 2e-5
             assert by[j] == pytest.approx(expected, rel=2e-8, abs=1e-4 if kind == "long" else 5e-6)
+
+
+def test_value_and_gradient_of_graded_items_match_the_model():
+    """Items of two to five scores. Nodes of 41 and equal spacing as in the kernel."""
+    rng, categories = np.random.default_rng(7), np.array([5, 2, 3, 4])
+    parameters = np.vstack([np.exp(rng.normal(0, 0.3, 4)), rng.normal(size=4), rng.normal(0, 0.4, (5, 4))])
+    inner = (np.arange(5)[:, None] > 0) & (np.arange(5)[:, None] < categories - 1)
+    parameters[2:][~inner] = 0.0
+    nodes = np.linspace(-6, 6, NODES)
+    weights = np.exp(-(nodes**2) / 2) / np.exp(-(nodes**2) / 2).sum()
+    scores = np.column_stack([np.append(np.arange(n), rng.integers(0, n, 200 - n)) for n in categories]).astype(float)
+    scores[rng.random(scores.shape) < 0.2] = np.nan
+    likelihood = MarginalLikelihood.from_responses(
+        Responses.from_wide(scores, categories=categories), NODES, guessing=False
+    )
+
+    def plain(at):
+        own = parameters.copy()
+        own[0], own[1], own.T[:, 2:][inner.T] = at
+        p = GRM.probabilities(nodes, own, categories)
+        seen = [
+            np.where(np.isnan(x)[:, None], 1.0, p[j][:, np.nan_to_num(x).astype(int)].T) for j, x in enumerate(scores.T)
+        ]
+        return float(np.log(np.prod(seen, axis=0) @ weights).sum())
+
+    point = [parameters[0], parameters[1], parameters.T[:, 2:][inner.T]]
+    value, *gradient = likelihood(*point)
+    assert value == pytest.approx(plain(point), abs=1e-9)
+    for k, by in enumerate(gradient):
+        for j in range(by.size):
+            up, down = ([p.copy() for p in point] for _ in range(2))
+            up[k][j] += 1e-5
+            down[k][j] -= 1e-5
+            assert by[j] == pytest.approx(
+                (plain(up) - plain(down)) / 2e-5, abs=1e-6
+            )  # 1e3 in double precision, over 2e-5
 
 
 def test_likelihood_with_c_of_0_matches_the_likelihood_without_c():

@@ -60,26 +60,40 @@ def log_probabilities(model: str, m: int, x: np.ndarray, theta: np.ndarray) -> n
         c = expit(x[2])
         p = c + (1 - c) * expit(np.exp(x[0]) * off)
         return np.log(np.stack([1 - p, p]))
+    if model == "grm":
+        b = np.cumsum([0.0, *np.exp(x[2:])])
+        at_least = expit(np.exp(x[0]) * (off - (b - b.mean()).reshape(-1, *[1] * off.ndim)))
+        return np.log(-np.diff(np.concatenate([0 * off[None] + 1, at_least, 0 * off[None]]), axis=0))
     t = np.concatenate([[0.0], x[2:], [0.0]])
     return log_softmax(np.stack([np.exp(x[0]) * (k * off + t[k]) for k in range(m + 1)]), axis=0)
 
 
 @pytest.mark.parametrize(
-    ("model", "m", "true"), [("2pl", 1, [0.2, 0.5]), ("3pl", 1, [0.4, 0.2, -1.2]), ("2pl", 3, [-0.5, 0.3, 0.4, -0.3])]
+    ("model", "m", "true"),
+    [
+        ("2pl", 1, [0.2, 0.5]),
+        ("3pl", 1, [0.4, 0.2, -1.2]),
+        ("2pl", 3, [-0.5, 0.3, 0.4, -0.3]),
+        ("grm", 4, [0.3, 0.3, 0.2, -0.4, 0.1]),
+    ],
 )
 def test_modes_and_errors_equal_a_general_optimiser(model: str, m: int, true: list[float]) -> None:
     """The prior of ln a is the density of a, so its mode is the mean minus the variance."""
     rng = np.random.default_rng(3)
     p = np.exp(log_probabilities(model, m, np.array(true), PERSONS.theta + 0.4 * rng.standard_normal(300)))
     score = (rng.random(300) > p.cumsum(axis=0)).sum(axis=0)
-    rows, prior = np.arange(300), BankPrior(irt.Normal(0.3, 0.4), irt.Normal(-0.2, 0.9), 0.7)
+    rows, points = np.arange(300), 1 if model == "grm" else m
+    prior = BankPrior(irt.Normal(0.3, 0.4), irt.Normal(-0.2, 0.9), 0.7, distance=irt.Normal(-0.1, 0.6))
 
     def loss(x: np.ndarray) -> float:
         likelihood = np.exp(log_probabilities(model, m, x, PERSONS.nodes))[score, rows] * PERSONS.weights
-        log_prior = -x[0] - ((x[0] - (0.3 - np.log(m))) / 0.4) ** 2 / 2 - ((x[1] + 0.2) / 0.9) ** 2 / 2
+        log_prior = -x[0] - ((x[0] - (0.3 - np.log(points))) / 0.4) ** 2 / 2 - ((x[1] + 0.2) / 0.9) ** 2 / 2
         if model == "3pl":
             log_prior -= ((x[2] - prior.guessing.mean) / prior.guessing.sd) ** 2 / 2
-        log_prior -= (np.diff(np.concatenate([[0.0], x[2:], [0.0]])) ** 2).sum() / 0.7**2 / 2 if m > 1 else 0.0
+        if model == "grm":
+            log_prior -= (((x[2:] + 0.1) / 0.6) ** 2).sum() / 2
+        elif m > 1:
+            log_prior -= (np.diff(np.concatenate([[0.0], x[2:], [0.0]])) ** 2).sum() / 0.7**2 / 2
         return -float(np.log(likelihood.sum(axis=1)).sum() + log_prior)
 
     best = minimize(loss, true, method="BFGS", options={"gtol": 1e-7}).x
@@ -96,7 +110,11 @@ def test_modes_and_errors_equal_a_general_optimiser(model: str, m: int, true: li
         assert found.items.c[0] == pytest.approx(expit(best[2]), abs=1e-5)
         assert found.items.cov_of_all[0, 2, 2] == pytest.approx(cov[2, 2], rel=1e-4)
     if m > 1:
-        np.testing.assert_allclose(found.items.others[0].further[1:-1, 0], np.exp(best[0]) * best[2:], atol=1e-5)
+        of_scores = best[0] + best[2:] if model == "grm" else np.exp(best[0]) * best[2:]
+        np.testing.assert_allclose(found.items.others[0].further[1:-1, 0], of_scores, atol=1e-5)
+    if model == "grm":
+        by = np.eye(5)[2:] + np.eye(5)[0]
+        np.testing.assert_allclose(found.items.cov_of_all[0, 3:6, 3:6], by @ cov @ by.T, rtol=1e-4, atol=1e-6)
 
 
 def simulate_answers(rng: np.random.Generator, ln_a: np.ndarray, b: np.ndarray, n: int) -> tuple[np.ndarray, ...]:

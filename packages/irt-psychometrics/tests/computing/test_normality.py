@@ -10,7 +10,9 @@ import pytest
 from scipy.special import expit, log_expit
 
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.normality_test import normality
@@ -66,6 +68,58 @@ def test_score_test_of_normality_matches_brute_force() -> None:
     z = expected / np.sqrt(np.diag(np.linalg.inv(left)))
     assert (found.skewness_z, found.kurtosis_z) == pytest.approx(tuple(z), rel=1e-3)
     assert found.statistic == pytest.approx(float(scores.sum(axis=0) @ expected), rel=1e-3)
+
+
+def scored_answers(theta: Floats, models: tuple[str, ...], rng: np.random.Generator) -> Responses:
+    """Answers to items of these models, scored 0 … 2 unless the model has two scores."""
+    of, J = item_model(models), len(models)
+    categories = np.array([2 if item_model(name).two_categories else 3 for name in models])
+    parameters = of.start(np.full((J, 3), 1 / 3), categories, Priors())
+    parameters[0], parameters[1] = np.exp(rng.normal(0.2, 0.3, J)), rng.normal(0, 0.8, J)
+    p = of.probabilities(theta, parameters, categories)
+    x = (rng.random((J, len(theta), 1)) > np.cumsum(p, axis=2)).sum(axis=2).T
+    return Responses.from_wide(np.minimum(x, categories - 1).astype(float), categories=categories)
+
+
+@pytest.mark.parametrize("models", [("grm",) * 4, ("3pl", "3pl", "grm", "gpcm")], ids=["graded", "mixed"])
+def test_score_test_of_other_models_matches_brute_force(models: tuple[str, ...]) -> None:
+    """As above, with log P by the models' formulas. The prior on logit c counts as a part of the items' information."""
+    rng, step = np.random.default_rng(6), 1e-3
+    x = scored_answers((rng.chisquare(8, 800) - 8) / 4, models, rng)
+    fit = fit_em(x, model=models, tolerance=1e-8)
+    of, categories, prior = fit.item_model, fit.n_categories, fit.item_model.default_priors.c
+    free, scores = of.free(categories), x.score.reshape(x.n_persons, -1)
+    place = np.arange(len(models))
+    at = np.concatenate([fit.parameters[free], np.zeros(2)])
+    moves = step * np.eye(len(at))
+
+    def posterior(values: Floats) -> tuple[float, Floats]:
+        parameters = fit.parameters.copy()
+        parameters[free] = values[:-2]
+        logs = of.log_probabilities(NODES, parameters, categories)
+        log_weights = -0.5 * NODES**2 + values[-2:] @ SCORES
+        joint = sum(logs[j, :, scores[:, j]] for j in place) + log_weights - np.log(np.exp(log_weights).sum())
+        top = joint.max(axis=1, keepdims=True)
+        each = np.exp(joint - top)
+        value = float((np.log(each.sum(axis=1)) + top[:, 0]).sum())
+        if prior is not None:
+            value -= float((((parameters[2, of.guessed(len(models))] - prior.mean) / prior.sd) ** 2).sum() / 2)
+        return value, each / each.sum(axis=1, keepdims=True)
+
+    def second(i: int, j: int) -> float:
+        signs = product((1, -1), repeat=2)
+        return sum(s * t * posterior(at + s * moves[i] + t * moves[j])[0] for s, t in signs) / (4 * step**2)
+
+    information = np.zeros((len(at), len(at)))
+    for i in range(len(at)):
+        for j in range(i + 1):
+            information[i, j] = information[j, i] = -second(i, j)
+    centred = SCORES - (SCORES @ np.exp(-0.5 * NODES**2) / np.exp(-0.5 * NODES**2).sum())[:, None]
+    of_persons = posterior(at)[1] @ centred.T
+    shared = information[:-2, -2:]
+    left = of_persons.T @ of_persons - shared.T @ np.linalg.solve(information[:-2, :-2], shared)
+    expected = of_persons.sum(axis=0) @ np.linalg.solve(left, of_persons.sum(axis=0))
+    assert normality(x, fit).statistic == pytest.approx(float(expected), rel=1e-3)
 
 
 @pytest.mark.ci
