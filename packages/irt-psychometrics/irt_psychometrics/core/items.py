@@ -148,7 +148,7 @@ class ItemRow:
 
     @property
     def comparable_slope(self) -> tuple[float, float | None]:
-        """The slope, with its error or None, to compare with slopes of 0/1 items: a·m if a is that of one point."""
+        """The slope, with its error or None, to compare with slopes of 0/1 items: a·m if a belongs to one point."""
         brief = self.in_brief
         return brief.get(WHOLE_SLOPE, brief["a"])
 

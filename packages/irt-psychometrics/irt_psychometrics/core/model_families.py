@@ -57,7 +57,7 @@ class ItemModel(ABC):
         block_steps: whether items of one block have the parameters of their scores in common.
         scores_suffice: whether the sum of the scores, each times its item's slope, is sufficient for θ.
         by_score: whether the parameters besides a and d belong to the scores of an item.
-        step_word: what one of the item's `steps` is called.
+        step_word: the name of one of the item's `steps`.
         step_meaning: a definition of `step_word` for readers of a table.
     """
 
