@@ -83,9 +83,14 @@ def test_request_has_the_scales_model_if_there_are_no_scored_items() -> None:
     assert request(only_two, "3pl").model == "3pl"
 
 
-def test_scored_items_are_refused_by_3pl_scales() -> None:
-    with pytest.raises(PsychometricsError, match="a scale of the model 3pl cannot have scored items yet"):
-        calibrate(EmEngine(threads=1), request(model="3pl"), "hash")
+def test_scored_items_of_a_scale_have_the_second_model_of_its_name() -> None:
+    """A bank that names an item's model decides for the item."""
+    choice = ("3pl",) * 3
+    assert request(model="3pl").model == request(model="3pl+gpcm").model == (*choice, *("gpcm",) * 3)
+    assert request(model="3pl+grm").model == (*choice, *("grm",) * 3)
+    assert request(model="grm").model == ("2pl",) * 3 + ("grm",) * 3
+    assert request(model="grm", in_bank={"D": ModelInBank("GPCM")}).model[3] == "gpcm"
+    assert request(PLAIN, "3pl+grm").model == choice
 
 
 def test_fit_keeps_mean_scores_and_models_of_scored_items() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import os
 import signal
 import subprocess
@@ -1052,6 +1053,31 @@ def test_parameters_of_scored_items_are_read_in_the_formats_of_mirt_and_parscale
     wrong = f"{header}\nm1,0.8,,,0,1,,0,,-0.8,\nm2,0.8,,,0,1,2,0,0.4,-0.8,1\nm4,1,0,0,,,,,,,\n"
     report = import_bank_file(database, QUESTIONS, file(tmp_path, wrong))
     assert report.rejected == {"incomplete_parameters": 1, "bad_max_score": 1}
+
+
+def test_thresholds_of_graded_items_are_read_in_the_formats_of_mirt_and_parscale(
+    database: Database, tmp_path: Path
+) -> None:
+    """Thresholds b₁ = −.5 and b₂ = 1 with a = 2: b is their mean, w₁ = ln(2 · 1.5). Thresholds that cross are refused
+    with their values."""
+    own = {"a": 2.0, "b": 0.25, "max_score": 2, "w0": 0.0, "w1": math.log(3.0), "w2": 0.0}
+    forms = {
+        "a,b1,b2,model": "2,-.5,1,graded",
+        "a1,d1,d2": "2,1,-2",
+        "slope,location,category1,category2,model": "2,.25,.75,-.75,GRM",
+        "a,b,max_score,w0,w1,w2,model": f"2,.25,2,0,{math.log(3.0)},0,grm",
+    }
+    for k, (header, row) in enumerate(forms.items()):
+        report = import_bank_file(database, QUESTIONS, file(tmp_path, f"item_id,{header}\nq{k},{row}\n"))
+        assert report.accepted == 1, header
+        stored = bank(database)[f"q{k}"][3]["irt"]
+        assert stored.pop("model") == "grm"
+        assert stored == pytest.approx(own), header
+    refused: list[tuple[str, ...]] = []
+    crossed = file(tmp_path, "item_id,a,b1,b2,model\nq1,1,1,-.5,grm\n")
+    report = import_bank_file(database, QUESTIONS, crossed, reject=refused.extend)
+    assert report.rejected == {"incomplete_parameters": 1}
+    assert refused[0][3].startswith("thresholds of a graded item must ascend, got 1, -0.5 with a = 1")
 
 
 def test_parameters_of_an_unsupported_model_are_refused_by_name(database: Database, tmp_path: Path) -> None:
