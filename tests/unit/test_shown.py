@@ -14,7 +14,7 @@ import pytest
 from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.abilities.blocks import ability_metadata
 from irt_assets.blocks.markdown import markdown
-from irt_assets.calibration import blocks
+from irt_assets.calibration import blocks, plots
 from irt_assets.calibration.month import FitOutcome
 from irt_assets.common.metadata import decide_in, metadata
 from irt_assets.kpis.assets import kpi_table
@@ -46,21 +46,21 @@ def fit() -> Calibration:
     )  # fmt: skip
 
 
-def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty() -> None:
-    found = blocks.fit_metadata(
-        [
-            FitOutcome(
-                scale_id="math",
-                engine="em",
-                own=True,
-                fit_id="f",
-                spec=StagedSpec(),
-                calibration=fit(),
-                error=None,
-                seconds=1.5,
-            )
-        ]
+def outcome_of(calibration: Calibration) -> FitOutcome:
+    return FitOutcome(
+        scale_id="math",
+        engine="em",
+        own=True,
+        fit_id="f",
+        spec=StagedSpec(),
+        calibration=calibration,
+        error=None,
+        seconds=1.5,
     )
+
+
+def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty() -> None:
+    found = blocks.fit_metadata([outcome_of(fit())])
     lines = str(found["items (math, em)"].value).splitlines()
     assert [cells(line)[0] for line in lines[2:]] == ["gone", "easy", "hard"]
     assert cells(lines[2]) == ["gone", "–", "–", "3", "all_correct"]
@@ -70,6 +70,35 @@ def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty()
     numbers = {name: value.value for name, value in found.items() if isinstance(value.value, int | float)}
     assert (numbers["responses (math, em)"], numbers["items fitted (math, em)"]) == (1703, 2)
     assert numbers["log-likelihood a response (math, em)"] == pytest.approx(-0.5)
+
+
+def test_table_of_a_fit_multiplies_only_slopes_of_one_point_by_the_maximum_score() -> None:
+    """The a of a graded item is comparable to that of a 0/1 item; the a of a partial credit item belongs to a point."""
+    nan = np.nan
+    mixed = replace(
+        fit(),
+        models=("2pl", "grm", "gpcm"),
+        a=np.array([1.0, 1.8, 0.6]),
+        d=np.array([0.3, 0.2, 0.1]),
+        cov=np.tile(np.eye(5) * 0.01, (3, 1, 1)),
+        further=np.array([[nan, nan, nan], [0.0, 0.4, 0.0], [0.0, 0.4, 0.0]]),
+        categories=np.array([2, 3, 3]),
+        score_sums=np.array([600, 700, 4]),
+        flags=((), (), ()),
+    )
+    table = str(blocks.fit_metadata([outcome_of(mixed)])["items (math, em)"].value).splitlines()
+    slopes = {cells(line)[0]: cells(line)[1:3] for line in table[2:]}
+    assert slopes == {
+        "easy": ["1.00 ± 0.10", "1.00 ± 0.10"],
+        "hard": ["1.80 ± 0.10", "1.80 ± 0.10"],
+        "gone": ["0.60 ± 0.10", "1.20 ± 0.20"],
+    }
+    charts = plots.item_curves(mixed, mixed.item_ids).charts
+    assert [("a·m" in chart.notes[0], chart.notes[0][:8]) for chart in charts] == [
+        (False, "a = 1.00"),
+        (False, "a = 1.80"),
+        (True, "a = 0.60"),
+    ]
 
 
 def test_metadata_of_abilities_includes_distribution_and_reliability() -> None:
