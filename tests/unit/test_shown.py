@@ -73,7 +73,7 @@ def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty()
 
 
 def test_table_of_a_fit_multiplies_only_slopes_of_one_point_by_the_maximum_score() -> None:
-    """The a of a graded item is comparable to that of a 0/1 item; the a of a partial credit item belongs to a point."""
+    """The a of a graded item compares to the a of a 0/1 item; the a of a partial credit item belongs to one point."""
     nan = np.nan
     mixed = replace(
         fit(),
