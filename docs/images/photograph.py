@@ -3,7 +3,7 @@
     python -m docs.images.photograph [FOLDER]      # FOLDER: this one, if it is not named
 
 spark-month.png is taken if IRT_SPARK is set, as during the demo. Four diagrams are drawn by hand: data-flow,
-item-life, month-in-time and month-states.
+item-life, month-in-time and month-states. essay.png shows the item essay_1 in the home of tutorial/essays.md.
 """
 
 from __future__ import annotations

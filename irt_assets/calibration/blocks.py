@@ -131,14 +131,17 @@ def comparison_table(shape: Shape) -> Table:
 def _estimates_table(fit: Calibration) -> Table:
     """Return a table of the items of a fit before linking: flagged items first, then by difficulty."""
     order = sorted(range(fit.n_items), key=lambda j: (not fit.flags[j], not fit.estimated[j], fit.b[j]))
-    points = fit.n_categories - 1
-    scored = bool((points > 1).any())
+    scored = bool((fit.n_categories > 2).any())
+    slopes = [
+        ItemRow(a, b, a_se=se, further=fit.further_of(j)).comparable_slope
+        for j, (a, b, se) in enumerate(zip(fit.a, fit.b, fit.a_se, strict=True))
+    ]
     formats = (
         {"a ± SE": ""} | ({f"{ItemRow.WHOLE_SLOPE} ± SE": ""} if scored else {}) | {"b ± SE": "", "answers": ",.0f"}
     )
     rows = [
         (fit.item_ids[j], value_with_error(fit.a[j], fit.a_se[j]))
-        + ((value_with_error(fit.a[j] * points[j], fit.a_se[j] * points[j]),) if scored else ())
+        + ((value_with_error(*slopes[j]),) if scored else ())
         + (value_with_error(fit.b[j], fit.b_se[j]), fit.n[j], ", ".join(flag.value for flag in fit.flags[j]))
         for j in order
     ]

@@ -65,15 +65,13 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
         scored = calibration.n_categories[j] > 2
         y_label = response_axis_label(scored=bool(scored))
         full = "with full credit" if scored else "correct"
-        most = calibration.n_categories[j] - 1
-        whole = f", {ItemRow.WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
         chart = ability_chart(
             _THETA, y_label, f"Response curve of {item}", 1.5
         )  # up to 1.5 to leave room for the notes
         chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **ESTIMATE_STYLE)
         chart.heading, chart.y_names = Chart.shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
         chart.notes = [
-            f"a = {calibration.a[j]:.2f}{whole}, b = {calibration.b[j]:.2f}",
+            ", ".join(f"{name} = {value:.2f}" for name, (value, _) in _item_row(calibration, j).in_brief.items()),
             *(str(flag.value).replace("_", " ") for flag in calibration.flags[j]),
             f"n = {calibration.n[j]}, {calibration.n_correct[j]} {full}",
         ]
@@ -86,7 +84,7 @@ def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> P
     charts = []
     for item, found in seen.items():
         j = calibration.item_ids.index(item)
-        row = ItemRow(float(calibration.a[j]), float(calibration.b[j]), further=calibration.further_of(j))
+        row = _item_row(calibration, j)
         chart = ability_chart(_THETA, "probability of each score", f"Category curves of {item}", 1.0, height=230)
         chart.heading = Chart.shortened(item, 30)
         for score, curve in enumerate(row.score_probabilities(_THETA)):
@@ -100,6 +98,10 @@ def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> P
     return Picture(
         f"Each score's curve ({named}); dots: observed, by ability from the other items, with 95 %", charts, 2
     )
+
+
+def _item_row(calibration: Calibration, j: int) -> ItemRow:
+    return ItemRow(float(calibration.a[j]), float(calibration.b[j]), further=calibration.further_of(j))
 
 
 def test_information(calibration: Calibration) -> Picture:

@@ -173,8 +173,8 @@ def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Te
     if max_score == 1:
         shown = values.shown
     else:
-        t = {name: (x, se) for name, (x, se) in values.shown.items() if name.startswith("t") and (x or se)}
-        shown = values.in_brief | {f"step {k}": step for k, step in values.steps.items()} | t
+        by_score = values.score_parameters.items()
+        shown = values.in_brief | {f"{word} {k}": x for word, of_score in by_score for k, x in of_score.items()}
     known: dict[str, Text | None] = {
         name: f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
         for name, (value, error) in shown.items()

@@ -228,7 +228,7 @@ def _item_row(item: Item, scored: bool, *, compared: bool) -> tuple[Cell, ...]:
     now, drift, s = item.values, item.drift, item.statistics
     slopes: list[Cell] = [now.a if now else None]
     if scored:
-        slopes.append(now.a * now.max_score if now else None)
+        slopes.append(now.comparable_slope[0] if now else None)
     moved: tuple[Cell, ...] = (None,) * 5
     if drift:
         moved = drift.delta_b, drift.delta_a, drift.wabc, chance(drift.q_value), severity(drift.severity)

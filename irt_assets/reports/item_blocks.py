@@ -35,7 +35,7 @@ from irt_assets.charts import (
 )
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import join_names, shorten
+from irt_assets.common.wording import join_names, shorten, with_capital
 from irt_assets.drift.blocks import (
     categories_in_words,
     change_in_words,
@@ -68,7 +68,7 @@ def parameters(values: ItemRow) -> str:
     """The parameters with their standard errors, as text; for a scored item also its steps."""
     known = [f"{name} {value_with_error(*value)}" for name, value in values.in_brief.items()]
     steps = ", ".join(value_with_error(*step) for step in values.steps.values())
-    return ", ".join(known + [f"steps {steps}"] * bool(steps))
+    return ", ".join(known + [f"{values.model.step_word}s {steps}"] * bool(steps))
 
 
 def details(item: ItemFindings, onset: str | None, lost: InformationRow | None = None) -> Pairs:
@@ -180,7 +180,7 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
     description = f"How likely each score of item {shorten(item.item_id)} is over ability."
     chart = ability_chart(theta, "probability of a score", description, 1.0, width=690, height=250)
     for k in range(most + 1):
-        if all(f"t{k}" not in values.further for values, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
+        if all(k in values.absent_scores for values, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
             continue  # no learner has had this score
         colour = Chart.SERIES[k % len(Chart.SERIES)]
         for of_each, dash in curves:
@@ -227,27 +227,28 @@ def _information_at(row: ItemRow, theta: Floats) -> Floats:
 
 
 def _scores_table(item: ItemFindings, most: int) -> Table:
-    """Return a table of the answers with each score, its t with standard error, and the step to it."""
+    """Return a table of the answers with each score, and of the steps or thresholds with errors and changes."""
     by_score = None if item.observed is None else item.observed.by_score
     known = {"published": item.published, "estimate": item.values}
-    columns = {name: (values, values.steps) for name, values in known.items() if values is not None}
+    sources = {name: values for name, values in known.items() if values is not None}
+    columns: dict[str, list[Cell]] = {
+        f"{word}, {name}": [value_with_error(*of_score.get(k, (None, None))) for k in range(most + 1)]
+        for name, values in sources.items()
+        for word, of_score in values.score_parameters.items()
+    }
+    before, now = ((values.score_parameters if values is not None else {}) for values in known.values())
+    for word in [word for word in now if word in before]:
+        moved = {k: value - before[word][k][0] for k, (value, _) in now[word].items() if k in before[word]}
+        columns[f"{word}, change"] = [signed_number(moved.get(k)) for k in range(most + 1)]
     rows: list[tuple[Cell, ...]] = []
     for k in range(most + 1):
         row: list[Cell] = [k, None, None, None]
         if by_score is not None and k < len(by_score.n):
             row[1:] = [int(by_score.n[k]), by_score.n[k] / max(by_score.n.sum(), 1), by_score.theta[k]]
-        for values, steps in columns.values():
-            row += [
-                value_with_error(values.further.get(f"t{k}"), values.further.get(f"t{k}_se") or None),
-                value_with_error(*steps.get(k, (None, None))),
-            ]
-        rows.append(tuple(row))
-    formats = {"score": "", "answers": ",", "share": ".3f", "mean θ": ".2f"}
-    for name in columns:
-        formats |= {f"t, {name}": "", f"step, {name}": ""}
-    caption = (
-        "Answers by score. A step is where a score and the one below it are equally likely; ± is the standard error"
-    )
+        rows.append((*row, *(cells[k] for cells in columns.values())))
+    formats = {"score": "", "answers": ",", "share": ".3f", "mean θ": ".2f"} | dict.fromkeys(columns, "")
+    meanings = dict.fromkeys(values.model.step_meaning for values in sources.values() if values.steps)
+    caption = ". ".join(["Answers by score", *map(with_capital, meanings), "± is the standard error"])
     return table((*formats,), rows, numbers=formats, caption=caption, small=True)
 
 
@@ -290,7 +291,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
 def _in_words(values: ItemRow) -> str:
     known = [f"{name} = {number(value)}" for name, (value, _) in values.in_brief.items()]
     steps = ", ".join(number(step) for step, _ in values.steps.values())
-    return join_names(known + [f"steps {steps}"] * bool(steps))
+    return join_names(known + [f"{values.model.step_word}s {steps}"] * bool(steps))
 
 
 def identity(facts: ItemFacts, at: datetime, analysed: Sequence[ClassicalRow] = ()) -> Pairs:

@@ -31,8 +31,8 @@ FIT, PYMC = "docs/explanation/fit.md", "docs/reference/pymc.md"
 LIBRARY = "packages/irt-psychometrics/README.md"
 SAMPLES = [pytest.mark.long, pytest.mark.timeout(900)]
 IN_INTEGRATION = {
-    "docs/tutorial/letters.md", "docs/tutorial/own-log.md", "docs/tutorial/second-scale.md", "docs/reference/kpis.md",
-    "docs/how-to/adaptive-sessions.md", "docs/library/adaptive.md",
+    "docs/tutorial/letters.md", "docs/tutorial/essays.md", "docs/tutorial/own-log.md", "docs/tutorial/second-scale.md",
+    "docs/reference/kpis.md", "docs/how-to/adaptive-sessions.md", "docs/library/adaptive.md",
 }  # fmt: skip
 RUN_BY_ITS_GENERATOR = {"docs/library/gallery.md"}
 CALL = re.compile(r"`(\w+)\(([^`]*)\)`")

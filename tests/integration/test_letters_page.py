@@ -1,4 +1,4 @@
-"""docs/tutorial/letters.md, typed from its first command to its last with the files of SAT12, in an empty home."""
+"""docs/tutorial/letters.md and essays.md, typed from the first command to the last, each in an empty home."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(patient(600))]
 
-PAGE = ROOT / "docs" / "tutorial" / "letters.md"
+PAGES = ROOT / "docs" / "tutorial"
 HELD = "2026-10 is held"
 
 
@@ -37,9 +37,14 @@ def home(
         yield home
 
 
-def test_commands_of_the_letters_page_lead_from_two_files_to_a_letter_as_printed(home: Settings, irt: IrtOf) -> None:
+@pytest.mark.parametrize(
+    ("page", "mapping", "score"), [("letters.md", "sat12.yaml", "480"), ("essays.md", "exam.yaml", "580")]
+)
+def test_commands_of_a_page_lead_from_two_files_to_a_letter_as_printed(
+    home: Settings, irt: IrtOf, page: str, mapping: str, score: str
+) -> None:
     printed, code = "", 0
-    for language, block in fenced_blocks(PAGE.read_text("utf-8")):
+    for language, block in fenced_blocks((PAGES / page).read_text("utf-8")):
         if language == "":
             for words in (words for line in logical_lines(block) for words in simple_commands(line)):
                 if words != ["make", "venv"]:
@@ -48,9 +53,11 @@ def test_commands_of_the_letters_page_lead_from_two_files_to_a_letter_as_printed
         elif language == "python":
             subprocess.run([sys.executable, "-c", block], check=True)
         elif language == "yaml":
-            Path("sat12.yaml").write_text(block, "utf-8")
+            Path(mapping).write_text(block, "utf-8")
+        elif language == "csv":
+            assert_shown(block, Path("exam.csv").read_text("utf-8")[:2000], ("2026-10",))
         elif language == "text":
             assert_shown(block, printed, ("2026-10",))
             assert code == (HELD in block), printed
     letter = pypdfium2.PdfDocument("letter.pdf")
-    assert "480" in "".join(page.get_textpage().get_text_range() for page in letter)
+    assert score in "".join(page.get_textpage().get_text_range() for page in letter)

@@ -14,7 +14,7 @@ import pytest
 from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.abilities.blocks import ability_metadata
 from irt_assets.blocks.markdown import markdown
-from irt_assets.calibration import blocks
+from irt_assets.calibration import blocks, plots
 from irt_assets.calibration.month import FitOutcome
 from irt_assets.common.metadata import decide_in, metadata
 from irt_assets.kpis.assets import kpi_table
@@ -46,21 +46,21 @@ def fit() -> Calibration:
     )  # fmt: skip
 
 
-def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty() -> None:
-    found = blocks.fit_metadata(
-        [
-            FitOutcome(
-                scale_id="math",
-                engine="em",
-                own=True,
-                fit_id="f",
-                spec=StagedSpec(),
-                calibration=fit(),
-                error=None,
-                seconds=1.5,
-            )
-        ]
+def outcome_of(calibration: Calibration) -> FitOutcome:
+    return FitOutcome(
+        scale_id="math",
+        engine="em",
+        own=True,
+        fit_id="f",
+        spec=StagedSpec(),
+        calibration=calibration,
+        error=None,
+        seconds=1.5,
     )
+
+
+def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty() -> None:
+    found = blocks.fit_metadata([outcome_of(fit())])
     lines = str(found["items (math, em)"].value).splitlines()
     assert [cells(line)[0] for line in lines[2:]] == ["gone", "easy", "hard"]
     assert cells(lines[2]) == ["gone", "–", "–", "3", "all_correct"]
@@ -70,6 +70,35 @@ def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty()
     numbers = {name: value.value for name, value in found.items() if isinstance(value.value, int | float)}
     assert (numbers["responses (math, em)"], numbers["items fitted (math, em)"]) == (1703, 2)
     assert numbers["log-likelihood a response (math, em)"] == pytest.approx(-0.5)
+
+
+def test_table_of_a_fit_multiplies_only_slopes_of_one_point_by_the_maximum_score() -> None:
+    """The a of a graded item compares to the a of a 0/1 item; the a of a partial credit item belongs to one point."""
+    nan = np.nan
+    mixed = replace(
+        fit(),
+        models=("2pl", "grm", "gpcm"),
+        a=np.array([1.0, 1.8, 0.6]),
+        d=np.array([0.3, 0.2, 0.1]),
+        cov=np.tile(np.eye(5) * 0.01, (3, 1, 1)),
+        further=np.array([[nan, nan, nan], [0.0, 0.4, 0.0], [0.0, 0.4, 0.0]]),
+        categories=np.array([2, 3, 3]),
+        score_sums=np.array([600, 700, 4]),
+        flags=((), (), ()),
+    )
+    table = str(blocks.fit_metadata([outcome_of(mixed)])["items (math, em)"].value).splitlines()
+    slopes = {cells(line)[0]: cells(line)[1:3] for line in table[2:]}
+    assert slopes == {
+        "easy": ["1.00 ± 0.10", "1.00 ± 0.10"],
+        "hard": ["1.80 ± 0.10", "1.80 ± 0.10"],
+        "gone": ["0.60 ± 0.10", "1.20 ± 0.20"],
+    }
+    charts = plots.item_curves(mixed, mixed.item_ids).charts
+    assert [("a·m" in chart.notes[0], chart.notes[0][:8]) for chart in charts] == [
+        (False, "a = 1.00"),
+        (False, "a = 1.80"),
+        (True, "a = 0.60"),
+    ]
 
 
 def test_metadata_of_abilities_includes_distribution_and_reliability() -> None:
@@ -137,13 +166,13 @@ NOW = replace(PUBLISHED, b=0.1)
 
 
 def findings(published: ItemRow, values: ItemRow) -> ItemFindings:
-    """The ability of learners is known from 60 answers to items with two scores."""
+    """The ability of learners is known from 60 answers to 0/1 items."""
     rng = np.random.default_rng(1)
     theta, others = rng.normal(size=2000), np.linspace(-2, 2, 60)
     score = (rng.random(2000) > values.score_probabilities(theta).cumsum(axis=0)[:-1]).sum(axis=0)
     right = rng.random((2000, 60)) < 1 / (1 + np.exp(2 * (others - theta[:, None])))
     names = ("essay", *(f"i{j}" for j in range(60)))
-    responses = Responses.from_wide(np.column_stack([score, right]), names, np.array([3] + [2] * 60))
+    responses = Responses.from_wide(np.column_stack([score, right]), names, np.array([1 + values.max_score] + [2] * 60))
     items = ItemParameters.from_rows(names, [values, *(ItemRow(2.0, b) for b in others)])
     observed = Observed.by_ability(responses, items, ["essay"], mean=0.0, sd=1.0)["essay"]
     return ItemFindings(
@@ -170,9 +199,11 @@ def test_all_scores_are_on_one_chart_with_published_and_current_curves_and_obser
 
 def test_score_that_is_impossible_has_no_curve() -> None:
     gap = replace(NOW, further={"max_score": 2, "t0": 0.0, "t2": 0.0})
-    figure, _ = category_curves(findings(gap, gap), SCALE, "2026-08")
+    figure, table = category_curves(findings(gap, gap), SCALE, "2026-08")
     assert {line.name for line in lines(figure.chart)} == {"", "score 0", "score 2"}
     assert gap.steps == {}
+    assert [column.name for column in table.columns][4:] == ["t, published", "t, estimate", "t, change"]
+    assert [row[5] for row in table.rows] == ["0.00", "–", "0.00"]
 
 
 def test_parameters_of_a_scored_item_include_its_steps() -> None:
@@ -182,7 +213,36 @@ def test_parameters_of_a_scored_item_include_its_steps() -> None:
     }
     assert parameters(PUBLISHED) == "a 0.90 ± 0.05, a·m 1.80 ± 0.10, b −0.20 ± 0.06, steps −1.09 ± 0.12, 0.69 ± 0.13"
     _, table = category_curves(findings(PUBLISHED, NOW), SCALE, "2026-08")
-    assert [row[5] for row in table.rows] == ["–", "−1.09 ± 0.12", "0.69 ± 0.13"]
+    assert [column.name for column in table.columns][4:] == ["step, published", "step, estimate", "step, change"]
+    assert [row[4] for row in table.rows] == ["–", "−1.09 ± 0.12", "0.69 ± 0.13"]
+    assert [row[6] for row in table.rows] == ["–", "+0.30", "+0.30"]
+    assert "A step is where a score and the one below it are equally likely." in str(table.caption)
+
+
+def test_graded_item_has_thresholds_where_half_of_the_learners_reach_a_score() -> None:
+    """Widths of e^0 = 1 and e^ln 2 = 2 put the thresholds of aθ + d at −4/3, −1/3 and 5/3, so b_k is b plus a half."""
+    widths = {"w0": 0.0, "w1": 0.0, "w2": float(np.log(2.0)), "w3": 0.0, "b1_se": 0.2, "b2_se": 0.1, "b3_se": 0.3}
+    graded = ItemRow(2.0, 0.1, 0.0, 0.05, 0.06, 0.0, further={"max_score": 3} | widths)
+    expected = [0.1 - 2 / 3, 0.1 - 1 / 6, 0.1 + 5 / 6]
+    assert [step for step, _ in graded.steps.values()] == pytest.approx(expected)
+    reached = 1 - graded.score_probabilities(np.array(expected)).cumsum(axis=0)[:-1]
+    assert reached.diagonal() == pytest.approx([0.5] * 3)
+    assert parameters(graded) == "a 2.00 ± 0.05, b 0.10 ± 0.06, thresholds −0.57 ± 0.20, −0.07 ± 0.10, 0.93 ± 0.30"
+    figure, table = category_curves(findings(graded, replace(graded, b=0.3)), SCALE, "2026-08")
+    assert [row[4:] for row in table.rows][1:3] == [
+        ("−0.57 ± 0.20", "−0.37 ± 0.20", "+0.20"),
+        ("−0.07 ± 0.10", "0.13 ± 0.10", "+0.20"),
+    ]
+    assert "A threshold is where the score or a higher one has probability 1/2." in str(table.caption)
+    assert {line.name for line in lines(figure.chart)} == {"", *(f"score {k}" for k in range(4))}
+
+
+def test_item_published_with_steps_and_estimated_with_thresholds_has_both_and_no_change() -> None:
+    graded = ItemRow(1.8, 0.1, further={"max_score": 2, "w0": 0.0, "w1": 0.5, "w2": 0.0})
+    _, table = category_curves(findings(PUBLISHED, graded), SCALE, "2026-08")
+    assert [column.name for column in table.columns][4:] == ["step, published", "threshold, estimate"]
+    assert "A step is" in str(table.caption)
+    assert "A threshold is" in str(table.caption)
 
 
 def test_information_of_an_item_is_greatest_at_its_difficulty_and_compared_with_the_test_at_the_pass_mark() -> None:

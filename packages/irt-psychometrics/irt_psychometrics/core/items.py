@@ -22,6 +22,7 @@ from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import ItemWarning, PsychometricsError
 from irt_psychometrics.core.frames import Column, make, read_frame
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, model_with, select_others
+from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.program_forms import Program, ProgramForm
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.results import Result, format_value
@@ -146,10 +147,21 @@ class ItemRow:
         most, shown = self.max_score, self.shown
         if most == 1:
             return shown
-        if model_with(self.further).path != "scores":
+        if self.model.path != "scores":
             return {"a": shown["a"], "b": shown["b"]}
         whole = (self.a * most, None if self.a_se is None else self.a_se * most)
         return {"a": shown["a"], WHOLE_SLOPE: whole, "b": shown["b"]}
+
+    @property
+    def comparable_slope(self) -> tuple[float, float | None]:
+        """The slope, with its error or None, to compare with slopes of 0/1 items: a·m if a belongs to one point."""
+        brief = self.in_brief
+        return brief.get(WHOLE_SLOPE, brief["a"])
+
+    @property
+    def model(self) -> ItemModel:
+        """The model that has the further parameters; the most general one of several."""
+        return model_with(self.further)
 
     @property
     def steps(self) -> dict[int, tuple[float, float | None]]:
@@ -162,6 +174,20 @@ class ItemRow:
         own = OtherItems.from_parameters({0: self.of_model})[0]
         steps, _ = own.model.steps(own.parameters(np.array([self.a]), np.array([-self.a * self.b]))[:, 0])
         return {k: (step, self.further.get(f"b{k}_se")) for k, step in enumerate(steps.tolist(), 1)}
+
+    @property
+    def score_parameters(self) -> dict[str, dict[int, tuple[float, float | None]]]:
+        """The steps under the model's word for them, {word: {score: (value, error)}}, for tables by score.
+
+        If the item lacks a score, so that it has no steps, the model's own parameters of each score, such as t.
+        """
+        if steps := self.steps:
+            return {self.model.step_word: steps}
+        found: dict[str, dict[int, tuple[float, float | None]]] = {}
+        for name, value in self.shown.items():
+            if name[-1].isdigit():
+                found.setdefault(name[0], {})[int(name[1:])] = value
+        return found
 
     @property
     def without_errors(self) -> dict[str, float]:

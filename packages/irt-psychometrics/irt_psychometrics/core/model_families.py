@@ -57,6 +57,8 @@ class ItemModel(ABC):
             class and is slower.
         block_steps: whether items of one block have the parameters of their scores in common.
         ordered_scores: whether a higher score is evidence of more ability, so that mean scores can be compared.
+        step_word: the name of one of the item's `steps`.
+        step_meaning: a definition of `step_word` for readers of a table.
     """
 
     name: Model
@@ -69,6 +71,8 @@ class ItemModel(ABC):
     path: ComputationPath = "general"
     block_steps: bool = False
     ordered_scores: bool = True
+    step_word: ClassVar[str] = "step"
+    step_meaning: ClassVar[str] = ""
 
     @property
     def own_slopes(self) -> bool:
@@ -506,6 +510,7 @@ class PartialCreditModel(ScoredModel):
 
     prefixes = (_T,)
     path = "scores"
+    step_meaning = "a step is where a score and the one below it are equally likely"
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
         C = shares.shape[1]
@@ -588,6 +593,8 @@ class GradedModel(ScoredModel):
     """
 
     prefixes = ("w",)
+    step_word = "threshold"
+    step_meaning = "a threshold is where the score or a higher one has probability 1/2"
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
         given = ((np.arange(shares.shape[1]) < categories[:, None]) & (shares > 0)).T
