@@ -156,7 +156,7 @@ def simulate_responses(
         ),
         (
             params is None or not (params.others or max_score > 1),
-            "--params takes items scored 0 and 1; scored items are drawn: --items 20 --model gpcm",
+            "--params takes items whose curves a, b and c determine; scored items are drawn: --items 20 --model gpcm",
         ),
     )
     for is_kept, rule in rules:
