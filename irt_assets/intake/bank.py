@@ -315,11 +315,11 @@ def _convert_parameters(cells: Cells) -> Cells:
     """Convert an item's parameters from the form of another program to ours. Returns the converted cells only."""
     names = ["b", *ItemRow.COLUMNS, *(ItemRow.FACTS if cells.get("MEASURE") else ())]
     given = {name: _number(name, cells, -math.inf, math.inf) for name in names}
-    numbers = {name: x for name, x in given.items() if x is not None}
+    numbers, model = {name: x for name, x in given.items() if x is not None}, cells.get("model") or ""
     try:
-        if ItemRow.is_nominal(numbers, cells.get("model") or ""):
-            raise PsychometricsError("nominal items cannot be on a scale: fit them as gpcm")
-        ItemRow.require_known_model(numbers, cells.get("model") or "")
+        if ItemRow.form_of(numbers) and ItemRow.is_nominal(numbers, model):
+            raise PsychometricsError("parameters of a nominal item are not read: leave them out")
+        ItemRow.require_known_model(numbers, model)
     except PsychometricsError as error:
         raise InvalidRow("bad_model", str(error)) from None
     if ItemRow.form_of(numbers) is None:
@@ -327,9 +327,10 @@ def _convert_parameters(cells: Cells) -> Cells:
     if any(cells.get(name) is not None for name in SCORE_PARAMETERS):
         return {}
     try:
-        found = ItemRow.parameters_of(numbers, cells.get("model") or "") or {}
+        found = ItemRow.parameters_of(numbers, model) or {}
     except PsychometricsError as error:
-        raise InvalidRow("incomplete_parameters", str(error)) from None
+        reason = "bad_thresholds" if ItemRow.is_graded(numbers, model) else "incomplete_parameters"
+        raise InvalidRow(reason, str(error)) from None
     declared = _number("max_score", cells, 1, MAX_SCORE)
     if declared is not None and found.pop("max_score", 1.0) > declared:
         raise InvalidRow("bad_max_score", f"{declared:g}, and there are parameters of higher scores")

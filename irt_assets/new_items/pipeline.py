@@ -32,7 +32,7 @@ from irt_assets.scales.item_status import DAY, instant_of, microseconds
 from irt_assets.scales.rules import PublicationRules, SeedRules
 from irt_assets.scales.scale import Scale, read_scales
 from irt_assets.scales.scored_models import models_in_bank, scored_item_model
-from irt_psychometrics.items import ItemParameters, ItemRow, Model
+from irt_psychometrics.items import ItemParameters, ItemRow, Model, item_model
 from irt_psychometrics.new_items import (
     BankPrior,
     NewItemEstimates,
@@ -44,7 +44,7 @@ from irt_psychometrics.new_items import (
 )
 from resources import tables
 from resources.postgres import warehouse
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
 
 WINDOW = timedelta(days=365)
 """Age up to which answers to new items count."""
@@ -126,7 +126,8 @@ def _read_answers(connection: psycopg.Connection, scale: Scale, published: Publi
     closed = {each.item_id for each in item_stages(connection, scale.scale_id) if each.stage in CLOSED}
     item, names = codes(found["item_id"])
     at = instants(found["completed_at"])
-    rows = np.flatnonzero(~np.isin(names, [*closed, *published.items])[item])
+    left_out = [*closed, *published.items, *_nominal_items(connection, scale)]
+    rows = np.flatnonzero(~np.isin(names, left_out)[item])
     rows = rows[np.lexsort((at[rows], item[rows]))]
     kept, place = np.unique(item[rows], return_inverse=True)
     return Answers(
@@ -228,12 +229,20 @@ def declare_items(
     bank = {item: (topic, max_score) for item, topic, max_score in rows}
     topics, max_scores = zip(*map(bank.__getitem__, item_ids), strict=True)
     in_bank = models_in_bank(connection, scale.scale_id)
+    binary = item_model(scale.model).of_max_score(1).name
     models = [
-        scored_item_model(scale.model, in_bank.get(item)) if max_score > 1 else scale.model
+        scored_item_model(scale.model, in_bank.get(item)) if max_score > 1 else binary
         for item, max_score in zip(item_ids, max_scores, strict=True)
     ]
     prior = BankPrior.from_items(published.errors.items, [bank.get(item, (None,))[0] for item in published.items])
     return {"prior": prior, "models": models, "max_scores": max_scores, "topics": topics}
+
+
+def _nominal_items(connection: psycopg.Connection, scale: Scale) -> list[str]:
+    """List the items that months alone estimate, as the order of their scores is not known."""
+    query = "SELECT item_id FROM question WHERE scale_id = %s AND max_score > 1"
+    scored, in_bank = first_column(connection, query, (scale.scale_id,)), models_in_bank(connection, scale.scale_id)
+    return [item for item in scored if not item_model(scored_item_model(scale.model, in_bank.get(item))).ordered_scores]
 
 
 def forecast_days(

@@ -154,6 +154,38 @@ def test_parameters_of_scored_items_in_the_bank_are_refused_if_steps_are_incompl
             _convert_metric(known | wrong)
 
 
+def test_thresholds_of_an_anchor_are_converted_from_the_metric_1_7() -> None:
+    """The thresholds are in units of θ, so they stay, and a becomes 1.7 times as large."""
+    known = {"a": 0.5, "b": 0.2, "a_se": 0.1, "b_se": 0.1, "D": 1.7, "max_score": 3, "model": "grm"}
+    w = {"w0": 0, "w1": float(np.log(0.5)), "w2": float(np.log(0.25)), "w3": 0}
+    row, _ = _convert_metric(known | w)
+    assert row.a == pytest.approx(0.85)
+    steps = [step for step, _ in row.steps.values()]
+    assert np.diff(steps) == pytest.approx([1.0, 0.5])
+    assert np.mean(steps) == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="needs w0 to w3 as well as a and b"):
+        _convert_metric(known)
+
+
+@pytest.mark.parametrize("model", ["grm", "3pl+gpcm", "3pl+grm"])
+def test_unobserved_score_has_no_parameter_and_three_learners_are_refused(model: str) -> None:
+    """The highest score of F, 2, was given to nobody."""
+    rest = SCORED.of_rows(~((SCORED.item == ITEMS.index("F")) & (SCORED.score == 2)))
+    made = calibrate(EmEngine(threads=1), request(rest, model), "hash").calibration
+    assert made.convergence.converged, made.convergence.reason
+    assert made.further[ITEMS.index("F"), :3].tolist() == [0, 0, -np.inf]
+    with pytest.raises(PsychometricsError, match=r"needs at least . items .* left out: A \(all_wrong\)"):
+        calibrate(EmEngine(threads=1), request(SCORED.of_persons(np.arange(3)), model), "hash")
+
+
+def test_only_3pl_items_need_min_responses_3pl() -> None:
+    scale = Scale("s", model="3pl+grm")
+    n = scale.rules.eligibility.min_responses
+    assert n < scale.rules.eligibility.min_responses_3pl
+    assert scale.min_published_responses(1) == scale.rules.eligibility.min_responses_3pl
+    assert scale.min_published_responses(4) == n
+
+
 def test_request_of_dichotomous_items_has_a_single_model() -> None:
     """The model is a name and not a name per item, so that hashes and specs of earlier releases stay valid."""
     models: list[Any] = []

@@ -1,4 +1,8 @@
-"""Months of multiple choice beside essays: graded items, and 3PL items beside items of the partial credit model."""
+"""Months of scales with graded items, and of 3PL items beside scored items, with the default rules.
+
+The first month is the origin window. The job makes the next two months: new items, learners whose mean has grown, and
+in the last month an essay whose highest score nobody has.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -20,186 +25,204 @@ from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.month_classification import State
+from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.publications import in_force
+from irt_assets.new_items.pipeline import make_pipeline
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_psychometrics.items import item_model
-from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, call, folder_store, rows, run_sql
+from tests.helpers.databases import template_copy
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.graph import Graph
 
-FIRST, NEXT = MONTHS
+FIRST, NEXT, LAST = (*MONTHS, "2026-08")
+MEANS = {FIRST: 0.0, NEXT: 0.3, LAST: 0.5}
 LEARNERS, MOST = 2000, 4
-CHOICE, ESSAYS = [f"m{k:02d}" for k in range(20)], [f"e{k}" for k in range(5)]
-NEW = ("m19", "e4")
-"""Items that the second month has and the first has not."""
-RULES = {"min_responses": 500, "min_responses_3pl": 500, "min_anchor_responses": 500}
-MODELS = {"grm": ("2pl", "grm"), "3pl+gpcm": ("3pl", "gpcm")}
+CHOICES, ESSAYS = [f"mc{j:02d}" for j in range(20)], [f"essay{j}" for j in range(4)]
+NEW = ["mc-new", "essay-new"]
+ITEMS = [*CHOICES, *ESSAYS, *NEW]
+MODELS = {"grm": ("2pl", "grm"), "3pl+gpcm": ("3pl", "gpcm"), "nominal": ("2pl", "nominal")}
 """Model of a scale → models of its items of multiple choice and of its essays."""
+RULES = {"min_responses": 200, "min_responses_3pl": 500, "min_anchor_responses": 200}
 
 
 @dataclass(frozen=True)
-class Exam:
-    """The month that the real jobs made, and its learners' true abilities by user."""
+class World:
+    """The graph after three months, the true θ by learner, and the outcome of each check by month."""
 
     model: str
     graph: Graph
     theta: dict[str, float]
+    passed: dict[str, dict[str, bool]]
 
 
-def parameters_of(model: str) -> dict[str, np.ndarray]:
-    """True parameters of each item on the scale of estimation."""
-    rng = np.random.default_rng(3)
-    choice, essay = MODELS[model]
-    found = {}
-    for item in CHOICE:
-        a, b = np.exp(rng.normal(0.3, 0.2)), rng.normal(0, 1)
-        found[item] = np.array([a, -a * b] + ([-1.4] if choice == "3pl" else []))
-    for item in ESSAYS:
-        a, b = np.exp(rng.normal(0.3 if essay == "grm" else -0.4, 0.15)), rng.normal(0, 0.4)
-        inner = np.log(rng.uniform(0.8, 1.3, MOST - 1) * a) if essay == "grm" else rng.normal(0.4, 0.2, MOST - 1)
-        found[item] = np.array([a, -a * b, 0.0, *inner, 0.0])
-    return found
+def is_essay(item: str) -> bool:
+    return item.startswith("essay")
 
 
-def add_answers(database: Database, model: str, month: str, mean: float, items: list[str]) -> dict[str, float]:
-    """Add a month's answers by learners of its own. Returns their true θ."""
-    rng, truth = np.random.default_rng(int(month[-2:])), parameters_of(model)
-    theta = rng.normal(mean, 1, LEARNERS)
-    start, attempts = Month(month).start + timedelta(days=2), []
+def truth(model: str, item: str) -> tuple[str, np.ndarray, int]:
+    """The item's model, parameters (P, 1) and number of scores."""
+    j = ITEMS.index(item)
+    binary, scored = MODELS[model]
+    b = 0.6 * (j % 5 - 2)
+    if not is_essay(item):
+        a, c = 1.0 + 0.1 * (j % 6), [np.log(0.2 / 0.8)] if binary == "3pl" else []
+        return binary, np.array([a, -a * b, *c])[:, None], 2
+    a, own = (1.6, [0, 0.3, 0.2, 0.1, 0]) if scored == "grm" else (0.6, [0, 0.6, 0.7, 0.5, 0])
+    if scored == "nominal":
+        own = [x for k, t in enumerate(own) for x in (k + 0.3 * (k == 1), t)]
+    return scored, np.array([a, -a * 0.5 * b, *own])[:, None], MOST + 1
+
+
+def add_month(graph: Graph, model: str, month: str, items: list[str], rng: np.random.Generator) -> dict[str, float]:
+    theta = rng.normal(MEANS[month], 1.0, LEARNERS)
+    users, start, attempts = [f"{month}-{i}" for i in range(LEARNERS)], Month(month).start + timedelta(days=1), []
     for j, item in enumerate(items):
-        own = item_model(MODELS[model][item[0] == "e"])
-        p = own.probabilities(theta, truth[item][:, None], np.array([1 + (MOST if item[0] == "e" else 1)]))[0]
-        scores = (rng.random((LEARNERS, 1)) > np.cumsum(p, axis=1)).sum(axis=1).tolist()
-        for k, score in enumerate(scores):
-            given = {"correct": score == MOST, "score": score} if item[0] == "e" else {"correct": score == 1}
-            attempts.append(attempt(f"{month}-{k}", item, start + timedelta(minutes=j), **given))
-    add_attempts(database, attempts)
-    return {f"{month}-{k}": float(x) for k, x in enumerate(theta)}
-
-
-def begin(settings: Settings, model: str) -> dict[str, float]:
-    database, old = Database(settings), [item for item in (*CHOICE, *ESSAYS) if item not in NEW]
-    add_items(database, dict.fromkeys([*CHOICE, *ESSAYS]))
-    meta = json.dumps({"irt": {"max_score": MOST}})
-    run_sql(database, "UPDATE question SET meta = %s WHERE item_id LIKE 'e%%'", (meta,))
-    add_answers(database, model, FIRST, 0.0, old)
-    theta = add_answers(database, model, NEXT, 0.3, [*CHOICE, *ESSAYS])
-    window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), folder_store(settings))
-    initialise(database, SCALE, first_month=FIRST, thresholds=RULES, model=model, window=window)  # type: ignore[arg-type]
-    (settings.irt_home / "dagster").mkdir(parents=True)
-    with dg.DagsterInstance.local_temp(str(settings.irt_home / "dagster")) as instance:
-        graph = Graph(settings, instance)
-        for job in (None, DRIFT_JOB, DRIFT_REPORT_JOB):
-            result = graph.run(NEXT, *([job] if job else []))
-            assert result.success, job
-    return theta
+        name, parameters, n = truth(model, item)
+        p = item_model(name).probabilities(theta, parameters, np.array([n]))[0]
+        score = (rng.random((LEARNERS, 1)) > np.cumsum(p, axis=1)[:, :-1]).sum(axis=1)
+        if (month, item) == (LAST, "essay0"):
+            score = np.minimum(score, MOST - 1)
+        attempts += [
+            attempt(
+                user,
+                item,
+                start + timedelta(minutes=j),
+                correct=bool(x == n - 1),
+                score=int(x) if is_essay(item) else None,
+            )
+            for user, x in zip(users, score, strict=True)
+        ]
+    add_attempts(graph.database, attempts)
+    return dict(zip(users, theta.tolist(), strict=True))
 
 
 @pytest.fixture(scope="module", params=[*MODELS])
-def exam(
+def world(
     request: pytest.FixtureRequest,
     postgres: EmbeddedPostgres,
     migrated_template: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Exam]:
-    model = request.param
-    template = f"template_exam_{model.replace('+', '_')}"
-    theta = made_once(postgres, template, migrated_template, lambda settings: begin(settings, model), **OF_MONTHS)
-    with (
-        template_copy(postgres, template, tmp_path_factory.mktemp("exam"), **OF_MONTHS) as settings,
-        dg.DagsterInstance.local_temp(str(settings.irt_home / "dagster")) as instance,
-    ):
-        yield Exam(model, Graph(settings, instance), theta)
+) -> Iterator[World]:
+    with template_copy(postgres, migrated_template, tmp_path_factory.mktemp("graded"), **OF_MONTHS) as settings:
+        (settings.irt_home / "dagster").mkdir(parents=True)
+        with dg.DagsterInstance.local_temp(str(settings.irt_home / "dagster")) as instance:
+            yield run_months(request.param, settings, instance)
 
 
-def test_month_is_green_and_publishes_the_new_items(exam: Exam) -> None:
-    found = exam.graph.state(NEXT)
-    assert found.state is State.GREEN, found.why
-    published = rows(exam.graph.database, "SELECT item_id FROM item_parameter_publication WHERE rule = 'first'")
-    new = {item for (item,) in published}
-    assert "e4" in new
-    if exam.model == "grm":
-        assert new == set(NEW)
-    assert len(call(exam.graph.database, in_force, SCALE, Month(NEXT).end).items) > 20, (
-        "easy 3PL items have wide errors"
+def run_months(model: Any, settings: Settings, instance: dg.DagsterInstance) -> World:
+    graph, rng = Graph(settings, instance), np.random.default_rng(19)
+    add_items(graph.database, dict.fromkeys(ITEMS))
+    run_sql(
+        graph.database,
+        "UPDATE question SET meta = %s WHERE item_id LIKE 'essay%%'",
+        (json.dumps({"irt": {"max_score": MOST}}),),
     )
+    theta = {}
+    for month in MEANS:
+        theta |= add_month(graph, model, month, ITEMS[: len(ITEMS) - len(NEW) * (month == FIRST)], rng)
+    window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), graph.store)
+    initialise(graph.database, SCALE, first_month=FIRST, model=model, thresholds=RULES, window=window)
+    passed = {}
+    for month in (NEXT, LAST):
+        result = graph.run(month)
+        assert result.success, month
+        found = result.get_asset_check_evaluations()
+        passed[month] = {evaluation.check_name: evaluation.passed for evaluation in found}
+    return World(model, graph, theta, passed)
 
 
-def test_published_curves_are_near_the_simulated_ones(exam: Exam) -> None:
-    """The origin's window has θ ~ N(0, 1), so both are on one scale. The RMS difference of an item's curve over N(0, 1)
-    has an error of about .5/√2000 = .011 from the answers, and as much again from the scale."""
-    items = call(exam.graph.database, in_force, SCALE, Month(NEXT).end).items
-    nodes = np.linspace(-2.5, 2.5, 21)
-    weights = np.exp(-(nodes**2) / 2)
-    for item, values in parameters_of(exam.model).items():
-        if item not in items:
-            continue
-        n = (MOST if item[0] == "e" else 1) + 1
-        own = item_model(MODELS[exam.model][item[0] == "e"])
-        score = own.expected_score(nodes, values[:, None], np.array([n]))[0] / (n - 1)
-        found = items[item].curve(nodes)
-        assert np.sqrt(np.average((found - score) ** 2, weights=weights)) < 0.045, item
+@pytest.mark.ci
+def test_months_of_graded_and_guessed_scales_are_green(world: World) -> None:
+    for month in (NEXT, LAST):
+        assert world.graph.state(month).state is State.GREEN, (world.graph.state(month).why, world.passed[month])
+    of_items = rows(world.graph.database, "SELECT DISTINCT item_id, params->>'model' FROM mirt_item_params")
+    assert dict(of_items) == {item: truth(world.model, item)[0] for item in ITEMS}
+    published = rows(world.graph.database, "SELECT item_id FROM item_parameter_publication WHERE rule = 'first'")
+    assert sorted(item for (item,) in published) == sorted(NEW)
 
 
-def test_abilities_are_those_that_were_simulated(exam: Exam) -> None:
-    """Standard errors hold: the mean square of (θ̂ − θ)/SE is 1 within 3 standard errors of a mean of 2,000, and EAP
-    under the prior of the scale's population shrinks a little more than errors say."""
-    query = "SELECT user_id, theta, se FROM mirt_ability WHERE kind = 'monthly'"
-    found = [(user, theta, se) for user, theta, se in rows(exam.graph.database, query) if user in exam.theta]
-    assert len(found) == LEARNERS
-    z = np.array([(theta - exam.theta[user]) / se for user, theta, se in found])
-    assert 0.85 < np.mean(z**2) < 1.15
-    truth = [exam.theta[user] for user, _, _ in found]
-    assert np.corrcoef(truth, [theta for _, theta, _ in found])[0, 1] > 0.9
+@pytest.mark.ci
+def test_items_and_abilities_are_recovered(world: World) -> None:
+    """True parameters lie within four errors on the scale, whose own errors (about .03) are common to all items.
+
+    26 items determine θ with a reliability above .85, so the correlation with the true θ is above √.85 = .92.
+    """
+    items = call(world.graph.database, in_force, SCALE, Month(LAST).end).items
+    assert {*ESSAYS, *NEW} <= set(items)
+    assert len(items) >= len(ITEMS) - 2, "the answers to easy items contain almost no information about c"
+    for item in items:
+        _, parameters, _ = truth(world.model, item)
+        a, b = parameters[0, 0], -parameters[1, 0] / parameters[0, 0]
+        known = items[item]
+        assert abs(known.a - a) < 4 * known.a_se + 0.05, (item, known, a)
+        assert abs(known.b - b) < 4 * known.b_se + 0.08, (item, known, b)
+    for month in (NEXT, LAST):
+        stored = rows(
+            world.graph.database,
+            "SELECT user_id, theta FROM mirt_ability WHERE kind = 'monthly' AND window_end = %s",
+            (Month(month).end,),
+        )
+        of_month = [(theta, world.theta[user]) for user, theta in stored if user.startswith(month)]
+        estimate, true = np.array(of_month).T
+        assert estimate.size == LEARNERS
+        assert np.corrcoef(estimate, true)[0, 1] > 0.9
+        assert estimate.mean() == pytest.approx(true.mean(), abs=0.12), "three errors of the intercept, .04"
 
 
-def test_requests_give_the_month_s_theta(exam: Exam) -> None:
-    query = "SELECT user_id, theta FROM mirt_ability WHERE kind = 'monthly' AND user_id = %s"
-    now = Month(NEXT).end
-    for user in [*exam.theta][:3]:
-        [(_, theta)] = rows(exam.graph.database, query, (user,))
-        with exam.graph.database.connect() as connection:
-            assert update(connection, read_measures(connection, now), user, 365, now)[SCALE].theta == pytest.approx(
-                theta, abs=1e-12
-            )
+@pytest.mark.ci
+def test_sound_items_show_no_drift_and_an_unobserved_score_is_exported(world: World) -> None:
+    for month in (NEXT, LAST):
+        assert world.graph.run(month, DRIFT_JOB).success
+        assert world.graph.run(month, DRIFT_REPORT_JOB).success
+    levels = dict(rows(world.graph.database, "SELECT item_id, severity FROM item_drift"))
+    assert set(call(world.graph.database, in_force, SCALE, Month(NEXT).start).items) <= set(levels)
+    assert "high" not in {level for item, level in levels.items() if item != "essay0"}, levels
+    fit = call(world.graph.database, linked_fit, SCALE, "monthly", Month(LAST).start, "em")
+    assert fit is not None
+    assert fit.values["essay0"].absent_scores == [MOST]
+    table = call(world.graph.database, read_export, "parameters", Month(LAST).end).set_index("item_id")
+    assert json.loads(table.loc["essay-new", "further"])["max_score"] == MOST
 
 
-def test_drift_names_no_item_that_did_not_move(exam: Exam) -> None:
-    compared = rows(exam.graph.database, "SELECT item_id FROM item_drift WHERE month = %s", (NEXT,))
-    named = rows(
-        exam.graph.database,
-        "SELECT item_id, severity FROM item_drift WHERE month = %s AND severity IN ('medium', 'high')",
-        (NEXT,),
-    )
-    assert len(compared) > 20
-    assert {"e0", "e1", "e2", "e3"} <= {item for (item,) in compared}
-    assert named == []
+@pytest.mark.ci
+def test_requests_give_the_months_theta_and_nights_leave_nominal_items_to_months(world: World) -> None:
+    """A night estimates the new multiple choice item and, unless it is nominal, the new essay."""
+    database, end = world.graph.database, Month(LAST).end
+    stored = dict(rows(database, "SELECT user_id, theta FROM mirt_ability WHERE window_end = %s", (end,)))
+    for user in (f"{LAST}-{i}" for i in (0, 700, 1999)):
+        with database.connect() as connection:
+            found = update(connection, read_measures(connection, end), user, 365, end)[SCALE].theta
+        assert found == pytest.approx(stored[user], abs=1e-12)
+    add_items(database, dict.fromkeys(["mc-late", "essay-late"]))
+    meta = json.dumps({"irt": {"max_score": MOST}})
+    run_sql(database, "UPDATE question SET meta = %s WHERE item_id = 'essay-late'", (meta,))
+    late = [
+        attempt(f"{LAST}-{i}", item, end + timedelta(minutes=i), correct=i % 3 == 0, score=score)
+        for i in range(150)
+        for item, score in (("mc-late", None), ("essay-late", MOST if i % 3 == 0 else i % 3))
+    ]
+    add_attempts(database, late)
+    [pipeline] = make_pipeline(database, f"{end:%Y-%m-%d}")
+    estimated = {item.item_id for item in pipeline.items if item.parameters}
+    expected = {"mc-late"} if world.model == "nominal" else {"mc-late", "essay-late"}
+    assert {"mc-late", "essay-late"} & estimated == expected
 
 
-def test_export_has_the_thresholds(exam: Exam) -> None:
-    table = call(exam.graph.database, read_export, "parameters", Month(NEXT).end).set_index("item_id")
-    further = json.loads(table.loc["e0", "further"])
-    assert further["max_score"] == MOST
-    assert [f"b{k}" in further for k in range(1, MOST + 1)] == [True] * MOST
-    assert (table.loc["m01", "c"] > 0) == (MODELS[exam.model][0] == "3pl")
-    assert table.loc["e0", "c"] == 0
-
-
-def test_model_of_the_scale_is_a_decision_with_a_preview(exam: Exam) -> None:
-    other = {"grm": "gpcm", "3pl+gpcm": "3pl+grm"}[exam.model]
+@pytest.mark.ci
+def test_model_of_the_scale_is_a_decision_with_a_preview(world: World) -> None:
+    other = {"grm": "gpcm", "3pl+gpcm": "3pl+grm", "nominal": "grm"}[world.model]
     change = preview_model_change(
-        exam.graph.database,
-        folder_store(exam.graph.settings),
+        world.graph.database,
+        world.graph.store,
         SCALE,
         {"model": other},
-        NEXT,
+        LAST,
         calibrations_begin=FIRST,
         build=lambda _: EmEngine(1),
     )
-    assert change.stale == (NEXT,)
+    assert change.stale == (LAST,)
     assert change.anchors is not None
-    assert f"model {exam.model} → {other}" in change.lines[0]
+    assert f"model {world.model} → {other}" in change.lines[0]

@@ -1076,7 +1076,7 @@ def test_thresholds_of_graded_items_are_read_in_the_formats_of_mirt_and_parscale
     refused: list[tuple[str, ...]] = []
     crossed = file(tmp_path, "item_id,a,b1,b2,model\nq1,1,1,-.5,grm\n")
     report = import_bank_file(database, QUESTIONS, crossed, reject=refused.extend)
-    assert report.rejected == {"incomplete_parameters": 1}
+    assert report.rejected == {"bad_thresholds": 1}
     assert refused[0][3].startswith("thresholds of a graded item must ascend, got 1, -0.5 with a = 1")
 
 

@@ -367,6 +367,20 @@ def test_origin_with_a_2pl_warns_if_the_banks_anchors_have_guessing(settings: Se
     assert "1 of them have c > 0, but a 2pl has no guessing: `irt scale set model=3pl`" in output
 
 
+def test_scored_anchors_of_the_bank_need_no_guessing(settings: Settings) -> None:
+    """A 3PL is linked to binary anchors with c > 0, and to essays."""
+    database = Database(settings)
+    w = {"w0": 0, "w1": 0.3, "w2": 0.1, "w3": 0}
+    add_items(database, {"essay": VALUES | w | {"max_score": 3, "model": "grm"}})
+    bank_scale(database, 0.2, "3pl+grm")
+    done = decide(settings, {"model": "3pl+gpcm"})
+    assert (done.before.model, done.after.model, done.bank_anchors) == ("3pl+grm", "3pl+gpcm", True)
+    assert scale_of(database, FIRST).model == "3pl+gpcm"
+    assert decide(settings, {"model": "3pl+grm"}).after.model == scale_of(database, FIRST).model == "3pl+grm"
+    with pytest.raises(PermanentFailure, match="a graded response model month cannot be linked to them"):
+        preview(settings, {"model": "grm"})
+
+
 def test_a_scale_without_an_origin_has_no_model_to_change(settings: Settings) -> None:
     add_items(Database(settings), {"a0": VALUES})
     for act in (
