@@ -270,7 +270,7 @@ def write_origin_fit(
         instead = ". Or use the model 2pl, and accept that learners guess" if needed == three_parameters else ""
         most_text = (
             f". They have at most {most} responses each, and {needed} are needed ({rule}). "
-            f"`irt scale init --scale {scale_id} --origin {_days(window)} --model {fitted.calibration.model} "
+            f"`irt scale init --scale {scale_id} --origin {_days(window)} --model {fitted.spec_extras.model} "
             f"--set {rule}=N` requires fewer, like this `--set` of `irt demo`, and values are less certain{instead}"
             if most < needed
             else ""
