@@ -37,7 +37,7 @@ REMEDIES = {
     "score_above_max": "Is max_score in the bank right? irt import questions changes it.",
     "score_contradicts": "correct must be true only for full credit: without its column, it follows from the score.",
     "bad_max_score": f"A maximum score is a whole number from 1 to {MAX_SCORE}.",
-    "bad_thresholds": "Thresholds of a graded item ascend. For steps, which may be in any order, add a column model: gpcm.",
+    "bad_thresholds": "Thresholds of a graded item ascend. Steps may be in any order: name gpcm in a column model.",
     "conflicting_duplicate": "The log has different answers with these attempt_ids: give rows that correct them a"
     " higher revision (a column, or constants: {revision: 1} in a mapping file).",
     "missing_user": "Which column holds the learner? Name it in a mapping file, columns: {user_id: …}.",

@@ -239,10 +239,11 @@ def declare_items(
 
 
 def _nominal_items(connection: psycopg.Connection, scale: Scale) -> list[str]:
-    """List the items that months alone estimate, as the order of their scores is not known."""
+    """List the nominal items, which months alone estimate."""
     query = "SELECT item_id FROM question WHERE scale_id = %s AND max_score > 1"
     scored, in_bank = first_column(connection, query, (scale.scale_id,)), models_in_bank(connection, scale.scale_id)
-    return [item for item in scored if not item_model(scored_item_model(scale.model, in_bank.get(item))).ordered_scores]
+    models = {item: scored_item_model(scale.model, in_bank.get(item)) for item in scored}
+    return [item for item, model in models.items() if item_model(model).loops == "nominal"]
 
 
 def forecast_days(

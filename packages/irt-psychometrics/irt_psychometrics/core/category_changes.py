@@ -65,7 +65,7 @@ class _AtLeast:
             of_scores, at = some.model.probabilities(*own)[:, :, scores], (some.at[:, None], scores)
             by_theta = of_scores * some.model.by_theta(*own)[:, :, scores]
             by = of_scores * some.model.by_parameters(*own)[:, :, :, scores]
-            found.has[at] = has & (some.categories > 2)[:, None] & some.model.ordered_scores
+            found.has[at] = has & (some.categories > 2)[:, None] & (some.model.loops != "nominal")
             found.p[at] = _sum_from_above(of_scores).swapaxes(1, 2)
             found.slope[at] = _sum_from_above(np.einsum("q,jqk->jk", weights, by_theta))
             found.by_parameters[*at, : len(by)] = _sum_from_above(np.einsum("q,xjqk->xjk", weights, by)).transpose(

@@ -409,10 +409,9 @@ class ItemCurves:
             yield own, np.vstack([self.a[item[own.at]], eta[own.at], own.further])
 
     @property
-    @property
     def have_compiled_scores(self) -> bool:
         """Whether compiled loops over answers have the curves of all items."""
-        return all(isinstance(some.model, ScoredModel) for some in self.others)
+        return all(some.model.loops != "none" for some in self.others)
 
     @property
     def score_rows(self) -> tuple[Floats, Floats, Ints]:

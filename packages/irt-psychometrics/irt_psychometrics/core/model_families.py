@@ -35,6 +35,8 @@ LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
 ComputationPath = Literal["logistic", "scores", "general"]
 """Ways to compute the curves of a model's items, from the fastest: see `ItemModel.path`."""
+Loops = Literal["logistic", "partial credit", "graded", "nominal", "none"]
+"""Compiled loops over answers, by the curves that they have: see `ItemModel.loops`."""
 _BY_AD = "a change of scale that moves a and d alone"
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
 
@@ -55,6 +57,7 @@ class ItemModel(ABC):
         path: "logistic" if a, d and c determine the curve, c + (1 − c)/(1 + exp(−(aθ + d))); "scores" if the sum of the
             scores, each times its item's slope, is sufficient for θ; otherwise "general", which uses the methods of the
             class and is slower.
+        loops: the compiled loops over answers that have its curves; "none" if its own methods compute them.
         block_steps: whether items of one block have the parameters of their scores in common.
         ordered_scores: whether a higher score is evidence of more ability, so that mean scores can be compared.
         step_word: the name of one of the item's `steps`.
@@ -69,6 +72,7 @@ class ItemModel(ABC):
     further_priors: tuple[tuple[str, LogitNormal | Beta], ...] = ()
     highest_score: int = MAX_SCORE
     path: ComputationPath = "general"
+    loops: Loops = "none"
     block_steps: bool = False
     ordered_scores: bool = True
     step_word: ClassVar[str] = "step"
@@ -285,6 +289,14 @@ class ItemModel(ABC):
         self.require_two_categories(_BY_AD)
         return _line_jacobian(slope, intercept, size)
 
+    def from_log_odds(self, log_odds: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002
+        """Convert one item's log odds at θ = 0 to d and the parameters of scores, shape (1 + C,), and derivatives.
+
+        `log_odds` (C,) are mirt's d of each score, 0 of the lowest and NaN of absent scores. The derivatives have the
+        shape (1 + C, C). Raises PsychometricsError if log odds do not determine the parameters.
+        """
+        raise PsychometricsError(f"the log odds of scores do not determine the parameters of a {self.spoken}")
+
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
         """Mask of the scores whose probability is above 0, shape (J, C)."""
         return np.arange(categories.max(initial=2)) < categories[:, None]
@@ -316,6 +328,7 @@ class LogisticModel(ItemModel):
     priors_on: tuple[str, ...] = ("a", "b")
     highest_score = 1
     path = "logistic"
+    loops = "logistic"
 
     @property
     def without_guessing(self) -> ItemModel:
@@ -471,14 +484,6 @@ class ScoredModel(ItemModel):
         categories = int(stored[_OF_SCORES]) + 1
         return np.array([stored.get(name, -np.inf) for name in self.parameter_names(categories)[2:]]), categories
 
-    def from_log_odds(self, log_odds: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002
-        """Convert one item's log odds at θ = 0 to d and the parameters of scores, shape (1 + C,), and derivatives.
-
-        `log_odds` (C,) are mirt's d of each score, 0 of the lowest and NaN of absent scores. The derivatives have the
-        shape (1 + C, C). Raises PsychometricsError if log odds do not determine the parameters.
-        """
-        raise PsychometricsError(f"the log odds of scores do not determine the parameters of a {self.spoken}")
-
     def score_rows(self, further: Floats, categories: Ints) -> Floats:  # noqa: ARG002
         """Return the rows of `scored_kernels.score_curve` of n items with these parameters (M, n), shape (M, n)."""
         return further
@@ -510,6 +515,7 @@ class PartialCreditModel(ScoredModel):
 
     prefixes = (_T,)
     path = "scores"
+    loops = "partial credit"
     step_meaning = "a step is where a score and the one below it are equally likely"
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
@@ -593,6 +599,7 @@ class GradedModel(ScoredModel):
     """
 
     prefixes = ("w",)
+    loops = "graded"
     step_word = "threshold"
     step_meaning = "a threshold is where the score or a higher one has probability 1/2"
 

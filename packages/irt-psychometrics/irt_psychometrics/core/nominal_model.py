@@ -29,6 +29,7 @@ class NominalModel(ScoredModel):
     """
 
     prefixes = ("s", "t")
+    loops = "nominal"
     ordered_scores = False
 
     def bounds(self, parameter: str) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from irt_psychometrics.core.covariances import symmetrized
 from irt_psychometrics.core.design import alike, require_connected
 from irt_psychometrics.core.item_models import ItemCurves, model_of
 from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel, ScoredModel
+from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
 from irt_psychometrics.core.models import Calibration, Convergence, Flag, spread
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import LogitNormal, Priors
@@ -443,7 +443,7 @@ def _with_scores(found: Estimates, of: ItemModel) -> tuple[Estimates, Floats | N
     by[:, 0, 0] = 1.0
     for model, at in of.places(J).items():
         for j in at.tolist():
-            if isinstance(model, ScoredModel):
+            if model.by_score:
                 values, by[j, 1:, 1:] = model.from_log_odds(log_odds[j])
                 d[j], further[j] = values[0], values[1:]
             else:

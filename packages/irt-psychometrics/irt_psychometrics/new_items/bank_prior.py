@@ -23,7 +23,7 @@ from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.model_families import GradedModel, ItemModel, inner_scores
+from irt_psychometrics.core.model_families import ItemModel, inner_scores
 from irt_psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_psychometrics.core.priors import LogitNormal, LogNormal, Normal, Priors
 
@@ -163,7 +163,7 @@ class BankPrior:
 
 def whole_slope(model: ItemModel, max_score: Ints | int) -> Ints | int:
     """Return the factor between a and the slope that is comparable with a 0/1 item's, by maximum scores."""
-    return 1 if isinstance(model, GradedModel) else max_score
+    return max_score if model.loops == "partial credit" else 1
 
 
 class _Groups(NamedTuple):
@@ -228,7 +228,7 @@ def _step_sd(items: ItemParameters) -> float:
 def _distance(items: ItemParameters) -> Normal:
     """Estimate the distribution of w − ln a by moments. Returns the default if there are fewer than 20 distances."""
     values, errors = [], []
-    for some in (one for one in items.others if isinstance(one.model, GradedModel)):
+    for some in (one for one in items.others if one.model.loops == "graded"):
         inner = inner_scores(some.model.scores_with_parameters(some.further, some.categories))
         for j, w, scores in zip(some.at, some.further.T, inner, strict=True):
             own = items.cov_of_all[j]

@@ -32,7 +32,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import OtherItems, item_model
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
-from irt_psychometrics.core.model_families import GradedModel, ItemModel, LogisticModel, PartialCreditModel
+from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_psychometrics.new_items.bank_prior import BankPrior, whole_slope
 from irt_psychometrics.new_items.kernels import add_answers
@@ -219,7 +219,7 @@ def _lay_out(
     most = np.array(maxima, dtype=np.int64)
     of = [item_model(name).of_max_score(m) for name, m in zip(names, most.tolist(), strict=True)]
     for model in of:
-        if not isinstance(model, LogisticModel | PartialCreditModel | GradedModel):
+        if model.loops not in ("logistic", "partial credit", "graded"):
             raise PsychometricsError(f"new items must be logistic, partial credit or graded, got {model.spoken}")
     sizes = most + 1 + np.array([model.has_parameter("c") for model in of], dtype=np.int64)
     D = int(sizes.max(initial=2))
@@ -246,7 +246,7 @@ def _prior_terms(prior: BankPrior, topic: str | None, model: ItemModel, m: int, 
         mean[0] = slope.mean
     if model.has_parameter("c"):
         mean[2], precision[2, 2] = prior.guessing.mean, prior.guessing.sd**-2
-    if isinstance(model, GradedModel):
+    if model.loops == "graded":
         mean[2 : m + 1] = prior.distance.mean
         precision[2 : m + 1, 2 : m + 1] = np.eye(m - 1) / prior.distance.sd**2
         return mean, precision
@@ -319,7 +319,7 @@ def _find_modes(laid: _Layout, answers: _Answers, persons: PersonPosteriors) -> 
 
 
 def _graded(laid: _Layout) -> Mask:
-    return np.array([isinstance(model, GradedModel) for model in laid.models], dtype=bool)
+    return np.array([model.loops == "graded" for model in laid.models], dtype=bool)
 
 
 def _among(free: Mask, matrices: Floats) -> Floats:
