@@ -35,7 +35,7 @@ Moved = dict[int, tuple[int, float]]
 
 
 def items(rng: np.random.Generator, n: int, model: str) -> ScoredItems:
-    """Items whose slopes are as large as those of published scored items: about .9 a point, or 1.5 if graded."""
+    """Items with the usual slopes of published scored items: about .9 a point, or 1.5 if graded."""
     found = ScoredItems.draw(rng, (MAX_SCORE,) * n, model)
     if model == "gpcm":
         found.parameters[:] *= 2.2

@@ -1,10 +1,10 @@
-"""What two raters of an essay do to the error of θ: four ways to score the two ratings.
+"""The error of θ with essays that two raters read: four ways to score their ratings.
 
     python -m benchmarks.bench_two_raters
 
 Twenty items of multiple choice and four essays with ratings 0 … 4. The quality of an essay is 1.2·θ + N(0, 1). A rater
-sees it with an error of SD `--rater-sd` and compares it with the same four cuts. The root mean square of θ̂ − θ is what
-the standard error must say; the last column is the share of persons whose θ is within 1.96 standard errors.
+sees it with an error of SD `--rater-sd` and compares it with the same four cuts. The standard error must be as
+large as the root mean square of θ̂ − θ. The last column is the share of persons whose θ is within 1.96 standard errors.
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ BY_POSITION = {
     "irt_psychometrics/assembly/forms.py _with_certainty": "fields of the record that its only caller makes",
     "irt_psychometrics/assembly/forms.py solve": "a solution with its objective and bound, as from `Program.solve`",
     "irt_psychometrics/cells/notes.py sums_of": "the arguments of `describe_cells`, in its order",
+    "irt_psychometrics/core/item_models.py ItemCurves.score_rows": "arguments of kernels, in the kernels' order",
+    "irt_psychometrics/core/nominal_model.py NominalModel._lines": "the terms of one formula, unpacked at once",
+    "irt_psychometrics/itemfit/option_curves.py _code_options": "unpacked at once by its only caller",
+    "irt_psychometrics/scoring/total_error.py ParameterErrors._score_rows": "arguments of a kernel",
     "irt_psychometrics/core/linear_programs.py Program.solve": "a solution with its objective and bound",
 }
 """Functions that return three values or more by position, each with the reason."""

@@ -65,7 +65,7 @@ class ScoredItems:
         own, (steps, _) = x[: 2 + n, j], model.steps(x[: 2 + n, j])
         steps[k - 1] += by
         own[1] = -own[0] * steps.mean()
-        if model.scores_suffice:
+        if model.path == "scores":
             own[2:] = np.r_[0.0, -np.cumsum(own[0] * (steps - steps.mean()))]
             own[-1] = 0.0
         else:

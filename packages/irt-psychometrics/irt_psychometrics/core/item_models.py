@@ -411,7 +411,7 @@ class ItemCurves:
     @property
     def have_compiled_scores(self) -> bool:
         """Whether compiled loops over answers have the curves of all items."""
-        return all(some.model.loops != "none" for some in self.others)
+        return all(some.model.loops is not None for some in self.others)
 
     @property
     def score_rows(self) -> tuple[Floats, Floats, Ints]:

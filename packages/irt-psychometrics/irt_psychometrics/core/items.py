@@ -161,7 +161,7 @@ class ItemRow:
     @property
     def model(self) -> ItemModel:
         """The model that has the further parameters; the most general one of several."""
-        return model_with(self.further)
+        return model_with(self.of_model)
 
     @property
     def steps(self) -> dict[int, tuple[float, float | None]]:

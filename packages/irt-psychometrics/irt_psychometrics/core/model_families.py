@@ -35,7 +35,7 @@ LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
 ComputationPath = Literal["logistic", "scores", "general"]
 """Ways to compute the curves of a model's items, from the fastest: see `ItemModel.path`."""
-Loops = Literal["logistic", "partial credit", "graded", "nominal", "none"]
+Loops = Literal["logistic", "partial credit", "graded", "nominal"]
 """Compiled loops over answers, by the curves that they have: see `ItemModel.loops`."""
 _BY_AD = "a change of scale that moves a and d alone"
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
@@ -57,7 +57,7 @@ class ItemModel(ABC):
         path: "logistic" if a, d and c determine the curve, c + (1 − c)/(1 + exp(−(aθ + d))); "scores" if the sum of the
             scores, each times its item's slope, is sufficient for θ; otherwise "general", which uses the methods of the
             class and is slower.
-        loops: the compiled loops over answers that have its curves; "none" if its own methods compute them.
+        loops: the compiled loops over answers that have its curves, or None.
         block_steps: whether items of one block have the parameters of their scores in common.
         ordered_scores: whether a higher score is evidence of more ability, so that mean scores can be compared.
         step_word: the name of one of the item's `steps`.
@@ -72,7 +72,7 @@ class ItemModel(ABC):
     further_priors: tuple[tuple[str, LogitNormal | Beta], ...] = ()
     highest_score: int = MAX_SCORE
     path: ComputationPath = "general"
-    loops: Loops = "none"
+    loops: Loops | None = None
     block_steps: bool = False
     ordered_scores: bool = True
     step_word: ClassVar[str] = "step"

@@ -641,7 +641,7 @@ class Comparison:
     def cov_of_sides(self) -> Floats:
         """Covariance of the window's and the published a, d and further parameters, shape (J, 2, P, 2, P).
 
-        If the errors of an item's published scores are not stored, they are those of a calibration with 500 persons,
+        If the errors of an item's published scores are not stored, a calibration with 500 persons gives them,
         or of fewer persons if the stored error of b is larger.
         """
         old, size = self.published, self.cov_window.shape[1]

@@ -5,7 +5,7 @@ Earlier code can read the new schema.
 
 from alembic import op
 
-revision = "0071_category_changes"
+revision = "0070_category_changes"
 down_revision = "0069_new_items"
 oldest_code = "0057_verdict_state"
 
