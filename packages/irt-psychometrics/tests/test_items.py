@@ -48,6 +48,13 @@ def test_columns_equal_the_values_of_the_rows_exactly() -> None:
     np.testing.assert_array_equal(ITEMS.d, [0.8, -1.5 * 1.2, np.nan])
 
 
+def test_scores_of_a_combination_are_ordered_if_those_of_each_model_are() -> None:
+    assert item_model("gpcm+grm").ordered_scores
+    assert not item_model("gpcm+nominal").ordered_scores
+    with pytest.raises(PsychometricsError, match="C₂ needs ordered scores, and the scores of a"):
+        item_model("gpcm+nominal").require_ordered_scores("C₂")
+
+
 def test_curve_equals_birnbaums_formula() -> None:
     p = ITEMS.curve(THETA)
     by_hand = 0.2 + 0.8 / (1 + np.exp(-1.5 * (THETA - 1.2)))

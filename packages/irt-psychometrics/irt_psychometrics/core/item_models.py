@@ -55,6 +55,7 @@ class MixedModel(ItemModel):
     priors_on: tuple[str, ...]
     highest_score: int
     path: ComputationPath
+    ordered_scores: bool
 
     @classmethod
     def from_models(cls, of: Sequence[ItemModel]) -> MixedModel:
@@ -69,6 +70,7 @@ class MixedModel(ItemModel):
             priors_on=tuple(dict.fromkeys(name for model in kinds for name in model.priors_on)),
             highest_score=max(model.highest_score for model in kinds),
             path=_common_path(kinds),
+            ordered_scores=all(model.ordered_scores for model in kinds),
         )
 
     @property
