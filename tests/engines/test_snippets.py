@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from irt_assets.engines.em import EmEngine
 from irt_psychometrics.drift import Comparison, Published
+from irt_psychometrics.items import ItemModel, LogitNormal
 from irt_psychometrics.linking import link_to_anchors
 from irt_psychometrics.responses import Responses
 from psychometrics_testbed.drift_worlds import anchor_set
@@ -65,13 +67,25 @@ def a_short_chain() -> dict[str, Any]:
     return {"responses": answers(100, ("q0", "q1", "q2")), "anchors": None, "np": np}
 
 
+def choices_of_persons() -> dict[str, Any]:
+    """Options of 300 persons: the key of each of six questions is A, and stronger persons choose it more often."""
+    rng = np.random.default_rng(3)
+    utility = rng.gumbel(size=(300, 6, 3))
+    utility[:, :, 0] += rng.normal(size=(300, 1))
+    items = [f"q{j}" for j in range(6)]
+    chosen = np.array(["A", "B", "C"])[utility.argmax(axis=2)]
+    return {"choices": dict(zip(items, chosen.T.tolist(), strict=True)), "key": dict.fromkeys(items, "A")}
+
+
 READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
     FIT: dict,
+    "docs/explanation/architecture.md": lambda: {"ItemModel": ItemModel, "LogitNormal": LogitNormal, "logit": logit},
     "docs/explanation/information.md": a_month_compared,
     "docs/how-to/answers-by-http.md": dict,
     "docs/how-to/session-hook.md": dict,
     "docs/library/equating.md": dict,
     "docs/library/index.md": dict,
+    "docs/library/models.md": choices_of_persons,
     "docs/library/new-items.md": dict,
     LIBRARY: dict,
     PYMC: a_short_chain,
