@@ -15,14 +15,14 @@ from irt_psychometrics.classical import Choices
 from irt_psychometrics.itemfit import fit_options
 
 MIN_LEARNERS, MAX_LEARNERS = 200, 2_000
-"""With fewer learners, an option that 5 % choose has fewer than 10. Of more learners, a random sample is fitted."""
+"""Numbers of learners: an option that 5 % of 200 choose has 10, and of more than 2,000 a random sample is fitted."""
 ABILITIES = (-1.0, 0.0, 1.0)
 """Abilities at which the information in the options is stored."""
 SEED = 20260901
 
 
 def add_curves(analysis: Analysis) -> Analysis:
-    """Add the curves of options, or the reason why there are none, to the items of all answers that have a key."""
+    """Add the curves of options, or the reason for their absence, to the items of all answers that have a key."""
     keyed = {item.item_id: item for item in analysis.items if not item.form_id and item.key}
     if not keyed:
         return analysis
@@ -69,7 +69,7 @@ def _fit(answers: pd.DataFrame, keyed: Mapping[str, ItemRow]) -> dict[str, dict[
 
 
 def _responses(answers: pd.DataFrame, keyed: Mapping[str, ItemRow]) -> Responses:
-    """The first answer of each learner to each item, with the options of the items that have a key."""
+    """Select the first answer of each learner to each item, with the options of the items that have a key."""
     answers = answers.sort_values(["learner", "item", "at"]).drop_duplicates(["learner", "item"])
     person = pd.factorize(answers["learner"])[0]
     item, names = pd.factorize(answers["item"], sort=True)

@@ -67,7 +67,7 @@ class OptionCurve:
 
 @dataclass(frozen=True)
 class OptionInformation:
-    """Information at `theta` in whether the answer is right, and what the wrong options add to it."""
+    """Information at `theta` in whether the answer is right, and the information that the wrong options add."""
 
     theta: float
     right_wrong: float

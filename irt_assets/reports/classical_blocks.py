@@ -157,7 +157,7 @@ def option_curves(item: ItemRow) -> tuple[Figure, ...]:
 
 
 def _information_in_words(item: ItemRow) -> str:
-    """Write a sentence on what the wrong options add to the information in right and wrong."""
+    """Write a sentence on the information that the wrong options add to right and wrong."""
     at, known, added = (
         join_names(number(getattr(point, name), digits) for point in item.information)
         for name, digits in (("theta", 0), ("right_wrong", 2), ("distractors", 2))

@@ -171,7 +171,7 @@ def _answers(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator
         figures.append(item_blocks.curves(facts.item_id, published, values, facts.scale, month.month, observed))
     options: list[Block] = [options_table(row)] if row and row.options else []
     if row and row.no_curves:
-        options.append(Paragraph(f"Curves of options by model: none, because {row.no_curves}."))
+        options.append(Paragraph(f"There are no curves of options by model, because {row.no_curves}."))
     notices = [notice(prose(warning), "warning") for warning in warnings]
     yield Section(f"How learners of {chosen.name} answered it", (*notices, Figures(tuple(figures)), *options))
     if row is not None:
