@@ -16,6 +16,8 @@ from irt_psychometrics.itemfit import fit_options
 
 MIN_LEARNERS, MAX_LEARNERS = 200, 2_000
 """Numbers of learners: an option that 5 % of 200 choose has 10, and of more than 2,000 a random sample is fitted."""
+MIN_CHOSEN = 10
+"""Number of learners below which an option is left out: with few, its slope may have no finite estimate."""
 ABILITIES = (-1.0, 0.0, 1.0)
 """Abilities at which the information in the options is stored."""
 SEED = 20260901
@@ -50,7 +52,8 @@ def _fit(answers: pd.DataFrame, keyed: Mapping[str, ItemRow]) -> dict[str, dict[
     found: dict[str, dict[str, Any]] = {}
     for j, item in enumerate(dict.fromkeys(fit.item_ids)):
         rows = [m for m, name in enumerate(fit.item_ids) if name == item]
-        if fit.n[rows].sum() >= MIN_LEARNERS and np.isfinite([fit.slope[rows], fit.intercept[rows]]).all():
+        estimated = np.isfinite([fit.slope[rows], fit.intercept[rows]]).all()
+        if estimated and fit.is_key[rows].any() and fit.n[rows].sum() >= MIN_LEARNERS:
             found[item] = {
                 "curves": tuple(
                     OptionCurve(
@@ -69,13 +72,17 @@ def _fit(answers: pd.DataFrame, keyed: Mapping[str, ItemRow]) -> dict[str, dict[
 
 
 def _responses(answers: pd.DataFrame, keyed: Mapping[str, ItemRow]) -> Responses:
-    """Select the first answer of each learner to each item, with the options of the items that have a key."""
+    """Select the first answer of each learner to each item, with the options of the items that have a key.
+
+    Rare options are left out. By the model, slopes and intercepts of the others keep their differences.
+    """
     answers = answers.sort_values(["learner", "item", "at"]).drop_duplicates(["learner", "item"])
+    often = answers.groupby(["item", "option"])["learner"].transform("size") >= MIN_CHOSEN
     person = pd.factorize(answers["learner"])[0]
     item, names = pd.factorize(answers["item"], sort=True)
     labels = {name: tuple(option.option for option in row.options) for name, row in keyed.items()}
     code = {(name, option): k for name, options in labels.items() for k, option in enumerate(options)}
-    chosen = zip(answers["item"], answers["option"], strict=True)
+    chosen = zip(answers["item"], answers["option"].where(often), strict=True)
     keys = {name: frozenset(option.option for option in row.options if option.is_key) for name, row in keyed.items()}
     return Responses(
         person.astype(np.int32),

@@ -53,8 +53,8 @@ class OptionRow:
 class OptionCurve:
     """An option in the nominal model, with θ ~ N(0, 1) among the month's learners.
 
-    log P(option | θ) is slope·θ + intercept + const; slopes and intercepts sum to 0 over the options of the item. The
-    option "rare" is all options together that few learners chose.
+    log P(option | θ) is slope·θ + intercept + const; slopes and intercepts sum to 0 over the options of the item.
+    Options that few learners chose are left out.
     """
 
     option: str

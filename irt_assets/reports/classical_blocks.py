@@ -140,7 +140,7 @@ def option_curves(item: ItemRow) -> tuple[Figure, ...]:
     described = f"Probability of each option of item {shorten(item.item_id)} by the nominal model."
     chart = Chart((-3.0, 3.0), (0.0, 1.0), MODEL_ABILITY, "probability of the option", described, height=190)
     for curve, of_option in zip(item.curves, p.T, strict=True):
-        colour = Chart.SERIES[place.get(curve.option, len(place)) % len(Chart.SERIES)]
+        colour = Chart.SERIES[place[curve.option] % len(Chart.SERIES)]
         name = f"option {shorten(curve.option, 20)}" + " (key)" * curve.is_key
         chart.line(z, of_option, colour, name, width=2.6 if curve.is_key else 1.8)
     chart.names([3.0] * len(p.T), p[-1].tolist(), [curve.option for curve in item.curves])

@@ -106,13 +106,14 @@ def test_month_stores_the_options_by_model_near_the_truth(database: Database, st
     true -= true.mean(axis=2, keepdims=True)
     logs = theta[:, None, None] * true[0] + true[1]
     chosen = (logs + rng.gumbel(size=logs.shape)).argmax(axis=2)  # softmax
+    chosen[:3, 0] = 4  # too few for a curve
     rooms.add_items(database, dict.fromkeys(items))
     run_sql(database, """UPDATE question SET meta = '{"key": "A"}'""")
     start = datetime(2026, 10, 5, 9, tzinfo=UTC)
     rooms.add_attempts(
         database,
         [
-            rooms.attempt(f"u{i}", item, start + timedelta(minutes=j), correct=k == 0, response="ABCD"[k])
+            rooms.attempt(f"u{i}", item, start + timedelta(minutes=j), correct=k == 0, response="ABCDE"[k])
             for i, row in enumerate(chosen.tolist())
             for j, (item, k) in enumerate(zip(items, row, strict=True))
         ],
