@@ -12,6 +12,7 @@ from irt_assets.item_analysis.analysis import Analysis, Bank, analyse
 from irt_assets.item_analysis.answers import COLUMNS, read_answers
 from irt_assets.item_analysis.forms import read_forms, take_from_log
 from irt_assets.item_analysis.key_evidence import follow_keys, read_keys
+from irt_assets.item_analysis.option_curves import add_curves
 from irt_assets.item_analysis.stored import write_analysis
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closed_months import scales_of_month
@@ -85,6 +86,8 @@ def _analyse_scales(
             analysis = analyse(of_scale, bank, forms)
         except PsychometricsError as error:
             analysis = Analysis([], [], of_scale[:0], why=str(error))
+        if whole_month:
+            analysis = add_curves(analysis)
         write_analysis(connection, scale_id, period, analysis.forms, analysis.items)
         if not whole_month and analysis.items:
             follow_keys(connection, period, bank.keys, analysis.answers)

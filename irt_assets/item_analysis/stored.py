@@ -50,6 +50,31 @@ class OptionRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptionCurve:
+    """An option in the nominal model, with θ ~ N(0, 1) among the month's learners.
+
+    log P(option | θ) is slope·θ + intercept + const; slopes and intercepts sum to 0 over the options of the item.
+    Options that few learners chose are left out.
+    """
+
+    option: str
+    is_key: bool
+    slope: float
+    slope_se: float | None
+    intercept: float
+    intercept_se: float | None
+
+
+@dataclass(frozen=True)
+class OptionInformation:
+    """Information at `theta` in whether the answer is right, and the information that the wrong options add."""
+
+    theta: float
+    right_wrong: float
+    distractors: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ItemRow:
     """An item of a form, or of all answers of a period (`form_id` is empty then).
 
@@ -62,6 +87,7 @@ class ItemRow:
         rapid: share of rapid guesses.
         rest: kind of the rest score.
         flags: names of the rules that it breaks.
+        curves, information: the options by model, only of all answers of a month; empty for the reason `no_curves`.
     """
 
     item_id: str
@@ -89,6 +115,9 @@ class ItemRow:
     key: str | None = None
     flags: tuple[str, ...] = ()
     options: tuple[OptionRow, ...] = ()
+    curves: tuple[OptionCurve, ...] = ()
+    information: tuple[OptionInformation, ...] = ()
+    no_curves: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from irt_assets.blocks import Badge, Cell, Figure, Pairs, Table, number, pairs, table, value_with_error
-from irt_assets.common.wording import shorten
+from irt_assets.common.wording import join_names, shorten
 from irt_assets.item_analysis.key_evidence import key_warning
 from irt_assets.item_analysis.stored import ItemRow
 from irt_psychometrics.itemfit import Observed
@@ -31,6 +32,7 @@ FLAGS = {
 }
 """Flags in words, by the name of the rule or of the finding. `key_warning` is the sentence on the others."""
 SHAPES = ("circle", "diamond", "square", "triangle", "cross")
+MODEL_ABILITY = "ability of the month's learners, in SDs from their mean"
 THIRDS = ("lower third", "middle", "upper")
 
 
@@ -123,3 +125,41 @@ def trace_lines(item: ItemRow) -> Figure:
     numbers = table((subject, *formats), rows, numbers=formats, caption="The points of the chart", small=True)
     key = " The wide line is the key." if item.key else ""
     return Figure(chart, f"Choices by ability.{key} Bars: 95 %.", numbers=numbers)
+
+
+def option_curves(item: ItemRow) -> tuple[Figure, ...]:
+    """Draw the probability of each option by the nominal model, in the colours of `trace_lines`.
+
+    Returns () if the item has no curves.
+    """
+    if not item.curves:
+        return ()
+    z, place = np.linspace(-3, 3, 61), {option.option: k for k, option in enumerate(item.options)}
+    slopes, intercepts = ([getattr(curve, name) for curve in item.curves] for name in ("slope", "intercept"))
+    p = softmax(np.outer(z, slopes) + intercepts, axis=1)
+    described = f"Probability of each option of item {shorten(item.item_id)} by the nominal model."
+    chart = Chart((-3.0, 3.0), (0.0, 1.0), MODEL_ABILITY, "probability of the option", described, height=190)
+    for curve, of_option in zip(item.curves, p.T, strict=True):
+        colour = Chart.SERIES[place[curve.option] % len(Chart.SERIES)]
+        name = f"option {shorten(curve.option, 20)}" + " (key)" * curve.is_key
+        chart.line(z, of_option, colour, name, width=2.6 if curve.is_key else 1.8)
+    chart.names([3.0] * len(p.T), p[-1].tolist(), [curve.option for curve in item.curves])
+    rows = [
+        (
+            curve.option,
+            value_with_error(curve.slope, curve.slope_se),
+            value_with_error(curve.intercept, curve.intercept_se),
+        )
+        for curve in item.curves
+    ]
+    numbers = table(("option", "slope", "intercept"), rows, caption="Options in the nominal model", small=True)
+    return (Figure(chart, f"Choices by the nominal model. {_information_in_words(item)}", numbers=numbers),)
+
+
+def _information_in_words(item: ItemRow) -> str:
+    """Write a sentence on the information that the wrong options add to right and wrong."""
+    at, known, added = (
+        join_names(number(getattr(point, name), digits) for point in item.information)
+        for name, digits in (("theta", 0), ("right_wrong", 2), ("distractors", 2))
+    )
+    return f"At {at} SD, which wrong option was chosen adds {added} to the information in right and wrong, {known}."

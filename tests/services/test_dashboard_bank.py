@@ -41,7 +41,7 @@ from irt_assets.gates import gates
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.gates.month_status import ledger_states, unsettled_months
 from irt_assets.invariants.open_violations import OpenViolation
-from irt_assets.item_analysis.stored import FormRow, write_analysis
+from irt_assets.item_analysis.stored import FormRow, OptionCurve, OptionInformation, write_analysis
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import newest_window
@@ -236,15 +236,25 @@ def test_pages_of_an_item_and_of_its_form_name_an_option_that_beats_the_key(faul
     with Database(faulty[0]).connect() as connection:
         row = replace(ITEM_32, item_id=item, position=7)
         forms = [FormRow(form_id=form, n=600, n_items=1, max_score=1) for form in ("", "booklet")]
-        items = [row, replace(row, form_id="booklet", omitted=30)]
+        curves = tuple(
+            OptionCurve(option=name, is_key=name == "5", slope=slope, slope_se=None, intercept=0.0, intercept_se=0.1)
+            for name, slope in (("5", 0.3), ("3", -0.3))
+        )
+        row = replace(row, curves=curves, information=(OptionInformation(0.0, 0.25, 0.5),))
+        of_booklet = replace(row, form_id="booklet", omitted=30, curves=(), no_curves="they need 200 learners, got 9")
+        items = [row, of_booklet]
         write_analysis(connection, rooms.SCALE, period, forms, items)
     status, html = show_page(faulty[0], "item", item=item)
     text = unescape(re.sub(r"<[^>]*>", "", html))
     assert status == 200
     assert not missing_sentences(text, "Option 3 (chosen by 44 %", "beats the key 5", "booklet at 7", "600 of 600")
     assert "7 (1.2 %)" in text  # omitted, of all answers
+    assert "At 0 SD, which wrong option was chosen adds 0.50 to the information in right and wrong, 0.25." in text
+    assert "no curves of options" not in text
     assert f"?{urlencode({'view': 'rekey', 'scale': rooms.SCALE, 'item': item})}" in unescape(html)
-    assert "30 (5.0 %)" in show_page(faulty[0], "item", item=item, form="booklet")[1]
+    of_form = show_page(faulty[0], "item", item=item, form="booklet")[1]
+    assert "30 (5.0 %)" in of_form
+    assert "There are no curves of options by model, because they need 200 learners, got 9." in of_form
     assert "7 (1.2 %)" in show_page(faulty[0], "item", item=item, form="of another month")[1]
     status, html = show_page(faulty[0], "forms", scale=rooms.SCALE)
     assert (status, "form=booklet" in html) == (200, True)

@@ -17,7 +17,7 @@ from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.new_items.decided import SEED, STOP
 from irt_assets.new_items.stages import UNPUBLISHED
 from irt_assets.reports import item_blocks, item_history_blocks
-from irt_assets.reports.classical_blocks import options_table, statistics, trace_lines
+from irt_assets.reports.classical_blocks import option_curves, options_table, statistics, trace_lines
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_proportions
 from irt_assets.scales.scale import read_scales
 from irt_psychometrics.itemfit import Observed
@@ -160,7 +160,7 @@ def _selector(facts: ItemFacts, chosen: Chosen) -> Tag:
 def _answers(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[Block]:
     """Yield the chosen options, the item's curve, and the statistics of both."""
     month, row = chosen.month, chosen.row
-    figures, model = [trace_lines(row)] if row and row.options else [], None
+    figures, model = [trace_lines(row), *option_curves(row)] if row and row.options else [], None
     warnings: list[str] = []
     if month is not None:
         observed, why_not = _observed_proportions(request, facts, month)
@@ -169,7 +169,9 @@ def _answers(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator
         warnings = [text for text in (red, why_not) if text]
         published, values = model.published, model.values
         figures.append(item_blocks.curves(facts.item_id, published, values, facts.scale, month.month, observed))
-    options = [options_table(row)] if row and row.options else []
+    options: list[Block] = [options_table(row)] if row and row.options else []
+    if row and row.no_curves:
+        options.append(Paragraph(f"There are no curves of options by model, because {row.no_curves}."))
     notices = [notice(prose(warning), "warning") for warning in warnings]
     yield Section(f"How learners of {chosen.name} answered it", (*notices, Figures(tuple(figures)), *options))
     if row is not None:

@@ -125,6 +125,26 @@ class OptionCurves(Result):
             Fisher information in the chosen option minus the information in whether it is right, ≥ 0, for the items in
             the order of their first rows.
         """
+        whole, of_key = self._information(theta)
+        return whole - of_key
+
+    def key_information(self, theta: npt.ArrayLike) -> Floats:
+        """Compute the information in whether the chosen option is right.
+
+        Parameters
+        ----------
+        theta
+            Shape (T,), abilities.
+
+        Returns
+        -------
+        array of shape (T, J)
+            Fisher information, for the items in the order of their first rows.
+        """
+        return self._information(theta)[1]
+
+    def _information(self, theta: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """Compute the information in the chosen option, and in whether it is right."""
         p, (starts, of_item) = self.probabilities(theta), self._starts
 
         def by_item(of_options: Floats) -> Floats:
@@ -133,7 +153,7 @@ class OptionCurves(Result):
         change = p * (self.slope - by_item(p * self.slope)[:, of_item])
         right, gained = by_item(p * self.is_key), by_item(change * self.is_key)
         whole = by_item(change**2 / np.maximum(p, np.finfo(float).tiny))
-        return whole - gained**2 / np.maximum(right * (1 - right), np.finfo(float).tiny)
+        return whole, gained**2 / np.maximum(right * (1 - right), np.finfo(float).tiny)
 
 
 def fit_options(responses: Responses, *, threads: int | None = None) -> OptionCurves:

@@ -400,6 +400,8 @@ def test_information_of_distractors_is_what_the_key_does_not_have(sat12) -> None
     of_key, change = p[:, right].sum(axis=1), slope[:, right].sum(axis=1)
     expected = (slope**2 / p).sum(axis=1) - change**2 / (of_key * (1 - of_key))
     np.testing.assert_allclose(sat12.distractor_information(NODES)[:, 0], expected, atol=1e-8)
+    known = change**2 / (of_key * (1 - of_key))
+    np.testing.assert_allclose(sat12.key_information(NODES)[:, 0], known, atol=1e-8)
     assert sat12.distractor_information(NODES).min() > -1e-12
 
 
