@@ -53,7 +53,7 @@ irt_calibrate <- function(request) {
   }
   answer <- list(
     a = spread(fit$a), d = spread(fit$d), c = spread(fit$c), cov = cov,
-    cov_of = if (scored) c("a", paste0("d", seq_len(K - 1) - 1)) else c("a", "d", "logit c")[seq_len(K)],
+    cov_of = if (scored) c("a", fit$of_scores) else c("a", "d", "logit c")[seq_len(K)],
     latent = fit$latent, loglik = fit$loglik, n_parameters = fit$n_parameters, converged = fit$converged,
     reason = paste(fit$reason, collapse = "; "), iterations = fit$iterations, max_change = NA_real_,
     warnings = as.list(caught$warnings), versions = irt_versions(), diagnostics = fit$diagnostics
@@ -130,7 +130,7 @@ fit_mirt <- function(data) {
     reason <- c(reason, "mirt's information matrix is not positive definite, so its estimates are not a maximum")
   }
   K <- if (any(data$item_types == "3PL")) 3 else 2
-  log_odds <- NULL
+  log_odds <- names <- NULL
   if (any(more)) {
     K <- 1 + max(data$categories)
     of_each <- matrix(NA_integer_, J, K - 1) # where pars has each score's d; NA of the lowest score and absent ones
@@ -141,10 +141,20 @@ fit_mirt <- function(data) {
     log_odds <- matrix(found$value[of_each], nrow = J)
     log_odds[cbind(seq_len(J), vapply(scores, min, 1L) + 1)] <- 0
     of_each[guessed, 3] <- rows[guessed, "g"]
+    names <- paste0("d", seq_len(ncol(of_each)) - 1)
+    nominal <- data$item_types == "nominal"
+    if (any(nominal)) {
+      points <- matrix(NA_integer_, J, ncol(of_each)) # where pars has the slope of each score
+      for (j in which(nominal)) points[j, scores[[j]] + 1] <- of_scores(j, "ak")
+      log_odds <- cbind(log_odds, matrix(found$value[points], nrow = J))
+      of_each <- cbind(of_each, points)
+      names <- c(names, sub("d", "ak", names))
+    }
+    K <- 1 + ncol(of_each)
     rows <- cbind(rows[, "a"], of_each)
   }
   list(
-    a = value[, 1], d = value[, 2], c = replace(value[, 3], more, 0), log_odds = log_odds,
+    a = value[, 1], d = value[, 2], c = replace(value[, 3], more, 0), log_odds = log_odds, of_scores = names,
     cov = item_blocks(mirt::vcov(fit), pars, rows, K),
     latent = list(mean = mean, sd = sd), loglik = mirt::extract.mirt(fit, "logLik"),
     n_parameters = mirt::extract.mirt(fit, "nest"), converged = length(reason) == 0, reason = reason,
@@ -594,20 +604,21 @@ checked_item_types <- function(request, r) {
   types <- as.character(unlist(request$item_types))
   if (!length(types)) types <- ifelse(more, "gpcm", if (r$model == "3pl") "3PL" else "2PL")
   if (length(types) != length(more)) refuse("irt_request_error", "item_types: one name for each item is needed")
-  bad <- which(!(types %in% c("2PL", "3PL", "gpcm", "graded")) | more != types %in% c("gpcm", "graded"))
+  scored <- c("gpcm", "graded", "nominal")
+  bad <- which(!(types %in% c("2PL", "3PL", scored)) | more != types %in% scored)
   if (length(bad)) {
     refuse("irt_request_error", "item_types: ", r$item_ids[bad[1]], ", which is scored up to ",
-           r$categories[bad[1]] - 1, ", must be ", if (more[bad[1]]) "gpcm or graded" else "2PL or 3PL", ", got ",
+           r$categories[bad[1]] - 1, ", must be ", if (more[bad[1]]) "gpcm, graded or nominal" else "2PL or 3PL", ", got ",
            types[bad[1]])
   }
   if (any(more) && length(request$anchors)) {
     refuse("irt_request_error", "anchors: scored items are fitted without anchors")
   }
-  if (r$engine == "brms" && any(types %in% c("3PL", "gpcm"))) {
-    refuse("irt_request_error", "brms fits 2PL and graded items; use mirt for 3PL and gpcm items")
+  if (r$engine == "brms" && any(types %in% c("3PL", "gpcm", "nominal"))) {
+    refuse("irt_request_error", "brms fits 2PL and graded items; use mirt for other items")
   }
-  if (r$model != "2pl" && any(types == "graded")) {
-    refuse("irt_request_error", "graded items have their own slopes: the model must be 2pl, got ", r$model)
+  if (r$model != "2pl" && any(types %in% c("graded", "nominal"))) {
+    refuse("irt_request_error", "graded and nominal items have their own slopes: the model must be 2pl, got ", r$model)
   }
   types
 }

@@ -13,7 +13,7 @@ from irt_psychometrics.items import ItemModel, LogitNormal, Model, Priors, item_
 from irt_psychometrics.linking import AnchorSet
 
 ENGINE = "mirt"
-_ITEM_TYPES: dict[Model, str] = {"3pl": "3PL", "pcm": "gpcm", "gpcm": "gpcm", "grm": "graded"}
+_ITEM_TYPES: dict[Model, str] = {"3pl": "3PL", "pcm": "gpcm", "gpcm": "gpcm", "grm": "graded", "nominal": "nominal"}
 """mirt's types of items; other models are 2PL."""
 _BY_SLOPES: dict[str, Model] = {"own": "2pl", "common": "1pl", "fixed": "rasch"}
 """The member `model` of a request, by the kind of slopes."""

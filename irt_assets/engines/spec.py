@@ -27,7 +27,7 @@ DEFAULT_MODEL: Literal["2pl"] = "2pl"
 """Model of a scale that names no model."""
 RIGHT_AND_WRONG: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
 """Models of items scored 0 and 1."""
-MIRT_MODELS: tuple[Model, ...] = (*RIGHT_AND_WRONG, "pcm", "gpcm", "grm")
+MIRT_MODELS: tuple[Model, ...] = (*RIGHT_AND_WRONG, "pcm", "gpcm", "grm", "nominal")
 """Models that R's mirt fits here."""
 BRMS_MODELS: tuple[Model, ...] = ("rasch", "1pl", "2pl", "grm")
 PYMC_MODELS: tuple[Model, ...] = (*RIGHT_AND_WRONG, "grm")

@@ -293,9 +293,9 @@ class ItemModel(ABC):
         """Convert one item's log odds at θ = 0 to d and the parameters of scores, shape (1 + C,), and derivatives.
 
         `log_odds` (C,) are mirt's d of each score, 0 of the lowest and NaN of absent scores. The derivatives have the
-        shape (1 + C, C). Raises PsychometricsError if log odds do not determine the parameters.
+        shape (1 + C, C). `NominalModel` has 2C in place of C. Raises PsychometricsError for models without scores.
         """
-        raise PsychometricsError(f"the log odds of scores do not determine the parameters of a {self.spoken}")
+        raise PsychometricsError(f"a {self.spoken} has no parameters of scores")
 
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
         """Mask of the scores whose probability is above 0, shape (J, C)."""

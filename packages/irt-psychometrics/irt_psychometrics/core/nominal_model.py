@@ -46,6 +46,21 @@ class NominalModel(ScoredModel):
         values[:2], values[3::2] = of_partial_credit[:2], of_partial_credit[2:]
         return values
 
+    def from_log_odds(self, log_odds: Floats) -> tuple[Floats, Floats]:
+        """Convert mirt's d and ak of each score, shape (2C,), to d, s0, t0, s1, t1, …, and derivatives."""
+        d_of, points = log_odds.reshape(2, -1)
+        scores, size = np.flatnonzero(np.isfinite(d_of)), d_of.size
+        low, high = scores[[0, -1]]
+        values, by = np.full(1 + 2 * size, -np.inf), np.zeros((1 + 2 * size, 2 * size))
+        d = values[0] = d_of[high] / (high - low)
+        by[0, high] = 1 / (high - low)
+        values[1 + 2 * scores], values[2 + 2 * scores] = low + points[scores], d_of[scores] - points[scores] * d
+        by[1 + 2 * scores, size + scores] = by[2 + 2 * scores, scores] = 1.0
+        by[2 + 2 * scores, high] -= points[scores] / (high - low)
+        by[2 + 2 * scores, size + scores] = -d
+        values[2 + 2 * high], by[2 + 2 * high] = 0.0, 0.0
+        return values, by
+
     def points(self, further: Floats) -> Floats:
         """Return s of n items with these parameters (M, n), shape (C, n); 0 for scores that an item does not have."""
         return np.where(np.isfinite(further[1::2]), further[::2], 0.0)

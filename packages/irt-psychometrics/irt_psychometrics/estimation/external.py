@@ -74,7 +74,8 @@ class Estimates:
         Number of iterations.
     log_odds
         Shape (J, C), log odds at θ = 0 of each score against the lowest score, or of at least this score for graded
-        items. None if no item has a score above 1.
+        items; shape (J, 2C) if there are nominal items, with the points of each of their scores, from 0, in the last C
+        columns. None if no item has a score above 1.
 
     Examples
     --------
@@ -341,10 +342,18 @@ class ExternalFit:
             anchored=tuple(item for item, fixed in zip(requested.item_ids, given.known, strict=True) if fixed),
             software=software or {},
             categories=requested.categories if scored else None,
-            further=None if further is None else spread(_steps_of_items(self.responses, further), at, J),
+            further=None if further is None else spread(self._of_scored_items(further), at, J),
             score_sums=np.rint(counts.table @ np.arange(counts.table.shape[1])).astype(np.int64) if scored else None,
         )
         return calibration.rescaled(1.0, self.origin) if self.origin else calibration
+
+    def _of_scored_items(self, further: Floats) -> Floats:
+        """Parameters of scores, shape (J, M); NaN for scores that an item lacks, and for items scored 0 and 1."""
+        categories = self.responses.n_categories
+        sizes = np.zeros(len(categories), dtype=np.int64)
+        for model, at in self.item_model.places(len(categories)).items():
+            sizes[at] = [len(model.parameter_names(n)) - 2 if n > 2 else 0 for n in categories[at].tolist()]
+        return np.where(np.arange(further.shape[1]) < sizes[:, None], further, np.nan)
 
     def _assess(self, found: Estimates) -> "_Assessment":
         kept, held, of = self.responses, self.held, self.item_model
@@ -414,12 +423,6 @@ class _Assessment:
             n_parameters=found.n_parameters,
             reason="; ".join(self.reasons),
         )
-
-
-def _steps_of_items(responses: Responses, further: Floats) -> Floats:
-    """Parameters of scores, shape (J, C); NaN for scores that an item does not have, and for items scored 0 and 1."""
-    of_item = np.where(responses.n_categories > 2, responses.n_categories, 0)
-    return np.where(np.arange(further.shape[1]) < of_item[:, None], further, np.nan)
 
 
 def _orient(found: Estimates, of: ItemModel, *, anchored: bool) -> Estimates:
