@@ -1096,7 +1096,7 @@ def test_nominal_items_are_refused_by_name(database: Database, tmp_path: Path) -
     content = "item_id,a1,ak0,ak1,ak2,d0,d1,d2\nq1,0.8,0,0.7,2,0,0.4,0.1\n"
     report = import_bank_file(database, QUESTIONS, file(tmp_path, content), reject=refused.extend)
     assert (report.accepted, report.rejected) == (0, {"bad_model": 1})
-    assert refused[0][3] == "nominal items cannot be on a scale: fit them as gpcm"
+    assert refused[0][3] == "parameters of a nominal item are not read: leave them out"
     steps = import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,a,b1,b2\ns,1,-1,1\n"))
     assert any("a column model with gpcm, pcm, rsm or graded" in note for note in steps.notes)
     named = import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,a,b1,b2,model\ns,1,-1,1,gpcm\n"))

@@ -21,7 +21,7 @@ READS = {
     "itemfit/model_replicates.py": "steps of a block are no parameters of an item alone",
     "estimation/em_request.py": "items of a block have their steps in common",
     "commands/simulating.py": "drawn items of a block have the same steps",
-    "itemfit/fit_summary.py": "C₂ compares mean scores, which scores without order do not have",
+    "itemfit/m2.py": "C₂ compares mean scores, which scores without order do not have",
     "scales/scored_models.py": "the bank names the blocks of such items only",
 }
 """Files outside the entries that ask for the kind of a model, each once, and why."""

@@ -100,7 +100,7 @@ class ScoredItems:
         cov[:, :2, :2] += common @ of_sample @ common.swapaxes(1, 2)
         has = np.arange(len(by) - 2) < np.where(self.categories > 2, self.categories, 0)[:, None]
         further = np.where(has, x[:, 2:], np.nan) if has.size else None
-        places = places_of_parameters(self.size, further)
+        places = places_of_parameters(model, self.categories, further)
         joint = np.zeros((places.max() + 1,) * 2)
         for of, at in zip(own, places, strict=True):
             joint[np.ix_(at[at >= 0], at[at >= 0])] = of[np.ix_(at >= 0, at >= 0)]

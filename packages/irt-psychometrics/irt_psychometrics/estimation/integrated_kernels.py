@@ -259,7 +259,8 @@ def graded(  # type: ignore[no-untyped-def]
         for k in range(2, m + 1):
             u[j, k] = u[j, k - 1] + np.exp(w[first + k - 2])
             mean += u[j, k] / m
-        u[j, 1 : m + 1] -= mean
+        for k in range(1, m + 1):
+            u[j, k] -= mean
         for k in range(m + 1):
             inside = np.log(-np.expm1(u[j, k] - u[j, k + 1]))
             for q in range(Q):

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy.linalg import LinAlgError
 
 from irt_psychometrics.core.arrays import Ints, finite
 from irt_psychometrics.core.classical import item_rest_correlation
@@ -31,7 +30,7 @@ from irt_psychometrics.itemfit.dependence import (
 from irt_psychometrics.itemfit.growth import Growth
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
-from irt_psychometrics.itemfit.m2 import FormFit, form_fit
+from irt_psychometrics.itemfit.m2 import FormFit, forms_if_tested
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.person_patterns import PersonFit, person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
@@ -165,7 +164,7 @@ class FitSummary:
         pairs = replace(pairs, flagged=between_testlets)
         n_pairs = int(np.triu(pairs.n >= Measure.MIN_PERSONS_OF_PAIR, 1).sum())
         tested = np.isfinite(persons.p)
-        forms = _forms(some, calibration, of_some, form_items)
+        forms = forms_if_tested(some, calibration, groups=of_some, most_items=form_items, most_forms=FORMS)
         names = calibration.item_ids
         items = {
             "point_biserial": item_rest_correlation(many) if everybody is None else everybody.item_rest,
@@ -235,17 +234,6 @@ def _parallel(
         "learners": found.learners,
         "together": [responses.item_ids[j] for j in found.loading_items],
     }
-
-
-def _forms(
-    responses: Responses, calibration: Calibration, groups: Sequence[str] | None, form_items: int
-) -> list[FormFit] | None:
-    if not calibration.item_model.ordered_scores:
-        return None
-    try:
-        return form_fit(responses, calibration, groups=groups, most_items=form_items, most_forms=FORMS)
-    except LinAlgError:
-        return None
 
 
 def _form_data(form: FormFit) -> dict[str, Any]:

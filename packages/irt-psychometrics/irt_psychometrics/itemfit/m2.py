@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.special import chdtrc
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
@@ -177,6 +177,23 @@ class FormFits(Result):
             "and pairs of items than parameters, and no two items with equal answers"
         )
         return [f"No form can be tested: {reason}."]
+
+
+def forms_if_tested(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    most_items: int,
+    most_forms: int,
+) -> list[FormFit] | None:
+    """Test forms as `form_fit` does. Returns None if scores have no order, or if the equations cannot be solved."""
+    if not calibration.item_model.ordered_scores:
+        return None
+    try:
+        return form_fit(responses, calibration, groups=groups, most_items=most_items, most_forms=most_forms)
+    except LinAlgError:
+        return None
 
 
 def form_fit(

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError
 from scipy.optimize import brentq, minimize
 from scipy.sparse import csr_array
 from scipy.special import betainc, betaln, logsumexp, ndtri
@@ -24,7 +23,7 @@ from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit.dependence import MAX_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
 from irt_psychometrics.itemfit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
-from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.m2 import forms_if_tested
 from irt_psychometrics.itemfit.measure import CONFIDENCE, Measure
 from irt_psychometrics.itemfit.model_replicates import FittedData
 from irt_psychometrics.itemfit.person_patterns import person_fit
@@ -333,10 +332,7 @@ def _new_dependence(now: FittedData, before: FittedData, threads: int | None) ->
 
 
 def _rmsea(whole: FittedData) -> Measure | None:
-    try:
-        forms = form_fit(whole.responses, whole.calibration, most_items=FORM_ITEMS, most_forms=FORMS)
-    except LinAlgError:
-        return None
+    forms = forms_if_tested(whole.responses, whole.calibration, most_items=FORM_ITEMS, most_forms=FORMS)
     if not forms:
         return None
     return Measure.rmsea([form.m2 for form in forms], [form.df for form in forms], [form.n for form in forms])

@@ -21,6 +21,7 @@ from irt_psychometrics.core.results import Result
 from irt_psychometrics.drift import Published
 from irt_psychometrics.equating import ScoreCounts, equate
 from irt_psychometrics.fitting import anchors_from
+from irt_psychometrics.itemfit import fit_options
 from irt_psychometrics.plots import Chart
 from irt_psychometrics.plots.axes import Points
 from irt_psychometrics.scoring import Classification, ScoreScale, ScoreTable
@@ -65,6 +66,9 @@ def results() -> dict[str, Any]:
     found += [f.person_fit(x), simulate_tests(ITEMS, test, 40, mean=0.0, sd=1.0), assemble(ITEMS, design), counts]
     found += [found[4].m2, found[4].q3]
     found += [equate(counts, counts, adjustment="chained"), found[10].options, found[10].forms[0], found[9].items]
+    chosen = np.where(DATA == 1, "A", RNG.choice(["B", "C"], DATA.shape))
+    choices = dict(zip(ITEMS.item_ids, chosen.T.tolist(), strict=True))
+    found.append(fit_options(irt.Responses.from_wide(choices, key=dict.fromkeys(choices, "A"))))
     anchors = anchors_from(f)
     found += [ITEMS, f.calibration, irt.link(f, f).linking, anchors, Published.from_anchors(anchors)]
     return {type(result).__name__: result for result in found}
