@@ -292,7 +292,7 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     if irt and not {"a", "b"} <= set(irt):
         raise InvalidRow("incomplete_parameters", ", ".join(f"{name}={value}" for name, value in irt.items()))
     irt |= _score_entries(cells)
-    model = (cells.get("model") or "").lower()
+    model = (cells.get("model") or ("grm" if "w0" in irt else "")).lower()
     if model and (irt or model not in DICHOTOMOUS_MODELS):
         if model not in MODELS:
             raise InvalidRow("bad_model", model)

@@ -126,7 +126,7 @@ def _read_answers(connection: psycopg.Connection, scale: Scale, published: Publi
     closed = {each.item_id for each in item_stages(connection, scale.scale_id) if each.stage in CLOSED}
     item, names = codes(found["item_id"])
     at = instants(found["completed_at"])
-    left_out = [*closed, *published.items, *_nominal_items(connection, scale)]
+    left_out = [*closed, *published.items, *_items_of_months(connection, scale)]
     rows = np.flatnonzero(~np.isin(names, left_out)[item])
     rows = rows[np.lexsort((at[rows], item[rows]))]
     kept, place = np.unique(item[rows], return_inverse=True)
@@ -238,12 +238,12 @@ def declare_items(
     return {"prior": prior, "models": models, "max_scores": max_scores, "topics": topics}
 
 
-def _nominal_items(connection: psycopg.Connection, scale: Scale) -> list[str]:
-    """List the nominal items, which months alone estimate."""
+def _items_of_months(connection: psycopg.Connection, scale: Scale) -> list[str]:
+    """List the scored items whose model allows an estimate together with other items only, in a month."""
     query = "SELECT item_id FROM question WHERE scale_id = %s AND max_score > 1"
     scored, in_bank = first_column(connection, query, (scale.scale_id,)), models_in_bank(connection, scale.scale_id)
     models = {item: scored_item_model(scale.model, in_bank.get(item)) for item in scored}
-    return [item for item, model in models.items() if item_model(model).loops == "nominal"]
+    return [item for item, model in models.items() if not item_model(model).estimated_alone]
 
 
 def forecast_days(

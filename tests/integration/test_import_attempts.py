@@ -1066,6 +1066,7 @@ def test_thresholds_of_graded_items_are_read_in_the_formats_of_mirt_and_parscale
         "a1,d1,d2": "2,1,-2",
         "slope,location,category1,category2,model": "2,.25,.75,-.75,GRM",
         "a,b,max_score,w0,w1,w2,model": f"2,.25,2,0,{math.log(3.0)},0,grm",
+        "a,b,max_score,w0,w1,w2": f"2,.25,2,0,{math.log(3.0)},0",
     }
     for k, (header, row) in enumerate(forms.items()):
         report = import_bank_file(database, QUESTIONS, file(tmp_path, f"item_id,{header}\nq{k},{row}\n"))

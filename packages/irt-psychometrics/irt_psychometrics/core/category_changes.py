@@ -60,12 +60,12 @@ class _AtLeast:
         )
         for some in items.others:
             own = theta, some.parameters(items.a, items.d), some.categories
-            has = some.model.scores_with_parameters(some.further, some.categories)
+            has = some.model.compared_scores(some.further, some.categories)
             scores = np.arange(has.shape[1])
             of_scores, at = some.model.probabilities(*own)[:, :, scores], (some.at[:, None], scores)
             by_theta = of_scores * some.model.by_theta(*own)[:, :, scores]
             by = of_scores * some.model.by_parameters(*own)[:, :, :, scores]
-            found.has[at] = has & (some.categories > 2)[:, None] & (some.model.loops != "nominal")
+            found.has[at] = has
             found.p[at] = _sum_from_above(of_scores).swapaxes(1, 2)
             found.slope[at] = _sum_from_above(np.einsum("q,jqk->jk", weights, by_theta))
             found.by_parameters[*at, : len(by)] = _sum_from_above(np.einsum("q,xjqk->xjk", weights, by)).transpose(

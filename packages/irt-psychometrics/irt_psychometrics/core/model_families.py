@@ -123,6 +123,11 @@ class ItemModel(ABC):
         """Check whether items have the parameter shown under this name, such as "c" for the estimated `logit c`."""
         return name in self.stored_names(2)
 
+    @property
+    def estimated_alone(self) -> bool:
+        """Whether an item can be estimated alone, from the abilities of its persons (`new_items`)."""
+        return self.loops in ("logistic", "partial credit", "graded")
+
     def require_categories(self, item_ids: Sequence[str], categories: Ints) -> None:
         """Raise PsychometricsError, which names items, if items have more categories than the model allows."""
         if self.highest_score == 1 and (categories > 2).any():
@@ -300,6 +305,10 @@ class ItemModel(ABC):
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
         """Mask of the scores whose probability is above 0, shape (J, C)."""
         return np.arange(categories.max(initial=2)) < categories[:, None]
+
+    def compared_scores(self, further: Floats, categories: Ints) -> Mask:
+        """Select the scores k of scored items for which P(X ≥ k | θ) can be compared, shape (J, C)."""
+        return self.scores_with_parameters(further, categories) & (categories > 2)[:, None] & self.ordered_scores
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""

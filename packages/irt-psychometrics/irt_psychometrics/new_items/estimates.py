@@ -219,7 +219,7 @@ def _lay_out(
     most = np.array(maxima, dtype=np.int64)
     of = [item_model(name).of_max_score(m) for name, m in zip(names, most.tolist(), strict=True)]
     for model in of:
-        if model.loops not in ("logistic", "partial credit", "graded"):
+        if not model.estimated_alone:
             raise PsychometricsError(f"new items must be logistic, partial credit or graded, got {model.spoken}")
     sizes = most + 1 + np.array([model.has_parameter("c") for model in of], dtype=np.int64)
     D = int(sizes.max(initial=2))
