@@ -81,7 +81,8 @@ class AttemptSpool:
     def close(self, timeout: float = 5.0) -> bool:
         """Wait until everything is sent, at most `timeout` seconds. Returns whether everything is sent.
 
-        The next process that opens the folder sends the rest.
+        The rest is sent by the next process that opens the folder. Answers that other running processes have written
+        since they last closed a file do not count.
         """
         with self._changed:
             done = self._changed.wait_for(lambda: self._is_idle, timeout)
@@ -132,12 +133,15 @@ class AttemptSpool:
                 self._changed.wait_for(lambda: self._is_over, wait)
 
     def _close_or_wait(self) -> None:
-        """Close this process's file, so that it is sent. If there is none, wait until there may be a file to send."""
+        """Close this process's file, so that it is sent. If there is none, wait until there may be a file to send.
+
+        A closed file that is left is being sent by another process, which may die before the API has its answers.
+        """
         with self._changed:
             if not self._close_own() and not self._is_over:
-                self._is_idle = True
+                self._is_idle = all(path.name == REFUSED for path in self.folder.glob("*.jsonl"))
                 self._changed.notify_all()
-                self._changed.wait(SECONDS_BETWEEN_LOOKS)
+                self._changed.wait(SECONDS_BETWEEN_LOOKS if self._is_idle else 1.0)
 
     def _send_oldest(self) -> bool:
         """Send the oldest file that no process has locked and that can be read. Returns whether there was one.

@@ -264,6 +264,23 @@ def test_files_of_a_running_process_are_unchanged_and_closed_files_are_sent(serv
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_another_process_sends_is_unsent_until_that_process_has_deleted_it(
+    server: Server, tmp_path: Path
+) -> None:
+    server.judge = lambda _rows: (503, {}, {})
+    closed = fill_spool(tmp_path, 1)
+    assert not closed.close(0)
+    closed._worker.join()
+    server.judge = lambda _rows: None
+    with next(tmp_path.glob("*.jsonl")).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        sending = AttemptSpool(tmp_path)
+        with sending._changed:
+            assert not sending._changed.wait_for(lambda: sending._is_idle, 1.5)
+    assert sending.close(patient(30))
+    assert server.ids == {"a1": 1}
+
+
 def test_a_forked_child_has_its_own_file_and_thread(server: Server, tmp_path: Path) -> None:
     server.judge = lambda _rows: (503, {}, {})
     sending = fill_spool(tmp_path, 1)
