@@ -28,6 +28,10 @@ FLAG_ABOVE_MEAN = 0.20
 MAX_PERSONS = 5_000
 """Number of learners in the random sample from a larger set. It is large enough to keep the noise of the eigenvalues
 small."""
+MIN_ROUNDS, MAX_ROUNDS = 11, 100
+"""Fewest and most simulated data sets in a parallel analysis."""
+ROUNDS_RESPONSES = 2_000_000
+"""Number of responses in all simulated data sets together, within these limits."""
 _ROUNDING = 1e-9
 _HALVINGS = 5
 _CELLS = 4_000_000
@@ -267,7 +271,7 @@ def parallel_analysis(
     calibration: Calibration,
     *,
     groups: Sequence[str] | None = None,
-    replications: int = 39,
+    replications: int | None = None,
     random_state: int = 0,
     most_persons: int = MAX_PERSONS,
     threads: int | None = None,
@@ -280,20 +284,24 @@ def parallel_analysis(
 
     Args:
         groups: the group of each person, n_persons labels, if the fit has groups.
-        replications: number of simulated data sets. p is never below 1/(1 + replications).
+        replications: number of simulated data sets; by default 11 to 100, more for smaller sets, whose eigenvalues vary
+            more. p is never below 1/(1 + replications).
         random_state: seed for the drawn persons and the simulated answers.
         most_persons: number of persons in the random sample that replaces a larger set.
     """
     rng = np.random.default_rng(random_state)
     whole = FittedData.from_responses(responses, calibration, groups).subsample(most_persons, rng)
     found = _Dependence.from_fit(whole, threads)
-    under_model = np.array(
-        [_Dependence.from_fit(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)]
-    )
+    rounds = replications or _rounds(whole.responses.n_responses)
+    under_model = np.array([_Dependence.from_fit(whole.new_answers(rng), threads).eigenvalue for _ in range(rounds)])
     vector = np.linalg.eigh(found.q3)[1][:, -1]
     loading_items = tuple(whole.place[_loading_items(found.q3, vector)].tolist())
     se = _error_of_eigenvalue(whole, found, vector, found.counted)
     return ParallelAnalysis(found.eigenvalue, under_model, se, loading_items, whole.responses.n_persons)
+
+
+def _rounds(n_responses: int) -> int:
+    return min(MAX_ROUNDS, max(MIN_ROUNDS, ROUNDS_RESPONSES // max(n_responses, 1)))
 
 
 def split_half_difference(

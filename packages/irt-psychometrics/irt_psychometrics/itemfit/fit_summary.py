@@ -39,7 +39,6 @@ from irt_psychometrics.scoring.reliability import fitted_reliability
 
 ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_000
 """Largest number of answers for the statistics of items, for those of the set, and for parallel analysis."""
-PARALLEL_ROUNDS = 11
 FORM_ITEMS, FORMS = 24, 4
 """Default largest number of a form's tested items, and largest number of tested forms, in M₂. Computing time grows with
 the sixth power of the number of items."""
@@ -218,7 +217,6 @@ def _parallel(
         responses,
         calibration,
         groups=groups,
-        replications=PARALLEL_ROUNDS,
         random_state=random_state,
         threads=threads,
     )
@@ -227,7 +225,7 @@ def _parallel(
     return {
         "eigenvalue": finite(found.eigenvalue),
         "expected": finite(found.under_model.mean()),
-        "rounds": PARALLEL_ROUNDS,
+        "rounds": found.under_model.size,
         "p": finite(found.tail),
         "under_model": found.under_model.tolist(),
         "se": finite(found.se),

@@ -22,7 +22,7 @@ from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit.dependence import MAX_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
-from irt_psychometrics.itemfit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
+from irt_psychometrics.itemfit.fit_summary import FORM_ITEMS, FORMS, RARE_LEVEL
 from irt_psychometrics.itemfit.m2 import forms_if_tested
 from irt_psychometrics.itemfit.measure import CONFIDENCE, Measure
 from irt_psychometrics.itemfit.model_replicates import FittedData
@@ -308,7 +308,6 @@ def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Meas
         found = parallel_analysis(
             window.responses,
             window.calibration,
-            replications=PARALLEL_ROUNDS,
             most_persons=most_persons,
             threads=threads,
         )

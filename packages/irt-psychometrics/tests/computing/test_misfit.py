@@ -128,7 +128,7 @@ def test_stored_parallel_analysis_is_reused_if_numbers_of_learners_are_similar(m
     windows = [answers(rng, n) for n in (600, 700, 1000)]
     few, more, many = (Window(one, fit_em(one, threads=1)) for one in windows)
     kept = [
-        Window(one.responses, one.calibration, parallel_analysis(one.responses, one.calibration, replications=11))
+        Window(one.responses, one.calibration, parallel_analysis(one.responses, one.calibration))
         for one in (few, more, many)
     ]
     plain = few.compare_with(few).growth["ratio"]

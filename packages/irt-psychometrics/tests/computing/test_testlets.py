@@ -19,7 +19,6 @@ from irt_psychometrics.estimation.testlets import EffectSd
 from irt_psychometrics.information import Information
 from irt_psychometrics.itemfit import FitSummary, Measure, Window
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
-from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS
 from irt_psychometrics.items import ItemParameters
 from irt_psychometrics.responses import Responses
 from irt_psychometrics.scoring import Curves, estimate_abilities
@@ -426,7 +425,7 @@ def test_parallel_analysis_in_a_summary_equals_the_analysis_of_the_window() -> N
     fit = fit_em(responses, threads=1)
     stored = FitSummary.from_fit(responses, fit, threads=1).whole["parallel"]
     found = Window.with_summary(responses, fit, stored).dimensions
-    again = parallel_analysis(responses, fit, replications=PARALLEL_ROUNDS, threads=1)
+    again = parallel_analysis(responses, fit, threads=1)
     np.testing.assert_array_equal(found.under_model, again.under_model)
     assert (found.ratio, found.ratio_se, found.p) == (again.ratio, again.ratio_se, again.p)
     assert (found.loading_items, found.learners) == (again.loading_items, 500)
