@@ -17,7 +17,7 @@ from irt_psychometrics.core.models import Convergence
 from irt_psychometrics.regression.answers import Answers
 
 _MAX_ITERATIONS = 200
-_TIGHT = 1e-6
+TIGHT = 1e-6
 """Newton step in standard errors, below which the maximum is reached."""
 _SMALLEST_SHARE = 1e-3
 """A residual SD below this share of the first one is 0: the covariates explain more than all variance of θ."""
@@ -178,7 +178,7 @@ def _maximise_on(table: Floats, nodes: Floats, persons: Persons, start: Floats) 
     for iteration in range(1, _MAX_ITERATIONS + 1):  # noqa: B007  (the number is the result)
         gradient = persons.weight @ point.scores
         step = newton_step(point.information, gradient)
-        if step is not None and (change := float(np.sqrt(max(gradient @ step, 0.0)))) < _TIGHT:
+        if step is not None and (change := abs(float(gradient @ step)) ** 0.5) < TIGHT:
             break
         if (point.parameters[K:] < start[K:] + np.log(_SMALLEST_SHARE)).any():
             reason = "a residual SD became 0, because the covariates explain all variance of θ or a group is too small"
