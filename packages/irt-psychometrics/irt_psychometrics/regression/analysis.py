@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,8 +13,6 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_sources import ItemSource, require_items
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Convergence
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
@@ -23,9 +20,9 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.standard_errors import scaled_inverse
 from irt_psychometrics.regression.answers import Answers
 from irt_psychometrics.regression.covariates import design_matrix, labels_of
+from irt_psychometrics.regression.free_items import FreeItems
 from irt_psychometrics.regression.item_errors import covariance_from_items, scores_by_items
-from irt_psychometrics.regression.joint import JointLikelihood
-from irt_psychometrics.regression.maximum import Persons, maximise
+from irt_psychometrics.regression.maximum import HeldItems, Persons, climb
 from irt_psychometrics.regression.result import LatentRegression
 
 
@@ -122,92 +119,63 @@ def latent_regression(
     names, design = design_matrix(covariates, x, reference)
     persons = Persons(design, group, np.ones(x.n_persons) if weights is None else weights / weights.mean())
     cluster = None if clusters is None else labels_of(clusters, x, "clusters")[1]
+    likelihood: HeldItems | FreeItems
     if items is None:
-        found = _fit_jointly(x, persons, model, weights)
+        x, likelihood = _free_items(x, persons, model, weights)
+        point, convergence = climb(likelihood, likelihood.start)
+        item_parameters = likelihood.items(point, scaled_inverse(point.information))
     else:
-        found = _fit_held(x, persons, require_items(items, "latent_regression"))
-    if not found.convergence.converged:
+        answers = Answers.from_responses(x, require_items(items, "latent_regression"))
+        likelihood, point, convergence = HeldItems.maximise(answers, persons)
+        item_parameters = answers.items
+    if not convergence.converged:
         warnings.warn(
-            f"the latent regression did not converge: {found.convergence.reason}", NotConvergedWarning, stacklevel=2
+            f"the latent regression did not converge: {convergence.reason}", NotConvergedWarning, stacklevel=2
         )
+    K, inverse = len(names), scaled_inverse(point.information)
+    estimates, by_parameters = likelihood.latent(point.parameters)
+    estimates[K:] = np.exp(estimates[K:])
+    by_parameters = by_parameters * np.concatenate([np.ones(K), estimates[K:]])[:, None]
+
+    @cache
+    def influence() -> Floats:
+        return np.asarray((point.scores * persons.weight[:, None]) @ inverse @ by_parameters.T)
+
+    @cache
+    def by_items() -> Floats:
+        by = scores_by_items(answers, persons, point, likelihood.nodes)
+        return np.asarray(np.tensordot(by_parameters @ inverse, by, axes=1))
+
+    has_errors = items is not None and np.isfinite(item_parameters.cov).all()
     errors = "clustered" if cluster is not None else "model" if weights is None else "robust"
     return LatentRegression(
         coefficient_names=names,
         group_names=group_names,
-        estimates=found.estimates,
-        cov=found.cov if errors == "model" else _sandwich(found.influence(), cluster),
-        item_cov=found.item_cov,
+        estimates=estimates,
+        cov=by_parameters @ inverse @ by_parameters.T if errors == "model" else _sandwich(influence(), cluster),
+        item_cov=covariance_from_items(item_parameters, by_items()) if has_errors else None,
         errors=errors,
-        convergence=found.convergence,
-        responses=found.responses,
-        items=found.items,
+        convergence=convergence,
+        responses=x,
+        items=item_parameters,
         design=design,
         group=group,
-        person_influence=found.influence,
-        by_items=found.by_items,
+        person_influence=influence,
+        by_items=None if items is None else by_items,
         weights=weights,
         frame_kind=x.frame_kind,
     )
 
 
-@dataclass(frozen=True)
-class _Maximum:
-    """The estimates of either kind of items: γ and σ, and functions that compute what is seldom read."""
-
-    estimates: Floats
-    cov: Floats
-    item_cov: Floats | None
-    convergence: Convergence
-    responses: Responses
-    items: ItemParameters
-    influence: Callable[[], Floats]
-    by_items: Callable[[], Floats] | None
-
-
-def _fit_held(x: Responses, persons: Persons, items: ItemParameters) -> _Maximum:
-    answers, K = Answers.from_responses(x, items), persons.design.shape[1]
-    point, nodes, convergence = maximise(answers, persons)
-    inverse = scaled_inverse(point.information)
-    estimates = np.concatenate([point.parameters[:K], np.exp(point.parameters[K:])])
-    per_log = np.concatenate([np.ones(K), estimates[K:]])
-
-    def influence() -> Floats:
-        return (point.scores * persons.weight[:, None]) @ inverse * per_log
-
-    @cache
-    def by_items() -> Floats:
-        own = scores_by_items(answers, persons, point, nodes)
-        return np.asarray(np.einsum("xy,yjp->xjp", inverse, own) * per_log[:, None, None])
-
-    has_errors = np.isfinite(answers.items.cov).all()
-    item_cov = covariance_from_items(answers.items, by_items()) if has_errors else None
-    cov = inverse * np.outer(per_log, per_log)
-    return _Maximum(estimates, cov, item_cov, convergence, x, answers.items, influence, by_items)
-
-
-def _fit_jointly(x: Responses, persons: Persons, model: Any, weights: Floats | None) -> _Maximum:
+def _free_items(x: Responses, persons: Persons, model: Any, weights: Floats | None) -> tuple[Responses, FreeItems]:
+    """Fit the items without the regression, to start from, and leave out items that cannot be estimated."""
     fit = fit_em(x, model=model, sampling_weights=weights, likelihood_only=True)
     usable = fit.estimated & np.array([not flags for flags in fit.flags])
     if not usable.all():
         names = [item for item, has in zip(fit.item_ids, usable, strict=True) if not has]
         warnings.warn(f"{some_of(names)} cannot be estimated and do not count", ItemWarning, stacklevel=3)
     x = x.of_items(usable)
-    likelihood, K = JointLikelihood.from_fit(x, fit.select(usable), persons), persons.design.shape[1]
-    point, convergence = likelihood.maximise()
-    inverse = scaled_inverse(point.information)
-    latent = point.full[-len(likelihood.latent) :].copy()
-    latent[K:] = np.exp(latent[K:])
-    per_log = np.concatenate([np.ones(K), latent[K:]])
-    place = likelihood.place[-len(latent) :]
-    of_latent = np.zeros((len(inverse), len(latent)))
-    of_latent[place[place >= 0], np.flatnonzero(place >= 0)] = per_log[place >= 0]
-    cov = of_latent.T @ inverse @ of_latent
-
-    def influence() -> Floats:
-        return (point.scores * persons.weight[:, None]) @ inverse @ of_latent
-
-    items = likelihood.items(point, inverse)
-    return _Maximum(latent, cov, None, convergence, x, items, influence, None)
+    return x, FreeItems.from_fit(x, fit.select(usable), persons)
 
 
 def _weights(sampling_weights: npt.ArrayLike, n_persons: int) -> Floats:
