@@ -49,6 +49,8 @@ def test_labels_of_numbers_are_sorted_as_numbers() -> None:
         ({"items": ITEMS.select(["q1", "q2"])}, "items has no parameters for q10, q3"),
         ({"items": X}, "latent_regression needs a Fit, a ScaleLink or ItemParameters"),
         ({"items": None, "model": "3pl"}, "are not estimated together with a regression"),
+        ({"items": None, "model": {"q1": "2pl"}}, "no model is named for q2, q3"),
+        ({"responses": X.of_rows(X.person < 0)}, "no person has answered an item that has parameters"),
         ({"responses": {"q1": [1, 0]}}, "latent_regression needs Responses, got dict"),
     ],
 )

@@ -184,8 +184,8 @@ class HeldItems:
         """Find the maximum. Nodes are chosen again until they suffice for it."""
         items, K = answers.items, persons.design.shape[1]
         latent = np.zeros(K + persons.in_group.shape[1])
-        if items.item_ids:  # one wide normal distribution around the items
-            latent[0], latent[K:] = np.median(items.b), np.log(3 / max(float(np.median(np.abs(items.a))), 1e-6))
+        # one wide normal distribution around the items
+        latent[0], latent[K:] = np.median(items.b), np.log(3 / max(float(np.median(np.abs(items.a))), 1e-6))
         smallest, iterations = latent[K:] + np.log(_SMALLEST_SHARE), 0
         while True:
             likelihood = cls.around(answers, persons, latent)

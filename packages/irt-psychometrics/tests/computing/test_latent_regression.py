@@ -245,7 +245,7 @@ def test_influence_of_a_person_is_the_change_of_the_estimates_per_weight() -> No
 
 def test_influence_with_free_items_is_the_change_of_the_estimates_per_weight() -> None:
     x, covariates = simulated(MIXED.select(["q1", "q5", "q3"]), 200)
-    regress = partial(irt.latent_regression, x, None, covariates, model=["2pl", "2pl", "gpcm"])
+    regress = partial(irt.latent_regression, x, None, covariates, model={"q1": "2pl", "q5": "2pl", "q3": "gpcm"})
     up, down = (regress(sampling_weights=1 + sign * 1e-3 * (np.arange(200) == 7)).estimates for sign in (1, -1))
     assert regress().person_influence[7] == pytest.approx((up - down) / 2e-3, rel=1e-3, abs=1e-6)
 
