@@ -10,6 +10,7 @@ import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.confidence import normal_interval
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Convergence, Population
@@ -19,6 +20,9 @@ from irt_psychometrics.core.summary import Summary
 from irt_psychometrics.regression.answers import Answers
 from irt_psychometrics.regression.item_errors import scores_by_items
 from irt_psychometrics.regression.maximum import Persons, Point, evaluate, posterior
+from irt_psychometrics.regression.parameter_draws import ParameterDraws
+from irt_psychometrics.regression.plausible import PlausibleValues
+from irt_psychometrics.scoring.posterior_draws import draw_from_posteriors, uniforms_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -191,6 +195,66 @@ class LatentRegression(Result):
         answers = Answers(items or self._answers.items, self._answers.given)
         nodes = answers.nodes_for(means, sds)
         return nodes, posterior(answers.log_likelihood(nodes), nodes, means, sds)[0]
+
+    def plausible_values(self, n: int = 10, random_state: int = 0, *, threads: int | None = None) -> PlausibleValues:
+        """Draw plausible values, the form in which surveys hand out abilities for statistics of groups.
+
+        For each set, the parameters of the regression and of the items are drawn from their errors, and then θ of each
+        person from the posterior given covariates and answers (Mislevy 1991). Draws are continuous.
+
+        A statistic by a variable that is not among the covariates is shrunk towards the others: name all variables by
+        which groups will be compared as covariates.
+
+        Parameters
+        ----------
+        n
+            Number of sets.
+        random_state
+            Seed, at least 0. A person's values depend on the seed, the person's label, answers, covariates and the
+            estimates. They depend neither on the order of persons nor on `threads`, up to rounding. More sets leave the
+            first ones as they are.
+        threads
+            Number of threads; None: all processors.
+
+        Returns
+        -------
+        PlausibleValues
+            n values of each person.
+
+        Raises
+        ------
+        PsychometricsError
+            If the regression did not converge, or n is below 1.
+
+        References
+        ----------
+        Mislevy, R. J. (1991). Randomization-based inference about latent variables from complex samples. Psychometrika,
+        56, 177-196.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> irt.latent_regression(x, items).plausible_values(n=5).values.shape
+        (401, 5)
+        """
+        if n < 1:
+            raise PsychometricsError(f"n must be at least 1, got {n}; surveys use 5 or 10")
+        if not self.converged:
+            raise PsychometricsError(
+                f"plausible values need a regression that converged: {self.convergence.reason}. Leave covariates out"
+            )
+        x, items = self.responses, self._answers.items
+        by_items = None if self.item_cov is None else self.by_items
+        parameters = ParameterDraws(self.estimates, self.cov, len(self.coefficient_names), items, by_items)
+        ids = x.person_ids or tuple(range(x.n_persons))
+        own, uniforms = x.of_items(self.items.curves.known), uniforms_of(ids, n, random_state)
+        values = np.empty((x.n_persons, n))
+        for k in range(n):
+            estimates, curves = parameters.draw(np.random.default_rng([random_state, k]))
+            values[:, k] = draw_from_posteriors(own, curves, *self.prior(estimates), uniforms[:, k], threads=threads)
+        return PlausibleValues(ids, values, self.weights, self.clusters, self.frame_kind, x.frame_index)
 
     def conf_int(self, level: float = 0.95) -> Any:
         """Compute confidence intervals estimate ± z·SE of coefficients and residual SDs.

@@ -37,7 +37,8 @@ def uniforms_of(person_ids: Sequence[str | int], n: int, random_state: int) -> F
         own = seeded.copy()
         own.update(str(person).encode())
         digests.append(own.digest(8 * n))
-    return (np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, n) >> np.uint64(11)) * 2.0**-53
+    bits = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, n) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
 
 
 def draw_from_posteriors(

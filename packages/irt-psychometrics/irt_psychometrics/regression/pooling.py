@@ -1,0 +1,170 @@
+"""Statistics of plausible values: replicate weights, sampling variances, and Rubin's rules.
+
+A statistic is computed for all replicates at once, because surveys need some thousand values of it: number of sets ×
+(replicates + 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import hadamard
+from scipy.special import stdtrit
+
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.errors import PsychometricsError
+
+Statistic = Literal["mean", "sd", "percentile", "share_above"] | Callable[[Floats, Floats], npt.ArrayLike]
+Method = Literal["brr", "fay", "jk1", "jk2"]
+
+MAX_PAIRS = 64
+"""Largest number of pairs into which persons are dealt if a survey has no replicate weights. The standard error then
+has an error of 1/√(2 · 64), 9 %, and the t distribution takes it into account."""
+_FAY = 0.5
+"""Part of the weight that the lighter half keeps (Fay's k)."""
+
+
+def paired_replicates(weights: Floats, unit: Ints) -> tuple[Floats, int]:
+    """Make balanced repeated replicates of persons who were not drawn in strata, shape (N, R), from H pairs of parts.
+
+    Units (persons or clusters) are dealt at random into 2H parts, always in the same way. Neighbouring parts form
+    H ≤ 64 pairs, each a stratum for Fay's method (Judkins 1990): in each replicate one part of a pair has its weights
+    times 1.5, the other times .5. Returns the replicates and H.
+
+    Parameters
+    ----------
+    weights
+        Shape (N,), the weights.
+    unit
+        Shape (N,), the number of each person's unit, from 0 to U − 1. Units with neighbouring numbers get different
+        parts, so that persons of a group are spread evenly if the units are in order of groups.
+
+    Raises
+    ------
+    PsychometricsError
+        If there are fewer than 4 units.
+    """
+    n_units = int(unit.max(initial=-1)) + 1
+    if n_units < 4:
+        raise PsychometricsError(
+            f"an error needs at least 4 persons or clusters, got {n_units}; leave clusters out, or give "
+            "replicate_weights of the survey"
+        )
+    pairs = min(MAX_PAIRS, n_units // 2)
+    rounds = -(-n_units // (2 * pairs))
+    part = np.random.default_rng(0).permuted(np.tile(np.arange(2 * pairs), (rounds, 1)), axis=1).ravel()[unit]
+    signs = hadamard(1 << (pairs - 1).bit_length())[:pairs].astype(float)  # (H, R)
+    side = np.where(part % 2 == 0, 1.0, -1.0)
+    return weights[:, None] * (1 + (1 - _FAY) * side[:, None] * signs[part // 2]), pairs
+
+
+def variance_factor(method: Method | float, n_replicates: int) -> float:
+    """Return the factor f of the sampling variance f · Σ_r (t_r − t)².
+
+    Raises PsychometricsError for an unknown method.
+    """
+    if isinstance(method, (int, float)):
+        return float(method)
+    factors = {
+        "brr": 1 / n_replicates,
+        "fay": 1 / (n_replicates * (1 - _FAY) ** 2),
+        "jk1": (n_replicates - 1) / n_replicates,
+        "jk2": 1.0,
+    }
+    if method not in factors:
+        raise PsychometricsError(f"method must be one of {', '.join(get_args(Method))} or a factor, got {method!r}")
+    return factors[method]
+
+
+def evaluate(statistic: Statistic, values: Floats, weights: Floats, at: Floats | None) -> Floats:
+    """Compute a statistic of `values` (n,) under each column of `weights` (n, R), shape (k, R).
+
+    Raises PsychometricsError for an unknown name.
+    """
+    if callable(statistic):
+        columns = [np.atleast_1d(np.asarray(statistic(values, own), dtype=float)) for own in weights.T]
+        return np.stack(columns, axis=1)
+    total = weights.sum(axis=0)
+    if statistic == "mean":
+        return np.asarray((values @ weights / total)[None])
+    if statistic == "sd":
+        centred, n = values - values.mean(), len(values)
+        variance = centred**2 @ weights / total - (centred @ weights / total) ** 2
+        return np.sqrt(np.maximum(variance, 0.0) * n / max(n - 1, 1))[None]
+    if statistic not in ("percentile", "share_above"):
+        raise PsychometricsError(
+            f'statistic must be "mean", "sd", "percentile", "share_above" or a function, got {statistic!r}'
+        )
+    if at is None:
+        raise PsychometricsError(
+            f"{statistic} needs at=: percentages such as [10, 50, 90] for percentiles, and θ for shares above"
+        )
+    if statistic == "share_above":
+        return np.asarray((values > at[:, None]) @ weights / total)
+    if not ((at >= 0) & (at <= 100)).all():
+        raise PsychometricsError(f"at must be percentages, 0 … 100, got {at.tolist()}")
+    order = np.argsort(values)
+    ranks = (np.cumsum(weights[order], axis=0) - weights[order] / 2) / total
+    return np.stack([np.interp(at / 100, own, values[order]) for own in ranks.T], axis=1)
+
+
+def pool(estimates: Floats, sampling: Floats, df: float, level: float) -> dict[str, Floats]:
+    """Combine k statistics of m completed sets by Rubin's (1987) rules.
+
+    Parameters
+    ----------
+    estimates, sampling
+        Shape (m, k), statistics of each set and their sampling variances.
+    df
+        Degrees of freedom of the sampling variances.
+    level
+        Confidence level of the intervals, above 0 and below 1.
+
+    Returns
+    -------
+    dict
+        Columns of `PlausibleValues.pooled`, shape (k,) each. Errors are NaN if no replicate differs.
+
+    References
+    ----------
+    Barnard, J. & Rubin, D. B. (1999). Small-sample degrees of freedom with multiple imputation. Biometrika, 86,
+    948-955.
+    Rubin, D. B. (1987). Multiple imputation for nonresponse in surveys. Wiley.
+    """
+    m, estimate = len(estimates), estimates.mean(axis=0)
+    within = sampling.mean(axis=0)
+    within = np.where(within > 0, within, np.nan)
+    between = (1 + 1 / m) * estimates.var(axis=0, ddof=1)
+    se, share = np.sqrt(within + between), between / (within + between)
+    with np.errstate(divide="ignore"):
+        of_sets, of_sample = (m - 1) / share**2, (df + 1) / (df + 3) * df * (1 - share)
+        degrees = 1 / (1 / of_sets + 1 / of_sample)
+    half = stdtrit(degrees, (1 + level) / 2) * se
+    ratio = between / within
+    return {
+        "estimate": estimate,
+        "se": se,
+        "df": degrees,
+        "low": estimate - half,
+        "high": estimate + half,
+        "sampling_se": np.sqrt(within),
+        "between_se": np.sqrt(between),
+        "missing_information": (ratio + 2 / (degrees + 3)) / (ratio + 1),
+    }
+
+
+def rows_of(found: Mapping[str, Mapping[str, Floats]], at: Floats | None, with_groups: bool) -> dict[str, Any]:
+    """Make columns from the pooled statistics of each group: group, at or value if there are several, then numbers."""
+    sizes = [len(own["estimate"]) for own in found.values()]
+    columns: dict[str, Any] = {}
+    if with_groups:
+        columns["group"] = [name for name, size in zip(found, sizes, strict=True) for _ in range(size)]
+    if at is not None:
+        columns["at"] = np.tile(at, len(found))
+    elif max(sizes) > 1:
+        columns["value"] = np.concatenate([np.arange(size) for size in sizes])
+    names = next(iter(found.values()))
+    return columns | {name: np.concatenate([own[name] for own in found.values()]) for name in names}
