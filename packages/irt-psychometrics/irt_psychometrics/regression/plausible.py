@@ -151,18 +151,18 @@ class PlausibleValues(Result):
         if reference is not None and str(reference) not in names:
             raise PsychometricsError(f"reference must be a label of by ({some_of(names)}), got {reference!r}")
         weights, factor, df = self._weights(group, replicate_weights, method)
-        found = {}
-        for g, name in enumerate(names):
-            own = group == g
-            found[name] = np.stack([evaluate(statistic, v[own], weights[own], points) for v in self.values.T])
-        df = min(df, np.bincount(group).min() - 1)
-        if reference is not None:
-            base = found.pop(str(reference))
-            found = {name: own - base for name, own in found.items()}
-        pooled = {
-            name: pool(own[:, :, 0], factor * ((own[:, :, 1:] - own[:, :, :1]) ** 2).sum(axis=2), df, level)
-            for name, own in found.items()
+        size = dict(zip(names, np.bincount(group).tolist(), strict=True))
+        found = {
+            name: np.stack([evaluate(statistic, v[group == g], weights[group == g], points) for v in self.values.T])
+            for g, name in enumerate(names)
         }
+        if reference is not None:
+            base, df = found.pop(str(reference)), min(df, size[str(reference)] - 1)
+            found = {name: own - base for name, own in found.items()}
+        pooled = {}
+        for name, own in found.items():
+            sampling = factor * ((own[:, :, 1:] - own[:, :, :1]) ** 2).sum(axis=2)
+            pooled[name] = pool(own[:, :, 0], sampling, min(df, size[name] - 1), level)
         return make(rows_of(pooled, points, by is not None), self.frame_kind)
 
     def _groups(self, by: Sequence[Any]) -> tuple[list[str], Ints]:

@@ -152,7 +152,7 @@ def pool(estimates: Floats, sampling: Floats, df: float, level: float) -> dict[s
         "high": estimate + half,
         "sampling_se": np.sqrt(within),
         "between_se": np.sqrt(between),
-        "missing_information": (ratio + 2 / (degrees + 3)) / (ratio + 1),
+        "missing_information": (ratio + 2 / (of_sets + 3)) / (ratio + 1),
     }
 
 
