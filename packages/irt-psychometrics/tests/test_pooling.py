@@ -55,7 +55,7 @@ def test_jackknife_of_a_mean_is_its_usual_error() -> None:
 
 
 def test_balanced_replicates_estimate_the_error_of_a_mean() -> None:
-    """Each sample's variance estimate has 64 degrees of freedom, so the mean of 200 has an error of √(2/64/200), 1 %."""
+    """A variance estimate has 64 degrees of freedom, so the mean of 200 has an error of √(2/64/200), 1.25 %."""
     rng, ratios = np.random.default_rng(2), []
     replicates, pairs = paired_replicates(np.ones(300), np.arange(300))
     assert (pairs, replicates.shape) == (64, (300, 64))
