@@ -98,7 +98,7 @@ def test_draws_of_parameters_have_the_errors_of_the_regression(
 ) -> None:
     """Variances of 4,000 draws have errors of √(2/4,000), 2.2 %; the largest of 27 is within 3.5 of them."""
     found = survey[2]
-    parameters = ParameterDraws(found.estimates, found.cov, 2, found._answers.items, found.by_items)
+    parameters = ParameterDraws(found.estimates, found.cov, 2, found.items, found.by_items)
     drawn = [parameters.draw(np.random.default_rng([1, k])) for k in range(4000)]
     estimates = np.array([estimate for estimate, _ in drawn])
     assert estimates.var(axis=0) == pytest.approx(np.diag(found.total_cov), rel=0.08)
