@@ -62,6 +62,10 @@ class ParameterDraws:
 
 
 def root_of(cov: Floats) -> Floats:
-    """Compute a root L of covariances L Lᵀ, shape (…, n, n); eigenvalues below 0 count as 0."""
+    """Compute the symmetric root of covariances, shape (…, n, n); eigenvalues below 0 count as 0.
+
+    Unlike other roots, it hardly changes if the covariances hardly change, so that draws are reproducible.
+    """
     values, vectors = np.linalg.eigh(cov)
-    return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+    root: Floats = (vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ vectors.swapaxes(-1, -2)
+    return root
