@@ -38,9 +38,16 @@ def main() -> None:
     print(f"{'items':>5}  {'analysis':15} {'statistic':11} {'bias':>6} {'SE:SD':>6} {'coverage':>8} {'lowest':>7}")
     for n_items in options.items:
         found: dict[str, list[np.ndarray]] = {}
+        failed = 0
         for seed in range(options.replications):
-            for name, rows in replicate(n_items, options.item_se, np.random.default_rng([seed, n_items])).items():
+            try:
+                own = replicate(n_items, options.item_se, np.random.default_rng([seed, n_items]))
+            except (irt.PsychometricsError, MemoryError, np.linalg.LinAlgError):
+                failed += 1
+                continue
+            for name, rows in own.items():
                 found.setdefault(name, []).append(rows)
+        print(f"{n_items:5}  {failed} of {options.replications} regressions failed")
         for name, rows in found.items():
             report(n_items, name, np.array(rows))
 

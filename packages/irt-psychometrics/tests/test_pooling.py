@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import irt_psychometrics as irt
-from irt_psychometrics.regression.pooling import evaluate, paired_replicates, pool, variance_factor
+from irt_psychometrics.regression.pooling import evaluate, paired_replicates, pool
 
 
 def plausible(values: object, **fields: object) -> irt.PlausibleValues:
@@ -57,20 +57,20 @@ def test_jackknife_of_a_mean_is_its_usual_error() -> None:
 def test_balanced_replicates_estimate_the_error_of_a_mean() -> None:
     """A variance estimate has 64 degrees of freedom, so the mean of 200 has an error of √(2/64/200), 1.25 %."""
     rng, ratios = np.random.default_rng(2), []
-    replicates, pairs = paired_replicates(np.ones(300), np.arange(300))
+    replicates, factor, pairs = paired_replicates(np.ones(300), np.arange(300))
     assert (pairs, replicates.shape) == (64, (300, 64))
     for _ in range(200):
         v = rng.standard_normal(300)
         means = v @ replicates / replicates.sum(axis=0)
-        ratios.append(variance_factor("fay", 64) * ((means - v.mean()) ** 2).sum() * 300)
+        ratios.append(factor * ((means - v.mean()) ** 2).sum() * 300)
     assert np.mean(ratios) == pytest.approx(1, abs=3 * 0.0125)
 
 
 def test_balanced_replicates_keep_clusters_together() -> None:
     cluster = np.repeat(np.arange(10), 7)
-    replicates, pairs = paired_replicates(np.full(70, 2.0), cluster)
+    replicates, _, pairs = paired_replicates(np.full(70, 2.0), cluster)
     assert pairs == 5
-    assert set(np.unique(replicates)) == {1.0, 3.0}
+    assert np.unique(replicates.round(12)).tolist() == [0.6, 3.4]
     assert all(len(np.unique(replicates[cluster == k], axis=0)) == 1 for k in range(10))
     with pytest.raises(irt.PsychometricsError, match="at least 4 persons or clusters, got 3"):
         paired_replicates(np.ones(6), np.repeat(np.arange(3), 2))
@@ -106,8 +106,10 @@ def test_differences_to_the_reference_have_errors_of_their_own() -> None:
     assert difference["se"][0] < 0.03 < 0.2 < means["se"].min()
 
 
-def test_a_group_of_one_person_has_no_error() -> None:
+def test_statistics_without_sampling_variance_have_no_error() -> None:
+    """Not an error of 0: a group of one person, and a share of which all persons are."""
     values = plausible(np.random.default_rng(7).standard_normal((9, 3)))
+    assert np.isnan(values.pooled("share_above", -9)["se"][0])
     found = values.pooled("mean", by=["alone", *["other"] * 8])
     assert np.isnan(found["se"][0])
     assert np.isnan(found["low"][0])

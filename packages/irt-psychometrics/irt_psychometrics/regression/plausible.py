@@ -183,8 +183,8 @@ class PlausibleValues(Result):
         if replicates is None:
             unit = np.empty(len(weights), dtype=np.int64)
             unit[np.argsort(group, kind="stable")] = np.arange(len(weights))
-            own, df = paired_replicates(weights, unit if self.clusters is None else self.clusters)
-            return np.column_stack([weights, own]), variance_factor("fay", own.shape[1]), df
+            own, factor, pairs = paired_replicates(weights, unit if self.clusters is None else self.clusters)
+            return np.column_stack([weights, own]), factor, pairs
         replicates = np.asarray(replicates, dtype=float)
         if replicates.ndim != 2 or len(replicates) != len(weights) or replicates.shape[1] < 2:
             raise PsychometricsError(

@@ -23,16 +23,19 @@ Method = Literal["brr", "fay", "jk1", "jk2"]
 MAX_PAIRS = 64
 """Largest number of pairs into which persons are dealt if a survey has no replicate weights. The standard error then
 has an error of 1/√(2 · 64), 9 %, and the t distribution takes it into account."""
-_FAY = 0.5
-"""Part of the weight that the lighter half keeps (Fay's k)."""
+_OF_PISA, _OF_PAIRS = 0.5, 0.3
+"""Part of the weight that the lighter half keeps (Fay's k): in PISA, and in replicates of pairs. Standard errors of
+percentiles need replicates that differ more, and groups with few persons must keep some weight."""
+_ROUNDING = 1e-12
+"""Differences between replicates below this size are rounding errors, so there is no standard error."""
 
 
-def paired_replicates(weights: Floats, unit: Ints) -> tuple[Floats, int]:
+def paired_replicates(weights: Floats, unit: Ints) -> tuple[Floats, float, int]:
     """Make balanced repeated replicates of persons who were not drawn in strata, shape (N, R), from H pairs of parts.
 
     Units (persons or clusters) are dealt at random into 2H parts, always in the same way. Neighbouring parts form
     H ≤ 64 pairs, each a stratum for Fay's method (Judkins 1990): in each replicate one part of a pair has its weights
-    times 1.5, the other times .5. Returns the replicates and H.
+    times 1.7, the other times .3. Returns the replicates, the factor of the sum of squares, and H.
 
     Parameters
     ----------
@@ -58,7 +61,8 @@ def paired_replicates(weights: Floats, unit: Ints) -> tuple[Floats, int]:
     part = np.random.default_rng(0).permuted(np.tile(np.arange(2 * pairs), (rounds, 1)), axis=1).ravel()[unit]
     signs = hadamard(1 << (pairs - 1).bit_length())[:pairs].astype(float)  # (H, R)
     side = np.where(part % 2 == 0, 1.0, -1.0)
-    return weights[:, None] * (1 + (1 - _FAY) * side[:, None] * signs[part // 2]), pairs
+    replicates = weights[:, None] * (1 + (1 - _OF_PAIRS) * side[:, None] * signs[part // 2])
+    return replicates, 1 / (signs.shape[1] * (1 - _OF_PAIRS) ** 2), pairs
 
 
 def variance_factor(method: Method | float, n_replicates: int) -> float:
@@ -70,7 +74,7 @@ def variance_factor(method: Method | float, n_replicates: int) -> float:
         return float(method)
     factors = {
         "brr": 1 / n_replicates,
-        "fay": 1 / (n_replicates * (1 - _FAY) ** 2),
+        "fay": 1 / (n_replicates * (1 - _OF_PISA) ** 2),
         "jk1": (n_replicates - 1) / n_replicates,
         "jk2": 1.0,
     }
@@ -136,7 +140,7 @@ def pool(estimates: Floats, sampling: Floats, df: float, level: float) -> dict[s
     """
     m, estimate = len(estimates), estimates.mean(axis=0)
     within = sampling.mean(axis=0)
-    within = np.where(within > 0, within, np.nan)
+    within = np.where((df > 0) & (within > (_ROUNDING * (1 + np.abs(estimate))) ** 2), within, np.nan)
     between = (1 + 1 / m) * estimates.var(axis=0, ddof=1)
     se, share = np.sqrt(within + between), between / (within + between)
     with np.errstate(divide="ignore"):
