@@ -20,7 +20,7 @@ def test_pooling_reproduces_the_example_of_sas() -> None:
     """
     means = np.array([47.0120, 47.2407, 47.4995, 47.1485, 47.0042])[:, None]
     errors = np.array([0.95984, 0.93540, 1.00766, 0.95439, 0.96528])[:, None]
-    found = pool(means, errors**2, 30, 0.95)
+    found = pool(np.stack([means, means + errors], axis=2), 1.0, 30, 0.95)
     assert found["between_se"] ** 2 == pytest.approx(1.2 * 0.041478, rel=3e-4)
     assert found["sampling_se"] ** 2 == pytest.approx(0.930853, rel=1e-5)
     assert found["se"] ** 2 == pytest.approx(0.980626, rel=2e-5)
@@ -122,11 +122,11 @@ def test_statistics_without_sampling_variance_have_no_error() -> None:
         ({"statistic": "median"}, 'statistic must be "mean"'),
         ({"statistic": "percentile"}, "percentile needs at="),
         ({"statistic": "percentile", "at": [0.5, 120]}, "at must be percentages"),
-        ({"by": ["a"] * 7}, "by must be 8 labels, one per person; got 7"),
-        ({"by": ["a"] * 7 + [None]}, "person 7 has none"),
+        ({"by": ["a"] * 7}, "by must be 8 labels, one per person; got 7$"),
+        ({"by": ["a"] * 7 + [None]}, "got 8, and none for 7$"),
         ({"by": ["a"] * 8, "reference": "b"}, r"reference must be a label of by \(a\), got 'b'"),
-        ({"replicate_weights": np.ones(8)}, "a row for each of the 8 persons"),
-        ({"replicate_weights": np.full((8, 2), np.nan)}, "must be finite and at least 0"),
+        ({"replicate_weights": np.ones(8)}, r"with 8 rows and at least 2 columns; got shape \(8,\)"),
+        ({"replicate_weights": np.full((8, 2), np.nan)}, "numbers that are at least 0"),
         ({"replicate_weights": np.ones((8, 2)), "method": "bootstrap"}, "method must be one of brr, fay, jk1, jk2"),
         ({"level": 95}, "level must be above 0 and below 1"),
     ],

@@ -1,12 +1,13 @@
 """Plausible values: draws of each person's ability for statistics of groups, and these statistics.
 
-How draws are made is in `scoring.posterior_draws` and `parameter_draws`; formulas for statistics are in `pooling`.
+`scoring.posterior_draws` draws from the posteriors; `pooling` has the formulas for statistics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, repeat
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import Column, make
-from irt_psychometrics.core.results import Result, format_value
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.moved_items import add_to_further
+from irt_psychometrics.core.results import Result
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.regression.pooling import (
     Method,
@@ -23,9 +27,9 @@ from irt_psychometrics.regression.pooling import (
     evaluate,
     paired_replicates,
     pool,
-    rows_of,
     variance_factor,
 )
+from irt_psychometrics.scoring.form_scores import covariance_of_forms
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,7 +81,7 @@ class PlausibleValues(Result):
         statistic: Statistic = "mean",
         at: npt.ArrayLike | None = None,
         *,
-        by: Sequence[Any] | None = None,
+        by: Sequence[Any] | npt.NDArray[Any] | None = None,
         reference: Any = None,
         replicate_weights: Any = None,
         method: Method | float = "fay",
@@ -141,38 +145,40 @@ class PlausibleValues(Result):
         >>> values.pooled("percentile", at=[10, 50, 90])["at"].tolist()
         [10.0, 50.0, 90.0]
         """
-        n_persons, n_sets = self.values.shape
-        if n_sets < 2:
+        if self.values.shape[1] < 2:
             raise PsychometricsError("errors need at least 2 sets of plausible values, got 1; draw 10")
         if not 0 < level < 1:
             raise PsychometricsError(f"level must be above 0 and below 1, for example 0.95; got {level}")
         points = None if at is None else np.atleast_1d(np.asarray(at, dtype=float))
-        names, group = ([""], np.zeros(n_persons, dtype=np.int64)) if by is None else self._groups(by)
-        if reference is not None and str(reference) not in names:
-            raise PsychometricsError(f"reference must be a label of by ({some_of(names)}), got {reference!r}")
+        names, group = self._groups(["all"] * len(self.values) if by is None else by)
         weights, factor, df = self._weights(group, replicate_weights, method)
-        size = dict(zip(names, np.bincount(group).tolist(), strict=True))
-        found = {
-            name: np.stack([evaluate(statistic, v[group == g], weights[group == g], points) for v in self.values.T])
-            for g, name in enumerate(names)
-        }
+        found, size = {}, dict(zip(names, np.bincount(group).tolist(), strict=True))
+        for g, name in enumerate(names):
+            own = group == g
+            found[name] = np.stack([evaluate(statistic, v[own], weights[own], points) for v in self.values.T])
         if reference is not None:
+            if str(reference) not in found:
+                raise PsychometricsError(f"reference must be a label of by ({some_of(names)}), got {reference!r}")
             base, df = found.pop(str(reference)), min(df, size[str(reference)] - 1)
             found = {name: own - base for name, own in found.items()}
-        pooled = {}
-        for name, own in found.items():
-            sampling = factor * ((own[:, :, 1:] - own[:, :, :1]) ** 2).sum(axis=2)
-            pooled[name] = pool(own[:, :, 0], sampling, min(df, size[name] - 1), level)
-        return make(rows_of(pooled, points, by is not None), self.frame_kind)
+        columns: dict[str, Any] = (
+            {} if by is None else {"group": np.repeat([*found], [len(t[0]) for t in found.values()])}
+        )
+        columns |= {} if points is None else {"at": np.tile(points, len(found))}
+        pooled = [pool(own, factor, min(df, size[name] - 1), level) for name, own in found.items()]
+        return make(
+            columns | {name: np.concatenate([own[name] for own in pooled]) for name in pooled[0]}, self.frame_kind
+        )
 
-    def _groups(self, by: Sequence[Any]) -> tuple[list[str], Ints]:
+    def _groups(self, by: Sequence[Any] | npt.NDArray[Any]) -> tuple[list[str], Ints]:
         """Read labels: the distinct ones in sorted order, and each person's place."""
         column = Column.from_cells(by if isinstance(by, np.ndarray) else list(by))
-        if len(column.missing) != len(self.values):
-            raise PsychometricsError(f"by must be {len(self.values)} labels, one per person; got {len(column.missing)}")
-        if column.missing.any():
-            person = self.person_ids[int(np.flatnonzero(column.missing)[0])]
-            raise PsychometricsError(f"by must have a label for each person; person {person!r} has none")
+        if len(column.missing) != len(self.values) or column.missing.any():
+            without = [self.person_ids[k] for k in np.flatnonzero(column.missing[: len(self.values)])]
+            raise PsychometricsError(
+                f"by must be {len(self.values)} labels, one per person; got {len(column.missing)}"
+                + (f", and none for {some_of(map(str, without))}" if without else "")
+            )
         labels, places = column.distinct()
         names, order = np.unique([str(label) for label in labels], return_inverse=True)
         return names.tolist(), order[places]
@@ -185,26 +191,16 @@ class PlausibleValues(Result):
             unit[np.argsort(group, kind="stable")] = np.arange(len(weights))
             own, factor, pairs = paired_replicates(weights, unit if self.clusters is None else self.clusters)
             return np.column_stack([weights, own]), factor, pairs
-        replicates = np.asarray(replicates, dtype=float)
-        if replicates.ndim != 2 or len(replicates) != len(weights) or replicates.shape[1] < 2:
+        own = np.asarray(replicates, dtype=float)
+        if own.ndim != 2 or len(own) != len(weights) or own.shape[1] < 2 or not (own >= 0).all():
             raise PsychometricsError(
-                f"replicate_weights must have a row for each of the {len(weights)} persons and at least 2 columns; got "
-                f"shape {replicates.shape}"
+                f"replicate_weights must be a table of numbers that are at least 0, with {len(weights)} rows and at "
+                f"least 2 columns; got shape {own.shape}"
             )
-        if not (np.isfinite(replicates) & (replicates >= 0)).all():
-            raise PsychometricsError("replicate_weights must be finite and at least 0; select their columns alone")
-        R = replicates.shape[1]
-        return np.column_stack([weights, replicates]), variance_factor(method, R), R - 1
+        return np.column_stack([weights, own]), variance_factor(method, own.shape[1]), own.shape[1] - 1
 
     def _title(self) -> str:
         return f"{self.values.shape[1]} plausible values of {len(self.values):,} persons"
-
-    def _facts(self) -> dict[str, str]:
-        weights = np.ones(len(self.values)) if self.weights is None else self.weights
-        mean, sd = (
-            np.mean([evaluate(name, v, weights[:, None], None)[0, 0] for v in self.values.T]) for name in ("mean", "sd")
-        )
-        return {"mean": format_value(float(mean)), "SD": format_value(float(sd))}
 
     def _columns(self) -> dict[str, Any]:
         columns: dict[str, Any] = {"person": self.person_ids}
@@ -217,3 +213,48 @@ class PlausibleValues(Result):
 
     def _notes(self) -> list[str]:
         return ["For statistics of groups, never for decisions about a person: `Fit.score` scores persons."]
+
+
+def draw_parameters(
+    estimates: Floats, cov: Floats, n_coefficients: int, items: ItemParameters, by_items: Floats | None, seed: int
+) -> Iterator[tuple[Floats, ItemCurves]]:
+    """Draw a regression's parameters, shape (K + G,), and the curves of its items, without end.
+
+    Items move in (a, d) and residual SDs in log σ, in which their estimates are closer to normal.
+
+    Parameters
+    ----------
+    estimates, cov
+        Shape (K + G,) and (K + G, K + G), coefficients and residual SDs, and their covariance with the items held.
+    n_coefficients
+        K.
+    items
+        J items with their covariances.
+    by_items
+        Shape (K + G, J, 2 + M), derivatives of the estimates by the items' a, b and further parameters. None: the items
+        are held.
+    seed
+        Each draw depends on the seed and its number alone.
+    """
+    root, sds = _root_of(cov), estimates[n_coefficients:]
+    if by_items is not None:
+        item_root = _root_of(items.cov_of_all if items.cov.shape[1] == 2 else covariance_of_forms([items])[None])
+    for rng in map(np.random.default_rng, zip(repeat(seed), count())):
+        by, curves = root @ rng.standard_normal(len(estimates)), items.curves
+        if by_items is not None:
+            moved = (item_root @ rng.standard_normal((*item_root.shape[:2], 1))).reshape(len(items.a), -1)
+            by = by + np.einsum("xjp,jp->x", by_items, moved)
+            by_d = -items.a * moved[:, 1] - items.b * moved[:, 0]
+            curves = ItemCurves(items.a + moved[:, 0], items.d + by_d, *add_to_further(items, moved))
+        by_sd = np.exp(by[n_coefficients:] / sds)
+        yield np.concatenate([estimates[:n_coefficients] + by[:n_coefficients], sds * by_sd]), curves
+
+
+def _root_of(cov: Floats) -> Floats:
+    """Compute the symmetric root of covariances, shape (…, n, n); eigenvalues below 0 count as 0.
+
+    Unlike other roots, it hardly changes if the covariances hardly change, so that draws are reproducible.
+    """
+    values, vectors = np.linalg.eigh(cov)
+    root: Floats = (vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ vectors.swapaxes(-1, -2)
+    return root

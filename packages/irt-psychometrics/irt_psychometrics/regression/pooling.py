@@ -6,8 +6,8 @@ A statistic is computed for all replicates at once, because surveys need some th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -115,15 +115,17 @@ def evaluate(statistic: Statistic, values: Floats, weights: Floats, at: Floats |
     return np.stack([np.interp(at / 100, own, values[order]) for own in ranks.T], axis=1)
 
 
-def pool(estimates: Floats, sampling: Floats, df: float, level: float) -> dict[str, Floats]:
+def pool(found: Floats, factor: float, df: float, level: float) -> dict[str, Floats]:
     """Combine k statistics of m completed sets by Rubin's (1987) rules.
 
     Parameters
     ----------
-    estimates, sampling
-        Shape (m, k), statistics of each set and their sampling variances.
+    found
+        Shape (m, k, 1 + R), statistics of each set with the weights and with each replicate.
+    factor
+        The sampling variance is this factor times the sum of squared deviations of the replicates.
     df
-        Degrees of freedom of the sampling variances.
+        Degrees of freedom of the sampling variance.
     level
         Confidence level of the intervals, above 0 and below 1.
 
@@ -138,16 +140,18 @@ def pool(estimates: Floats, sampling: Floats, df: float, level: float) -> dict[s
     948-955.
     Rubin, D. B. (1987). Multiple imputation for nonresponse in surveys. Wiley.
     """
-    m, estimate = len(estimates), estimates.mean(axis=0)
-    within = sampling.mean(axis=0)
+    m, estimates = len(found), found[:, :, 0]
+    estimate, within = (
+        estimates.mean(axis=0),
+        factor * ((found[:, :, 1:] - found[:, :, :1]) ** 2).sum(axis=2).mean(axis=0),
+    )
     within = np.where((df > 0) & (within > (_ROUNDING * (1 + np.abs(estimate))) ** 2), within, np.nan)
     between = (1 + 1 / m) * estimates.var(axis=0, ddof=1)
     se, share = np.sqrt(within + between), between / (within + between)
     with np.errstate(divide="ignore"):
         of_sets, of_sample = (m - 1) / share**2, (df + 1) / (df + 3) * df * (1 - share)
         degrees = 1 / (1 / of_sets + 1 / of_sample)
-    half = stdtrit(degrees, (1 + level) / 2) * se
-    ratio = between / within
+    half, ratio = stdtrit(degrees, (1 + level) / 2) * se, between / within
     return {
         "estimate": estimate,
         "se": se,
@@ -158,17 +162,3 @@ def pool(estimates: Floats, sampling: Floats, df: float, level: float) -> dict[s
         "between_se": np.sqrt(between),
         "missing_information": (ratio + 2 / (of_sets + 3)) / (ratio + 1),
     }
-
-
-def rows_of(found: Mapping[str, Mapping[str, Floats]], at: Floats | None, with_groups: bool) -> dict[str, Any]:
-    """Make columns from the pooled statistics of each group: group, at or value if there are several, then numbers."""
-    sizes = [len(own["estimate"]) for own in found.values()]
-    columns: dict[str, Any] = {}
-    if with_groups:
-        columns["group"] = [name for name, size in zip(found, sizes, strict=True) for _ in range(size)]
-    if at is not None:
-        columns["at"] = np.tile(at, len(found))
-    elif max(sizes) > 1:
-        columns["value"] = np.concatenate([np.arange(size) for size in sizes])
-    names = next(iter(found.values()))
-    return columns | {name: np.concatenate([own[name] for own in found.values()]) for name in names}

@@ -20,8 +20,7 @@ from irt_psychometrics.core.summary import Summary
 from irt_psychometrics.core.when_read import WhenRead
 from irt_psychometrics.regression.answers import Answers
 from irt_psychometrics.regression.maximum import posterior
-from irt_psychometrics.regression.parameter_draws import ParameterDraws
-from irt_psychometrics.regression.plausible import PlausibleValues
+from irt_psychometrics.regression.plausible import PlausibleValues, draw_parameters
 from irt_psychometrics.scoring.posterior_draws import draw_from_posteriors, uniforms_of
 
 
@@ -243,13 +242,11 @@ class LatentRegression(Result):
                 f"plausible values need a regression that converged: {self.convergence.reason}. Leave covariates out"
             )
         x, items = self.responses, self.items
-        by_items = None if self.item_cov is None else self.by_items
-        parameters = ParameterDraws(self.estimates, self.cov, len(self.coefficient_names), items, by_items)
+        held = self.cov, len(self.coefficient_names), items, None if self.item_cov is None else self.by_items
         ids = x.person_ids or tuple(range(x.n_persons))
         own, uniforms = x.of_items(np.isin(x.item_ids, items.item_ids)), uniforms_of(ids, n, random_state)
         values = np.empty((x.n_persons, n))
-        for k in range(n):
-            estimates, curves = parameters.draw(np.random.default_rng([random_state, k]))
+        for k, (estimates, curves) in zip(range(n), draw_parameters(self.estimates, *held, random_state), strict=False):
             values[:, k] = draw_from_posteriors(own, curves, *self.prior(estimates), uniforms[:, k], threads=threads)
         return PlausibleValues(ids, values, self.weights, self.clusters, self.frame_kind, x.frame_index)
 

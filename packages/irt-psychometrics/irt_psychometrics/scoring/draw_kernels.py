@@ -73,13 +73,10 @@ def draw_abilities(first, last, answers, table, nodes, priors, uniforms, theta):
             low += 1
         while post[high] < top - TRIMMED and high > low + 1:
             high -= 1
-        mass, centre, square = 0.0, 0.0, 0.0
+        mass = 0.0  # √(2π) SDs in steps between nodes, if the posterior is normal
         for q in range(low, high + 1):
-            w = np.exp(post[q] - top)
-            mass += w
-            centre += w * (q - low)
-            square += w * (q - low) ** 2
-        steps = 1 + int(STEPS / np.sqrt(max(square / mass - (centre / mass) ** 2, 0.1)))
+            mass += np.exp(post[q] - top)
+        steps = 1 + int(STEPS * np.sqrt(2 * np.pi) / mass)
         n = (high - low) * steps
         if n >= logs.size:
             logs, below = np.empty(2 * n), np.empty(2 * n)
@@ -96,5 +93,5 @@ def draw_abilities(first, last, answers, table, nodes, priors, uniforms, theta):
         target = uniforms[i] * below[n]
         k = min(np.searchsorted(below[: n + 1], target, side="right"), n) - 1
         by, part = logs[k + 1] - logs[k], (target - below[k]) / (below[k + 1] - below[k])
-        share = part if abs(by) < ALIKE else np.log1p(part * np.expm1(by)) / by
-        theta[i] = nodes[low] + width * (k + share) / steps
+        part = part if abs(by) < ALIKE else np.log1p(part * np.expm1(by)) / by
+        theta[i] = nodes[low] + width * (k + part) / steps

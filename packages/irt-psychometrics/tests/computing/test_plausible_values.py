@@ -1,6 +1,7 @@
 """Plausible values: each person's draws against exact integration, and statistics against the latent regression."""
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy.special import ndtri
 
 import irt_psychometrics as irt
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.regression.parameter_draws import ParameterDraws
+from irt_psychometrics.regression.plausible import draw_parameters
 from irt_psychometrics.scoring.posterior_draws import draw_from_posteriors, uniforms_of
 
 N = 10_000
@@ -98,35 +99,34 @@ def test_draws_of_parameters_have_the_errors_of_the_regression(
 ) -> None:
     """Variances of 4,000 draws have errors of √(2/4,000), 2.2 %; the largest of 27 is within 3.5 of them."""
     found = survey[2]
-    parameters = ParameterDraws(found.estimates, found.cov, 2, found.items, found.by_items)
-    drawn = [parameters.draw(np.random.default_rng([1, k])) for k in range(4000)]
+    drawn = [*islice(draw_parameters(found.estimates, found.cov, 2, found.items, found.by_items, 1), 4000)]
     estimates = np.array([estimate for estimate, _ in drawn])
     assert estimates.var(axis=0) == pytest.approx(np.diag(found.total_cov), rel=0.08)
     slopes, intercepts = (np.array([getattr(curves, name) for _, curves in drawn]) for name in "ad")
     assert slopes.var(axis=0) == pytest.approx(0.06**2, rel=0.08)
     b, a = found.items.b, found.items.a
     assert intercepts.var(axis=0) == pytest.approx(a**2 * 0.05**2 + b**2 * 0.06**2 + 2 * a * b * 0.001, rel=0.08)
-    _, held = replace(parameters, by_items=None).draw(np.random.default_rng(1))
+    _, held = next(draw_parameters(found.estimates, found.cov, 2, found.items, None, 1))
     assert held.a.tolist() == a.tolist()
 
 
 def test_pooled_means_and_sds_agree_with_the_regression(
     survey: tuple[irt.Responses, list[str], irt.LatentRegression],
 ) -> None:
-    """Both estimate the same population, here with 100 sets instead of 10, so that the draws hardly count.
+    """Both estimate the same population, here with 40 sets instead of 10, so that the draws hardly count.
 
-    The estimates differ by 1/√100 of the between-set error. The standard errors contain a variance between sets with 99
-    and one between persons with 64 degrees of freedom, so their own error is at most 9 %.
+    The estimates differ by 1/√40 of the between-set error. The standard errors contain a variance between sets with 39
+    and one between persons with 64 degrees of freedom, so their own error is at most 11 %.
     """
     x, country, _ = survey
     found = irt.latent_regression(x, survey[2].items, groups=country)
-    values = found.plausible_values(100, 3)
+    values = found.plausible_values(40, 3)
     for statistic, name in (("mean", "mean"), ("sd", "sd")):
         pooled = values.pooled(statistic, by=country)  # type: ignore[arg-type]
         right = [getattr(group, name) for group in found.populations]
         errors = np.array([getattr(group, f"{name}_se") for group in found.populations])
         assert np.abs(pooled["estimate"] - right).max() < 0.4 * errors.min()
-        assert pooled["se"].to_numpy() == pytest.approx(errors, rel=0.27)
+        assert pooled["se"].to_numpy() == pytest.approx(errors, rel=0.33)
 
 
 def test_values_depend_on_the_person_and_the_seed_alone(
@@ -157,7 +157,7 @@ def test_order_of_persons_changes_nothing_but_rounding() -> None:
 def test_weights_and_clusters_go_along(survey: tuple[irt.Responses, list[str], irt.LatentRegression]) -> None:
     x, _, plain = survey
     weights, school = np.random.default_rng(5).uniform(1, 3, 1500), np.arange(1500) // 30
-    found = irt.latent_regression(x, plain.items, sampling_weights=weights, clusters=school).plausible_values(2, 1)
+    found = irt.latent_regression(x, plain.items, sampling_weights=weights, clusters=[*school]).plausible_values(2, 1)
     frame = found.to_frame("pandas")
     assert frame.columns.tolist() == ["person", "PV1", "PV2", "weight", "cluster"]
     assert frame["weight"].tolist() == weights.tolist()
