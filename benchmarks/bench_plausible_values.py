@@ -11,7 +11,7 @@ with this common prior; these two are repeated 100 times. With
 
 A row is one statistic of all groups: the largest mean bias of a group, the ratio of mean SE to SD of the estimates, and
 the share of 95 % intervals that contain the truth, also in the group with the lowest share (its standard error is 1.1 %
-in 400 replications). Intervals of EAP statistics are those of a simple random sample.
+in 400 replications). Intervals of EAP statistics are for a simple random sample.
 """
 
 from __future__ import annotations

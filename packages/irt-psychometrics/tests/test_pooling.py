@@ -123,7 +123,7 @@ def test_statistics_without_sampling_variance_have_no_error() -> None:
         ({"statistic": "percentile"}, "percentile needs at="),
         ({"statistic": "percentile", "at": [0.5, 120]}, "at must be percentages"),
         ({"by": ["a"] * 7}, "by must be 8 labels, one per person; got 7$"),
-        ({"by": ["a"] * 7 + [None]}, "got 8, and none for 7$"),
+        ({"by": ["a"] * 7 + [None]}, "got 8, but no label for 7$"),
         ({"by": ["a"] * 8, "reference": "b"}, r"reference must be a label of by \(a\), got 'b'"),
         ({"replicate_weights": np.ones(8)}, r"with 8 rows and at least 2 columns; got shape \(8,\)"),
         ({"replicate_weights": np.full((8, 2), np.nan)}, "numbers that are at least 0"),

@@ -36,8 +36,8 @@ from irt_psychometrics.scoring.form_scores import covariance_of_forms
 class PlausibleValues(Result):
     """Plausible values of N persons: n draws of each person's ability given answers and covariates.
 
-    They are for statistics of groups, which they reproduce without the shrinkage of scores (Mislevy 1991). They are no
-    scores: a person's values depend on chance and on the persons with the same covariates.
+    Use them for statistics of groups, which they reproduce without the shrinkage of scores (Mislevy 1991). Do not use
+    them as scores: a person's values depend on chance and on the persons with the same covariates.
 
     Attributes
     ----------
@@ -46,9 +46,9 @@ class PlausibleValues(Result):
     values
         Shape (N, n), one column for each set, on the scale of the items.
     weights
-        Shape (N,), sampling weights; None if all persons count the same.
+        Shape (N,), sampling weights, or None if all persons count the same.
     clusters
-        Shape (N,), the number of each person's cluster, from 0 on; None if there are no clusters.
+        Shape (N,), the number of each person's cluster, from 0 on, or None without clusters.
     frame_index
         The index of the pandas frame from which the responses were made, which `to_frame` gives to a pandas frame.
 
@@ -152,20 +152,20 @@ class PlausibleValues(Result):
         points = None if at is None else np.atleast_1d(np.asarray(at, dtype=float))
         names, group = self._groups(["all"] * len(self.values) if by is None else by)
         weights, factor, df = self._weights(group, replicate_weights, method)
-        found, size = {}, dict(zip(names, np.bincount(group).tolist(), strict=True))
+        results, size = {}, dict(zip(names, np.bincount(group).tolist(), strict=True))
         for g, name in enumerate(names):
             own = group == g
-            found[name] = np.stack([evaluate(statistic, v[own], weights[own], points) for v in self.values.T])
+            results[name] = np.stack([evaluate(statistic, v[own], weights[own], points) for v in self.values.T])
         if reference is not None:
-            if str(reference) not in found:
+            if str(reference) not in results:
                 raise PsychometricsError(f"reference must be a label of by ({some_of(names)}), got {reference!r}")
-            base, df = found.pop(str(reference)), min(df, size[str(reference)] - 1)
-            found = {name: own - base for name, own in found.items()}
+            base, df = results.pop(str(reference)), min(df, size[str(reference)] - 1)
+            results = {name: own - base for name, own in results.items()}
         columns: dict[str, Any] = (
-            {} if by is None else {"group": np.repeat([*found], [len(t[0]) for t in found.values()])}
+            {} if by is None else {"group": np.repeat([*results], [len(t[0]) for t in results.values()])}
         )
-        columns |= {} if points is None else {"at": np.tile(points, len(found))}
-        pooled = [pool(own, factor, min(df, size[name] - 1), level) for name, own in found.items()]
+        columns |= {} if points is None else {"at": np.tile(points, len(results))}
+        pooled = [pool(own, factor, min(df, size[name] - 1), level) for name, own in results.items()]
         return make(
             columns | {name: np.concatenate([own[name] for own in pooled]) for name in pooled[0]}, self.frame_kind
         )
@@ -177,7 +177,7 @@ class PlausibleValues(Result):
             without = [self.person_ids[k] for k in np.flatnonzero(column.missing[: len(self.values)])]
             raise PsychometricsError(
                 f"by must be {len(self.values)} labels, one per person; got {len(column.missing)}"
-                + (f", and none for {some_of(map(str, without))}" if without else "")
+                + (f", but no label for {some_of(map(str, without))}" if without else "")
             )
         labels, places = column.distinct()
         names, order = np.unique([str(label) for label in labels], return_inverse=True)
