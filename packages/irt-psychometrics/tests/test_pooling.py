@@ -46,7 +46,7 @@ def test_pooled_mean_follows_the_formulas_of_pisa_and_timss() -> None:
 
 
 def test_jackknife_of_a_mean_is_its_usual_error() -> None:
-    """With each person deleted once, (R − 1)/R Σ (t_r − t)² is s²/n exactly."""
+    """If each person is deleted once, (R − 1)/R Σ (t_r − t)² is s²/n exactly."""
     v = np.random.default_rng(1).standard_normal(25)
     found = plausible(np.stack([v, v], axis=1)).pooled(replicate_weights=1 - np.eye(25), method="jk1")
     assert found["sampling_se"][0] == pytest.approx(v.std(ddof=1) / 5, rel=1e-12)
@@ -107,7 +107,7 @@ def test_differences_to_the_reference_have_errors_of_their_own() -> None:
 
 
 def test_statistics_without_sampling_variance_have_no_error() -> None:
-    """Not an error of 0: a group of one person, and a share of which all persons are."""
+    """A group of one person and a share of all persons get NaN instead of 0."""
     values = plausible(np.random.default_rng(7).standard_normal((9, 3)))
     assert np.isnan(values.pooled("share_above", -9)["se"][0])
     found = values.pooled("mean", by=["alone", *["other"] * 8])
