@@ -139,7 +139,10 @@ def climb(likelihood: Likelihood, start: Floats) -> tuple[Point, Convergence]:
             if parameters is None:
                 reason = "the answers do not determine all parameters; hold the items, or use fewer covariates"
                 break
-            moved = likelihood.evaluate(parameters)
+            # EM steps towards an SD of 0 become ever shorter, so a longer step is tried first
+            step = parameters - point.parameters
+            step[sds] -= step[sds] < 0
+            moved = _part_of_step(likelihood, point, step) or likelihood.evaluate(parameters)
         point = moved
     else:
         reason = f"the limit of {_MAX_ITERATIONS} iterations was reached"
