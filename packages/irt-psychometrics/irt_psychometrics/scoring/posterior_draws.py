@@ -69,7 +69,8 @@ def draw_from_posteriors(
     most = np.nan_to_num(items.information(reach)).max(axis=0)[responses.item]
     information = np.bincount(responses.person, most, minlength=responses.n_persons) + sd**-2.0
     width = min(_WIDEST * sd.min(), information.max() ** -0.5 / _PER_SD)
-    nodes = np.linspace(reach[0], reach[-1], 2 + int((reach[-1] - reach[0]) / width))
+    intervals = np.ceil((reach[-1] - reach[0]) / width - 1e-6)  # rounding must not add one
+    nodes = np.linspace(reach[0], reach[-1], 1 + int(intervals))
     rows, start, theta = curves.rows(responses), row_starts(responses), np.empty(responses.n_persons)
     table = curves.table(rows, nodes)
 
