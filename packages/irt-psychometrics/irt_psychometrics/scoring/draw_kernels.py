@@ -38,6 +38,24 @@ def _between(post, q, t):  # type: ignore[no-untyped-def]
     return here + t * (by + t * ((before - 2 * here + after) / 2 + t * by3 / 6))
 
 
+@_inlined_in_place_kernel
+def _quantile(share, logs, below):  # type: ignore[no-untyped-def]
+    """Place, in steps, below which a density has this share of its mass; its logarithm is linear between `logs`.
+
+    `below` is overwritten by the mass below each step.
+    """
+    n = logs.size - 1
+    below[0], here = 0.0, np.exp(logs[0])
+    for k in range(n):
+        by, after = logs[k + 1] - logs[k], np.exp(logs[k + 1])
+        below[k + 1] = below[k] + ((after + here) / 2 if abs(by) < ALIKE else (after - here) / by)
+        here = after
+    target = share * below[n]
+    k = min(np.searchsorted(below[: n + 1], target, side="right"), n) - 1
+    by, part = logs[k + 1] - logs[k], (target - below[k]) / (below[k + 1] - below[k])
+    return k + (part if abs(by) < ALIKE else np.log1p(part * np.expm1(by)) / by)
+
+
 @_kernel
 def draw_abilities(first, last, answers, table, nodes, priors, uniforms, theta):  # type: ignore[no-untyped-def]
     """Write a draw from the posterior of persons first … last − 1 into `theta` (N,).
@@ -84,14 +102,4 @@ def draw_abilities(first, last, answers, table, nodes, priors, uniforms, theta):
             for k in range(steps):
                 logs[(q - low) * steps + k] = _between(post, q, k / steps) - top
         logs[n] = post[high] - top
-        below[0] = 0.0
-        here = np.exp(logs[0])
-        for k in range(n):
-            by, after = logs[k + 1] - logs[k], np.exp(logs[k + 1])
-            below[k + 1] = below[k] + ((after + here) / 2 if abs(by) < ALIKE else (after - here) / by)
-            here = after
-        target = uniforms[i] * below[n]
-        k = min(np.searchsorted(below[: n + 1], target, side="right"), n) - 1
-        by, part = logs[k + 1] - logs[k], (target - below[k]) / (below[k + 1] - below[k])
-        part = part if abs(by) < ALIKE else np.log1p(part * np.expm1(by)) / by
-        theta[i] = nodes[low] + width * (k + part) / steps
+        theta[i] = nodes[low] + width * _quantile(uniforms[i], logs[: n + 1], below) / steps
