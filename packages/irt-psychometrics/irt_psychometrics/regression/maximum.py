@@ -10,7 +10,7 @@ Items that are estimated, too, are in `free_items`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -24,8 +24,12 @@ _TIGHT = 1e-6
 """Newton step in standard errors, below which the maximum is reached."""
 _LEAST = 1e-9
 """Least eigenvalue of the scaled information of parameters that the answers determine."""
-_SMALLEST_SHARE = 1e-3
-"""A residual SD below this share of the first one is 0: the covariates explain all variance of θ."""
+_SMALLEST_SHARE = 0.02
+"""A residual SD below this share of the first one, 3/a for a median slope, cannot be told from 0."""
+_SHRINKS = np.log(1.5)
+"""Decrease of log σ after which nodes are too far apart: 1.2 SDs, where a sum over nodes has an error of 1e-6."""
+_NO_VARIANCE = "a residual SD became 0, because the covariates explain all variance of θ or a group is too small"
+_TOO_NARROW = "a residual SD became much smaller than at the start; hold the items"
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,8 @@ def climb(likelihood: Likelihood, start: Floats) -> tuple[Point, Convergence]:
         change = float(gradient @ step) ** 0.5
         if is_maximum and change < _TIGHT:
             break
-        if (point.parameters[sds] < start[sds] + np.log(_SMALLEST_SHARE)).any():
-            reason = "a residual SD became 0, because the covariates explain all variance of θ or a group is too small"
+        if (point.parameters[sds] < start[sds] - _SHRINKS).any():
+            reason = _TOO_NARROW
             break
         step /= max(1.0, np.abs(step[sds]).max())
         for part in 0.5 ** np.arange(10):
@@ -182,13 +186,18 @@ class HeldItems:
         latent = np.zeros(K + persons.in_group.shape[1])
         if items.item_ids:  # one wide normal distribution around the items
             latent[0], latent[K:] = np.median(items.b), np.log(3 / max(float(np.median(np.abs(items.a))), 1e-6))
-        for _ in range(5):
+        smallest, iterations = latent[K:] + np.log(_SMALLEST_SHARE), 0
+        while True:
             likelihood = cls.around(answers, persons, latent)
             point, convergence = climb(likelihood, latent)
-            latent = point.parameters
-            needed = answers.nodes_for(*persons.prior(latent))
-            if not convergence.converged or _suffice(likelihood.nodes, needed):
+            latent, iterations = point.parameters, iterations + convergence.iterations
+            if (latent[K:] < smallest).any():
+                convergence = replace(convergence, converged=False, reason=_NO_VARIANCE)
                 break
+            needed = answers.nodes_for(*persons.prior(latent))
+            if convergence.reason != _TOO_NARROW and (not convergence.converged or _suffice(likelihood.nodes, needed)):
+                break
+        convergence = replace(convergence, iterations=iterations)
         return likelihood, point, convergence
 
     def evaluate(self, parameters: Floats) -> Point:
