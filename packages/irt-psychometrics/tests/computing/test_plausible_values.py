@@ -173,3 +173,13 @@ def test_bad_requests_are_explained(survey: tuple[irt.Responses, list[str], irt.
     stopped = replace(found, convergence=replace(found.convergence, converged=False, reason="stopped"))
     with pytest.raises(irt.PsychometricsError, match="converged: stopped"):
         stopped.plausible_values()
+
+
+def test_items_estimated_with_the_regression_give_the_same_errors() -> None:
+    """The errors of γ contain the errors of the items, and so do the errors of the pooled difference of means."""
+    rng, group = np.random.default_rng(1), np.repeat(["a", "b"], [400, 600])
+    x = irt.simulate_responses(logistic(8), rng.standard_normal(1000) + 0.5 * (group == "b"), random_state=1)
+    found = irt.latent_regression(x, covariates={"g": group}, model="2pl")
+    pooled = found.plausible_values(40, 2).pooled("mean", by=group, reference="a")
+    assert abs(pooled["estimate"][0] - found.coefficients[1]) < 0.4 * found.se[1]
+    assert pooled["se"][0] == pytest.approx(found.se[1], rel=0.33)  # as in the test above
