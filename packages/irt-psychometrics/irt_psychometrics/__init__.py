@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.itemfit.person_patterns import PersonFit
     from irt_psychometrics.links import ItemDif, ItemDrift, ScaleLink, find_dif, find_drift, link
     from irt_psychometrics.regression.analysis import latent_regression
+    from irt_psychometrics.regression.plausible import PlausibleValues
     from irt_psychometrics.regression.result import LatentRegression
     from irt_psychometrics.simulation.from_items import simulate_responses
 else:
@@ -83,6 +84,7 @@ __all__ = [
     "NotConvergedWarning",
     "PersonFit",
     "PersonScores",
+    "PlausibleValues",
     "Priors",
     "PsychometricsError",
     "PsychometricsWarning",

@@ -163,6 +163,7 @@ def latent_regression(
         person_influence=influence,
         by_items=None if items is None else by_items,
         weights=weights,
+        clusters=cluster,
         frame_kind=x.frame_kind,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.confidence import normal_interval
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Convergence, Population
@@ -19,6 +20,8 @@ from irt_psychometrics.core.summary import Summary
 from irt_psychometrics.core.when_read import WhenRead
 from irt_psychometrics.regression.answers import Answers
 from irt_psychometrics.regression.maximum import posterior
+from irt_psychometrics.regression.plausible import PlausibleValues, draw_parameters
+from irt_psychometrics.scoring.posterior_draws import draw_from_posteriors, uniforms_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,8 +56,8 @@ class LatentRegression(Result):
         Shape (K + G, J, 2 + M), derivatives of the estimates by the items' a, b and further parameters, from which
         `regression.item_errors.covariance_from_items` makes covariances. None if the items were estimated together
         with the regression. It is computed when it is first read.
-    weights
-        Shape (N,), sampling weights; None if there are none.
+    weights, clusters
+        Shape (N,), sampling weights and the number of each person's cluster; None if there are none.
 
     Examples
     --------
@@ -82,6 +85,7 @@ class LatentRegression(Result):
     person_influence: WhenRead[Floats] = WhenRead()  # noqa: RUF009  (a descriptor, not a default)
     by_items: WhenRead[Floats | None] = WhenRead()  # noqa: RUF009
     weights: Floats | None = None
+    clusters: Ints | None = None
     frame_kind: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -186,6 +190,65 @@ class LatentRegression(Result):
         answers = Answers(items or self._answers.items, self._answers.given)
         nodes = answers.nodes_for(means, sds)
         return nodes, posterior(answers.log_likelihood(nodes), nodes, means, sds)[0]
+
+    def plausible_values(self, n: int = 10, random_state: int = 0, *, threads: int | None = None) -> PlausibleValues:
+        """Draw plausible values, the form in which surveys hand out abilities for statistics of groups.
+
+        For each set, the parameters of the regression are drawn from their errors, those of held items, too, if their
+        errors are known. Then θ of each person is drawn from the posterior given covariates and answers (Mislevy 1991).
+        Draws are continuous. Items that were estimated together with the regression stay at their estimates.
+
+        A statistic by a variable that is not among the covariates is shrunk towards the others: name all variables by
+        which groups will be compared as covariates.
+
+        Parameters
+        ----------
+        n
+            Number of sets.
+        random_state
+            Seed, at least 0. A person's values depend on the seed, the person's label, answers, covariates and the
+            estimates. They depend neither on the order of persons nor on `threads`, up to rounding. More sets leave the
+            first ones as they are.
+        threads
+            Number of threads; None: all processors.
+
+        Returns
+        -------
+        PlausibleValues
+            n values of each person.
+
+        Raises
+        ------
+        PsychometricsError
+            If the regression did not converge, or n is below 1.
+
+        References
+        ----------
+        Mislevy, R. J. (1991). Randomization-based inference about latent variables from complex samples. Psychometrika,
+        56, 177-196.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> irt.latent_regression(x, items).plausible_values(n=5).values.shape
+        (401, 5)
+        """
+        if n < 1:
+            raise PsychometricsError(f"n must be at least 1, got {n}; surveys use 5 or 10")
+        if not self.converged:
+            raise PsychometricsError(
+                f"plausible values need a regression that converged: {self.convergence.reason}. Leave covariates out"
+            )
+        x, items = self.responses, self.items
+        held = self.cov, len(self.coefficient_names), items, None if self.item_cov is None else self.by_items
+        ids = x.person_ids or tuple(range(x.n_persons))
+        own, uniforms = x.of_items(np.isin(x.item_ids, items.item_ids)), uniforms_of(ids, n, random_state)
+        values = np.empty((x.n_persons, n))
+        for k, (estimates, curves) in zip(range(n), draw_parameters(self.estimates, *held, random_state), strict=False):
+            values[:, k] = draw_from_posteriors(own, curves, *self.prior(estimates), uniforms[:, k], threads=threads)
+        return PlausibleValues(ids, values, self.weights, self.clusters, self.frame_kind, x.frame_index)
 
     def conf_int(self, level: float = 0.95) -> Any:
         """Compute confidence intervals estimate ± z·SE of coefficients and residual SDs.
