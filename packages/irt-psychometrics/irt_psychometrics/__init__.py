@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from irt_psychometrics.itemfit.m2 import FormFits
     from irt_psychometrics.itemfit.person_patterns import PersonFit
     from irt_psychometrics.links import ItemDif, ItemDrift, ScaleLink, find_dif, find_drift, link
+    from irt_psychometrics.regression.analysis import latent_regression
+    from irt_psychometrics.regression.result import LatentRegression
     from irt_psychometrics.simulation.from_items import simulate_responses
 else:
     __getattr__ = names_when_used(__name__)
@@ -72,6 +74,7 @@ __all__ = [
     "ItemParameters",
     "ItemTable",
     "ItemWarning",
+    "LatentRegression",
     "LinkWarning",
     "LogNormal",
     "LogitNormal",
@@ -91,6 +94,7 @@ __all__ = [
     "find_dif",
     "find_drift",
     "fit",
+    "latent_regression",
     "link",
     "simulate_responses",
 ]

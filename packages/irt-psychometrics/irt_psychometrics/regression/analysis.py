@@ -1,0 +1,168 @@
+"""Fit a latent regression: read the arguments, find the maximum, and compute errors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.errors import NotConvergedWarning, PsychometricsError
+from irt_psychometrics.core.item_sources import ItemSource, require_items
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.regression.answers import Answers
+from irt_psychometrics.regression.covariates import design_matrix, labels_of
+from irt_psychometrics.regression.item_errors import covariance_from_items
+from irt_psychometrics.regression.maximum import Persons, Point, maximise
+from irt_psychometrics.regression.result import LatentRegression
+
+
+def latent_regression(
+    responses: Responses,
+    items: ItemSource,
+    covariates: Any = None,
+    *,
+    reference: Mapping[str, Any] | None = None,
+    groups: Sequence[Any] | None = None,
+    sampling_weights: npt.ArrayLike | None = None,
+    clusters: Sequence[Any] | None = None,
+) -> LatentRegression:
+    """Regress ability on covariates by maximum likelihood, without scoring persons first.
+
+    Means of EAP scores by group are shrunk towards the common mean, and their errors are too small. This function
+    estimates θ = xᵀγ + ε from the answers themselves (Mislevy 1984; Adams, Wilson & Wu 1997).
+
+    Parameters
+    ----------
+    responses
+        Responses of N persons. Any pattern of missing responses is allowed.
+    items
+        The item parameters, which are held: a `Fit`, a `ScaleLink` or `ItemParameters`.
+    covariates
+        A data frame of any kind or a mapping column → N cells. Numbers are used as they are. Text is dummy coded: each
+        level but the reference has a coefficient, the difference to the reference. For an interaction, add a column
+        with the product. None: no covariates, or the groups if `groups` is given.
+    reference
+        Column → level with which other levels are compared; None: the first level in sorted order. A column of numbers
+        that is named here is dummy coded, too.
+    groups
+        N labels. Each group has a residual SD of its own. Without covariates, each group has its own mean, too.
+    sampling_weights
+        Shape (N,), > 0 in any unit, the number of members of the population that each person represents. The errors are
+        then robust (sandwich).
+    clusters
+        N labels, such as schools, whose persons may resemble each other. The errors are then robust for clusters.
+
+    Returns
+    -------
+    LatentRegression
+        Coefficients, residual SDs, and the mean and SD of each group, on the scale of the items.
+
+    Warns
+    -----
+    NotConvergedWarning
+        If the maximum was not found.
+
+    Raises
+    ------
+    PsychometricsError
+        If an item has no parameters, a covariate, weight or label is missing, or a covariate depends on others. The
+        message names the column and the person.
+
+    Notes
+    -----
+    Errors of the items are included in the standard errors if they are known, to first order, as if the items had been
+    calibrated with other persons.
+
+    References
+    ----------
+    Adams, R. J., Wilson, M. & Wu, M. (1997). Multilevel item response models. JEBS, 22, 47-76.
+    Mislevy, R. J. (1984). Estimating latent distributions. Psychometrika, 49, 359-381.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> theta, country = [0.01 * k for k in range(-200, 201)], ["north"] * 200 + ["south"] * 201
+    >>> x = irt.simulate_responses(items, theta, random_state=7)
+    >>> found = irt.latent_regression(x, items, {"country": country})
+    >>> found.to_frame("pandas")["parameter"].tolist()
+    ['intercept', 'country: south', 'residual SD']
+    >>> found.coefficients.round(1).tolist()
+    [-1.0, 2.1]
+    """
+    if not isinstance(responses, Responses):
+        raise PsychometricsError(
+            f"latent_regression needs Responses, got {type(responses).__name__}; Responses.from_wide reads a table"
+        )
+    x, held = responses, require_items(items, "latent_regression")
+    weights = None if sampling_weights is None else _weights(sampling_weights, x.n_persons)
+    group_names: tuple[str, ...] = ("all",)
+    group = np.zeros(x.n_persons, dtype=np.int64)
+    if groups is not None:
+        group_names, group = labels_of(groups, x, "groups")
+        covariates = {"group": np.array(group_names)[group]} if covariates is None else covariates
+    names, design = design_matrix(covariates, x, reference)
+    persons = Persons(design, group, np.ones(x.n_persons) if weights is None else weights / weights.mean())
+    answers = Answers.from_responses(x, held)
+    point, _, convergence = maximise(answers, persons)
+    cluster = None if clusters is None else labels_of(clusters, x, "clusters")[1]
+    K = len(names)
+    found = LatentRegression(
+        coefficient_names=names,
+        group_names=group_names,
+        estimates=np.concatenate([point.parameters[:K], np.exp(point.parameters[K:])]),
+        cov=np.zeros(2 * point.parameters.shape),
+        item_cov=None,
+        errors="clustered" if cluster is not None else "model" if weights is None else "robust",
+        convergence=convergence,
+        responses=x,
+        items=held.select(x.item_ids),
+        design=design,
+        group=group,
+        weights=weights,
+        clusters=cluster,
+        frame_kind=x.frame_kind,
+    )
+    if not convergence.converged:
+        warnings.warn(
+            f"the latent regression did not converge: {convergence.reason}", NotConvergedWarning, stacklevel=2
+        )
+    return replace(
+        found,
+        cov=_sampling_cov(found, point, cluster),
+        item_cov=covariance_from_items(answers.items, found.by_items),
+    )
+
+
+def _weights(sampling_weights: npt.ArrayLike, n_persons: int) -> Floats:
+    weights = np.asarray(sampling_weights, dtype=float)
+    if weights.shape != (n_persons,):
+        raise PsychometricsError(
+            f"sampling_weights must be {n_persons} numbers, one per person; got shape {weights.shape}"
+        )
+    if (bad := np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))).size:
+        raise PsychometricsError(
+            f"sampling_weights must be finite and above 0, got {weights[bad[0]]:g} of person {bad[0]} (counted from 0);"
+            " leave persons out who represent nobody"
+        )
+    return weights
+
+
+def _sampling_cov(found: LatentRegression, point: Point, cluster: Ints | None) -> Floats:
+    """The covariance of the estimates as the result's `errors` names it."""
+    if found.errors == "model":
+        scale = found._per_log
+        return np.linalg.inv(point.information) * np.outer(scale, scale)
+    influence = found.person_influence
+    if cluster is None:
+        return influence.T @ influence
+    sums = np.zeros((int(cluster.max()) + 1, influence.shape[1]))
+    np.add.at(sums, cluster, influence)
+    if len(sums) < 2:
+        raise PsychometricsError("clusters must have at least 2 labels; leave clusters out if all persons are in one")
+    return sums.T @ sums * len(sums) / (len(sums) - 1)

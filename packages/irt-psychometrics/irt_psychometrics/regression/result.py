@@ -1,0 +1,315 @@
+"""The result of a latent regression: coefficients, residual SDs, groups, and the posteriors of the persons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.confidence import normal_interval
+from irt_psychometrics.core.frames import make
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Convergence, Population
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result, format_value
+from irt_psychometrics.core.summary import Summary
+from irt_psychometrics.regression.answers import Answers
+from irt_psychometrics.regression.item_errors import scores_by_items
+from irt_psychometrics.regression.maximum import Persons, Point, evaluate, posterior
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LatentRegression(Result):
+    """The regression θ = xᵀγ + ε of ability on covariates, ε ~ N(0, σ²) with a σ for each of G groups.
+
+    Attributes
+    ----------
+    coefficient_names, group_names
+        K names of coefficients, of which the first is the intercept, and G names of groups.
+    estimates
+        Shape (K + G,), the coefficients γ and then the residual SDs σ, on the scale of the items.
+    cov
+        Shape (K + G, K + G), covariance of the estimates as a sample of persons and answers, with the items held.
+    item_cov
+        Shape (K + G, K + G), what the errors of the items add to `cov`; None if they are not known.
+    errors
+        How `cov` was computed: "model" (observed information), "robust" (sandwich), or "clustered" (sandwich of
+        clusters).
+    convergence
+        Whether the maximum of the likelihood was found.
+    responses, items
+        The responses of N persons, and the items by which they were read.
+    design, group
+        Shape (N, K) and (N,), each person's covariates and group.
+    weights, clusters
+        Shape (N,), sampling weights and the number of each person's cluster; None if there are none.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> found = irt.latent_regression(x, items, {"country": ["north"] * 200 + ["south"] * 201})
+    >>> found.coefficient_names, found.converged
+    (('intercept', 'country: south'), True)
+    >>> irt.LatentRegression.from_json(found.to_json()) == found
+    True
+    """
+
+    coefficient_names: tuple[str, ...]
+    group_names: tuple[str, ...]
+    estimates: Floats
+    cov: Floats
+    item_cov: Floats | None
+    errors: str
+    convergence: Convergence
+    responses: Responses
+    items: ItemParameters
+    design: Floats
+    group: Ints
+    weights: Floats | None = None
+    clusters: Ints | None = None
+    frame_kind: str | None = None
+
+    @property
+    def coefficients(self) -> Floats:
+        """γ, shape (K,)."""
+        return self.estimates[: len(self.coefficient_names)]
+
+    @property
+    def residual_sds(self) -> Floats:
+        """σ of each group, shape (G,)."""
+        return self.estimates[len(self.coefficient_names) :]
+
+    @property
+    def total_cov(self) -> Floats:
+        """Covariance of the estimates including the errors of the items if these are known, shape (K + G, K + G)."""
+        return self.cov if self.item_cov is None else self.cov + self.item_cov
+
+    @property
+    def se(self) -> Floats:
+        """Standard errors of the estimates, √ of the diagonal of `total_cov`, shape (K + G,)."""
+        return np.sqrt(np.diag(self.total_cov))
+
+    @property
+    def converged(self) -> bool:
+        """Whether the maximum of the likelihood was found. If not, the numbers must not be used."""
+        return self.convergence.converged
+
+    @property
+    def log_likelihood(self) -> float:
+        """Marginal log-likelihood; with sampling weights the weighted sum, for weights with mean 1."""
+        return self.convergence.loglik
+
+    @property
+    def aic(self) -> float:
+        """Akaike's (1974) criterion, 2·(number of parameters) − 2·log L; the lower, the better."""
+        return 2 * self.convergence.n_parameters - 2 * self.log_likelihood
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's (1978) criterion, log(persons)·(number of parameters) − 2·log L; the lower, the better."""
+        return self.convergence.n_parameters * float(np.log(len(self.design))) - 2 * self.log_likelihood
+
+    @property
+    def r_squared(self) -> float:
+        """Share of the variance of θ that the covariates explain: Var(xᵀγ)/(Var(xᵀγ) + mean σ²), 0 … 1."""
+        w, fitted = self._persons.weight, self.design @ self.coefficients
+        explained = float(np.average((fitted - np.average(fitted, weights=w)) ** 2, weights=w))
+        return explained / (explained + float(np.average(self.residual_sds[self.group] ** 2, weights=w)))
+
+    @property
+    def populations(self) -> tuple[Population, ...]:
+        """Mean and SD of θ in each group, with errors.
+
+        The mean is that of xᵀγ over the group's persons. The variance is σ² plus the variance of xᵀγ. The errors
+        include that another sample has other covariates.
+        """
+        means, sds, cov = self._moments_of_groups
+        G, errors = len(means), np.sqrt(np.diag(cov))
+        sizes = np.bincount(self.group, minlength=G).tolist()
+        values = (means.tolist(), sds.tolist(), errors[:G].tolist(), errors[G:].tolist())
+        rows = zip(self.group_names, sizes, *values, strict=True)
+        return tuple(Population(*row) for row in rows)
+
+    @cached_property
+    def person_influence(self) -> Floats:
+        """Contribution of each person to the estimates, shape (N, K + G): H⁻¹ times the weighted score.
+
+        Sums of products over persons who are in two analyses estimate the covariance of their estimates.
+        """
+        influence: Floats = (self._point.scores * self._persons.weight[:, None]) @ self._inverse
+        return influence * self._per_log
+
+    @cached_property
+    def by_items(self) -> Floats:
+        """Derivatives of the estimates by the items' a, b and further parameters, shape (K + G, J, 2 + M).
+
+        `regression.item_errors.covariance_from_items` makes covariances of them.
+        """
+        own = scores_by_items(self._answers, self._persons, self._point, *self._table)
+        found: Floats = np.einsum("xy,yjp->xjp", self._inverse, own) * self._per_log[:, None, None]
+        return found
+
+    def prior(self, estimates: Floats | None = None) -> tuple[Floats, Floats]:
+        """Compute mean and SD of θ of each person before the answers, xᵀγ and σ, shape (N,) each.
+
+        Parameters
+        ----------
+        estimates
+            Shape (K + G,), values to use instead of the estimates, such as a draw of them.
+
+        Returns
+        -------
+        tuple
+            Means and SDs.
+        """
+        K = len(self.coefficient_names)
+        values = self.estimates if estimates is None else estimates
+        return self.design @ values[:K], values[K:][self.group]
+
+    def posterior(self, estimates: Floats | None = None, items: ItemParameters | None = None) -> tuple[Floats, Floats]:
+        """Compute each person's posterior of θ given covariates and answers.
+
+        Parameters
+        ----------
+        estimates
+            As in `prior`.
+        items
+            The J `items` with other values, such as a draw of them.
+
+        Returns
+        -------
+        tuple
+            Q equally spaced nodes, shape (Q,), and posterior weights of the nodes, shape (N, Q), which sum to 1 for
+            each person.
+        """
+        means, sds = self.prior(estimates)
+        answers = Answers(items or self._answers.items, self._answers.given)
+        nodes = answers.nodes_for(means, sds)
+        return nodes, posterior(answers.log_likelihood(nodes), nodes, means, sds)[0]
+
+    def conf_int(self, level: float = 0.95) -> Any:
+        """Compute confidence intervals estimate ± z·SE of coefficients and residual SDs.
+
+        Parameters
+        ----------
+        level
+            Confidence level, above 0 and below 1.
+
+        Returns
+        -------
+        data frame
+            The columns of `to_frame`, then low and high, not rounded. Intervals of SDs are computed from log σ.
+
+        Raises
+        ------
+        PsychometricsError
+            If the level is not between 0 and 1.
+        """
+        K = len(self.coefficient_names)
+        low, high = normal_interval(self.estimates, self.se, level)
+        ends = normal_interval(np.log(self.residual_sds), self.se[K:] / self.residual_sds, level)
+        low[K:], high[K:] = np.exp(ends[0]), np.exp(ends[1])
+        return make(self._columns() | {"low": low, "high": high}, self.frame_kind)
+
+    def summary(self, decimals: int = 3) -> Summary:
+        """Summarise the regression for people: coefficients, groups, and numbers about the fit.
+
+        Parameters
+        ----------
+        decimals
+            Digits after the decimal point of estimates.
+
+        Returns
+        -------
+        Summary
+            Text if it is printed, HTML in a notebook; `to_latex()` renders it for a paper.
+        """
+        facts = self._facts() | {
+            "AIC": format_value(self.aic, 2),
+            "BIC": format_value(self.bic, 2),
+            "errors": self.errors,
+            "converged": f"{'yes' if self.converged else 'no'}, after {self.convergence.iterations:,} iterations",
+        }
+        names = {"group": "name", "persons": "n_persons", "mean": "mean", "mean_se": "mean_se"}
+        names |= {"sd": "sd", "sd_se": "sd_se"}
+        groups = {name: [getattr(group, of) for group in self.populations] for name, of in names.items()}
+        tables = {"coefficients and residual SDs": self._columns(), "θ of groups": groups}
+        return Summary(self._title(), facts, tables, self._notes(), decimals)
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return Answers.from_responses(self.responses, self.items)
+
+    @cached_property
+    def _persons(self) -> Persons:
+        weight = np.ones(len(self.design)) if self.weights is None else self.weights / self.weights.mean()
+        return Persons(self.design, self.group, weight)
+
+    @cached_property
+    def _table(self) -> tuple[Floats, Floats]:
+        nodes = self._answers.nodes_for(*self.prior())
+        return self._answers.log_likelihood(nodes), nodes
+
+    @cached_property
+    def _point(self) -> Point:
+        parameters = np.concatenate([self.coefficients, np.log(self.residual_sds)])
+        return evaluate(*self._table, self._persons, parameters)
+
+    @property
+    def _inverse(self) -> Floats:
+        found: Floats = np.linalg.inv(self._point.information)
+        return found
+
+    @property
+    def _per_log(self) -> Floats:
+        """Derivatives of the estimates by (γ, log σ), shape (K + G,)."""
+        return np.concatenate([np.ones(len(self.coefficient_names)), self.residual_sds])
+
+    @property
+    def _moments_of_groups(self) -> tuple[Floats, Floats, Floats]:
+        """Means and SDs of θ in the groups, shape (G,) each, and their covariance, shape (2G, 2G)."""
+        K, G, w = len(self.coefficient_names), len(self.group_names), self._persons.weight
+        own = (self.group == np.arange(G)[:, None]) * w
+        own /= own.sum(axis=1, keepdims=True)
+        fitted = self.design @ self.coefficients
+        means, average = own @ fitted, own @ self.design
+        off = fitted - means[self.group]
+        variances = own @ off**2
+        sds = np.sqrt(self.residual_sds**2 + variances)
+        by = np.zeros((2 * G, K + G))
+        by[:G, :K] = average
+        by[G:, :K] = (own * off) @ (self.design - average[self.group]) / sds[:, None]
+        by[G:, K:] = np.diag(self.residual_sds / sds)
+        of_sample = np.concatenate([own * off, own * (off**2 - variances[self.group]) / (2 * sds[:, None])])
+        return means, sds, by @ self.total_cov @ by.T + of_sample @ of_sample.T
+
+    def _title(self) -> str:
+        return f"latent regression of {len(self.design):,} persons on {len(self.coefficient_names) - 1} covariates"
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"R²": format_value(self.r_squared), "log L": format_value(self.log_likelihood, 2)}
+        return facts if self.converged else facts | {"converged": "no"}
+
+    def _columns(self) -> dict[str, Any]:
+        sds = ["residual SD"] if len(self.group_names) == 1 else [f"residual SD: {name}" for name in self.group_names]
+        columns: dict[str, Any] = {
+            "parameter": [*self.coefficient_names, *sds],
+            "estimate": self.estimates,
+            "se": self.se,
+            "sampling_se": np.sqrt(np.diag(self.cov)),
+        }
+        unknown = np.full(len(self.estimates), np.nan)
+        return columns | {"item_se": unknown if self.item_cov is None else np.sqrt(np.diag(self.item_cov))}
+
+    def _notes(self) -> list[str]:
+        notes = [] if self.converged else [f"Not converged: {self.convergence.reason}."]
+        if self.item_cov is None:
+            notes.append("The errors of the items are not known, so the standard errors do not include them.")
+        if empty := int((self._answers.n == 0).sum()):
+            notes.append(f"{empty:,} persons have no answer that counts and do not change the estimates.")
+        return notes
