@@ -10,6 +10,7 @@ from functools import partial
 import dagster as dg
 
 from irt_assets.abilities.assets import build_ability_asset
+from irt_assets.abilities.group_assets import build_group_asset, build_group_check
 from irt_assets.adaptive.assets import build_exposure_asset, build_promises_check, build_simulation_asset
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
@@ -101,7 +102,10 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         "scores": [build_score_asset(months)],
         "new_items": [build_pipeline_asset(days)],
         "adaptive": [build_simulation_asset(months), build_exposure_asset(days)],
-        "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
+        "drift": [
+            *build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads),
+            build_group_asset(months, AFTER_A_MONTH),
+        ],
         "kpis": [*build_kpi_assets(weeks, days)],
         "reports": [
             *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
@@ -121,6 +125,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *inventory,
             keys_of_day,
             *build_drift_checks(months),
+            build_group_check(months),
             *build_feature_checks(days),
             *build_kpi_checks(weeks),
             *build_learner_report_checks(weeks_over),

@@ -138,7 +138,7 @@ def build_jobs(
             DRIFT_JOB,
             dg.AssetSelection.groups("drift"),
             _tags("drift", 2, 5),
-            "A month's drift, DIF and information; requested automatically when the month turns green.",
+            "A month's drift, DIF, information and groups; requested automatically when the month turns green.",
         ),
     ]
     jobs: list[Job] = [

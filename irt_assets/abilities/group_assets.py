@@ -1,0 +1,86 @@
+"""The asset `group_abilities`, and the check that no group moved. Rows are computed in `group_month`."""
+
+import dagster as dg
+
+from irt_assets.abilities.group_month import groups_of_month
+from irt_assets.abilities.group_page import describe_change, groups_table, read_groups, undescribed
+from irt_assets.abilities.groups import SIGNIFICANT
+from irt_assets.common.metadata import md
+from irt_assets.common.partition_checks import CheckInput, partition_check
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import some_of
+from irt_assets.engines.spec import LIGHT_POOL
+from irt_assets.scales.scale import read_scales
+from resources import tables
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, row_table, stored_in
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
+
+GROUP_ABILITIES = "group_abilities"
+NO_GROUP_MOVED = "no_group_moved"
+REMEDY = (
+    "Ask whether other learners of the group came, or whether teaching changed; compare the shares of forms, countries "
+    "and tiers, and the month's drift and DIF. If nothing explains it, look at the items that the group answered."
+)
+MAX_NAMED = 10
+
+
+def build_group_asset(months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition) -> dg.AssetsDefinition:
+    """Build the asset `group_abilities` of the months. `follows_a_month` is the condition that requests a month."""
+
+    @dg.asset(
+        name=GROUP_ABILITIES,
+        partitions_def=months,
+        deps=["scored_responses", "abilities"],
+        description="One row per attribute and group of the month's learners: mean and SD of ability, percentiles, "
+        "share above the pass mark, difference to the largest group and to the month before, with errors. Estimated "
+        "from the answers and not from learners' θ. Learners' θ and scores never use attributes.",
+        metadata=stored_in(tables.group_ability),
+        pool=LIGHT_POOL,
+        automation_condition=follows_a_month,
+    )
+    def group_abilities(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> dg.MaterializeResult:
+        with classify_failures():
+            found = groups_of_month(database, store, context.partition_key)
+        return dg.MaterializeResult(
+            metadata={
+                "groups": md(groups_table(found)),
+                "not described": row_table(("scale", "attribute", "group", "why"), undescribed(found)),
+                "dagster/row_count": sum(map(len, found.values())),
+            }
+        )
+
+    return group_abilities
+
+
+def build_group_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    """`no_group_moved` of the months."""
+    return partition_check(
+        months,
+        GROUP_ABILITIES,
+        NO_GROUP_MOVED,
+        "The mean ability of no group moved since the month before by more than its error explains and by more than "
+        "`max_group_shift`. It does not hold the month.",
+        _judge,
+    )
+
+
+def _judge(look: CheckInput) -> dg.AssetCheckResult:
+    moved = []
+    for scale_id, scale in read_scales(look.connection).items():
+        limit = scale.rules.warnings.max_group_shift * scale.sigma
+        for row in read_groups(look.connection, scale_id, look.partition):
+            if row["change_q"] is not None and row["change_q"] < SIGNIFICANT and abs(row["change"]) > limit:
+                moved.append((scale_id, row["attribute"], row["group_name"], describe_change(row)))
+    named = [f"{scale}: {attribute} {group} {change}" for scale, attribute, group, change in moved]
+    return dg.AssetCheckResult(
+        passed=not moved,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=some_of(named, MAX_NAMED, between="; ") if moved else "no group moved",
+        metadata={
+            ITEMS: row_table(("scale", "attribute", "group", "change"), moved),
+            **({HOW_TO_FIX: REMEDY} if moved else {}),
+        },
+    )

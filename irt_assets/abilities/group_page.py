@@ -1,0 +1,75 @@
+"""Show the ability of a month's groups to people, from the rows of `group_ability`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import psycopg
+
+from irt_assets.abilities.groups import MIN_LEARNERS, Row
+from irt_assets.blocks import Cell, Table, table
+from irt_assets.common.wording import quantity
+from resources.postgres.database import named_rows
+
+FORMATS = {
+    "learners": ",",
+    "mean θ": "+.2f",
+    "SE": ".3f",
+    "SD": ".2f",
+    "SE of SD": ".3f",
+    "difference": "+.2f",
+    "SE of difference": ".3f",
+    "change": "+.2f",
+    "SE of change": ".3f",
+    "above the mark": ".1%",
+}
+"""Columns of numbers. Differences are to the largest group, changes to the month before."""
+
+
+def read_groups(connection: psycopg.Connection, scale_id: str, month: str) -> list[Row]:
+    """The rows of a scale's month: each attribute as a whole, followed by its groups, the largest first."""
+    return named_rows(
+        connection,
+        """SELECT * FROM group_ability WHERE (scale_id, month) = (%s, %s)
+           ORDER BY attribute, group_name <> '', n DESC, group_name""",
+        (scale_id, month),
+    )
+
+
+def groups_table(found: Mapping[str, Sequence[Row]]) -> Table:
+    """The groups with estimates, by scale and attribute, with standard errors."""
+    rows = [(scale_id, row) for scale_id, rows in found.items() for row in rows if row["mean"] is not None]
+    return table(
+        ("scale", "attribute", "group", *FORMATS),
+        [(scale_id, row["attribute"], row["group_name"], *_numbers(row)) for scale_id, row in rows],
+        numbers=FORMATS,
+        empty="no group has been described",
+    )
+
+
+def _numbers(row: Row) -> Iterator[Cell]:
+    passing = row["details"]["passing"]
+    yield row["n"]
+    for name in ("mean", "sd", "difference", "change"):
+        yield row[name]
+        yield row[f"{name}_se"]
+    yield passing and passing["share"]
+
+
+def undescribed(found: Mapping[str, Sequence[Row]]) -> list[tuple[str, str, str, str]]:
+    """Scale, attribute, group and reason of groups without estimates, and of attributes without groups."""
+    rows = []
+    for scale_id, of_scale in found.items():
+        for row in of_scale:
+            key, details = (scale_id, row["attribute"], row["group_name"]), row["details"]
+            if details["why_not"]:
+                rows.append((*key, details["why_not"]))
+            if (small := details.get("smaller_groups")) and small["groups"]:
+                groups, learners = quantity(small["groups"], "group"), quantity(small["learners"], "learner")
+                rows.append((*key, f"{groups} with fewer than {MIN_LEARNERS} learners each ({learners})"))
+            if unknown := details.get("n_unknown"):
+                rows.append((*key, f"{quantity(unknown, 'learner')} without a group"))
+    return rows
+
+
+def describe_change(row: Row) -> str:
+    """A group's change since the month before, in words."""
+    return f"moved by {row['change']:+.2f} (SE {row['change_se']:.2f}) since the month before, to {row['mean']:+.2f}"
