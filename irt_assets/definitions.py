@@ -72,7 +72,12 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
     keys_of_month, keys_of_day = build_key_checks(months, days_running)
-    monthly_checks += [keys_of_month, build_score_check(months), build_promises_check(months)]
+    monthly_checks += [
+        keys_of_month,
+        build_score_check(months),
+        build_promises_check(months),
+        build_group_check(months),
+    ]
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     must_be_fresh = {plan.asset for plan in PLANS if plan.is_daily and settings.irt_schedules != "stopped"}
 
@@ -98,14 +103,11 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
             build_nightly_asset(build=make, days=days),
         ],
-        "abilities": [build_ability_asset(months), build_movement_asset(months)],
+        "abilities": [build_ability_asset(months), build_movement_asset(months), build_group_asset(months)],
         "scores": [build_score_asset(months)],
         "new_items": [build_pipeline_asset(days)],
         "adaptive": [build_simulation_asset(months), build_exposure_asset(days)],
-        "drift": [
-            *build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads),
-            build_group_asset(months, AFTER_A_MONTH),
-        ],
+        "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
         "kpis": [*build_kpi_assets(weeks, days)],
         "reports": [
             *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
@@ -125,7 +127,6 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *inventory,
             keys_of_day,
             *build_drift_checks(months),
-            build_group_check(months),
             *build_feature_checks(days),
             *build_kpi_checks(weeks),
             *build_learner_report_checks(weeks_over),

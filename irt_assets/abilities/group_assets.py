@@ -25,19 +25,17 @@ REMEDY = (
 MAX_NAMED = 10
 
 
-def build_group_asset(months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition) -> dg.AssetsDefinition:
-    """Build the asset `group_abilities` of the months. `follows_a_month` is the condition that requests a month."""
+def build_group_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Build the asset `group_abilities` of the months."""
 
     @dg.asset(
         name=GROUP_ABILITIES,
         partitions_def=months,
         deps=["scored_responses", "abilities"],
-        description="One row per attribute and group of the month's learners: mean and SD of ability, percentiles, "
-        "share above the pass mark, difference to the largest group and to the month before, with errors. Estimated "
-        "from the answers and not from learners' θ. Learners' θ and scores never use attributes.",
+        description="One row per attribute and group of learners: mean, SD and percentiles of ability, share above the "
+        "pass mark and changes, with errors. Learners' θ and scores never use attributes.",
         metadata=stored_in(tables.group_ability),
         pool=LIGHT_POOL,
-        automation_condition=follows_a_month,
     )
     def group_abilities(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]

@@ -11,7 +11,6 @@ import pytest
 from irt_assets.abilities.group_assets import GROUP_ABILITIES, NO_GROUP_MOVED
 from irt_assets.abilities.group_month import groups_of_month
 from irt_assets.abilities.groups import Row
-from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.scales.scale import change_rules
@@ -119,7 +118,7 @@ def test_asset_repeats_the_rows_and_its_check_reports_a_group_that_moved(
     database = Database(settings)
     before = rows(database, STORED, (SECOND,))
     graph = Graph(settings, instance)
-    result = graph.run(SECOND, DRIFT_JOB, assets=[GROUP_ABILITIES])
+    result = graph.run(SECOND, assets=[GROUP_ABILITIES])
     assert result.success
     assert rows(database, STORED, (SECOND,)) == before
     assert metadata(result, GROUP_ABILITIES)["dagster/row_count"] == len(found[SECOND])
@@ -134,7 +133,7 @@ def test_asset_repeats_the_rows_and_its_check_reports_a_group_that_moved(
         )
 
     change_rules(database, SCALE, {"max_group_shift": 0.01 + max(abs(row["change"]) for row in moved)})
-    again = checks(graph.run(SECOND, DRIFT_JOB, assets=[GROUP_ABILITIES]))[NO_GROUP_MOVED]
+    again = checks(graph.run(SECOND, assets=[GROUP_ABILITIES]))[NO_GROUP_MOVED]
     assert (again.passed, again.description) == (True, f"{SECOND}: no group moved")
 
 
