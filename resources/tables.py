@@ -1131,8 +1131,8 @@ group_ability = _table(
         JSONB,
         "for a group: why_not (why it has no estimates, or empty), n_responses, item_se (part of mean_se that "
         "comes from the errors of the items; null: not known, and no error includes it), percentiles "
-        "[{percentile, theta, se}], passing {mark, share, se} or null (no pass mark in θ), no_change (why there "
-        "is no change, or empty). For an attribute as a whole: why_not (why no group is described, or empty), "
+        "[{percentile, theta, se}], passing {mark, share, se} or null (without a pass mark in θ), no_change (why "
+        "change is null, or empty). For an attribute as a whole: why_not (why no group is described, or empty), "
         "smaller_groups {groups, learners}, n_unknown, n_unreadable (part of n_unknown), sample (in words; empty:"
         " all learners)",
         sa.text("'{}'::jsonb"),
