@@ -37,7 +37,7 @@ from resources.postgres.database import Database, database_settings
 
 @dataclass(frozen=True)
 class MonthReader:
-    """Reads the answers of months, each file once."""
+    """The answers of months: each file is read once."""
 
     connection: psycopg.Connection
     store: ObjectStore

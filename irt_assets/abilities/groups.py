@@ -95,7 +95,7 @@ def place_items(by_items: Floats, fit: LatentRegression, item_ids: Sequence[str]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its standard error, and the part of it that comes from the items; None if that is not known."""
+    """A number with its standard error, and the part that comes from the items, or None without known item errors."""
 
     value: float
     se: float
