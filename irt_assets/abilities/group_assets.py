@@ -3,8 +3,7 @@
 import dagster as dg
 
 from irt_assets.abilities.group_month import groups_of_month
-from irt_assets.abilities.group_page import describe_change, groups_table, read_groups, undescribed
-from irt_assets.abilities.groups import SIGNIFICANT
+from irt_assets.abilities.group_page import describe_change, groups_table, moved_groups, read_groups, undescribed
 from irt_assets.common.metadata import md
 from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.retries import classify_failures
@@ -68,10 +67,8 @@ def build_group_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefiniti
 def _judge(look: CheckInput) -> dg.AssetCheckResult:
     moved = []
     for scale_id, scale in read_scales(look.connection).items():
-        limit = scale.rules.warnings.max_group_shift * scale.sigma
-        for row in read_groups(look.connection, scale_id, look.partition):
-            if row["change_q"] is not None and row["change_q"] < SIGNIFICANT and abs(row["change"]) > limit:
-                moved.append((scale_id, row["attribute"], row["group_name"], describe_change(row)))
+        for row in moved_groups(read_groups(look.connection, scale_id, look.partition), scale):
+            moved.append((scale_id, row["attribute"], row["group_name"], describe_change(row)))
     named = [f"{scale}: {attribute} {group} {change}" for scale, attribute, group, change in moved]
     return dg.AssetCheckResult(
         passed=not moved,

@@ -1,12 +1,15 @@
 """Show the ability of a month's groups to people, from the rows of `group_ability`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import psycopg
 
-from irt_assets.abilities.groups import MIN_LEARNERS, Row
-from irt_assets.blocks import Cell, Table, table
+from irt_assets.abilities.groups import MIN_LEARNERS, SIGNIFICANT, Row
+from irt_assets.blocks import Block, Cell, Paragraph, Table, table
+from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import quantity
+from irt_assets.scales.scale import Scale
 from resources.postgres.database import named_rows
 
 FORMATS = {
@@ -22,6 +25,12 @@ FORMATS = {
     "above the mark": ".1%",
 }
 """Columns of numbers. Differences are to the largest group, changes to the month before."""
+ESTIMATES = ("mean θ", "SD", "difference", "change", "above the mark")
+EXPLAINED = (
+    "± is half of a 95 % interval. Ability is estimated from the answers, and is normal in each group. Change: "
+    "since the month before, by the same published values. Learners' θ and scores never use attributes."
+)
+MAX_SHOWN = 40
 
 
 def read_groups(connection: psycopg.Connection, scale_id: str, month: str) -> list[Row]:
@@ -52,6 +61,41 @@ def _numbers(row: Row) -> Iterator[Cell]:
         yield row[name]
         yield row[f"{name}_se"]
     yield passing and passing["share"]
+
+
+def moved_groups(rows: Sequence[Row], scale: Scale) -> list[Row]:
+    """The groups whose change is significant and larger than the scale's rule allows."""
+    limit = scale.rules.warnings.max_group_shift * scale.sigma
+    tested = [row for row in rows if row["change_q"] is not None]
+    return [row for row in tested if row["change_q"] < SIGNIFICANT and abs(row["change"]) > limit]
+
+
+def group_blocks(rows: Sequence[Row], scale: Scale) -> Iterator[Block]:
+    """Yield the groups of a scale's month: who moved, a table for each attribute, and groups without estimates."""
+    if not rows:
+        return
+    moved = [f"{row['attribute']} {row['group_name']} {describe_change(row)}" for row in moved_groups(rows, scale)]
+    yield Paragraph(f"{'; '.join(moved)}." if moved else "No group moved by more than its error and the limit.")
+    for attribute, found in groupby(rows, key=lambda row: row["attribute"]):
+        described = [row for row in found if row["mean"] is not None]
+        if described:
+            yield table(
+                ("group", "learners", *ESTIMATES),
+                [(row["group_name"], row["n"], *_estimates(row)) for row in described[:MAX_SHOWN]],
+                numbers={"learners": ","},
+                caption=f"{attribute}, compared with {described[0]['reference_group']}",
+                small=True,
+            )
+    for _, attribute, group, why in undescribed({"": rows}):
+        yield Paragraph(f"Not described: {' '.join(filter(None, (attribute, group)))}: {why}.", "quiet")
+    yield Paragraph(EXPLAINED, "quiet")
+
+
+def _estimates(row: Row) -> Iterator[Cell]:
+    for name, form in (("mean", "+.2f"), ("sd", ".2f"), ("difference", "+.2f"), ("change", "+.2f")):
+        yield "" if row[name] is None else f"{row[name]:{form}} ± {Z95 * row[f'{name}_se']:.2f}"
+    passing = row["details"]["passing"]
+    yield passing and f"{passing['share']:.0%} ± {Z95 * passing['se']:.0%}"
 
 
 def undescribed(found: Mapping[str, Sequence[Row]]) -> list[tuple[str, str, str, str]]:

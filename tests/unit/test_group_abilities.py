@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from irt_assets.abilities.group_month import whole_row
+from irt_assets.abilities.group_page import group_blocks
 from irt_assets.abilities.groups import (
     MIN_LEARNERS,
     GroupFit,
@@ -15,7 +17,10 @@ from irt_assets.abilities.groups import (
     subtract,
     with_q_values,
 )
-from irt_psychometrics import ItemParameters, simulate_responses
+from irt_assets.blocks.markdown import markdown
+from irt_assets.scales.rules import Rules
+from irt_assets.scales.scale import Scale
+from irt_psychometrics import ItemParameters, Responses, simulate_responses
 from irt_psychometrics.scoring import ParameterErrors
 
 N_ITEMS = 20
@@ -123,8 +128,6 @@ def test_small_groups_and_learners_without_a_group_are_left_out(world: tuple[lis
 def test_group_without_a_maximum_has_the_reason_and_is_no_reference() -> None:
     """Answers that vary less than chance have an SD of 0."""
     same = np.tile(np.arange(N_ITEMS) < N_ITEMS // 2, (40, 1)).astype(float)
-    from irt_psychometrics import Responses
-
     alike = MonthSample(Responses.from_wide(same, ERRORS.items.item_ids), np.arange(40))
     fits, _ = fit_groups(alike, ["alike"] * 40, ERRORS)
     (row,) = group_rows(fits, {}, ERRORS, None)
@@ -137,3 +140,21 @@ def test_errors_of_items_that_are_not_known_are_left_out(months: list[dict[str, 
     fit = months[0]["north"]
     found, full = (combine(errors, fit.mean, ((1, 0), fit)) for errors in (unknown, ERRORS))
     assert (found.item_se, found.se < full.se) == (None, True)
+
+
+def test_page_shows_intervals_who_moved_and_who_is_not_described(
+    world: tuple[list[str], np.ndarray], months: list[dict[str, GroupFit]]
+) -> None:
+    groups, theta = world
+    moved = theta + 0.15 * (np.array(groups) == "north")
+    now, _ = fit_groups(answers(moved, np.arange(theta.size), 3), groups, ERRORS)
+    whole = whole_row("country", 1520, {"few": 20}, {"why_not": "", "n_unknown": 0}, "north")
+    rows = [{"attribute": "country"} | row for row in [whole, *group_rows(now, months[0], ERRORS, 0.5)]]
+    shown = markdown(*group_blocks(with_q_values(rows), Scale("default")))
+    north = rows[1]
+    assert f"country north moved by {north['change']:+.2f} (SE {north['change_se']:.2f})" in shown
+    assert f"{north['mean']:+.2f} ± {1.96 * north['mean_se']:.2f}" in shown
+    assert "country: one group with fewer than 30 learners each (20 learners)" in shown
+    calm = Scale("default", rules=Rules.from_settings({"max_group_shift": 1.0}))
+    assert "No group moved" in markdown(*group_blocks(with_q_values(rows), calm))
+    assert [*group_blocks([], calm)] == []
