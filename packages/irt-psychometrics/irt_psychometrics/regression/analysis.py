@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.errors import NotConvergedWarning, PsychometricsError
+from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_sources import ItemSource, require_items
+from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.wording import some_of
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.standard_errors import scaled_inverse
 from irt_psychometrics.regression.answers import Answers
 from irt_psychometrics.regression.covariates import design_matrix, labels_of
-from irt_psychometrics.regression.item_errors import covariance_from_items
-from irt_psychometrics.regression.maximum import Persons, Point, maximise
+from irt_psychometrics.regression.free_items import FreeItems
+from irt_psychometrics.regression.item_errors import covariance_from_items, scores_by_items
+from irt_psychometrics.regression.maximum import HeldItems, Persons, climb
 from irt_psychometrics.regression.result import LatentRegression
 
 
 def latent_regression(
     responses: Responses,
-    items: ItemSource,
+    items: ItemSource | None = None,
     covariates: Any = None,
     *,
+    model: Model | Sequence[Model] = "2pl",
     reference: Mapping[str, Any] | None = None,
     groups: Sequence[Any] | None = None,
     sampling_weights: npt.ArrayLike | None = None,
@@ -41,11 +47,15 @@ def latent_regression(
     responses
         Responses of N persons. Any pattern of missing responses is allowed.
     items
-        The item parameters, which are held: a `Fit`, a `ScaleLink` or `ItemParameters`.
+        The item parameters, which are held: a `Fit`, a `ScaleLink` or `ItemParameters`. None: the items are estimated
+        together with the regression, on a scale on which the intercept is 0 and the first group has a residual SD of 1
+        (under a model with slopes of 1, all slopes are 1 instead), as in R TAM's `tam.mml(formulaY = …)`.
     covariates
         A data frame of any kind or a mapping column → N cells. Numbers are used as they are. Text is dummy coded: each
         level but the reference has a coefficient, the difference to the reference. For an interaction, add a column
         with the product. None: no covariates, or the groups if `groups` is given.
+    model
+        The model of the items if `items` is None, or a model for each item; "3pl" and "rsm" cannot be used.
     reference
         Column → level with which other levels are compared; None: the first level in sorted order. A column of numbers
         that is named here is dummy coded, too.
@@ -99,7 +109,7 @@ def latent_regression(
         raise PsychometricsError(
             f"latent_regression needs Responses, got {type(responses).__name__}; Responses.from_wide reads a table"
         )
-    x, held = responses, require_items(items, "latent_regression")
+    x = responses
     weights = None if sampling_weights is None else _weights(sampling_weights, x.n_persons)
     group_names: tuple[str, ...] = ("all",)
     group = np.zeros(x.n_persons, dtype=np.int64)
@@ -108,35 +118,64 @@ def latent_regression(
         covariates = {"group": np.array(group_names)[group]} if covariates is None else covariates
     names, design = design_matrix(covariates, x, reference)
     persons = Persons(design, group, np.ones(x.n_persons) if weights is None else weights / weights.mean())
-    answers = Answers.from_responses(x, held)
-    point, _, convergence = maximise(answers, persons)
     cluster = None if clusters is None else labels_of(clusters, x, "clusters")[1]
-    K = len(names)
-    found = LatentRegression(
-        coefficient_names=names,
-        group_names=group_names,
-        estimates=np.concatenate([point.parameters[:K], np.exp(point.parameters[K:])]),
-        cov=np.zeros(2 * point.parameters.shape),
-        item_cov=None,
-        errors="clustered" if cluster is not None else "model" if weights is None else "robust",
-        convergence=convergence,
-        responses=x,
-        items=held.select(x.item_ids),
-        design=design,
-        group=group,
-        weights=weights,
-        clusters=cluster,
-        frame_kind=x.frame_kind,
-    )
+    likelihood: HeldItems | FreeItems
+    if items is None:
+        x, likelihood = _free_items(x, persons, model, weights)
+        point, convergence = climb(likelihood, likelihood.start)
+        item_parameters = likelihood.items(point, scaled_inverse(point.information))
+    else:
+        answers = Answers.from_responses(x, require_items(items, "latent_regression"))
+        likelihood, point, convergence = HeldItems.maximise(answers, persons)
+        item_parameters = answers.items
     if not convergence.converged:
         warnings.warn(
             f"the latent regression did not converge: {convergence.reason}", NotConvergedWarning, stacklevel=2
         )
-    return replace(
-        found,
-        cov=_sampling_cov(found, point, cluster),
-        item_cov=covariance_from_items(answers.items, found.by_items),
+    K, inverse = len(names), scaled_inverse(point.information)
+    estimates, by_parameters = likelihood.latent(point.parameters)
+    estimates[K:] = np.exp(estimates[K:])
+    by_parameters = by_parameters * np.concatenate([np.ones(K), estimates[K:]])[:, None]
+
+    @cache
+    def influence() -> Floats:
+        return np.asarray((point.scores * persons.weight[:, None]) @ inverse @ by_parameters.T)
+
+    @cache
+    def by_items() -> Floats:
+        by = scores_by_items(answers, persons, point, likelihood.nodes)
+        return np.asarray(np.tensordot(by_parameters @ inverse, by, axes=1))
+
+    has_errors = items is not None and np.isfinite(item_parameters.cov).all()
+    errors = "clustered" if cluster is not None else "model" if weights is None else "robust"
+    return LatentRegression(
+        coefficient_names=names,
+        group_names=group_names,
+        estimates=estimates,
+        cov=by_parameters @ inverse @ by_parameters.T if errors == "model" else _sandwich(influence(), cluster),
+        item_cov=covariance_from_items(item_parameters, by_items()) if has_errors else None,
+        errors=errors,
+        convergence=convergence,
+        responses=x,
+        items=item_parameters,
+        design=design,
+        group=group,
+        person_influence=influence,
+        by_items=None if items is None else by_items,
+        weights=weights,
+        frame_kind=x.frame_kind,
     )
+
+
+def _free_items(x: Responses, persons: Persons, model: Any, weights: Floats | None) -> tuple[Responses, FreeItems]:
+    """Fit the items without the regression, to start from, and leave out items that cannot be estimated."""
+    fit = fit_em(x, model=model, sampling_weights=weights, likelihood_only=True)
+    usable = fit.estimated & np.array([not flags for flags in fit.flags])
+    if not usable.all():
+        names = [item for item, has in zip(fit.item_ids, usable, strict=True) if not has]
+        warnings.warn(f"{some_of(names)} cannot be estimated and do not count", ItemWarning, stacklevel=3)
+    x = x.of_items(usable)
+    return x, FreeItems.from_fit(x, fit.select(usable), persons)
 
 
 def _weights(sampling_weights: npt.ArrayLike, n_persons: int) -> Floats:
@@ -153,12 +192,8 @@ def _weights(sampling_weights: npt.ArrayLike, n_persons: int) -> Floats:
     return weights
 
 
-def _sampling_cov(found: LatentRegression, point: Point, cluster: Ints | None) -> Floats:
-    """The covariance of the estimates as the result's `errors` names it."""
-    if found.errors == "model":
-        scale = found._per_log
-        return np.linalg.inv(point.information) * np.outer(scale, scale)
-    influence = found.person_influence
+def _sandwich(influence: Floats, cluster: Ints | None) -> Floats:
+    """Sum products of persons' contributions, or of clusters' with the factor C/(C − 1)."""
     if cluster is None:
         return influence.T @ influence
     sums = np.zeros((int(cluster.max()) + 1, influence.shape[1]))

@@ -16,14 +16,11 @@ from irt_psychometrics.regression.answers import Answers
 from irt_psychometrics.regression.maximum import Persons, Point, posterior
 
 
-def scores_by_items(answers: Answers, persons: Persons, point: Point, table: Floats, nodes: Floats) -> Floats:
-    """Compute Σ_i w_i ∂s_i/∂η, shape (k, J, 2 + M), with η the items' a, b and further parameters.
-
-    `table` (N, Q) is log P(answers | θ) at the nodes.
-    """
+def scores_by_items(answers: Answers, persons: Persons, point: Point, nodes: Floats) -> Floats:
+    """Compute Σ_i w_i ∂s_i/∂η, shape (k, J, 2 + M), with η the items' a, b and further parameters."""
     X, (k, K) = persons.design, (len(point.parameters), persons.design.shape[1])
     means, sds = X @ point.parameters[:K], np.exp(point.parameters[K:])[persons.group]
-    weights = posterior(table, nodes, means, sds)[0] * persons.weight[:, None]
+    weights = posterior(answers.log_likelihood(nodes), nodes, means, sds)[0] * persons.weight[:, None]
     e = nodes - means[:, None]
     by_mean = weights * (e - point.moments[0][:, None]) / (sds**2)[:, None]
     by_log_sd = weights * (e**2 - point.moments[1][:, None]) / (sds**2)[:, None]

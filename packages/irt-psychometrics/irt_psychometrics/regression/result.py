@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -16,9 +16,9 @@ from irt_psychometrics.core.models import Convergence, Population
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_value
 from irt_psychometrics.core.summary import Summary
+from irt_psychometrics.core.when_read import WhenRead
 from irt_psychometrics.regression.answers import Answers
-from irt_psychometrics.regression.item_errors import scores_by_items
-from irt_psychometrics.regression.maximum import Persons, Point, evaluate, posterior
+from irt_psychometrics.regression.maximum import posterior
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,9 +32,10 @@ class LatentRegression(Result):
     estimates
         Shape (K + G,), the coefficients γ and then the residual SDs σ, on the scale of the items.
     cov
-        Shape (K + G, K + G), covariance of the estimates as a sample of persons and answers, with the items held.
+        Shape (K + G, K + G), covariance of the estimates as a sample of persons and answers. If the items were
+        estimated together with the regression, it includes the errors of the items.
     item_cov
-        Shape (K + G, K + G), what the errors of the items add to `cov`; None if they are not known.
+        Shape (K + G, K + G), what the errors of held items add to `cov`; None if they are not known.
     errors
         How `cov` was computed: "model" (observed information), "robust" (sandwich), or "clustered" (sandwich of
         clusters).
@@ -44,8 +45,16 @@ class LatentRegression(Result):
         The responses of N persons, and the items by which they were read.
     design, group
         Shape (N, K) and (N,), each person's covariates and group.
-    weights, clusters
-        Shape (N,), sampling weights and the number of each person's cluster; None if there are none.
+    person_influence
+        Shape (N, K + G), contribution of each person to the estimates: H⁻¹ times the weighted score, H the observed
+        information. Sums of products over persons who are in two analyses estimate the covariance of their estimates.
+        It is computed when it is first read.
+    by_items
+        Shape (K + G, J, 2 + M), derivatives of the estimates by the items' a, b and further parameters, from which
+        `regression.item_errors.covariance_from_items` makes covariances. None if the items were estimated together
+        with the regression. It is computed when it is first read.
+    weights
+        Shape (N,), sampling weights; None if there are none.
 
     Examples
     --------
@@ -70,9 +79,14 @@ class LatentRegression(Result):
     items: ItemParameters
     design: Floats
     group: Ints
+    person_influence: WhenRead[Floats] = WhenRead()  # noqa: RUF009  (a descriptor, not a default)
+    by_items: WhenRead[Floats | None] = WhenRead()  # noqa: RUF009
     weights: Floats | None = None
-    clusters: Ints | None = None
     frame_kind: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all values for a pickle; values that were not read yet are computed."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def coefficients(self) -> Floats:
@@ -117,7 +131,7 @@ class LatentRegression(Result):
     @property
     def r_squared(self) -> float:
         """Share of the variance of θ that the covariates explain: Var(xᵀγ)/(Var(xᵀγ) + mean σ²), 0 … 1."""
-        w, fitted = self._persons.weight, self.design @ self.coefficients
+        w, fitted = self._shares, self.design @ self.coefficients
         explained = float(np.average((fitted - np.average(fitted, weights=w)) ** 2, weights=w))
         return explained / (explained + float(np.average(self.residual_sds[self.group] ** 2, weights=w)))
 
@@ -134,25 +148,6 @@ class LatentRegression(Result):
         values = (means.tolist(), sds.tolist(), errors[:G].tolist(), errors[G:].tolist())
         rows = zip(self.group_names, sizes, *values, strict=True)
         return tuple(Population(*row) for row in rows)
-
-    @cached_property
-    def person_influence(self) -> Floats:
-        """Contribution of each person to the estimates, shape (N, K + G): H⁻¹ times the weighted score.
-
-        Sums of products over persons who are in two analyses estimate the covariance of their estimates.
-        """
-        influence: Floats = (self._point.scores * self._persons.weight[:, None]) @ self._inverse
-        return influence * self._per_log
-
-    @cached_property
-    def by_items(self) -> Floats:
-        """Derivatives of the estimates by the items' a, b and further parameters, shape (K + G, J, 2 + M).
-
-        `regression.item_errors.covariance_from_items` makes covariances of them.
-        """
-        own = scores_by_items(self._answers, self._persons, self._point, *self._table)
-        found: Floats = np.einsum("xy,yjp->xjp", self._inverse, own) * self._per_log[:, None, None]
-        return found
 
     def prior(self, estimates: Floats | None = None) -> tuple[Floats, Floats]:
         """Compute mean and SD of θ of each person before the answers, xᵀγ and σ, shape (N,) each.
@@ -245,35 +240,16 @@ class LatentRegression(Result):
     def _answers(self) -> Answers:
         return Answers.from_responses(self.responses, self.items)
 
-    @cached_property
-    def _persons(self) -> Persons:
-        weight = np.ones(len(self.design)) if self.weights is None else self.weights / self.weights.mean()
-        return Persons(self.design, self.group, weight)
-
-    @cached_property
-    def _table(self) -> tuple[Floats, Floats]:
-        nodes = self._answers.nodes_for(*self.prior())
-        return self._answers.log_likelihood(nodes), nodes
-
-    @cached_property
-    def _point(self) -> Point:
-        parameters = np.concatenate([self.coefficients, np.log(self.residual_sds)])
-        return evaluate(*self._table, self._persons, parameters)
-
     @property
-    def _inverse(self) -> Floats:
-        found: Floats = np.linalg.inv(self._point.information)
-        return found
-
-    @property
-    def _per_log(self) -> Floats:
-        """Derivatives of the estimates by (γ, log σ), shape (K + G,)."""
-        return np.concatenate([np.ones(len(self.coefficient_names)), self.residual_sds])
+    def _shares(self) -> Floats:
+        """Share of the population that each person represents, shape (N,)."""
+        weight = np.ones(len(self.design)) if self.weights is None else self.weights
+        return weight / weight.sum()
 
     @property
     def _moments_of_groups(self) -> tuple[Floats, Floats, Floats]:
         """Means and SDs of θ in the groups, shape (G,) each, and their covariance, shape (2G, 2G)."""
-        K, G, w = len(self.coefficient_names), len(self.group_names), self._persons.weight
+        K, G, w = len(self.coefficient_names), len(self.group_names), self._shares
         own = (self.group == np.arange(G)[:, None]) * w
         own /= own.sum(axis=1, keepdims=True)
         fitted = self.design @ self.coefficients
@@ -308,7 +284,7 @@ class LatentRegression(Result):
 
     def _notes(self) -> list[str]:
         notes = [] if self.converged else [f"Not converged: {self.convergence.reason}."]
-        if self.item_cov is None:
+        if self.item_cov is None and self.by_items is not None:
             notes.append("The errors of the items are not known, so the standard errors do not include them.")
         if empty := int((self._answers.n == 0).sum()):
             notes.append(f"{empty:,} persons have no answer that counts and do not change the estimates.")
