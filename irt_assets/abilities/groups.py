@@ -30,6 +30,7 @@ MIN_LEARNERS = 30
 PERCENTILES = (10, 25, 50, 75, 90)
 TOO_SMALL_BEFORE = f"the group had fewer than {MIN_LEARNERS} learners in the month before"
 NOT_DESCRIBED = ("mean", "mean_se", "sd", "sd_se", "difference", "difference_se", "change", "change_se", "change_q")
+TINY = 1e-300
 SIGNIFICANT = 0.05
 """Level of `change_q`, the share of false alarms among groups that moved."""
 
@@ -104,7 +105,7 @@ class Estimate:
     @property
     def p(self) -> float:
         """p-value of the hypothesis that the number is 0."""
-        return float(2 * ndtr(-abs(self.value) / self.se))
+        return float(2 * ndtr(-abs(self.value) / max(self.se, TINY)))
 
 
 def combine(errors: ParameterErrors, value: float, *parts: tuple[Sequence[float], GroupFit]) -> Estimate:

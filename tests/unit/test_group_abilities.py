@@ -116,6 +116,11 @@ def test_moved_group_has_a_small_q_value(
     assert north["details"]["passing"] is None
 
 
+def test_months_with_equal_answers_have_no_change(months: list[dict[str, GroupFit]]) -> None:
+    rows = with_q_values(group_rows(months[0], months[0], ERRORS, None))
+    assert [(row["change"], row["change_se"], row["change_q"]) for row in rows] == [(0.0, 0.0, 1.0)] * 2
+
+
 def test_small_groups_and_learners_without_a_group_are_left_out(world: tuple[list[str], np.ndarray]) -> None:
     groups, theta = world
     labels: list[str | None] = ["few"] * (MIN_LEARNERS - 1) + [None] * 10 + ["just enough"] * MIN_LEARNERS
