@@ -1,9 +1,9 @@
-"""The asset `group_abilities`, and the check that no group moved. Rows are computed in `group_month`."""
+"""The asset `group_abilities`, and the check that no group changed. Rows are computed in `group_month`."""
 
 import dagster as dg
 
 from irt_assets.abilities.group_month import groups_of_month
-from irt_assets.abilities.group_page import describe_change, groups_table, moved_groups, read_groups, undescribed
+from irt_assets.abilities.group_page import changed_groups, describe_change, groups_table, read_groups, undescribed
 from irt_assets.common.metadata import md
 from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.retries import classify_failures
@@ -16,7 +16,7 @@ from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
 GROUP_ABILITIES = "group_abilities"
-NO_GROUP_MOVED = "no_group_moved"
+NO_GROUP_CHANGED = "no_group_changed"
 REMEDY = (
     "Ask whether other learners of the group came, or whether teaching changed; compare the shares of forms, countries "
     "and tiers, and the month's drift and DIF. If nothing explains it, look at the items that the group answered."
@@ -53,29 +53,29 @@ def build_group_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
 
 
 def build_group_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    """`no_group_moved` of the months."""
+    """`no_group_changed` of the months."""
     return partition_check(
         months,
         GROUP_ABILITIES,
-        NO_GROUP_MOVED,
-        "The mean ability of no group moved since the month before by more than its error explains and by more than "
+        NO_GROUP_CHANGED,
+        "The mean ability of no group changed since the month before by more than its error explains and by more than "
         "`max_group_shift`. It does not hold the month.",
         _judge,
     )
 
 
 def _judge(look: CheckInput) -> dg.AssetCheckResult:
-    moved = []
+    changed = []
     for scale_id, scale in read_scales(look.connection).items():
-        for row in moved_groups(read_groups(look.connection, scale_id, look.partition), scale):
-            moved.append((scale_id, row["attribute"], row["group_name"], describe_change(row)))
-    named = [f"{scale}: {attribute} {group} {change}" for scale, attribute, group, change in moved]
+        for row in changed_groups(read_groups(look.connection, scale_id, look.partition), scale):
+            changed.append((scale_id, row["attribute"], row["group_name"], describe_change(row)))
+    named = [f"{scale}: {attribute} {group} {change}" for scale, attribute, group, change in changed]
     return dg.AssetCheckResult(
-        passed=not moved,
+        passed=not changed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=some_of(named, MAX_NAMED, between="; ") if moved else "no group moved",
+        description=some_of(named, MAX_NAMED, between="; ") if changed else "no group changed",
         metadata={
-            ITEMS: row_table(("scale", "attribute", "group", "change"), moved),
-            **({HOW_TO_FIX: REMEDY} if moved else {}),
+            ITEMS: row_table(("scale", "attribute", "group", "change"), changed),
+            **({HOW_TO_FIX: REMEDY} if changed else {}),
         },
     )

@@ -63,7 +63,7 @@ def _numbers(row: Row) -> Iterator[Cell]:
     yield passing and passing["share"]
 
 
-def moved_groups(rows: Sequence[Row], scale: Scale) -> list[Row]:
+def changed_groups(rows: Sequence[Row], scale: Scale) -> list[Row]:
     """The groups whose change is significant and larger than the scale's rule allows."""
     limit = scale.rules.warnings.max_group_shift * scale.sigma
     tested = [row for row in rows if row["change_q"] is not None]
@@ -71,11 +71,11 @@ def moved_groups(rows: Sequence[Row], scale: Scale) -> list[Row]:
 
 
 def group_blocks(rows: Sequence[Row], scale: Scale) -> Iterator[Block]:
-    """Yield the groups of a scale's month: who moved, a table for each attribute, and groups without estimates."""
+    """Yield the groups of a scale's month: who changed, a table for each attribute, and groups without estimates."""
     if not rows:
         return
-    moved = [f"{row['attribute']} {row['group_name']} {describe_change(row)}" for row in moved_groups(rows, scale)]
-    yield Paragraph(f"{'; '.join(moved)}." if moved else "No group moved by more than its error and the limit.")
+    changed = [f"{row['attribute']} {row['group_name']} {describe_change(row)}" for row in changed_groups(rows, scale)]
+    yield Paragraph(f"{'; '.join(changed)}." if changed else "No group changed by more than its error and the limit.")
     for attribute, found in groupby(rows, key=lambda row: row["attribute"]):
         described = [row for row in found if row["mean"] is not None]
         if described:
@@ -116,4 +116,4 @@ def undescribed(found: Mapping[str, Sequence[Row]]) -> list[tuple[str, str, str,
 
 def describe_change(row: Row) -> str:
     """A group's change since the month before, in words."""
-    return f"moved by {row['change']:+.2f} (SE {row['change_se']:.2f}) since the month before, to {row['mean']:+.2f}"
+    return f"changed by {row['change']:+.2f} (SE {row['change_se']:.2f}) since the month before, to {row['mean']:+.2f}"

@@ -32,7 +32,7 @@ TOO_SMALL_BEFORE = f"the group had fewer than {MIN_LEARNERS} learners in the mon
 NOT_DESCRIBED = ("mean", "mean_se", "sd", "sd_se", "difference", "difference_se", "change", "change_se", "change_q")
 TINY = 1e-300
 SIGNIFICANT = 0.05
-"""Level of `change_q`, the share of false alarms among groups that moved."""
+"""Level of `change_q`, the share of false alarms among groups that changed."""
 
 
 @dataclass(frozen=True)

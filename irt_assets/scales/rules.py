@@ -286,7 +286,7 @@ class WarningRules(Stage):
     )
     max_group_shift: UpTo100 = Field(
         default=0.05,
-        description="A check warns if the mean ability of a group moved by more than this since the month before, in "
+        description="A check warns if the mean ability of a group changed by more than this since the month before, in "
         "SDs of the scale's population, and by more than its error explains.",
     )
 

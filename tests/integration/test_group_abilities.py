@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.abilities.group_assets import GROUP_ABILITIES, NO_GROUP_MOVED
+from irt_assets.abilities.group_assets import GROUP_ABILITIES, NO_GROUP_CHANGED
 from irt_assets.abilities.group_month import groups_of_month
 from irt_assets.abilities.groups import Row
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
@@ -111,7 +111,7 @@ def test_keys_of_details_match_the_registry(made: tuple[Settings, dict[str, list
     }
 
 
-def test_asset_repeats_the_rows_and_its_check_reports_a_group_that_moved(
+def test_asset_repeats_the_rows_and_its_check_reports_a_group_that_changed(
     made: tuple[Settings, dict[str, list[Row]]], instance: dg.DagsterInstance
 ) -> None:
     settings, found = made
@@ -122,19 +122,19 @@ def test_asset_repeats_the_rows_and_its_check_reports_a_group_that_moved(
     assert result.success
     assert rows(database, STORED, (SECOND,)) == before
     assert metadata(result, GROUP_ABILITIES)["dagster/row_count"] == len(found[SECOND])
-    check = checks(result)[NO_GROUP_MOVED]
+    check = checks(result)[NO_GROUP_CHANGED]
     tested = [row for row in found[SECOND] if row["change_q"] is not None]
-    moved = [row for row in tested if row["change_q"] < 0.05 and abs(row["change"]) > 0.05]
-    assert moved, "learners improve"
+    changed = [row for row in tested if row["change_q"] < 0.05 and abs(row["change"]) > 0.05]
+    assert changed, "learners improve"
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
-    for row in moved:
-        assert f"{SCALE}: {row['attribute']} {row['group_name']} moved by {row['change']:+.2f}" in str(
+    for row in changed:
+        assert f"{SCALE}: {row['attribute']} {row['group_name']} changed by {row['change']:+.2f}" in str(
             check.description
         )
 
-    change_rules(database, SCALE, {"max_group_shift": 0.01 + max(abs(row["change"]) for row in moved)})
-    again = checks(graph.run(SECOND, assets=[GROUP_ABILITIES]))[NO_GROUP_MOVED]
-    assert (again.passed, again.description) == (True, f"{SECOND}: no group moved")
+    change_rules(database, SCALE, {"max_group_shift": 0.01 + max(abs(row["change"]) for row in changed)})
+    again = checks(graph.run(SECOND, assets=[GROUP_ABILITIES]))[NO_GROUP_CHANGED]
+    assert (again.passed, again.description) == (True, f"{SECOND}: no group changed")
 
 
 def test_scale_without_attributes_has_no_rows(made: tuple[Settings, dict[str, list[Row]]]) -> None:

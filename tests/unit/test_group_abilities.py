@@ -103,12 +103,12 @@ def test_change_of_the_same_learners_has_the_error_of_their_answers_alone(months
     assert (same.item_se or 0) < 0.1 * (combine(ERRORS, 0, ((1, 0), now)).item_se or 0)
 
 
-def test_moved_group_has_a_small_q_value(
+def test_changed_group_has_a_small_q_value(
     world: tuple[list[str], np.ndarray], months: list[dict[str, GroupFit]]
 ) -> None:
     groups, theta = world
-    moved = theta + 0.15 * (np.array(groups) == "north")
-    now, _ = fit_groups(answers(moved, np.arange(theta.size), 3), groups, ERRORS)
+    changed = theta + 0.15 * (np.array(groups) == "north")
+    now, _ = fit_groups(answers(changed, np.arange(theta.size), 3), groups, ERRORS)
     rows = with_q_values(group_rows(now, months[0], ERRORS, None))
     north, south = rows
     assert north["change"] == pytest.approx(0.15, abs=3.3 * north["change_se"])
@@ -147,19 +147,19 @@ def test_errors_of_items_that_are_not_known_are_left_out(months: list[dict[str, 
     assert (found.item_se, found.se < full.se) == (None, True)
 
 
-def test_page_shows_intervals_who_moved_and_who_is_not_described(
+def test_page_shows_intervals_who_changed_and_who_is_not_described(
     world: tuple[list[str], np.ndarray], months: list[dict[str, GroupFit]]
 ) -> None:
     groups, theta = world
-    moved = theta + 0.15 * (np.array(groups) == "north")
-    now, _ = fit_groups(answers(moved, np.arange(theta.size), 3), groups, ERRORS)
+    changed = theta + 0.15 * (np.array(groups) == "north")
+    now, _ = fit_groups(answers(changed, np.arange(theta.size), 3), groups, ERRORS)
     whole = whole_row("country", 1520, {"few": 20}, {"why_not": "", "n_unknown": 0}, "north")
     rows = [{"attribute": "country"} | row for row in [whole, *group_rows(now, months[0], ERRORS, 0.5)]]
     shown = markdown(*group_blocks(with_q_values(rows), Scale("default")))
     north = rows[1]
-    assert f"country north moved by {north['change']:+.2f} (SE {north['change_se']:.2f})" in shown
+    assert f"country north changed by {north['change']:+.2f} (SE {north['change_se']:.2f})" in shown
     assert f"{north['mean']:+.2f} ± {1.96 * north['mean_se']:.2f}" in shown
     assert "country: one group with fewer than 30 learners each (20 learners)" in shown
     calm = Scale("default", rules=Rules.from_settings({"max_group_shift": 1.0}))
-    assert "No group moved" in markdown(*group_blocks(with_q_values(rows), calm))
+    assert "No group changed" in markdown(*group_blocks(with_q_values(rows), calm))
     assert [*group_blocks([], calm)] == []
