@@ -440,7 +440,7 @@ def test_ledger_sensor_requests_a_pending_month(graph: Graph) -> None:
     under_way = asked()
     graph.instance.delete_run(run.run_id)
     rooms.run_sql(graph.database, "UPDATE publication_step SET state = 'done' WHERE month = %s", (MONTH,))
-    assert waiting == [(MONTH, {"published_item_parameters", "abilities"})]
+    assert waiting == [(MONTH, {"published_item_parameters", "abilities", "group_abilities"})]
     assert under_way == []
 
 
