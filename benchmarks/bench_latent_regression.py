@@ -13,7 +13,7 @@ unless a design says otherwise.
 - weights: two strata, 10 % and 90 % of a population, with 400 persons of each; the mean and SD of the population.
 - items: as covariates, with items that were estimated from 500 other persons. The errors with and without the errors of
   the items.
-- free: as covariates, with 300 persons, and items estimated together with the regression.
+- free: as covariates, with 500 persons, and items estimated together with the regression.
 
 Prints a Markdown table: the mean of estimate − truth, the ratio of the mean standard error to the SD of the estimates,
 and the coverage. A coverage of 95 % has an error of 1.1 points with 400 replications.
@@ -116,7 +116,7 @@ def items(rng: np.random.Generator, n_items: int) -> Rows:
 
 
 def free(rng: np.random.Generator, n_items: int) -> Rows:
-    columns, theta = _covariates(rng, 300)
+    columns, theta = _covariates(rng, 500)
     found = irt.latent_regression(answer(rng, draw_items(rng, n_items), theta), None, columns)
     rows = _rows(found, (0.0, 0.5 / 0.8, 0.4 / 0.8, -0.3 / 0.8, 1.0))
     return {name: row for name, row in rows.items() if row[1] > 0}

@@ -20,7 +20,7 @@ from irt_psychometrics.core.wording import some_of
 
 _STEP = 0.8
 """Distance between nodes in SDs of the narrowest posterior; the error of a sum over nodes is exp(−2π²/.8²), 4e-14."""
-_REACH = 6.5
+_REACH = 8.0
 """Distance from the most extreme conditional means to the ends of the nodes, in conditional SDs."""
 
 

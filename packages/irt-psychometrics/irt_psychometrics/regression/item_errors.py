@@ -28,9 +28,9 @@ def scores_by_items(answers: Answers, persons: Persons, point: Point, nodes: Flo
     factors += [(by_log_sd, (persons.group == g) * 1.0) for g in range(k - K)]
     logs = np.concatenate(log_by_items(answers.items, nodes))
     found = np.zeros((k, len(answers.items.item_ids), logs.shape[1]))
-    transposed = answers.given.T.tocsr()
     for j, (of_node, of_person) in enumerate(factors):
-        sums = np.asarray(transposed.multiply(of_person).tocsr() @ of_node)
+        rows = np.flatnonzero(of_person)  # few for a level or a group
+        sums = answers.given[rows].T @ (of_node[rows] * of_person[rows, None])
         np.add.at(found[j], answers.item_of_answer, np.einsum("rq,rpq->rp", sums, logs))
     return found
 

@@ -2,15 +2,15 @@
 
 With e = θ − xᵀγ and expectations over a person's posterior, the scores of γ and log σ are x E(e)/σ² and E(e²)/σ² − 1.
 The observed information follows from Louis (1982): the information of complete data minus the posterior covariance of
-the complete-data scores, which takes the first four posterior moments of e. The maximum is found by Newton's method,
-with EM steps (Mislevy 1984) if the information is not positive definite.
+the complete-data scores, which takes the first four posterior moments of e. The maximum is found by Newton's method. If
+the information is not positive definite, the absolute values of its eigenvalues are used, so that each step ascends.
 
 Items that are estimated, too, are in `free_items`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,8 +22,14 @@ from irt_psychometrics.regression.answers import Answers
 _MAX_ITERATIONS = 200
 _TIGHT = 1e-6
 """Newton step in standard errors, below which the maximum is reached."""
-_SMALLEST_SHARE = 1e-3
-"""A residual SD below this share of the first one is 0: the covariates explain all variance of θ."""
+_LEAST = 1e-9
+"""Least eigenvalue of the scaled information of parameters that the answers determine."""
+_SMALLEST_SHARE = 0.02
+"""A residual SD below this share of the first one, 3/a for a median slope, cannot be told from 0."""
+_SHRINKS = np.log(1.5)
+"""Decrease of log σ after which nodes are too far apart: 1.2 SDs, where a sum over nodes has an error of 1e-6."""
+_NO_VARIANCE = "a residual SD became 0, because the covariates explain all variance of θ or a group is too small"
+_TOO_NARROW = "a residual SD became much smaller than at the start; hold the items"
 
 
 @dataclass(frozen=True)
@@ -87,9 +93,6 @@ class Likelihood(Protocol):
     def evaluate(self, parameters: Floats) -> Point:
         """Compute log-likelihood, scores and observed information."""
 
-    def em_step(self, point: Point) -> Floats | None:
-        """Return the parameters after a step that increases the likelihood, or None if there is no such step."""
-
 
 def posterior(table: Floats, nodes: Floats, means: Floats, sds: Floats) -> tuple[Floats, Floats]:
     """Compute posterior weights of the nodes, shape (N, Q), and each person's marginal log-likelihood, shape (N,).
@@ -126,20 +129,19 @@ def climb(likelihood: Likelihood, start: Floats) -> tuple[Point, Convergence]:
     point, reason, change, w = likelihood.evaluate(start), "", float("inf"), likelihood.persons.weight
     sds = slice(-likelihood.persons.in_group.shape[1], None)
     for iteration in range(1, _MAX_ITERATIONS + 1):  # noqa: B007  (the number is the result)
-        gradient = w @ point.scores
-        step = newton_step(point.information, gradient)
-        if step is not None and (change := abs(float(gradient @ step)) ** 0.5) < _TIGHT:
+        gradient, before = w @ point.scores, w @ point.log_likelihood
+        step, is_maximum = _ascent(point.information, gradient)
+        change = float(gradient @ step) ** 0.5
+        if is_maximum and change < _TIGHT:
             break
-        if (point.parameters[sds] < start[sds] + np.log(_SMALLEST_SHARE)).any():
-            reason = "a residual SD became 0, because the covariates explain all variance of θ or a group is too small"
+        if (point.parameters[sds] < start[sds] - _SHRINKS).any():
+            reason = _TOO_NARROW
             break
-        moved = None if step is None or np.abs(step[sds]).max() > 1 else _part_of_step(likelihood, point, step)
-        if moved is None:
-            parameters = likelihood.em_step(point)
-            if parameters is None:
-                reason = "the answers do not determine all parameters; hold the items, or use fewer covariates"
+        step /= max(1.0, np.abs(step[sds]).max())
+        for part in 0.5 ** np.arange(10):
+            moved = likelihood.evaluate(point.parameters + part * step)
+            if w @ moved.log_likelihood >= before - 1e-10 * abs(before):
                 break
-            moved = likelihood.evaluate(parameters)
         point = moved
     else:
         reason = f"the limit of {_MAX_ITERATIONS} iterations was reached"
@@ -147,29 +149,12 @@ def climb(likelihood: Likelihood, start: Floats) -> tuple[Point, Convergence]:
     return point, Convergence(not reason, iteration, change, largest, loglik, len(start), reason)
 
 
-def _part_of_step(likelihood: Likelihood, point: Point, step: Floats) -> Point | None:
-    """Take the step, or a part that does not lower the likelihood. Returns None if all parts lower it."""
-    w = likelihood.persons.weight
-    before = float(w @ point.log_likelihood)
-    for part in (1.0, 0.5, 0.25):
-        moved = likelihood.evaluate(point.parameters + part * step)
-        if w @ moved.log_likelihood >= before - 1e-10 * abs(before):
-            return moved
-    return None
-
-
-def newton_step(information: Floats, gradient: Floats) -> Floats | None:
-    """Solve information · step = gradient. Returns None if the information is not positive definite."""
-    diagonal = np.diag(information)
-    if not (diagonal > 0).all():
-        return None
-    unit = 1 / np.sqrt(diagonal)
-    scaled = information * np.outer(unit, unit)
-    try:
-        np.linalg.cholesky(scaled)
-    except np.linalg.LinAlgError:
-        return None
-    return np.asarray(unit * np.linalg.solve(scaled, unit * gradient))
+def _ascent(information: Floats, gradient: Floats) -> tuple[Floats, bool]:
+    """Return Newton's step with positive eigenvalues, and whether all eigenvalues are positive."""
+    unit = 1 / np.sqrt(np.maximum(np.abs(np.diag(information)), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(information * np.outer(unit, unit))
+    step: Floats = unit * (vectors @ ((unit * gradient) @ vectors / np.maximum(np.abs(values), _LEAST)))
+    return step, bool(values[0] > _LEAST)
 
 
 @dataclass(frozen=True)
@@ -201,16 +186,18 @@ class HeldItems:
         latent = np.zeros(K + persons.in_group.shape[1])
         if items.item_ids:  # one wide normal distribution around the items
             latent[0], latent[K:] = np.median(items.b), np.log(3 / max(float(np.median(np.abs(items.a))), 1e-6))
-        for _ in range(2):
-            likelihood = cls.around(answers, persons, latent)
-            latent = likelihood.em_step(likelihood.evaluate(latent))
-        for _ in range(5):
+        smallest, iterations = latent[K:] + np.log(_SMALLEST_SHARE), 0
+        while True:
             likelihood = cls.around(answers, persons, latent)
             point, convergence = climb(likelihood, latent)
-            latent = point.parameters
-            needed = answers.nodes_for(*persons.prior(latent))
-            if not convergence.converged or _suffice(likelihood.nodes, needed):
+            latent, iterations = point.parameters, iterations + convergence.iterations
+            if (latent[K:] < smallest).any():
+                convergence = replace(convergence, converged=False, reason=_NO_VARIANCE)
                 break
+            needed = answers.nodes_for(*persons.prior(latent))
+            if convergence.reason != _TOO_NARROW and (not convergence.converged or _suffice(likelihood.nodes, needed)):
+                break
+        convergence = replace(convergence, iterations=iterations)
         return likelihood, point, convergence
 
     def evaluate(self, parameters: Floats) -> Point:
@@ -221,16 +208,6 @@ class HeldItems:
     def latent(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Return γ and log σ, shape (k,), and their derivatives by the parameters, shape (k, p)."""
         return parameters.copy(), np.eye(len(parameters))
-
-    def em_step(self, point: Point) -> Floats:
-        """Regress the posterior means, and add the posterior variances to those of the residuals."""
-        X, w, in_group, (m1, m2) = self.persons.design, self.persons.weight, self.persons.in_group, point.moments
-        before, sds = self.persons.prior(point.parameters)
-        root = np.sqrt(w) / sds
-        gamma = np.linalg.lstsq(X * root[:, None], (before + m1) * root, rcond=None)[0]
-        moved = before - X @ gamma
-        square = (w * (m2 + 2 * m1 * moved + moved**2)) @ in_group / (w @ in_group)
-        return np.concatenate([gamma, np.log(square) / 2])
 
 
 def _suffice(nodes: Floats, needed: Floats) -> bool:

@@ -40,7 +40,7 @@ import irt_psychometrics as irt
 for name in names:
     if name:
         assert isinstance(getattr(irt, name), types.ModuleType), name
-for public in ("fit", "link", "compare", "find_drift", "find_dif", "simulate_responses"):
+for public in ("fit", "latent_regression", "link", "compare", "find_drift", "find_dif", "simulate_responses"):
     assert isinstance(getattr(irt, public), types.FunctionType), public
 assert not set(irt.__all__) & {{name for name in names if name}}
 """
@@ -137,6 +137,11 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         },
         {"x": {"q1": [0, 1, 2] * 20, "q2": [0, 1, 1] * 20, "q3": [0, 1] * 30}, "model": "pcm", "max_score": {"q1": 2}},
         {"x": X, "model": "3pl", "guessing": {"q0": 0.2}},
+    ],
+    "latent_regression": [
+        {"responses": X, "items": ITEMS, "covariates": {"half": HALVES}, "reference": {"half": "second"}},
+        {"responses": X, "items": ITEMS, "groups": HALVES, "sampling_weights": UNIT, "clusters": np.arange(600) // 20},
+        {"responses": X, "model": "rasch"},
     ],
     "link": [{"anchors": [*X.item_ids], "method": "haebara", "symmetric": True}],
     "compare": [{}],
