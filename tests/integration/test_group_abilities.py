@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import dagster as dg
 import numpy as np
@@ -11,9 +12,13 @@ import pytest
 from irt_assets.abilities.group_assets import GROUP_ABILITIES, NO_GROUP_CHANGED
 from irt_assets.abilities.group_month import groups_of_month
 from irt_assets.abilities.groups import Row
+from irt_assets.blocks.markdown import markdown
+from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.month_classification import GateStatus
+from irt_assets.reports import month_blocks
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from irt_assets.responses.window import scored_responses_of
-from irt_assets.scales.scale import change_rules
+from irt_assets.scales.scale import change_rules, read_scales
 from irt_assets.simulation.truth import Truth
 from resources import tables
 from resources.postgres.database import Database
@@ -135,6 +140,23 @@ def test_asset_repeats_the_rows_and_its_check_reports_a_group_that_changed(
     change_rules(database, SCALE, {"max_group_shift": 0.01 + max(abs(row["change"]) for row in changed)})
     again = checks(graph.run(SECOND, assets=[GROUP_ABILITIES]))[NO_GROUP_CHANGED]
     assert (again.passed, again.description) == (True, f"{SECOND}: no group changed")
+
+
+def test_page_of_the_month_has_a_section_on_groups(
+    made: tuple[Settings, dict[str, list[Row]]], instance: dg.DagsterInstance
+) -> None:
+    graph = Graph(made[0], instance)
+    state, gates = graph.state(SECOND), {gate.name: GateStatus(None, "") for gate in SET_GATES}
+    with graph.database.connect() as connection:
+        scale = read_scales(connection)[SCALE]
+        (section,) = [
+            section
+            for section in month_blocks.sections(connection, scale, state, gates, at=datetime.now(UTC))
+            if section.title == month_blocks.GROUPS
+        ]
+    shown = markdown(*section.blocks)
+    for row in described(made[1][SECOND]):
+        assert f"| {row['group_name']} | {row['n']} | {row['mean']:+.2f} ± {1.96 * row['mean_se']:.2f} |" in shown
 
 
 def test_scale_without_attributes_has_no_rows(made: tuple[Settings, dict[str, list[Row]]]) -> None:
