@@ -10,6 +10,7 @@ from functools import partial
 import dagster as dg
 
 from irt_assets.abilities.assets import build_ability_asset
+from irt_assets.abilities.group_assets import build_group_asset, build_group_check
 from irt_assets.adaptive.assets import build_exposure_asset, build_promises_check, build_simulation_asset
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
@@ -71,7 +72,12 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
     keys_of_month, keys_of_day = build_key_checks(months, days_running)
-    monthly_checks += [keys_of_month, build_score_check(months), build_promises_check(months)]
+    monthly_checks += [
+        keys_of_month,
+        build_score_check(months),
+        build_promises_check(months),
+        build_group_check(months),
+    ]
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     must_be_fresh = {plan.asset for plan in PLANS if plan.is_daily and settings.irt_schedules != "stopped"}
 
@@ -97,7 +103,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
             build_nightly_asset(build=make, days=days),
         ],
-        "abilities": [build_ability_asset(months), build_movement_asset(months)],
+        "abilities": [build_ability_asset(months), build_movement_asset(months), build_group_asset(months)],
         "scores": [build_score_asset(months)],
         "new_items": [build_pipeline_asset(days)],
         "adaptive": [build_simulation_asset(months), build_exposure_asset(days)],

@@ -2,8 +2,8 @@
 
 An asset that reads the results of the monthly job, and that no later step of that job waits for, gets `AFTER_A_MONTH`
 as its `automation_condition`; `item_drift` is an example. No other asset needs a condition: features, KPIs and nights
-have schedules, abilities follow the published set (the sensor `ledger`), and `engine_agreement` is the last step of the
-run whose fits it compares.
+have schedules, abilities of learners and groups follow the published set (the sensor `ledger`), and `engine_agreement`
+is the last step of the run whose fits it compares.
 """
 
 import dagster as dg

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import MAX_RUNTIME_SECONDS_TAG
 
+from irt_assets.abilities.group_assets import GROUP_ABILITIES
 from irt_assets.adaptive.assets import ITEM_EXPOSURE, SIMULATION
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
@@ -115,7 +116,8 @@ def build_jobs(
 
     `comparison_engines`: the assets that fit a month with engines other than the scales' own.
     """
-    ends = (ITEM_ANALYSIS, "abilities", "ability_movement", "engine_agreement", SCORE_TABLES, SIMULATION)
+    of_learners = ("abilities", "ability_movement", GROUP_ABILITIES)
+    ends = (ITEM_ANALYSIS, *of_learners, "engine_agreement", SCORE_TABLES, SIMULATION)
     month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, *ends)
     rows: list[tuple[str, dg.AssetSelection, dict[str, str], str]] = [
         (

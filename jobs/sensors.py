@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from irt_assets.abilities.batch import stale_months
+from irt_assets.abilities.group_assets import GROUP_ABILITIES
 from irt_assets.abilities.sweep import online_updates_are_on, sweep
 from irt_assets.common.run_progress import failed_in_dagster, runs_to_repeat
 from irt_assets.gates.month_status import unsettled_months
@@ -30,6 +31,8 @@ SECONDS_BETWEEN_TICKS = 30
 SWEEP_S = 40
 """Longest sweep of θ, in seconds; Dagster allows a tick 60."""
 PUBLISHED, ABILITIES = dg.AssetKey("published_item_parameters"), dg.AssetKey("abilities")
+BY_THE_SET = [ABILITIES, dg.AssetKey(GROUP_ABILITIES)]
+"""Assets that a month computes by the set in force at its end."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def plan_requests(pending: Iterable[Step], stale: dict[str, str], unsettled: Col
 @dg.sensor(
     name="ledger",
     description="Publishes months that waited for an earlier month, and updates abilities whose published set changed.",
-    asset_selection=dg.AssetSelection.assets(PUBLISHED, ABILITIES),
+    asset_selection=dg.AssetSelection.assets(PUBLISHED, *BY_THE_SET),
     minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -82,7 +85,7 @@ def ledger(
         dg.RunRequest(
             run_key=request.key,
             partition_key=request.month,
-            asset_selection=[PUBLISHED, ABILITIES] if request.settle else [ABILITIES],
+            asset_selection=[PUBLISHED, *BY_THE_SET] if request.settle else BY_THE_SET,
         )
         for request in requests
     ]

@@ -1107,6 +1107,39 @@ dif_analysis = _table(
     _req("computed_at", UTC, "time of the computation", NOW),
 )
 
+group_ability = _table(
+    "group_ability",
+    "Ability of each group of a month's learners by latent regression: mean, SD, percentiles and changes with errors.",
+    RecomputedBy(("group_abilities",)),
+    _month(),
+    _scale(),
+    _key("attribute", Text, "learner attribute"),
+    _key("group_name", Text, "group; empty: the attribute as a whole"),
+    _req("n", Integer, "number of learners with an answer that counts in the month", None, ge=0),
+    _req("reference_group", Text, "reference group, the largest group; empty: no group is large enough"),
+    _opt("mean", Double, "mean ability", unit="θ"),
+    _opt("mean_se", Double, "standard error of the mean", unit="θ", ge=0),
+    _opt("sd", Double, "standard deviation of ability", unit="θ", ge=0),
+    _opt("sd_se", Double, "standard error of the standard deviation", unit="θ", ge=0),
+    _opt("difference", Double, "mean minus the mean of the reference group; null: it is the reference", unit="θ"),
+    _opt("difference_se", Double, "standard error of the difference", unit="θ", ge=0),
+    _opt("change", Double, "mean minus the mean of the month before, both by the set in force now", unit="θ"),
+    _opt("change_se", Double, "standard error of the change", unit="θ", ge=0),
+    _opt("change_q", Double, "q-value (Benjamini-Hochberg) of the change over the scale's groups", ge=0, le=1),
+    _req(
+        "details",
+        JSONB,
+        "for a group: why_not (why it has no estimates, or empty), n_responses, item_se (part of mean_se that "
+        "comes from the errors of the items; null: not known, and no error includes it), percentiles "
+        "[{percentile, theta, se}], passing {mark, share, se} or null (without a pass mark in θ), no_change (why "
+        "change is null, or empty). For an attribute as a whole: why_not (why no group is described, or empty), "
+        "smaller_groups {groups, learners}, n_unknown, n_unreadable (part of n_unknown), sample (in words; empty:"
+        " all learners)",
+        sa.text("'{}'::jsonb"),
+    ),
+    _req("computed_at", UTC, "time of the computation", NOW),
+)
+
 test_information = _table(
     "test_information",
     "Information over θ of an item or, if item_id is empty, of the test.",

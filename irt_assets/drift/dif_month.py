@@ -3,7 +3,6 @@
 `irt_psychometrics.dif` computes the statistics; dif_page.py shows them.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.cited_fits import models_of_fits
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.origin_fit import overlapping_origin
+from irt_assets.responses.learner_groups import groups_of
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
 from irt_assets.scales.rules import Latent
@@ -36,8 +36,6 @@ from resources.postgres.database import Database, database_settings
 
 Row = dict[str, Any]
 
-MAX_GROUP_LENGTH = 100
-"""The longest value, in characters, that names a group; a longer one is free text."""
 MANTEL_STATISTICS = ("smd", "se", "chi2", "p")
 """Statistics stored for a scored item instead of the Mantel-Haenszel ones."""
 SMALL_GROUPS_NAMED = 20
@@ -167,35 +165,6 @@ def _models(
         fitted[fit_id, item].model if (fit_id, item) in fitted else default.of_max_score(int(n) - 1).name
         for item, n in zip(responses.item_ids, responses.categories, strict=True)
     )
-
-
-def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[int]) -> tuple[list[str | None], int]:
-    """Current group of each learner, by key, and the number of learners whose value names no group. An erased learner
-    has no group."""
-    values: dict[int, Any] = dict(
-        connection.execute(
-            """SELECT learner_key, attributes->%s::text FROM learner
-               WHERE learner_key = ANY(%s) AND attributes ? %s::text""",
-            (attribute, list(learners), attribute),
-        ).fetchall()
-    )
-    groups = {user: group_of(value) for user, value in values.items()}
-    written = {user for user, value in values.items() if value is not None and str(value).strip()}
-    n_unreadable = sum(groups[user] is None for user in written)
-    return [groups.get(user) for user in learners], n_unreadable
-
-
-def group_of(value: object) -> str | None:
-    """The group named by an attribute's JSON value. Returns None if it is not a short string, a number or a boolean.
-
-    3 and 3.0 are the same group. Extra white space is ignored; case is not.
-    """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool | int | float):
-        value = json.dumps(value)
-    name = " ".join(value.split()) if isinstance(value, str) else ""
-    return name if 0 < len(name) <= MAX_GROUP_LENGTH else None
 
 
 def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Row]:

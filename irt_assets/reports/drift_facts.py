@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import psycopg
 
 from irt_assets.abilities.batch import MeasuredLearners, read_measured_learners
+from irt_assets.abilities.group_page import read_groups
+from irt_assets.abilities.groups import Row
 from irt_assets.blocks import value_with_error
 from irt_assets.calibration.linking_history import LinkedMonth, read_history
 from irt_assets.common.partitions import Month
@@ -96,6 +98,7 @@ class Facts:
         key_warnings: the items whose key an option beats, each with a sentence.
         open_decisions: the month's proposals that wait for a decision.
         effect: effect on learners of accepting all of them.
+        groups: rows of `group_ability`.
     """
 
     month: str
@@ -123,6 +126,7 @@ class Facts:
     linking_warnings: tuple[str, ...] = ()
     linking_history: tuple[LinkedMonth, ...] = ()
     anchor_shifts: tuple[AnchorShift, ...] = ()
+    groups: tuple[Row, ...] = ()
 
     @property
     def month_before(self) -> LinkedFitRecord | None:
@@ -185,6 +189,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         snapshot=snapshot,
         in_force=len(in_force),
         bank_size=_bank_size(connection, scale),
+        groups=tuple(read_groups(connection, scale.scale_id, month)),
         key_warnings=key_warnings(read_items(connection, scale.scale_id, month, form_id="")),
         open_decisions=waiting,
         effect=impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
@@ -236,6 +241,7 @@ def _gather_origin(
         snapshot=snapshot_of(connection, month, fit.snapshot_hash),
         in_force=len(in_force),
         bank_size=_bank_size(connection, scale),
+        groups=tuple(read_groups(connection, scale.scale_id, month)),
         origin=origin,
         measured=read_measured_learners(connection, scale.scale_id, origin.window.window_end),
         key_warnings=key_warnings(read_items(connection, scale.scale_id, month, form_id="")),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
+from irt_assets.abilities.group_page import group_blocks
 from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span, Text, pairs
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import in_words, join_names, natural_order, quantity
@@ -149,6 +150,7 @@ def _month_sections(facts: Facts, items: Sequence[Item], dashboard_url: str | No
             linking(constants, facts.scale, facts.anchor_shifts, facts.linking_history, remarks(facts)),
         ),
         (DIF, "dif", dif(facts)),
+        (month_blocks.GROUPS, "groups", group_blocks(facts.groups, facts.scale)),
         ("Fit and answers", "fit", sections_of.fit(facts)),
         ("All items", "all", sections_of.all_items(facts)),
     ]
@@ -162,6 +164,7 @@ def _origin_sections(facts: Facts, origin: OriginSummary, items: Sequence[Item])
         ("Fit of the model", "fit", origin_report.model_fit(origin)),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
         (DIF, "dif", dif(facts)),
+        (month_blocks.GROUPS, "groups", group_blocks(facts.groups, facts.scale)),
         ("Answers and learners", "answers", [Paragraph(origin_report.answers(origin, counts)), *learners]),
         ("Decided", "decided", [decisions_table(facts.decisions)] if facts.decisions else []),
         ("All items", "all", sections_of.all_items(facts)),

@@ -15,6 +15,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import MeasuredLearners, read_measured_learners
+from irt_assets.abilities.group_page import group_blocks, read_groups
 from irt_assets.blocks import (
     Badge,
     Block,
@@ -74,6 +75,7 @@ from irt_psychometrics.itemfit import WindowGrowth
 
 ANCHORS = "Anchors"
 """Title of the first section, with the figure of the anchors, if the month is linked."""
+GROUPS = "Groups of learners"
 NOT_COMPARED = "While the month is red its items are not compared with what is published."
 MAX_SHOWN, MAX_ITEMS = 100, 10
 """Maximum numbers of findings shown, and of items shown in other tables."""
@@ -128,6 +130,7 @@ def sections(
             "Answers and learners",
             [*answers(fit, counts), *opening(scale, month, known, at, zone, dashboard), learners(measured)],
         ),
+        (GROUPS, group_blocks(read_groups(connection, scale.scale_id, month), scale)),
         ("Decisions on the month", _decisions(taken, zone, dashboard)),
         ("Sources of the numbers", provenance(fit, scale, ui_url, zone)),
     )

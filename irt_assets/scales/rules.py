@@ -241,8 +241,8 @@ class WarningRules(Stage):
     """Limits for warnings, and settings of the item, drift and DIF analyses. None of them holds a month."""
 
     change: ClassVar[str] = (
-        "A change makes nothing stale. Item analysis, drift, DIF and engine agreement use it when a month is next "
-        "materialised."
+        "A change makes nothing stale. Item analysis, drift, DIF, group abilities and engine agreement use it when a "
+        "month is next materialised."
     )
 
     warn_anchor_share: Share = Field(
@@ -281,7 +281,13 @@ class WarningRules(Stage):
     dif_attributes: str = Field(
         default="lang,country,tier",
         title="attributes",
-        description="Learner attributes whose groups are compared for DIF. Empty: no analysis.",
+        description="Learner attributes whose groups are compared for DIF and described by `group_abilities`. Empty: "
+        "neither is computed.",
+    )
+    max_group_shift: UpTo100 = Field(
+        default=0.05,
+        description="A check warns if the mean ability of a group changed by more than this since the month before, in "
+        "SDs of the scale's population, and by more than its error explains.",
     )
 
     @property

@@ -295,7 +295,7 @@ LIMITS: dict[str, Any] = {
     "max_rejected_share": 0.2, "second_dimension": "hold", "new_misfit": "warn",
     "demanded_engines": "pymc", "warn_anchor_share": 0.8, "agreement_max_se": 2.0, "agreement_max_rms": 1.0,
     "dif_attributes": "lang", "item_variation_max": 0.2, "min_facility": 0.2, "max_facility": 0.9,
-    "min_item_rest": 0.2, "min_option_share": 0.1,
+    "min_item_rest": 0.2, "min_option_share": 0.1, "max_group_shift": 0.1,
 }  # fmt: skip
 
 
@@ -440,7 +440,7 @@ def test_ledger_sensor_requests_a_pending_month(graph: Graph) -> None:
     under_way = asked()
     graph.instance.delete_run(run.run_id)
     rooms.run_sql(graph.database, "UPDATE publication_step SET state = 'done' WHERE month = %s", (MONTH,))
-    assert waiting == [(MONTH, {"published_item_parameters", "abilities"})]
+    assert waiting == [(MONTH, {"published_item_parameters", "abilities", "group_abilities"})]
     assert under_way == []
 
 

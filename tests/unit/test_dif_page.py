@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from irt_assets.blocks.markdown import markdown
-from irt_assets.drift.dif_month import group_of, rows_of
+from irt_assets.drift.dif_month import rows_of
 from irt_assets.drift.dif_page import dif_summary, groups_table, items_blocks
 from irt_assets.drift.plots import differences_plot
 from irt_assets.drift.rows import DifRow
+from irt_assets.responses.learner_groups import group_of
 from irt_psychometrics.dif import Dif, Group, Wald
 from psychometrics_testbed.chart_parts import points
 from tests.helpers.drift_facts import WHOLE

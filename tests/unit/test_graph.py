@@ -113,6 +113,7 @@ PLAIN = {
     "item_analysis",
     "abilities",
     "ability_movement",
+    "group_abilities",
     "engine_agreement",
     "form_score_tables",
     "adaptive_simulation",

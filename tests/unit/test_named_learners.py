@@ -28,6 +28,7 @@ OVER_MANY = {
     *("intake", "pull_source", "pull_day", "item_time", "attempt_verdict", "judged_day", "snapshot_rewrite"),
     *("month_state", "form", "form_item", "item_analysis", "key_evidence", "score_table"),
     *("adaptive_test", "adaptive_bank", "item_exposure", "adaptive_simulation", "item_pipeline"),
+    "group_ability",
 }
 """Tables of items, months and decisions. Add a new table only if none of its columns can contain a learner's id."""
 

@@ -137,6 +137,27 @@ class ParameterErrors:
         variance = self.variance(self.parts(scores, responses, prior_sd), scores.theta)
         return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))
 
+    def covariance(self, by: Floats) -> Floats:
+        """Compute the covariance that the errors of the items give to k numbers, to first order, shape (k, k).
+
+        Parameters
+        ----------
+        by
+            Shape (k, J, 2 + M), derivatives of the numbers by a, b and the further parameters of the J items, such as
+            `LatentRegression.by_items`. Items whose derivatives are 0 do not count.
+
+        Returns
+        -------
+        array of shape (k, k)
+            NaN if the errors of an item that counts are not known.
+        """
+        used = by.any(axis=(0, 2))
+        by = by[:, used]
+        own: Floats = np.einsum("xjp,jpq,yjq->xy", by, self.items.cov_of_all[used], by)
+        by_fit = np.einsum("xjp,jpr->jxr", by[:, :, :2], self.shared_effects[used])
+        together = by_fit.sum(axis=0)
+        return own + together @ together.T - np.einsum("jxr,jyr->xy", by_fit, by_fit)
+
     def parts(self, scores: Scores, responses: Responses, prior_sd: float) -> ErrorParts:
         """The effect of the items' errors on each learner's θ.
 

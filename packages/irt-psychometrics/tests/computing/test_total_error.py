@@ -117,6 +117,33 @@ def test_common_errors_of_a_fits_unit_and_origin_are_added_to_the_error_of_theta
     np.testing.assert_allclose(added, shrunk * np.einsum("xn,xy,yn->n", at, gamma, at), rtol=0.05)
 
 
+def test_covariance_of_linear_functions_matches_the_full_covariance_of_the_items():
+    """Items of two fits, whose errors of the scale are correlated, and an item with independent errors."""
+    rng = np.random.default_rng(8)
+    items, origin = draw_items(rng, 7, c=0.2), np.array([0, 1, 0, 1, -1, 0, 1])
+    shared = np.array([[0.01, 0.002], [0.002, 0.02]])
+    common = [shared + np.diag([0.01, 0.03]), shared + np.diag([0.02, 0.01])]
+    gamma = np.block([[common[0], shared], [shared, common[1]]])
+    full = np.zeros((7, 3, 7, 3))
+    for i in range(7):
+        for j in range(7):
+            if i != j and min(origin[i], origin[j]) >= 0:
+                left, right = (np.array([[-items.a[k], 0], [items.b[k], 1], [0, 0]]) for k in (i, j))
+                between = gamma[2 * origin[i] : 2 * origin[i] + 2, 2 * origin[j] : 2 * origin[j] + 2]
+                full[i, :, j] = left @ between @ right.T
+        full[i, :, i] = items.cov_of_all[i]
+    by = rng.normal(size=(2, 7, 3))
+    errors_of = ParameterErrors(items, origin, common, shared)
+    expected = np.einsum("xip,ipjq,yjq->xy", by, full, by)
+    np.testing.assert_allclose(errors_of.covariance(by), expected, rtol=1e-10)
+    unknown = replace(
+        errors_of, items=replace(items, cov=np.where(np.arange(7)[:, None, None] == 2, np.nan, items.cov))
+    )
+    assert np.isnan(unknown.covariance(by)).all()
+    by[:, 2] = 0.0
+    np.testing.assert_allclose(unknown.covariance(by), errors_of.covariance(by), rtol=1e-12)
+
+
 def test_errors_that_several_fits_share_count_once():
     rng = np.random.default_rng(6)
     items = draw_items(rng, 40)
