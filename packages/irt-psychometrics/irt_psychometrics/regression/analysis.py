@@ -152,7 +152,7 @@ def latent_regression(
         coefficient_names=names,
         group_names=group_names,
         estimates=estimates,
-        cov=by_parameters @ inverse @ by_parameters.T if errors == "model" else _sandwich(influence(), cluster),
+        cov=by_parameters @ inverse @ by_parameters.T if errors == "model" else _sandwich(influence(), cluster, K),
         item_cov=covariance_from_items(item_parameters, by_items()) if has_errors else None,
         errors=errors,
         convergence=convergence,
@@ -196,12 +196,15 @@ def _weights(sampling_weights: npt.ArrayLike, n_persons: int) -> Floats:
     return weights
 
 
-def _sandwich(influence: Floats, cluster: Ints | None) -> Floats:
-    """Sum products of persons' contributions, or of clusters' with the factor C/(C − 1)."""
+def _sandwich(influence: Floats, cluster: Ints | None, n_coefficients: int) -> Floats:
+    """Sum products of persons' contributions, or of C clusters' with the factor C/(C − K) for K coefficients."""
     if cluster is None:
         return influence.T @ influence
     sums = np.zeros((int(cluster.max()) + 1, influence.shape[1]))
     np.add.at(sums, cluster, influence)
-    if len(sums) < 2:
-        raise PsychometricsError("clusters must have at least 2 labels; leave clusters out if all persons are in one")
-    return sums.T @ sums * len(sums) / (len(sums) - 1)
+    if (spare := len(sums) - n_coefficients) < 1:
+        raise PsychometricsError(
+            f"clusters must be more than the {n_coefficients} coefficients, got {len(sums)}; leave clusters or "
+            "covariates out"
+        )
+    return sums.T @ sums * len(sums) / spare
