@@ -31,7 +31,7 @@ def latent_regression(
     items: ItemSource | None = None,
     covariates: Any = None,
     *,
-    model: Model | Sequence[Model] = "2pl",
+    model: Model | Mapping[str, Model] = "2pl",
     reference: Mapping[str, Any] | None = None,
     groups: Sequence[Any] | None = None,
     sampling_weights: npt.ArrayLike | None = None,
@@ -55,7 +55,7 @@ def latent_regression(
         level but the reference has a coefficient, the difference to the reference. For an interaction, add a column
         with the product. None: no covariates, or the groups if `groups` is given.
     model
-        The model of the items if `items` is None, or a model for each item; "3pl" and "rsm" cannot be used.
+        The name of a model for all items, or item → model, if `items` is None; "3pl" and "rsm" cannot be used.
     reference
         Column → level with which other levels are compared; None: the first level in sorted order. A column of numbers
         that is named here is dummy coded, too.
@@ -152,7 +152,7 @@ def latent_regression(
         coefficient_names=names,
         group_names=group_names,
         estimates=estimates,
-        cov=by_parameters @ inverse @ by_parameters.T if errors == "model" else _sandwich(influence(), cluster),
+        cov=by_parameters @ inverse @ by_parameters.T if errors == "model" else _sandwich(influence(), cluster, K),
         item_cov=covariance_from_items(item_parameters, by_items()) if has_errors else None,
         errors=errors,
         convergence=convergence,
@@ -170,6 +170,10 @@ def latent_regression(
 
 def _free_items(x: Responses, persons: Persons, model: Any, weights: Floats | None) -> tuple[Responses, FreeItems]:
     """Fit the items without the regression, to start from, and leave out items that cannot be estimated."""
+    if not isinstance(model, str):
+        if missing := [item for item in x.item_ids if item not in model]:
+            raise PsychometricsError(f"no model is named for {some_of(missing)}; name one for each item")
+        model = [model[item] for item in x.item_ids]
     fit = fit_em(x, model=model, sampling_weights=weights, likelihood_only=True)
     usable = fit.estimated & np.array([not flags for flags in fit.flags])
     if not usable.all():
@@ -193,12 +197,15 @@ def _weights(sampling_weights: npt.ArrayLike, n_persons: int) -> Floats:
     return weights
 
 
-def _sandwich(influence: Floats, cluster: Ints | None) -> Floats:
-    """Sum products of persons' contributions, or of clusters' with the factor C/(C − 1)."""
+def _sandwich(influence: Floats, cluster: Ints | None, n_coefficients: int) -> Floats:
+    """Sum products of persons' contributions, or of C clusters' with the factor C/(C − K) for K coefficients."""
     if cluster is None:
         return influence.T @ influence
     sums = np.zeros((int(cluster.max()) + 1, influence.shape[1]))
     np.add.at(sums, cluster, influence)
-    if len(sums) < 2:
-        raise PsychometricsError("clusters must have at least 2 labels; leave clusters out if all persons are in one")
-    return sums.T @ sums * len(sums) / (len(sums) - 1)
+    if (spare := len(sums) - n_coefficients) < 1:
+        raise PsychometricsError(
+            f"clusters must be more than the {n_coefficients} coefficients, got {len(sums)}; leave clusters or "
+            "covariates out"
+        )
+    return sums.T @ sums * len(sums) / spare

@@ -38,7 +38,7 @@ class LatentRegression(Result):
         Shape (K + G, K + G), covariance of the estimates as a sample of persons and answers. If the items were
         estimated together with the regression, it includes the errors of the items.
     item_cov
-        Shape (K + G, K + G), what the errors of held items add to `cov`; None if they are not known.
+        Shape (K + G, K + G), the part of errors of held items, which is added to `cov`. If these errors are not known, it is None.
     errors
         How `cov` was computed: "model" (observed information), "robust" (sandwich), or "clustered" (sandwich of
         clusters).
@@ -57,7 +57,7 @@ class LatentRegression(Result):
         `regression.item_errors.covariance_from_items` makes covariances. None if the items were estimated together
         with the regression. It is computed when it is first read.
     weights, clusters
-        Shape (N,), sampling weights and the number of each person's cluster; None if there are none.
+        Shape (N,), sampling weights and the number of each person's cluster, or None.
 
     Examples
     --------
@@ -143,7 +143,7 @@ class LatentRegression(Result):
     def populations(self) -> tuple[Population, ...]:
         """Mean and SD of θ in each group, with errors.
 
-        The mean is that of xᵀγ over the group's persons. The variance is σ² plus the variance of xᵀγ. The errors
+        The mean is the average of xᵀγ over the group's persons. The variance is σ² plus the variance of xᵀγ. The errors
         include that another sample has other covariates.
         """
         means, sds, cov = self._moments_of_groups
