@@ -231,6 +231,9 @@ def test_whole_weights_have_the_estimates_of_repeated_persons() -> None:
     clustered = irt.latent_regression(repeated, MIXED, longer, clusters=again.tolist())
     assert clustered.cov == pytest.approx(weighted.cov * 200 / (200 - 4), rel=1e-5)
     assert clustered.errors == "clustered"
+    one, other = weighted.populations[0], clustered.populations[0]
+    errors = np.array([one.mean_se, one.sd_se]) * np.sqrt(200 / 196)
+    assert [other.mean_se, other.sd_se] == pytest.approx(errors, rel=1e-5)
 
 
 def test_influence_of_a_person_is_the_change_of_the_estimates_per_weight() -> None:
