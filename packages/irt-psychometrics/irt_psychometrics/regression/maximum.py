@@ -11,6 +11,7 @@ Items that are estimated, too, are in `free_items`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,7 +51,7 @@ class Persons:
     group: Ints
     weight: Floats
 
-    @property
+    @cached_property
     def in_group(self) -> Floats:
         """1 for a person's group and 0 for other groups, shape (N, G)."""
         return (self.group[:, None] == np.arange(int(self.group.max(initial=0)) + 1)) * 1.0

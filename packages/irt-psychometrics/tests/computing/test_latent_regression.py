@@ -12,6 +12,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import irt_psychometrics as irt
+from irt_psychometrics.regression import free_items
 from irt_psychometrics.regression.answers import Answers
 from irt_psychometrics.regression.free_items import FreeItems
 from irt_psychometrics.regression.item_errors import covariance_from_items
@@ -174,6 +175,18 @@ def test_derivatives_with_free_items_match_differences(model) -> None:
     fit = irt.fit(x, model if isinstance(model, str) else dict(zip(x.item_ids, model, strict=True))).calibration
     likelihood = FreeItems.from_fit(x, fit, persons)
     assert_derivatives_match(likelihood, likelihood.start)
+
+
+def test_persons_in_several_parts_have_the_same_likelihood(monkeypatch) -> None:
+    x, covariates = simulated(MIXED.select(["q1", "q5", "q3"]), 200)
+    persons = Persons(np.column_stack([np.ones(200), covariates["x"]]), np.arange(200) % 2, np.ones(200))
+    fit = irt.fit(x, {"q1": "2pl", "q5": "2pl", "q3": "gpcm"}).calibration
+    likelihood = FreeItems.from_fit(x, fit, persons)
+    whole = likelihood.evaluate(likelihood.start)
+    monkeypatch.setattr(free_items, "_CELLS_AT_ONCE", 30 * len(likelihood.nodes) * 20)
+    parts = likelihood.evaluate(likelihood.start)
+    for one, other in zip(whole, parts, strict=True):
+        assert one == pytest.approx(other, rel=1e-9, abs=1e-9)
 
 
 def test_derivatives_by_items_match_regressions_with_other_items() -> None:
