@@ -195,9 +195,8 @@ class LatentRegression(Result):
     def plausible_values(self, n: int = 10, random_state: int = 0, *, threads: int | None = None) -> PlausibleValues:
         """Draw plausible values, the form in which surveys hand out abilities for statistics of groups.
 
-        For each set, the parameters of the regression are drawn from their errors, and the parameters of held items, too,
-        if their errors are known. Then θ of each person is drawn from the posterior given covariates and answers
-        (Mislevy 1991).
+        For each set, the parameters of the regression are drawn from their errors, and the held items, too, if their
+        errors are known. Then θ of each person is drawn from the posterior given covariates and answers (Mislevy 1991).
         Draws are continuous. Items that were estimated together with the regression stay at their estimates.
 
         A statistic by a variable that is not among the covariates is shrunk towards the others: name all variables by
