@@ -43,7 +43,7 @@ def test_labels_of_numbers_are_sorted_as_numbers() -> None:
         ({"covariates": {"half": HALVES}, "reference": {"half": "east"}}, "'half' has no level 'east'"),
         ({"covariates": {"half": HALVES}, "reference": {"age": 3}}, "reference names age"),
         ({"groups": HALVES[:-1] + [None]}, "groups is missing for person 39"),
-        ({"clusters": ["all"] * 40}, "clusters must have at least 2 labels"),
+        ({"clusters": ["all"] * 40}, r"more labels than there are coefficients \(1\), got 1"),
         ({"sampling_weights": [1.0] * 39}, r"sampling_weights must be 40 numbers, one per person; got shape \(39,\)"),
         ({"sampling_weights": [1.0, 0.0] * 20}, "must be finite and above 0, got 0 of person 1"),
         ({"items": ITEMS.select(["q1", "q2"])}, "items has no parameters for q10, q3"),

@@ -38,7 +38,8 @@ class LatentRegression(Result):
         Shape (K + G, K + G), covariance of the estimates as a sample of persons and answers. If the items were
         estimated together with the regression, it includes the errors of the items.
     item_cov
-        Shape (K + G, K + G), what the errors of held items add to `cov`; None if they are not known.
+        Shape (K + G, K + G), the part of errors of held items, which is added to `cov`. If these errors are not known,
+        it is None.
     errors
         How `cov` was computed: "model" (observed information), "robust" (sandwich), or "clustered" (sandwich of
         clusters).
@@ -57,7 +58,7 @@ class LatentRegression(Result):
         `regression.item_errors.covariance_from_items` makes covariances. None if the items were estimated together
         with the regression. It is computed when it is first read.
     weights, clusters
-        Shape (N,), sampling weights and the number of each person's cluster; None if there are none.
+        Shape (N,), sampling weights and the number of each person's cluster, or None.
 
     Examples
     --------
@@ -143,7 +144,7 @@ class LatentRegression(Result):
     def populations(self) -> tuple[Population, ...]:
         """Mean and SD of θ in each group, with errors.
 
-        The mean is that of xᵀγ over the group's persons. The variance is σ² plus the variance of xᵀγ. The errors
+        The mean is the average of xᵀγ over the group's persons. The variance is σ² plus the variance of xᵀγ. The errors
         include that another sample has other covariates.
         """
         means, sds, cov = self._moments_of_groups
@@ -194,7 +195,7 @@ class LatentRegression(Result):
     def plausible_values(self, n: int = 10, random_state: int = 0, *, threads: int | None = None) -> PlausibleValues:
         """Draw plausible values, the form in which surveys hand out abilities for statistics of groups.
 
-        For each set, the parameters of the regression are drawn from their errors, those of held items, too, if their
+        For each set, the parameters of the regression are drawn from their errors, and the held items, too, if their
         errors are known. Then θ of each person is drawn from the posterior given covariates and answers (Mislevy 1991).
         Draws are continuous. Items that were estimated together with the regression stay at their estimates.
 
@@ -325,7 +326,10 @@ class LatentRegression(Result):
         by[G:, :K] = (own * off) @ (self.design - average[self.group]) / sds[:, None]
         by[G:, K:] = np.diag(self.residual_sds / sds)
         of_sample = np.concatenate([own * off, own * (off**2 - variances[self.group]) / (2 * sds[:, None])])
-        return means, sds, by @ self.total_cov @ by.T + of_sample @ of_sample.T
+        if self.errors == "model":
+            return means, sds, by @ self.total_cov @ by.T + of_sample @ of_sample.T
+        cov = sandwich(self.person_influence @ by.T + of_sample.T, self.clusters, K)
+        return means, sds, cov if self.item_cov is None else cov + by @ self.item_cov @ by.T
 
     def _title(self) -> str:
         return f"latent regression of {len(self.design):,} persons on {len(self.coefficient_names) - 1} covariates"
@@ -352,3 +356,17 @@ class LatentRegression(Result):
         if empty := int((self._answers.n == 0).sum()):
             notes.append(f"{empty:,} persons have no answer that counts and do not change the estimates.")
         return notes
+
+
+def sandwich(influence: Floats, cluster: Ints | None, n_coefficients: int) -> Floats:
+    """Sum products of persons' contributions, or of C clusters' with the factor C/(C − K) for K coefficients."""
+    if cluster is None:
+        return influence.T @ influence
+    sums = np.zeros((int(cluster.max()) + 1, influence.shape[1]))
+    np.add.at(sums, cluster, influence)
+    if (spare := len(sums) - n_coefficients) < 1:
+        raise PsychometricsError(
+            f"clusters must have more labels than there are coefficients ({n_coefficients}), got {len(sums)}; leave "
+            "clusters or covariates out"
+        )
+    return sums.T @ sums * len(sums) / spare
