@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_sources import ItemSource, require_items
 from irt_psychometrics.core.options import Model
@@ -23,7 +23,7 @@ from irt_psychometrics.regression.covariates import design_matrix, labels_of
 from irt_psychometrics.regression.free_items import FreeItems
 from irt_psychometrics.regression.item_errors import covariance_from_items, scores_by_items
 from irt_psychometrics.regression.maximum import HeldItems, Persons, climb
-from irt_psychometrics.regression.result import LatentRegression
+from irt_psychometrics.regression.result import LatentRegression, sandwich
 
 
 def latent_regression(
@@ -31,7 +31,7 @@ def latent_regression(
     items: ItemSource | None = None,
     covariates: Any = None,
     *,
-    model: Model | Sequence[Model] = "2pl",
+    model: Model | Mapping[str, Model] = "2pl",
     reference: Mapping[str, Any] | None = None,
     groups: Sequence[Any] | None = None,
     sampling_weights: npt.ArrayLike | None = None,
@@ -55,7 +55,7 @@ def latent_regression(
         level but the reference has a coefficient, the difference to the reference. For an interaction, add a column
         with the product. None: no covariates, or the groups if `groups` is given.
     model
-        The model of the items if `items` is None, or a model for each item; "3pl" and "rsm" cannot be used.
+        The name of a model for all items, or item → model, if `items` is None; "3pl" and "rsm" cannot be used.
     reference
         Column → level with which other levels are compared; None: the first level in sorted order. A column of numbers
         that is named here is dummy coded, too.
@@ -65,7 +65,8 @@ def latent_regression(
         Shape (N,), > 0 in any unit, the number of members of the population that each person represents. The errors are
         then robust (sandwich).
     clusters
-        N labels, such as schools, whose persons may resemble each other. The errors are then robust for clusters.
+        N labels, such as schools, whose persons may resemble each other. The errors are then robust for clusters
+        (sandwich with the factor C/(C − K) for C clusters).
 
     Returns
     -------
@@ -152,7 +153,7 @@ def latent_regression(
         coefficient_names=names,
         group_names=group_names,
         estimates=estimates,
-        cov=by_parameters @ inverse @ by_parameters.T if errors == "model" else _sandwich(influence(), cluster),
+        cov=by_parameters @ inverse @ by_parameters.T if errors == "model" else sandwich(influence(), cluster, K),
         item_cov=covariance_from_items(item_parameters, by_items()) if has_errors else None,
         errors=errors,
         convergence=convergence,
@@ -163,12 +164,17 @@ def latent_regression(
         person_influence=influence,
         by_items=None if items is None else by_items,
         weights=weights,
+        clusters=cluster,
         frame_kind=x.frame_kind,
     )
 
 
 def _free_items(x: Responses, persons: Persons, model: Any, weights: Floats | None) -> tuple[Responses, FreeItems]:
     """Fit the items without the regression, to start from, and leave out items that cannot be estimated."""
+    if not isinstance(model, str):
+        if missing := [item for item in x.item_ids if item not in model]:
+            raise PsychometricsError(f"no model is named for {some_of(missing)}; name one for each item")
+        model = [model[item] for item in x.item_ids]
     fit = fit_em(x, model=model, sampling_weights=weights, likelihood_only=True)
     usable = fit.estimated & np.array([not flags for flags in fit.flags])
     if not usable.all():
@@ -190,14 +196,3 @@ def _weights(sampling_weights: npt.ArrayLike, n_persons: int) -> Floats:
             " leave persons out who represent nobody"
         )
     return weights
-
-
-def _sandwich(influence: Floats, cluster: Ints | None) -> Floats:
-    """Sum products of persons' contributions, or of clusters' with the factor C/(C − 1)."""
-    if cluster is None:
-        return influence.T @ influence
-    sums = np.zeros((int(cluster.max()) + 1, influence.shape[1]))
-    np.add.at(sums, cluster, influence)
-    if len(sums) < 2:
-        raise PsychometricsError("clusters must have at least 2 labels; leave clusters out if all persons are in one")
-    return sums.T @ sums * len(sums) / (len(sums) - 1)

@@ -44,7 +44,7 @@ class Answers:
     def from_responses(cls, x: Responses, items: ItemParameters) -> Answers:
         """Count the scores of the answers under the items' models. Answers to items with NaN do not count.
 
-        Raises PsychometricsError if an item of the responses is not among the items.
+        Raises PsychometricsError if an item of the responses is not among the items, or if no answer counts.
         """
         if missing := sorted({*x.item_ids} - {*items.item_ids}):
             raise PsychometricsError(
@@ -53,6 +53,8 @@ class Answers:
             )
         known = items.select(x.item_ids).curves.known
         own = x.of_items(known)
+        if not own.n_responses:
+            raise PsychometricsError("no person has answered an item that has parameters, so θ is unknown")
         items = items.select(own.item_ids)
         counted = CountedScores.from_curves(items.curves)
         row, right = counted.rows(own.item, counted.of_answers(own.item, own.score, own.categories))

@@ -40,7 +40,7 @@ class FreeItems:
     held
         Shape (F,), values of the parameters that are not free: item parameters (P, J), γ and log σ; 0 for free ones.
     spread
-        Shape (F, p), 1 where one of the F parameters is one of the p free ones. Equal slopes are one free parameter.
+        Shape (F, p), 1 if a parameter (row) is the free parameter (column). Equal slopes are one free parameter.
     start
         Shape (p,), values to start from.
     """
@@ -144,8 +144,8 @@ class FreeItems:
     ) -> tuple[Floats, Floats]:
         """Compute the scores of the n free item parameters, shape (N, n), and Σ_i w_i Cov(u_i | answers).
 
-        The covariances are those of the complete-data scores u of the item parameters, γ and log σ; shape (n + K + G,
-        n + K + G), with 0 for γ and log σ among themselves, which `regression_point` contains.
+        u are the complete-data scores of the item parameters, γ and log σ. The covariances have the shape (n + K + G,
+        n + K + G); entries between γ and log σ are 0, because `regression_point` contains them.
         """
         J, w, n = self.score.shape[1], self.persons.weight, len(free)
         scores, missing = np.empty((len(means), n)), np.zeros((n + self.n_latent,) * 2)

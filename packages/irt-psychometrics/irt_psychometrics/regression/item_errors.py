@@ -62,7 +62,7 @@ def covariance_from_items(items: ItemParameters, by: Floats) -> Floats | None:
     Returns
     -------
     array of shape (k, k), or None
-        None if errors of an item with an effect are not known.
+        The covariance. If errors of an item with an effect are not known, the result is None.
     """
     k, further = len(by), covariances.padded(items.further_cov, len(items.item_ids), by.shape[2] - 2)
     of_pairs = by[:, :, :2].reshape(k, -1)

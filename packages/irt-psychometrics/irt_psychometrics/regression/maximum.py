@@ -11,6 +11,7 @@ Items that are estimated, too, are in `free_items`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -27,14 +28,14 @@ _LEAST = 1e-9
 _SMALLEST_SHARE = 0.02
 """A residual SD below this share of the first one, 3/a for a median slope, cannot be told from 0."""
 _SHRINKS = np.log(1.5)
-"""Decrease of log σ after which nodes are too far apart: 1.2 SDs, where a sum over nodes has an error of 1e-6."""
+"""Decrease of log σ after which nodes are too far apart: at 1.2 SDs, the error of a sum over nodes is 1e-6."""
 _NO_VARIANCE = "a residual SD became 0, because the covariates explain all variance of θ or a group is too small"
 _TOO_NARROW = "a residual SD became much smaller than at the start; hold the items"
 
 
 @dataclass(frozen=True)
 class Persons:
-    """What is known about N persons besides their answers.
+    """Covariates, groups and weights of N persons.
 
     Attributes
     ----------
@@ -50,7 +51,7 @@ class Persons:
     group: Ints
     weight: Floats
 
-    @property
+    @cached_property
     def in_group(self) -> Floats:
         """1 for a person's group and 0 for other groups, shape (N, G)."""
         return (self.group[:, None] == np.arange(int(self.group.max(initial=0)) + 1)) * 1.0
@@ -97,7 +98,7 @@ class Likelihood(Protocol):
 def posterior(table: Floats, nodes: Floats, means: Floats, sds: Floats) -> tuple[Floats, Floats]:
     """Compute posterior weights of the nodes, shape (N, Q), and each person's marginal log-likelihood, shape (N,).
 
-    `table` (N, Q) is log P(answers | θ) at equally spaced nodes, and `means` and `sds` (N,) are those of the prior.
+    `table` (N, Q) is log P(answers | θ) at equally spaced nodes, and `means` and `sds` (N,) belong to the priors.
     """
     logs = (nodes - means[:, None]) / sds[:, None]
     logs = table - 0.5 * logs**2
@@ -184,8 +185,8 @@ class HeldItems:
         """Find the maximum. Nodes are chosen again until they suffice for it."""
         items, K = answers.items, persons.design.shape[1]
         latent = np.zeros(K + persons.in_group.shape[1])
-        if items.item_ids:  # one wide normal distribution around the items
-            latent[0], latent[K:] = np.median(items.b), np.log(3 / max(float(np.median(np.abs(items.a))), 1e-6))
+        # one wide normal distribution around the items
+        latent[0], latent[K:] = np.median(items.b), np.log(3 / max(float(np.median(np.abs(items.a))), 1e-6))
         smallest, iterations = latent[K:] + np.log(_SMALLEST_SHARE), 0
         while True:
             likelihood = cls.around(answers, persons, latent)

@@ -10,6 +10,7 @@ import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.confidence import normal_interval
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Convergence, Population
@@ -35,7 +36,8 @@ class LatentRegression(Result):
         Shape (K + G, K + G), covariance of the estimates as a sample of persons and answers. If the items were
         estimated together with the regression, it includes the errors of the items.
     item_cov
-        Shape (K + G, K + G), what the errors of held items add to `cov`; None if they are not known.
+        Shape (K + G, K + G), the part of errors of held items, which is added to `cov`. If these errors are not known,
+        it is None.
     errors
         How `cov` was computed: "model" (observed information), "robust" (sandwich), or "clustered" (sandwich of
         clusters).
@@ -53,8 +55,8 @@ class LatentRegression(Result):
         Shape (K + G, J, 2 + M), derivatives of the estimates by the items' a, b and further parameters, from which
         `regression.item_errors.covariance_from_items` makes covariances. None if the items were estimated together
         with the regression. It is computed when it is first read.
-    weights
-        Shape (N,), sampling weights; None if there are none.
+    weights, clusters
+        Shape (N,), sampling weights and the number of each person's cluster, or None.
 
     Examples
     --------
@@ -82,6 +84,7 @@ class LatentRegression(Result):
     person_influence: WhenRead[Floats] = WhenRead()  # noqa: RUF009  (a descriptor, not a default)
     by_items: WhenRead[Floats | None] = WhenRead()  # noqa: RUF009
     weights: Floats | None = None
+    clusters: Ints | None = None
     frame_kind: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,7 +142,7 @@ class LatentRegression(Result):
     def populations(self) -> tuple[Population, ...]:
         """Mean and SD of θ in each group, with errors.
 
-        The mean is that of xᵀγ over the group's persons. The variance is σ² plus the variance of xᵀγ. The errors
+        The mean is the average of xᵀγ over the group's persons. The variance is σ² plus the variance of xᵀγ. The errors
         include that another sample has other covariates.
         """
         means, sds, cov = self._moments_of_groups
@@ -262,7 +265,10 @@ class LatentRegression(Result):
         by[G:, :K] = (own * off) @ (self.design - average[self.group]) / sds[:, None]
         by[G:, K:] = np.diag(self.residual_sds / sds)
         of_sample = np.concatenate([own * off, own * (off**2 - variances[self.group]) / (2 * sds[:, None])])
-        return means, sds, by @ self.total_cov @ by.T + of_sample @ of_sample.T
+        if self.errors == "model":
+            return means, sds, by @ self.total_cov @ by.T + of_sample @ of_sample.T
+        cov = sandwich(self.person_influence @ by.T + of_sample.T, self.clusters, K)
+        return means, sds, cov if self.item_cov is None else cov + by @ self.item_cov @ by.T
 
     def _title(self) -> str:
         return f"latent regression of {len(self.design):,} persons on {len(self.coefficient_names) - 1} covariates"
@@ -289,3 +295,17 @@ class LatentRegression(Result):
         if empty := int((self._answers.n == 0).sum()):
             notes.append(f"{empty:,} persons have no answer that counts and do not change the estimates.")
         return notes
+
+
+def sandwich(influence: Floats, cluster: Ints | None, n_coefficients: int) -> Floats:
+    """Sum products of persons' contributions, or of C clusters' with the factor C/(C − K) for K coefficients."""
+    if cluster is None:
+        return influence.T @ influence
+    sums = np.zeros((int(cluster.max()) + 1, influence.shape[1]))
+    np.add.at(sums, cluster, influence)
+    if (spare := len(sums) - n_coefficients) < 1:
+        raise PsychometricsError(
+            f"clusters must have more labels than there are coefficients ({n_coefficients}), got {len(sums)}; leave "
+            "clusters or covariates out"
+        )
+    return sums.T @ sums * len(sums) / spare

@@ -12,6 +12,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import irt_psychometrics as irt
+from irt_psychometrics.regression import free_items
 from irt_psychometrics.regression.answers import Answers
 from irt_psychometrics.regression.free_items import FreeItems
 from irt_psychometrics.regression.item_errors import covariance_from_items
@@ -160,7 +161,7 @@ def test_derivatives_with_held_items_match_differences() -> None:
     "model", ["rasch", "1pl", "2pl", "gpcm", "grm", "nominal", ("2pl", "grm", "gpcm", "2pl", "grm")]
 )
 def test_derivatives_with_free_items_match_differences(model) -> None:
-    """The maximum of a fit without covariates is not that of the regression, so scores differ from 0."""
+    """The fit without covariates has another maximum, so scores differ from 0."""
     binary = model in ("rasch", "1pl", "2pl")
     columns: dict[str, Any] = {"item": MIXED.item_ids, "a": [1.0, 1.4, 0.8, 1.2, 0.9]}
     columns |= {"b": [-0.5, 0.3, 0.1, 0.4, 0.8]} if binary else {"b1": [-0.9, -0.4, 0, -0.6, -0.2], "b2": [0.5] * 5}
@@ -174,6 +175,18 @@ def test_derivatives_with_free_items_match_differences(model) -> None:
     fit = irt.fit(x, model if isinstance(model, str) else dict(zip(x.item_ids, model, strict=True))).calibration
     likelihood = FreeItems.from_fit(x, fit, persons)
     assert_derivatives_match(likelihood, likelihood.start)
+
+
+def test_persons_in_several_parts_have_the_same_likelihood(monkeypatch) -> None:
+    x, covariates = simulated(MIXED.select(["q1", "q5", "q3"]), 200)
+    persons = Persons(np.column_stack([np.ones(200), covariates["x"]]), np.arange(200) % 2, np.ones(200))
+    fit = irt.fit(x, {"q1": "2pl", "q5": "2pl", "q3": "gpcm"}).calibration
+    likelihood = FreeItems.from_fit(x, fit, persons)
+    whole = likelihood.evaluate(likelihood.start)
+    monkeypatch.setattr(free_items, "_CELLS_AT_ONCE", 30 * len(likelihood.nodes) * 20)
+    parts = likelihood.evaluate(likelihood.start)
+    for one, other in zip(whole, parts, strict=True):
+        assert one == pytest.approx(other, rel=1e-9, abs=1e-9)
 
 
 def test_derivatives_by_items_match_regressions_with_other_items() -> None:
@@ -229,8 +242,11 @@ def test_whole_weights_have_the_estimates_of_repeated_persons() -> None:
     assert weighted.errors == "robust"
     assert weighted.estimates == pytest.approx(irt.latent_regression(repeated, MIXED, longer).estimates, abs=1e-6)
     clustered = irt.latent_regression(repeated, MIXED, longer, clusters=again.tolist())
-    assert clustered.cov == pytest.approx(weighted.cov * 200 / 199, rel=1e-5)
+    assert clustered.cov == pytest.approx(weighted.cov * 200 / (200 - 4), rel=1e-5)
     assert clustered.errors == "clustered"
+    one, other = weighted.populations[0], clustered.populations[0]
+    errors = np.array([one.mean_se, one.sd_se]) * np.sqrt(200 / 196)
+    assert [other.mean_se, other.sd_se] == pytest.approx(errors, rel=1e-5)
 
 
 def test_influence_of_a_person_is_the_change_of_the_estimates_per_weight() -> None:
@@ -245,7 +261,7 @@ def test_influence_of_a_person_is_the_change_of_the_estimates_per_weight() -> No
 
 def test_influence_with_free_items_is_the_change_of_the_estimates_per_weight() -> None:
     x, covariates = simulated(MIXED.select(["q1", "q5", "q3"]), 200)
-    regress = partial(irt.latent_regression, x, None, covariates, model=["2pl", "2pl", "gpcm"])
+    regress = partial(irt.latent_regression, x, None, covariates, model={"q1": "2pl", "q5": "2pl", "q3": "gpcm"})
     up, down = (regress(sampling_weights=1 + sign * 1e-3 * (np.arange(200) == 7)).estimates for sign in (1, -1))
     assert regress().person_influence[7] == pytest.approx((up - down) / 2e-3, rel=1e-3, abs=1e-6)
 
@@ -254,7 +270,7 @@ def test_influence_with_free_items_is_the_change_of_the_estimates_per_weight() -
 
 
 def test_groups_agree_with_a_multiple_group_fit() -> None:
-    """With all items anchored, `irt.fit` estimates the same means and SDs of groups, by another algorithm."""
+    """`irt.fit` with all items anchored estimates the same means and SDs of groups, by another algorithm."""
     items = irt.ItemParameters.from_frame(
         {"item": [f"q{j}" for j in range(12)], "a": np.linspace(0.8, 1.6, 12), "b": np.linspace(-2, 2, 12)}
     )
@@ -271,7 +287,7 @@ def test_groups_agree_with_a_multiple_group_fit() -> None:
 
 
 def test_means_of_groups_include_that_other_samples_have_other_covariates() -> None:
-    """The standard error of a mean is at least that of θ known, SD/√n."""
+    """If θ were known, the standard error of a mean would be SD/√n."""
     x, covariates = simulated(MIXED, 400)
     found = irt.latent_regression(x, MIXED, {"x": covariates["x"]})
     (everybody,) = found.populations
