@@ -91,6 +91,7 @@ def place_items(by_items: Floats, fit: LatentRegression, item_ids: Sequence[str]
     """Write the fit's derivatives into `by_items`, whose items are `item_ids`."""
     place = {item: j for j, item in enumerate(item_ids)}
     found = fit.by_items
+    assert found is not None  # the items are held
     by_items[:, [place[item] for item in fit.items.item_ids], : found.shape[2]] = found
 
 
