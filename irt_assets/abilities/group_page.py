@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import psycopg
 
@@ -98,19 +99,28 @@ def _estimates(row: Row) -> Iterator[Cell]:
     yield passing and f"{passing['share']:.0%} ± {Z95 * passing['se']:.0%}"
 
 
-def undescribed(found: Mapping[str, Sequence[Row]]) -> list[tuple[str, str, str, str]]:
-    """Scale, attribute, group and reason of groups without estimates, and of attributes without groups."""
+class Undescribed(NamedTuple):
+    """A group without estimates, or an attribute without groups (an empty group), and why."""
+
+    scale_id: str
+    attribute: str
+    group: str
+    why: str
+
+
+def undescribed(found: Mapping[str, Sequence[Row]]) -> list[Undescribed]:
+    """List the groups without estimates, and the attributes without groups."""
     rows = []
     for scale_id, of_scale in found.items():
         for row in of_scale:
             key, details = (scale_id, row["attribute"], row["group_name"]), row["details"]
             if details["why_not"]:
-                rows.append((*key, details["why_not"]))
+                rows.append(Undescribed(*key, details["why_not"]))
             if (small := details.get("smaller_groups")) and small["groups"]:
                 groups, learners = quantity(small["groups"], "group"), quantity(small["learners"], "learner")
-                rows.append((*key, f"{groups} with fewer than {MIN_LEARNERS} learners each ({learners})"))
+                rows.append(Undescribed(*key, f"{groups} with fewer than {MIN_LEARNERS} learners each ({learners})"))
             if unknown := details.get("n_unknown"):
-                rows.append((*key, f"{quantity(unknown, 'learner')} without a group"))
+                rows.append(Undescribed(*key, f"{quantity(unknown, 'learner')} without a group"))
     return rows
 
 

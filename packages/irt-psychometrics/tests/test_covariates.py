@@ -48,7 +48,7 @@ def test_labels_of_numbers_are_sorted_as_numbers() -> None:
         ({"sampling_weights": [1.0, 0.0] * 20}, "must be finite and above 0, got 0 of person 1"),
         ({"items": ITEMS.select(["q1", "q2"])}, "items has no parameters for q10, q3"),
         ({"items": X}, "latent_regression needs a Fit, a ScaleLink or ItemParameters"),
-        ({"items": None, "model": "3pl"}, "are not estimated together with a regression"),
+        ({"items": None, "model": "3pl"}, "needs items with parameters of their own"),
         ({"items": None, "model": {"q1": "2pl"}}, "no model is named for q2, q3"),
         ({"responses": X.of_rows(X.person < 0)}, "no person has answered an item that has parameters"),
         ({"responses": {"q1": [1, 0]}}, "latent_regression needs Responses, got dict"),

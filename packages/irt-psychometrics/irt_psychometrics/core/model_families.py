@@ -153,6 +153,17 @@ class ItemModel(ABC):
                 f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
             )
 
+    def require_own_parameters(self, subject: str) -> None:
+        """Raise PsychometricsError if items share steps, or have an asymptote that needs a prior.
+
+        `subject` is the subject of the message.
+        """
+        if self.block_steps or self.has_parameter("c"):
+            raise PsychometricsError(
+                f"{subject} needs items with parameters of their own and without priors, which a {self.spoken} lacks; "
+                "fit the items by irt.fit and give the fit as items"
+            )
+
     def require_ordered_scores(self, subject: str) -> None:
         """Raise PsychometricsError if scores have no order; `subject` is the subject of the message."""
         if not self.ordered_scores:

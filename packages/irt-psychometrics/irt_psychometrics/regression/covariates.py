@@ -72,7 +72,7 @@ def design_matrix(
             raise PsychometricsError(f"covariate {name!r} has no level {own!r}; its levels are {some_of(levels)}")
         columns |= {f"{name}: {level}": (place == k) * 1.0 for k, level in enumerate(levels) if level != own}
     if left:
-        raise PsychometricsError(f"reference names {some_of(left)}, which is no covariate")
+        raise PsychometricsError(f"reference must name covariates, got {some_of(left)}")
     _require_independent(columns)
     return tuple(columns), np.stack([*columns.values()], axis=1)
 

@@ -12,7 +12,6 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
@@ -57,12 +56,8 @@ class FreeItems:
     def from_fit(cls, x: Responses, fit: Calibration, persons: Persons) -> FreeItems:
         """Estimate the regression with the items of a fit held, and move both to the joint scale."""
         model, K = fit.item_model, persons.design.shape[1]
-        if model.block_steps or model.has_parameter("c"):
-            raise PsychometricsError(
-                f"items of a {model.spoken} are not estimated together with a regression; fit them by irt.fit and give "
-                "the fit as items"
-            )
-        latent = HeldItems.maximise(Answers.from_responses(x, fit.items), persons)[1].parameters.copy()
+        model.require_own_parameters("a regression with free items")
+        latent = HeldItems.maximise(Answers.from_responses(x, fit.items), persons).point.parameters.copy()
         slope = 1.0 if model.fixed_slopes else float(np.exp(-latent[K]))
         fit = fit.rescaled(slope, -slope * latent[0])
         latent[0], latent[1:K], latent[K:] = 0.0, slope * latent[1:K], latent[K:] + np.log(slope)

@@ -26,7 +26,7 @@ _TIGHT = 1e-6
 _LEAST = 1e-9
 """Least eigenvalue of the scaled information of parameters that the answers determine."""
 _SMALLEST_SHARE = 0.02
-"""A residual SD below this share of the first one, 3/a for a median slope, cannot be told from 0."""
+"""A residual SD below this share of the first one, 3/a for a median slope, cannot be distinguished from 0."""
 _SHRINKS = np.log(1.5)
 """Decrease of log σ after which nodes are too far apart: at 1.2 SDs, the error of a sum over nodes is 1e-6."""
 _NO_VARIANCE = "a residual SD became 0, because the covariates explain all variance of θ or a group is too small"
@@ -181,7 +181,7 @@ class HeldItems:
         return cls(persons, answers.log_likelihood(nodes), nodes)
 
     @classmethod
-    def maximise(cls, answers: Answers, persons: Persons) -> tuple[HeldItems, Point, Convergence]:
+    def maximise(cls, answers: Answers, persons: Persons) -> HeldMaximum:
         """Find the maximum. Nodes are chosen again until they suffice for it."""
         items, K = answers.items, persons.design.shape[1]
         latent = np.zeros(K + persons.in_group.shape[1])
@@ -199,7 +199,7 @@ class HeldItems:
             if convergence.reason != _TOO_NARROW and (not convergence.converged or _suffice(likelihood.nodes, needed)):
                 break
         convergence = replace(convergence, iterations=iterations)
-        return likelihood, point, convergence
+        return HeldMaximum(likelihood, point, convergence)
 
     def evaluate(self, parameters: Floats) -> Point:
         """Compute log-likelihood, scores and observed information of (γ, log σ)."""
@@ -209,6 +209,14 @@ class HeldItems:
     def latent(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Return γ and log σ, shape (k,), and their derivatives by the parameters, shape (k, p)."""
         return parameters.copy(), np.eye(len(parameters))
+
+
+class HeldMaximum(NamedTuple):
+    """The maximum of a likelihood with the items held."""
+
+    likelihood: HeldItems
+    point: Point
+    convergence: Convergence
 
 
 def _suffice(nodes: Floats, needed: Floats) -> bool:

@@ -23,6 +23,7 @@ from irt_psychometrics.core.results import Result
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.regression.pooling import (
     Method,
+    Replicates,
     Statistic,
     evaluate,
     paired_replicates,
@@ -183,21 +184,22 @@ class PlausibleValues(Result):
         names, order = np.unique([str(label) for label in labels], return_inverse=True)
         return names.tolist(), order[places]
 
-    def _weights(self, group: Ints, replicates: Any, method: Method | float) -> tuple[Floats, float, int]:
-        """Return the weights and, beside them, R replicates, shape (N, 1 + R); factor and df of the variances."""
+    def _weights(self, group: Ints, replicates: Any, method: Method | float) -> Replicates:
+        """Return the replicate weights, with the weights themselves as the first column."""
         weights = np.ones(len(self.values)) if self.weights is None else self.weights
         if replicates is None:
             unit = np.empty(len(weights), dtype=np.int64)
             unit[np.argsort(group, kind="stable")] = np.arange(len(weights))
             own, factor, pairs = paired_replicates(weights, unit if self.clusters is None else self.clusters)
-            return np.column_stack([weights, own]), factor, pairs
+            return Replicates(np.column_stack([weights, own]), factor, pairs)
         own = np.asarray(replicates, dtype=float)
         if own.ndim != 2 or len(own) != len(weights) or own.shape[1] < 2 or not (own >= 0).all():
             raise PsychometricsError(
                 f"replicate_weights must be a table of numbers that are at least 0, with {len(weights)} rows and at "
                 f"least 2 columns; got shape {own.shape}"
             )
-        return np.column_stack([weights, own]), variance_factor(method, own.shape[1]), own.shape[1] - 1
+        factor = variance_factor(method, own.shape[1])
+        return Replicates(np.column_stack([weights, own]), factor, own.shape[1] - 1)
 
     def _title(self) -> str:
         return f"{self.values.shape[1]} plausible values of {len(self.values):,} persons"

@@ -7,7 +7,7 @@ A statistic is computed for all replicates at once, because surveys need some th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +30,30 @@ _ROUNDING = 1e-12
 """Differences between replicates below this size are rounding errors, so there is no standard error."""
 
 
-def paired_replicates(weights: Floats, unit: Ints) -> tuple[Floats, float, int]:
+class Replicates(NamedTuple):
+    """Replicate weights.
+
+    Attributes
+    ----------
+    weights
+        Shape (N, R).
+    factor
+        Factor of the sum of squared differences in a sampling variance.
+    df
+        Degrees of freedom of a sampling variance.
+    """
+
+    weights: Floats
+    factor: float
+    df: int
+
+
+def paired_replicates(weights: Floats, unit: Ints) -> Replicates:
     """Make balanced repeated replicates of persons who were not drawn in strata, shape (N, R), from H pairs of parts.
 
     Units (persons or clusters) are dealt at random into 2H parts, always in the same way. Neighbouring parts form
     H ≤ 64 pairs, each a stratum for Fay's method (Judkins 1990): in each replicate one part of a pair has its weights
-    times 1.7, the other times .3. Returns the replicates, the factor of the sum of squares, and H.
+    times 1.7, the other times .3. The degrees of freedom are H.
 
     Parameters
     ----------
@@ -62,7 +80,7 @@ def paired_replicates(weights: Floats, unit: Ints) -> tuple[Floats, float, int]:
     signs = hadamard(1 << (pairs - 1).bit_length())[:pairs].astype(float)  # (H, R)
     side = np.where(part % 2 == 0, 1.0, -1.0)
     replicates = weights[:, None] * (1 + (1 - _OF_PAIRS) * side[:, None] * signs[part // 2])
-    return replicates, 1 / (signs.shape[1] * (1 - _OF_PAIRS) ** 2), pairs
+    return Replicates(replicates, 1 / (signs.shape[1] * (1 - _OF_PAIRS) ** 2), pairs)
 
 
 def variance_factor(method: Method | float, n_replicates: int) -> float:

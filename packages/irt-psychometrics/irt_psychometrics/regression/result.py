@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,14 @@ from irt_psychometrics.regression.answers import Answers
 from irt_psychometrics.regression.maximum import posterior
 from irt_psychometrics.regression.plausible import PlausibleValues, draw_parameters
 from irt_psychometrics.scoring.posterior_draws import draw_from_posteriors, uniforms_of
+
+
+class GroupMoments(NamedTuple):
+    """Means and SDs of θ in G groups, shape (G,) each, and their covariance, shape (2G, 2G)."""
+
+    means: Floats
+    sds: Floats
+    cov: Floats
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -311,8 +319,7 @@ class LatentRegression(Result):
         return weight / weight.sum()
 
     @property
-    def _moments_of_groups(self) -> tuple[Floats, Floats, Floats]:
-        """Means and SDs of θ in the groups, shape (G,) each, and their covariance, shape (2G, 2G)."""
+    def _moments_of_groups(self) -> GroupMoments:
         K, G, w = len(self.coefficient_names), len(self.group_names), self._shares
         own = (self.group == np.arange(G)[:, None]) * w
         own /= own.sum(axis=1, keepdims=True)
@@ -327,9 +334,9 @@ class LatentRegression(Result):
         by[G:, K:] = np.diag(self.residual_sds / sds)
         of_sample = np.concatenate([own * off, own * (off**2 - variances[self.group]) / (2 * sds[:, None])])
         if self.errors == "model":
-            return means, sds, by @ self.total_cov @ by.T + of_sample @ of_sample.T
+            return GroupMoments(means, sds, by @ self.total_cov @ by.T + of_sample @ of_sample.T)
         cov = sandwich(self.person_influence @ by.T + of_sample.T, self.clusters, K)
-        return means, sds, cov if self.item_cov is None else cov + by @ self.item_cov @ by.T
+        return GroupMoments(means, sds, cov if self.item_cov is None else cov + by @ self.item_cov @ by.T)
 
     def _title(self) -> str:
         return f"latent regression of {len(self.design):,} persons on {len(self.coefficient_names) - 1} covariates"
