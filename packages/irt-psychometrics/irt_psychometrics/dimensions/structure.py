@@ -83,9 +83,9 @@ class Dimensions(Result):
                 f"the number of primary dimensions must be 1 to {MAX_PRIMARY}, got {self.n_primary}: use bifactor with "
                 "one general dimension, or mirt's MHRM"
             )
-        several: Mask = self.measured[:, self.n_primary :].sum(axis=1) > 1
+        several: Mask = np.sum(self.measured[:, self.n_primary :], axis=1) > 1
         self._refuse_items(several, "measure several specific dimensions and may measure only one")
-        self._refuse_items(~self.measured.any(axis=1), "measure no dimension. Leave them out, or add a row for them")
+        self._refuse_items(self.measured.sum(axis=1) == 0, "measure no dimension. Leave them out, or add a row for them")
         self._require_identified()
 
     def _refuse_items(self, wrong: Mask, reason: str) -> None:
