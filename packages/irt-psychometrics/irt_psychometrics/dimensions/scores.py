@@ -1,0 +1,181 @@
+"""Abilities of persons on several dimensions, with the covariance of their errors: EAP and MAP.
+
+Posteriors on nodes are in `posterior`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.design import over_learners
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import model_of
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.dimensions import curves
+from irt_psychometrics.dimensions.calibration import DimensionsCalibration
+from irt_psychometrics.dimensions.posterior import CurvesAndAnswers, answered_dimensions
+from irt_psychometrics.dimensions.posterior_kernels import posterior_moments
+from irt_psychometrics.scoring.abilities import Scores
+
+DimensionsMethod = Literal["eap", "map"]
+SCORING_NODES = {1: 61, 2: 41, 3: 25}
+"""Least number of nodes of a primary dimension, by the number of primary dimensions. Posteriors of single persons are
+narrower than the sums over persons for which the nodes of a fit are enough."""
+SPECIFIC_NODES = 41
+"""Least number of nodes of a specific dimension."""
+_MOST_STEPS, _MOST_HALVINGS, _SMALLEST_STEP = 200, 30, 1e-8
+_ROUNDING, _BEND_STEP = 1e-12, 1e-4
+
+
+class DimensionPosteriors(NamedTuple):
+    """Abilities of N persons on D dimensions.
+
+    Attributes:
+        theta: shape (N, D).
+        cov: shape (N, D, D), covariance of the posterior, or the inverse of minus its curvature at the mode.
+        n: shape (N, D), numbers of answers to items that measure the dimension.
+        loglik: shape (N,), log P(answers), with the abilities integrated out; 0 without answers.
+    """
+
+    theta: Floats
+    cov: Floats
+    n: Ints
+    loglik: Floats
+
+    @property
+    def reliability(self) -> Floats:
+        """Empirical reliability of EAP scores on each dimension, shape (D,), over the persons who answered any item.
+
+        NaN for fewer than two persons. See `Scores.reliability`.
+        """
+        some = self.n.any(axis=1)
+        errors = np.sqrt(np.diagonal(self.cov, axis1=1, axis2=2))
+        return np.array([Scores(*x).reliability for x in zip(self.theta[some].T, errors[some].T, strict=True)])
+
+
+def dimensions_scores(
+    responses: Responses,
+    calibration: DimensionsCalibration,
+    method: DimensionsMethod = "eap",
+    threads: int | None = None,
+) -> DimensionPosteriors:
+    """Estimate the abilities of persons on all dimensions, from responses and known item parameters.
+
+    The prior is normal with the correlations of the calibration.
+
+    Parameters
+    ----------
+    responses
+        Responses of N persons to items of the calibration.
+    calibration
+        The item parameters. Answers to items without parameters are ignored.
+    method
+        "eap": mean and covariance of the posterior, by dimension reduction over the specific dimensions (Cai 2010).
+        "map": mode of the posterior, and the inverse of the observed information there. The search begins at the EAP.
+    threads
+        Number of threads; None: all processors. The result does not depend on it.
+
+    Returns
+    -------
+    DimensionPosteriors
+        Abilities, shape (N, D), and their covariances. A person without answers gets the prior.
+
+    Raises
+    ------
+    PsychometricsError
+        If an item is not in the calibration, or the method is unknown.
+
+    References
+    ----------
+    Cai, L. (2010). A two-tier full-information item factor analysis model with applications. Psychometrika, 75,
+    581-612.
+    """
+    if method not in get_args(DimensionsMethod):
+        raise PsychometricsError(f"method must be one of {', '.join(get_args(DimensionsMethod))}; got {method!r}")
+    primary, specific = calibration.nodes
+    least = SCORING_NODES[calibration.dimensions.n_primary]
+    nodes = max(primary, least), max(specific, SPECIFIC_NODES)
+    own = CurvesAndAnswers.from_responses(responses, calibration, nodes)
+    N, D = responses.n_persons, len(calibration.dimensions.names)
+    theta, cov, loglik = np.zeros((N, D)), np.zeros((N, D, D)), np.zeros(N)
+    tables = own.tables
+
+    def integrate(first: int, last: int) -> None:
+        posterior_moments(first, last, tables, loglik, theta, cov)
+
+    def maximise(first: int, last: int) -> None:
+        rows = slice(tables.start[first], tables.start[last])
+        answers = _Answers(own.responses.person[rows] - first, own.responses.item[rows], own.score[rows], calibration)
+        theta[first:last], cov[first:last] = answers.modes(theta[first:last])
+
+    over_learners(integrate, own.responses, tables.start, threads)
+    if method == "map":
+        over_learners(maximise, own.responses, tables.start, threads)
+    return DimensionPosteriors(theta, cov, answered_dimensions(calibration, own.responses), loglik)
+
+
+class _Answers:
+    """Answers (R,) of n consecutive persons, and the density of abilities given them."""
+
+    def __init__(self, person: Ints, item: Ints, score: Ints, calibration: DimensionsCalibration) -> None:
+        self.person, self.score = person, score[:, None, None]
+        self.slopes, self.intercepts = calibration.slopes[item], calibration.intercepts[item]
+        self.precision = np.linalg.inv(calibration.correlations)
+        models = np.array(calibration.models, dtype=object)[item]
+        self.curve = model_of([*models]), calibration.further_parameters[item], calibration.categories[item]
+
+    def modes(self, start: Floats) -> tuple[Floats, Floats]:
+        """Find the modes by Fisher scoring from `start` (n, D). Returns the modes, and the inverse curvatures there."""
+        theta, moving = start.copy(), np.ones(len(start), dtype=bool)
+        value = self.log_density(theta)
+        for _ in range(_MOST_STEPS):
+            step = np.where(moving[:, None], self._step(theta), 0.0)
+            for _ in range(_MOST_HALVINGS):
+                new = self.log_density(theta + step)
+                worse = new < value - _ROUNDING * np.abs(value)
+                if not worse.any():
+                    break
+                step[worse] /= 2
+            theta, value = theta + step, new
+            moving = np.abs(step).max(axis=1) > _SMALLEST_STEP
+            if not moving.any():
+                break
+        z = self._z(theta)
+        bend = self._chosen(self._by_z(z - _BEND_STEP) - self._by_z(z + _BEND_STEP)) / (2 * _BEND_STEP)
+        return theta, np.linalg.inv(self._curvature(bend, len(theta)))
+
+    def log_density(self, theta: Floats) -> Floats:
+        """Compute the log density at abilities (n, D) up to a constant, shape (n,)."""
+        logs = self._chosen(curves.log_probabilities(self.curve[0], self._z(theta), *self.curve[1:]))
+        prior = -0.5 * np.einsum("nd,de,ne->n", theta, self.precision, theta)
+        return prior + np.bincount(self.person, logs, minlength=len(theta))
+
+    def _step(self, theta: Floats) -> Floats:
+        z = self._z(theta)
+        by_z, p = self._by_z(z), np.exp(curves.log_probabilities(self.curve[0], z, *self.curve[1:]))
+        by_theta = self._chosen(by_z)[:, None] * self.slopes
+        gradient = np.stack([np.bincount(self.person, x, minlength=len(theta)) for x in by_theta.T], axis=1)
+        gradient -= theta @ self.precision
+        curvature = self._curvature((p * by_z**2).sum(axis=(1, 2)), len(theta))
+        return np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+
+    def _curvature(self, bend: Floats, n: int) -> Floats:
+        """Minus the second derivatives of log densities, shape (n, D, D), if those of log P by z are −`bend` (R,)."""
+        D = self.slopes.shape[1]
+        out = np.broadcast_to(self.precision, (n, D, D)).copy()
+        for d, e in np.ndindex(D, D):
+            out[:, d, e] += np.bincount(self.person, bend * self.slopes[:, d] * self.slopes[:, e], minlength=n)
+        return out
+
+    def _z(self, theta: Floats) -> Floats:
+        return ((self.slopes * theta[self.person]).sum(axis=1) + self.intercepts)[:, None]
+
+    def _by_z(self, z: Floats) -> Floats:
+        return curves.derivatives(self.curve[0], z, *self.curve[1:])[0]
+
+    def _chosen(self, values: Floats) -> Floats:
+        """Return the values (R, 1, C) of the answers' own scores, shape (R,)."""
+        return np.take_along_axis(values, self.score, axis=2)[:, 0, 0]
