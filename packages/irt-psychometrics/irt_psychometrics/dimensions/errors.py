@@ -274,7 +274,8 @@ def _reason(calibration: DimensionsCalibration, lost: Mask, stopped: Mask) -> st
             "Drop a dimension whose slopes are about 0, or tie its slopes"
         )
     if stopped.any():
-        parts.append(f"{some_of(_names(calibration, stopped))} stopped at a bound and have no errors")
+        verbs = "has no error" if stopped.sum() == 1 else "have no errors"
+        parts.append(f"{some_of(_names(calibration, stopped))} stopped at a bound and {verbs}")
     return ". ".join(parts)
 
 

@@ -39,7 +39,7 @@ class TwoTierNodes:
     @classmethod
     def from_correlations(cls, correlations: Floats, n_primary: int, nodes: tuple[int, int]) -> Self:
         """Make nodes for dimensions with `correlations` (D, D); `nodes` per primary and per specific dimension."""
-        axis, unit = Grid.symmetric(nodes[0]), Grid.symmetric(nodes[1])
+        axis = Grid.symmetric(nodes[0])
         primary = np.stack(np.meshgrid(*[axis.nodes] * n_primary, indexing="ij")).reshape(n_primary, -1)
         own = correlations[:n_primary, :n_primary]
         logs = -0.5 * np.einsum("pg,pg->g", primary, np.linalg.solve(own, primary))
@@ -47,6 +47,7 @@ class TwoTierNodes:
         logs -= np.log(np.exp(logs).sum())
         if len(correlations) == n_primary:
             return cls(primary, logs, np.zeros(1), np.zeros(1))
+        unit = Grid.symmetric(nodes[1])
         return cls(primary, logs, unit.nodes, unit.log_weights())
 
     def directions(self, paired: bool) -> Floats:

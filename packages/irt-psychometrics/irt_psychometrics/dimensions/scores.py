@@ -5,6 +5,7 @@ Posteriors on nodes are in `posterior`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.design import over_learners
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import model_of
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dimensions import curves
 from irt_psychometrics.dimensions.calibration import DimensionsCalibration
@@ -121,11 +123,12 @@ class _Answers:
     """Answers (R,) of n consecutive persons, and the density of abilities given them."""
 
     def __init__(self, person: Ints, item: Ints, score: Ints, calibration: DimensionsCalibration) -> None:
-        self.person, self.score = person, score[:, None, None]
+        self.person, self.score = person, score[:, None]
         self.slopes, self.intercepts = calibration.slopes[item], calibration.intercepts[item]
         self.precision = np.linalg.inv(calibration.correlations)
-        models = np.array(calibration.models, dtype=object)[item]
-        self.curve = model_of([*models]), calibration.further_parameters[item], calibration.categories[item]
+        self.further, self.categories = calibration.further_parameters[item], calibration.categories[item]
+        names = np.array(calibration.models)
+        self.parts = [(item_model(name), np.flatnonzero(names[item] == name)) for name in np.unique(names).tolist()]
 
     def modes(self, start: Floats) -> tuple[Floats, Floats]:
         """Find the modes by Fisher scoring from `start` (n, D). Returns the modes, and the inverse curvatures there."""
@@ -144,22 +147,23 @@ class _Answers:
             if not moving.any():
                 break
         z = self._z(theta)
-        bend = self._chosen(self._by_z(z - _BEND_STEP) - self._by_z(z + _BEND_STEP)) / (2 * _BEND_STEP)
+        by_z = [self._curves(curves.derivatives, z + step) for step in (-_BEND_STEP, _BEND_STEP)]
+        bend = self._chosen(by_z[0] - by_z[1]) / (2 * _BEND_STEP)
         return theta, np.linalg.inv(self._curvature(bend, len(theta)))
 
     def log_density(self, theta: Floats) -> Floats:
         """Compute the log density at abilities (n, D) up to a constant, shape (n,)."""
-        logs = self._chosen(curves.log_probabilities(self.curve[0], self._z(theta), *self.curve[1:]))
+        logs = self._chosen(self._curves(curves.log_probabilities, self._z(theta)))
         prior = -0.5 * np.einsum("nd,de,ne->n", theta, self.precision, theta)
         return prior + np.bincount(self.person, logs, minlength=len(theta))
 
     def _step(self, theta: Floats) -> Floats:
         z = self._z(theta)
-        by_z, p = self._by_z(z), np.exp(curves.log_probabilities(self.curve[0], z, *self.curve[1:]))
+        by_z, p = self._curves(curves.derivatives, z), np.exp(self._curves(curves.log_probabilities, z))
         by_theta = self._chosen(by_z)[:, None] * self.slopes
         gradient = np.stack([np.bincount(self.person, x, minlength=len(theta)) for x in by_theta.T], axis=1)
         gradient -= theta @ self.precision
-        curvature = self._curvature((p * by_z**2).sum(axis=(1, 2)), len(theta))
+        curvature = self._curvature((p * by_z**2).sum(axis=1), len(theta))
         return np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
 
     def _curvature(self, bend: Floats, n: int) -> Floats:
@@ -171,11 +175,18 @@ class _Answers:
         return out
 
     def _z(self, theta: Floats) -> Floats:
-        return ((self.slopes * theta[self.person]).sum(axis=1) + self.intercepts)[:, None]
+        return (self.slopes * theta[self.person]).sum(axis=1) + self.intercepts
 
-    def _by_z(self, z: Floats) -> Floats:
-        return curves.derivatives(self.curve[0], z, *self.curve[1:])[0]
+    def _curves(self, compute: Callable[[ItemModel, Floats, Floats, Ints], Floats], z: Floats) -> Floats:
+        """Compute log P of each score, or ∂ log P/∂z, at z (R,), shape (R, C); 0 for scores that an item lacks."""
+        out = np.zeros((z.size, int(self.categories.max(initial=2))))
+        for model, at in self.parts:
+            if at.size:
+                values = compute(model, z[at, None], self.further[at], self.categories[at])
+                values = values[0] if values.ndim == 4 else values
+                out[at, : values.shape[2]] = values[:, 0]
+        return out
 
     def _chosen(self, values: Floats) -> Floats:
-        """Return the values (R, 1, C) of the answers' own scores, shape (R,)."""
-        return np.take_along_axis(values, self.score, axis=2)[:, 0, 0]
+        """Return the values (R, C) of the answers' own scores, shape (R,)."""
+        return np.take_along_axis(values, self.score, axis=1)[:, 0]
