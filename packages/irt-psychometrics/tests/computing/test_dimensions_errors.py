@@ -1,0 +1,128 @@
+"""Errors on several dimensions: second differences of the likelihood, R mirt, and fits without errors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import irt_psychometrics as irt
+from irt_psychometrics.dimensions import scores
+from irt_psychometrics.dimensions.errors import dimensions_errors, observed_information
+from irt_psychometrics.dimensions.scores import dimensions_scores
+from irt_psychometrics.dimensions.structure import Dimensions
+from psychometrics_testbed.dimension_worlds import at_parameters, draw_dimensions, known_dimensions
+
+MIRT = json.loads(Path(__file__).with_name("mirt_dimensions.json").read_text("utf-8"))
+"""Made by dimensions_reference.R."""
+MODELS = ("2pl", "gpcm", "2pl", "grm", "2pl", "3pl", "2pl")
+CATEGORIES = (2, 3, 2, 3, 2, 2, 2)
+FURTHER = np.array([[0, 0, 0], [0, 0.4, 0], [0, 0, 0], [0, 0.3, 0], [0, 0, 0], [-1.4, 0, 0], [0, 0, 0]], dtype=float)
+BIFACTOR = Dimensions.bifactor({"q1": "a", "q2": "a", "q3": "a", "q4": "b", "q5": "b", "q6": "b", "q7": None})
+TIED = Dimensions.from_frame(
+    {
+        "item": ["q1", "q2", "q3", "q4", "q5", "q6", "q7", "q7", "q1", "q2", "q4", "q6"],
+        "dimension": ["x", "x", "x", "y", "y", "y", "x", "y", "s", "s", "s", "s"],
+        "slope": ["free", "same", "same", "free", "free", "free", "free", 0.8, "free", "own", "own", "own"],
+    },
+    specific=["s"],
+)
+"""Two correlated dimensions, equal and fixed slopes, and a specific dimension."""
+
+
+def world(dimensions, *, correlation=0.0, persons=60, seed=1):
+    rng = np.random.default_rng(seed)
+    slopes, intercepts = rng.uniform(0.6, 1.8, (7, 3)), rng.normal(0, 0.6, 7)
+    known = known_dimensions(
+        dimensions,
+        np.where(dimensions.free, slopes, dimensions.fixed),
+        intercepts,
+        models=MODELS,
+        categories=CATEGORIES,
+        further=FURTHER,
+        correlation=correlation,
+    )
+    known = at_parameters(known, known.vector)  # equal slopes
+    return known, draw_dimensions(known, persons, rng, missing=0.3)[0], rng
+
+
+@pytest.mark.parametrize(("dimensions", "correlation"), [(BIFACTOR, 0.0), (TIED, 0.5)])
+def test_observed_information_equals_second_differences_of_the_likelihood(monkeypatch, dimensions, correlation):
+    """Directions are all parameters and 20 mixtures. The error of a second difference with a step of .005 is below 2e-4
+    of the largest information."""
+    known, responses, rng = world(dimensions, correlation=correlation)
+    known = replace(known, nodes=(21, 15))
+    monkeypatch.setattr(scores, "SCORING_NODES", {1: 21, 2: 21})
+    monkeypatch.setattr(scores, "SPECIFIC_NODES", 15)
+    weights, prior = rng.uniform(0.5, 2.0, responses.n_persons), irt.LogitNormal(-1.4, 0.7)
+    observed, complete = observed_information(responses, known, weights, irt.Priors(c=prior))
+    place = known.places.further[5, 0]
+
+    def objective(x):
+        density = float(prior.terms(x[place : place + 1]).density[0])
+        return weights @ dimensions_scores(responses, at_parameters(known, x)).loglik + density
+
+    x, step, p = known.vector, 5e-3, known.places.n_free
+    mixtures = rng.normal(size=(20, p))
+    mixtures /= np.linalg.norm(mixtures, axis=1)[:, None]
+    middle = objective(x)
+    for direction in [*np.eye(p), *mixtures]:
+        bend = (2 * middle - objective(x + step * direction) - objective(x - step * direction)) / step**2
+        assert direction @ observed @ direction == pytest.approx(bend, abs=2e-4 * np.abs(observed).max())
+    assert (np.linalg.eigvalsh(complete - observed) > -1e-8).all()
+
+
+def test_a_weight_of_two_counts_as_two_persons():
+    known, responses, _ = world(BIFACTOR)
+    twice = irt.Responses.from_wide(np.repeat(wide(responses), 2, axis=0), known.item_ids, categories=CATEGORIES)
+    weighted = observed_information(responses, known, np.full(responses.n_persons, 2.0))
+    for one, other in zip(weighted, observed_information(twice, known), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-7)  # nodes with weights below 1e-12 are left out
+
+
+def wide(responses):
+    table = np.full((responses.n_persons, responses.n_items), np.nan)
+    table[responses.person, responses.item] = responses.score
+    return table
+
+
+def two_topics(slopes_of_second=1.0):
+    rng = np.random.default_rng(2)
+    topics = Dimensions.bifactor({f"q{j}": f"topic {j % 2}" for j in range(20)})
+    slopes = rng.uniform(0.8, 1.6, (20, 3)) * [1, 1, slopes_of_second]
+    known = known_dimensions(topics, slopes, rng.normal(0, 1, 20), nodes=(31, 21))
+    return known, draw_dimensions(known, 3000, rng)[0]
+
+
+def test_errors_do_not_depend_on_the_number_of_threads():
+    """Answers of 3,000 persons are two parts."""
+    known, responses = two_topics()
+    one, three = (observed_information(responses, known, threads=n)[0] for n in (1, 3))
+    np.testing.assert_array_equal(one, three)
+
+
+def test_parameters_that_answers_do_not_determine_have_no_errors_and_are_named():
+    """If the slopes of a specific dimension are 0, the likelihood is flat or a saddle in them."""
+    known, responses = two_topics(slopes_of_second=0.0)
+    fit = dimensions_errors(responses, known)
+    error = np.sqrt(fit.cov.diagonal())
+    of_general, of_first, of_second = (known.places.slopes[known.dimensions.free[:, d], d] for d in range(3))
+    assert np.isnan(error[of_second]).any()
+    assert (error[of_general] < 0.3).all()
+    assert (error[of_first] < 0.5).all()
+    assert "the slope of q1 on topic 1" in fit.missing_errors
+    assert "topic 0" not in fit.missing_errors
+
+
+def test_slope_at_its_bound_has_no_error():
+    rng = np.random.default_rng(2)
+    slopes = rng.uniform(0.8, 1.6, (6, 2))
+    pair = Dimensions.between({f"q{j}": f"dimension {j % 2}" for j in range(6)})
+    known = known_dimensions(pair, slopes, rng.normal(0, 1, 6), correlation=0.4, nodes=(31, 1))
+    known.slopes[0, 0] = 10.0
+    fit = dimensions_errors(draw_dimensions(known, 500, rng)[0], known)
+    assert fit.missing_errors == "the slope of q0 on dimension 0 stopped at a bound and has no error"
+    assert np.isfinite(np.delete(fit.cov.diagonal(), known.places.slopes[0, 0])).all()
