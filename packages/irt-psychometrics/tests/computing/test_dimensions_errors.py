@@ -14,7 +14,7 @@ from irt_psychometrics.dimensions import scores
 from irt_psychometrics.dimensions.errors import dimensions_errors, observed_information
 from irt_psychometrics.dimensions.scores import dimensions_scores
 from irt_psychometrics.dimensions.structure import Dimensions
-from psychometrics_testbed.dimension_worlds import at_parameters, draw_dimensions, known_dimensions
+from psychometrics_testbed.dimension_worlds import MirtFit, at_parameters, draw_dimensions, known_dimensions
 
 MIRT = json.loads(Path(__file__).with_name("mirt_dimensions.json").read_text("utf-8"))
 """Made by dimensions_reference.R."""
@@ -126,3 +126,26 @@ def test_slope_at_its_bound_has_no_error():
     fit = dimensions_errors(draw_dimensions(known, 500, rng)[0], known)
     assert fit.missing_errors == "the slope of q0 on dimension 0 stopped at a bound and has no error"
     assert np.isfinite(np.delete(fit.cov.diagonal(), known.places.slopes[0, 0])).all()
+
+
+@pytest.mark.parametrize("name", ["bifactor", "between"])
+def test_errors_equal_those_of_mirt(shared, name):
+    """Oakes' errors at mirt's own estimates; its derivatives are differences, with errors of about 1e-5."""
+    fit = MirtFit.from_json(MIRT[name], shared)
+    errors = dimensions_errors(fit.answers, fit.calibration)
+    cov, places = errors.cov, fit.calibration.places
+    for (j, parameter), se in fit.errors.items():
+        by = np.zeros(places.n_free)
+        if parameter.startswith("a"):
+            by[places.slopes[j, fit.order.index(int(parameter[1:]) - 1)]] = 1.0
+        else:
+            by[places.intercepts[j]] = 1.0
+        if parameter in ("d1", "d2"):  # d ± exp(w)/2
+            width = np.exp(fit.calibration.further[j, 1])
+            by[places.further[j, 1]] = width / 2 if parameter == "d1" else -width / 2
+        assert np.sqrt(by @ cov @ by) == pytest.approx(se, rel=1e-4)
+    if name == "between":
+        assert np.sqrt(cov[places.correlations[0, 1], places.correlations[0, 1]]) == pytest.approx(
+            MIRT[name]["correlation"][1], rel=1e-4
+        )
+    assert errors.missing_errors == ""

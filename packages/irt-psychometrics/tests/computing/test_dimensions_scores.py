@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 import irt_psychometrics as irt
 from irt_psychometrics.dimensions.scores import dimensions_scores
 from irt_psychometrics.dimensions.structure import Dimensions
-from psychometrics_testbed.dimension_worlds import draw_dimensions, known_dimensions
+from psychometrics_testbed.dimension_worlds import MirtFit, draw_dimensions, known_dimensions
 
 MIRT = json.loads(Path(__file__).with_name("mirt_dimensions.json").read_text("utf-8"))
 """Made by dimensions_reference.R."""
@@ -143,3 +143,18 @@ def test_unknown_method_or_item_is_refused_by_name():
     other = irt.Responses.from_wide({"strange": [0, 1]})
     with pytest.raises(irt.PsychometricsError, match="strange"):
         dimensions_scores(other, known)
+
+
+@pytest.mark.parametrize("name", ["bifactor", "between"])
+@pytest.mark.parametrize("method", ["EAP", "MAP"])
+def test_scores_equal_those_of_mirt(shared, name, method):
+    """SAT12 with three topics, and verbal aggression (0, 1, 2) with wanting and doing, with mirt's own estimates.
+
+    mirt's bifactor grid has only 25 nodes a dimension, and its search for the mode stops at changes of 1e-4.
+    """
+    fit = MirtFit.from_json(MIRT[name], shared)
+    scores, reference = dimensions_scores(fit.answers, fit.calibration, method.lower()), fit.scores[method]
+    error = np.sqrt(np.diagonal(scores.cov, axis1=1, axis2=2))
+    np.testing.assert_allclose(scores.theta[fit.persons], np.array(reference["theta"])[:, fit.order], atol=2e-4)
+    np.testing.assert_allclose(error[fit.persons], np.array(reference["se"])[:, fit.order], atol=2e-4)
+    assert scores.loglik.sum() == pytest.approx(MIRT[name]["loglik"], abs=1e-3)
