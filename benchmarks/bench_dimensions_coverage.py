@@ -19,10 +19,10 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from irt_psychometrics.dimensions.fitting import fit_dimensions
 
 from irt_psychometrics.dimensions.calibration import DimensionsCalibration
 from irt_psychometrics.dimensions.errors import dimensions_errors
+from irt_psychometrics.dimensions.fitting import fit_dimensions
 from irt_psychometrics.dimensions.scores import dimensions_scores
 from irt_psychometrics.dimensions.structure import Dimensions
 from psychometrics_testbed.dimension_worlds import draw_dimensions, known_dimensions
@@ -50,7 +50,7 @@ def graded(rng: np.random.Generator) -> DimensionsCalibration:
         _pair(),
         slopes,
         rng.normal(0, 1, ITEMS),
-        models=("grm",) * ITEMS,
+        models=["grm"] * ITEMS,
         categories=(3,) * ITEMS,
         further=further,
         correlation=0.6,

@@ -101,7 +101,7 @@ class MirtFit(NamedTuple):
     calibration: DimensionsCalibration
     errors: dict[tuple[int, str], float]
     answers: Responses
-    persons: Array
+    persons: list[int]
     scores: dict[str, Any]
     order: list[int]
 
@@ -117,10 +117,10 @@ class MirtFit(NamedTuple):
         if bifactor:
             dimensions = Dimensions.bifactor(dict(zip(ids, map(str, stored["topics"]), strict=True)))
             order = [0, *map(int, dimensions.names[1:])]
-            persons, nodes = np.arange(1, 4), (31, 31)
+            persons, nodes = [1, 2, 3], (31, 31)
         else:
             dimensions = Dimensions.between({item: "want" if "Want" in item else "do" for item in ids})
-            order, persons, nodes = [0, 1], np.arange(3), (41, 1)
+            order, persons, nodes = [0, 1], [0, 1, 2], (41, 1)
         slopes = np.array([[row[f"a{1 + d}"] for d in order] for row in each])
         if bifactor:
             calibration = known_dimensions(dimensions, slopes, np.array([row["d"] for row in each]), nodes=nodes)
@@ -132,7 +132,7 @@ class MirtFit(NamedTuple):
                 dimensions,
                 slopes,
                 d.mean(axis=1),
-                models=("grm",) * len(ids),
+                models=["grm"] * len(ids),
                 categories=(3,) * len(ids),
                 further=further,
                 correlation=stored["correlation"][0],

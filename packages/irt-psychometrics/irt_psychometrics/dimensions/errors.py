@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import compress
 
 import numpy as np
 
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.dimensions import curves
 from irt_psychometrics.dimensions.calibration import DimensionsCalibration
-from irt_psychometrics.dimensions.posterior import CurvesAndAnswers, model_of_items
-from irt_psychometrics.dimensions.posterior_kernels import Scores, expand_scores
+from irt_psychometrics.dimensions.error_kernels import Scores, expand_scores
+from irt_psychometrics.dimensions.fitting import _check_request, _lay_out
+from irt_psychometrics.dimensions.likelihood import Layout, _Group
+from irt_psychometrics.dimensions.posterior import OnNodes
+from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.likelihood import BEND_STEP
 from irt_psychometrics.estimation.reductions import Sums, add_parts
+from irt_psychometrics.estimation.source import InMemory
 from irt_psychometrics.estimation.standard_errors import inverse
 
 _SHARE = 0.01
 """Smallest share of a parameter in singular directions of the information that leaves the parameter without error."""
 _COMPONENTS_AT_ONCE = 1_000_000
-_RESPONSES_PER_PART, _MAX_PARTS = 50_000, 64
 
 
 def dimensions_errors(
@@ -42,14 +44,10 @@ def dimensions_errors(
 
     Parameters
     ----------
-    responses
-        The responses that were fitted.
+    responses, weights, priors
+        The arguments with which `fit_dimensions` made the fit.
     calibration
         The fit.
-    weights
-        Shape (N,), the number of persons that each person represents; None: 1.
-    priors
-        The priors of the fit; None: the default priors of its models.
     threads
         Number of threads; None: all processors. The result does not depend on it.
 
@@ -65,8 +63,10 @@ def dimensions_errors(
     Louis, T. A. (1982). Finding the observed information matrix when using the EM algorithm. Journal of the Royal
     Statistical Society B, 44, 226-233.
     """
-    observed, complete = observed_information(responses, calibration, weights, priors, threads)
-    stopped = _at_bound(calibration)
+    layout = _fitted_layout(responses, calibration, weights, priors)
+    observed, complete = observed_information(responses, calibration, layout, weights, threads)
+    low, high = layout.bounds
+    stopped = (calibration.vector <= low) | (calibration.vector >= high)
     free, lost = ~stopped, stopped.copy()
     scale = np.sqrt(np.diag(complete)[free])
     scale[~(scale > 0)] = 1.0
@@ -81,43 +81,34 @@ def dimensions_errors(
 def observed_information(
     responses: Responses,
     calibration: DimensionsCalibration,
+    layout: Layout,
     weights: Floats | None = None,
-    priors: Priors | None = None,
     threads: int | None = None,
 ) -> tuple[Floats, Floats]:
     """Compute the observed and the complete-data information of the free parameters, shape (p, p) each.
 
-    The observed information is the complete-data information minus the covariance of the persons' scores given their
-    answers (Louis 1982). Given the primary dimensions, scores of different specific dimensions are independent, so the
-    covariance is the mean of the specific dimensions' covariances plus the covariance of conditional means.
+    Both include the information of the priors in `layout`. The observed information is the complete-data information
+    minus the covariance of the persons' scores given their answers (Louis 1982). Given the primary dimensions, scores
+    of different specific dimensions are independent, so this covariance is the covariance of the conditional means plus
+    the mean of each specific dimension's conditional covariance.
     """
-    own = CurvesAndAnswers.from_responses(responses, calibration, calibration.nodes, weights)
-    rows = _Rows.from_calibration(calibration)
-    scores = Scores(
-        alone=_scores_of_items(calibration, own, own.alone, own.tables.alone.shape),
-        paired=_scores_of_items(calibration, own, own.paired, own.tables.paired.shape),
-        place=rows.place,
-        inner=rows.inner,
-        others=_scores_of_correlations(calibration, own.tables.theta),
-    )
-    part = partial(_sums_of_part, own, scores, rows)
-    cut = kernels.cut(np.diff(own.tables.start) + 1, min(_MAX_PARTS, 1 + own.tables.item.size // _RESPONSES_PER_PART))
     with kernels.runner(threads) as run:
-        lost, alone, paired, persons = add_parts(run.in_order(part, cut, max(2, run.threads)))
+        own = OnNodes.from_responses(responses, calibration, calibration.nodes, run, weights)
+        rows = _Rows.from_items(own)
+        part = partial(_covariance_of_part, own, rows, rows.scores(own))
+        (covariance,) = add_parts(run.in_order(part, own.problem.answers.pieces, max(2, run.threads)))
+        _, alone, within, mass = own.problem._counts(own.tables)
     p = calibration.places.n_free
-    complete, missing = np.zeros((p, p)), np.zeros((p, p))
-    np.add.at(missing, (rows.free[:, None], rows.free), lost)
-    for items, counts in ((own.alone, alone), (own.paired, paired)):
-        if not items.size:
-            continue
-        for j, block in zip(items, _information_of_items(calibration, own, items, counts), strict=True):
-            has = rows.place[j] >= 0
-            at = rows.free[rows.place[j][has]]
-            np.add.at(complete, (at[:, None], at), block[np.ix_(has, has)])
-    at = rows.free[len(rows.free) - len(scores.others) :]
-    complete[np.ix_(at, at)] += _information_of_correlations(calibration, own.tables.theta, persons)
-    bend = np.diag(_prior_information(calibration, priors))
-    return complete - missing + bend, complete + bend
+    gradient, complete, missing = np.zeros(p), np.zeros((p, p)), np.zeros((p, p))
+    np.add.at(missing, (rows.free[:, None], rows.free), covariance)
+    for group, counts, at in ((own.alone, alone, rows.alone), (own.within, within, rows.within)):
+        for place, block in zip(at, _information_of_items(group, counts), strict=True):
+            places = rows.free[place[place >= 0]]
+            np.add.at(complete, (places[:, None], places), block[np.ix_(place >= 0, place >= 0)])
+    at = rows.free[len(rows.free) - len(rows.others) :]
+    complete[np.ix_(at, at)] += _information_of_correlations(own, mass)
+    replace(own.problem, layout=layout)._add_priors(layout.expand(calibration.vector), gradient, complete)
+    return complete - missing, complete
 
 
 @dataclass(frozen=True)
@@ -125,170 +116,155 @@ class _Rows:
     """Rows of parameters in the covariance of scores, before equal slopes are added up.
 
     Attributes:
-        place, inner: shape (J, P + 2 + M), see `posterior_kernels.Scores`.
+        alone, within, inner: rows of the items' parameters, see `error_kernels.Scores`.
         of_specific: for each specific dimension, the rows in the whole covariance of the rows in its own one.
         free: shape (L,), the free parameter of each row; those of correlations come last.
+        others: shape (O, T), scores of the correlations.
     """
 
-    place: Ints
+    alone: Ints
+    within: Ints
     inner: Ints
     of_specific: tuple[Ints, ...]
     free: Ints
+    others: Floats
 
     @classmethod
-    def from_calibration(cls, calibration: DimensionsCalibration) -> _Rows:
-        dimensions, places = calibration.dimensions, calibration.places
-        P, S = dimensions.n_primary, len(dimensions.names) - dimensions.n_primary
-        specific = dimensions.specific
-        own = np.where(specific < 0, -1, places.slopes[np.arange(specific.size), P + specific])
-        free = np.column_stack([places.slopes[:, :P], own, places.intercepts, places.further])
-        free[~calibration.estimated] = -1
-        has = free >= 0
-        place, inner = np.full(free.shape, -1), np.full(free.shape, -1)
-        place[has] = np.arange(has.sum())
-        of_specific = []
-        for s in range(S):
-            here = has & (specific == s)[:, None]
+    def from_items(cls, own: OnNodes) -> _Rows:
+        dimensions, places = own.problem.layout.dimensions, own.problem.layout.places.correlations
+        free = [own.alone._places, own.within._places]
+        alone, within = (np.full(x.shape, -1) for x in free)
+        alone[free[0] >= 0] = np.arange((free[0] >= 0).sum())
+        within[free[1] >= 0] = (free[0] >= 0).sum() + np.arange((free[1] >= 0).sum())
+        inner, of_specific = np.full(within.shape, -1), []
+        for s in range(len(dimensions.names) - dimensions.n_primary):
+            here = (within >= 0) & (dimensions.specific[own.problem.answers.within] == s)[:, None]
             inner[here] = np.arange(here.sum())
-            of_specific.append(place[here])
-        return cls(place, inner, tuple(of_specific), np.concatenate([free[has], _correlations(calibration)[2]]))
+            of_specific.append(within[here])
+        correlations = places[np.nonzero(np.triu(places >= 0))]
+        others = _scores_of_correlations(own, own.problem.layout.fixed.correlations)
+        rows = np.concatenate([*(x[x >= 0] for x in free), correlations])
+        return cls(alone, within, inner, tuple(of_specific), rows, others)
+
+    def scores(self, own: OnNodes) -> Scores:
+        """Compute the scores at the nodes."""
+        of_items = _scores_of_items(own.alone), _scores_of_items(own.within)
+        return Scores(*of_items, self.alone, self.within, self.inner, self.others, own.alone._logs.shape[2])
 
 
-def _correlations(calibration: DimensionsCalibration) -> tuple[Ints, Ints, Ints]:
-    """Return the two dimensions and the place of each free correlation, shape (C,) each."""
-    first, second = np.nonzero(np.triu(calibration.places.correlations >= 0, 1))
-    return first, second, calibration.places.correlations[first, second]
-
-
-def _sums_of_part(own: CurvesAndAnswers, scores: Scores, rows: _Rows, part: tuple[int, int]) -> Sums:
-    """Compute the covariance of scores, and the expected counts of answers and persons, over a range of persons."""
+def _covariance_of_part(own: OnNodes, rows: _Rows, scores: Scores, part: tuple[int, int]) -> Sums:
+    """Compute the covariance of scores, shape (L, L), over a range of persons."""
     first, last = part
-    G, Q, L, S = own.tables.primary.size, own.tables.unit.size, len(rows.free), len(rows.of_specific)
-    most = max([1, *map(len, rows.of_specific)])
-    whole = np.zeros((L, max(G, _COMPONENTS_AT_ONCE // max(L, 1))))
-    inner = np.zeros((S, most, max(G * Q, _COMPONENTS_AT_ONCE // (most * max(S, 1)))))
-    counts = np.zeros(own.tables.alone.shape), np.zeros(own.tables.paired.shape), np.zeros(G)
-    lost, used = np.zeros((L, L)), np.zeros(1 + S, dtype=np.int64)
+    (T,), (Q,) = own.tables.primary.shape, own.tables.specific.shape
+    L, S, most = len(rows.free), len(rows.of_specific), max([1, *map(len, rows.of_specific)])
+    whole = np.zeros((L, max(T, _COMPONENTS_AT_ONCE // max(L, 1))))
+    inner = np.zeros((S, most, max(T * Q, _COMPONENTS_AT_ONCE // (most * max(S, 1)))))
+    covariance, used = np.zeros((L, L)), np.zeros(1 + S, dtype=np.int64)
     while first < last:
         whole[:], inner[:], used[:] = 0.0, 0.0, 0
-        first = expand_scores(first, last, own.tables, scores, counts, whole, inner, used)
-        lost += whole[:, : used[0]] @ whole[:, : used[0]].T
+        first = expand_scores(first, last, own.problem.answers.persons, own.tables, scores, whole, inner, used)
+        covariance += whole[:, : used[0]] @ whole[:, : used[0]].T
         for s, at in enumerate(rows.of_specific):
             filled = inner[s, : at.size, : used[1 + s]]
-            lost[np.ix_(at, at)] += filled @ filled.T
-    return lost, *counts
+            covariance[np.ix_(at, at)] += filled @ filled.T
+    return (covariance,)
 
 
-def _scores_of_items(
-    calibration: DimensionsCalibration, own: CurvesAndAnswers, items: Ints, shape: tuple[int, ...]
-) -> Floats:
-    """Compute ∂ log P/∂z and by each further parameter of each row of a table with this shape, see `Scores`."""
-    if not items.size:
-        return np.zeros((0, 1, *shape[1:]))
-    by = _by_z(calibration, items, own.nodes.z(calibration, items), calibration.further_parameters[items])
-    return np.ascontiguousarray(by.transpose(1, 3, 0, 2)).reshape(shape[0], len(by), *shape[1:])
+def _scores_of_items(group: _Group) -> Floats:
+    """Compute ∂ log P by the slopes, d and further parameters, in rows as in `error_kernels.Scores`."""
+    (n, K), C = group._places.shape, group._logs.shape[2]
+    scores = np.zeros((n, C, K, len(group._theta)))
+    if n:
+        by = curves.derivatives(group._model, group._z, group._further, group._categories).swapaxes(2, 3)
+        S = group._theta.shape[1]
+        scores[:, : by.shape[2], :S] = by[0][:, :, None] * group._theta.T
+        scores[:, : by.shape[2], S : S + len(by) - 1] = by[1:].transpose(1, 2, 0, 3)
+    return scores.reshape(n * C, K, len(group._theta))
 
 
-def _by_z(calibration: DimensionsCalibration, items: Ints, z: Floats, further: Floats) -> Floats:
-    return curves.derivatives(model_of_items(calibration, items), z, further, calibration.categories[items])
+def _information_of_items(group: _Group, counts: Floats) -> Floats:
+    """Minus the second derivatives of log P, summed over expected answers, shape (n, K, K).
 
-
-def _information_of_items(
-    calibration: DimensionsCalibration, own: CurvesAndAnswers, items: Ints, counts: Floats
-) -> Floats:
-    """Minus the second derivatives of log P, summed over expected answers, shape (n, P + 2 + M, P + 2 + M).
-
-    `counts` are expected answers in rows as in `Tables`. Derivatives are differences of first derivatives.
+    `counts` are expected answers in the group's rows. Derivatives are differences of first derivatives.
     """
-    z, further = own.nodes.z(calibration, items), calibration.further_parameters[items]
-    M, directions = further.shape[1], own.nodes.directions(counts.ndim == 3)
-    expected = counts.reshape(items.size, -1, z.shape[1])
-    bends = np.empty((items.size, 1 + M, 1 + M, z.shape[1]))
+    (n, K), (X, S) = group._places.shape, group._theta.shape
+    block = np.zeros((n, K, K))
+    if not n:
+        return block
+    size, M = int(group._categories.max()), group._further.shape[1]
+    expected = counts.reshape(n, -1, X)[:, :size].swapaxes(1, 2)
+    bends = np.empty((n, 1 + M, 1 + M, X))
     for k in range(1 + M):
         step = BEND_STEP * (np.arange(1 + M) == k)
-        low, high = (_by_z(calibration, items, z + move[0], further + move[1:]) for move in (-step, step))
-        bends[:, k] = np.einsum("mnxc,ncx->nmx", low - high, expected) / (2 * BEND_STEP)
-    P2 = len(directions)
-    out = np.empty((items.size, P2 + M, P2 + M))
-    out[:, :P2, :P2] = np.einsum("nx,ax,bx->nab", bends[:, 0, 0], directions, directions, optimize=True)
-    out[:, P2:, :P2] = (bends[:, 1:, 0] + bends[:, 0, 1:]) / 2 @ directions.T
-    out[:, :P2, P2:] = out[:, P2:, :P2].transpose(0, 2, 1)
-    inner = bends[:, 1:, 1:].sum(axis=3)
-    out[:, P2:, P2:] = (inner + inner.transpose(0, 2, 1)) / 2
-    return out
+        low, high = (
+            curves.derivatives(group._model, group._z + move[0], group._further + move[1:], group._categories)
+            for move in (-step, step)
+        )
+        bends[:, k] = np.einsum("mjtc,jtc->jmt", low - high, expected) / (2 * BEND_STEP)
+    bends = (bends + bends.swapaxes(1, 2)) / 2
+    further = slice(S, S + M)
+    block[:, :S, :S] = np.einsum("jt,ta,tb->jab", bends[:, 0, 0], group._theta, group._theta, optimize=True)
+    block[:, further, :S] = bends[:, 1:, 0] @ group._theta
+    block[:, :S, further] = block[:, further, :S].swapaxes(1, 2)
+    block[:, further, further] = bends[:, 1:, 1:].sum(axis=3)
+    return block
 
 
-def _units_of_correlations(calibration: DimensionsCalibration) -> tuple[Floats, Floats]:
-    """Return the inverse of the primary dimensions' correlations R, and R⁻¹ ∂R/∂ρ of each free correlation ρ."""
-    P = calibration.dimensions.n_primary
-    first, second, _ = _correlations(calibration)
-    by = np.zeros((first.size, P, P))
-    by[np.arange(first.size), first, second] = by[np.arange(first.size), second, first] = 1.0
-    precision = np.linalg.inv(calibration.correlations[:P, :P])
-    return precision, precision @ by
+def _scores_of_correlations(own: OnNodes, correlations: Floats) -> Floats:
+    """Compute the derivatives of the log weights of the primary nodes by the free `correlations`, shape (O, T)."""
+    grid, P = own.problem.grid, own.problem.layout.dimensions.n_primary
+    a, b = np.nonzero(np.triu(own.problem.layout.places.correlations >= 0))
+    inverted = np.linalg.inv(correlations[:P, :P])
+    z = (grid.primary @ inverted).T
+    scores = z[a] * z[b] - inverted[a, b][:, None]
+    return scores - (scores @ np.exp(grid.log_primary(correlations[:P, :P])))[:, None]
 
 
-def _scores_of_correlations(calibration: DimensionsCalibration, theta: Floats) -> Floats:
-    """Compute the derivatives of the log density of `theta` (P, G) by the free correlations, shape (C, G)."""
-    precision, by = _units_of_correlations(calibration)
-    return 0.5 * (np.einsum("pg,cpq,qg->cg", theta, by @ precision, theta) - np.einsum("cpp->c", by)[:, None])
+def _information_of_correlations(own: OnNodes, mass: Floats) -> Floats:
+    """Minus the second derivatives of the log weights, summed over `mass` (T,) persons, shape (O, O)."""
+    held = own.problem.layout.fixed.correlations
+    a, b = np.nonzero(np.triu(own.problem.layout.places.correlations >= 0))
+    bends = np.empty((a.size, a.size))
+    for k, (d, e) in enumerate(zip(a, b, strict=True)):
+        step = np.zeros(held.shape)
+        step[d, e] = step[e, d] = BEND_STEP
+        low, high = (_scores_of_correlations(own, held + move) for move in (-step, step))
+        bends[:, k] = (low - high) @ mass / (2 * BEND_STEP)
+    return bends
 
 
-def _information_of_correlations(calibration: DimensionsCalibration, theta: Floats, persons: Floats) -> Floats:
-    """Minus the second derivatives of the log density by the free correlations, summed over `persons` (G,)."""
-    precision, by = _units_of_correlations(calibration)
-    squares = (theta * persons) @ theta.T
-    return np.einsum("cpq,dqr,rs,sp->cd", by, by, precision, squares) - 0.5 * persons.sum() * np.einsum(
-        "cpq,dqp->cd", by, by
-    )
-
-
-def _prior_information(calibration: DimensionsCalibration, priors: Priors | None) -> Floats:
-    """Return the prior's information on the logit c of each free parameter, shape (p,); 0 for others."""
-    out, prior = np.zeros(calibration.places.n_free), priors or calibration.item_model.default_priors
-    guessed = calibration.item_model.guessed(len(calibration.models)) & calibration.estimated
-    if prior.c is not None and guessed.any():
-        out[calibration.places.further[guessed, 0]] = prior.c.terms(calibration.further_parameters[guessed, 0]).bend
-    return out
-
-
-def _at_bound(calibration: DimensionsCalibration) -> Mask:
-    """Mask of the free parameters that stopped at a bound, shape (p,)."""
-    stopped, places = np.zeros(calibration.places.n_free, dtype=bool), calibration.places
-    slopes = (places.slopes >= 0) & (np.abs(calibration.slopes) >= SLOPE_BOUND)
-    stopped[places.slopes[slopes]] = True
-    guessed = calibration.item_model.guessed(len(calibration.models)) & calibration.estimated
-    low, high = logit(np.array(GUESSING_BOUNDS))
-    at = np.flatnonzero(guessed)
-    c = calibration.further_parameters[at, :1].ravel()
-    stopped[places.further[at, :1].ravel()[(c <= low) | (c >= high)]] = True
-    return stopped
+def _fitted_layout(
+    responses: Responses, calibration: DimensionsCalibration, weights: Floats | None, priors: Priors | None
+) -> Layout:
+    """Return the free parameters of the estimated items, with the priors of the fit."""
+    keep, dimensions = calibration.estimated, calibration.dimensions
+    own = responses.among(calibration.item_ids, calibration.categories)
+    counts = InMemory(own, Persons.from_responses(own, None, None, weights)).counts()
+    among = dimensions if keep.all() else dimensions.among([*compress(calibration.item_ids, keep)])
+    checked = _check_request(own, calibration.models, priors)
+    return _lay_out(among, [*compress(calibration.models, keep)], counts.select(keep), checked)
 
 
 def _reason(calibration: DimensionsCalibration, lost: Mask, stopped: Mask) -> str:
     """Explain which parameters have no errors; empty if all have."""
-    parts = []
+    reasons = []
     if lost.any():
-        parts.append(
-            f"the answers do not determine {some_of(_names(calibration, lost))}, so these parameters have no errors. "
-            "Drop a dimension whose slopes are about 0, or tie its slopes"
-        )
+        remedy = "drop a dimension whose slopes are about 0, or give its slopes one label (from_frame)"
+        reasons.append(f"the answers do not determine {_named(calibration, lost)}: {remedy}")
     if stopped.any():
-        verbs = "has no error" if stopped.sum() == 1 else "have no errors"
-        parts.append(f"{some_of(_names(calibration, stopped))} stopped at a bound and {verbs}")
-    return ". ".join(parts)
+        reasons.append(f"{_named(calibration, stopped)} stopped at a bound")
+    return "; ".join(reasons)
 
 
-def _names(calibration: DimensionsCalibration, some: Mask) -> list[str]:
-    """Name free parameters, for example "the slope of q1 on algebra"."""
-    ids, places, dimensions = calibration.item_ids, calibration.places, calibration.dimensions.names
-    names: dict[int, str] = {}
-    for (d, e), at in np.ndenumerate(places.correlations):
-        names.setdefault(int(at), f"the correlation of {dimensions[d]} and {dimensions[e]}")
-    for (j, d), at in np.ndenumerate(places.slopes):
-        names.setdefault(int(at), f"the slope of {ids[j]} on {dimensions[d]}")
-    for j, at in enumerate(places.intercepts.tolist()):
-        names.setdefault(at, f"the intercept of {ids[j]}")
-    for (j, m), at in np.ndenumerate(places.further):
-        names.setdefault(int(at), f"parameter {m + 3} of {ids[j]}")
-    return [names[k] for k in np.flatnonzero(some).tolist()]
+def _named(calibration: DimensionsCalibration, some: Mask) -> str:
+    """Name free parameters by their items and dimensions, for example "slopes of q1, q2 on algebra"."""
+    places, padded = calibration.places, np.append(some, False)  # the place −1 is of parameters that are not free
+    slopes, correlations = padded[places.slopes], padded[places.correlations]
+    others = padded[np.column_stack([places.intercepts, places.further])].any(axis=1)
+    ids, names = np.array(calibration.item_ids, dtype=object), np.array(calibration.dimensions.names, dtype=object)
+    found = {
+        f"slopes of {some_of(ids[slopes.any(axis=1)])} on {some_of(names[slopes.any(axis=0)])}": slopes,
+        f"other parameters of {some_of(ids[others])}": others,
+        f"correlations of {some_of(names[correlations.any(axis=0)])}": correlations,
+    }
+    return ", ".join(name for name, mask in found.items() if mask.any())

@@ -6,22 +6,24 @@ Posteriors on nodes are in `posterior`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+import numpy.typing as npt
 
+from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.design import over_learners
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dimensions import curves
 from irt_psychometrics.dimensions.calibration import DimensionsCalibration
-from irt_psychometrics.dimensions.posterior import CurvesAndAnswers, answered_dimensions
-from irt_psychometrics.dimensions.posterior_kernels import posterior_moments
+from irt_psychometrics.dimensions.error_kernels import posterior_moments
+from irt_psychometrics.dimensions.posterior import OnNodes
 from irt_psychometrics.scoring.abilities import Scores
 
+AnyInts = npt.NDArray[np.integer[Any]]
 DimensionsMethod = Literal["eap", "map"]
 SCORING_NODES = {1: 61, 2: 41, 3: 25}
 """Least number of nodes of a primary dimension, by the number of primary dimensions. Posteriors of single persons are
@@ -99,30 +101,33 @@ def dimensions_scores(
         raise PsychometricsError(f"method must be one of {', '.join(get_args(DimensionsMethod))}; got {method!r}")
     primary, specific = calibration.nodes
     least = SCORING_NODES[calibration.dimensions.n_primary]
-    nodes = max(primary, least), max(specific, SPECIFIC_NODES)
-    own = CurvesAndAnswers.from_responses(responses, calibration, nodes)
+    nodes = max(primary, least), max(specific, SPECIFIC_NODES) if specific > 1 else 1
     N, D = responses.n_persons, len(calibration.dimensions.names)
     theta, cov, loglik = np.zeros((N, D)), np.zeros((N, D, D)), np.zeros(N)
-    tables = own.tables
+    with kernels.runner(threads) as run:
+        own = OnNodes.from_responses(responses, calibration, nodes, run)
+        persons, grid, answers = own.problem.answers.persons, own.problem.grid, own.responses
 
-    def integrate(first: int, last: int) -> None:
-        posterior_moments(first, last, tables, loglik, theta, cov)
+        def integrate(first: int, last: int) -> None:
+            posterior_moments(first, last, persons, own.tables, grid.primary, grid.specific, loglik, theta, cov)
 
-    def maximise(first: int, last: int) -> None:
-        rows = slice(tables.start[first], tables.start[last])
-        answers = _Answers(own.responses.person[rows] - first, own.responses.item[rows], own.score[rows], calibration)
-        theta[first:last], cov[first:last] = answers.modes(theta[first:last])
+        def maximise(first: int, last: int) -> None:
+            rows = slice(*np.searchsorted(answers.person, [first, last]))
+            some = _Answers(answers.person[rows] - first, answers.item[rows], answers.score[rows], calibration)
+            theta[first:last], cov[first:last] = some.modes(theta[first:last])
 
-    over_learners(integrate, own.responses, tables.start, threads)
-    if method == "map":
-        over_learners(maximise, own.responses, tables.start, threads)
-    return DimensionPosteriors(theta, cov, answered_dimensions(calibration, own.responses), loglik)
+        run(integrate, own.problem.answers.pieces)
+        if method == "map":
+            run(maximise, own.problem.answers.pieces)
+    measured = calibration.dimensions.measured[answers.item]
+    n = np.stack([np.bincount(answers.person[one], minlength=N) for one in measured.T], axis=1)
+    return DimensionPosteriors(theta, cov, n, loglik)
 
 
 class _Answers:
     """Answers (R,) of n consecutive persons, and the density of abilities given them."""
 
-    def __init__(self, person: Ints, item: Ints, score: Ints, calibration: DimensionsCalibration) -> None:
+    def __init__(self, person: AnyInts, item: AnyInts, score: AnyInts, calibration: DimensionsCalibration) -> None:
         self.person, self.score = person, score[:, None]
         self.slopes, self.intercepts = calibration.slopes[item], calibration.intercepts[item]
         self.precision = np.linalg.inv(calibration.correlations)
@@ -149,7 +154,7 @@ class _Answers:
         z = self._z(theta)
         by_z = [self._curves(curves.derivatives, z + step) for step in (-_BEND_STEP, _BEND_STEP)]
         bend = self._chosen(by_z[0] - by_z[1]) / (2 * _BEND_STEP)
-        return theta, np.linalg.inv(self._curvature(bend, len(theta)))
+        return theta, np.asarray(np.linalg.inv(self._curvature(bend, len(theta))), dtype=float)
 
     def log_density(self, theta: Floats) -> Floats:
         """Compute the log density at abilities (n, D) up to a constant, shape (n,)."""
@@ -164,7 +169,7 @@ class _Answers:
         gradient = np.stack([np.bincount(self.person, x, minlength=len(theta)) for x in by_theta.T], axis=1)
         gradient -= theta @ self.precision
         curvature = self._curvature((p * by_z**2).sum(axis=1), len(theta))
-        return np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+        return np.asarray(np.linalg.solve(curvature, gradient[:, :, None]), dtype=float)[:, :, 0]
 
     def _curvature(self, bend: Floats, n: int) -> Floats:
         """Minus the second derivatives of log densities, shape (n, D, D), if those of log P by z are −`bend` (R,)."""

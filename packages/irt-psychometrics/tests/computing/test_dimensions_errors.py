@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 import irt_psychometrics as irt
 from irt_psychometrics.dimensions import scores
-from irt_psychometrics.dimensions.errors import dimensions_errors, observed_information
+from irt_psychometrics.dimensions.errors import _fitted_layout, dimensions_errors, observed_information
 from irt_psychometrics.dimensions.scores import dimensions_scores
 from irt_psychometrics.dimensions.structure import Dimensions
 from psychometrics_testbed.dimension_worlds import MirtFit, at_parameters, draw_dimensions, known_dimensions
@@ -58,7 +59,8 @@ def test_observed_information_equals_second_differences_of_the_likelihood(monkey
     monkeypatch.setattr(scores, "SCORING_NODES", {1: 21, 2: 21})
     monkeypatch.setattr(scores, "SPECIFIC_NODES", 15)
     weights, prior = rng.uniform(0.5, 2.0, responses.n_persons), irt.LogitNormal(-1.4, 0.7)
-    observed, complete = observed_information(responses, known, weights, irt.Priors(c=prior))
+    layout = _fitted_layout(responses, known, weights, irt.Priors(c=prior))
+    observed, complete = observed_information(responses, known, layout, weights)
     place = known.places.further[5, 0]
 
     def objective(x):
@@ -78,9 +80,8 @@ def test_observed_information_equals_second_differences_of_the_likelihood(monkey
 def test_a_weight_of_two_counts_as_two_persons():
     known, responses, _ = world(BIFACTOR)
     twice = irt.Responses.from_wide(np.repeat(wide(responses), 2, axis=0), known.item_ids, categories=CATEGORIES)
-    weighted = observed_information(responses, known, np.full(responses.n_persons, 2.0))
-    for one, other in zip(weighted, observed_information(twice, known), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-7)  # nodes with weights below 1e-12 are left out
+    one, other = dimensions_errors(responses, known, np.full(responses.n_persons, 2.0)), dimensions_errors(twice, known)
+    np.testing.assert_allclose(one.cov, other.cov, rtol=1e-5)  # nodes with weights below 1e-12 are left out
 
 
 def wide(responses):
@@ -100,7 +101,7 @@ def two_topics(slopes_of_second=1.0):
 def test_errors_do_not_depend_on_the_number_of_threads():
     """Answers of 3,000 persons are two parts."""
     known, responses = two_topics()
-    one, three = (observed_information(responses, known, threads=n)[0] for n in (1, 3))
+    one, three = (dimensions_errors(responses, known, threads=n).cov for n in (1, 3))
     np.testing.assert_array_equal(one, three)
 
 
@@ -113,8 +114,7 @@ def test_parameters_that_answers_do_not_determine_have_no_errors_and_are_named()
     assert np.isnan(error[of_second]).any()
     assert (error[of_general] < 0.3).all()
     assert (error[of_first] < 0.5).all()
-    assert "the slope of q1 on topic 1" in fit.missing_errors
-    assert "topic 0" not in fit.missing_errors
+    assert re.match(r"the answers do not determine slopes of q1, .* on topic 1: drop a dimension", fit.missing_errors)
 
 
 def test_slope_at_its_bound_has_no_error():
@@ -124,13 +124,14 @@ def test_slope_at_its_bound_has_no_error():
     known = known_dimensions(pair, slopes, rng.normal(0, 1, 6), correlation=0.4, nodes=(31, 1))
     known.slopes[0, 0] = 10.0
     fit = dimensions_errors(draw_dimensions(known, 500, rng)[0], known)
-    assert fit.missing_errors == "the slope of q0 on dimension 0 stopped at a bound and has no error"
+    assert fit.missing_errors == "slopes of q0 on dimension 0 stopped at a bound"
     assert np.isfinite(np.delete(fit.cov.diagonal(), known.places.slopes[0, 0])).all()
 
 
 @pytest.mark.parametrize("name", ["bifactor", "between"])
 def test_errors_equal_those_of_mirt(shared, name):
-    """Oakes' errors at mirt's own estimates; its derivatives are differences, with errors of about 1e-5."""
+    """Oakes' errors at mirt's own estimates. mirt's grid ends at 6 SDs, the library's at 5.5. With the same grid, they
+    differ by 1e-6."""
     fit = MirtFit.from_json(MIRT[name], shared)
     errors = dimensions_errors(fit.answers, fit.calibration)
     cov, places = errors.cov, fit.calibration.places
@@ -143,7 +144,7 @@ def test_errors_equal_those_of_mirt(shared, name):
         if parameter in ("d1", "d2"):  # d ± exp(w)/2
             width = np.exp(fit.calibration.further[j, 1])
             by[places.further[j, 1]] = width / 2 if parameter == "d1" else -width / 2
-        assert np.sqrt(by @ cov @ by) == pytest.approx(se, rel=1e-4)
+        assert np.sqrt(by @ cov @ by) == pytest.approx(se, rel=3e-4)
     if name == "between":
         assert np.sqrt(cov[places.correlations[0, 1], places.correlations[0, 1]]) == pytest.approx(
             MIRT[name]["correlation"][1], rel=1e-4

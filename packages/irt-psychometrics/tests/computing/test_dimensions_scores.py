@@ -60,7 +60,7 @@ def log_posterior(known, responses, person, theta):
 
 @pytest.mark.parametrize(("dimensions", "correlation"), [(BIFACTOR, 0.0), (TWO_TIER, 0.5)])
 def test_eap_and_covariance_equal_those_of_the_full_product_grid(dimensions, correlation):
-    """Both have nodes .2 or .3 apart and posterior SDs above .5, so integration errors are below 1e-6."""
+    """The library's grid ends at 5.5 SDs, where the variance lacks 2·5.5·φ(5.5) = 1e-6 of the prior's."""
     known, responses = world(dimensions, correlation=correlation)
     scores = dimensions_scores(responses, known)
     axis = np.linspace(-6, 6, 49)
@@ -72,9 +72,9 @@ def test_eap_and_covariance_equal_those_of_the_full_product_grid(dimensions, cor
         loglik = np.log(p.sum()) + logs.max() - np.log(np.exp(prior).sum())
         p /= p.sum()
         mean = p @ theta
-        assert scores.loglik[person] == pytest.approx(loglik, abs=1e-6)
-        np.testing.assert_allclose(scores.theta[person], mean, atol=1e-6)
-        np.testing.assert_allclose(scores.cov[person], (theta.T * p) @ theta - np.outer(mean, mean), atol=1e-6)
+        assert scores.loglik[person] == pytest.approx(loglik, abs=5e-6)
+        np.testing.assert_allclose(scores.theta[person], mean, atol=5e-6)
+        np.testing.assert_allclose(scores.cov[person], (theta.T * p) @ theta - np.outer(mean, mean), atol=5e-6)
 
 
 @pytest.mark.parametrize(("dimensions", "correlation"), [(BIFACTOR, 0.0), (TWO_TIER, 0.5)])
@@ -110,9 +110,9 @@ def test_persons_without_answers_to_a_dimension_get_its_prior():
         scores = dimensions_scores(responses, known, method)
         assert scores.n.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
         np.testing.assert_allclose(scores.theta[0], 0.0, atol=1e-9)
-        np.testing.assert_allclose(scores.cov[0], np.eye(3), atol=1e-6)  # the grid ends at 6 SDs
+        np.testing.assert_allclose(scores.cov[0], np.eye(3), atol=5e-6)  # the grid ends at 5.5 SDs
         np.testing.assert_allclose(scores.theta[1:, 2], 0.0, atol=1e-9)
-        np.testing.assert_allclose(scores.cov[1:, 2, 2], 1.0, atol=1e-6)
+        np.testing.assert_allclose(scores.cov[1:, 2, 2], 1.0, atol=5e-6)
         assert (scores.theta[1:, 0] > 0.1).all()
     assert scores.loglik[0] == pytest.approx(0.0, abs=1e-12)
 
@@ -151,10 +151,11 @@ def test_scores_equal_those_of_mirt(shared, name, method):
     """SAT12 with three topics, and verbal aggression (0, 1, 2) with wanting and doing, with mirt's own estimates.
 
     mirt's bifactor grid has only 25 nodes a dimension, and its search for the mode stops at changes of 1e-4.
+    The library's nodes are .275 apart and end at 5.5; a person's log-likelihood then has an error of some 5e-6.
     """
     fit = MirtFit.from_json(MIRT[name], shared)
     scores, reference = dimensions_scores(fit.answers, fit.calibration, method.lower()), fit.scores[method]
     error = np.sqrt(np.diagonal(scores.cov, axis1=1, axis2=2))
     np.testing.assert_allclose(scores.theta[fit.persons], np.array(reference["theta"])[:, fit.order], atol=2e-4)
     np.testing.assert_allclose(error[fit.persons], np.array(reference["se"])[:, fit.order], atol=2e-4)
-    assert scores.loglik.sum() == pytest.approx(MIRT[name]["loglik"], abs=1e-3)
+    assert scores.loglik.sum() == pytest.approx(MIRT[name]["loglik"], abs=3e-3)
