@@ -13,6 +13,7 @@ import pytest
 import irt_psychometrics as irt
 from irt_psychometrics.dimensions import scores
 from irt_psychometrics.dimensions.errors import _fitted_layout, dimensions_errors, observed_information
+from irt_psychometrics.dimensions.fitting import fit_dimensions
 from irt_psychometrics.dimensions.scores import dimensions_scores
 from irt_psychometrics.dimensions.structure import Dimensions
 from psychometrics_testbed.dimension_worlds import MirtFit, at_parameters, draw_dimensions, known_dimensions
@@ -115,6 +116,38 @@ def test_parameters_that_answers_do_not_determine_have_no_errors_and_are_named()
     assert (error[of_general] < 0.3).all()
     assert (error[of_first] < 0.5).all()
     assert re.match(r"the answers do not determine slopes of q1, .* on topic 1: drop a dimension", fit.missing_errors)
+
+
+def test_items_without_parameters_have_no_errors_and_do_not_change_others():
+    """Everybody answered the last item correctly. Nobody has a score of 2 on the first item, few on the second, whose
+    step has a prior."""
+    rng = np.random.default_rng(4)
+    ids = [f"q{j}" for j in range(13)]
+    topics = Dimensions.bifactor({item: f"topic {j % 2}" for j, item in enumerate(ids)})
+    further = np.zeros((13, 4))
+    further[0] = [0, 0.5, -np.inf, 0]
+    further[1] = [0, 0.5, -4.5, 0]
+    known = known_dimensions(
+        topics,
+        rng.uniform(0.8, 1.6, (13, 3)),
+        rng.normal(0, 1, 13),
+        models=["gpcm"] * 2 + ["2pl"] * 11,
+        categories=[4] * 2 + [2] * 11,
+        further=further,
+        nodes=(31, 21),
+    )
+    table = wide(draw_dimensions(known, 2000, rng)[0])
+    table[:, 12] = 1
+    responses = irt.Responses.from_wide(table, ids, categories=known.categories)
+    fit = dimensions_errors(responses, fit_dimensions(responses, topics, known.models))
+    others = responses.of_items(np.arange(12))
+    alone = dimensions_errors(others, fit_dimensions(others, topics.among(ids[:12]), known.models[:12]))
+    assert fit.missing_errors == ""
+    assert np.isnan(fit.slopes[12]).all()
+    assert np.isfinite(fit.cov).all()
+    np.testing.assert_allclose(fit.cov, alone.cov, rtol=1e-6)
+    loglik = dimensions_scores(responses, fit).loglik
+    np.testing.assert_allclose(loglik, dimensions_scores(others, alone).loglik, atol=1e-9)
 
 
 def test_slope_at_its_bound_has_no_error():
