@@ -118,7 +118,7 @@ class _Rows:
     Attributes:
         alone, within, inner: rows of the items' parameters, see `error_kernels.Scores`.
         of_specific: for each specific dimension, the rows in the whole covariance of the rows in its own one.
-        free: shape (L,), the free parameter of each row; those of correlations come last.
+        free: shape (L,), the free parameter of each row; correlations come last.
         others: shape (O, T), scores of the correlations.
     """
 
