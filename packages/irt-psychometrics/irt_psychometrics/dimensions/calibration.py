@@ -62,6 +62,7 @@ class DimensionsCalibration:
         convergence: the state in which the fit ended.
         engine_version: version of the package that made the fit.
         nodes: numbers of nodes of the primary and of the specific dimensions.
+        missing_errors: the reason why parts of `cov` are NaN; empty if all parameters have errors.
     """
 
     dimensions: Dimensions
@@ -79,6 +80,7 @@ class DimensionsCalibration:
     convergence: Convergence
     engine_version: str
     nodes: tuple[int, int]
+    missing_errors: str = ""
 
     @property
     def item_ids(self) -> tuple[str, ...]:
