@@ -254,12 +254,18 @@ class FormPersons:
     group: int
     answers: npt.NDArray[np.int8]
 
+    def evenly_spaced(self, most_items: int) -> Self:
+        """Return the form with `most_items` evenly spaced items, or the form itself if it has no more items."""
+        if len(self.items) <= most_items:
+            return self
+        places = np.linspace(0, len(self.items) - 1, most_items).round().astype(int)
+        return replace(self, items=self.items[places], answers=self.answers[:, places])
 
-def complete_forms(whole: FittedData, smallest: int) -> Iterator[FormPersons]:
-    """Yield the forms that `smallest` or more persons of one group saw."""
-    r, group = whole.responses, whole.abilities.group
+
+def complete_forms(r: Responses, group: Ints, smallest: int) -> Iterator[FormPersons]:
+    """Yield the forms that `smallest` or more persons of one group saw; `group` (N,) is the index of each person's."""
     sets = seen_sets(r)
-    n_groups = len(whole.abilities.population)
+    n_groups = int(group.max(initial=0)) + 1
     kind = np.where(sets.of_person >= 0, sets.of_person * n_groups + group, -1)
     order = np.argsort(kind, kind="stable")
     kinds, first, count = np.unique(kind[order], return_index=True, return_counts=True)
