@@ -6,56 +6,40 @@ from irt_psychometrics.core.kernels import _kernel
 
 
 @_kernel
-def product_moments(margins, item, specific, same, factor, values, first, weights, specific_weights):  # type: ignore[no-untyped-def]
-    """Compute the expected products of M margins, each the product of one or two of V variables, shape (M, M).
+def product_moments(margins, item, specific, same, values, first, weights, specific_weights):  # type: ignore[no-untyped-def]
+    """Compute the expected products of M margins, each the product of two of V variables, shape (M, M).
 
-    `margins` (M, 2) are numbers of variables, −1 if there is no second one. `item` and `specific` (V,) are the item and
-    the specific dimension of a variable. The product of two variables of one item is `factor` times the variable `same`
-    (V, V). `values` (V, T, Q) are expectations given the primary and specific dimensions, `first` (V, T) given the
-    primary ones alone.
+    `margins` (M, 2) are numbers of variables, and `item` and `specific` (V,) their items and specific dimensions. The
+    product of two variables of one item is the variable `same`. `values` (V, T, Q) are expectations given the primary
+    and specific dimensions, `first` (V, T) given the primary ones alone.
     """
-    M, T, Q = len(margins), len(weights), len(specific_weights)
-    out = np.empty((M, M))
-    term, inner = np.empty(T), np.empty(Q)
+    T, Q = len(weights), len(specific_weights)
+    out = np.empty((len(margins), len(margins)))
     of, leader, size = np.empty(4, np.int64), np.empty(4, np.int64), np.empty(4, np.int64)
-    for a in range(M):
+    term, inner = np.empty(T), np.empty(Q)
+    for a in range(len(margins)):
         for b in range(a + 1):
-            n, scale = 0, 1.0
-            for x in margins[a]:
-                if x >= 0:
-                    of[n] = x
-                    n += 1
-            own = n
-            for y in margins[b]:
-                if y < 0:
-                    continue
-                shared = False
-                for k in range(own):
-                    if item[of[k]] == item[y]:
-                        scale *= factor[of[k], y]
-                        of[k] = same[of[k], y]
-                        shared = True
-                        break
-                if not shared:
-                    of[n] = y
-                    n += 1
-            for k in range(n):
+            n = 2
+            of[0], of[1] = margins[a, 0], margins[a, 1]
+            for x in range(2):
+                y = margins[b, x]
+                k = 0 if item[of[0]] == item[y] else 1 if item[of[1]] == item[y] else n
+                of[k] = same[of[k], y] if k < 2 else y
+                n = max(n, k + 1)
+            for k in range(n):  # the first variable of a specific dimension leads the others
                 leader[k], size[k] = k, 1
                 for m in range(k):
-                    if specific[of[k]] >= 0 and specific[of[m]] == specific[of[k]]:
+                    if leader[k] == k and specific[of[m]] == specific[of[k]] >= 0:
                         leader[k] = leader[m]
                         size[leader[m]] += 1
-                        break
             for t in range(T):
                 term[t] = weights[t]
             for k in range(n):
                 if leader[k] != k:
                     continue
-                if size[k] == 1:
-                    for t in range(T):
-                        term[t] *= first[of[k], t]
-                    continue
-                for t in range(T):
+                for t in range(T if size[k] == 1 else 0):
+                    term[t] *= first[of[k], t]
+                for t in range(T if size[k] > 1 else 0):
                     for q in range(Q):
                         inner[q] = specific_weights[q] * values[of[k], t, q]
                     for m in range(k + 1, n):
@@ -63,8 +47,5 @@ def product_moments(margins, item, specific, same, factor, values, first, weight
                             for q in range(Q):
                                 inner[q] *= values[of[m], t, q]
                     term[t] *= inner.sum()
-            total = 0.0
-            for t in range(T):
-                total += term[t]
-            out[a, b] = out[b, a] = scale * total
+            out[a, b] = out[b, a] = term.sum()
     return out

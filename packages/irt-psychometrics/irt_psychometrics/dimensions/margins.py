@@ -5,181 +5,175 @@ product over specific dimensions, each integrated alone, so the cost does not gr
 Statistics that follow from these moments are in `model_fit` and `indices`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.item_models import model_of
-from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.dimensions import curves
 from irt_psychometrics.dimensions.calibration import DimensionsCalibration
+from irt_psychometrics.dimensions.grid import TwoTierGrid
 from irt_psychometrics.dimensions.margin_kernels import product_moments
 
-_NODES = {1: 41, 2: 25, 3: 17}
+_NODES = {1: 41, 2: 25, 3: 15}
 """Nodes of each primary dimension. At most four curves are multiplied, which is smoother than a person's likelihood."""
 _SPECIFIC_NODES = 25
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Conditional expectations of V variables of J items at T primary and Q specific nodes.
+    """Margins of J items, and the conditional expectations from which their moments follow.
 
-    The variables are, item by item, the indicator of each score above the lowest one, the points above the lowest
-    score, and their square. If an item has the scores 0 and 1, one variable is all three.
+    A margin is the product of two of V variables of different items: S indicators of a score above the item's lowest
+    one, the points above the lowest score of J items, and the constant 1.
 
     Attributes:
         calibration: the fit; `items` (J,) are places of its items.
-        theta: shape (T, P), correlated abilities, with `weights` (T,).
-        nodes: shape (Q,), with `specific_weights` (Q,).
-        z: shape (J, T, Q), Σ slope·θ + d.
+        grid: T primary and Q specific nodes, and `weights` (T,) of the primary ones.
         p: shape (J, T, Q, C), P(score | θ).
         has: shape (J, C), mask of the items' scores.
-        credit: shape (J, C), points of each score.
-        item, score: shape (S,), item and score of each indicator.
-        mean, square: shape (J,), numbers of the variables.
-        values: shape (V, T, Q).
+        owner: shape (V,), the item of each variable; J for the constant.
+        credit: shape (V, C), the value of the variable for each score.
+        margins: shape (M, 2), numbers of the variables. Proportions of scores come first, and then the pairs i < j.
     """
 
     calibration: DimensionsCalibration
     items: Ints
-    theta: Floats
+    grid: TwoTierGrid
     weights: Floats
-    nodes: Floats
-    specific_weights: Floats
-    z: Floats
     p: Floats
     has: Mask
+    owner: Ints
     credit: Floats
-    item: Ints
-    score: Ints
-    mean: Ints
-    square: Ints
-    values: Floats
+    margins: Ints
 
     @classmethod
     def from_calibration(cls, fit: DimensionsCalibration, items: Ints) -> Self:
-        """Compute the expectations for these items, which must be estimated."""
-        P, D = fit.dimensions.n_primary, len(fit.dimensions.names)
-        axis, inner = Grid.symmetric(_NODES[P]), Grid.symmetric(_SPECIFIC_NODES)
-        nodes, specific = (inner.nodes, np.exp(inner.log_weights())) if D > P else (np.zeros(1), np.ones(1))
-        independent = np.stack(np.meshgrid(*[axis.nodes] * P, indexing="ij"), axis=-1).reshape(-1, P)
-        weights = np.exp(sum(np.meshgrid(*[axis.log_weights()] * P, indexing="ij"))).ravel()
-        theta = independent @ np.linalg.cholesky(fit.correlations[:P, :P]).T
-        z = (fit.slopes[items, :P] @ theta.T + fit.intercepts[items, None])[:, :, None]
-        z = z + np.multiply.outer(fit.slopes[items, P:].sum(axis=1), nodes)[:, None]  # one specific slope at most
-        model, categories = model_of([fit.models[j] for j in items]), fit.categories[items]
-        flat = z.reshape(len(items), -1)
-        logs = curves.log_probabilities(model, flat, fit.further_parameters[items], categories)
-        p = np.exp(logs).reshape(*z.shape, -1)
+        """Compute the probabilities of these items, which must be estimated."""
+        P, J, D = fit.dimensions.n_primary, len(items), len(fit.dimensions.names)
+        grid = TwoTierGrid.from_nodes(P, (_NODES[P], _SPECIFIC_NODES if D > P else 1))
+        logs = curves.log_probabilities(*_arguments(fit, items, grid))
         has = np.isfinite(logs[:, 0])
-        credit = np.where(has, np.arange(has.shape[1]) - has.argmax(axis=1)[:, None], 0.0)
-        item, score = np.nonzero(credit)
-        scored = np.flatnonzero(credit.max(axis=1) > 1)
-        means, squares = (np.einsum("jtqc,jc->jtq", p[scored], credit[scored] ** k) for k in (1, 2))
-        mean = np.searchsorted(item, np.arange(len(items)))
-        square = mean.copy()
-        mean[scored] = len(item) + np.arange(len(scored))
-        square[scored] = mean[scored] + len(scored)
-        values = np.concatenate([p[item, :, :, score], means, squares])
-        return cls(fit, items, theta, weights, nodes, specific, z, p, has, credit, item, score, mean, square, values)
+        points = np.where(has, np.arange(has.shape[1]) - has.argmax(axis=1)[:, None], 0)
+        item, score = np.nonzero(points)
+        S = len(item)
+        single = np.stack([np.arange(S), np.full(S, S + J)], axis=1)
+        return cls(
+            calibration=fit,
+            items=items,
+            grid=grid,
+            weights=np.exp(grid.log_primary(fit.correlations[:P, :P])),
+            p=np.exp(logs).reshape(J, len(grid.primary), len(grid.specific), -1),
+            has=has,
+            owner=np.concatenate([item, np.arange(J + 1)]),
+            credit=np.concatenate([np.eye(has.shape[1])[score], points, np.ones((1, has.shape[1]))]),
+            margins=np.concatenate([single, S + np.stack(np.triu_indices(J, 1), axis=1)]),
+        )
 
     @property
-    def specific(self) -> Ints:
-        """The specific dimension of each item, shape (J,); −1 if it has none."""
-        return self.calibration.dimensions.specific[self.items]
+    def scores(self) -> Ints:
+        """The items and the scores whose proportions are margins, shape (2, S)."""
+        S = len(self.owner) - len(self.items) - 1
+        return np.stack([self.owner[:S], self.credit[:S].argmax(axis=1)])
 
-    @cached_property
-    def first(self) -> Floats:
-        """Expectations given the primary dimensions alone, shape (V, T)."""
-        return self.values @ self.specific_weights
-
-    @cached_property
-    def margins(self) -> Ints:
-        """The variables of each margin, shape (M, 2): indicators with −1, and then the means of pairs i < j."""
-        pairs = self.mean[np.stack(np.triu_indices(len(self.items), 1), axis=1)]
-        single = np.stack([np.arange(len(self.item)), np.full(len(self.item), -1)], axis=1)
-        return np.concatenate([single, pairs])
-
-    @cached_property
-    def given_primary(self) -> Floats:
-        """The expected margins given the primary dimensions, shape (M, T)."""
-        S, (i, j) = len(self.item), np.triu_indices(len(self.items), 1)
-        one, other = self.margins[S:].T
-        pairs = self.first[one] * self.first[other]
-        shared = (self.specific[i] == self.specific[j]) & (self.specific[i] >= 0)
-        pairs[shared] = np.einsum(
-            "atq,atq,q->at", self.values[one[shared]], self.values[other[shared]], self.specific_weights
-        )
-        return np.concatenate([self.first[:S], pairs])
+    @property
+    def points(self) -> Floats:
+        """The points of each item's scores, shape (J, C)."""
+        return self.credit[len(self.owner) - len(self.items) - 1 : -1]
 
     @property
     def expected(self) -> Floats:
         """The expected margins, shape (M,)."""
-        return self.given_primary @ self.weights
+        found: Floats = self._products(self._values(self.p), self.weights)[tuple(self.margins.T)]
+        return found
 
     @property
     def covariance(self) -> Floats:
         """The covariance of one person's margins, shape (M, M)."""
-        V, J = len(self.values), len(self.items)
-        owner = np.concatenate([self.item, *2 * [np.flatnonzero(self.credit.max(axis=1) > 1)]])
-        same, factor = np.zeros((V, V), dtype=np.int64), np.zeros((V, V))
-        for j in range(J):
-            scores = np.flatnonzero(self.item == j)
-            same[scores, scores], factor[scores, scores] = scores, 1.0
-            mean, points = self.mean[j], self.credit[j, self.score[scores]]
-            for at in ((scores, mean), (mean, scores)):
-                same[at], factor[at] = scores, points
-            same[mean, mean], factor[mean, mean] = self.square[j], 1.0
-        kinds = self.specific[owner]
+        V = len(self.owner)
+        one, other = np.nonzero(self.owner[:, None] == self.owner)
+        same = np.full((V + len(one), V), -1)
+        same[one, other] = V + np.arange(len(one))
+        owner = np.append(self.owner, self.owner[one])
+        credit = np.concatenate([self.credit, self.credit[one] * self.credit[other]])
+        values = self._values(self.p, owner, credit)
+        specific = np.exp(self.grid.log_specific)
         products = product_moments(
-            self.margins, owner, kinds, same, factor, self.values, self.first, self.weights, self.specific_weights
+            self.margins, owner, self._specific[owner], same, values, values @ specific, self.weights, specific
         )
         found: Floats = products - np.multiply.outer(self.expected, self.expected)
         return found
 
     @property
+    def score_covariances(self) -> tuple[Floats, Floats]:
+        """Covariances of the items' expected scores given all dimensions, and of their scores, shape (J, J) each."""
+        S, J = self.scores.shape[1], len(self.items)
+        products = self._products(self._values(self.p), self.weights)[S:, S:]
+        mean = products[:J, J]
+        true = products[:J, :J] - np.multiply.outer(mean, mean)
+        squares = self._products(self._values(self.p, self.owner, self.credit**2), self.weights)[S:-1, -1]
+        return true, true + np.diag(squares - products[:J, :J].diagonal())
+
+    @property
     def derivatives(self) -> Floats:
         """Derivatives of the expected margins with respect to the free parameters, shape (M, p)."""
-        fit, items, P = self.calibration, self.items, self.calibration.dimensions.n_primary
-        J, T, Q, C = self.p.shape
-        model = model_of([fit.models[j] for j in items])
-        by = curves.derivatives(model, self.z.reshape(J, -1), fit.further_parameters[items], fit.categories[items])
-        by = self.p * by.reshape(-1, J, T, Q, C)
-        out = np.zeros((len(self.margins), fit.places.n_free))
-        factors = [self.theta[:, k, None] for k in range(P)]
-        factors += [self.nodes] * (fit.slopes.shape[1] - P)
-        for k, x in enumerate(factors):
-            self._add(out, by[0] * np.broadcast_to(x, (T, Q))[..., None], fit.places.slopes[items, k])
-        self._add(out, by[0], fit.places.intercepts[items])
-        for change, places in zip(by[1:], fit.places.further[items].T, strict=True):
-            self._add(out, change, places)
-        inverse = np.linalg.inv(fit.correlations[:P, :P])
-        score = self.theta @ inverse
-        for k, m in zip(*np.triu_indices(P, 1), strict=True):
-            if fit.places.correlations[k, m] >= 0:
-                change = score[:, k] * score[:, m] - inverse[k, m]
-                out[:, fit.places.correlations[k, m]] += self.given_primary @ (self.weights * change)
+        out = np.zeros((len(self.margins), self.calibration.places.n_free))
+        for change, places in self._changes():
+            cross, column = self._products(self._values(change), self.weights), np.append(places, -1)[self.owner]
+            for changed, kept in (self.margins.T, self.margins.T[::-1]):
+                at = np.flatnonzero(column[changed] >= 0)
+                np.add.at(out, (at, column[changed[at]]), cross[changed[at], kept[at]])
+        P = self.calibration.dimensions.n_primary
+        inverse = np.linalg.inv(self.calibration.correlations[:P, :P])
+        score, places = self.grid.primary @ inverse, self.calibration.places.correlations
+        for k, m in np.argwhere(np.triu(places >= 0)):
+            change = score[:, k] * score[:, m]
+            change = self.weights * (change - self.weights @ change)
+            out[:, places[k, m]] += self._products(self._values(self.p), change)[tuple(self.margins.T)]
         return out
 
-    def _add(self, out: Floats, change: Floats, places: Ints) -> None:
-        """Add the change of all margins if P(score | θ) of an item changes by `change` (J, T, Q, C) to `out` (M, p)."""
-        free, S = np.flatnonzero(places >= 0), len(self.item)
-        at = np.isin(self.item, free)
-        joint = self.weights[:, None] * self.specific_weights
-        shares = np.einsum("stq,tq->s", change[self.item[at], :, :, self.score[at]], joint)
-        np.add.at(out, (np.flatnonzero(at), places[self.item[at]]), shares)
-        points = np.einsum("jtqc,jc->jtq", change[free], self.credit[free])
-        means, first = self.values[self.mean], self.first[self.mean]
-        cross = ((points @ self.specific_weights) * self.weights) @ first.T
-        for row, j in enumerate(free):
-            shared = np.flatnonzero((self.specific == self.specific[j]) & (self.specific[j] >= 0))
-            cross[row, shared] = np.einsum("tq,atq,tq->a", points[row], means[shared], joint)
-        one, other = np.triu_indices(len(self.items), 1)
-        row = np.full(len(self.items), -1)
-        row[free] = np.arange(len(free))
-        for j, k in ((one, other), (other, one)):
-            pairs = np.flatnonzero(row[j] >= 0)
-            np.add.at(out, (S + pairs, places[j[pairs]]), cross[row[j[pairs]], k[pairs]])
+    def _changes(self) -> Iterator[tuple[Floats, Ints]]:
+        """Yield derivatives of P(score | θ), shape (J, T, Q, C), with the places (J,) of their parameters."""
+        fit, items = self.calibration, self.items
+        by = self.p * curves.derivatives(*_arguments(fit, items, self.grid)).reshape(-1, *self.p.shape)
+        S = fit.slopes.shape[1] - self.grid.primary.shape[1]
+        theta = [*self.grid.primary.T[:, :, None], *[self.grid.specific] * S]
+        for x, places in zip(theta, fit.places.slopes[items].T, strict=True):
+            yield by[0] * x[..., None], places
+        yield by[0], fit.places.intercepts[items]
+        yield from zip(by[1:], fit.places.further[items].T, strict=True)
+
+    @property
+    def _specific(self) -> Ints:
+        """The specific dimension of each item and of the constant, shape (J + 1,); −1 for none."""
+        return np.append(self.calibration.dimensions.specific[self.items], -1)
+
+    def _values(self, p: Floats, owner: Ints | None = None, credit: Floats | None = None) -> Floats:
+        """Compute expectations of variables from P(score | θ) or from changes of it, shape (V, T, Q)."""
+        of, by = self.owner if owner is None else owner, self.credit if credit is None else credit
+        found = np.einsum("vtqc,vc->vtq", p[np.minimum(of, len(p) - 1)], by)
+        found[of == len(p)] = 1.0
+        return found
+
+    def _products(self, values: Floats, weights: Floats) -> Floats:
+        """Compute the expected products of `values` (V, T, Q) and the variables' expectations, shape (V, V)."""
+        expectations, specific = self._values(self.p), np.exp(self.grid.log_specific)
+        out: Floats = ((values @ specific) * weights) @ (expectations @ specific).T
+        for k in range(self._specific.max(initial=-1) + 1):
+            own = np.flatnonzero(self._specific[self.owner] == k)
+            joint = values[own] * np.multiply.outer(weights, specific)
+            out[np.ix_(own, own)] = np.einsum("atq,btq->ab", joint, expectations[own])
+        return out
+
+
+def _arguments(fit: DimensionsCalibration, items: Ints, grid: TwoTierGrid) -> tuple[ItemModel, Floats, Floats, Ints]:
+    """Return the arguments of `curves` for these items at all nodes."""
+    P = grid.primary.shape[1]
+    z = (fit.slopes[items, :P] @ grid.primary.T + fit.intercepts[items, None])[:, :, None]
+    z = z + np.multiply.outer(fit.slopes[items, P:].sum(axis=1), grid.specific)[:, None]  # one specific slope at most
+    model = model_of([fit.models[j] for j in items])
+    return model, z.reshape(len(items), -1), fit.further_parameters[items], fit.categories[items]

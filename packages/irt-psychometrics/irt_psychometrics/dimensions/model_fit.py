@@ -44,11 +44,12 @@ def form_fit(
         if len(form.items) < 2:
             continue
         model = Moments.from_calibration(calibration, places[form.items])
+        item, score = model.scores
         margins = Margins(
             len(form.items),
-            model.item,
-            model.credit[model.item, model.score],
-            observed_margins(form.answers, model.item, model.score, model.has),
+            item,
+            model.points[item, score],
+            observed_margins(form.answers, item, score, model.has),
             model.expected,
             model.covariance,
             model.derivatives,

@@ -232,7 +232,9 @@ def form_fit(
     calibration.item_model.require_ordered_scores("M₂")
     whole = FittedData.from_responses(responses, calibration, groups)
     found = []
-    forms = sorted(complete_forms(whole.responses, whole.abilities.group, MIN_FORM), key=lambda form: -len(form.answers))
+    forms = sorted(
+        complete_forms(whole.responses, whole.abilities.group, MIN_FORM), key=lambda form: -len(form.answers)
+    )
     for form in (form.evenly_spaced(most_items) for form in forms[:most_forms]):
         if len(form.items) >= 2:
             fit = fit_of_margins(_margins(form, whole), whole.place[form.items], len(form.answers))
