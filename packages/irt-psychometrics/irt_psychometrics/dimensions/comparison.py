@@ -4,7 +4,6 @@ Under one ability the slopes of further dimensions are 0 and their rotation is u
 χ². Its distribution is simulated from the one-dimensional fit instead (parametric bootstrap).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,40 +52,23 @@ def compare_with_one(
     """
     if replicates < 0:
         raise PsychometricsError(f"replicates must be 0 or more, got {replicates}")
-    one = _fit(responses, None, calibration, threads)
-    ratio = _ratio(one, calibration)
-    extra = calibration.convergence.n_parameters - one.convergence.n_parameters
-    rng = np.random.default_rng(random_state)
-    simulated = np.array([*_simulated_ratios(responses, calibration, one, replicates, rng, threads)])
+    one, ratio = _compare(responses, calibration, threads)
+    rng, names = np.random.default_rng(random_state), (calibration.dimensions, calibration.models)
+    simulated = np.empty(replicates)
+    for k in range(replicates):
+        answers = simulate_answers(responses, one, rng)
+        simulated[k] = _compare(answers, fit_dimensions(answers, *names, threads=threads), threads)[1]
     p = (1 + int((simulated >= ratio).sum())) / (1 + replicates) if replicates else float("nan")
+    extra = calibration.convergence.n_parameters - one.convergence.n_parameters
     return OneAbility(ratio, ratio - extra * float(np.log(calibration.n_persons)), p, simulated)
 
 
-def _simulated_ratios(
-    responses: Responses,
-    calibration: DimensionsCalibration,
-    one: DimensionsCalibration,
-    replicates: int,
-    rng: np.random.Generator,
-    threads: int | None,
-) -> Iterator[float]:
-    for _ in range(replicates):
-        answers = simulate_answers(responses, one, rng)
-        yield _ratio(
-            _fit(answers, None, calibration, threads), _fit(answers, calibration.dimensions, calibration, threads)
-        )
-
-
-def _fit(
-    responses: Responses, dimensions: Dimensions | None, like: DimensionsCalibration, threads: int | None
-) -> DimensionsCalibration:
-    """Fit the item models of `like` on these dimensions; None stands for one ability."""
-    one = Dimensions.explore(responses.item_ids, 1) if dimensions is None else dimensions
-    return fit_dimensions(responses, one, like.models, threads=threads)
-
-
-def _ratio(one: DimensionsCalibration, several: DimensionsCalibration) -> float:
-    return max(0.0, 2 * (several.convergence.loglik - one.convergence.loglik))
+def _compare(
+    responses: Responses, several: DimensionsCalibration, threads: int | None
+) -> tuple[DimensionsCalibration, float]:
+    """Fit one ability with the same item models. Returns the fit and the likelihood ratio."""
+    one = fit_dimensions(responses, Dimensions.explore(responses.item_ids, 1), several.models, threads=threads)
+    return one, max(0.0, 2 * (several.convergence.loglik - one.convergence.loglik))
 
 
 def simulate_answers(responses: Responses, calibration: DimensionsCalibration, rng: np.random.Generator) -> Responses:

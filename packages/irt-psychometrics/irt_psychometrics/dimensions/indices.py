@@ -18,9 +18,10 @@ from irt_psychometrics.dimensions.calibration import DimensionsCalibration
 from irt_psychometrics.dimensions.comparison import compare_with_one
 from irt_psychometrics.dimensions.loadings import communalities, standardised_loadings
 from irt_psychometrics.dimensions.margins import Moments
-from irt_psychometrics.dimensions.model_fit import form_fit, require_same_items
+from irt_psychometrics.dimensions.model_fit import form_fit
 from irt_psychometrics.dimensions.rotation import rotate
 from irt_psychometrics.itemfit.m2 import FormFits
+from irt_psychometrics.itemfit.model_replicates import require_same_items
 
 _MOST_FORMS = 4
 """Largest number of forms whose fit is tested."""
@@ -56,7 +57,7 @@ class Dimensionality(Result):
         Shape (D,), replicability of the dimension by its own items (Hancock & Mueller 2001), 0 … 1.
     by_subscore, by_total, by_both
         Shape (D,), PRMSE of the true subscore by the sum of its items, by the total, and by both, 0 … 1. NaN for an
-        exploratory fit, whose dimensions have no items of their own.
+        exploratory fit, whose dimensions have no items of their own, and if scores have no order.
     item_ids
         J names.
     item_ecv
@@ -131,9 +132,7 @@ class Dimensionality(Result):
         """A sentence: whether one score is enough, or which subscores are worth it."""
         if self.exploratory:
             better = "Several dimensions describe" if self.bic_gain > 0 else "One ability describes"
-            return (
-                f"{better} the answers better by BIC. A bifactor or between-item fit tells if subscores are worth it."
-            )
+            return f"{better} the answers better by BIC. Fit a bifactor model to see if subscores are worth it."
         useful = [name for name, adds in zip(self.dimensions, self.adds_value, strict=True) if adds]
         if useful:
             return (
@@ -179,23 +178,21 @@ def dimensionality(
 
     Raises PsychometricsError if responses and calibration do not have the same items, or for fewer than 0 replicates.
     """
-    require_same_items(responses, calibration)
+    require_same_items(responses, calibration.item_ids)
     structure, at = calibration.dimensions, np.flatnonzero(calibration.estimated)
     loadings, phi = standardised_loadings(calibration.slopes[at], calibration.correlations), calibration.correlations
     if structure.exploratory:
         loadings, phi = rotate(loadings, "oblimin")
-    measured, one = (
-        structure.measured[at],
-        compare_with_one(responses, calibration, replicates=replicates, random_state=random_state, threads=threads),
-    )
-    if structure.exploratory:
-        measured, by = np.ones_like(measured), np.full((3, len(structure.names)), np.nan)
-    else:
-        by = prmse(*Moments.from_calibration(calibration, at).score_covariances, measured)
+    one = compare_with_one(responses, calibration, replicates=replicates, random_state=random_state, threads=threads)
+    measured = structure.measured[at] | structure.exploratory
+    by, forms = np.full((3, len(structure.names)), np.nan), []
+    if calibration.item_model.ordered_scores:
+        forms = form_fit(responses, calibration, most_forms=_MOST_FORMS)
+        if not structure.exploratory:
+            by = prmse(*Moments.from_calibration(calibration, at).score_covariances, measured)
     has_general = structure.n_primary == 1 < len(structure.names)
     together = np.bincount(structure.specific[at] + 1)[1:]
     item_ecv = loadings[:, 0] ** 2 / (loadings**2).sum(axis=1)
-    forms = form_fit(responses, calibration, most_forms=_MOST_FORMS) if calibration.item_model.ordered_scores else []
     return Dimensionality(
         dimensions=structure.names,
         n_items=measured.sum(axis=0),

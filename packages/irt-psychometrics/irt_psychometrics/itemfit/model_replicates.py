@@ -102,6 +102,17 @@ def _most_information(calibration: Calibration, low: float, high: float) -> floa
     return float((known.n @ each).max() / max(calibration.n_persons, 1))
 
 
+def require_same_items(responses: Responses, item_ids: Sequence[str]) -> None:
+    """Raise PsychometricsError if the responses do not have the items of the calibration, `item_ids`, in this order."""
+    if responses.item_ids != item_ids:
+        odd = sorted(set(responses.item_ids) ^ set(item_ids))
+        named = f"not in both: {', '.join(odd[:5])}" if odd else "the same items in another order"
+        raise PsychometricsError(
+            f"responses ({responses.n_items} items) and calibration ({len(item_ids)} items) must list the "
+            f"same items in one order; {named}"
+        )
+
+
 def count_scores(responses: Responses, curves: ItemCurves) -> Responses:
     """Return the responses with scores that the curves have; a score that they lack counts as in `CountedScores`."""
     if not (curves.categories > 2).any():
@@ -135,13 +146,7 @@ class FittedData:
         Raises PsychometricsError if responses and calibration do not have the same items in the same order, or if
         `groups` does not match the groups of the fit.
         """
-        if responses.item_ids != calibration.item_ids:
-            odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))
-            named = f"not in both: {', '.join(odd[:5])}" if odd else "the same items in another order"
-            raise PsychometricsError(
-                f"responses ({responses.n_items} items) and calibration ({calibration.n_items} items) must list the "
-                f"same items in one order; {named}"
-            )
+        require_same_items(responses, calibration.item_ids)
         keep = calibration.estimated
         fit = calibration.select(keep)
         kept = count_scores(responses.of_items(keep), fit.curves)
