@@ -85,7 +85,9 @@ class Dimensions(Result):
             )
         several: Mask = np.sum(self.measured[:, self.n_primary :], axis=1) > 1
         self._refuse_items(several, "measure several specific dimensions and may measure only one")
-        self._refuse_items(self.measured.sum(axis=1) == 0, "measure no dimension. Leave them out, or add a row for them")
+        self._refuse_items(
+            self.measured.sum(axis=1) == 0, "measure no dimension. Leave them out, or add a row for them"
+        )
         self._require_identified()
 
     def _refuse_items(self, wrong: Mask, reason: str) -> None:
