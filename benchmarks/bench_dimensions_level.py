@@ -15,11 +15,12 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from irt_psychometrics.dimensions.fitting import fit_dimensions
 from scipy.stats import chi2
 
+from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dimensions.comparison import compare_with_one
+from irt_psychometrics.dimensions.fitting import fit_dimensions
 from irt_psychometrics.dimensions.structure import Dimensions
 
 ITEMS = [f"q{j}" for j in range(12)]
@@ -44,7 +45,8 @@ def draw(design: str, strength: float, n_persons: int, rng: np.random.Generator)
 def ratios(design: str, strength: float, n_persons: int, seed: int) -> tuple[float, float, int]:
     """Return a likelihood ratio, a simulated one, and the number of further parameters."""
     responses = draw(design, strength, n_persons, np.random.default_rng([seed, n_persons]))
-    fit = fit_dimensions(responses, DESIGNS[design], ("2pl",) * len(ITEMS), threads=1)
+    models: list[Model] = ["2pl"] * len(ITEMS)
+    fit = fit_dimensions(responses, DESIGNS[design], models, threads=1)
     found = compare_with_one(responses, fit, replicates=1, random_state=seed, threads=1)
     return found.likelihood_ratio, float(found.simulated[0]), fit.convergence.n_parameters - 2 * len(ITEMS)
 

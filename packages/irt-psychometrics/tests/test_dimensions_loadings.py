@@ -130,7 +130,7 @@ def test_replicability_of_one_dimension_is_its_squared_determinacy():
     """With one dimension, optimal weights give the largest reliability (Hancock & Mueller 2001)."""
     loadings = np.array([[0.3], [0.5], [0.8]])
     found = variance_shares(loadings, np.eye(1), loadings > 0)
-    np.testing.assert_allclose(found["determinacy"]**2, found["h"])
+    np.testing.assert_allclose(found["determinacy"] ** 2, found["h"])
 
 
 def test_correlated_dimensions_have_no_explained_common_variance():

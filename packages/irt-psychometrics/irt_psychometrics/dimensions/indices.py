@@ -160,7 +160,8 @@ class Dimensionality(Result):
 
     def _notes(self) -> list[str]:
         better = "several dimensions" if self.bic_gain > 0 else "one ability"
-        return [self.verdict, f"BIC is lower with {better}, by {format_value(abs(self.bic_gain), 1)}."]
+        bic = f"BIC is lower with {better}, by {format_value(abs(self.bic_gain), 1)}."
+        return [self.verdict, bic, *self.forms._notes()]
 
 
 def dimensionality(

@@ -5,13 +5,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from irt_psychometrics.dimensions.fitting import fit_dimensions
 
 import irt_psychometrics as irt
 from irt_psychometrics.classical import subscores
 from irt_psychometrics.core.models import Convergence
 from irt_psychometrics.dimensions.calibration import DimensionsCalibration, ParameterPlaces
 from irt_psychometrics.dimensions.comparison import compare_with_one, simulate_answers
+from irt_psychometrics.dimensions.fitting import fit_dimensions
 from irt_psychometrics.dimensions.indices import Dimensionality, dimensionality, prmse
 from irt_psychometrics.dimensions.margins import Moments
 from irt_psychometrics.dimensions.model_fit import form_fit
