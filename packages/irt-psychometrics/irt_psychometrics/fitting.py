@@ -22,6 +22,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.confidence import normal_interval
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
+from irt_psychometrics.core.fitted_items import align_responses, flag_notes
 from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.item_sources import ItemSource, require_items
@@ -52,16 +53,6 @@ if TYPE_CHECKING:
 MISFIT = 0.05
 """An item fits badly if its RMSD exceeds both this and the cut-off that an item that follows the model exceeds once in
 1,000 times."""
-_REMEDIES = {
-    Flag.ALL_CORRECT: "it has no parameters; leave it out or collect more answers",
-    Flag.ALL_WRONG: "it has no parameters; check its key, leave it out or collect more answers",
-    Flag.NO_DATA: "it has no parameters; leave it out or collect answers",
-    Flag.AT_BOUND: "give a prior on a, as priors=Priors(a=LogNormal(0, 0.5)), or collect more answers",
-    Flag.UNIDENTIFIED: "fit it by a model with fewer parameters, or leave it out",
-    Flag.NEGATIVE_DISCRIMINATION: "correct the key or leave it out",
-    Flag.DUPLICATE: "leave one of them out",
-    Flag.GUESSING_UNIDENTIFIED: "fit it as a 2pl, or read its c as the prior's",
-}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -839,24 +830,7 @@ class Fit(Result):
         return self._align(x)
 
     def _align(self, x: Responses) -> Responses:
-        """The responses with all items of the fit, in the fit's order."""
-        require_responses(x, "score")
-        sizes, place = self.calibration.n_categories, {item: j for j, item in enumerate(self.item_ids)}
-        if strange := [item for item in x.item_ids if item not in place]:
-            raise PsychometricsError(
-                f"the fit has no item {some_of(strange)}; leave such items out, as x.of_items([…]) does, or fit them, "
-                "too"
-            )
-        code = np.array([place[item] for item in x.item_ids], dtype=np.int32)
-        beyond = np.flatnonzero(x.score >= sizes[code][x.item])
-        if beyond.size:
-            j = int(x.item[beyond[0]])
-            raise PsychometricsError(
-                f"item {x.item_ids[j]} was fitted with scores 0 … {sizes[code[j]] - 1} and now has a score of "
-                f"{x.score[beyond[0]]}; score it alike, or fit it again with this max_score"
-            )
-        categories = sizes if (sizes > 2).any() else None
-        return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories, choices=None)
+        return align_responses(x, self.item_ids, self.calibration.n_categories)
 
     def _score(self, x: Responses, method: Method, population: Population) -> Scores:
         items = self.curves
@@ -1080,24 +1054,6 @@ def anchors_from(source: ItemSource, item_ids: Sequence[str] | None = None) -> A
     own = {name: value for name, value in vars(known).items() if name in ItemParameters.__dataclass_fields__}
     k = len(known.item_ids)
     return AnchorSet(**own, scale_id="old", version="", topics=(None,) * k, errors_assumed=assumed)
-
-
-def require_responses(x: Any, caller: str) -> None:
-    """Raise PsychometricsError, which names the remedy, if `x` is not `Responses`. `caller` is the calling function."""
-    if not isinstance(x, Responses):
-        raise PsychometricsError(
-            f"{caller} needs Responses, got {type(x).__name__}; Responses.from_wide reads a table with a row for each "
-            "person"
-        )
-
-
-def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> Iterator[str]:
-    """Yield a sentence for each kind of flag, with the flagged items and the remedy."""
-    for flag in Flag:
-        named = [item for item, own in zip(item_ids, flags, strict=True) if flag in own]
-        if named:
-            remedy = _REMEDIES.get(flag, "")
-            yield f"{some_of(named)}: {flag.explanation}{'; ' if remedy else ''}{remedy}."
 
 
 def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> list[tuple[Population, Mask]]:
