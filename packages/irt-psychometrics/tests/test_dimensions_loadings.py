@@ -69,7 +69,7 @@ def test_loadings_of_correlated_dimensions_leave_latent_responses_a_variance_of_
 
 
 def test_oblimin_is_that_of_gparotation():
-    """GPArotation 2022.10.2: the best of 30 starts of oblimin(THREE), all of which agree; oblimin(SCIENCE)."""
+    """GPArotation, version 2022.10.2: the best of 30 starts of oblimin(THREE), all of which agree; oblimin(SCIENCE)."""
     found = rotate(THREE, "oblimin")
     expected = [[0.194081, 0.189872, 0.181247], [0.681768, 0.060483, -0.121688], [-0.056338, 0.850805, 0.033561]]
     np.testing.assert_allclose(found.loadings[[0, 2, 7]], expected, atol=1e-5)
@@ -82,7 +82,7 @@ def test_oblimin_is_that_of_gparotation():
 
 
 def test_varimax_is_that_of_gparotation():
-    """GPArotation 2022.10.2: Varimax(THREE, eps = 1e-7) and Varimax(SCIENCE); the latter's columns change places."""
+    """GPArotation, version 2022.10.2: Varimax(THREE, eps = 1e-7) and, with exchanged columns, Varimax(SCIENCE)."""
     found = rotate(THREE, "varimax")
     expected = [[0.299884533, 0.22224439279, 0.1696369561], [0.815598288, 0.10000148345, 0.0223413555]]
     np.testing.assert_allclose(found.loadings[[0, 5]], expected, atol=5e-6)
@@ -127,7 +127,7 @@ def test_indices_of_separate_dimensions_are_those_of_the_bifactor_indices_calcul
 
 
 def test_replicability_of_one_dimension_is_its_squared_determinacy():
-    """With one dimension, optimal weights give the largest reliability (Hancock & Mueller 2001)."""
+    """Optimal weights of one dimension give the largest reliability (Hancock & Mueller 2001)."""
     loadings = np.array([[0.3], [0.5], [0.8]])
     found = variance_shares(loadings, np.eye(1), loadings > 0)
     np.testing.assert_allclose(found["determinacy"] ** 2, found["h"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from irt_psychometrics.core.errors import PsychometricsError
@@ -19,6 +20,13 @@ def test_bifactor_items_measure_the_general_and_at_most_one_specific_dimension()
     assert found.n_primary == 1
     assert found.specific.tolist() == [0, 0, 0, 1, 1, 1, -1]
     assert found.n_slopes == 7 + 6
+
+
+def test_topics_may_be_a_column_with_gaps_and_numbers() -> None:
+    column = pd.Series([1, 1, 1, 2, 2, 2, np.nan], index=[*TOPICS], dtype=object)
+    found = Dimensions.bifactor(column)
+    assert found.names == ("general", "1", "2")
+    np.testing.assert_array_equal(found.free, Dimensions.bifactor(TOPICS).free)
 
 
 def test_between_dimensions_are_correlated_and_explored_ones_are_not() -> None:
@@ -79,6 +87,9 @@ def test_selected_items_keep_their_dimensions_and_equal_slopes() -> None:
         ),
         (lambda: Dimensions.from_frame({"item": ["a"], "dimension": ["x"], "slope": [0]}), "items a measure no"),
         (lambda: Dimensions.bifactor(TOPICS).among(["q1", "q9"]), "items q9 are not known"),
+        (lambda: Dimensions.bifactor([*"abc"]), "must be a mapping item → name, got"),
+        (lambda: Dimensions.bifactor({}), "must be a mapping item → name, got"),
+        (lambda: Dimensions.explore([*"abcdefgh"], 2.5), "must be 2 or 3, got 2.5"),
     ],
 )
 def test_dimensions_that_answers_cannot_determine_are_rejected(make, message: str) -> None:

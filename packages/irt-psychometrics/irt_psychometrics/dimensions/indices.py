@@ -1,4 +1,4 @@
-"""Indices of what several dimensions mean: which share of the scores is general, and whether subscores are worth it.
+"""Indices of several dimensions: which share of the scores is general, and whether subscores are worth it.
 
 ω, ECV and determinacy come from the loadings of latent responses, PRMSE from expected scores. Absolute fit is in
 `model_fit`, and the comparison with one ability in `comparison`.
@@ -33,7 +33,7 @@ _GENERAL_ENOUGH = 0.7
 class Dimensionality(Result):
     """Indices of D dimensions, one row per dimension, and a verdict: is one score enough, or are subscores worth it?
 
-    The items of a dimension are those that measure it. ω, ω_h, ECV, H and determinacy are computed from loadings of
+    The items of a dimension are the ones that measure it. ω, ω_h, ECV, H and determinacy are computed from loadings of
     latent responses (Rodriguez, Reise & Haviland 2016): they describe the sum of the items' latent responses. The
     PRMSE (proportional reduction of mean squared error, Haberman 2008) describe sums of scores: how well a score
     predicts the true subscore of a dimension's items, for persons who answer all items.
@@ -183,9 +183,9 @@ def dimensionality(
     structure, at = calibration.dimensions, np.flatnonzero(calibration.estimated)
     loadings, phi = standardised_loadings(calibration.slopes[at], calibration.correlations), calibration.correlations
     if structure.exploratory:
-        loadings, phi = rotate(loadings, "oblimin")
+        loadings, phi = rotate(loadings @ np.linalg.cholesky(phi), "oblimin")
     one = compare_with_one(responses, calibration, replicates=replicates, random_state=random_state, threads=threads)
-    measured = structure.measured[at] | structure.exploratory
+    measured = structure.measured[at]
     by, forms = np.full((3, len(structure.names)), np.nan), []
     if calibration.item_model.ordered_scores:
         forms = form_fit(responses, calibration, most_forms=_MOST_FORMS)

@@ -28,7 +28,7 @@ from irt_psychometrics.dimensions.structure import Dimensions
 from irt_psychometrics.estimation.reductions import Sums, add_parts
 
 CORRELATION_BOUND = 0.98
-"""Bound of |correlation|. Beyond it, two dimensions cannot be told apart on a grid."""
+"""Bound of |correlation|. Beyond it, a grid hardly distinguishes the two dimensions."""
 _COST_PER_PIECE, _MAX_PIECES = 100_000, 16
 _RIDGE = 1e-9
 

@@ -1,6 +1,6 @@
 """Loadings: slopes on the scale of latent responses, in which a factor analyst reads them.
 
-An answer counts as a latent response y = Σ λθ + error with variance 1, cut at thresholds. Slopes are those of logistic
+An answer counts as a latent response y = Σ λθ + error with variance 1, cut at thresholds. Slopes are slopes of logistic
 curves, so they are first divided by 1.702, which makes the logistic curve the normal ogive to within .01.
 """
 

@@ -149,7 +149,7 @@ class Moments:
 
     @property
     def _specific(self) -> Ints:
-        """The specific dimension of each item and of the constant, shape (J + 1,); −1 for none."""
+        """The specific dimension of each item and of the constant, shape (J + 1,); −1 if there is no such parameter."""
         return np.append(self.calibration.dimensions.specific[self.items], -1)
 
     def _values(self, p: Floats, owner: Ints | None = None, credit: Floats | None = None) -> Floats:

@@ -1,6 +1,6 @@
 """Absolute fit of two-tier models: M₂ or C₂ of each form, with RMSEA, CFI, TLI and SRMSR.
 
-The statistics are those of `itemfit.m2`; margins of the model come from `margins`.
+The statistics are defined in `itemfit.m2`; margins of the model come from `margins`.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ def form_fit(
 ) -> list[FormFit]:
     """Compute M₂ (Maydeu-Olivares & Joe 2006) or C₂ (Cai & Monroe 2014) of each form, the most persons first.
 
-    Forms are those of `itemfit.m2.form_fit`, and so are `most_items` and `most_forms`. All free parameters have
+    Forms are defined as in `itemfit.m2.form_fit`, and so are `most_items` and `most_forms`. All free parameters have
     derivatives, tied slopes and correlations included.
 
     Raises PsychometricsError if the scores of an item have no order, or if responses and calibration do not have the

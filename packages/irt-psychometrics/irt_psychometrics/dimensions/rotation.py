@@ -71,7 +71,7 @@ def _descend(loadings: Floats, turn: Floats, method: Rotations) -> tuple[float, 
                 break
             step /= 2
         else:
-            break  # rounding errors exceed what is left to gain
+            break  # rounding errors exceed the rest of the gain
         turn, value, by = there, new, new_by
     return value, turn
 

@@ -76,6 +76,8 @@ class Dimensions(Result):
     frame_kind = None
 
     def __post_init__(self) -> None:
+        if not self.item_ids:
+            raise PsychometricsError("no item is left: dimensions need items with answers of two scores or more")
         _require_unique("item", self.item_ids)
         _require_unique("dimension", self.names)
         if not 1 <= self.n_primary <= MAX_PRIMARY:
@@ -121,7 +123,7 @@ class Dimensions(Result):
 
     @classmethod
     def bifactor(cls, topics: Mapping[str, str | None]) -> Self:
-        """All items measure one general dimension, and the items of each topic a specific one.
+        """Let all items measure one general dimension, and the items of each topic a specific one.
 
         Parameters
         ----------
@@ -145,15 +147,16 @@ class Dimensions(Result):
         >>> Dimensions.bifactor(topics).free.sum(axis=0).tolist()
         [6, 3, 3]
         """
-        measured = [(item, GENERAL) for item in topics] + [(item, topic) for item, topic in topics.items() if topic]
-        names = tuple(dict.fromkeys(topic for topic in topics.values() if topic))
+        labels = _labels(topics)
+        measured = [(item, topic) for item, topic in labels.items() if topic]
+        names = tuple(dict.fromkeys(topic for _, topic in measured))
         if GENERAL in names:
             raise PsychometricsError(f"a topic must not be named {GENERAL!r}, the name of the dimension of all items")
-        return cls._from_pairs(measured, (GENERAL, *names), 1)
+        return cls._from_pairs([*((item, GENERAL) for item in labels), *measured], (GENERAL, *names), 1)
 
     @classmethod
     def between(cls, dimensions: Mapping[str, str]) -> Self:
-        """Each item measures one of two or three correlated dimensions.
+        """Let each item measure one of two or three correlated dimensions.
 
         Parameters
         ----------
@@ -176,12 +179,13 @@ class Dimensions(Result):
         >>> Dimensions.between({"q1": "read", "q2": "read", "q3": "write", "q4": "write"}).names
         ('read', 'write')
         """
-        names = tuple(dict.fromkeys(dimensions.values()))
-        return cls._from_pairs([*dimensions.items()], names, len(names))
+        pairs = [(item, name) for item, name in _labels(dimensions).items() if name]
+        names = tuple(dict.fromkeys(name for _, name in pairs))
+        return cls._from_pairs(pairs, names, len(names))
 
     @classmethod
     def explore(cls, item_ids: Sequence[str], k: int) -> Self:
-        """All items measure k uncorrelated dimensions, which are rotated after the fit.
+        """Let all items measure k uncorrelated dimensions, which are rotated after the fit.
 
         Parameters
         ----------
@@ -206,6 +210,8 @@ class Dimensions(Result):
         >>> Dimensions.explore(["q1", "q2", "q3", "q4"], 2).free[0].tolist()
         [True, False]
         """
+        if not isinstance(k, int) or isinstance(k, bool):
+            raise PsychometricsError(f"the number of dimensions must be 2 or 3, got {k!r}")
         names = tuple(f"F{d + 1}" for d in range(k))
         pairs = [(item, name) for j, item in enumerate(item_ids) for name in names[: j + 1]]
         return cls._from_pairs(pairs, names, k, exploratory=True)
@@ -335,8 +341,8 @@ class Dimensions(Result):
 
     @property
     def measured(self) -> Mask:
-        """Whether an item measures a dimension, shape (J, D)."""
-        return self.free | (self.fixed != 0)
+        """Whether an item measures a dimension, shape (J, D). Explored dimensions are measured by all items."""
+        return self.free | (self.fixed != 0) | self.exploratory
 
     @property
     def specific(self) -> Ints:
@@ -363,6 +369,14 @@ class Dimensions(Result):
         }
 
 
+def _labels(labels: Any) -> dict[str, str | None]:
+    """Return the label of each item as text, None for missing ones, from a mapping or a pandas Series."""
+    if not hasattr(labels, "keys") or not len(labels):
+        raise PsychometricsError(f"topics and dimensions must be a mapping item → name, got {labels!r}")
+    cells = {str(item): label for item, label in dict(labels).items()}
+    return {item: None if label in (None, "") or label != label else str(label) for item, label in cells.items()}
+
+
 def _in_order(tied: Ints) -> Ints:
     """Number the slopes from 0, item by item; −1 stays."""
     numbers: dict[int, int] = {-1: -1}
@@ -375,7 +389,7 @@ def _require_unique(what: str, names: Sequence[str]) -> None:
 
 
 def _number(slope: Any) -> float | None:
-    """Return the value of a fixed slope; None for a text that is no number."""
+    """Return the value of a fixed slope and None for a text."""
     try:
         value = float(slope)
     except ValueError:

@@ -325,7 +325,7 @@ def _margins(form: FormPersons, whole: FittedData) -> Margins:
 def observed_margins(answers: npt.NDArray[np.int8], item: Ints, score: Ints, has: Mask) -> Floats:
     """Compute the margins of `answers` (n, J): the proportion of each `score` (S,) of `item` (S,), and mean products.
 
-    `has` (J, C) is the mask of the items' scores. Products are those of points above the lowest score.
+    `has` (J, C) is the mask of the items' scores. Products are of points above the lowest score.
     """
     x = answers - has.argmax(axis=1).astype(float)
     joint = x.T @ x / len(x)
@@ -333,7 +333,7 @@ def observed_margins(answers: npt.NDArray[np.int8], item: Ints, score: Ints, has
 
 
 def fit_of_margins(margins: Margins, places: Ints, n: int) -> FormFit | None:
-    """Compute M₂ and its indices from the margins of n persons; None if there are no degrees of freedom.
+    """Compute M₂ and its indices from the margins of n persons. Returns None without degrees of freedom.
 
     `places` (J,) are the places of the items in the calibration.
     """
