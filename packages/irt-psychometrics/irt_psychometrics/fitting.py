@@ -6,13 +6,13 @@ This module calls `estimation`, `scoring` and `itemfit`, which contain the compu
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ from irt_psychometrics.core.score_tables import Key
 from irt_psychometrics.core.summary import Summary
 from irt_psychometrics.core.when_read import WhenRead
 from irt_psychometrics.core.wording import some_of
+from irt_psychometrics.dimension_fits import DimensionsFit, fit_with_dimensions
+from irt_psychometrics.dimensions.structure import Dimensions
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.estimation.optimizer import Progress, report_progress
@@ -880,10 +882,28 @@ class Fit(Result):
         return self._doubts() + of_theta
 
 
+@overload
 def fit(
     x: Responses | Table,
     model: Model | Mapping[str, Model] = "2pl",
     *,
+    dimensions: int | Dimensions,
+    person: str | int | None = None,
+    key: Key | None = None,
+    max_score: int | Mapping[Any, int] | None = None,
+    priors: Priors | None = None,
+    weights: npt.ArrayLike | None = None,
+    nodes: int = ...,
+    threads: int | None = None,
+) -> DimensionsFit: ...
+
+
+@overload
+def fit(
+    x: Responses | Table,
+    model: Model | Mapping[str, Model] = "2pl",
+    *,
+    dimensions: None = None,
     person: str | int | None = None,
     key: Key | None = None,
     max_score: int | Mapping[Any, int] | None = None,
@@ -896,7 +916,27 @@ def fit(
     sampling_weights: npt.ArrayLike | None = None,
     progress: bool | Progress = False,
     **options: Unpack[FitOptions],
-) -> Fit:
+) -> Fit: ...
+
+
+def fit(
+    x: Responses | Table,
+    model: Model | Mapping[str, Model] = "2pl",
+    *,
+    dimensions: int | Dimensions | None = None,
+    person: str | int | None = None,
+    key: Key | None = None,
+    max_score: int | Mapping[Any, int] | None = None,
+    groups: Sequence[Any] | None = None,
+    reference: str | None = None,
+    anchors: ItemSource | None = None,
+    priors: Priors | None = None,
+    latent: LatentRule = "normal",
+    weights: npt.ArrayLike | None = None,
+    sampling_weights: npt.ArrayLike | None = None,
+    progress: bool | Progress = False,
+    **options: Unpack[FitOptions],
+) -> Fit | DimensionsFit:
     """Fit item response models by marginal maximum likelihood.
 
     Parameters
@@ -907,6 +947,8 @@ def fit(
     model
         The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm",
         "grm", "nominal".
+    dimensions
+        Items that measure several abilities: `Dimensions`, or 2 or 3 to explore them. None: one ability.
     person, key, max_score
         How to read a table, as in `Responses.from_wide`: the column with the persons' labels, item → right option, and
         the highest score.
@@ -937,8 +979,9 @@ def fit(
 
     Returns
     -------
-    Fit
-        Item parameters, the distribution of θ, and the log-likelihood of each person.
+    Fit or DimensionsFit
+        Item parameters, the distribution of θ, and the log-likelihood of each person. With `dimensions`: slopes on each
+        dimension and the correlations of dimensions.
 
     Warns
     -----
@@ -988,6 +1031,13 @@ def fit(
     if unknown := options.keys() - FitOptions.__annotations__.keys():
         raise TypeError(f"fit() has no option {', '.join(sorted(unknown))}")
     counts, sampling = (None if w is None else np.asarray(w, dtype=float) for w in (weights, sampling_weights))
+    if dimensions is not None:
+        others = {"groups": groups, "reference": reference, "anchors": anchors, "sampling_weights": sampling_weights}
+        others["latent"] = None if latent == "normal" else latent
+        with _report_progress(progress):
+            several = fit_with_dimensions(x, dimensions, models, priors, counts, **others, **options)
+        _warn(several, "Leave out the items named, tie their slopes, or fit fewer dimensions", several.flag_notes)
+        return several
     request: dict[str, Any] = {**options, "groups": labels, "reference": reference, "priors": priors}
     request |= {"weights": counts, "sampling_weights": sampling, "data_hash": digest(x, counts, sampling)}
     request |= {"anchors": None if anchors is None else anchors_from(anchors)}
@@ -1018,7 +1068,10 @@ def fit(
         sampling_weights=sampling,
         frame_kind=x.frame_kind,
     )
-    _warn(found)
+    way_out = (
+        "Raise max_iterations if only the limit was reached; else leave out the items named, give priors, or fit a"
+    )
+    _warn(found, f"{way_out} model with fewer parameters", flag_notes(found.item_ids, calibration.flags))
     return found
 
 
@@ -1141,14 +1194,10 @@ def _bar() -> Iterator[Callable[[int, float], object]]:
         yield advance
 
 
-def _warn(found: Fit) -> None:
+def _warn(found: Fit | DimensionsFit, way_out: str, notes: Iterable[str]) -> None:
     convergence = found.calibration.convergence
     if not convergence.converged:
-        warnings.warn(
-            f"the fit did not converge: {convergence.reason}. Raise max_iterations if only the limit was reached; else "
-            "leave out the items named, give priors, or fit a model with fewer parameters",
-            NotConvergedWarning,
-            stacklevel=3,
-        )
-    for note in flag_notes(found.item_ids, found.calibration.flags):
+        message = f"the fit did not converge: {convergence.reason}. {way_out}"
+        warnings.warn(message, NotConvergedWarning, stacklevel=3)
+    for note in notes:
         warnings.warn(note, ItemWarning, stacklevel=3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
 
-_REMEDIES = {
+REMEDIES = {
     Flag.ALL_CORRECT: "it has no parameters; leave it out or collect more answers",
     Flag.ALL_WRONG: "it has no parameters; check its key, leave it out or collect more answers",
     Flag.NO_DATA: "it has no parameters; leave it out or collect answers",
@@ -24,6 +24,7 @@ _REMEDIES = {
     Flag.DUPLICATE: "leave one of them out",
     Flag.GUESSING_UNIDENTIFIED: "fit it as a 2pl, or read its c as the prior's",
 }
+"""Remedies for flagged items of a fit with one ability."""
 
 
 def require_responses(x: Any, caller: str) -> None:
@@ -59,10 +60,12 @@ def align_responses(x: Responses, item_ids: Sequence[str], n_categories: Ints) -
     return replace(x, item=code[x.item], item_ids=tuple(item_ids), categories=categories, choices=None)
 
 
-def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> Iterator[str]:
+def flag_notes(
+    item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]], remedies: Mapping[Flag, str] = REMEDIES
+) -> Iterator[str]:
     """Yield a sentence for each kind of flag, with the flagged items and the remedy."""
     for flag in Flag:
         named = [item for item, own in zip(item_ids, flags, strict=True) if flag in own]
         if named:
-            remedy = _REMEDIES.get(flag, "")
+            remedy = remedies.get(flag, "")
             yield f"{some_of(named)}: {flag.explanation}{'; ' if remedy else ''}{remedy}."
