@@ -75,6 +75,7 @@ def test_the_page_has_calls_for_each_program() -> None:
     assert len(calls()) > 40
 
 
+@pytest.mark.filterwarnings("ignore::irt_psychometrics.PsychometricsWarning")  # one ability, fitted by two topics
 @pytest.mark.parametrize("call", calls())
 def test_calls_for_those_who_come_from_other_programs_run(call: str, names: dict[str, Any]) -> None:
     assert eval(call, dict(names)) is not None
