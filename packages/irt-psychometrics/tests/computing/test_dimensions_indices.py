@@ -266,6 +266,14 @@ def test_dimensionality_reports_indices_and_a_verdict(sat12):
     assert Dimensionality.from_json(found.to_json()) == found
 
 
+def test_forms_of_equal_items_are_not_tested_and_a_note_tells_why():
+    """With slopes of 100, items are equal at all nodes, and the margins have a singular covariance."""
+    responses, pairs = simulated(np.tile([1.5, 0.0], (10, 1)), 5)
+    found = dimensionality(responses, calibration(pairs, 100.0 * pairs.measured, np.full(10, 22.9)))
+    assert found.forms.forms == ()
+    assert "no two items with equal answers" in found._notes()[-1]
+
+
 def test_prmse_is_that_of_classical_subscores_of_parallel_items():
     """α is the reliability of parallel items. With 20,000 persons its standard error is about .003."""
     names = [f"q{j}" for j in range(16)]
