@@ -4,10 +4,12 @@
 `model_fit`, and the comparison with one ability in `comparison`.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import LinAlgError
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.models import spread
@@ -188,7 +190,8 @@ def dimensionality(
     measured = structure.measured[at]
     by, forms = np.full((3, len(structure.names)), np.nan), []
     if calibration.item_model.ordered_scores:
-        forms = form_fit(responses, calibration, most_forms=_MOST_FORMS)
+        with suppress(LinAlgError):  # two items with equal answers
+            forms = form_fit(responses, calibration, most_forms=_MOST_FORMS)
         if not structure.exploratory:
             by = prmse(*Moments.from_calibration(calibration, at).score_covariances, measured)
     has_general = structure.n_primary == 1 < len(structure.names)

@@ -165,12 +165,77 @@ SAT12_TOPICS = (2, 3, 2, 3, 3, 2, 1, 2, 1, 1, 1, 3, 1, 3, 1, 2, 1, 1, 3, 3, 1, 1
 """The specific dimensions of the example in mirt's help page of `bfactor`."""
 
 
+MIRT_BIFACTOR = np.array(
+    [
+        [0.87579159, 0.68182084, 0, -1.1465795],
+        [1.9268821, -0.70663173, 0, 0.47447128],
+        [1.0384855, 0.43667089, 0, -1.1705512],
+        [0.64047761, 0.33482943, 0, -0.55164733],
+        [0.95456678, -0.37141046, 0, 0.59795749],
+        [1.252804, 0.72982843, 0, -2.2363077],
+        [1.0586931, 0, 1.1149551, 1.6249246],
+        [0.85242647, 0, -0.25343557, -1.5870196],
+        [0.51589677, 0, 0.89045547, 2.4092668],
+        [1.0819714, 0, 0.75782418, -0.41527215],
+        [0.72739185, 0, 1.7809014, 5.6806228],
+        [0.22310977, 0, -0.29373566, -0.35452608],
+    ]
+)
+"""a1, a2, a3 and d of bfactor(SAT12[, 1:12], rep(1:2, each = 6), TOL = 1e-3), R mirt 1.47."""
+MIRT_EXPLORATORY = np.array(
+    [
+        [-0.8227384, 0.50372534, -1.0982359],
+        [-0.80201658, 1.144251, 0.38793123],
+        [-0.5202662, 0.92923126, -1.1497124],
+        [-0.73734648, 0.33909889, -0.56477894],
+        [-0.39334305, 0.77061133, 0.5712419],
+        [-1.0706799, 0.82288224, -2.1697076],
+        [0.22428652, 1.665864, 1.698452],
+        [-0.71677885, 0.4860523, -1.5762687],
+        [0.11964451, 0.84208952, 2.2996768],
+        [-0.20578123, 1.3000997, -0.41389994],
+        [0.94797787, 1.8288873, 5.8964369],
+        [-0.36216584, 0, -0.35419789],
+    ]
+)
+"""a1, a2 and d of mirt(SAT12[, 1:12], 2, TOL = 1e-3)."""
+
+
 @pytest.fixture(scope="module")
 def sat12(shared):
     x = np.loadtxt(shared / "data" / "sat12_scored_wide.csv", delimiter=",", skiprows=1, usecols=range(1, 33))
     responses = irt.Responses.from_wide(x)
     topics = {item: f"topic {k}" for item, k in zip(responses.item_ids, SAT12_TOPICS, strict=True)}
     return responses, fit_dimensions(responses, Dimensions.bifactor(topics), ("2pl",) * 32)
+
+
+def first_twelve(responses):
+    return responses.of_items(np.arange(32) < 12)
+
+
+def test_m2_of_a_bifactor_model_is_that_of_mirt(sat12):
+    """M2(fit, quadpts = 41) of R mirt 1.47, at mirt's estimates. The grids differ; both integrate to about 1e-8."""
+    responses = first_twelve(sat12[0])
+    topics = Dimensions.bifactor({item: "AB"[j // 6] for j, item in enumerate(responses.item_ids)})
+    (found,) = form_fit(responses, calibration(topics, MIRT_BIFACTOR[:, :3], MIRT_BIFACTOR[:, 3]))
+    assert found.df == 42
+    expected = [40.8495939656628, 0.0289942000244, 1.0036037373682]
+    np.testing.assert_allclose([found.m2, found.srmsr, found.tli], expected, rtol=1e-6)
+
+
+def test_m2_of_an_exploratory_model_is_that_of_mirt(sat12):
+    """M2(fit, quadpts = 61) of R mirt 1.47. The slopes are turned until the first item measures only F1.
+
+    For correlated dimensions mirt counts the correlation as a parameter and leaves its derivative out, so its M₂ is
+    too large (76.748 instead of 76.745 for items 1-6 and 7-12).
+    """
+    responses, first = first_twelve(sat12[0]), MIRT_EXPLORATORY[0, :2] / np.linalg.norm(MIRT_EXPLORATORY[0, :2])
+    slopes = MIRT_EXPLORATORY[:, :2] @ np.array([first, [-first[1], first[0]]]).T
+    explored = calibration(Dimensions.explore(responses.item_ids, 2), slopes, MIRT_EXPLORATORY[:, 2])
+    (found,) = form_fit(responses, explored)
+    assert found.df == 43
+    expected = [47.3927940102341, 0.0303072409878, 0.9865592452915, 0.9912431446596]
+    np.testing.assert_allclose([found.m2, found.srmsr, found.tli, found.cfi], expected, rtol=1e-5)
 
 
 def test_m2_of_a_bifactor_fit_is_that_of_mirt(sat12):
@@ -199,6 +264,14 @@ def test_dimensionality_reports_indices_and_a_verdict(sat12):
     assert np.isnan(found.p)
     assert "CFI" in repr(found)
     assert Dimensionality.from_json(found.to_json()) == found
+
+
+def test_forms_of_equal_items_are_not_tested_and_a_note_tells_why():
+    """With slopes of 100, items are equal at all nodes, and the margins have a singular covariance."""
+    responses, pairs = simulated(np.tile([1.5, 0.0], (10, 1)), 5)
+    found = dimensionality(responses, calibration(pairs, 100.0 * pairs.measured, np.full(10, 22.9)))
+    assert found.forms.forms == ()
+    assert "no two items with equal answers" in found._notes()[-1]
 
 
 def test_prmse_is_that_of_classical_subscores_of_parallel_items():
