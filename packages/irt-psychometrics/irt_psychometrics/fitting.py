@@ -948,7 +948,8 @@ def fit(
         The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm",
         "grm", "nominal".
     dimensions
-        Items that measure several abilities: `Dimensions`, or 2 or 3 to explore them. None: one ability.
+        Items that measure several abilities: `Dimensions`, or 2 or 3 to explore them. None: one ability. With several
+        abilities, models need slopes of their own, and priors on c, `weights`, `progress`, `nodes` and `threads` apply.
     person, key, max_score
         How to read a table, as in `Responses.from_wide`: the column with the persons' labels, item → right option, and
         the highest score.

@@ -92,7 +92,7 @@ class Dimensionality(Result):
     Examples
     --------
     >>> import numpy as np
-    >>> from irt_psychometrics.dimensions.indices import Dimensionality
+    >>> from irt_psychometrics import Dimensionality
     >>> from irt_psychometrics.itemfit.m2 import FormFits
     >>> one, two = np.array([0.9, 0.8]), np.array([0.85, 0.7])
     >>> found = Dimensionality(

@@ -60,8 +60,7 @@ class Dimensions(Result):
     --------
     >>> import irt_psychometrics as irt
     >>> topics = {"q1": "algebra", "q2": "algebra", "q3": "algebra", "q4": None, "q5": None}
-    >>> from irt_psychometrics.dimensions.structure import Dimensions
-    >>> Dimensions.bifactor(topics).names
+    >>> irt.Dimensions.bifactor(topics).names
     ('general', 'algebra')
     """
 
@@ -142,7 +141,7 @@ class Dimensions(Result):
 
         Examples
         --------
-        >>> from irt_psychometrics.dimensions.structure import Dimensions
+        >>> from irt_psychometrics import Dimensions
         >>> topics = {"q1": "a", "q2": "a", "q3": "a", "q4": "b", "q5": "b", "q6": "b"}
         >>> Dimensions.bifactor(topics).free.sum(axis=0).tolist()
         [6, 3, 3]
@@ -175,7 +174,7 @@ class Dimensions(Result):
 
         Examples
         --------
-        >>> from irt_psychometrics.dimensions.structure import Dimensions
+        >>> from irt_psychometrics import Dimensions
         >>> Dimensions.between({"q1": "read", "q2": "read", "q3": "write", "q4": "write"}).names
         ('read', 'write')
         """
@@ -206,7 +205,7 @@ class Dimensions(Result):
 
         Examples
         --------
-        >>> from irt_psychometrics.dimensions.structure import Dimensions
+        >>> from irt_psychometrics import Dimensions
         >>> Dimensions.explore(["q1", "q2", "q3", "q4"], 2).free[0].tolist()
         [True, False]
         """
@@ -242,7 +241,7 @@ class Dimensions(Result):
 
         Examples
         --------
-        >>> from irt_psychometrics.dimensions.structure import Dimensions
+        >>> from irt_psychometrics import Dimensions
         >>> rows = {"item": ["q1", "q2", "q3"], "dimension": ["x", "x", "x"], "slope": ["free", "same", "same"]}
         >>> Dimensions.from_frame(rows).tied.ravel().tolist()
         [0, 1, 1]
@@ -311,7 +310,7 @@ class Dimensions(Result):
 
         Examples
         --------
-        >>> from irt_psychometrics.dimensions.structure import Dimensions
+        >>> from irt_psychometrics import Dimensions
         >>> Dimensions.explore(["q1", "q2", "q3", "q4"], 2).among(["q4", "q3", "q2", "q1"]).item_ids
         ('q4', 'q3', 'q2', 'q1')
         """
