@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.design import alike
+from irt_psychometrics.core.design import alike, require_connected
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ITEM_MODELS, items_where, model_of
 from irt_psychometrics.core.model_families import SLOPE_BOUND
@@ -90,6 +90,8 @@ def fit_dimensions(
     ------
     PsychometricsError
         If dimensions, models or priors do not suit the items, or if there are too few responses.
+    DisconnectedDesignError
+        If the responses fall into groups without common learners or items.
     """
     dimensions = dimensions.among(responses.item_ids)
     persons = Persons.from_responses(responses, None, None, weights)
@@ -99,6 +101,7 @@ def fit_dimensions(
     keep = counts.estimable(model_of([*models]))
     laid = source.lay_out_items(keep, rarer=False, by_category=True)
     require_persons(laid.informative, persons.names)
+    require_connected(laid.links, tuple(compress(responses.item_ids, keep)))
     kept = responses if keep.all() else responses.of_items(keep)
     layout = _lay_out(dimensions.among(kept.item_ids), [*compress(models, keep)], counts.select(keep), priors)
     x = layout.gather(_start(layout, counts.select(keep), kept))
@@ -245,7 +248,10 @@ def _calibration(
     if at_bound[places.correlations].any():
         reasons.append(f"a correlation stopped at its bound of {CORRELATION_BOUND}: join the two dimensions")
     if slope_at_bound.any():
-        reasons.append(f"slopes of {some_of(names[slope_at_bound])} have no finite maximum")
+        reasons.append(
+            f"slopes of {some_of(names[slope_at_bound])} have no finite maximum: leave these items out of the "
+            "dimension, or give its slopes one label (Dimensions.from_frame)"
+        )
     point, grid = solution.point, problem.grid
     return DimensionsCalibration(
         dimensions=dimensions,
