@@ -252,7 +252,7 @@ def test_default_nodes_suffice_for_sixty_items() -> None:
 
 
 def test_equal_specific_slopes_agree_with_the_sd_of_testlet_effects() -> None:
-    """With one general slope a and one specific slope s, answers follow a(θ + γ) with an SD of s/a for γ.
+    """Answers with one general slope a and one specific slope s follow a(θ + γ) with an SD of s/a for γ.
 
     `estimate_effect_sd` approximates how γ flattens curves, and the bifactor fit does not. The difference, .002 here,
     does not become smaller with more persons.

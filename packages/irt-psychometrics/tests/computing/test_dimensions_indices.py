@@ -267,7 +267,7 @@ def test_dimensionality_reports_indices_and_a_verdict(sat12):
 
 
 def test_forms_of_equal_items_are_not_tested_and_a_note_tells_why():
-    """With slopes of 100, items are equal at all nodes, and the margins have a singular covariance."""
+    """Items with slopes of 100 are equal at all nodes, and the margins have a singular covariance."""
     responses, pairs = simulated(np.tile([1.5, 0.0], (10, 1)), 5)
     found = dimensionality(responses, calibration(pairs, 100.0 * pairs.measured, np.full(10, 22.9)))
     assert found.forms.forms == ()
