@@ -172,7 +172,10 @@ class _Answers:
         return np.asarray(np.linalg.solve(curvature, gradient[:, :, None]), dtype=float)[:, :, 0]
 
     def _curvature(self, bend: Floats, n: int) -> Floats:
-        """Minus the second derivatives of log densities, shape (n, D, D), if second derivatives of log P by z are −`bend` (R,)."""
+        """Compute minus the second derivatives of log densities, shape (n, D, D).
+
+        `bend` (R,) is minus the second derivative of each answer's log P by z.
+        """
         D = self.slopes.shape[1]
         out = np.broadcast_to(self.precision, (n, D, D)).copy()
         for d, e in np.ndindex(D, D):
