@@ -26,7 +26,7 @@ from irt_psychometrics.core.version import __version__
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.dimensions import curves
 from irt_psychometrics.dimensions.calibration import DimensionsCalibration, ParameterPlaces
-from irt_psychometrics.dimensions.grid import FEWEST, TwoTierGrid, enough_nodes
+from irt_psychometrics.dimensions.grid import TwoTierGrid, enough_nodes
 from irt_psychometrics.dimensions.likelihood import (
     CORRELATION_BOUND,
     Answers,
@@ -43,7 +43,7 @@ from irt_psychometrics.estimation.source import InMemory
 
 TOLERANCE, COARSE_TOLERANCE = 1e-5, 1e-2
 """Largest change of a parameter, and largest gradient in standard errors, at the maximum and on the first grid."""
-MAX_ITERATIONS = 500
+COARSE_NODES, MAX_ITERATIONS = 11, 500
 _SPECIFIC = 0.5
 """Slope of specific dimensions at the start."""
 _ABILITIES = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -188,20 +188,23 @@ def _explored_slopes(responses: Responses, k: int) -> Floats:
 def _find_maximum(
     layout: Layout, responses: Responses, weight: Floats, run: kernels.Run, x: Floats, nodes: int | None
 ) -> tuple[TwoTierProblem, Solution[Point]]:
-    """Find the maximum: on few nodes first, and then on as many as the posteriors need."""
+    """Find the maximum: on few nodes first, and then on as many as the posteriors need.
+
+    Two nodes more are not worth another ascent.
+    """
     P, S = layout.dimensions.n_primary, len(layout.dimensions.names) - layout.dimensions.n_primary
     answers = Answers.from_responses(responses, layout.dimensions, weight)
     if nodes is not None:
         problem = TwoTierProblem(layout, answers, TwoTierGrid.from_nodes(P, (nodes, nodes if S else 1), 6.0), run)
         return problem, maximise(problem, x, TOLERANCE, MAX_ITERATIONS)
-    numbers, tolerance, iterations = (FEWEST, FEWEST if S else 1), COARSE_TOLERANCE, 0
+    numbers, tolerance, iterations = (COARSE_NODES, COARSE_NODES if S else 1), COARSE_TOLERANCE, 0
     pairs: tuple[Pair, ...] = ()
     while True:
         problem = TwoTierProblem(layout, answers, TwoTierGrid.from_nodes(P, numbers), run)
         solution = maximise(problem, x, tolerance, MAX_ITERATIONS, pairs)
         x, pairs, iterations = solution.point.x, solution.pairs, iterations + solution.iterations
         wanted = enough_nodes(_narrowest_posteriors(layout, responses, x), P)
-        if tolerance == TOLERANCE and wanted[0] <= numbers[0] and wanted[1] <= numbers[1]:
+        if tolerance == TOLERANCE and wanted[0] <= numbers[0] + 2 and wanted[1] <= numbers[1] + 2:
             return problem, replace(solution, iterations=iterations)
         numbers, tolerance = (max(wanted[0], numbers[0]), max(wanted[1], numbers[1])), TOLERANCE
 
