@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics import ItemWarning, Responses, datasets, fit as fit_of, plots
+from irt_psychometrics import Dimensions, DimensionsFit, ItemWarning, Responses, datasets, fit as fit_of, plots
 from irt_psychometrics.dif import Dif
 from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.estimation import fit_em
@@ -147,6 +147,13 @@ ENTRIES = (
         "The curves of an item in two groups, each from its own fit, on one scale.",
         'plots.dif_curves(fit, second_linked, "i05", names=("first sample", "second sample"))',
     ),
+    Entry(
+        "loadings",
+        "Several abilities",
+        "Loadings on a general and three specific abilities, and the parts of the variance of sums of items (ω). "
+        "`bifactor` is the fit of [several abilities](several-abilities.md): more than half of algebra is its own.",
+        "bifactor.plot()",
+    ),
 )
 
 
@@ -217,7 +224,18 @@ def _results() -> dict[str, Any]:
         ),
         "dif": Dif.from_responses("sample", both, groups, model=_models()),
         "scores": scores,
+        "bifactor": _bifactor(),
     }
+
+
+def _bifactor() -> DimensionsFit:
+    """The fit of the page on several abilities."""
+    rng = np.random.default_rng(1)
+    names = [f"{topic}{k}" for topic in ("algebra", "geometry", "data") for k in range(1, 9)]
+    general, specific = rng.normal(size=(2000, 1)), rng.normal(size=(2000, 3)) * [1.2, 0.5, 0.5]
+    z = 1.2 * general + specific.repeat(8, axis=1) + rng.normal(size=24)
+    x = Responses.from_wide(dict(zip(names, (z > rng.logistic(size=z.shape)).astype(int).T, strict=True)))
+    return fit_of(x, dimensions=Dimensions.bifactor({name: name[:-1] for name in names}))
 
 
 def _answers(rng: np.random.Generator, a: npt.NDArray[Any], b: npt.NDArray[Any], theta: npt.NDArray[Any]) -> Responses:

@@ -59,6 +59,7 @@ def names() -> dict[str, Any]:
         "keyed": irt.Responses.from_wide(choices, key=dict.fromkeys(ids, "A")),
         "log": x.to_frame("pandas"),
         "table": irt.ItemParameters.to_program(truth, "mirt", "pandas"),
+        "topics": dict(zip(ids, ["algebra"] * 6 + ["geometry"] * 6, strict=True)),
         "g": np.where(np.arange(900) % 2, "focal", "reference"),
         "w": np.full(900, 2.0),
         "scale": irt.scoring.ScoreScale(100.0, 500.0, 200.0, 800.0),
@@ -74,6 +75,7 @@ def test_the_page_has_calls_for_each_program() -> None:
     assert len(calls()) > 40
 
 
+@pytest.mark.filterwarnings("ignore::irt_psychometrics.PsychometricsWarning")  # one ability, fitted by two topics
 @pytest.mark.parametrize("call", calls())
 def test_calls_for_those_who_come_from_other_programs_run(call: str, names: dict[str, Any]) -> None:
     assert eval(call, dict(names)) is not None

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.core.summary import Summary
     from irt_psychometrics.core.version import __version__ as __version__
+    from irt_psychometrics.dimension_fits import DimensionScores, DimensionsFit
+    from irt_psychometrics.dimensions.indices import Dimensionality
+    from irt_psychometrics.dimensions.structure import Dimensions
     from irt_psychometrics.fitting import Fit, FitStatistics, InformationTable, ItemTable, PersonScores, fit
     from irt_psychometrics.itemfit.dependence import ResidualCorrelations
     from irt_psychometrics.itemfit.m2 import FormFits
@@ -65,6 +68,10 @@ __all__ = [
     "BreakdownError",
     "Calibration",
     "ComparisonWarning",
+    "DimensionScores",
+    "Dimensionality",
+    "Dimensions",
+    "DimensionsFit",
     "Fit",
     "FitStatistics",
     "FormFits",

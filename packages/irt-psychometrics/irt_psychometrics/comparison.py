@@ -14,6 +14,7 @@ from scipy.special import chdtrc, ndtr
 
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.errors import ComparisonWarning, PsychometricsError
+from irt_psychometrics.core.item_sources import require_items
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.quadrature import Grid
@@ -199,6 +200,8 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
     >>> found.test, found.df, found.p < 0.001
     ('likelihood ratio', 3, True)
     """
+    for given in (first, second):
+        require_items(given, "compare")
     one, two = first.calibration, second.calibration
     _require_same_responses(first, second)
     fits = (one, two)

@@ -6,13 +6,13 @@ This module calls `estimation`, `scoring` and `itemfit`, which contain the compu
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.confidence import normal_interval
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
+from irt_psychometrics.core.fitted_items import align_responses, flag_notes
 from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.item_sources import ItemSource, require_items
@@ -36,6 +37,8 @@ from irt_psychometrics.core.score_tables import Key
 from irt_psychometrics.core.summary import Summary
 from irt_psychometrics.core.when_read import WhenRead
 from irt_psychometrics.core.wording import some_of
+from irt_psychometrics.dimension_fits import DimensionsFit, fit_with_dimensions
+from irt_psychometrics.dimensions.structure import Dimensions
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.estimation.optimizer import Progress, report_progress
@@ -52,16 +55,6 @@ if TYPE_CHECKING:
 MISFIT = 0.05
 """An item fits badly if its RMSD exceeds both this and the cut-off that an item that follows the model exceeds once in
 1,000 times."""
-_REMEDIES = {
-    Flag.ALL_CORRECT: "it has no parameters; leave it out or collect more answers",
-    Flag.ALL_WRONG: "it has no parameters; check its key, leave it out or collect more answers",
-    Flag.NO_DATA: "it has no parameters; leave it out or collect answers",
-    Flag.AT_BOUND: "give a prior on a, as priors=Priors(a=LogNormal(0, 0.5)), or collect more answers",
-    Flag.UNIDENTIFIED: "fit it by a model with fewer parameters, or leave it out",
-    Flag.NEGATIVE_DISCRIMINATION: "correct the key or leave it out",
-    Flag.DUPLICATE: "leave one of them out",
-    Flag.GUESSING_UNIDENTIFIED: "fit it as a 2pl, or read its c as the prior's",
-}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -839,24 +832,7 @@ class Fit(Result):
         return self._align(x)
 
     def _align(self, x: Responses) -> Responses:
-        """The responses with all items of the fit, in the fit's order."""
-        require_responses(x, "score")
-        sizes, place = self.calibration.n_categories, {item: j for j, item in enumerate(self.item_ids)}
-        if strange := [item for item in x.item_ids if item not in place]:
-            raise PsychometricsError(
-                f"the fit has no item {some_of(strange)}; leave such items out, as x.of_items([…]) does, or fit them, "
-                "too"
-            )
-        code = np.array([place[item] for item in x.item_ids], dtype=np.int32)
-        beyond = np.flatnonzero(x.score >= sizes[code][x.item])
-        if beyond.size:
-            j = int(x.item[beyond[0]])
-            raise PsychometricsError(
-                f"item {x.item_ids[j]} was fitted with scores 0 … {sizes[code[j]] - 1} and now has a score of "
-                f"{x.score[beyond[0]]}; score it alike, or fit it again with this max_score"
-            )
-        categories = sizes if (sizes > 2).any() else None
-        return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories, choices=None)
+        return align_responses(x, self.item_ids, self.calibration.n_categories)
 
     def _score(self, x: Responses, method: Method, population: Population) -> Scores:
         items = self.curves
@@ -906,10 +882,28 @@ class Fit(Result):
         return self._doubts() + of_theta
 
 
+@overload
 def fit(
     x: Responses | Table,
     model: Model | Mapping[str, Model] = "2pl",
     *,
+    dimensions: int | Dimensions,
+    person: str | int | None = None,
+    key: Key | None = None,
+    max_score: int | Mapping[Any, int] | None = None,
+    priors: Priors | None = None,
+    weights: npt.ArrayLike | None = None,
+    nodes: int = ...,
+    threads: int | None = None,
+) -> DimensionsFit: ...
+
+
+@overload
+def fit(
+    x: Responses | Table,
+    model: Model | Mapping[str, Model] = "2pl",
+    *,
+    dimensions: None = None,
     person: str | int | None = None,
     key: Key | None = None,
     max_score: int | Mapping[Any, int] | None = None,
@@ -922,7 +916,27 @@ def fit(
     sampling_weights: npt.ArrayLike | None = None,
     progress: bool | Progress = False,
     **options: Unpack[FitOptions],
-) -> Fit:
+) -> Fit: ...
+
+
+def fit(
+    x: Responses | Table,
+    model: Model | Mapping[str, Model] = "2pl",
+    *,
+    dimensions: int | Dimensions | None = None,
+    person: str | int | None = None,
+    key: Key | None = None,
+    max_score: int | Mapping[Any, int] | None = None,
+    groups: Sequence[Any] | None = None,
+    reference: str | None = None,
+    anchors: ItemSource | None = None,
+    priors: Priors | None = None,
+    latent: LatentRule = "normal",
+    weights: npt.ArrayLike | None = None,
+    sampling_weights: npt.ArrayLike | None = None,
+    progress: bool | Progress = False,
+    **options: Unpack[FitOptions],
+) -> Fit | DimensionsFit:
     """Fit item response models by marginal maximum likelihood.
 
     Parameters
@@ -933,6 +947,9 @@ def fit(
     model
         The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm",
         "grm", "nominal".
+    dimensions
+        Items that measure several abilities: `Dimensions`, or 2 or 3 to explore them. None: one ability. With several
+        abilities, models need slopes of their own, and priors on c, `weights`, `progress`, `nodes` and `threads` apply.
     person, key, max_score
         How to read a table, as in `Responses.from_wide`: the column with the persons' labels, item → right option, and
         the highest score.
@@ -963,8 +980,9 @@ def fit(
 
     Returns
     -------
-    Fit
-        Item parameters, the distribution of θ, and the log-likelihood of each person.
+    Fit or DimensionsFit
+        Item parameters, the distribution of θ, and the log-likelihood of each person. With `dimensions`: slopes on each
+        dimension and the correlations of dimensions.
 
     Warns
     -----
@@ -1014,6 +1032,13 @@ def fit(
     if unknown := options.keys() - FitOptions.__annotations__.keys():
         raise TypeError(f"fit() has no option {', '.join(sorted(unknown))}")
     counts, sampling = (None if w is None else np.asarray(w, dtype=float) for w in (weights, sampling_weights))
+    if dimensions is not None:
+        others = {"groups": groups, "reference": reference, "anchors": anchors, "sampling_weights": sampling_weights}
+        others["latent"] = None if latent == "normal" else latent
+        with _report_progress(progress):
+            several = fit_with_dimensions(x, dimensions, models, priors, counts, **others, **options)
+        _warn(several, "Leave out the items named, tie their slopes, or fit fewer dimensions", several.flag_notes)
+        return several
     request: dict[str, Any] = {**options, "groups": labels, "reference": reference, "priors": priors}
     request |= {"weights": counts, "sampling_weights": sampling, "data_hash": digest(x, counts, sampling)}
     request |= {"anchors": None if anchors is None else anchors_from(anchors)}
@@ -1044,7 +1069,10 @@ def fit(
         sampling_weights=sampling,
         frame_kind=x.frame_kind,
     )
-    _warn(found)
+    way_out = (
+        "Raise max_iterations if only the limit was reached; else leave out the items named, give priors, or fit a"
+    )
+    _warn(found, f"{way_out} model with fewer parameters", flag_notes(found.item_ids, calibration.flags))
     return found
 
 
@@ -1080,24 +1108,6 @@ def anchors_from(source: ItemSource, item_ids: Sequence[str] | None = None) -> A
     own = {name: value for name, value in vars(known).items() if name in ItemParameters.__dataclass_fields__}
     k = len(known.item_ids)
     return AnchorSet(**own, scale_id="old", version="", topics=(None,) * k, errors_assumed=assumed)
-
-
-def require_responses(x: Any, caller: str) -> None:
-    """Raise PsychometricsError, which names the remedy, if `x` is not `Responses`. `caller` is the calling function."""
-    if not isinstance(x, Responses):
-        raise PsychometricsError(
-            f"{caller} needs Responses, got {type(x).__name__}; Responses.from_wide reads a table with a row for each "
-            "person"
-        )
-
-
-def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> Iterator[str]:
-    """Yield a sentence for each kind of flag, with the flagged items and the remedy."""
-    for flag in Flag:
-        named = [item for item, own in zip(item_ids, flags, strict=True) if flag in own]
-        if named:
-            remedy = _REMEDIES.get(flag, "")
-            yield f"{some_of(named)}: {flag.explanation}{'; ' if remedy else ''}{remedy}."
 
 
 def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> list[tuple[Population, Mask]]:
@@ -1185,14 +1195,10 @@ def _bar() -> Iterator[Callable[[int, float], object]]:
         yield advance
 
 
-def _warn(found: Fit) -> None:
+def _warn(found: Fit | DimensionsFit, way_out: str, notes: Iterable[str]) -> None:
     convergence = found.calibration.convergence
     if not convergence.converged:
-        warnings.warn(
-            f"the fit did not converge: {convergence.reason}. Raise max_iterations if only the limit was reached; else "
-            "leave out the items named, give priors, or fit a model with fewer parameters",
-            NotConvergedWarning,
-            stacklevel=3,
-        )
-    for note in flag_notes(found.item_ids, found.calibration.flags):
+        message = f"the fit did not converge: {convergence.reason}. {way_out}"
+        warnings.warn(message, NotConvergedWarning, stacklevel=3)
+    for note in notes:
         warnings.warn(note, ItemWarning, stacklevel=3)

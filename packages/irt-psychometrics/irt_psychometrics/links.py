@@ -17,6 +17,7 @@ from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.confidence import normal_interval
 from irt_psychometrics.core.covariances import times
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
+from irt_psychometrics.core.fitted_items import require_responses
 from irt_psychometrics.core.frames import make
 from irt_psychometrics.core.item_sources import ItemSource, find_calibration, require_items
 from irt_psychometrics.core.items import ItemParameters
@@ -31,7 +32,7 @@ from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_psychometrics.dif.wald import severity_of
 from irt_psychometrics.drift.errors import Comparison, Published, repeat_linking
 from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.fitting import Fit, anchors_from, require_responses
+from irt_psychometrics.fitting import Fit, anchors_from
 from irt_psychometrics.linking.linking import link_to_anchors, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.scoring.form_scores import covariance_of_forms, row_width

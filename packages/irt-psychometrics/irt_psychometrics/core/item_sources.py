@@ -42,6 +42,9 @@ class Tabulated(Protocol):
 ItemSource: TypeAlias = ItemParameters | Calibration | Fitted | Linked | Tabulated
 
 _REMEDIES = {
+    "DimensionsFit": "its items measure several abilities. Fit them without dimensions; the method dimensionality"
+    " compares the two models, and fits with dimensions have bic",
+    "DimensionsCalibration": "its items measure several abilities. Fit them without dimensions",
     "Responses": "irt.fit(x) makes a fit of responses",
     "ItemDrift": "give its attribute link",
     "Linking": "give the ScaleLink that irt.link returns",
@@ -144,6 +147,7 @@ def require_population(
         raise PsychometricsError(f"{caller} needs mean= and sd= together, got {given}= alone; give {lacking}=, too")
     calibration = find_calibration(source)
     if calibration is None:
+        require_items(source, caller)
         raise PsychometricsError(
             f"{caller} needs the population of θ, which parameters of items do not contain: give the fit instead of its"
             " items, or mean= and sd= of θ, for example mean=0, sd=1 on a scale with this population"

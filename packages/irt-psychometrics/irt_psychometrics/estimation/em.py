@@ -454,7 +454,7 @@ class _Fit:
     """
 
     problem: Problem
-    solution: Solution
+    solution: Solution[Point]
     errors: Errors
     groups: tuple[str, ...]
     same: Mask
@@ -482,7 +482,7 @@ def _fit_answers(
         lay_out if request["latent"] == "histogram" else None,
         has_curves=earlier is not None and earlier.item_model == structure.item_model,
     )
-    solution = solution.orient(problem)
+    solution = _orient(problem, solution)
     if likelihood_only:
         found = no_errors(problem, solution.point)
     else:
@@ -498,6 +498,14 @@ def _fit_answers(
     return _Fit(problem, solution, found, source.names, same, doubt)
 
 
+def _orient(problem: Problem, solution: Solution[Point]) -> Solution[Point]:
+    """Replace θ by −θ if most free slopes are negative. The likelihood is the same."""
+    slopes = solution.point.x[: problem.structure.n_slopes]
+    if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties
+        return solution
+    return replace(solution, point=problem.evaluate(problem.structure.mirror(solution.point.x)))
+
+
 @dataclass(frozen=True)
 class _Search:
     """Settings of the search for a maximum.
@@ -511,7 +519,7 @@ class _Search:
     max_iterations: int
     least_gain: float
 
-    def ascend(self, problem: Problem, near: Solution) -> Solution:
+    def ascend(self, problem: Problem, near: Solution[Point]) -> Solution[Point]:
         found = maximise(
             problem, near.point.x, self.tolerance, self.max_iterations, near.pairs, least_gain=self.least_gain
         )
@@ -525,7 +533,7 @@ def _find_maximum(
     with_weights: Callable[..., ParameterLayout] | None,
     *,
     has_curves: bool,
-) -> tuple[Problem, Solution]:
+) -> tuple[Problem, Solution[Point]]:
     """Find the maximum, on a grid that is wide and dense enough for it.
 
     The search starts from `earlier`, an earlier fit of these items; `has_curves` says whether it has the same model.
@@ -573,7 +581,7 @@ def _half(grid: Grid) -> Grid:
 
 def _maximise_from_sample(
     whole: Problem, start: Callable[[Problem], Floats], tolerance: float, max_iterations: int, least_gain: float = 0.0
-) -> Solution:
+) -> Solution[Point]:
     """Find a maximum. If there are many learners, the search starts at the maximum of a sample of them."""
     data, step = whole.data, _sample_step(whole.data)
     if step < 2:
@@ -598,7 +606,7 @@ def _sample_step(data: LaidOutAnswers) -> int:
     return min(SAMPLE_STEP, data.size // SAMPLE)
 
 
-def _add_iterations(first: Solution, second: Solution) -> Solution:
+def _add_iterations(first: Solution[Point], second: Solution[Point]) -> Solution[Point]:
     return replace(second, iterations=first.iterations + second.iterations)
 
 
@@ -626,7 +634,7 @@ def _dense_enough(problem: Problem, x: Floats) -> Problem:
 
 def _start_histogram(
     problem: Problem, x: Floats, with_weights: Callable[..., ParameterLayout], max_iterations: int
-) -> tuple[Problem, Solution]:
+) -> tuple[Problem, Solution[Point]]:
     """The problem with free weights, and a starting point.
 
     The point is near the maximum on half of the nodes. The search for it starts at x with normal distributions.
@@ -642,7 +650,7 @@ def _start_histogram(
     return fine, _interpolate_solution(near, whole, fine)
 
 
-def _interpolate_solution(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
+def _interpolate_solution(near: Solution[Point], few: Problem, all_nodes: Problem) -> Solution[Point]:
     """Interpolate a solution on `few` nodes, and the steps that led to it, by splines of the log densities."""
     from scipy.interpolate import CubicSpline  # loads SciPy's optimisers, not needed if θ is normal
 

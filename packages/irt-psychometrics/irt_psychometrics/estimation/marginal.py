@@ -167,6 +167,21 @@ class Problem:
             begin[:] = np.where(known & np.isfinite(begin) & np.isfinite(further), further, begin)
 
     @property
+    def bounds(self) -> tuple[Floats, Floats]:
+        """Lower and upper bounds of x."""
+        return self.structure.bounds
+
+    @property
+    def n_before_weights(self) -> int:
+        """Number of parameters in x before the weights of histograms."""
+        return self.structure.n_before_weights
+
+    @property
+    def memory(self) -> int:
+        """Number of steps that the ascent remembers."""
+        return self.latent.memory
+
+    @property
     def histograms(self) -> Histograms:
         """The latent distribution of a fit with histograms."""
         assert isinstance(self.latent, Histograms)

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
-from typing import Self
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Mask
-from irt_psychometrics.estimation.marginal import Point, Problem
+from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.mstep import em_step
 
 Pair = tuple[Floats, Floats, float]
@@ -39,9 +39,44 @@ def report_progress(progress: Progress) -> Iterator[None]:
         _report.reset(token)
 
 
+class Reached(Protocol):
+    """A parameter vector, the objective and its gradient."""
+
+    @property
+    def x(self) -> Floats: ...
+
+    @property
+    def objective(self) -> float: ...
+
+    @property
+    def gradient(self) -> Floats: ...
+
+
+P = TypeVar("P", bound=Reached)
+
+
+class Objective(Protocol[P]):
+    """A function that `maximise` maximises; see `Problem`."""
+
+    @property
+    def bounds(self) -> tuple[Floats, Floats]: ...
+
+    @property
+    def n_before_weights(self) -> int: ...
+
+    @property
+    def memory(self) -> int: ...
+
+    def evaluate(self, x: Floats) -> P: ...
+
+    def precondition(self, point: P, gradient: Floats, frozen: Mask) -> Floats: ...
+
+    def information_scale(self, point: P) -> Floats: ...
+
+
 @dataclass(frozen=True)
-class Solution:
-    point: Point
+class Solution(Generic[P]):
+    point: P
     converged: bool
     iterations: int
     max_change: float
@@ -50,22 +85,15 @@ class Solution:
     reason: str
     pairs: tuple[Pair, ...]
 
-    def orient(self, problem: Problem) -> Self:
-        """Replace θ by −θ if most free slopes are negative. The likelihood is the same."""
-        slopes = self.point.x[: problem.structure.n_slopes]
-        if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties
-            return self
-        return replace(self, point=problem.evaluate(problem.structure.mirror(self.point.x)))
-
 
 def maximise(
-    problem: Problem,
+    problem: Objective[P],
     x: Floats,
     tolerance: float,
     max_iterations: int,
     known: tuple[Pair, ...] = (),
     least_gain: float = 0.0,
-) -> Solution:
+) -> Solution[P]:
     """Maximise by quasi-Newton ascent from x, with the complete-data information as the first matrix.
 
     Parameters
@@ -81,26 +109,24 @@ def maximise(
     least_gain
         The ascent has also converged if a step promised a gain of the objective below this.
     """
-    lower, upper = problem.structure.bounds
+    lower, upper = problem.bounds
     point = problem.evaluate(np.clip(x, lower, upper))
     pairs: list[Pair] = list(known)
     frozen = np.zeros(len(x), dtype=bool)
     outward, gradient = _scaled_gradient(problem, point)
     change, reason, iterations = np.inf, "", 0
-    latent = problem.latent
     for iterations in range(1, max_iterations + 1):
         if np.any(outward != frozen):
             frozen, pairs = outward, []
         free_gradient = np.where(frozen, 0.0, point.gradient)
-        far = problem.structure.item_model.has_parameter("c") and gradient > _FAR and iterations <= _CYCLES
-        if far or iterations <= latent.cycles:
+        if isinstance(problem, Problem) and _is_far(problem, gradient, iterations):
             step = em_step(problem, point, free_gradient, frozen)
         else:
             step = _direction(problem, point, free_gradient, frozen, pairs)
         if step @ free_gradient <= 0:
             pairs = []
             step = problem.precondition(point, free_gradient, frozen)
-        step *= min(1.0, _MAX_STEP / max(np.abs(step[: problem.structure.n_before_weights]).max(initial=0.0), 1e-300))
+        step *= min(1.0, _MAX_STEP / max(np.abs(step[: problem.n_before_weights]).max(initial=0.0), 1e-300))
         ahead = _line_search(problem, point, step)
         if ahead is None and pairs:
             pairs = []
@@ -112,10 +138,10 @@ def maximise(
         bend = np.where(frozen, 0.0, point.gradient - ahead.gradient)
         along = float(moved @ bend)
         if along > 1e-12 * np.linalg.norm(moved) * np.linalg.norm(bend):
-            pairs = [*pairs[-(latent.memory - 1) :], (moved, bend, along)]
+            pairs = [*pairs[-(problem.memory - 1) :], (moved, bend, along)]
         point = ahead
         outward, gradient = _scaled_gradient(problem, point)
-        change = float(np.abs(moved[: problem.structure.n_before_weights]).max(initial=0.0))
+        change = float(np.abs(moved[: problem.n_before_weights]).max(initial=0.0))
         if (report := _report.get()) is not None:
             report(change)
         if (change < tolerance and gradient < tolerance) or step @ free_gradient < 2 * least_gain:
@@ -129,16 +155,22 @@ def maximise(
     return Solution(point, False, iterations, change, gradient, outward, reason, tuple(pairs))
 
 
-def _scaled_gradient(problem: Problem, point: Point) -> tuple[Mask, float]:
+def _is_far(problem: Problem, gradient: float, iterations: int) -> bool:
+    """Check whether the next step must be an EM cycle."""
+    far = problem.structure.item_model.has_parameter("c") and gradient > _FAR and iterations <= _CYCLES
+    return far or iterations <= problem.latent.cycles
+
+
+def _scaled_gradient(problem: Objective[P], point: P) -> tuple[Mask, float]:
     """Mask of the parameters at a bound whose gradient points beyond it, and the largest scaled gradient of the
     others."""
-    lower, upper = problem.structure.bounds
+    lower, upper = problem.bounds
     outward = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
     scaled = np.abs(np.where(outward, 0.0, point.gradient)) / problem.information_scale(point)
     return outward, float(scaled.max())
 
 
-def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, pairs: list[Pair]) -> Floats:
+def _direction(problem: Objective[P], point: P, gradient: Floats, frozen: Mask, pairs: list[Pair]) -> Floats:
     """Direction by two-loop recursion (Nocedal 1980). Without pairs it is the EM gradient step."""
     q = gradient.copy()
     weights = []
@@ -152,10 +184,10 @@ def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, p
     return np.where(frozen, 0.0, step)
 
 
-def _line_search(problem: Problem, point: Point, step: Floats) -> Point | None:
+def _line_search(problem: Objective[P], point: P, step: Floats) -> P | None:
     """The first of x + step, x + step/2, … inside the bounds that raises the objective enough (Armijo). Returns None if
     no such point exists."""
-    lower, upper = problem.structure.bounds
+    lower, upper = problem.bounds
     rounding = 1e-12 * abs(point.objective)
     for halvings in range(25):
         x = np.clip(point.x + step * 0.5**halvings, lower, upper)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.special import chdtrc
 
@@ -231,28 +232,17 @@ def form_fit(
     calibration.item_model.require_ordered_scores("M₂")
     whole = FittedData.from_responses(responses, calibration, groups)
     found = []
-    forms = sorted(complete_forms(whole, MIN_FORM), key=lambda form: -len(form.answers))
-    for form in (_part(form, most_items) for form in forms[:most_forms]):
+    forms = sorted(
+        complete_forms(whole.responses, whole.abilities.group, MIN_FORM), key=lambda form: -len(form.answers)
+    )
+    for form in (form.evenly_spaced(most_items) for form in forms[:most_forms]):
         if len(form.items) >= 2:
-            margins = _margins(form, whole)
-            m2, df = _m2(margins, len(form.answers))
-            if df > 0:
-                n = len(form.answers)
-                rmsea = Measure.rmsea([m2], [df], [n], confidence=RMSEA_TAIL)
-                places = tuple(int(j) for j in whole.place[form.items])
-                indices, scored = _indices(margins, n, m2, df), bool((margins.points > 1).any())
-                found.append(FormFit(places, n, m2, df, float(chdtrc(df, m2)), rmsea, scored=scored, **indices))
+            fit = fit_of_margins(_margins(form, whole), whole.place[form.items], len(form.answers))
+            found += [] if fit is None else [fit]
     return found
 
 
-def _part(form: FormPersons, most_items: int) -> FormPersons:
-    if len(form.items) <= most_items:
-        return form
-    places = np.linspace(0, len(form.items) - 1, most_items).round().astype(int)
-    return FormPersons(form.items[places], form.group, form.answers[:, places])
-
-
-class _Margins(NamedTuple):
+class Margins(NamedTuple):
     """The margins of J items, first the proportions of S scores and then the pairs i < j, and their model.
 
     `item` (S,) is the item of each proportion, and `points` (S,) is how far the score is above the item's lowest score.
@@ -312,7 +302,7 @@ class _Curves(NamedTuple):
         return out
 
 
-def _margins(form: FormPersons, whole: FittedData) -> _Margins:
+def _margins(form: FormPersons, whole: FittedData) -> Margins:
     fit, theta = whole.calibration.select(form.items), whole.abilities.nodes
     weights, J = whole.abilities.weights[form.group], len(form.items)
     logs = fit.item_model.log_probabilities(theta, fit.parameters, fit.n_categories)
@@ -321,20 +311,41 @@ def _margins(form: FormPersons, whole: FittedData) -> _Margins:
     first, second = np.triu_indices(J, 1)
     pairs = curves.mean[:, first] * curves.mean[:, second]
     expected = weights @ np.hstack([curves.share, pairs])
-    x = form.answers - has.argmax(axis=1).astype(float)
-    joint = x.T @ x / len(x)
-    return _Margins(
+    return Margins(
         J,
         curves.item,
         curves.credit[curves.item, curves.score],
-        np.concatenate([(form.answers[:, curves.item] == curves.score).mean(axis=0), joint[first, second]]),
+        observed_margins(form.answers, curves.item, curves.score, has),
         expected,
         _margin_covariance(curves, pairs, weights, expected),
         _derivatives(form, whole, fit, curves, np.exp(logs)),
     )
 
 
-def _m2(margins: _Margins, n: int) -> tuple[float, int]:
+def observed_margins(answers: npt.NDArray[np.int8], item: Ints, score: Ints, has: Mask) -> Floats:
+    """Compute the margins of `answers` (n, J): the proportion of each `score` (S,) of `item` (S,), and mean products.
+
+    `has` (J, C) is the mask of the items' scores. Products are of points above the lowest score.
+    """
+    x = answers - has.argmax(axis=1).astype(float)
+    joint = x.T @ x / len(x)
+    return np.concatenate([(answers[:, item] == score).mean(axis=0), joint[np.triu_indices(len(has), 1)]])
+
+
+def fit_of_margins(margins: Margins, places: Ints, n: int) -> FormFit | None:
+    """Compute M₂ and its indices from the margins of n persons. Returns None without degrees of freedom.
+
+    `places` (J,) are the places of the items in the calibration.
+    """
+    m2, df = _m2(margins, n)
+    if df < 1:
+        return None
+    rmsea = Measure.rmsea([m2], [df], [n], confidence=RMSEA_TAIL)
+    indices, scored = _indices(margins, n, m2, df), bool((margins.points > 1).any())
+    return FormFit(tuple(places.tolist()), n, m2, df, float(chdtrc(df, m2)), rmsea, scored=scored, **indices)
+
+
+def _m2(margins: Margins, n: int) -> tuple[float, int]:
     """Compute M₂ of one form and its degrees of freedom; (0, 0) if there are no degrees of freedom."""
     root = cholesky(margins.covariance, lower=True, overwrite_a=True)
     e = solve_triangular(root, margins.observed - margins.expected, lower=True)
@@ -346,7 +357,7 @@ def _m2(margins: _Margins, n: int) -> tuple[float, int]:
     return max(0.0, float(n * (e @ e - np.sum((span.T @ e) ** 2)))), df
 
 
-def _indices(margins: _Margins, n: int, m2: float, df: int) -> dict[str, float]:
+def _indices(margins: Margins, n: int, m2: float, df: int) -> dict[str, float]:
     """Compute CFI, TLI and SRMSR of one form, as R mirt does."""
     observed = margins.correlations(margins.observed)
     known = np.isfinite(observed)

@@ -102,6 +102,17 @@ def _most_information(calibration: Calibration, low: float, high: float) -> floa
     return float((known.n @ each).max() / max(calibration.n_persons, 1))
 
 
+def require_same_items(responses: Responses, item_ids: Sequence[str]) -> None:
+    """Raise PsychometricsError if the responses do not have the items of the calibration, `item_ids`, in this order."""
+    if responses.item_ids != item_ids:
+        odd = sorted(set(responses.item_ids) ^ set(item_ids))
+        named = f"not in both: {', '.join(odd[:5])}" if odd else "the same items in another order"
+        raise PsychometricsError(
+            f"responses ({responses.n_items} items) and calibration ({len(item_ids)} items) must list the "
+            f"same items in one order; {named}"
+        )
+
+
 def count_scores(responses: Responses, curves: ItemCurves) -> Responses:
     """Return the responses with scores that the curves have; a score that they lack counts as in `CountedScores`."""
     if not (curves.categories > 2).any():
@@ -135,13 +146,7 @@ class FittedData:
         Raises PsychometricsError if responses and calibration do not have the same items in the same order, or if
         `groups` does not match the groups of the fit.
         """
-        if responses.item_ids != calibration.item_ids:
-            odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))
-            named = f"not in both: {', '.join(odd[:5])}" if odd else "the same items in another order"
-            raise PsychometricsError(
-                f"responses ({responses.n_items} items) and calibration ({calibration.n_items} items) must list the "
-                f"same items in one order; {named}"
-            )
+        require_same_items(responses, calibration.item_ids)
         keep = calibration.estimated
         fit = calibration.select(keep)
         kept = count_scores(responses.of_items(keep), fit.curves)
@@ -254,12 +259,18 @@ class FormPersons:
     group: int
     answers: npt.NDArray[np.int8]
 
+    def evenly_spaced(self, most_items: int) -> Self:
+        """Return the form with `most_items` evenly spaced items, or the form itself if it has no more items."""
+        if len(self.items) <= most_items:
+            return self
+        places = np.linspace(0, len(self.items) - 1, most_items).round().astype(int)
+        return replace(self, items=self.items[places], answers=self.answers[:, places])
 
-def complete_forms(whole: FittedData, smallest: int) -> Iterator[FormPersons]:
-    """Yield the forms that `smallest` or more persons of one group saw."""
-    r, group = whole.responses, whole.abilities.group
+
+def complete_forms(r: Responses, group: Ints, smallest: int) -> Iterator[FormPersons]:
+    """Yield the forms that `smallest` or more persons of one group saw; `group` (N,) is the index of each person's."""
     sets = seen_sets(r)
-    n_groups = len(whole.abilities.population)
+    n_groups = int(group.max(initial=0)) + 1
     kind = np.where(sets.of_person >= 0, sets.of_person * n_groups + group, -1)
     order = np.argsort(kind, kind="stable")
     kinds, first, count = np.unique(kind[order], return_index=True, return_counts=True)

@@ -70,7 +70,7 @@ def sum_score_fit(
     p = np.ascontiguousarray(fit.curves.probability(abilities.nodes).T)
     most = fit.n_categories - 1
     statistic, cells, n = np.zeros(fit.n_items), np.zeros(fit.n_items, dtype=np.int64), np.zeros_like(whole.place)
-    for form in complete_forms(whole, MIN_FORM):
+    for form in complete_forms(whole.responses, whole.abilities.group, MIN_FORM):
         if len(form.items) < 2:
             continue
         answers, weights = form.answers.astype(np.int64), abilities.weights[form.group]

@@ -137,6 +137,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         },
         {"x": {"q1": [0, 1, 2] * 20, "q2": [0, 1, 1] * 20, "q3": [0, 1] * 30}, "model": "pcm", "max_score": {"q1": 2}},
         {"x": X, "model": "3pl", "guessing": {"q0": 0.2}},
+        {"x": X, "dimensions": 2},
     ],
     "latent_regression": [
         {"responses": X, "items": ITEMS, "covariates": {"half": HALVES}, "reference": {"half": "second"}},

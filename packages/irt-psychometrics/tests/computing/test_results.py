@@ -69,6 +69,13 @@ def results() -> dict[str, Any]:
     chosen = np.where(DATA == 1, "A", RNG.choice(["B", "C"], DATA.shape))
     choices = dict(zip(ITEMS.item_ids, chosen.T.tolist(), strict=True))
     found.append(fit_options(irt.Responses.from_wide(choices, key=dict.fromkeys(choices, "A"))))
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=(N, 3)) @ [[1] * 9, [1] * 4 + [0] * 5, [0] * 4 + [1] * 5]
+    right = (rng.logistic(size=z.shape) < z).astype(int).T.tolist()
+    y = irt.Responses.from_wide(pd.DataFrame(dict(zip(ITEMS.item_ids, right, strict=True))))
+    topics = irt.Dimensions.bifactor(dict(zip(ITEMS.item_ids, ["<b>a</b>"] * 4 + ["b"] * 5, strict=True)))
+    several = irt.fit(y, dimensions=topics)
+    found += [topics, several, several.score(y), several.dimensionality(y)]
     anchors = anchors_from(f)
     found += [ITEMS, f.calibration, irt.link(f, f).linking, anchors, Published.from_anchors(anchors)]
     return {type(result).__name__: result for result in found}
