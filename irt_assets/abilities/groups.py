@@ -1,8 +1,8 @@
 """Ability of groups of learners in a month: mean, SD, percentiles, differences and changes, with their errors.
 
 Pure functions of answers. Each group's ability is normal with a mean and SD of its own, which a latent regression
-estimates from the answers, because means of θ are shrunk and their errors are too small. What does not belong here:
-reading the month and writing rows (see `group_month`), and learners' θ, which never depends on a group.
+estimates from the answers, because means of θ are shrunk and their errors are too small. `group_month` reads the
+month and writes rows. Learners' θ never depend on a group, and do not belong here.
 """
 
 from __future__ import annotations

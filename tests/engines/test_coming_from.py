@@ -62,6 +62,7 @@ def names() -> dict[str, Any]:
         "topics": dict(zip(ids, ["algebra"] * 6 + ["geometry"] * 6, strict=True)),
         "g": np.where(np.arange(900) % 2, "focal", "reference"),
         "w": np.full(900, 2.0),
+        "covariates": pd.DataFrame({"age": theta + np.random.default_rng(8).normal(size=900)}),
         "scale": irt.scoring.ScoreScale(100.0, 500.0, 200.0, 800.0),
         "raw": df.sum(axis=1).to_numpy(),
         "anchor": df[ids[:6]].sum(axis=1).to_numpy(),

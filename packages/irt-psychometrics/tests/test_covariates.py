@@ -41,7 +41,7 @@ def test_labels_of_numbers_are_sorted_as_numbers() -> None:
         ({"covariates": [1.0] * 40}, "covariates must be a data frame or a mapping"),
         ({"covariates": {"one": [1.0] * 40}}, "covariate 'one' is determined by the columns before"),
         ({"covariates": {"half": HALVES}, "reference": {"half": "east"}}, "'half' has no level 'east'"),
-        ({"covariates": {"half": HALVES}, "reference": {"age": 3}}, "reference names age"),
+        ({"covariates": {"half": HALVES}, "reference": {"age": 3}}, "reference must name covariates, got age"),
         ({"groups": HALVES[:-1] + [None]}, "groups is missing for person 39"),
         ({"clusters": ["all"] * 40}, r"more labels than there are coefficients \(1\), got 1"),
         ({"sampling_weights": [1.0] * 39}, r"sampling_weights must be 40 numbers, one per person; got shape \(39,\)"),

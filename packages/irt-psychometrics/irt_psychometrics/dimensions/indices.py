@@ -22,7 +22,7 @@ from irt_psychometrics.dimensions.loadings import communalities, standardised_lo
 from irt_psychometrics.dimensions.margins import Moments
 from irt_psychometrics.dimensions.model_fit import form_fit
 from irt_psychometrics.dimensions.rotation import rotate
-from irt_psychometrics.itemfit.m2 import FormFits
+from irt_psychometrics.itemfit.m2 import FormFits, have_mean_scores
 from irt_psychometrics.itemfit.model_replicates import require_same_items
 
 _MOST_FORMS = 4
@@ -189,7 +189,7 @@ def dimensionality(
     one = compare_with_one(responses, calibration, replicates=replicates, random_state=random_state, threads=threads)
     measured = structure.measured[at]
     by, forms = np.full((3, len(structure.names)), np.nan), []
-    if calibration.item_model.ordered_scores:
+    if have_mean_scores(calibration.item_model):
         with suppress(LinAlgError):  # two items with equal answers
             forms = form_fit(responses, calibration, most_forms=_MOST_FORMS)
         if not structure.exploratory:

@@ -16,6 +16,7 @@ from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.special import chdtrc
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_p, format_value
@@ -180,6 +181,11 @@ class FormFits(Result):
         return [f"No form can be tested: {reason}."]
 
 
+def have_mean_scores(model: ItemModel) -> bool:
+    """Check whether mean scores of a model's items mean something, as C₂ and sums of scores need."""
+    return model.ordered_scores
+
+
 def forms_if_tested(
     responses: Responses,
     calibration: Calibration,
@@ -189,7 +195,7 @@ def forms_if_tested(
     most_forms: int,
 ) -> list[FormFit] | None:
     """Test forms as `form_fit` does. Returns None if scores have no order, or if the equations cannot be solved."""
-    if not calibration.item_model.ordered_scores:
+    if not have_mean_scores(calibration.item_model):
         return None
     try:
         return form_fit(responses, calibration, groups=groups, most_items=most_items, most_forms=most_forms)
