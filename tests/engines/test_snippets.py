@@ -77,6 +77,13 @@ def choices_of_persons() -> dict[str, Any]:
     return {"choices": dict(zip(items, chosen.T.tolist(), strict=True)), "key": dict.fromkeys(items, "A")}
 
 
+def responses_by_two_abilities() -> dict[str, Any]:
+    """Responses of 600 persons to twelve items, six for each of two abilities."""
+    rng = np.random.default_rng(4)
+    z = 1.5 * rng.normal(size=(600, 2)).repeat(6, axis=1) + np.tile(np.linspace(-1, 1, 6), 2)
+    return {"sat12": Responses.from_wide((z > rng.logistic(size=z.shape)).astype(float))}
+
+
 READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
     FIT: dict,
     "docs/explanation/architecture.md": lambda: {"ItemModel": ItemModel, "LogitNormal": LogitNormal, "logit": logit},
@@ -84,9 +91,12 @@ READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/how-to/answers-by-http.md": dict,
     "docs/how-to/session-hook.md": dict,
     "docs/library/equating.md": dict,
+    "docs/library/group-differences.md": dict,
     "docs/library/index.md": dict,
     "docs/library/models.md": choices_of_persons,
     "docs/library/new-items.md": dict,
+    "docs/library/plausible-values.md": dict,
+    "docs/library/several-abilities.md": responses_by_two_abilities,
     LIBRARY: dict,
     PYMC: a_short_chain,
 }

@@ -76,6 +76,9 @@ def results() -> dict[str, Any]:
     topics = irt.Dimensions.bifactor(dict(zip(ITEMS.item_ids, ["<b>a</b>"] * 4 + ["b"] * 5, strict=True)))
     several = irt.fit(y, dimensions=topics)
     found += [topics, several, several.score(y), several.dimensionality(y)]
+    labels = pd.DataFrame({"<b>group</b>": np.where(half, "<b>a</b>", "b")})
+    regression = irt.latent_regression(x, f, labels)
+    found += [regression, regression.plausible_values(3)]
     anchors = anchors_from(f)
     found += [ITEMS, f.calibration, irt.link(f, f).linking, anchors, Published.from_anchors(anchors)]
     return {type(result).__name__: result for result in found}
