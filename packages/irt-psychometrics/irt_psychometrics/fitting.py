@@ -37,7 +37,6 @@ from irt_psychometrics.core.score_tables import Key
 from irt_psychometrics.core.summary import Summary
 from irt_psychometrics.core.when_read import WhenRead
 from irt_psychometrics.core.wording import some_of
-from irt_psychometrics.dimension_fits import DimensionsFit, fit_with_dimensions
 from irt_psychometrics.dimensions.structure import Dimensions
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
@@ -47,6 +46,7 @@ from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability
 
 if TYPE_CHECKING:
     from irt_psychometrics.core.frames import Table
+    from irt_psychometrics.dimension_fits import DimensionsFit
     from irt_psychometrics.itemfit.dependence import ResidualCorrelations
     from irt_psychometrics.itemfit.m2 import FormFits
     from irt_psychometrics.itemfit.person_patterns import PersonFit
@@ -1033,6 +1033,8 @@ def fit(
         raise TypeError(f"fit() has no option {', '.join(sorted(unknown))}")
     counts, sampling = (None if w is None else np.asarray(w, dtype=float) for w in (weights, sampling_weights))
     if dimensions is not None:
+        from irt_psychometrics.dimension_fits import fit_with_dimensions  # imports SciPy
+
         others = {"groups": groups, "reference": reference, "anchors": anchors, "sampling_weights": sampling_weights}
         others["latent"] = None if latent == "normal" else latent
         with _report_progress(progress):
