@@ -7,12 +7,13 @@ from typing import NamedTuple
 import psycopg
 
 from irt_assets.abilities.groups import MIN_LEARNERS, SIGNIFICANT, Row
-from irt_assets.blocks import Block, Cell, Paragraph, Table, table
+from irt_assets.blocks import Block, Cell, Paragraph, Table, table, value_with_error
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import quantity
 from irt_assets.scales.scale import Scale
 from resources.postgres.database import named_rows
 
+ABOVE = "above the mark"
 FORMATS = {
     "learners": ",",
     "mean θ": "+.2f",
@@ -23,10 +24,10 @@ FORMATS = {
     "SE of difference": ".3f",
     "change": "+.2f",
     "SE of change": ".3f",
-    "above the mark": ".1%",
+    ABOVE: ".1%",
 }
 """Columns of numbers. Differences are to the largest group, changes to the month before."""
-ESTIMATES = ("mean θ", "SD", "difference", "change", "above the mark")
+ESTIMATES = ("mean θ", "SD", "difference", "change")
 EXPLAINED = (
     "± is half of a 95 % interval. Ability is estimated from the answers, and is normal in each group. Change: "
     "since the month before, by the same published values. Learners' θ and scores never use attributes."
@@ -81,8 +82,8 @@ def group_blocks(rows: Sequence[Row], scale: Scale) -> Iterator[Block]:
         described = [row for row in found if row["mean"] is not None]
         if described:
             yield table(
-                ("group", "learners", *ESTIMATES),
-                [(row["group_name"], row["n"], *_estimates(row)) for row in described[:MAX_SHOWN]],
+                ("group", "learners", *ESTIMATES, *([ABOVE] if scale.pass_theta is not None else [])),
+                [(row["group_name"], row["n"], *_estimates(row, scale)) for row in described[:MAX_SHOWN]],
                 numbers={"learners": ","},
                 caption=f"{attribute}, compared with {described[0]['reference_group']}",
                 small=True,
@@ -92,11 +93,13 @@ def group_blocks(rows: Sequence[Row], scale: Scale) -> Iterator[Block]:
     yield Paragraph(EXPLAINED, "quiet")
 
 
-def _estimates(row: Row) -> Iterator[Cell]:
-    for name, form in (("mean", "+.2f"), ("sd", ".2f"), ("difference", "+.2f"), ("change", "+.2f")):
-        yield "" if row[name] is None else f"{row[name]:{form}} ± {Z95 * row[f'{name}_se']:.2f}"
-    passing = row["details"]["passing"]
-    yield passing and f"{passing['share']:.0%} ± {Z95 * passing['se']:.0%}"
+def _estimates(row: Row, scale: Scale) -> Iterator[Cell]:
+    for name in ("mean", "sd", "difference", "change"):
+        se = row[f"{name}_se"]
+        yield value_with_error(row[name], se and Z95 * se, sign=name != "sd")
+    if scale.pass_theta is not None:
+        passing = row["details"]["passing"]
+        yield passing and f"{passing['share']:.0%} ± {Z95 * passing['se']:.0%}"
 
 
 class Undescribed(NamedTuple):

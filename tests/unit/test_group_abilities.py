@@ -17,6 +17,7 @@ from irt_assets.abilities.groups import (
     subtract,
     with_q_values,
 )
+from irt_assets.blocks import value_with_error
 from irt_assets.blocks.markdown import markdown
 from irt_assets.scales.rules import Rules
 from irt_assets.scales.scale import Scale
@@ -158,7 +159,7 @@ def test_page_shows_intervals_who_changed_and_who_is_not_described(
     shown = markdown(*group_blocks(with_q_values(rows), Scale("default")))
     north = rows[1]
     assert f"country north changed by {north['change']:+.2f} (SE {north['change_se']:.2f})" in shown
-    assert f"{north['mean']:+.2f} ± {1.96 * north['mean_se']:.2f}" in shown
+    assert value_with_error(north["mean"], 1.96 * north["mean_se"], sign=True) in shown
     assert "country: one group with fewer than 30 learners each (20 learners)" in shown
     calm = Scale("default", rules=Rules.from_settings({"max_group_shift": 1.0}))
     assert "No group changed" in markdown(*group_blocks(with_q_values(rows), calm))

@@ -12,6 +12,7 @@ import pytest
 from irt_assets.abilities.group_assets import GROUP_ABILITIES, NO_GROUP_CHANGED
 from irt_assets.abilities.group_month import groups_of_month
 from irt_assets.abilities.groups import Row
+from irt_assets.blocks import value_with_error
 from irt_assets.blocks.markdown import markdown
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import GateStatus
@@ -156,7 +157,8 @@ def test_page_of_the_month_has_a_section_on_groups(
         ]
     shown = markdown(*section.blocks)
     for row in described(made[1][SECOND]):
-        assert f"| {row['group_name']} | {row['n']} | {row['mean']:+.2f} ± {1.96 * row['mean_se']:.2f} |" in shown
+        mean = value_with_error(row["mean"], 1.96 * row["mean_se"], sign=True)
+        assert f"| {row['group_name']} | {row['n']} | {mean} |" in shown
 
 
 def test_scale_without_attributes_has_no_rows(made: tuple[Settings, dict[str, list[Row]]]) -> None:
