@@ -39,7 +39,6 @@ BY_POSITION = {
     "irt_psychometrics/core/item_models.py ItemCurves.score_rows": "arguments of kernels, in the kernels' order",
     "irt_psychometrics/core/nominal_model.py NominalModel._lines": "the terms of one formula, unpacked at once",
     "irt_psychometrics/itemfit/option_curves.py _code_options": "unpacked at once by its only caller",
-    "irt_psychometrics/dimensions/likelihood.py Layout._places": "the parts of one layout, in its order",
     "irt_psychometrics/dimensions/margins.py _arguments": "arguments of `curves`",
     "irt_psychometrics/regression/maximum.py _moved": "the terms of one formula, unpacked at once",
     "irt_psychometrics/scoring/total_error.py ParameterErrors._score_rows": "arguments of a kernel",

@@ -201,12 +201,12 @@ class DimensionsFit(Result):
     @property
     def aic(self) -> float:
         """Akaike's (1974) criterion, 2·(number of parameters) − 2·log L; the lower, the better."""
-        return 2 * self.n_parameters - 2 * self.log_likelihood
+        return self.calibration.convergence.aic
 
     @property
     def bic(self) -> float:
         """Schwarz's (1978) criterion, log(persons)·(number of parameters) − 2·log L; the lower, the better."""
-        return self.n_parameters * float(np.log(max(self.calibration.n_persons, 1))) - 2 * self.log_likelihood
+        return self.calibration.convergence.bic(self.calibration.n_persons)
 
     @property
     def flag_notes(self) -> list[str]:

@@ -101,6 +101,15 @@ class Convergence:
     n_parameters: int
     reason: str = ""
 
+    @property
+    def aic(self) -> float:
+        """Akaike's (1974) information criterion, −2 log L + 2 k for k parameters."""
+        return 2 * self.n_parameters - 2 * self.loglik
+
+    def bic(self, n_persons: int) -> float:
+        """Compute the criterion of Schwarz (1978), −2 log L + k log N for k parameters and N persons."""
+        return self.n_parameters * float(np.log(max(n_persons, 1))) - 2 * self.loglik
+
 
 @dataclass(frozen=True)
 class Population:
@@ -401,12 +410,12 @@ class Calibration(Result):
     @property
     def aic(self) -> float:
         """Akaike's information criterion, −2 log L + 2 k for k parameters."""
-        return 2 * self.convergence.n_parameters - 2 * self.convergence.loglik
+        return self.convergence.aic
 
     @property
     def bic(self) -> float:
         """Schwarz's information criterion, −2 log L + k log N for k parameters and N persons."""
-        return self.convergence.n_parameters * float(np.log(max(self.n_persons, 1))) - 2 * self.convergence.loglik
+        return self.convergence.bic(self.n_persons)
 
     def select(self, keep: npt.ArrayLike) -> Self:
         """Select items of a fit; `keep` is a boolean mask (J,) or indices.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,18 @@ class ParameterPlaces:
     @property
     def n_free(self) -> int:
         """Number of free parameters."""
-        return 1 + max(int(x.max(initial=-1)) for x in (self.slopes, self.intercepts, self.further, self.correlations))
+        return 1 + max(int(at.max(initial=-1)) for at in self)
+
+    def __iter__(self) -> Iterator[Ints]:
+        """Yield the places of slopes, intercepts, further parameters and correlations."""
+        return iter((self.slopes, self.intercepts, self.further, self.correlations))
+
+    def gather(self, values: Iterable[Floats]) -> Floats:
+        """Return the free parameters, shape (p,), of slopes, intercepts, further parameters and correlations."""
+        x = np.zeros(self.n_free)
+        for at, given in zip(self, values, strict=True):
+            x[at[at >= 0]] = given[at >= 0]
+        return x
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,15 +117,7 @@ class DimensionsCalibration:
     @property
     def vector(self) -> Floats:
         """The free parameters, shape (p,), at `places`."""
-        x = np.zeros(self.places.n_free)
-        for values, places in (
-            (self.slopes, self.places.slopes),
-            (self.intercepts, self.places.intercepts),
-            (self.further_parameters, self.places.further),
-            (self.correlations, self.places.correlations),
-        ):
-            x[places[places >= 0]] = values[places >= 0]
-        return x
+        return self.places.gather((self.slopes, self.intercepts, self.further_parameters, self.correlations))
 
     def log_probabilities(self, theta: npt.ArrayLike) -> Floats:
         """Compute log P(score | θ) at abilities `theta` (T, D), shape (J, T, C).

@@ -142,9 +142,10 @@ class _Rows:
             inner[here] = np.arange(here.sum())
             of_specific.append(within[here])
         correlations = places[np.nonzero(np.triu(places >= 0))]
-        others = _scores_of_correlations(own, own.problem.layout.fixed.correlations)
+        P = dimensions.n_primary
+        others = own.problem.scores_of_correlations(own.problem.layout.fixed.correlations[:P, :P])
         rows = np.concatenate([*(x[x >= 0] for x in free), correlations])
-        return cls(alone, within, inner, tuple(of_specific), rows, others)
+        return cls(alone, within, inner, tuple(of_specific), rows, np.ascontiguousarray(others.T))
 
     def scores(self, own: OnNodes) -> Scores:
         """Compute the scores at the nodes."""
@@ -210,26 +211,17 @@ def _information_of_items(group: _Group, counts: Floats) -> Floats:
     return block
 
 
-def _scores_of_correlations(own: OnNodes, correlations: Floats) -> Floats:
-    """Compute the derivatives of the log weights of the primary nodes by the free `correlations`, shape (O, T)."""
-    grid, P = own.problem.grid, own.problem.layout.dimensions.n_primary
-    a, b = np.nonzero(np.triu(own.problem.layout.places.correlations >= 0))
-    inverted = np.linalg.inv(correlations[:P, :P])
-    z = (grid.primary @ inverted).T
-    scores = z[a] * z[b] - inverted[a, b][:, None]
-    return scores - (scores @ np.exp(grid.log_primary(correlations[:P, :P])))[:, None]
-
-
 def _information_of_correlations(own: OnNodes, mass: Floats) -> Floats:
     """Minus the second derivatives of the log weights, summed over `mass` (T,) persons, shape (O, O)."""
-    held = own.problem.layout.fixed.correlations
+    P = own.problem.layout.dimensions.n_primary
+    held = own.problem.layout.fixed.correlations[:P, :P]
     a, b = np.nonzero(np.triu(own.problem.layout.places.correlations >= 0))
     bends = np.empty((a.size, a.size))
     for k, (d, e) in enumerate(zip(a, b, strict=True)):
         step = np.zeros(held.shape)
         step[d, e] = step[e, d] = BEND_STEP
-        low, high = (_scores_of_correlations(own, held + move) for move in (-step, step))
-        bends[:, k] = (low - high) @ mass / (2 * BEND_STEP)
+        low, high = (own.problem.scores_of_correlations(held + move) for move in (-step, step))
+        bends[:, k] = mass @ (low - high) / (2 * BEND_STEP)
     return bends
 
 

@@ -76,19 +76,11 @@ class Layout:
 
     def expand(self, x: Floats) -> Values:
         """Return all parameters at x."""
-        return Values(*(np.where(at >= 0, x[at], held) for at, held in zip(self._places, self.fixed, strict=True)))
+        return Values(*(np.where(at >= 0, x[at], held) for at, held in zip(self.places, self.fixed, strict=True)))
 
     def gather(self, values: Values) -> Floats:
         """Return the free parameters of `values`; the inverse of `expand`."""
-        x = np.zeros(self.places.n_free)
-        for at, given in zip(self._places, values, strict=True):
-            x[at[at >= 0]] = given[at >= 0]
-        return x
-
-    @property
-    def _places(self) -> tuple[Ints, Ints, Ints, Ints]:
-        p = self.places
-        return p.slopes, p.intercepts, p.further, p.correlations
+        return self.places.gather(values)
 
     @property
     def bounds(self) -> tuple[Floats, Floats]:
@@ -194,17 +186,25 @@ class TwoTierProblem:
         correlations = values.correlations[:P, :P]
         if np.linalg.eigvalsh(correlations)[0] < 1e-6:
             return Point(x, -np.inf, -np.inf, np.zeros(p), np.eye(p))
-        log_primary, log_specific = self.grid.log_primary(correlations), self.grid.log_specific
-        groups = [_Group(self.layout, values, self.answers.alone, self.grid.primary)]
-        groups += [_Group(self.layout, values, self.answers.within, self.grid.joint)]
-        tables = kernels.Tables(groups[0].rows, groups[1].rows, log_primary, log_specific)
+        groups = self.on_nodes(values)
+        tables = self.tables(groups, correlations)
         loglik, *counts, mass = self._counts(tables)
         gradient, information = np.zeros(p + 1), np.zeros((p + 1, p + 1))  # the last place is of fixed parameters
         for group, counted in zip(groups, counts, strict=True):
             group.add(counted, gradient, information)
-        self._add_correlations(correlations, mass, np.exp(log_primary), gradient, information)
+        self._add_correlations(correlations, mass, np.exp(tables.primary), gradient, information)
         objective = float(loglik[0]) + self._add_priors(values, gradient, information)
         return Point(x, float(loglik[0]), objective, gradient[:-1], information[:-1, :-1])
+
+    def on_nodes(self, values: Values) -> tuple[_Group, _Group]:
+        """Compute the curves of the items without, and with, a specific dimension."""
+        alone = _Group(self.layout, values, self.answers.alone, self.grid.primary)
+        return alone, _Group(self.layout, values, self.answers.within, self.grid.joint)
+
+    def tables(self, groups: tuple[_Group, _Group], correlations: Floats) -> kernels.Tables:
+        """Collect the curves of `on_nodes` and the weights of the nodes, with the correlations of primary abilities."""
+        log_primary, log_specific = self.grid.log_primary(correlations), self.grid.log_specific
+        return kernels.Tables(groups[0].rows, groups[1].rows, log_primary, log_specific)
 
     def _counts(self, tables: kernels.Tables) -> Sums:
         """Log-likelihood (1,) and the sums of `kernels.expected_counts`."""
@@ -215,17 +215,21 @@ class TwoTierProblem:
 
         return add_parts(self.run.in_order(piece, self.answers.pieces, max(2, self.run.threads)))
 
+    def scores_of_correlations(self, correlations: Floats) -> Floats:
+        """Compute the derivatives of the log weights of the T primary nodes by the O free correlations, (T, O)."""
+        a, b = np.nonzero(np.triu(self.layout.places.correlations >= 0))
+        inverse = np.linalg.inv(correlations)
+        z = self.grid.primary @ inverse
+        scores = z[:, a] * z[:, b] - inverse[a, b]
+        centred: Floats = scores - np.exp(self.grid.log_primary(correlations)) @ scores
+        return centred
+
     def _add_correlations(
         self, correlations: Floats, mass: Floats, weights: Floats, gradient: Floats, information: Floats
     ) -> None:
         """Add the derivatives of the log density of the primary abilities."""
-        inverse, n_primary = np.linalg.inv(correlations), len(correlations)
-        places = self.layout.places.correlations[:n_primary, :n_primary]
-        a, b = np.nonzero(np.triu(places >= 0))
-        z = self.grid.primary @ inverse
-        scores = z[:, a] * z[:, b] - inverse[a, b]
-        scores -= weights @ scores
-        at = places[a, b]
+        scores, places = self.scores_of_correlations(correlations), self.layout.places.correlations
+        at = places[np.nonzero(np.triu(places >= 0))]
         gradient[at] += mass @ scores
         information[at[:, None], at] += mass.sum() * (scores.T * weights) @ scores
 

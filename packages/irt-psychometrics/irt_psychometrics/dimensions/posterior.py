@@ -59,12 +59,9 @@ class OnNodes:
         weight = np.ones(own.n_persons) if weights is None else np.asarray(weights, dtype=float)
         answers = Answers.from_responses(own, dimensions, weight)
         grid = TwoTierGrid.from_nodes(dimensions.n_primary, nodes)
-        alone = _Group(layout, values, answers.alone, grid.primary)
-        within = _Group(layout, values, answers.within, grid.joint)
-        P = dimensions.n_primary
-        log_primary = grid.log_primary(calibration.correlations[:P, :P])
-        tables = Tables(alone.rows, within.rows, log_primary, grid.log_specific)
-        return cls(own, TwoTierProblem(layout, answers, grid, run), alone, within, tables)
+        problem, P = TwoTierProblem(layout, answers, grid, run), dimensions.n_primary
+        groups = problem.on_nodes(values)
+        return cls(own, problem, *groups, problem.tables(groups, calibration.correlations[:P, :P]))
 
 
 def _counted(calibration: DimensionsCalibration) -> CountedScores:

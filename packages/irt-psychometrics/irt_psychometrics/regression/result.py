@@ -134,12 +134,12 @@ class LatentRegression(Result):
     @property
     def aic(self) -> float:
         """Akaike's (1974) criterion, 2·(number of parameters) − 2·log L; the lower, the better."""
-        return 2 * self.convergence.n_parameters - 2 * self.log_likelihood
+        return self.convergence.aic
 
     @property
     def bic(self) -> float:
         """Schwarz's (1978) criterion, log(persons)·(number of parameters) − 2·log L; the lower, the better."""
-        return self.convergence.n_parameters * float(np.log(len(self.design))) - 2 * self.log_likelihood
+        return self.convergence.bic(len(self.design))
 
     @property
     def r_squared(self) -> float:

@@ -1,6 +1,6 @@
 """Draws of θ from persons' posteriors, given item parameters and each person's normal prior.
 
-Draws of the parameters themselves, and statistics of draws, are in `plausible_values`.
+Draws of the parameters themselves, and statistics of draws, are in `regression`.
 """
 
 from __future__ import annotations
